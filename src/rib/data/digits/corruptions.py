@@ -1,0 +1,153 @@
+"""The fifteen corruptions of ImageNet-C by name, at five severities, for images of 28 pixels.
+
+Each takes float images [N, 3, S, S] in [0, 1]; the result is clipped by the caller.
+"""
+
+import io
+import math
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from rib.data.digits.draws import Draws
+from rib.data.digits.geometry import SIDE, pixel_grid
+from rib.data.digits.paint import blurred
+from rib.data.digits.texture import clouds
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+
+def corrupt(images: Tensor, name: str, severity: int, draws: Draws) -> Tensor:
+    """Apply corruption `name` at `severity` 1..5 with the random numbers of `draws`."""
+    kernel, strengths = _KERNELS[name]
+    return kernel(images, strengths[severity - 1], draws).clamp(0.0, 1.0)
+
+
+def gaussian_noise(images: Tensor, deviation: float, draws: Draws) -> Tensor:
+    return images + deviation * draws.normal(*images.shape[1:])
+
+
+def shot_noise(images: Tensor, photons: float, draws: Draws) -> Tensor:
+    return torch.poisson(images * photons, generator=draws.generator) / photons
+
+
+def impulse_noise(images: Tensor, share: float, draws: Draws) -> Tensor:
+    roll = draws.uniform((0.0, 1.0), *images.shape[1:])
+    salted = torch.where(roll < share / 2, torch.ones(()), images)
+    return torch.where(roll > 1.0 - share / 2, torch.zeros(()), salted)
+
+
+def defocus_blur(images: Tensor, radius: float, draws: Draws) -> Tensor:
+    reach = math.ceil(radius)
+    steps = torch.arange(-reach, reach + 1, dtype=torch.float32)
+    disk = (radius + 0.5 - (steps[:, None] ** 2 + steps**2).sqrt()).clamp(0.0, 1.0)
+    kernel = (disk / disk.sum()).expand(3, 1, -1, -1)
+    return F.conv2d(F.pad(images, (reach,) * 4, mode="replicate"), kernel, groups=3)
+
+
+def glass_blur(images: Tensor, reach: float, draws: Draws) -> Tensor:
+    shifts = draws.uniform((-reach, reach), SIDE, SIDE, 2) * (2.0 / SIDE)
+    return blurred(_displaced(images, shifts), torch.full((len(images),), 0.3 * reach))
+
+
+def motion_blur(images: Tensor, reach: float, draws: Draws) -> Tensor:
+    angle = draws.uniform((0.0, math.pi), 1, 1)
+    way = torch.stack([angle.cos(), angle.sin()], dim=-1).expand(-1, SIDE, SIDE, -1)
+    steps = torch.linspace(-reach, reach, 9) * (2.0 / SIDE)
+    return torch.stack([_displaced(images, step * way) for step in steps]).mean(0)
+
+
+def zoom_blur(images: Tensor, most: float, draws: Draws) -> Tensor:
+    x, y = pixel_grid()
+    grid = torch.stack([x, y], dim=-1).expand(len(images), -1, -1, -1)
+    zooms = torch.linspace(1.0, most, 9)
+    return torch.stack([_sampled(images, grid / zoom) for zoom in zooms]).mean(0)
+
+
+def snow(images: Tensor, depth: float, draws: Draws) -> Tensor:
+    flakes = (draws.uniform((0.0, 1.0), 1, SIDE, SIDE) < 0.12 * depth).to(torch.float32)
+    fallen = motion_blur(flakes.expand(-1, 3, -1, -1), 1.5, draws) * 2.5
+    greyer = images.mean(1, keepdim=True) * 0.5 + 0.4
+    veiled = images + 0.35 * depth * (greyer - images).clamp(min=0.0)
+    return veiled + depth * fallen.clamp(max=1.0)
+
+
+def frost(images: Tensor, depth: float, draws: Draws) -> Tensor:
+    ridges = 1.0 - (clouds(draws, 6).abs() + clouds(draws, 12).abs())
+    crystals = (1.3 * ridges).clamp(0.0, 1.0)[:, None]
+    tint = torch.tensor([0.75, 0.85, 0.95])[:, None, None]
+    return images * (1.0 - depth * crystals) + depth * crystals * tint
+
+
+def fog(images: Tensor, depth: float, draws: Draws) -> Tensor:
+    haze = 0.6 + 0.25 * clouds(draws, 3) + 0.15 * clouds(draws, 7)
+    share = (depth * haze).clamp(0.0, 0.97)[:, None]
+    return images * (1.0 - share) + 0.85 * share
+
+
+def brightness(images: Tensor, shift: float, draws: Draws) -> Tensor:
+    return images + shift
+
+
+def contrast(images: Tensor, factor: float, draws: Draws) -> Tensor:
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return mean + factor * (images - mean)
+
+
+def elastic_transform(images: Tensor, reach: float, draws: Draws) -> Tensor:
+    shifts = torch.stack([clouds(draws, 6), clouds(draws, 6)], dim=-1)
+    return _displaced(images, shifts * (2.0 * reach / SIDE))
+
+
+def pixelate(images: Tensor, side: float, draws: Draws) -> Tensor:
+    small = F.interpolate(images, size=(int(side), int(side)), mode="area")
+    return F.interpolate(small, size=images.shape[-2:], mode="nearest-exact")
+
+
+def jpeg_compression(images: Tensor, quality: float, draws: Draws) -> Tensor:
+    pixels = (images * 255.0 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).numpy()
+    decoded = np.stack([_through_jpeg(one, int(quality)) for one in pixels])
+    return torch.from_numpy(decoded).permute(0, 3, 1, 2).to(torch.float32) / 255.0
+
+
+def _through_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "JPEG", quality=quality)
+    return np.asarray(Image.open(buffer))
+
+
+def _displaced(images: Tensor, shifts: Tensor) -> Tensor:
+    """Sample each pixel from a place `shifts` [N, S, S, 2] away, in half image sides."""
+    x, y = pixel_grid()
+    return _sampled(images, torch.stack([x, y], dim=-1) + shifts)
+
+
+def _sampled(images: Tensor, grid: Tensor) -> Tensor:
+    return F.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+Kernel = Callable[[Tensor, float, Draws], Tensor]
+
+_KERNELS: Mapping[str, tuple[Kernel, tuple[float, float, float, float, float]]] = {
+    "gaussian_noise": (gaussian_noise, (0.08, 0.14, 0.20, 0.28, 0.38)),
+    "shot_noise": (shot_noise, (60.0, 25.0, 12.0, 6.0, 3.0)),
+    "impulse_noise": (impulse_noise, (0.04, 0.08, 0.14, 0.22, 0.32)),
+    "defocus_blur": (defocus_blur, (0.9, 1.4, 1.9, 2.5, 3.2)),
+    "glass_blur": (glass_blur, (0.8, 1.3, 1.8, 2.4, 3.0)),
+    "motion_blur": (motion_blur, (1.5, 2.5, 3.5, 4.5, 5.5)),
+    "zoom_blur": (zoom_blur, (1.15, 1.25, 1.38, 1.52, 1.70)),
+    "snow": (snow, (0.25, 0.40, 0.55, 0.75, 0.95)),
+    "frost": (frost, (0.35, 0.50, 0.62, 0.74, 0.86)),
+    "fog": (fog, (0.60, 0.80, 1.00, 1.20, 1.40)),
+    "brightness": (brightness, (0.10, 0.20, 0.30, 0.40, 0.50)),
+    "contrast": (contrast, (0.60, 0.45, 0.32, 0.22, 0.14)),
+    "elastic_transform": (elastic_transform, (1.5, 2.5, 3.5, 4.5, 5.5)),
+    "pixelate": (pixelate, (16.0, 13.0, 11.0, 9.0, 7.0)),
+    "jpeg_compression": (jpeg_compression, (40.0, 25.0, 15.0, 10.0, 6.0)),
+}
+
+CORRUPTIONS = tuple(_KERNELS)

@@ -1,0 +1,118 @@
+"""The domains and pretraining sets of the embedded world, as data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from rib.data.digits.finish import Finish
+from rib.data.digits.geometry import Pose
+from rib.data.digits.paint import Look
+
+CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+ALL = tuple(range(10))
+
+
+@dataclass(frozen=True)
+class Domain:
+    """One set of images: `stream` names its seeds, so two domains of one stream show the same scenes."""
+
+    look: Look
+    stream: str
+    classes: tuple[int, ...] = ALL
+    finish: Finish = "photo"
+    filtered: bool = False
+
+
+_REF = Look()
+_V2 = Look(
+    pose=Pose(rotation=20.0, shear=0.2, size=(0.62, 0.85), shift=0.12, wobble=0.03),
+    threshold=(0.30, 0.56),
+    softness=(0.30, 0.50),
+    gap=(0.18, 0.35),
+    dark=0.5,
+    gradient=(0.05, 0.25),
+    blur=(0.3, 1.0),
+    noise=(0.0, 0.06),
+)
+_ADVERSARIAL = Look(
+    pose=Pose(rotation=25.0, shear=0.25, size=(0.65, 1.0), shift=0.15, perspective=0.1, wobble=0.03),
+    threshold=(0.28, 0.58),
+    gap=(0.18, 0.45),
+    dark=0.5,
+    gradient=(0.0, 0.3),
+    backdrop=0.5,
+    figure=0.3,
+    clutter=0.5,
+    blur=(0.2, 0.9),
+    noise=(0.0, 0.08),
+)
+_RENDITIONS = Look(
+    pose=Pose(rotation=15.0, shear=0.2, size=(0.75, 1.0), shift=0.08, wobble=0.05),
+    threshold=(0.26, 0.58),
+    gap=(0.25, 0.55),
+    dark=0.5,
+    chroma=(0.1, 0.4),
+    backdrop=0.8,
+    backdrop_depth=(0.10, 0.30),
+    figure=0.8,
+    figure_depth=(0.10, 0.30),
+    hollow=0.4,
+)
+_SKETCH = Look(pose=Pose(rotation=15.0, shear=0.2, size=(0.80, 1.0), shift=0.08, wobble=0.04), threshold=(0.30, 0.50))
+_VIEWPOINT = Look(
+    pose=Pose(rotation=45.0, shear=0.25, size=(0.45, 0.75), shift=0.30, perspective=0.30),
+    gap=(0.25, 0.55),
+    dark=0.5,
+    gradient=(0.0, 0.3),
+    backdrop=0.7,
+    backdrop_depth=(0.05, 0.20),
+    clutter=0.8,
+    blur=(0.0, 0.6),
+)
+
+DOMAIN_TABLE: Mapping[str, Domain] = {
+    "ref": Domain(_REF, "ref"),
+    "v2": Domain(_V2, "v2"),
+    "adversarial": Domain(_ADVERSARIAL, "adversarial", (1, 2, 3, 4, 5, 7, 8, 9), filtered=True),
+    "renditions": Domain(_RENDITIONS, "renditions", (0, 2, 3, 4, 5, 6, 8)),
+    "sketch": Domain(_SKETCH, "sketch", finish="sketch"),
+    "viewpoint": Domain(_VIEWPOINT, "viewpoint", (0, 1, 2, 3, 4, 5, 7, 8)),
+    "cartoon": Domain(_REF, "ref", finish="cartoon"),
+    "drawing": Domain(_REF, "ref", finish="drawing"),
+    "corrupted": Domain(_REF, "ref"),
+}
+
+_WIDER = Look(
+    pose=Pose(rotation=20.0, shear=0.2, size=(0.70, 1.0), shift=0.12, wobble=0.02),
+    threshold=(0.30, 0.55),
+    gap=(0.20, 0.60),
+    dark=0.5,
+    gradient=(0.0, 0.3),
+    backdrop=0.5,
+    figure=0.2,
+    grey=0.1,
+    blur=(0.0, 0.5),
+)
+_WEB = Look(
+    pose=Pose(rotation=35.0, shear=0.25, size=(0.50, 1.0), shift=0.20, perspective=0.15, wobble=0.03),
+    threshold=(0.28, 0.58),
+    softness=(0.20, 0.45),
+    gap=(0.20, 0.80),
+    dark=0.5,
+    chroma=(0.0, 0.35),
+    gradient=(0.0, 0.3),
+    backdrop=0.6,
+    backdrop_depth=(0.05, 0.25),
+    figure=0.4,
+    hollow=0.2,
+    clutter=0.4,
+    grey=0.3,
+    blur=(0.0, 1.0),
+    noise=(0.0, 0.12),
+)
+
+# Each part of a mixture: stream, look, number of images. Equal streams nest: small is the start of medium.
+PRETRAINING_TABLE: Mapping[str, tuple[tuple[str, Look, int], ...]] = {
+    "pretrain_small": (("ref", _REF, 2000),),
+    "pretrain_medium": (("ref", _REF, 2000), ("wider", _WIDER, 8000)),
+    "pretrain_large": (("ref", _REF, 5000), ("web", _WEB, 45000)),
+}

@@ -1,0 +1,41 @@
+"""Named random draws: one generator a name, none global."""
+
+import hashlib
+
+import torch
+from torch import Tensor
+
+Range = tuple[float, float]
+
+WORLD_VERSION: int = 1
+
+
+def seed_of(*name: object) -> int:
+    """A 63-bit seed that depends on the world's version and on the name alone."""
+    text = "/".join(["rib.digits", str(WORLD_VERSION), *map(str, name)])
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class Draws:
+    """Random tensors of one row an image, from the generator that `name` seeds."""
+
+    def __init__(self, count: int, *name: object) -> None:
+        self.count = count
+        self.generator = torch.Generator().manual_seed(seed_of(*name))
+
+    def uniform(self, bounds: Range = (0.0, 1.0), *shape: int) -> Tensor:
+        low, high = bounds
+        return low + (high - low) * torch.rand(self.count, *shape, generator=self.generator)
+
+    def normal(self, *shape: int) -> Tensor:
+        return torch.randn(self.count, *shape, generator=self.generator)
+
+    def coin(self, share: float) -> Tensor:
+        """True for about `share` of the images."""
+        return torch.rand(self.count, generator=self.generator) < share
+
+    def choice(self, high: int, *shape: int) -> Tensor:
+        return torch.randint(high, (self.count, *shape), generator=self.generator)
+
+    def permutation(self, length: int) -> Tensor:
+        return torch.randperm(length, generator=self.generator)

@@ -1,0 +1,72 @@
+"""Last passes that turn a painted scene into a sketch, a cartoon or a drawing.
+
+Cartoon and drawing are made from the painted image, as their models are made from photographs.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from rib.data.digits.draws import Draws
+from rib.data.digits.geometry import SIDE, pixel_grid
+from rib.data.digits.paint import LUMA, Scene
+from rib.data.digits.texture import clouds
+
+Finish = Literal["photo", "sketch", "cartoon", "drawing"]
+
+
+def luminance(image: Tensor) -> Tensor:
+    """[N, 1, S, S] from [N, 3, S, S]."""
+    return (image * LUMA[:, None, None]).sum(1, keepdim=True)
+
+
+def photo(scene: Scene, draws: Draws) -> Tensor:
+    return scene.image
+
+
+def sketch(scene: Scene, draws: Draws) -> Tensor:
+    """Dark outlines on near-white paper; the ink comes off in places, some strokes are filled."""
+    filled = draws.coin(0.25)[:, None, None]
+    ink = torch.where(filled, scene.mask, scene.edge)
+    worn = (1.0 + draws.uniform((0.2, 1.0), 1, 1) * clouds(draws, 9)).clamp(0.0, 1.0)
+    paper = draws.uniform((0.88, 1.0), 1, 1)
+    dark = draws.uniform((0.0, 0.35), 1, 1)
+    grey = paper - (paper - dark) * ink * worn + 0.03 * draws.normal(SIDE, SIDE)
+    return grey[:, None].expand(-1, 3, -1, -1)
+
+
+def cartoon(scene: Scene, draws: Draws) -> Tensor:
+    """Four loud levels a channel and a black outline."""
+    grey = luminance(scene.image)
+    loud = (0.5 + 1.3 * (grey - 0.5) + 2.5 * (scene.image - grey)).clamp(0.0, 1.0)
+    flat = (loud * 3.0).round() / 3.0
+    outline = (2.0 * scene.edge).clamp(0.0, 1.0)[:, None]
+    return flat * (1.0 - outline)
+
+
+def drawing(scene: Scene, draws: Draws) -> Tensor:
+    """Pencil: hatching where the image is dark, on grained paper, with a little of the colour left."""
+    x, y = pixel_grid()
+    angle = draws.uniform((0.0, math.pi), 1, 1)
+    pace = math.pi * SIDE / draws.uniform((2.5, 4.0), 1, 1)
+    hatch = torch.sin(pace * (angle.cos() * x + angle.sin() * y) + 1.5 * clouds(draws, 7))
+    grey = luminance(scene.image)[:, 0]
+    low, high = grey.amin((1, 2), keepdim=True), grey.amax((1, 2), keepdim=True)
+    tone = (grey - low) / (high - low).clamp(min=0.1)
+    grain = draws.uniform((0.05, 0.25), 1, 1) * draws.normal(SIDE, SIDE)
+    pressure = draws.uniform((0.25, 0.60), 1, 1)
+    shade = 0.95 - (1.0 - tone) * pressure * (1.0 + 0.8 * hatch) + grain
+    shade = shade - 0.35 * scene.edge * (clouds(draws, 12) + 0.5).clamp(0.0, 1.0)
+    colour = scene.image - grey[:, None]
+    return shade[:, None] + draws.uniform((0.0, 0.5), 1, 1, 1) * colour
+
+
+FINISHES: Mapping[Finish, Callable[[Scene, Draws], Tensor]] = {
+    "photo": photo,
+    "sketch": sketch,
+    "cartoon": cartoon,
+    "drawing": drawing,
+}

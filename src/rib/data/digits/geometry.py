@@ -1,0 +1,70 @@
+"""Where the digit stands: projective warps of the scans' ink.
+
+Shapes: N images of S×S pixels.
+"""
+
+import math
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rib.data.digits.draws import Draws, Range
+from rib.data.digits.scans import scan_fields
+
+SIDE = 28
+
+
+@dataclass(frozen=True)
+class Pose:
+    """Ranges of the pose. Lengths are in half image sides, so 1 is from the centre to the border."""
+
+    rotation: float = 10.0
+    shear: float = 0.10
+    size: Range = (0.84, 1.00)
+    aspect: float = 0.10
+    shift: float = 0.06
+    perspective: float = 0.0
+    wobble: float = 0.0
+
+
+@cache
+def pixel_grid() -> tuple[Tensor, Tensor]:
+    """Horizontal and vertical pixel centres in [-1, 1], each [S, S]."""
+    centres = (torch.arange(SIDE) + 0.5) / SIDE * 2.0 - 1.0
+    return centres.expand(SIDE, SIDE), centres[:, None].expand(SIDE, SIDE)
+
+
+def _column(values: Tensor) -> Tensor:
+    return values[:, None, None]
+
+
+def drawn_grid(pose: Pose, draws: Draws) -> Tensor:
+    """Sampling positions in the enlarged scan for every pixel, [N, S, S, 2]."""
+    angle = _column(draws.uniform((-1.0, 1.0)) * math.radians(pose.rotation))
+    size, aspect = _column(draws.uniform(pose.size)), _column(draws.uniform((-pose.aspect, pose.aspect)))
+    shear = _column(draws.uniform((-pose.shear, pose.shear)))
+    right, down = draws.uniform((-pose.shift, pose.shift), 2, 1, 1).unbind(1)
+    tilt = draws.uniform((-pose.perspective, pose.perspective), 2, 1, 1).unbind(1)
+    x, y = pixel_grid()
+    depth = 1.0 + tilt[0] * x + tilt[1] * y
+    x, y = (x - right) / depth, (y - down) / depth
+    if pose.wobble:
+        x, y = _wobbled(x, y, pose.wobble, draws)
+    x, y = angle.cos() * x + angle.sin() * y, angle.cos() * y - angle.sin() * x
+    x = (x + shear * y) * (1.0 + aspect)
+    return torch.stack([x, y], dim=-1) / size[..., None]
+
+
+def _wobbled(x: Tensor, y: Tensor, wobble: float, draws: Draws) -> tuple[Tensor, Tensor]:
+    phase = draws.uniform((0.0, 2.0 * math.pi), 2, 1, 1).unbind(1)
+    pace = draws.uniform((2.0, 5.0), 2, 1, 1).unbind(1)
+    return x + wobble * torch.sin(pace[0] * y + phase[0]), y + wobble * torch.sin(pace[1] * x + phase[1])
+
+
+def warped_ink(source: Tensor, grid: Tensor) -> Tensor:
+    """Ink levels of the scans `source` [N] seen through `grid`, [N, S, S]."""
+    fields = scan_fields()[source][:, None]
+    return F.grid_sample(fields, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[:, 0]

@@ -1,0 +1,175 @@
+"""Scans in, labelled images out. The same call gives the same pixels, and a count gives a prefix.
+
+Images are drawn in chunks of a fixed size, each from its own named generator, so that no image
+depends on how many are asked for.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rib.data.digits.adversary import fools_adversary
+from rib.data.digits.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from rib.data.digits.domains import ALL, DOMAIN_TABLE, PRETRAINING_TABLE, Domain
+from rib.data.digits.draws import Draws
+from rib.data.digits.finish import FINISHES, Finish
+from rib.data.digits.paint import Look, paint
+from rib.data.digits.scans import Part, scan_labels, scans_in, scans_of
+
+CHUNK = 512
+POOL = 2000
+ADVERSARIAL_ROUNDS = 16
+CELL_IMAGES = 24
+CELLS = tuple(f"{name}/{severity}" for name in CORRUPTIONS for severity in SEVERITIES)
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """Images with their labels, the scan each one shows, and its cell where the domain has cells."""
+
+    images: NDArray[np.uint8]  # [N, 28, 28, 3]
+    labels: NDArray[np.int64]  # [N], index into CLASSES
+    source: NDArray[np.int64]  # [N], index into the 1,797 scans
+    cell: NDArray[np.int16] | None = None  # [N], index into cells
+    cells: tuple[str, ...] = ()
+
+
+def render(domain: str, part: Part, count: int | None = None) -> Rendered:
+    """Render a domain's tuning pool or test set, or a pretraining set; `count` cuts it to a prefix.
+
+    Prefixes of a tuning pool are balanced over the domain's classes. A scan is in one part only.
+    """
+    _check(domain, part, count)
+    cell = None
+    if domain in PRETRAINING_TABLE:
+        images, source = _mixture(domain)
+    elif domain == "corrupted":
+        images, source, cell = _corrupted(part)
+    elif DOMAIN_TABLE[domain].filtered:
+        images, source = _fooling(DOMAIN_TABLE[domain], part)
+    else:
+        images, source = _plain(DOMAIN_TABLE[domain], part, count)
+    if count is not None and count > len(source):
+        raise ValueError(f"{domain!r} has {len(source)} images in part {part!r}; got count={count}")
+    return Rendered(
+        images=images[:count].numpy(),
+        labels=scan_labels()[source[:count]].numpy(),
+        source=source[:count].numpy(),
+        cell=None if cell is None else cell[:count].numpy(),
+        cells=() if cell is None else CELLS,
+    )
+
+
+def reference_images(stream: str, count: int) -> tuple[Tensor, Tensor]:
+    """Reference renderings of pretraining scans under a seed of their own: images, scans."""
+    return _stream(stream, DOMAIN_TABLE["ref"].look, count)
+
+
+def _check(domain: str, part: str, count: int | None) -> None:
+    valid = ("pretrain",) if domain in PRETRAINING_TABLE else ("tune", "test")
+    if domain not in PRETRAINING_TABLE and domain not in DOMAIN_TABLE:
+        raise ValueError(f"unknown domain {domain!r}: choose one of {[*DOMAIN_TABLE, *PRETRAINING_TABLE]}")
+    if part not in valid:
+        raise ValueError(f"{domain!r} has no part {part!r}: choose one of {valid}")
+    if count is not None and count < 1:
+        raise ValueError(f"count must be at least 1; got {count}")
+
+
+def balanced_sources(part: Part, classes: tuple[int, ...], count: int, *name: object) -> Tensor:
+    """Scans whose every prefix is balanced over `classes`; a class uses all its scans before one again."""
+    rounds = -(-count // len(classes))
+    order = Draws(1, *name, part, "order")
+    labels = torch.stack([order.permutation(len(classes)) for _ in range(rounds)])
+    queues = []
+    for label in classes:
+        scans, deal = scans_of(part, label), Draws(1, *name, part, "deal", label)
+        deals = [scans[deal.permutation(len(scans))] for _ in range(-(-rounds // len(scans)))]
+        queues.append(torch.cat(deals)[:rounds])
+    return torch.stack(queues, dim=1).gather(1, labels).flatten()[:count]
+
+
+def _sources(row: Domain, part: Part, count: int | None) -> Tensor:
+    if part == "test":
+        scans = scans_in(part)
+        return scans[torch.isin(scan_labels()[scans], torch.tensor(row.classes))]
+    whole_chunks = -(-(count or POOL) // CHUNK) * CHUNK
+    return balanced_sources(part, row.classes, whole_chunks, row.stream)
+
+
+def _plain(row: Domain, part: Part, count: int | None) -> tuple[Tensor, Tensor]:
+    source = _sources(row, part, None if count is None else min(count, POOL))
+    return _images(source, row.look, part, row.finish, row.stream, part)[:POOL], source[:POOL]
+
+
+def _images(source: Tensor, look: Look, part: Part, finish: Finish, *name: object) -> Tensor:
+    """Paint and finish the scans, uint8 [N, S, S, 3]."""
+    strays, chunks = scans_in(part), []
+    for number, chunk in enumerate(torch.split(source, CHUNK)):
+        scene = paint(chunk, strays, look, Draws(len(chunk), *name, number))
+        finished = FINISHES[finish](scene, Draws(len(chunk), *name, number, finish))
+        chunks.append(as_bytes(finished))
+    return torch.cat(chunks)
+
+
+def as_bytes(images: Tensor) -> Tensor:
+    """[N, 3, S, S] in [0, 1] to uint8 [N, S, S, 3]."""
+    return (images.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
+
+
+def _stream(stream: str, look: Look, count: int) -> tuple[Tensor, Tensor]:
+    source = balanced_sources("pretrain", ALL, -(-count // CHUNK) * CHUNK, stream)
+    return _images(source, look, "pretrain", "photo", stream, "pretrain")[:count], source[:count]
+
+
+def _mixture(domain: str) -> tuple[Tensor, Tensor]:
+    streams = [_stream(stream, look, count) for stream, look, count in PRETRAINING_TABLE[domain]]
+    images, source = zip(*streams, strict=True)
+    return torch.cat(images), torch.cat(source)
+
+
+def _fooling(row: Domain, part: Part) -> tuple[Tensor, Tensor]:
+    """Draw each scan again until the adversary is wrong; scans that never fool it are left out."""
+    source = _sources(row, part, None)
+    labels, pending = scan_labels()[source], torch.arange(len(source))
+    images = torch.zeros(len(source), 28, 28, 3, dtype=torch.uint8)
+    for attempt in range(ADVERSARIAL_ROUNDS):
+        candidates = _images(source[pending], row.look, part, row.finish, row.stream, part, attempt)
+        fooling = fools_adversary(candidates, labels[pending], row.classes)
+        images[pending[fooling]] = candidates[fooling]
+        pending = pending[~fooling]
+    kept = torch.ones(len(source), dtype=torch.bool)
+    kept[pending] = False
+    rows = torch.nonzero(kept).flatten()
+    if part == "tune":
+        rows = _rebalanced(rows, labels)[:POOL]
+    return images[rows], source[rows]
+
+
+def _rebalanced(rows: Tensor, labels: Tensor) -> Tensor:
+    """The rows dealt class by class in their order, as far as every class reaches."""
+    by_class = [rows[labels[rows] == label] for label in torch.unique(labels)]
+    shortest = min(len(of_class) for of_class in by_class)
+    return torch.stack([of_class[:shortest] for of_class in by_class], dim=1).flatten()
+
+
+def _corrupted(part: Part) -> tuple[Tensor, Tensor, Tensor]:
+    """The reference images corrupted: a draw of test scans for each cell, or one cell an image to tune on."""
+    images, source = _plain(DOMAIN_TABLE["ref"], part, None)
+    if part == "test":
+        drawn = [balanced_sources(part, ALL, CELL_IMAGES, "corrupted", cell) for cell in CELLS]
+        rows = torch.searchsorted(source, torch.cat(drawn))
+        cell = torch.arange(len(CELLS)).repeat_interleave(CELL_IMAGES)
+    else:
+        rows = torch.arange(len(source))
+        cell = rows * 7 % len(CELLS)  # 7 is prime to 75 and to 10: every class meets every cell
+    clean = images.permute(0, 3, 1, 2).to(torch.float32) / 255.0
+    out = images[rows]
+    for index, name in enumerate(CELLS):
+        mine = torch.nonzero(cell == index).flatten()
+        kind, severity = name.split("/")
+        draws = Draws(len(mine), "corrupted", part, name)
+        out[mine] = as_bytes(corrupt(clean[rows[mine]], kind, int(severity), draws))
+    return out, source[rows], cell.to(torch.int16)
