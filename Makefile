@@ -1,0 +1,33 @@
+# From a bare machine with Python 3.11 or newer: `make demo` shows it, `make test` checks it.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+WORKERS ?= 2
+
+.PHONY: demo test setup lint types tests clean
+
+demo: setup  ## run the embedded suite and write its page
+	$(BIN)/rib run digits
+
+test: setup lint types tests  ## everything that must hold
+
+setup: $(VENV)/.installed
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+tests: setup
+	$(BIN)/pytest -n $(WORKERS)
+
+clean:
+	rm -rf $(VENV) rib-store .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,35 @@
+"""RIB, the Robustness Inheritance Benchmark: how much robustness survives fine-tuning."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rib.api import Finished, run
+    from rib.errors import RibError, StepError, UserError
+    from rib.suite import Suite, load_suite
+    from rib.work import How
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Finished": "rib.api",
+    "How": "rib.work",
+    "RibError": "rib.errors",
+    "StepError": "rib.errors",
+    "Suite": "rib.suite",
+    "UserError": "rib.errors",
+    "load_suite": "rib.suite",
+    "run": "rib.api",
+}
+
+__all__ = ["Finished", "How", "RibError", "StepError", "Suite", "UserError", "load_suite", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the public names when they are first used: torch takes seconds, `rib --help` should not."""
+    import importlib
+
+    if name not in _HOMES:
+        raise AttributeError(f"module 'rib' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)

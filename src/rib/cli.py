@@ -1,0 +1,344 @@
+"""The command `rib`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+
+from rib import __version__
+from rib.errors import RibError, StepError, UserError
+
+if TYPE_CHECKING:
+    from rib.execute.local import Outcome
+    from rib.plan import Plan
+    from rib.report.results import Results
+    from rib.store import Store
+
+app = typer.Typer(
+    name="rib",
+    help="How much robustness survives fine-tuning. Begin with: rib run",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+listing = typer.Typer(help="What can be named in a suite.", no_args_is_help=True)
+app.add_typer(listing, name="list")
+
+SuiteName = Annotated[str, typer.Argument(help="a shipped suite's name, or a path to a suite file")]
+StorePath = Annotated[Path, typer.Option("--store", envvar="RIB_STORE", help="folder of records and weights")]
+DataPath = Annotated[
+    Path | None,
+    typer.Option("--data", envvar="RIB_DATA", help="folder that relative paths in the suite start from"),
+]
+Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
+
+STORE = Path("rib-store")
+
+
+def main() -> NoReturn:
+    """Run the command and exit: 0 done, 1 some steps failed, 2 the user's mistake, 130 interrupted."""
+    try:
+        app(standalone_mode=False)
+        code = 0
+    except typer.Exit as stop:
+        code = stop.exit_code
+    except typer.Abort:
+        code = 130
+    except KeyboardInterrupt:
+        print("interrupted; everything finished is kept", file=sys.stderr)
+        code = 130
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except StepError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    except RibError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 1
+    except Exception as error:
+        code = _usage_or_raise(error)
+    sys.exit(code)
+
+
+def _usage_or_raise(error: Exception) -> int:
+    """Typer's own complaints about arguments (it brings its own click) are the user's mistake too."""
+    show = getattr(error, "show", None)
+    if show is None:
+        raise error
+    show()
+    return 2
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+@app.command()
+def run(
+    suite: SuiteName = "digits",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core, or one a GPU")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    keep: Annotated[str, typer.Option(help="weights to keep: all, pretrained, none")] = "all",
+    html: Annotated[Path | None, typer.Option(help="where the page goes; default STORE/reports/SUITE.html")] = None,
+    as_json: Json = False,
+) -> None:
+    """Do what the suite asks for and has not been done; then show the report."""
+    from rib.execute.local import execute
+    from rib.work import How
+
+    if keep not in ("all", "pretrained", "none"):
+        raise UserError("unknown --keep", got=keep, valid="all, pretrained, none")
+    _check_device(device)
+    how = How(workers=workers, device=device, keep=keep)
+    plan, place = _plan(suite, store, data)
+    outcome = _watched(lambda watcher: execute(plan, place, how, watcher))
+    _tell(outcome, suite)
+    if outcome.interrupted:
+        raise typer.Exit(130)
+    results = _results(plan, place)
+    _show(results, as_json)
+    page = html or place.root / "reports" / f"{plan.suite.name}.html"
+    _write_page(results, page)
+    print(f"page: {page}", file=sys.stderr if as_json else sys.stdout)
+    if outcome.failed or results.unfinished():
+        raise typer.Exit(1)
+
+
+@app.command("plan")
+def show_plan(
+    suite: SuiteName = "digits",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    every: Annotated[bool, typer.Option("--all", help="list every step")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say which steps a suite has, and which are done."""
+    from rib.report.overview import plan_json, plan_table
+
+    plan, place = _plan(suite, store, data)
+    if as_json:
+        print(json.dumps(plan_json(plan, place), indent=1))
+    else:
+        Console().print(plan_table(plan, place, every))
+
+
+@app.command()
+def status(suite: SuiteName = "digits", store: StorePath = STORE, data: DataPath = None, as_json: Json = False) -> None:
+    """Say how far a suite is: steps done, to do, failed. Exit code 1 if any failed."""
+    from rib.report.overview import status_json, status_lines
+
+    plan, place = _plan(suite, store, data)
+    facts = status_json(plan, place)
+    print(json.dumps(facts, indent=1) if as_json else status_lines(facts))
+    if facts["failed"]:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    suite: SuiteName = "digits",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    html: Annotated[Path | None, typer.Option(help="write the page there")] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="write per-example predictions and scores into this folder")
+    ] = None,
+    latex: Annotated[Path | None, typer.Option(help="write the table there")] = None,
+    figures: Annotated[Path | None, typer.Option(help="write PDF and PNG figures into this folder")] = None,
+    as_json: Json = False,
+) -> None:
+    """Show what the records say; run nothing."""
+    plan, place = _plan(suite, store, data)
+    results = _results(plan, place)
+    if not results.records:
+        raise UserError(
+            f"nothing of suite {plan.suite.name!r} is in the store", got=place.root, remedy=f"run it: rib run {suite}"
+        )
+    _show(results, as_json)
+    if html:
+        _write_page(results, html)
+    for target, function in ((parquet, "write_parquet"), (latex, "write_latex")):
+        if target:
+            from rib.report import export
+
+            _written(getattr(export, function), results, target)
+    if figures:
+        from rib.report.figures import write_figures
+
+        _written(write_figures, results, figures)
+
+
+@app.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="where the weights go")],
+    suite: SuiteName = "digits",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    model: Annotated[str | None, typer.Option(help="only this model")] = None,
+    method: Annotated[str | None, typer.Option(help="only this method")] = None,
+    tuned_on: Annotated[str | None, typer.Option(help="only tuned on this data set")] = None,
+) -> None:
+    """Write finished weights, merged ones too, as safetensors files."""
+    from rib.models.weights import write_weights
+    from rib.steps import short
+    from rib.work import How, Workshop
+
+    plan, place = _plan(suite, store, data)
+    workshop = Workshop(plan.suite, place, How(device="cpu"), lambda _: None)
+    wanted = [
+        item
+        for item in plan.runs
+        if item.method == (method or item.method)
+        and model in (None, item.model, short(item.model))
+        and tuned_on in (None, item.tuned_on, short(item.tuned_on or ""))
+        and place.has(item.fit.key)
+    ]
+    if not wanted:
+        raise UserError("no finished weights match", remedy=f"see `rib list methods` and `rib status {suite}`")
+    for item in wanted:
+        words = [short(item.model), item.method, short(item.tuned_on or ""), item.size, item.seed]
+        file = folder / (
+            "-".join(str(word).replace(" ", "_") for word in words if word not in (None, "")) + ".safetensors"
+        )
+        write_weights(file, workshop.weights(item.fit))
+        print(file)
+
+
+@listing.command("suites")
+def list_suites() -> None:
+    """Suites that come with RIB."""
+    from rib.suite import load_suite, shipped
+
+    _columns([(name, load_suite(name).description) for name in shipped()])
+
+
+@listing.command("data")
+def list_data() -> None:
+    """Data sets of the catalogue."""
+    from rib.data.catalogue import ROWS
+
+    _columns(
+        [
+            (name, ", ".join(f"{key}={value}" for key, value in row.model_dump(exclude_defaults=True).items()))
+            for name, row in ROWS.items()
+        ]
+    )
+
+
+@listing.command("models")
+def list_models() -> None:
+    """Pretrained models of the catalogue."""
+    from rib.models.catalogue import ROWS
+
+    _columns([(name, f"{row.timm or row.build}, {row.weights or 'published weights'}") for name, row in ROWS.items()])
+
+
+@listing.command("methods")
+def list_methods() -> None:
+    """Methods, with their hyper-parameters."""
+    from rib.methods import registered
+
+    rows = []
+    for name, kind in sorted(registered().items()):
+        fields = ", ".join(f"{field} = {info.default}" for field, info in kind.model_fields.items())
+        rows.append((name, (kind.__doc__ or "").splitlines()[0] + (f"  [{fields}]" if fields else "")))
+    _columns(rows)
+
+
+def _columns(rows: list[tuple[str, str]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    Console(markup=False, highlight=False).print(table)
+
+
+def _plan(suite: str, store: Path, data: Path | None) -> tuple[Plan, Store]:
+    from rib.plan import make_plan
+    from rib.store import Store
+    from rib.suite import load_suite
+
+    _import_path(suite)
+    place = Store(store)
+    return make_plan(load_suite(suite, data), place.facts), place
+
+
+def _import_path(suite: str) -> None:
+    """Let a suite file name modules that lie beside it, or in the working folder."""
+    for folder in (Path(suite).resolve().parent if suite.endswith(".toml") else None, Path.cwd()):
+        if folder and str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def _check_device(device: str) -> None:
+    import torch
+
+    try:
+        kind = torch.device("cpu" if device == "auto" else device).type
+    except RuntimeError:
+        raise UserError("unknown device", got=device, valid="auto, cpu, cuda, cuda:1, mps") from None
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is available", got=device, valid="auto, cpu", remedy="leave --device out")
+
+
+def _watched(job: Callable[[Any], Outcome]) -> Outcome:
+    from rib.execute.progress import Bar, PlainLines
+
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        return job(PlainLines())
+    with Bar(console) as bar:
+        return job(bar)
+
+
+def _tell(outcome: Outcome, suite: str) -> None:
+    words = f"{outcome.done} steps done, {outcome.before} were done before"
+    if outcome.failed:
+        words += f", {len(outcome.failed)} failed"
+    if outcome.interrupted:
+        words = f"interrupted: {words}. Go on with: rib run {suite}"
+    print(words, file=sys.stderr)
+
+
+def _results(plan: Plan, store: Store) -> Results:
+    from rib.report.results import Results
+
+    return Results(plan, store)
+
+
+def _show(results: Results, as_json: bool) -> None:
+    from rib.report import tables
+
+    if as_json:
+        print(json.dumps(tables.as_json(results), indent=1))
+    else:
+        console = Console()
+        console.print(tables.headline(results, console.width))
+
+
+def _write_page(results: Results, path: Path) -> None:
+    from rib.report.page import write_page
+
+    _written(write_page, results, path)
+
+
+def _written(write: Callable[[Results, Path], Any], results: Results, target: Path) -> None:
+    try:
+        write(results, target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}", got=error.strerror, remedy="name another place") from None

@@ -1,0 +1,1 @@
+"""Data: examples, label maps, and the sources they come from."""

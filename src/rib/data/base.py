@@ -1,0 +1,54 @@
+"""DataSet: the contract that every kind of data meets."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.data.examples import Index, Part, View
+
+
+class DataSet(ABC):
+    """Images with labels in two parts: `tune` (may be trained on) and `test` (is scored).
+
+    Attributes:
+        name: as the suite names it.
+        classes: class names, in the order of the labels.
+        family: source family. Two sets of one family show renderings of the same source images, so that tuning on
+            one has seen the labels of the other.
+        units: namespace of `Index.sources`; sets that share it are resampled together by the bootstrap.
+        disjoint: whether `tune` and `test` share no source image. Where they do (the set as a whole plays both
+            roles, as in the paper), accuracy on the tuned set itself is not reported.
+        chunk: how many images are best asked for at a time.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    family: str
+    units: str
+    disjoint: bool
+    chunk: int = 512
+
+    @property
+    def label(self) -> str:
+        """The name without its namespace, for tables."""
+        return self.name.rpartition(":")[2]
+
+    @abstractmethod
+    def index(self, part: Part) -> Index:
+        """Labels, sources and cells of a part."""
+
+    @abstractmethod
+    def fingerprint(self, part: Part) -> str:
+        """A digest of the part's content: pixels or files and labels, never the path."""
+
+    @abstractmethod
+    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
+        """uint8 (len(rows), view.size, view.size, 3).
+
+        Raises:
+            UserError: an image cannot be read, with its name.
+        """

@@ -1,0 +1,88 @@
+"""Examples: images with labels, ready for a model of one input size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Part = Literal["tune", "test"]
+
+
+@dataclass(frozen=True)
+class Index:
+    """What is known of a part of a data set without its pixels.
+
+    Attributes:
+        labels: int64 (N,), index into the data set's own classes.
+        sources: int64 (N,), the source image an example was made from: the unit of the paired bootstrap.
+        cells: int16 (N,), index into `cell_names` for a set of several cells (corruption x severity); else None.
+        cell_names: names such as "fog/3"; empty without cells.
+        items: what to read each example from, a path or a row number; None where the index is the row.
+    """
+
+    labels: NDArray[np.int64]
+    sources: NDArray[np.int64]
+    cells: NDArray[np.int16] | None = None
+    cell_names: tuple[str, ...] = ()
+    items: tuple[str, ...] | None = None
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, rows: NDArray[np.int64]) -> Index:
+        """The same index, of these rows only and in their order."""
+        return replace(
+            self,
+            labels=self.labels[rows],
+            sources=self.sources[rows],
+            cells=None if self.cells is None else self.cells[rows],
+            items=None if self.items is None else tuple(self.items[row] for row in rows),
+        )
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Some rows of a pack: what a model trains on or predicts. Taking fewer rows copies no pixels.
+
+    Attributes:
+        images: uint8 (M, H, W, 3) of the whole part; may be mapped from a file.
+        index: labels, sources and cells of the N chosen examples.
+        rows: int64 (N,), the row of each chosen example in the part.
+    """
+
+    images: NDArray[np.uint8]
+    index: Index
+    rows: NDArray[np.int64]
+
+    @classmethod
+    def whole(cls, images: NDArray[np.uint8], index: Index) -> Examples:
+        """All rows of a part."""
+        assert len(images) == len(index)
+        return cls(images, index, np.arange(len(index)))
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def labels(self) -> NDArray[np.int64]:
+        return self.index.labels
+
+    def take(self, chosen: NDArray[np.int64]) -> Examples:
+        """The same part, these of its examples only and in their order."""
+        return Examples(self.images, self.index.take(chosen), self.rows[chosen])
+
+    def batch(self, chosen: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
+        """A copy of the pixels of some examples: uint8 (n, H, W, 3)."""
+        return self.images[self.rows[chosen]]
+
+
+@dataclass(frozen=True)
+class View:
+    """The pixels a model sees: shorter side to `size / crop`, centre crop of `size`, as timm and torchvision do."""
+
+    size: int
+    crop: float = 1.0
+    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] = "bicubic"

@@ -1,0 +1,101 @@
+"""Label map: which of the model's classes stand for each class of a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from rib.errors import UserError
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """Class k of the data set is answered by the model's classes `groups[k]`.
+
+    Attributes:
+        name: names the map in every result.
+        groups: for each class of the data set, the model's class indices that mean it (one, or several synonyms).
+        outputs: number of the model's classes.
+    """
+
+    name: str
+    groups: tuple[tuple[int, ...], ...]
+    outputs: int
+
+    @property
+    def whole(self) -> bool:
+        """Whether the map is the identity over all of the model's classes."""
+        return self.groups == tuple((index,) for index in range(self.outputs))
+
+    def mask(self, logits: Tensor) -> Tensor:
+        """Logits over the data set's classes: (N, outputs) -> (N, len(groups)).
+
+        A class with synonyms takes the maximum over them.
+        """
+        if self.whole:
+            return logits
+        if all(len(group) == 1 for group in self.groups):
+            chosen = torch.tensor([group[0] for group in self.groups], device=logits.device)
+            return logits.index_select(1, chosen)
+        return torch.stack([logits[:, list(group)].amax(dim=1) for group in self.groups], dim=1)
+
+    def inverse(self) -> tuple[int, ...]:
+        """For each of the model's classes, the data set's class it stands for; -1 where none."""
+        classes = [-1] * self.outputs
+        for local, group in enumerate(self.groups):
+            for index in group:
+                classes[index] = local
+        return tuple(classes)
+
+
+def match_classes(
+    data: str,
+    classes: Sequence[str],
+    reference: Sequence[str],
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> LabelMap:
+    """The label map of a data set whose classes carry the names of the reference set's classes.
+
+    Args:
+        data: the data set's name, for the error and the map's name.
+        classes: the data set's class names.
+        reference: the model's class names, in the order of its outputs.
+        labels: for a class of the data set that has another name, the reference classes that mean it.
+
+    Raises:
+        UserError: a class has no reference class, or `labels` names one that does not exist, or a reference class
+            would stand for two classes of the data set.
+    """
+    labels = labels or {}
+    position = {name: index for index, name in enumerate(reference)}
+    if unknown := sorted(set(labels) - set(classes)):
+        raise UserError(
+            f"the label map of {data!r} names a class that the data set does not have",
+            got=", ".join(unknown[:5]),
+            valid=_some(classes),
+        )
+    groups = []
+    for name in classes:
+        targets = labels.get(name, (name,))
+        missing = [target for target in targets if target not in position]
+        if missing:
+            raise UserError(
+                f"the label map of {data!r} does not cover class {name!r}",
+                got=", ".join(missing),
+                valid=_some(reference),
+                remedy=f"add a line for it under [data.{data}.labels], e.g. {name!r} = {reference[0]!r}",
+            )
+        groups.append(tuple(position[target] for target in targets))
+    taken = [index for group in groups for index in group]
+    if len(set(taken)) != len(taken):
+        twice = next(reference[index] for index in taken if taken.count(index) > 1)
+        raise UserError(f"the label map of {data!r} gives the reference class {twice!r} to two classes")
+    return LabelMap("by name" if not labels else "by name, with [labels]", tuple(groups), len(reference))
+
+
+def _some(names: Sequence[str], most: int = 12) -> str:
+    more = f", … ({len(names)} in all)" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

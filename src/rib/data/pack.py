@@ -1,0 +1,61 @@
+"""Packs: a part of a data set decoded once for one view, as a uint8 file mapped into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from rib.data.base import DataSet
+from rib.data.examples import Examples, Part, View
+from rib.files import written_aside
+
+Advance = Callable[[int], None]
+
+
+def open_pack(data: DataSet, part: Part, view: View, folder: Path, advance: Advance | None = None) -> Examples:
+    """The examples of a part, decoded on first use.
+
+    Args:
+        data: the data set.
+        part: which part.
+        view: the pixels that the model sees.
+        folder: where packs are kept.
+        advance: told the number of images decoded since it was last told.
+
+    Raises:
+        UserError: an image cannot be read, or `folder` cannot be written.
+        StepError: the disk is full.
+    """
+    index = data.index(part)
+    file = pack_file(data, part, view, folder)
+    if not file.exists():
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(file.with_suffix(".lock")):
+            if not file.exists():
+                _decode(data, part, view, file, advance or (lambda _: None))
+        file.with_suffix(".lock").unlink(missing_ok=True)
+    images = cast(NDArray[np.uint8], np.load(file, mmap_mode="r"))
+    return Examples.whole(images, index)
+
+
+def pack_file(data: DataSet, part: Part, view: View, folder: Path) -> Path:
+    """The file of a pack: named by content and view."""
+    crop = f"{view.crop:g}".replace(".", "_")
+    return folder / f"{data.fingerprint(part)[:24]}-{view.size}-{crop}-{view.interpolation}.npy"
+
+
+def _decode(data: DataSet, part: Part, view: View, file: Path, advance: Advance) -> None:
+    count = len(data.index(part))
+    with written_aside(file) as aside:
+        out = np.lib.format.open_memmap(aside, "w+", np.uint8, (count, view.size, view.size, 3))
+        for start in range(0, count, data.chunk):
+            chunk = range(start, min(start + data.chunk, count))
+            out[start : chunk.stop] = data.pixels(part, chunk, view)
+            advance(len(chunk))
+        out.flush()
+        del out

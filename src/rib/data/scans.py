@@ -1,0 +1,107 @@
+"""The embedded suite's domains as data sets: rendered when first used, from the digit scans in scikit-learn."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rib.data import digits
+from rib.data.base import DataSet
+from rib.data.examples import Index, Part, View
+from rib.data.images import apply_view
+from rib.errors import nearest
+from rib.files import try_write
+from rib.identity import digest
+
+
+class DigitsSet(DataSet):
+    """One domain of the embedded suite, or one of its pretraining sets.
+
+    Args:
+        name: the data set's name.
+        domain: one of `digits.DOMAINS` or `digits.PRETRAINING`.
+        cache: folder that keeps what is known of a rendering (labels, fingerprint), so that a finished run need not
+            render again.
+
+    Raises:
+        UserError: there is no such domain.
+    """
+
+    def __init__(self, name: str, domain: str, cache: Path | None = None) -> None:
+        if domain not in digits.DOMAINS + digits.PRETRAINING:
+            raise nearest(domain, digits.DOMAINS + digits.PRETRAINING, "digits domain")
+        self.name, self._domain, self._cache = name, domain, cache
+        self._classes = digits.DOMAIN_CLASSES.get(domain, tuple(range(len(digits.CLASSES))))
+        self.classes = tuple(digits.CLASSES[index] for index in self._classes)
+        self.family = digits.FAMILY.get(domain, domain)
+        self.units = "scan"  # every domain shows the same scans, so they are resampled together
+        self.disjoint = True
+        self.chunk = 10**9  # a domain is rendered as a whole
+        self._known: dict[Part, tuple[Index, str]] = {}
+
+    def index(self, part: Part) -> Index:
+        return self._facts(part)[0]
+
+    def fingerprint(self, part: Part) -> str:
+        return self._facts(part)[1]
+
+    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
+        images = self._render(part).images[np.asarray(rows)]
+        if images.shape[1:3] == (view.size, view.size):
+            return images
+        return np.stack([apply_view(Image.fromarray(image), view) for image in images])
+
+    def _facts(self, part: Part) -> tuple[Index, str]:
+        if part not in self._known:
+            self._known[part] = self._read_facts(part) or self._make_facts(part)
+        return self._known[part]
+
+    def _render(self, part: Part) -> digits.Rendered:
+        return _rendered(self._domain, part)
+
+    def _make_facts(self, part: Part) -> tuple[Index, str]:
+        rendered = self._render(part)
+        content = (rendered.images, rendered.labels, rendered.source)
+        fingerprint = digest(b"".join(array.tobytes() for array in content))
+        labels = np.searchsorted(np.array(self._classes), rendered.labels).astype(np.int64)
+        index = Index(labels, rendered.source.astype(np.int64), rendered.cell, rendered.cells)
+        if (file := self._facts_file(part)) is not None:
+            facts = {"labels": labels, "sources": index.sources, "fingerprint": np.array(fingerprint)}
+            if index.cells is not None:
+                facts |= {"cells": index.cells, "cell_names": np.array(index.cell_names)}
+            buffer = io.BytesIO()
+            np.savez(buffer, **cast(dict[str, Any], facts))
+            try_write(file, buffer.getvalue())
+        return index, fingerprint
+
+    def _read_facts(self, part: Part) -> tuple[Index, str] | None:
+        file = self._facts_file(part)
+        if file is None or not file.exists():
+            return None
+        with np.load(file) as facts:
+            cells = facts.get("cells", None)
+            names = tuple(str(name) for name in facts["cell_names"]) if cells is not None else ()
+            return Index(facts["labels"], facts["sources"], cells, names), str(facts["fingerprint"])
+
+    def _facts_file(self, part: Part) -> Path | None:
+        return self._cache / f"digits-{self._domain}-{part}-{_world_digest()}.npz" if self._cache else None
+
+
+@lru_cache(maxsize=32)  # a rendering is asked for twice in a row: for its fingerprint, and for its pixels
+def _rendered(domain: str, part: Part) -> digits.Rendered:
+    pretraining = domain in digits.PRETRAINING and part == "tune"
+    return digits.render(domain, "pretrain" if pretraining else part)
+
+
+@cache
+def _world_digest() -> str:
+    """Digest of the renderer's own source, so that a changed world is never mistaken for a cached one."""
+    package = Path(digits.__file__).parent
+    return digest(b"".join(file.read_bytes() for file in sorted(package.glob("*.py"))))[:16]

@@ -1,0 +1,95 @@
+"""Splits: which rows of a part are tested, held out or tuned on. Drawn by source image, nested in size."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.data.examples import Index
+from rib.errors import UserError
+
+Rows = NDArray[np.int64]
+
+
+def named_generator(*names: object) -> np.random.Generator:
+    """A random generator that depends on nothing but its names."""
+    text = "/".join(str(name) for name in names)
+    return np.random.default_rng(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"))
+
+
+def named_seed(*names: object) -> int:
+    """A seed in [0, 2**63) that depends on nothing but its names."""
+    return int(named_generator(*names).integers(2**63))
+
+
+def carve(index: Index, fraction: float, seed: int, name: str) -> tuple[Rows, Rows]:
+    """Split rows in two, stratified by class and never parting the examples of one source image.
+
+    Args:
+        index: labels and sources of the rows.
+        fraction: share of each class's sources that goes to the second half, at least one where a class has two.
+        seed: the draw.
+        name: names the draw, so that two splits of one seed are independent.
+
+    Returns:
+        Rows of the first and of the second half, ascending.
+    """
+    if fraction == 0:
+        return np.arange(len(index)), np.empty(0, np.int64)
+    generator = named_generator(name, seed)
+    chosen: set[int] = set()
+    first_row = {int(source): row for row, source in reversed(list(enumerate(index.sources)))}
+    sources, labels = np.array(list(first_row)), index.labels[list(first_row.values())]
+    for label in np.unique(labels):
+        members = np.sort(sources[labels == label])
+        count = min(max(1, round(fraction * len(members))), len(members) - 1)
+        chosen.update(generator.permutation(members)[:count].tolist())
+    second = np.isin(index.sources, np.fromiter(chosen, np.int64, len(chosen)))
+    return np.flatnonzero(~second), np.flatnonzero(second)
+
+
+def nested(labels: NDArray[np.int64], seed: int, name: str) -> Rows:
+    """An order of the rows of which every prefix is as balanced over classes as can be.
+
+    The first n rows are the tuning set of size n, so that a smaller set is part of every larger one of its seed.
+    """
+    generator = named_generator(name, seed)
+    shuffled = generator.permutation(len(labels))
+    rank = np.empty(len(labels), np.int64)  # the how-manieth of its class a row is, in the shuffled order
+    for label in np.unique(labels):
+        members = shuffled[labels[shuffled] == label]
+        rank[members] = np.arange(len(members))
+    turn = generator.permutation(int(labels.max()) + 1)[labels]  # order of the classes within one round
+    return np.lexsort((turn, rank)).astype(np.int64)
+
+
+def tuning_rows(index: Index, size: int | None, held_out: float, seed: int, data: str) -> tuple[Rows, Rows]:
+    """Rows to tune on and rows held out for choices (learning rate, greedy soup), from one tuning pool.
+
+    The held-out rows come from other source images and are the same at every size and seed; at most as many of
+    them are used as there are tuning rows.
+
+    Args:
+        index: the pool.
+        size: number of tuning rows; None takes all that are not held out.
+        held_out: share of the pool's source images that is held out.
+        seed: draw of the tuning rows.
+        data: the data set's name, for the error.
+
+    Raises:
+        UserError: the pool is smaller than `size`, or `size` is smaller than the number of classes.
+    """
+    pool, held = carve(index, held_out, 0, "held out")
+    classes = len(np.unique(index.labels))
+    if size is not None and not classes <= size <= len(pool):
+        raise UserError(
+            f"a tuning set of {size} images cannot be drawn from {data!r}",
+            got=size,
+            valid=f"{classes} (one a class) to {len(pool)} (all that are not held out), or 'all'",
+            remedy="change `sizes` in the suite",
+        )
+    chosen = pool if size is None else pool[nested(index.labels[pool], seed, "tuning set")[:size]]
+    kept = held[nested(index.labels[held], 0, "held out order")[: len(chosen)]] if len(held) else held
+    return chosen, kept

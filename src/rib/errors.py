@@ -1,0 +1,52 @@
+"""Errors that speak to the user: what was got, what is valid, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class RibError(Exception):
+    """Base of every error that RIB raises on purpose. Shown without a traceback."""
+
+
+class UserError(RibError):
+    """A mistake in what the user gave (suite, path, name, file). Exit code 2.
+
+    Args:
+        problem: one sentence, what is wrong.
+        got: what was found.
+        valid: what would have been accepted.
+        remedy: what to do about it.
+    """
+
+    def __init__(self, problem: str, *, got: object = None, valid: object = None, remedy: str | None = None) -> None:
+        self.problem, self.got, self.valid, self.remedy = problem, got, valid, remedy
+        lines = [problem]
+        for word, text in (("got", got), ("valid", valid), ("remedy", remedy)):
+            if text is not None:
+                lines.append(f"  {word + ':':8}{text}")
+        super().__init__("\n".join(lines))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.problem, self.got, self.valid, self.remedy)
+
+
+class StepError(RibError):
+    """A step that could not be carried out (diverged training, a full disk). Exit code 1."""
+
+
+def _rebuild(kind: type[UserError], problem: str, got: object, valid: object, remedy: str) -> UserError:
+    return kind(problem, got=got, valid=valid, remedy=remedy)
+
+
+def nearest(name: str, known: Iterable[str], what: str) -> UserError:
+    """The error for a name that is not known, with the nearest known one suggested."""
+    known = sorted(known)
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return UserError(
+        f"unknown {what} {name!r}",
+        got=name,
+        valid=", ".join(known) or "(none)",
+        remedy=f"did you mean {close[0]!r}?" if close else None,
+    )

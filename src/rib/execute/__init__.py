@@ -1,0 +1,1 @@
+"""Execute: who does the missing steps. Knows no method."""

@@ -1,0 +1,174 @@
+"""Progress: what a person sees while steps are done."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+from typing import Protocol, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
+from rich.table import Column
+from rich.text import Text
+
+
+class Watcher(Protocol):
+    """Told what happens; shows it or not."""
+
+    def begin(self, steps: int, done: int, work: float) -> None:
+        """`steps` in all, `done` of them finished before; `work` image passes are to be made."""
+
+    def now(self, title: str) -> None:
+        """A step has begun."""
+
+    def images(self, count: int) -> None:
+        """So many more images went through a model."""
+
+    def finished(self, work: float) -> None:
+        """A step is finished; `work` of the image passes with it."""
+
+    def say(self, line: str) -> None:
+        """Something worth a line of its own."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def begin(self, steps: int, done: int, work: float) -> None: ...
+    def now(self, title: str) -> None: ...
+    def images(self, count: int) -> None: ...
+    def finished(self, work: float) -> None: ...
+    def say(self, line: str) -> None: ...
+
+
+class _Tally:
+    """What every watcher counts."""
+
+    def __init__(self) -> None:
+        self.steps = self.done = self.before = 0
+        self.work = self.work_done = 0.0
+        self.image_count = 0
+        self.title = ""
+        self.began = time.monotonic()
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Estimated from the share of work that is done."""
+        elapsed = time.monotonic() - self.began
+        if not self.work_done or self.work_done < 0.02 * self.work or elapsed < 2:
+            return None
+        return elapsed * (self.work - self.work_done) / self.work_done
+
+    @property
+    def rate(self) -> float:
+        """Images a second since the beginning."""
+        return self.image_count / max(1e-9, time.monotonic() - self.began)
+
+
+class PlainLines:
+    """A line now and then, where there is no terminal.
+
+    Args:
+        seconds: least time between two lines.
+    """
+
+    def __init__(self, seconds: float = 10.0) -> None:
+        self._seconds, self._last = seconds, time.monotonic()
+        self._tally = _Tally()
+
+    def begin(self, steps: int, done: int, work: float) -> None:
+        self._tally = _Tally()
+        self._tally.steps, self._tally.done, self._tally.work = steps, done, work
+
+    def now(self, title: str) -> None:
+        self._tally.title = title
+
+    def images(self, count: int) -> None:
+        self._tally.image_count += count
+        self._maybe()
+
+    def finished(self, work: float) -> None:
+        self._tally.done += 1
+        self._tally.work_done += work
+        self._maybe()
+
+    def say(self, line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    def _maybe(self) -> None:
+        if time.monotonic() - self._last < self._seconds:
+            return
+        self._last = time.monotonic()
+        tally = self._tally
+        left = duration(tally.seconds_left)
+        self.say(f"{tally.done}/{tally.steps} steps · {tally.rate:,.0f} images/s · {left} left · {tally.title}")
+
+
+class Bar(_Tally):
+    """A live bar in a terminal: steps, current step, images a second, time left."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__()
+        self._progress = Progress(
+            SpinnerColumn(),
+            BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
+            _Counts(self),
+            TextColumn("{task.fields[title]}", table_column=Column(ratio=2, no_wrap=True, min_width=10)),
+            console=console,
+            transient=True,
+            expand=True,
+        )
+        self._task = self._progress.add_task("run", total=None, title="planning")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._progress.stop()
+
+    def begin(self, steps: int, done: int, work: float) -> None:
+        self.steps, self.done, self.work = steps, done, work
+        self.began = time.monotonic()
+        self._progress.update(self._task, total=max(work, 1e-9), completed=0)
+
+    def now(self, title: str) -> None:
+        self._progress.update(self._task, title=title)
+
+    def images(self, count: int) -> None:
+        self.image_count += count
+
+    def finished(self, work: float) -> None:
+        self.done += 1
+        self.work_done += work
+        self._progress.update(self._task, completed=self.work_done)
+
+    def say(self, line: str) -> None:
+        self._progress.console.print(line, highlight=False, markup=False)
+
+
+class _Counts(ProgressColumn):
+    """Steps, images a second and time left of a bar."""
+
+    def __init__(self, tally: _Tally) -> None:
+        super().__init__()
+        self._tally = tally
+
+    def render(self, task: Task) -> Text:
+        tally = self._tally
+        return Text(f"{tally.done}/{tally.steps} steps · {tally.rate:,.0f} img/s · {duration(tally.seconds_left)} left")
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds for people: 8 s, 3 min 20 s, 5 h 10 min."""
+    if seconds is None:
+        return "…"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,103 @@
+"""Worker: a process that does jobs and tells how they go."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rib.errors import RibError
+from rib.steps import Step
+from rib.store import Store
+from rib.suite import Suite
+from rib.work import How, Workshop
+
+Tell = Callable[[tuple[Any, ...]], None]
+"""Takes ("now", title), ("images", count), ("done", key), ("failed", key, reason) and ("idle",)."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What a worker is told once: the suite, the store's folder, its device."""
+
+    suite: Suite
+    base: Path
+    store: Path
+    how: How
+
+
+def do_steps(workshop: Workshop, steps: tuple[Step, ...], tell: Tell) -> None:
+    """Do steps in order, telling of each; a step that needs a failed one fails too."""
+    failed: dict[str, str] = {}
+    for step in steps:
+        tell(("now", step.title))
+        cause = next((failed[need.key] for need in step.needs if need.key in failed), None)
+        reason = cause or attempt(workshop, step)
+        if reason is None:
+            tell(("done", step.key))
+        else:
+            failed[step.key] = reason
+            workshop.store.write_failure(step.key, reason)
+            tell(("failed", step.key, reason))
+
+
+def attempt(workshop: Workshop, step: Step) -> str | None:
+    """Do a step; the reason where it failed."""
+    try:
+        workshop.do(step)
+    except RibError as error:
+        return str(error)
+    except torch.OutOfMemoryError:
+        return "the device is out of memory; try a smaller batch size or fewer workers"
+    except MemoryError:
+        return "out of memory; try fewer workers"
+    except Exception as error:  # a fault in the user's own method or model must not take the run along
+        return f"{type(error).__name__}: {error}{_place(error)}"
+    return None
+
+
+def _place(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})" if trace else ""
+
+
+def serve(connection: Connection, assignment: Assignment) -> None:
+    """The life of a worker process: take jobs from the connection until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    torch.set_num_threads(assignment.how.threads)
+    images = _Throttled(connection)
+    suite = assignment.suite.based_at(assignment.base)
+    workshop = Workshop(suite, Store(assignment.store), assignment.how, images.add)
+    try:
+        while True:
+            steps = connection.recv()
+            do_steps(workshop, steps, connection.send)
+            images.flush()
+            connection.send(("idle",))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        os._exit(0)  # the parent is gone, and with it all reason to go on
+
+
+class _Throttled:
+    """Sends image counts a few times a second rather than at every batch."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection, self._count, self._last = connection, 0, time.monotonic()
+
+    def add(self, images: int) -> None:
+        self._count += images
+        if time.monotonic() - self._last > 0.25:
+            self.flush()
+
+    def flush(self) -> None:
+        self._connection.send(("images", self._count))
+        self._count, self._last = 0, time.monotonic()

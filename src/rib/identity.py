@@ -1,0 +1,106 @@
+"""Keys: a short hash of everything that makes a result what it is, and of nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import inspect
+import json
+from typing import Any
+
+from pydantic import BaseModel
+
+from rib.errors import UserError
+
+KEY_VERSION = 1
+
+RUNTIME = {"identity": False}
+"""Metadata of a dataclass field that is not hashed: a name for people, a path, a machine fact."""
+
+
+def key_of(kind: str, content: object) -> str:
+    """40 hexadecimal digits that name `content`; equal contents give equal keys on every machine."""
+    document = {"key_version": KEY_VERSION, "kind": kind, "content": canonical(content)}
+    return digest(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+
+
+def digest(data: bytes) -> str:
+    """BLAKE2b of `data`, 160 bits in hexadecimal."""
+    return hashlib.blake2b(data, digest_size=20).hexdigest()
+
+
+def canonical(value: Any) -> Any:
+    """`value` as JSON types. Anything with a `key` is replaced by it; runtime fields are left out.
+
+    Raises:
+        TypeError: for a type that has no canonical form.
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, float):
+        return int(value) if value.is_integer() else value
+    if isinstance(value, tuple | list):
+        return [canonical(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): canonical(item) for name, item in value.items()}
+    if isinstance(value, BaseModel):
+        return model_identity(value)
+    key = getattr(value, "key", None)
+    if isinstance(key, str):
+        return key
+    if dataclasses.is_dataclass(value):
+        return identity_fields(value)
+    raise TypeError(f"{type(value).__name__} has no canonical form")
+
+
+def identity_fields(value: Any) -> dict[str, Any]:
+    """The hashed fields of a frozen dataclass, in canonical form."""
+    return {
+        field.name: canonical(getattr(value, field.name))
+        for field in dataclasses.fields(value)
+        if field.metadata.get("identity", True)
+    }
+
+
+def model_identity(value: BaseModel) -> dict[str, Any]:
+    """A pydantic value as JSON types, with its class; the user's own classes bring a digest of their source."""
+    kind = type(value)
+    fields: dict[str, Any] = {name: canonical(getattr(value, name)) for name in kind.model_fields}
+    return {
+        "class": f"{kind.__module__}:{kind.__qualname__}",
+        "source": source_digest(kind.__module__),
+        **fields,
+    }
+
+
+def source_digest(module: str) -> str | None:
+    """Digest of the source of a module outside RIB; None for RIB's own, which `KEY_VERSION` stands for."""
+    if module.split(".")[0] == "rib":
+        return None
+    try:
+        return digest(inspect.getsource(importlib.import_module(module)).encode())
+    except (OSError, TypeError):
+        return None
+
+
+def import_object(path: str, what: str) -> Any:
+    """The object that a suite names as `package.module:name`.
+
+    Raises:
+        UserError: the text has another form, the module cannot be imported, or it has no such name.
+    """
+    module, colon, name = path.partition(":")
+    if not (module and colon and name):
+        raise UserError(f"a {what} is named as 'package.module:name'", got=path)
+    try:
+        found: Any = getattr(importlib.import_module(module), name)
+    except ImportError as error:
+        raise UserError(
+            f"cannot import the {what} {path!r}: {error}",
+            got=path,
+            remedy=f"put the folder that holds {module.split('.')[0]!r} beside the suite file or on PYTHONPATH",
+        ) from None
+    except AttributeError:
+        raise UserError(f"module {module!r} has no {name!r}", got=path, remedy="check the name") from None
+    return found

@@ -1,0 +1,160 @@
+"""Method: a way to get from pretrained weights to tuned weights."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, final
+
+import torch
+from pydantic import Field
+
+from rib.data.examples import Examples
+from rib.data.labels import LabelMap
+from rib.models.catalogue import Architecture
+from rib.models.classifier import Classifier
+from rib.models.loading import build
+from rib.models.weights import Weights, take_weights
+from rib.prediction import Watch, predict
+from rib.recipe import Frozen, Recipe
+from rib.training import Checkpoint, Penalty, train
+
+Note = Callable[[str, float | str], None]
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a method is given to work with. Never an evaluation set.
+
+    Attributes:
+        architecture: of the model.
+        tuning: the downstream training examples.
+        held_out: downstream examples of other source images, for choices; may be empty.
+        label_map: of the downstream set.
+        recipe: of the suite, as it applies to this model.
+        seed: of everything random.
+        device: where to compute.
+        watch: told of progress, in images.
+        checkpoint: where a training run resumes from and leaves its state.
+        note: keeps a named value in the record.
+    """
+
+    architecture: Architecture
+    tuning: Examples
+    held_out: Examples
+    label_map: LabelMap
+    recipe: Recipe
+    seed: int
+    device: torch.device
+    watch: Watch
+    checkpoint: Checkpoint | None
+    note: Note
+
+    def build(self, weights: Weights) -> Classifier:
+        """A classifier with these weights, on the task's device."""
+        classifier = build(self.architecture)
+        classifier.net.load_state_dict(weights)
+        return classifier.to(self.device)
+
+    def held_out_accuracy(self, weights: Weights) -> float:
+        """Masked accuracy in percent on the held-out examples."""
+        predictions = predict(
+            self.build(weights), self.held_out, self.label_map, batch_size=self.recipe.eval_batch_size
+        )
+        return 100 * float(predictions.masked_right.mean())
+
+
+class Method(Frozen, ABC):
+    """A method and its hyper-parameters, which are its fields.
+
+    Attributes:
+        name: what a suite calls it.
+        needs_data: whether it looks at the downstream set at all.
+        needs_held_out: whether it chooses something on held-out examples.
+    """
+
+    name: ClassVar[str]
+    needs_data: ClassVar[bool] = True
+    needs_held_out: ClassVar[bool] = False
+
+    def ingredients(self) -> tuple[str | Method, ...]:
+        """Methods whose weights this one starts from: values, or names as the suite has them."""
+        return ()
+
+    def image_passes(self, recipe: Recipe, images: int) -> float:
+        """What `fit` costs on a tuning set of so many images, in forward passes of one image: an estimate."""
+        return float(images)
+
+    @abstractmethod
+    def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
+        """Tuned weights.
+
+        Args:
+            start: the pretrained weights.
+            task: the downstream data and how to train on them.
+            fitted: the ingredients' weights, in their order.
+
+        Raises:
+            StepError: training diverged.
+        """
+
+
+class TrainedMethod(Method):
+    """A method that trains: it says what may change and what is added to the loss; the loop is RIB's."""
+
+    epochs: int | None = Field(None, ge=1, description="in place of the recipe's")
+    lr: float | None = Field(None, gt=0, description="in place of the recipe's")
+
+    def trainable(self, classifier: Classifier) -> frozenset[str] | None:
+        """Names of the parameters that may change; None for all."""
+        return None
+
+    def penalty(self, start: Weights, task: Task) -> Penalty | None:
+        """What is added to the cross-entropy; None for nothing."""
+        return None
+
+    def run_recipe(self, recipe: Recipe) -> Recipe:
+        """The suite's recipe with this method's own fields in place."""
+        own = {"epochs": self.epochs, "lr": self.lr}
+        changed = {name: value for name, value in own.items() if value is not None}
+        return recipe.model_copy(update=changed | ({"steps": None} if self.epochs else {}))
+
+    def image_passes(self, recipe: Recipe, images: int) -> float:
+        """Three forward passes for each image trained on."""
+        own = self.run_recipe(recipe)
+        return 3.0 * own.total_steps(images) * own.batch_size
+
+    @final
+    def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
+        """Train from the last ingredient's weights, or from the pretrained ones."""
+        classifier = task.build(fitted[-1] if fitted else start)
+        outcome = train(
+            classifier,
+            task.tuning,
+            task.label_map,
+            self.run_recipe(task.recipe),
+            seed=task.seed,
+            trainable=self.trainable(classifier),
+            penalty=self.penalty(start, task),
+            checkpoint=task.checkpoint,
+            watch=task.watch,
+        )
+        task.note("first_loss", outcome.losses[0])
+        task.note("last_loss", outcome.losses[-1])
+        task.note("tuning_accuracy", outcome.accuracy)
+        task.note("diverged", float(outcome.diverged))
+        return take_weights(classifier.net)
+
+
+class MergedMethod(Method):
+    """Arithmetic on weights, without data."""
+
+    @abstractmethod
+    def merge(self, start: Weights, fitted: Sequence[Weights]) -> Weights:
+        """Weights made of the pretrained ones and the ingredients'."""
+
+    @final
+    def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
+        """Merge."""
+        return self.merge(start, fitted)

@@ -1,0 +1,33 @@
+"""The learning rate chosen on held-out downstream images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from rib.methods.base import Method, Task
+from rib.methods.finetune import FineTune
+from rib.models.weights import Weights
+
+
+class BestRate(Method):
+    """Fine-tunes at every rate and keeps the one with the best held-out accuracy; of equals the lowest rate."""
+
+    name: ClassVar[str] = "best_rate"
+    needs_held_out: ClassVar[bool] = True
+    rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3, 1e-2, 3e-2), min_length=2)
+
+    def ingredients(self) -> tuple[str | Method, ...]:
+        """Fine-tuning at each rate, lowest first."""
+        return tuple(FineTune(lr=rate) for rate in sorted(self.rates))
+
+    def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
+        """The best run's weights; the record notes each rate's held-out accuracy."""
+        accuracies = [task.held_out_accuracy(weights) for weights in fitted]
+        best = max(range(len(fitted)), key=lambda run: (accuracies[run], -run))
+        for rate, accuracy in zip(sorted(self.rates), accuracies, strict=True):
+            task.note(f"held_out_accuracy_at_{rate:g}", accuracy)
+        task.note("chosen_lr", sorted(self.rates)[best])
+        return fitted[best]

@@ -1,0 +1,103 @@
+"""Elastic weight consolidation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from rib.data.examples import Examples
+from rib.data.labels import LabelMap
+from rib.data.splits import named_generator, named_seed
+from rib.methods.base import Task, TrainedMethod
+from rib.models.classifier import Classifier
+from rib.models.weights import Weights
+from rib.training import Penalty
+
+
+class EWC(TrainedMethod):
+    """Adds strength · Σ F (θ - θ0)², F the diagonal Fisher information (Kirkpatrick et al. 2017, arXiv 1612.00796).
+
+    F is the mean over samples of the squared gradient of log p(y|x) at the pretrained weights, one sample at a time
+    (the square of a batch's mean gradient is another quantity), with y drawn from the model itself. Its source is
+    the downstream tuning set: the pretraining data of a published model are rarely at hand. F is divided by its
+    mean over all parameters and clipped, so that `strength` means the same for every model, F = 1 is L2-SP, and no
+    single weight makes a step unstable.
+    """
+
+    name: ClassVar[str] = "ewc"
+    strength: float = Field(1.0, ge=0)
+    samples: int = Field(200, ge=1, description="at most so many tuning images give the Fisher")
+    clip: float = Field(100.0, gt=0, description="largest F after division by its mean")
+
+    def penalty(self, start: Weights, task: Task) -> Penalty:
+        """strength · Σ F (θ - θ0)²."""
+        chosen = named_generator("fisher samples", task.seed).permutation(len(task.tuning))[: self.samples]
+        fisher = diagonal_fisher(
+            task.build(start),
+            task.tuning.take(chosen),
+            task.label_map,
+            seed=named_seed("fisher labels", task.seed),
+        )
+        weight = normalised(fisher, self.clip)
+        task.note("fisher_samples", float(len(chosen)))
+        anchor = {name: start[name].to(task.device) for name in weight}
+
+        def pull(net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:
+            parts = [(weight[name] * (value - anchor[name]).square()).sum() for name, value in net.named_parameters()]
+            return self.strength * sum(parts[1:], parts[0])
+
+        return pull
+
+
+def diagonal_fisher(classifier: Classifier, examples: Examples, label_map: LabelMap, seed: int) -> dict[str, Tensor]:
+    """Mean squared gradient of log p(y|x) of single samples, y drawn from the masked prediction.
+
+    Args:
+        classifier: at the weights where the Fisher is wanted; put in evaluation mode.
+        examples: the samples.
+        label_map: of their data set.
+        seed: of the draw of y.
+
+    Returns:
+        One tensor a parameter of `classifier.net`, of its shape.
+    """
+    classifier.eval()
+    net, device = classifier.net, classifier.mean.device
+    parameters = {name: value.detach() for name, value in net.named_parameters()}
+    buffers = {name: value.detach() for name, value in net.named_buffers()}
+
+    def log_likelihood(theta: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
+        logits = functional_call(net, (theta, buffers), (image[None],))
+        return -F.cross_entropy(label_map.mask(logits), label[None])
+
+    per_sample = vmap(grad(log_likelihood), in_dims=(None, 0, 0))
+    total = {name: torch.zeros_like(value) for name, value in parameters.items()}
+    generator = torch.Generator().manual_seed(seed)
+    chunk = max(1, 2**25 // sum(value.numel() for value in parameters.values()))
+    for begin in range(0, len(examples), chunk):
+        images = torch.from_numpy(examples.batch(slice(begin, begin + chunk))).to(device)
+        pixels = classifier.normalise(images)
+        with torch.no_grad():
+            probabilities = label_map.mask(net(pixels)).softmax(dim=1).cpu()
+        labels = torch.multinomial(probabilities, 1, generator=generator)[:, 0].to(device)
+        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no rule for a batch of gradients
+            gradients = per_sample(parameters, pixels, labels)
+        for name, gradient in gradients.items():
+            total[name] += gradient.square().sum(dim=0)
+    return {name: value / len(examples) for name, value in total.items()}
+
+
+def normalised(fisher: Mapping[str, Tensor], clip: float) -> dict[str, Tensor]:
+    """The Fisher divided by its mean over all parameters, and clipped at `clip`; all ones where it is zero."""
+    count = sum(value.numel() for value in fisher.values())
+    mean = sum(float(value.double().sum()) for value in fisher.values()) / count
+    if mean == 0:
+        return {name: torch.ones_like(value) for name, value in fisher.items()}
+    return {name: (value / mean).clamp(max=clip) for name, value in fisher.items()}

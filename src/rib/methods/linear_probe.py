@@ -1,0 +1,27 @@
+"""Linear probing."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rib.methods.base import TrainedMethod
+from rib.models.classifier import Classifier
+from rib.recipe import Recipe
+
+
+class LinearProbe(TrainedMethod):
+    """Only the head trains, on frozen features; norm layers keep their parameters and statistics.
+
+    Starts from the pretrained head. Stricter than the "HeadOnly" of the paper's code, which also trains class token,
+    position embedding and norms.
+    """
+
+    name: ClassVar[str] = "linear_probe"
+
+    def trainable(self, classifier: Classifier) -> frozenset[str]:
+        """The head's weight and bias."""
+        return classifier.head_parameters
+
+    def image_passes(self, recipe: Recipe, images: int) -> float:
+        """One: the features are computed once."""
+        return float(images)

@@ -1,0 +1,40 @@
+"""Learning without forgetting."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from rib.methods.base import Task, TrainedMethod
+from rib.models.weights import Weights
+from rib.prediction import collect
+from rib.training import Penalty
+
+
+class LwF(TrainedMethod):
+    """Adds weight · KL(teacher ‖ student) at a temperature, on masked logits (Li & Hoiem 2016, arXiv 1606.09282).
+
+    The teacher is the pretrained model. As in arXiv 2410.21582: temperature 2, weight 1, mean over the batch, and
+    no factor of temperature².
+    """
+
+    name: ClassVar[str] = "lwf"
+    temperature: float = Field(2.0, gt=0)
+    weight: float = Field(1.0, ge=0)
+
+    def penalty(self, start: Weights, task: Task) -> Penalty:
+        """weight · KL(teacher ‖ student)."""
+        teacher = task.build(start)
+        logits = collect(teacher, teacher.forward, task.tuning, task.recipe.eval_batch_size).clone()
+        target = (task.label_map.mask(logits.to(task.device)) / self.temperature).log_softmax(dim=1)
+
+        def distil(net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:
+            student = (logits.float() / self.temperature).log_softmax(dim=1)
+            return self.weight * F.kl_div(
+                student, target[rows.to(target.device)], reduction="batchmean", log_target=True
+            )
+
+        return distil

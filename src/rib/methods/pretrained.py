@@ -1,0 +1,20 @@
+"""The pretrained model as it is: the baseline, on the same road as every method."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rib.methods.base import MergedMethod
+from rib.models.weights import Weights
+
+
+class Pretrained(MergedMethod):
+    """No tuning at all."""
+
+    name: ClassVar[str] = "pretrained"
+    needs_data: ClassVar[bool] = False
+
+    def merge(self, start: Weights, fitted: Sequence[Weights]) -> Weights:
+        """The pretrained weights."""
+        return start

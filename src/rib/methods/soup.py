@@ -1,0 +1,63 @@
+"""Model soups: the mean of the weights of several methods (Wortsman et al. 2022, arXiv 2203.05482)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+
+from rib.methods.base import MergedMethod, Method, Task
+from rib.models.weights import Weights
+
+PAPER_MEMBERS = ("pretrained", "finetune", "l2_sp", "lwf")
+"""The soup of arXiv 2410.21582; what its code calls EWC is L2-SP."""
+
+
+class Soup(MergedMethod):
+    """The uniform mean of the members' weights; BatchNorm statistics are averaged too, as in the paper."""
+
+    name: ClassVar[str] = "soup"
+    members: tuple[str, ...] = Field(PAPER_MEMBERS, min_length=2)
+
+    def ingredients(self) -> tuple[str | Method, ...]:
+        """The members."""
+        return self.members
+
+    def merge(self, start: Weights, fitted: Sequence[Weights]) -> Weights:
+        """The mean."""
+        return mean_weights(fitted)
+
+
+class GreedySoup(Method):
+    """Members join, best first, while the accuracy of their mean on held-out downstream images does not fall."""
+
+    name: ClassVar[str] = "greedy_soup"
+    needs_held_out: ClassVar[bool] = True
+    members: tuple[str, ...] = Field(PAPER_MEMBERS, min_length=2)
+
+    def ingredients(self) -> tuple[str | Method, ...]:
+        """The members."""
+        return self.members
+
+    def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
+        """The greedy soup; the record notes which members it kept."""
+        alone = [task.held_out_accuracy(weights) for weights in fitted]
+        ranking = sorted(range(len(fitted)), key=lambda member: -alone[member])
+        kept, best = [ranking[0]], alone[ranking[0]]
+        for member in ranking[1:]:
+            accuracy = task.held_out_accuracy(mean_weights([fitted[index] for index in [*kept, member]]))
+            if accuracy >= best:
+                kept, best = [*kept, member], accuracy
+        task.note("members_kept", ", ".join(self.members[member] for member in sorted(kept)))
+        task.note("held_out_accuracy", best)
+        return mean_weights([fitted[index] for index in kept])
+
+
+def mean_weights(members: Sequence[Weights]) -> Weights:
+    """The mean of floating tensors; counters are taken from the last member."""
+    return {
+        name: torch.stack([member[name] for member in members]).mean(dim=0) if last.is_floating_point() else last
+        for name, last in members[-1].items()
+    }

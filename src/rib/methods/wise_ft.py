@@ -1,0 +1,35 @@
+"""WiSE-FT: interpolation between pretrained and fine-tuned weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from rib.methods.base import MergedMethod, Method
+from rib.models.weights import Weights
+
+
+class WiseFT(MergedMethod):
+    """θ0 + α (θ1 - θ0) over all parameters and statistics, head included (Wortsman et al. 2022, arXiv 2109.01903)."""
+
+    name: ClassVar[str] = "wise_ft"
+    alpha: float = Field(0.5, ge=0, le=1)
+    tuned: str = Field("finetune", description="the method whose weights are θ1")
+
+    def ingredients(self) -> tuple[str | Method, ...]:
+        """The fine-tuned model."""
+        return (self.tuned,)
+
+    def merge(self, start: Weights, fitted: Sequence[Weights]) -> Weights:
+        """θ0 + α (θ1 - θ0)."""
+        return interpolate(start, fitted[0], self.alpha)
+
+
+def interpolate(start: Weights, end: Weights, alpha: float) -> Weights:
+    """start + alpha (end - start) for floating tensors; counters are taken from `end`."""
+    return {
+        name: (1 - alpha) * start[name] + alpha * tensor if tensor.is_floating_point() else tensor
+        for name, tensor in end.items()
+    }

@@ -1,0 +1,1 @@
+"""Models: classifiers, their weights, and where they come from."""

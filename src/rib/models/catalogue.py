@@ -1,0 +1,115 @@
+"""Catalogue of models: a row says how to build one, where its weights are, and how it wants its images."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rib.data.examples import View
+from rib.errors import nearest
+from rib.recipe import Frozen, Recipe
+
+ZOO = Path(__file__).parent / "zoo"
+"""Folder of the small weights that are shipped."""
+
+Triple = tuple[float, float, float]
+
+
+class PretrainRow(Frozen):
+    """How a model's weights are made from scratch."""
+
+    data: str | None = Field(None, description="data set, default the reference set; its `tune` part is used")
+    seed: int = Field(0, ge=0)
+    recipe: Recipe = Field(default_factory=Recipe)
+
+
+class ModelRow(Frozen):
+    """A pretrained model in words: one of `timm` and `build`, with `weights` or `pretrain`."""
+
+    timm: str | None = Field(None, description="timm model name")
+    build: str | None = Field(None, description="package.module:function; called with num_classes and `arguments`")
+    arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the builder")
+    weights: str | None = Field(None, description="checkpoint file; 'zoo:NAME' for a shipped one")
+    pretrain: PretrainRow | None = Field(None, description="train from scratch instead")
+    head: str | None = Field(None, description="name of the final linear layer, where it cannot be found")
+    size: int | None = Field(None, ge=8, description="input side in pixels; default timm's, else required")
+    crop: float | None = Field(None, gt=0, le=1, description="centre crop's share; default timm's, else 1")
+    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
+    mean: Triple | None = Field(None, description="normalisation, 0 … 1 scale; default timm's, else 0.5")
+    std: Triple | None = None
+    tuning: dict[str, Any] = Field(default_factory=dict, description="recipe fields that differ for this model")
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if (self.timm is None) == (self.build is None):
+            raise ValueError("give exactly one of timm and build")
+        if self.weights and self.pretrain:
+            raise ValueError("give weights or pretrain, not both")
+        if self.build and not (self.weights or self.pretrain):
+            raise ValueError("a model of `build` needs weights or pretrain")
+        if self.build and self.size is None:
+            raise ValueError("a model of `build` needs its input size in pixels")
+        if unknown := sorted(set(self.tuning) - set(Recipe.model_fields)):
+            raise ValueError(f"tuning has no {unknown[0]!r}; valid: {', '.join(Recipe.model_fields)}")
+        return self
+
+
+class Architecture(Frozen):
+    """What a model is apart from its weights. Hashed into every key."""
+
+    timm: str | None
+    build: str | None
+    build_source: str | None
+    arguments: dict[str, Any]
+    classes: int
+    head: str | None
+    size: int
+    crop: float
+    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"]
+    mean: Triple
+    std: Triple
+
+    @property
+    def view(self) -> View:
+        """The pixels it sees before normalisation."""
+        return View(self.size, self.crop, self.interpolation)
+
+
+def _digits_row(family: str, scale: str) -> ModelRow:
+    return ModelRow(
+        build=f"rib.models.small:small_{family}",
+        size=28,
+        weights=f"zoo:{family}_{scale}",
+    )
+
+
+ROWS: Mapping[str, ModelRow] = {
+    f"digits:{family}_{scale}": _digits_row(family, scale)
+    for family in ("resnet", "vit")
+    for scale in ("small", "medium", "large")
+}
+
+
+def find_row(name: str, own: Mapping[str, ModelRow]) -> ModelRow:
+    """The row of that name, from the suite's own rows first.
+
+    Raises:
+        UserError: there is none; the nearest name is suggested.
+    """
+    row = own.get(name) or ROWS.get(name)
+    if row is None:
+        raise nearest(name, [*own, *ROWS], "model")
+    return row
+
+
+def weights_path(row: ModelRow, base: Path) -> Path | None:
+    """The checkpoint file of a row; None for a timm model whose weights come from timm's own cache."""
+    if row.weights is None:
+        return None
+    if row.weights.startswith("zoo:"):
+        return ZOO / f"{row.weights.removeprefix('zoo:')}.safetensors"
+    return base / Path(os.path.expandvars(row.weights)).expanduser()

@@ -1,0 +1,271 @@
+"""Plan: a suite as a deduplicated graph of steps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rib.data.base import DataSet
+from rib.data.catalogue import find_row as find_data_row
+from rib.data.catalogue import open_data
+from rib.data.examples import Part
+from rib.data.labels import match_classes
+from rib.data.splits import tuning_rows
+from rib.errors import UserError
+from rib.methods import MergedMethod, Method, find_method
+from rib.models.catalogue import ModelRow
+from rib.models.catalogue import find_row as find_model_row
+from rib.models.loading import describe, weights_digest
+from rib.recipe import Recipe
+from rib.steps import DataPart, Fit, Load, Predict, Pretrain, Step
+from rib.store import Store
+from rib.suite import Runs, Suite, validated
+
+
+@dataclass(frozen=True)
+class Run:
+    """One tuned (or pretrained) model of the comparison, and where it is scored.
+
+    Attributes:
+        model, method: as the suite names them.
+        size: images tuned on; None for all (and for the pretrained model).
+        seed: of the tuning; None for the pretrained model.
+        tuned_on: name of the downstream set; None for the pretrained model.
+        fit: its weights.
+        scores: the prediction of each data set it is scored on, by name.
+    """
+
+    model: str
+    method: str
+    size: int | None
+    seed: int | None
+    tuned_on: str | None
+    fit: Fit
+    scores: dict[str, Predict]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a suite asks for.
+
+    Attributes:
+        suite: the suite.
+        world: its data sets.
+        runs: every model, tuned or not, in the order of the suite.
+    """
+
+    suite: Suite
+    world: World
+    runs: tuple[Run, ...]
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """Every step once, each after what it needs."""
+        return in_order(predict for run in self.runs for predict in run.scores.values())
+
+    def image_passes(self, step: Step) -> float:
+        """What a step costs, in forward passes of one image; a training pass counts as three."""
+        if isinstance(step, Predict):
+            return len(self.world[step.data.name].index("test"))
+        if isinstance(step, Pretrain):
+            images = len(self.world[step.data.name].index("tune"))
+            return 3.0 * step.recipe.total_steps(images) * step.recipe.batch_size
+        if step.data is None or step.recipe is None:
+            return 0.0
+        images = step.size or len(self.world[step.data.name].index("tune"))
+        return step.method.image_passes(step.recipe, images)
+
+
+def in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:
+    """The steps and all they need, once each, every step after its needs."""
+    found: dict[str, Step] = {}
+
+    def visit(step: Step) -> None:
+        if step.key not in found:
+            for need in step.needs:
+                visit(need)
+            found[step.key] = step
+
+    for step in wanted:
+        visit(step)
+    return tuple(found.values())
+
+
+def missing(steps: Sequence[Step], store: Store) -> tuple[Step, ...]:
+    """The steps to do: those without a record, and those whose weights one of them needs and the store has dropped.
+
+    Args:
+        steps: all of a plan's, each after its needs.
+        store: what is there.
+    """
+    finished = store.keys()
+    wanted: set[str] = set()
+    weights_wanted: set[str] = set()
+    for step in reversed(steps):
+        needed = step.key in weights_wanted
+        if step.key not in finished or (needed and step.keeps_weights and not store.has_weights(step.key)):
+            wanted.add(step.key)
+        if step.key in wanted or (needed and not step.keeps_weights):
+            weights_wanted.update(need.key for need in step.needs)
+    return tuple(step for step in steps if step.key in wanted)
+
+
+class World:
+    """The data sets of a suite, opened when first asked for.
+
+    Args:
+        suite: the suite.
+        cache: folder for fingerprints and packs.
+    """
+
+    def __init__(self, suite: Suite, cache: Path | None) -> None:
+        self.suite, self.cache = suite, cache
+        self._open: dict[str, DataSet] = {}
+        self._parts: dict[tuple[str, Part], DataPart] = {}
+
+    def __getitem__(self, name: str) -> DataSet:
+        if name not in self._open:
+            row = find_data_row(name, self.suite.data)
+            self._open[name] = open_data(name, row, self.suite.base, self.cache)
+        return self._open[name]
+
+    def part(self, name: str, part: Part) -> DataPart:
+        """A part by content, with its label map into the reference set's classes."""
+        if (name, part) not in self._parts:
+            data, reference = self[name], self[self.suite.reference]
+            targets = find_data_row(name, self.suite.data).label_targets
+            label_map = match_classes(name, data.classes, reference.classes, targets)
+            self._parts[name, part] = DataPart(name, part, data.fingerprint(part), label_map)
+        return self._parts[name, part]
+
+    @property
+    def classes(self) -> int:
+        """Number of the reference set's classes: the models' outputs."""
+        return len(self[self.suite.reference].classes)
+
+
+def make_plan(suite: Suite, cache: Path | None = None) -> Plan:
+    """The plan of a suite. Looks at data and weights only to fingerprint them.
+
+    Args:
+        suite: the suite.
+        cache: folder for fingerprints of data that do not change.
+
+    Raises:
+        UserError: a name is unknown, data or weights are missing or do not fit, a size is too large, or a method
+            needs held-out images and the suite holds none out.
+    """
+    return _Planner(suite, World(suite, cache)).plan()
+
+
+class _Planner:
+    def __init__(self, suite: Suite, world: World) -> None:
+        self.suite, self.world = suite, world
+        self._fits: dict[tuple[Any, ...], Fit] = {}
+
+    def plan(self) -> Plan:
+        runs: dict[tuple[Any, ...], Run] = {}
+        for model in self.suite.models:
+            run = self._pretrained(model)
+            runs[model, "pretrained"] = run
+        for block in self.suite.runs:
+            for run in self._block(block):
+                runs.setdefault((run.model, run.method, run.size, run.seed, run.tuned_on), run)
+        order = {model: place for place, model in enumerate(self.suite.models)}
+        return Plan(self.suite, self.world, tuple(sorted(runs.values(), key=lambda run: order[run.model])))
+
+    def _pretrained(self, model: str) -> Run:
+        fit = self._fit(model, "pretrained", find_method("pretrained")(), None, None, None)
+        return Run(model, "pretrained", None, None, None, fit, self._scores(fit, self.suite.tested, model))
+
+    def _block(self, block: Runs) -> Iterable[Run]:
+        methods = [pair for name in block.methods if name != "pretrained" for pair in self._variants(name)]
+        for model, downstream, size, seed, (name, method) in itertools.product(
+            block.models or self.suite.models,
+            block.downstream or self.suite.downstream,
+            block.sizes,
+            block.seeds or self.suite.seeds,
+            methods,
+        ):
+            count = None if size == "all" else size
+            fit = self._fit(model, name, method, downstream, count, seed)
+            tested = [name for name in self.suite.tested if name != downstream or self.world[name].disjoint]
+            yield Run(model, name, count, seed, downstream, fit, self._scores(fit, tested, model))
+
+    def _scores(self, fit: Fit, tested: Sequence[str], model: str) -> dict[str, Predict]:
+        recipe = self._recipe(model)
+        size, precision = recipe.eval_batch_size, recipe.eval_precision
+        return {name: Predict(fit, self.world.part(name, "test"), size, precision) for name in tested}
+
+    def _fit(
+        self, model: str, name: str, method: Method, downstream: str | None, size: int | None, seed: int | None
+    ) -> Fit:
+        place = (model, name, method, downstream, size, seed)
+        if place not in self._fits:
+            self._fits[place] = self._new_fit(model, method, downstream, size, seed)
+        return self._fits[place]
+
+    def _new_fit(self, model: str, method: Method, downstream: str | None, size: int | None, seed: int | None) -> Fit:
+        ingredients = tuple(self._ingredient(model, item, downstream, size, seed) for item in method.ingredients())
+        start = self._start(model)
+        if isinstance(method, MergedMethod) or not method.needs_data or downstream is None:
+            return Fit(start, method, None, None, 0.0, None, None, ingredients)
+        part = self.world.part(downstream, "tune")
+        held = self.suite.held_out
+        if method.needs_held_out and not held:
+            raise UserError(
+                f"method {method.name!r} chooses on held-out downstream images, and the suite holds none out",
+                got="held_out = 0",
+                remedy="set held_out in the suite, e.g. held_out = 0.1",
+            )
+        tuning_rows(self.world[downstream].index("tune"), size, held, seed or 0, downstream)  # refuses what cannot be
+        return Fit(start, method, part, size, held, self._recipe(model), seed, ingredients)
+
+    def _ingredient(
+        self, model: str, item: str | Method, downstream: str | None, size: int | None, seed: int | None
+    ) -> Fit:
+        if isinstance(item, Method):
+            return self._fit(model, item.name, item, downstream, size, seed)
+        variants = self._variants(item)
+        if len(variants) != 1:
+            raise UserError(f"{item!r} is a sweep and cannot be an ingredient", valid=", ".join(n for n, _ in variants))
+        name, method = variants[0]
+        if not method.needs_data:
+            return self._fit(model, name, method, None, None, None)
+        return self._fit(model, name, method, downstream, size, seed)
+
+    def _variants(self, name: str) -> list[tuple[str, Method]]:
+        """The methods that a name in the suite stands for: one, or several where it has a sweep."""
+        table = dict(self.suite.method.get(name, {}))
+        kind = find_method(table.pop("kind", name))
+        sweep = table.pop("sweep", {})
+        where = f"{self.suite.name}: method {name!r}"
+        if not isinstance(sweep, dict) or not all(isinstance(values, list) and values for values in sweep.values()):
+            raise UserError(f"{where}: sweep is a table of lists", got=sweep, valid="sweep = { alpha = [0.25, 0.5] }")
+        variants = []
+        for values in itertools.product(*sweep.values()):
+            chosen = dict(zip(sweep, values, strict=True))
+            label = name + "".join(
+                f" {field}={value:g}" if isinstance(value, float) else f" {field}={value}"
+                for field, value in chosen.items()
+            )
+            variants.append((label, validated(kind, table | chosen, where)))
+        return variants
+
+    def _start(self, model: str) -> Load | Pretrain:
+        row = find_model_row(model, self.suite.model)
+        architecture = describe(row, self.world.classes)
+        if row.pretrain is None:
+            return Load(model, architecture, weights_digest(model, row, self.suite.base))
+        data = self.world.part(row.pretrain.data or self.suite.reference, "tune")
+        return Pretrain(model, architecture, data, row.pretrain.recipe, row.pretrain.seed)
+
+    def _recipe(self, model: str) -> Recipe:
+        row: ModelRow = find_model_row(model, self.suite.model)
+        if not row.tuning:
+            return self.suite.recipe
+        return validated(Recipe, self.suite.recipe.model_dump() | row.tuning, f"model {model!r}: tuning")

@@ -1,0 +1,124 @@
+"""Prediction: the one loop that asks a classifier about examples."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rib.data.examples import Examples
+from rib.data.labels import LabelMap
+from rib.models.classifier import Classifier
+from rib.recipe import Precision
+
+Watch = Callable[[int], None]
+"""Told the number of images done since it was last told."""
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a classifier said of N examples, in their order.
+
+    `masked` speaks of the data set's own classes, `unmasked` of all of the model's outputs.
+
+    Attributes:
+        masked_class: int16 (N,), the data set's class with the highest masked logit.
+        masked_confidence: float32 (N,), its probability among the data set's classes.
+        masked_label_probability: float32 (N,), probability of the right class among the data set's classes.
+        masked_brier: float32 (N,), sum over the data set's classes of (probability - truth)².
+        masked_right: bool (N,).
+        unmasked_class: int16 (N,), the model's output with the highest logit.
+        unmasked_confidence: float32 (N,), its probability among all outputs.
+        unmasked_right: bool (N,), whether that output is one that the label map gives to the right class.
+    """
+
+    masked_class: NDArray[np.int16]
+    masked_confidence: NDArray[np.float32]
+    masked_label_probability: NDArray[np.float32]
+    masked_brier: NDArray[np.float32]
+    masked_right: NDArray[np.bool_]
+    unmasked_class: NDArray[np.int16]
+    unmasked_confidence: NDArray[np.float32]
+    unmasked_right: NDArray[np.bool_]
+
+
+def predict(
+    classifier: Classifier,
+    examples: Examples,
+    label_map: LabelMap,
+    *,
+    batch_size: int,
+    precision: Precision = "fp32",
+    watch: Watch | None = None,
+) -> Predictions:
+    """Predict every example once, in evaluation mode.
+
+    Args:
+        classifier: on the device that is to be used.
+        examples: N of them.
+        label_map: of the examples' data set.
+        batch_size: images a forward pass.
+        precision: of the forward pass; probabilities are computed in float32.
+        watch: told of progress.
+    """
+    logits = collect(classifier, classifier.forward, examples, batch_size, precision, watch)
+    return judge(logits, torch.from_numpy(examples.labels), label_map)
+
+
+def judge(logits: Tensor, labels: Tensor, label_map: LabelMap) -> Predictions:
+    """Predictions from logits float32 (N, outputs) and labels int64 (N,) into the data set's classes."""
+    masked = label_map.mask(logits).softmax(dim=1)
+    confidence, chosen = masked.max(dim=1)
+    right_probability = masked.gather(1, labels[:, None])[:, 0]
+    brier = masked.square().sum(dim=1) - 2 * right_probability + 1
+    unmasked_confidence, output = logits.softmax(dim=1).max(dim=1)
+    local = torch.tensor(label_map.inverse())[output]
+    return Predictions(
+        masked_class=chosen.numpy().astype(np.int16),
+        masked_confidence=confidence.numpy(),
+        masked_label_probability=right_probability.numpy(),
+        masked_brier=brier.numpy(),
+        masked_right=(chosen == labels).numpy(),
+        unmasked_class=output.numpy().astype(np.int16),
+        unmasked_confidence=unmasked_confidence.numpy(),
+        unmasked_right=(local == labels).numpy(),
+    )
+
+
+@torch.inference_mode()
+def collect(
+    classifier: Classifier,
+    function: Callable[[Tensor], Tensor],
+    examples: Examples,
+    batch_size: int,
+    precision: Precision = "fp32",
+    watch: Watch | None = None,
+) -> Tensor:
+    """`function` (the classifier's `forward` or `features`) of every example: float32 (N, D), on the CPU."""
+    classifier.eval()
+    device = classifier.mean.device
+    parts = []
+    for images in batches(examples, batch_size):
+        with autocast(device, precision):
+            parts.append(function(images.to(device, non_blocking=True)).float())
+        if watch:
+            watch(len(images))
+    return torch.cat([part.cpu() for part in parts])
+
+
+def batches(examples: Examples, batch_size: int) -> Iterator[Tensor]:
+    """uint8 (n, H, W, 3) tensors of at most `batch_size` examples, in order."""
+    for start in range(0, len(examples), batch_size):
+        yield torch.from_numpy(examples.batch(slice(start, start + batch_size)))
+
+
+def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
+    """The autocast context of a precision; nothing for fp32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)

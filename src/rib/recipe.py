@@ -1,0 +1,48 @@
+"""Recipe: every hyper-parameter that changes the result of training or prediction."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Precision = Literal["fp32", "bf16", "fp16"]
+
+
+class Frozen(BaseModel):
+    """A strict value: frozen, unknown keys refused, numbers finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Recipe(Frozen):
+    """How weights are trained. Part of the identity of everything trained with it.
+
+    The learning rate rises linearly over the warm-up steps and falls to 0 along a half cosine, per step. The last
+    epoch's weights are kept; data are shuffled each epoch and no last batch is dropped; there is no augmentation.
+    """
+
+    epochs: int = Field(10, ge=1, description="passes over the tuning set")
+    steps: int | None = Field(None, ge=1, description="fixed number of steps; replaces `epochs` when given")
+    batch_size: int = Field(64, ge=1)
+    optimizer: Literal["sgd", "adamw"] = "sgd"
+    lr: float = Field(1e-3, gt=0, description="peak learning rate")
+    momentum: float = Field(0.9, ge=0, lt=1, description="SGD momentum; unused by adamw")
+    weight_decay: float = Field(0.0, ge=0)
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    warmup_steps: int = Field(0, ge=0, description="fixed number of linear warm-up steps")
+    warmup_fraction: float = Field(0.0, ge=0, lt=1, description="warm-up as a share of all steps")
+    precision: Precision = Field("fp32", description="autocast in training")
+    eval_batch_size: int = Field(256, ge=1)
+    eval_precision: Precision = Field("fp32", description="autocast in prediction")
+
+    def total_steps(self, examples: int) -> int:
+        """Optimizer steps over a tuning set of that many examples."""
+        return self.steps or self.epochs * self.steps_per_epoch(examples)
+
+    def steps_per_epoch(self, examples: int) -> int:
+        return -(-examples // self.batch_size)
+
+    def warmup(self, total: int) -> int:
+        """Warm-up steps of a run of `total` steps."""
+        return max(self.warmup_steps, round(self.warmup_fraction * total))

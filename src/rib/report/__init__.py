@@ -1,0 +1,1 @@
+"""Report: tables, figures and a page, from a plan and its records."""

@@ -1,0 +1,404 @@
+"""Results: what a plan's records say, as values. A pure function of plan and store."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.errors import UserError
+from rib.metrics import (
+    Bootstrap,
+    Estimate,
+    Interval,
+    example_weights,
+    mean,
+    mean_over_seeds,
+    robustness_improvement,
+)
+from rib.plan import Plan, Run
+from rib.steps import Step, short
+from rib.store import Record, Store, unpack_bits
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy of one model on one data set. Percent; None where the prediction is missing.
+
+    Attributes:
+        model, method, size, seed, tuned_on: which model; size None means all, tuned_on None means pretrained.
+        tested_on: the data set.
+        role: "downstream", "own" (the held-out part of the set tuned on), "reference" or "evaluate".
+        masked: over the data set's own classes, in percent.
+        unmasked: over all of the model's classes, in percent.
+        examples: number of images.
+        label_map: name of the label map.
+    """
+
+    model: str
+    method: str
+    size: int | None
+    seed: int | None
+    tuned_on: str | None
+    tested_on: str
+    role: str
+    masked: float | None
+    unmasked: float | None
+    examples: int
+    label_map: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One row of the headline table: a model, a method and a size, over all downstream sets and seeds.
+
+    Every number is None where a cell it needs is missing. Accuracies are masked unless said otherwise.
+
+    Attributes:
+        model, method, size: which.
+        seeds: the seeds it is a mean over; empty for the pretrained model.
+        mri: mean RI over the downstream sets, points.
+        mri_disjoint: the same over source-disjoint RIs.
+        mri_unmasked: mRI of unmasked accuracy.
+        seed_spread: standard deviation of mRI over seeds, points; None with fewer than two.
+        ri: RI by downstream set, points.
+        ri_disjoint: RI over the sets of other source families only, points; None where there are none.
+        ood_before, ood_after: mean accuracy on the other downstream sets, averaged over what was tuned on, percent.
+        own_before, own_after: mean accuracy on the held-out part of the set tuned on, percent.
+        reference_before, reference_after: accuracy on the reference set, percent.
+        evaluate: by evaluation-only set, accuracy (before, after), percent.
+        against_finetune: mRI minus that of `finetune` at the same model, size and seeds, points.
+        missing: what is missing, in words.
+    """
+
+    model: str
+    method: str
+    size: int | None
+    seeds: tuple[int, ...]
+    mri: Interval | None = None
+    mri_disjoint: Interval | None = None
+    mri_unmasked: Interval | None = None
+    seed_spread: float | None = None
+    ri: dict[str, Interval | None] = None  # type: ignore[assignment]
+    ri_disjoint: dict[str, Interval | None] = None  # type: ignore[assignment]
+    ood_before: Interval | None = None
+    ood_after: Interval | None = None
+    own_before: Interval | None = None
+    own_after: Interval | None = None
+    reference_before: Interval | None = None
+    reference_after: Interval | None = None
+    evaluate: dict[str, tuple[Interval | None, Interval | None]] = None  # type: ignore[assignment]
+    against_finetune: Interval | None = None
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Change:
+    """One cell of the change matrix: mean over seeds of the accuracy change in points; None where missing."""
+
+    model: str
+    method: str
+    size: int | None
+    tuned_on: str
+    tested_on: str
+    role: str
+    change: Interval | None
+
+
+Group = tuple[str, str, int | None]
+"""model, method, size"""
+
+
+class Results:
+    """What a plan's records say.
+
+    Args:
+        plan: the plan.
+        store: its records.
+        draws: bootstrap resamples.
+    """
+
+    def __init__(self, plan: Plan, store: Store, draws: int = 2000) -> None:
+        self.plan, self.suite, self.store = plan, plan.suite, store
+        self.draws = draws
+
+    # -- what is there -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def records(self) -> dict[str, Record]:
+        """Record of every finished step of the plan, by key."""
+        found = {step.key: self.store.record(step.key) for step in self.plan.steps}
+        return {key: record for key, record in found.items() if record is not None}
+
+    @cached_property
+    def failures(self) -> dict[str, str]:
+        """Title and reason of every step that failed when it was last tried."""
+        unfinished = (step for step in self.plan.steps if step.key not in self.records)
+        return {step.title: reason for step in unfinished if (reason := self.store.failure(step.key))}
+
+    @cached_property
+    def groups(self) -> dict[Group, list[Run]]:
+        """Runs by model, method and size, in the order of the suite."""
+        grouped: dict[Group, list[Run]] = {}
+        for run in self.plan.runs:
+            grouped.setdefault((run.model, run.method, run.size), []).append(run)
+        return grouped
+
+    def role(self, run: Run, tested_on: str) -> str:
+        """What a data set is to a run."""
+        if tested_on == run.tuned_on:
+            return "own"
+        if tested_on in self.suite.downstream:
+            return "downstream"
+        return "reference" if tested_on == self.suite.reference else "evaluate"
+
+    # -- numbers -------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def scores(self) -> list[Score]:
+        """Accuracy of every model on every data set it is scored on."""
+        return [self._score(run, name) for run in self.plan.runs for name in run.scores]
+
+    def _score(self, run: Run, name: str) -> Score:
+        masked, unmasked = (self._accuracies[kind].get(run.scores[name].key) for kind in ("masked", "unmasked"))
+        return Score(
+            model=short(run.model),
+            method=run.method,
+            size=run.size,
+            seed=run.seed,
+            tuned_on=short(run.tuned_on) if run.tuned_on else None,
+            tested_on=short(name),
+            role=self.role(run, name),
+            masked=masked.value if masked else None,
+            unmasked=unmasked.value if unmasked else None,
+            examples=len(self.plan.world[name].index("test")),
+            label_map=run.scores[name].data.label_map.name,
+        )
+
+    @cached_property
+    def summaries(self) -> list[Summary]:
+        """The headline table, in the order of the suite."""
+        return [self._summary(group) for group in self.groups]
+
+    @cached_property
+    def changes(self) -> list[Change]:
+        """Every cell of the change matrix."""
+        return [
+            Change(short(model), method, size, short(tuned_on), short(name), role, _interval(change))
+            for (model, method, size), runs in self.groups.items()
+            for tuned_on in _tuned_on(runs)
+            for name, role, change in self._changes(model, [run for run in runs if run.tuned_on == tuned_on])
+        ]
+
+    def _changes(self, model: str, runs: list[Run]) -> Iterable[tuple[str, str, Estimate | None]]:
+        for name in runs[0].scores:
+            before = self._before(model, name)
+            after = self._over_seeds([self._after(run, name) for run in runs])
+            yield name, self.role(runs[0], name), after - before if before and after else None
+
+    def _summary(self, group: Group) -> Summary:
+        model, method, size = group
+        runs = self.groups[group]
+        if method == "pretrained":
+            return self._baseline(group)
+        ri = {name: self._ri_over_seeds(runs, name) for name in _tuned_on(runs)}
+        disjoint = {name: self._ri_over_seeds(runs, name, disjoint=True) for name in ri}
+        usable = [value for value in disjoint.values() if value is not None]
+        seeds = tuple(sorted({run.seed for run in runs if run.seed is not None}))
+        return Summary(
+            model=short(model),
+            method=method,
+            size=size,
+            seeds=seeds,
+            mri=_interval(self._mri(group)),
+            mri_disjoint=_interval(mean(usable) if usable and None not in ri.values() else None),
+            mri_unmasked=_interval(self._mri(group, kind="unmasked")),
+            seed_spread=self._spread(runs),
+            ri={short(name): _interval(value) for name, value in ri.items()},
+            ri_disjoint={short(name): _interval(value) for name, value in disjoint.items()},
+            ood_before=_interval(self._ood(runs, before=True)),
+            ood_after=_interval(self._ood(runs, before=False)),
+            own_before=self._mean_of(runs, None, before=True),
+            own_after=self._mean_of(runs, None, before=False),
+            reference_before=self._mean_of(runs, self.suite.reference, before=True),
+            reference_after=self._mean_of(runs, self.suite.reference, before=False),
+            evaluate={
+                short(name): (
+                    self._mean_of(runs, name, before=True),
+                    self._mean_of(runs, name, before=False),
+                )
+                for name in self.suite.evaluate
+            },
+            against_finetune=self._against_finetune(group),
+            missing=self._missing(runs),
+        )
+
+    def _baseline(self, group: Group) -> Summary:
+        model, method, size = group
+        runs = self.groups[group]
+        before = [self._before(model, name) for name in self.suite.downstream]
+        level = _interval(_mean_or_none(before))
+        reference = _interval(self._before(model, self.suite.reference))
+        return Summary(
+            model=short(model),
+            method=method,
+            size=size,
+            seeds=(),
+            ri={},
+            ri_disjoint={},
+            ood_before=level,
+            ood_after=level,
+            reference_before=reference,
+            reference_after=reference,
+            evaluate={
+                short(name): (_interval(self._before(model, name)), _interval(self._before(model, name)))
+                for name in self.suite.evaluate
+            },
+            missing=self._missing(runs),
+        )
+
+    def _mri(self, group: Group, kind: str = "masked") -> Estimate | None:
+        runs = self.groups[group]
+        return _mean_or_none([self._ri_over_seeds(runs, name, kind=kind) for name in _tuned_on(runs)])
+
+    def _spread(self, runs: list[Run]) -> float | None:
+        seeds = sorted({run.seed for run in runs if run.seed is not None})
+        by_seed = [_mean_or_none([self._ri(run) for run in runs if run.seed == seed]) for seed in seeds]
+        values = [estimate.value for estimate in by_seed if estimate]
+        return float(np.std(values, ddof=1)) if len(values) == len(seeds) > 1 else None
+
+    def compare(self, group: Group, other: Group) -> Interval | None:
+        """mRI of one group minus that of another, paired, in points; None where either is missing or seeds differ."""
+        same = {run.seed for run in self.groups[group]} == {run.seed for run in self.groups[other]}
+        mine, theirs = self._mri(group), self._mri(other)
+        return _interval(mine - theirs if same and mine and theirs else None)
+
+    def _against_finetune(self, group: Group) -> Interval | None:
+        model, method, size = group
+        other = (model, "finetune", size)
+        return None if method == "finetune" or other not in self.groups else self.compare(group, other)
+
+    def _ri_over_seeds(
+        self, runs: list[Run], tuned_on: str, kind: str = "masked", disjoint: bool = False
+    ) -> Estimate | None:
+        return self._over_seeds([self._ri(run, kind, disjoint) for run in runs if run.tuned_on == tuned_on])
+
+    def _over_seeds(self, estimates: Sequence[Estimate | None]) -> Estimate | None:
+        present = [estimate for estimate in estimates if estimate is not None]
+        return mean_over_seeds(present) if present and len(present) == len(estimates) else None
+
+    def _ri(self, run: Run, kind: str = "masked", disjoint: bool = False) -> Estimate | None:
+        assert run.tuned_on is not None
+        world = self.plan.world
+        others = [
+            name
+            for name in self.suite.downstream
+            if name != run.tuned_on and not (disjoint and world[name].family == world[run.tuned_on].family)
+        ]
+        before = {name: self._before(run.model, name, kind) for name in others}
+        after = {name: self._after(run, name, kind) for name in others}
+        if not others or None in before.values() or None in after.values():
+            return None
+        return robustness_improvement(before, after, others)  # type: ignore[arg-type]  # no hole is left
+
+    def _ood(self, runs: list[Run], before: bool) -> Estimate | None:
+        """Mean accuracy on the sets not tuned on, averaged over what was tuned on."""
+        means = []
+        for tuned_on in _tuned_on(runs):
+            others = [name for name in self.suite.downstream if name != tuned_on]
+            means.append(_mean_or_none([self._level(runs, tuned_on, name, before) for name in others]))
+        return _mean_or_none(means)
+
+    def _mean_of(self, runs: list[Run], name: str | None, before: bool) -> Interval | None:
+        """Accuracy on a data set (None: on the set tuned on), averaged over what was tuned on."""
+        levels = []
+        for tuned_on in _tuned_on(runs):
+            run = next(run for run in runs if run.tuned_on == tuned_on)
+            tested_on = name or tuned_on
+            levels.append(self._level(runs, tuned_on, tested_on, before) if tested_on in run.scores else None)
+        return _interval(_mean_or_none(levels))
+
+    def _level(self, runs: list[Run], tuned_on: str, name: str, before: bool) -> Estimate | None:
+        if before:
+            return self._before(runs[0].model, name)
+        return self._over_seeds([self._after(run, name) for run in runs if run.tuned_on == tuned_on])
+
+    def _before(self, model: str, name: str, kind: str = "masked") -> Estimate | None:
+        return self._after(self.groups[model, "pretrained", None][0], name, kind)
+
+    def _after(self, run: Run, name: str, kind: str = "masked") -> Estimate | None:
+        return self._accuracies[kind].get(run.scores[name].key) if name in run.scores else None
+
+    def _missing(self, runs: list[Run]) -> tuple[str, ...]:
+        return tuple(
+            f"{short(run.tuned_on or 'pretrained')} → {short(name)}"
+            for run in runs
+            for name, predict in run.scores.items()
+            if predict.key not in self.records
+        )
+
+    # -- accuracies with their draws -----------------------------------------------------------------------------
+
+    @cached_property
+    def _accuracies(self) -> dict[str, dict[str, Estimate]]:
+        """Estimate of every finished prediction, masked and unmasked, by key."""
+        bootstrap = Bootstrap(self.draws)
+        for name in self.suite.tested:
+            data = self.plan.world[name]
+            bootstrap.declare(data.units, data.index("test").sources)
+        found: dict[str, dict[str, Estimate]] = {"masked": {}, "unmasked": {}}
+        for name in self.suite.tested:
+            for kind, estimates in found.items():
+                estimates.update(self._accuracies_on(name, kind, bootstrap))
+        return found
+
+    def _accuracies_on(self, name: str, kind: str, bootstrap: Bootstrap) -> dict[str, Estimate]:
+        data, index = self.plan.world[name], self.plan.world[name].index("test")
+        keys = {run.scores[name].key for run in self.plan.runs if name in run.scores}
+        finished = sorted(key for key in keys if key in self.records)
+        if not finished:
+            return {}
+        right = np.stack([self._right(self.records[key], kind, len(index)) for key in finished])
+        estimates = bootstrap.accuracies(data.units, index.sources, example_weights(index.cells, len(index)), right)
+        return dict(zip(finished, estimates, strict=True))
+
+    def _right(self, record: Record, kind: str, count: int) -> NDArray[np.bool_]:
+        if record.values["examples"] != count:
+            raise UserError(
+                f"the record of {record.title!r} has another number of examples than its data set",
+                got=record.values["examples"],
+                valid=count,
+                remedy=f"remove records/{record.key[:2]}/{record.key}.json from the store and run again",
+            )
+        return unpack_bits(record.values[f"{kind}_right"], count)
+
+    # -- cost ----------------------------------------------------------------------------------------------------
+
+    def cost(self) -> dict[str, tuple[int, float, int]]:
+        """Number of finished steps, seconds and images by kind of step."""
+        totals: dict[str, tuple[int, float, int]] = {}
+        for record in self.records.values():
+            count, seconds, images = totals.get(record.kind, (0, 0.0, 0))
+            totals[record.kind] = (count + 1, seconds + record.seconds, images + record.images)
+        return totals
+
+    def unfinished(self) -> list[Step]:
+        """Steps without a record."""
+        return [step for step in self.plan.steps if step.key not in self.records]
+
+
+def _tuned_on(runs: list[Run]) -> list[str]:
+    return list(dict.fromkeys(run.tuned_on for run in runs if run.tuned_on is not None))
+
+
+def _interval(estimate: Estimate | None) -> Interval | None:
+    return estimate.interval() if estimate is not None else None
+
+
+def _mean_or_none(estimates: Sequence[Estimate | None]) -> Estimate | None:
+    """The mean, or None where there is a hole or nothing at all."""
+    present = [estimate for estimate in estimates if estimate is not None]
+    return mean(present) if present and len(present) == len(estimates) else None

@@ -1,0 +1,164 @@
+"""Steps: frozen descriptions of work. A step's key says what its result is, not who does it, where or when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar
+
+from rib.data.examples import Part
+from rib.data.labels import LabelMap
+from rib.identity import RUNTIME, identity_fields, key_of
+from rib.methods.base import MergedMethod, Method
+from rib.models.catalogue import Architecture
+from rib.recipe import Precision, Recipe
+
+
+@dataclass(frozen=True)
+class DataPart:
+    """A part of a data set, by content.
+
+    Attributes:
+        name: the data set's name in the suite.
+        part: which part.
+        fingerprint: digest of its content.
+        label_map: the model's classes for each of its own.
+    """
+
+    name: str = field(metadata=RUNTIME)
+    part: Part
+    fingerprint: str
+    label_map: LabelMap
+
+    @property
+    def label(self) -> str:
+        """The name without its namespace."""
+        return self.name.rpartition(":")[2]
+
+
+class _Keyed:
+    """A frozen description that is named by its content."""
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of the identity fields, and of the keys of what this needs."""
+        return key_of(type(self).__name__, identity_fields(self))
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """The identity fields as JSON types; what this needs appears by key."""
+        return identity_fields(self)
+
+
+@dataclass(frozen=True)
+class Load(_Keyed):
+    """Pretrained weights that are there already. Not a step: nothing is done and nothing is recorded."""
+
+    model: str = field(metadata=RUNTIME)
+    architecture: Architecture
+    weights: str
+
+
+@dataclass(frozen=True)
+class Pretrain(_Keyed):
+    """Weights trained from scratch."""
+
+    model: str = field(metadata=RUNTIME)
+    architecture: Architecture
+    data: DataPart
+    recipe: Recipe
+    seed: int
+
+    keeps_weights: ClassVar[bool] = True
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        """Nothing."""
+        return ()
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"pretrain {short(self.model)} on {self.data.label}"
+
+
+@dataclass(frozen=True)
+class Fit(_Keyed):
+    """Weights that a method made of pretrained ones.
+
+    Attributes:
+        start: the pretrained weights.
+        method: the method with its hyper-parameters.
+        data: the downstream set; None for a method that looks at no data, as are the four after it.
+        size: number of images tuned on; None for all.
+        held_out: share of the pool that is kept for choices.
+        recipe: of the training.
+        seed: of everything random.
+        ingredients: the steps whose weights the method starts from.
+    """
+
+    start: Load | Pretrain
+    method: Method
+    data: DataPart | None
+    size: int | None
+    held_out: float
+    recipe: Recipe | None
+    seed: int | None
+    ingredients: tuple[Fit, ...]
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        """The start, if it has to be made, and the ingredients."""
+        return (*((self.start,) if isinstance(self.start, Pretrain) else ()), *self.ingredients)
+
+    @property
+    def keeps_weights(self) -> bool:
+        """Whether the weights are kept, rather than merged anew whenever they are needed."""
+        return not isinstance(self.method, MergedMethod)
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the model."""
+        return self.start.architecture
+
+    @property
+    def tuned_on(self) -> DataPart | None:
+        """The downstream set that these weights have seen, if any."""
+        return self.data or next((seen for item in self.ingredients if (seen := item.tuned_on)), None)
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        seen, sized = self.tuned_on, next((f for f in (self, *self.ingredients) if f.size is not None), self)
+        count = f" ({sized.size})" if sized.size is not None else ""
+        return f"{self.method.name} {short(self.start.model)}" + (f" on {seen.label}{count}" if seen else "")
+
+
+@dataclass(frozen=True)
+class Predict(_Keyed):
+    """Predictions of some weights for every example of a part."""
+
+    fit: Fit
+    data: DataPart
+    batch_size: int
+    precision: Precision
+
+    keeps_weights: ClassVar[bool] = False
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        """The weights."""
+        return (self.fit,)
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.fit.title} → {self.data.label}"
+
+
+Step = Pretrain | Fit | Predict
+
+
+def short(name: str) -> str:
+    """A name without its namespace."""
+    return name.rpartition(":")[2]

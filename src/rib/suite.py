@@ -1,0 +1,187 @@
+"""Suite: what is compared. A strict TOML file, shipped or the user's own."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, get_args
+
+from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
+
+from rib.data.catalogue import DataRow
+from rib.errors import UserError, nearest
+from rib.models.catalogue import ModelRow
+from rib.recipe import Frozen, Recipe
+
+SHIPPED = Path(__file__).parent / "suites"
+
+Size = int | Literal["all"]
+
+
+class Runs(Frozen):
+    """One block of the comparison: every method at every size, for every model, downstream set and seed."""
+
+    methods: tuple[str, ...] = Field(min_length=1)
+    sizes: tuple[Size, ...] = Field(("all",), min_length=1, description="images tuned on, or 'all'")
+    models: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
+    seeds: tuple[int, ...] | None = Field(None, description="default: the suite's")
+    downstream: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
+
+    @field_validator("sizes")
+    @classmethod
+    def _positive(cls, sizes: tuple[Size, ...]) -> tuple[Size, ...]:
+        if any(size != "all" and size < 1 for size in sizes):
+            raise ValueError("sizes are positive numbers of images, or 'all'")
+        return sizes
+
+
+class Suite(Frozen):
+    """What is compared with what.
+
+    RI needs at least two downstream sets: tuned on one, tested on the others.
+    """
+
+    name: str = Field(pattern=r"^[\w.+-]+$")
+    description: str = ""
+    note: str = Field("", description="what readers of its numbers should know; shown with the report")
+    reference: str = Field(description="data set of the pretrained models' own task; names the classes")
+    downstream: tuple[str, ...] = Field(description="data sets tuned on, and tested on when not")
+    evaluate: tuple[str, ...] = Field((), description="data sets that are only tested on")
+    models: tuple[str, ...] = Field(min_length=1)
+    runs: tuple[Runs, ...] = Field((), description="none: the pretrained models are scored, and nothing is tuned")
+    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    held_out: float = Field(0.0, ge=0, lt=0.9, description="share of a tuning pool kept for choices")
+    recipe: Recipe = Field(default_factory=Recipe)
+    data: dict[str, DataRow] = Field(default_factory=dict, description="data sets of this suite's own")
+    model: dict[str, ModelRow] = Field(default_factory=dict, description="models of this suite's own")
+    method: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="methods with other hyper-parameters: `kind`, its fields, `sweep`"
+    )
+    _base: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.downstream) < 2:
+            raise ValueError("downstream needs at least two data sets: tuned on one, tested on the others")
+        for role, names in (("downstream", self.downstream), ("evaluate", self.evaluate), ("models", self.models)):
+            if len(set(names)) != len(names):
+                raise ValueError(f"{role} names something twice")
+        roles = [self.reference, *self.downstream, *self.evaluate]
+        if len(set(roles)) != len(roles):
+            raise ValueError("a data set plays one role: reference, downstream or evaluate")
+        for run in self.runs:
+            for chosen, known, what in (
+                (run.models, self.models, "models"),
+                (run.downstream, self.downstream, "downstream"),
+            ):
+                if lost := sorted(set(chosen or ()) - set(known)):
+                    raise ValueError(f"runs: {what} {lost[0]!r} is not among the suite's {what}")
+        return self
+
+    @property
+    def base(self) -> Path:
+        """The folder that the suite's relative paths start from."""
+        return self._base
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """Every data set that is scored."""
+        return (*self.downstream, self.reference, *self.evaluate)
+
+    def based_at(self, base: Path) -> Suite:
+        """The same suite, with its relative paths starting elsewhere."""
+        moved = self.model_copy()
+        moved._base = base
+        return moved
+
+
+def shipped() -> dict[str, Path]:
+    """The suites that come with RIB, by name."""
+    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
+
+
+def load_suite(name: str | Path, data: Path | None = None) -> Suite:
+    """A shipped suite by name, or a suite file by path.
+
+    Args:
+        name: a name such as "digits", or a path that ends in .toml.
+        data: the folder that relative paths in the suite start from; default the suite file's own.
+
+    Raises:
+        UserError: there is no such suite, or it is not valid TOML, or a key or value is wrong.
+    """
+    path = Path(name)
+    if path.suffix != ".toml":
+        if str(name) not in shipped():
+            error = nearest(str(name), shipped(), "suite")
+            raise UserError(
+                error.problem, got=name, valid=f"{error.valid}, or a path to a .toml file", remedy=error.remedy
+            )
+        path = shipped()[str(name)]
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        raise UserError("suite file not found", got=path, valid="a path to a .toml file", remedy="check it") from None
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"cannot read the suite file {path}", got=error, valid="TOML") from None
+    return parse_suite(document, path).based_at(data or path.resolve().parent)
+
+
+def parse_suite(document: dict[str, Any], path: Path | str = "suite") -> Suite:
+    """A suite from a TOML document.
+
+    Raises:
+        UserError: a key is unknown (the valid ones are named) or a value is wrong.
+    """
+    return validated(Suite, document, str(path))
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def validated(kind: type[T], values: dict[str, Any], where: str) -> T:
+    """`kind` from plain values, with errors for people. Raises UserError."""
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise _explained(kind, error, where) from None
+
+
+def _explained(kind: type[BaseModel], error: ValidationError, where: str) -> UserError:
+    first = error.errors()[0]
+    loc = [part for part in first["loc"] if part not in ("after", "before")]
+    place = ".".join(str(part) for part in loc) or "the top level"
+    if first["type"] == "extra_forbidden":
+        fields = _fields_at(kind, loc[:-1])
+        close = difflib.get_close_matches(str(loc[-1]), fields, n=1, cutoff=0.5)
+        return UserError(
+            f"{where}: unknown key {place!r}",
+            got=loc[-1],
+            valid=", ".join(fields),
+            remedy=f"did you mean {close[0]!r}?" if close else None,
+        )
+    if first["type"] == "missing":
+        return UserError(f"{where}: {place!r} is missing", valid=", ".join(_fields_at(kind, loc[:-1])))
+    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
+    got = first["input"] if not isinstance(first["input"], dict) else None
+    return UserError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}{more}", got=got)
+
+
+def _fields_at(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
+    """Field names of the model that a location leads to."""
+    current: Any = kind
+    for part in loc:
+        if isinstance(part, str) and isinstance(current, type) and issubclass(current, BaseModel):
+            if part not in current.model_fields:
+                continue
+            current = current.model_fields[part].annotation
+        current = _inner_model(current) or current
+    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
+
+
+def _inner_model(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for inner in get_args(annotation) if (found := _inner_model(inner))), None)

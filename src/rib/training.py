@@ -1,0 +1,281 @@
+"""Training: the one loop that changes weights."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rib.data.examples import Examples
+from rib.data.labels import LabelMap
+from rib.data.splits import named_generator, named_seed
+from rib.errors import StepError
+from rib.files import written_aside
+from rib.models.classifier import Classifier
+from rib.models.weights import first_not_finite
+from rib.prediction import Watch, autocast, collect
+from rib.recipe import Recipe
+
+DIVERGED = 1.1
+"""A run has diverged when its loss ends above this many times the larger of where it began and a uniform guess."""
+
+
+class Penalty(Protocol):
+    """A term added to the cross-entropy of a batch."""
+
+    def __call__(self, net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:
+        """The term, a scalar.
+
+        Args:
+            net: the module in training, with its parameters as they are.
+            logits: its masked logits on the batch, (n, classes of the data set).
+            rows: int64 (n,), which examples of the tuning set are in the batch.
+        """
+        ...
+
+
+class Checkpoint(Protocol):
+    """Where a run leaves its state after an epoch."""
+
+    def load(self) -> dict[str, Any] | None: ...
+
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Keep a state; the callable is called only when the time for a checkpoint has come."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a run went. Losses are the mean cross-entropy, without penalty, over an epoch.
+
+    Attributes:
+        losses: one an epoch.
+        accuracy: percent of the tuning set that was right during the last epoch.
+        diverged: whether the last epoch's loss is well above both the first's and that of a uniform guess.
+    """
+
+    losses: tuple[float, ...]
+    accuracy: float
+    diverged: bool
+
+
+@dataclass
+class _State:
+    """What a run carries from epoch to epoch."""
+
+    epoch: int = 0
+    losses: list[float] = field(default_factory=list)
+    right: float = 0.0
+
+
+def train(
+    classifier: Classifier,
+    examples: Examples,
+    label_map: LabelMap,
+    recipe: Recipe,
+    *,
+    seed: int,
+    trainable: frozenset[str] | None = None,
+    penalty: Penalty | None = None,
+    checkpoint: Checkpoint | None = None,
+    watch: Watch | None = None,
+) -> Outcome:
+    """Minimise the cross-entropy of masked logits, plus a penalty, in place.
+
+    The data order of an epoch, and torch's own random state within it, depend on `seed` and the epoch's number
+    alone: a run resumed from any epoch's checkpoint equals an uninterrupted one.
+
+    Args:
+        classifier: on the device that is to be used; its `net` is changed.
+        examples: the tuning set.
+        label_map: of the tuning set.
+        recipe: optimizer, schedule, precision.
+        seed: of everything random.
+        trainable: names of the parameters that may change, and then the rest of the net stays in evaluation mode
+            (BatchNorm uses and keeps its statistics); None trains all in training mode.
+        penalty: a further term of the loss.
+        checkpoint: where to resume from and where to leave the state.
+        watch: told of progress in images.
+
+    Raises:
+        StepError: the loss or a weight is no longer finite.
+    """
+    loop = _Loop(classifier, examples, label_map, recipe, seed, trainable, penalty)
+    state = _resume(loop, checkpoint)
+    if watch:
+        watch(min(state.epoch * loop.per_epoch, loop.total) * recipe.batch_size)
+    with torch.random.fork_rng(devices=[]):
+        while state.epoch * loop.per_epoch < loop.total:
+            loss, state.right = loop.epoch(state.epoch, watch)
+            state.losses.append(loss)
+            state.epoch += 1
+            _require_finite(loss, classifier.net, state.epoch)
+            if checkpoint and state.epoch * loop.per_epoch < loop.total:
+                checkpoint.save(lambda: _snapshot(loop, state))
+    uniform = math.log(max(2, len(label_map.groups)))
+    diverged = state.losses[-1] > DIVERGED * max(uniform, state.losses[0])
+    return Outcome(tuple(state.losses), state.right, diverged)
+
+
+class _Loop:
+    """One epoch at a time, over pixels or over frozen features."""
+
+    def __init__(
+        self,
+        classifier: Classifier,
+        examples: Examples,
+        label_map: LabelMap,
+        recipe: Recipe,
+        seed: int,
+        trainable: frozenset[str] | None,
+        penalty: Penalty | None,
+    ) -> None:
+        self.classifier, self.examples, self.label_map = classifier, examples, label_map
+        self.recipe, self.seed, self.penalty = recipe, seed, penalty
+        self.device = classifier.mean.device
+        self.per_epoch = recipe.steps_per_epoch(len(examples))
+        self.total = recipe.total_steps(len(examples))
+        self.labels = torch.from_numpy(examples.labels).to(self.device)
+        self.frozen = trainable is not None
+        for name, parameter in classifier.net.named_parameters():
+            parameter.requires_grad_(trainable is None or name in trainable)
+        self.parameters = [parameter for parameter in classifier.net.parameters() if parameter.requires_grad]
+        self.optimizer = _optimizer(self.parameters, recipe)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+        self.features = self._frozen_features() if trainable == classifier.head_parameters else None
+
+    def _frozen_features(self) -> Tensor:
+        """A head alone is trained on features that are computed once: they cannot change."""
+        with torch.inference_mode(False):
+            features = collect(self.classifier, self.classifier.features, self.examples, self.recipe.eval_batch_size)
+        return features.clone().to(self.device)
+
+    def epoch(self, number: int, watch: Watch | None) -> tuple[float, float]:
+        """Mean loss and percent right over the epoch."""
+        self.classifier.train(not self.frozen)
+        torch.manual_seed(named_seed("torch state", self.seed, number))
+        loss_sum = torch.zeros((), device=self.device)
+        right = torch.zeros((), device=self.device)
+        seen = 0
+        for step, rows in self._batches(number):
+            loss, hits = self._step(step, rows)
+            loss_sum += loss * len(rows)
+            right += hits
+            seen += len(rows)
+            if watch:
+                watch(len(rows))
+        return float(loss_sum) / seen, 100 * float(right) / seen
+
+    def _batches(self, epoch: int) -> Iterator[tuple[int, Tensor]]:
+        order = torch.from_numpy(named_generator("shuffle", self.seed, epoch).permutation(len(self.examples)))
+        first = epoch * self.per_epoch
+        for step in range(first, min(first + self.per_epoch, self.total)):
+            start = (step - first) * self.recipe.batch_size
+            yield step, order[start : start + self.recipe.batch_size]
+
+    def _step(self, step: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.lr * rate(step, self.recipe.warmup(self.total), self.total)
+        labels = self.labels[rows.to(self.device)]
+        with autocast(self.device, self.recipe.precision):
+            logits = self.label_map.mask(self._forward(rows))
+            entropy = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+            loss = entropy + self.penalty(self.classifier.net, logits, rows) if self.penalty else entropy
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return entropy.detach().float(), (logits.detach().argmax(dim=1) == labels).sum()
+
+    def _forward(self, rows: Tensor) -> Tensor:
+        if self.features is not None:
+            logits: Tensor = self.classifier.head(self.features[rows.to(self.device)])
+            return logits
+        images = torch.from_numpy(self.examples.batch(rows.numpy()))
+        return self.classifier(images.to(self.device, non_blocking=True))
+
+
+def rate(step: int, warmup: int, total: int) -> float:
+    """The factor of the peak learning rate at a step, counted from 0.
+
+    Linear over the warm-up, (step + 1) / warmup, then half a cosine to 0. A run no longer than its warm-up never
+    decays.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
+
+
+def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
+    return torch.optim.SGD(
+        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, foreach=True
+    )
+
+
+def _require_finite(loss: float, net: nn.Module, epoch: int) -> None:
+    bad = "the loss" if not math.isfinite(loss) else first_not_finite(net.state_dict())
+    if bad:
+        raise StepError(f"training diverged: {bad} is no longer finite after epoch {epoch}; try a lower learning rate")
+
+
+def _snapshot(loop: _Loop, state: _State) -> dict[str, Any]:
+    return {
+        "epoch": state.epoch,
+        "losses": state.losses,
+        "right": state.right,
+        "net": loop.classifier.net.state_dict(),
+        "optimizer": loop.optimizer.state_dict(),
+        "scaler": loop.scaler.state_dict(),
+    }
+
+
+def _resume(loop: _Loop, checkpoint: Checkpoint | None) -> _State:
+    kept = checkpoint.load() if checkpoint else None
+    if kept is None:
+        return _State()
+    loop.classifier.net.load_state_dict(kept["net"])
+    loop.optimizer.load_state_dict(kept["optimizer"])
+    if kept["scaler"]:
+        loop.scaler.load_state_dict(kept["scaler"])
+    return _State(kept["epoch"], list(kept["losses"]), kept["right"])
+
+
+class FileCheckpoint:
+    """A checkpoint in a file, written at most once in so many seconds.
+
+    Args:
+        path: the file; removed with `clear` when its run is done.
+        seconds: least time between two writes.
+    """
+
+    def __init__(self, path: Path, seconds: float) -> None:
+        self.path, self.seconds = path, seconds
+        self._last = time.monotonic()
+
+    def load(self) -> dict[str, Any] | None:
+        """The state that was kept; None without one, or with one that was cut off."""
+        try:
+            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+        except (FileNotFoundError, RuntimeError, EOFError, OSError):
+            return None
+        return state
+
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Write the state, unless one was written less than `seconds` ago."""
+        if time.monotonic() - self._last < self.seconds:
+            return
+        with written_aside(self.path) as aside:
+            torch.save(state(), aside)
+        self._last = time.monotonic()
+
+    def clear(self) -> None:
+        """Remove the file."""
+        self.path.unlink(missing_ok=True)

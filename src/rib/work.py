@@ -1,0 +1,213 @@
+"""Work: how one step is done, given the store and the data."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from rib.data.examples import Examples, Part, View
+from rib.data.pack import open_pack
+from rib.data.splits import tuning_rows
+from rib.errors import StepError
+from rib.methods.base import MergedMethod, Task
+from rib.models.catalogue import find_row
+from rib.models.loading import build, load_pretrained
+from rib.models.weights import Weights, first_not_finite, take_weights
+from rib.plan import World
+from rib.prediction import Watch, predict
+from rib.steps import DataPart, Fit, Load, Predict, Pretrain, Step
+from rib.store import Store, pack_bits
+from rib.suite import Suite
+from rib.training import FileCheckpoint, train
+
+
+@dataclass(frozen=True)
+class How:
+    """Everything that changes how a result comes about and not what it is. Never part of a key.
+
+    Attributes:
+        workers: worker processes; None chooses from cores or GPUs, 1 stays in this process.
+        device: "auto", "cpu", or a torch device.
+        threads: torch threads a process.
+        checkpoint_seconds: least time between two checkpoints of a training run.
+        keep: which weights stay in the store when nothing needs them any more.
+    """
+
+    workers: int | None = None
+    device: str = "auto"
+    threads: int = 1
+    checkpoint_seconds: float = 2.0
+    keep: str = "all"
+
+
+class Workshop:
+    """Does steps, one at a time.
+
+    Args:
+        suite: to find data and models by name.
+        store: where results go.
+        how: device and checkpoints.
+        watch: told of progress, in images.
+    """
+
+    def __init__(self, suite: Suite, store: Store, how: How, watch: Watch) -> None:
+        self.suite, self.store, self.how, self.watch = suite, store, how, watch
+        self.world = World(suite, store.facts)
+        self.device = torch.device(how.device)
+        self._examples: dict[tuple[str, Part, View], Examples] = {}
+        self._weights: tuple[str, Weights] | None = None
+
+    def do(self, step: Step) -> None:
+        """Do a step whose needs are done, and record it.
+
+        Raises:
+            StepError: it cannot be done: training diverged, an ingredient did, the disk is full.
+            UserError: an input is at fault.
+        """
+        began = time.perf_counter()
+        images = _Count(self.watch)
+        match step:
+            case Pretrain():
+                values = self._pretrain(step, images)
+            case Fit():
+                values = self._fit(step, images)
+            case Predict():
+                values = self._predict(step, images)
+        self.store.write(step, values, time.perf_counter() - began, images.total, str(self.device))
+        self.store.checkpoint_path(step.key).unlink(missing_ok=True)
+
+    def _pretrain(self, step: Pretrain, watch: _Count) -> dict[str, Any]:
+        classifier = build(step.architecture, seed=step.seed).to(self.device)
+        outcome = train(
+            classifier,
+            self.examples(step.data, step.architecture.view),
+            step.data.label_map,
+            step.recipe,
+            seed=step.seed,
+            checkpoint=self._checkpoint(step),
+            watch=watch,
+        )
+        if outcome.diverged:
+            raise StepError(f"training diverged, loss {outcome.losses[-1]:.2f}; try a lower learning rate")
+        self.store.write_weights(step.key, take_weights(classifier.net))
+        return {"last_loss": outcome.losses[-1], "tuning_accuracy": outcome.accuracy}
+
+    def _fit(self, step: Fit, watch: _Count) -> dict[str, Any]:
+        if isinstance(step.method, MergedMethod):
+            self.weights(step)  # made again whenever they are needed; here only to see that they can be
+            return {}
+        values: dict[str, Any] = {}
+        weights = step.method.fit(self.weights(step.start), self._task(step, watch, values), self._fitted(step))
+        _require_finite(weights)
+        self.store.write_weights(step.key, weights)
+        self._weights = (step.key, weights)
+        return values
+
+    def _fitted(self, step: Fit) -> list[Weights]:
+        for ingredient in step.ingredients:
+            record = self.store.record(ingredient.key)
+            if record and record.values.get("diverged"):
+                raise StepError(
+                    f"its ingredient {ingredient.title} diverged (loss "
+                    f"{record.values['first_loss']:.2f} → {record.values['last_loss']:.2f}); try a lower learning rate "
+                    "or another strength for it"
+                )
+        return [self.weights(ingredient) for ingredient in step.ingredients]
+
+    def _task(self, step: Fit, watch: _Count, values: dict[str, Any]) -> Task:
+        assert step.data is not None
+        assert step.recipe is not None
+        assert step.seed is not None
+        pool = self.examples(step.data, step.architecture.view)
+        tuning, held_out = tuning_rows(pool.index, step.size, step.held_out, step.seed, step.data.name)
+        return Task(
+            architecture=step.architecture,
+            tuning=pool.take(tuning),
+            held_out=pool.take(held_out),
+            label_map=step.data.label_map,
+            recipe=step.recipe,
+            seed=step.seed,
+            device=self.device,
+            watch=watch,
+            checkpoint=self._checkpoint(step),
+            note=values.__setitem__,
+        )
+
+    def _checkpoint(self, step: Step) -> FileCheckpoint:
+        return FileCheckpoint(self.store.checkpoint_path(step.key), self.how.checkpoint_seconds)
+
+    def _predict(self, step: Predict, watch: _Count) -> dict[str, Any]:
+        examples = self.examples(step.data, step.fit.architecture.view)
+        classifier = build(step.fit.architecture)
+        classifier.net.load_state_dict(self.weights(step.fit))
+        predictions = predict(
+            classifier.to(self.device),
+            examples,
+            step.data.label_map,
+            batch_size=step.batch_size,
+            precision=step.precision,
+            watch=watch,
+        )
+        self.store.write_predictions(step, predictions, example_columns(examples))
+        return {
+            "examples": len(examples),
+            "masked_right": pack_bits(predictions.masked_right),
+            "unmasked_right": pack_bits(predictions.unmasked_right),
+        }
+
+    def weights(self, step: Load | Step) -> Weights:
+        """The weights of a finished step, read, loaded, or merged on the spot."""
+        if self._weights and self._weights[0] == step.key:
+            return self._weights[1]
+        weights = self._find_weights(step)
+        self._weights = (step.key, weights)
+        return weights
+
+    def _find_weights(self, step: Load | Step) -> Weights:
+        if isinstance(step, Load):
+            row = find_row(step.model, self.suite.model)
+            return load_pretrained(step.model, row, step.architecture, self.suite.base)
+        if isinstance(step, Fit) and isinstance(step.method, MergedMethod):
+            merged = step.method.merge(self.weights(step.start), self._fitted(step))
+            _require_finite(merged)
+            return merged
+        return self.store.weights(step.key)
+
+    def examples(self, data: DataPart, view: View) -> Examples:
+        """A part of a data set, decoded for a view."""
+        place = (data.name, data.part, view)
+        if place not in self._examples:
+            self._examples[place] = open_pack(self.world[data.name], data.part, view, self.store.packs)
+        return self._examples[place]
+
+
+@dataclass
+class _Count:
+    """Counts images on their way to whoever watches."""
+
+    watch: Watch
+    total: int = field(default=0)
+
+    def __call__(self, images: int) -> None:
+        self.total += images
+        self.watch(images)
+
+
+def example_columns(examples: Examples) -> dict[str, np.ndarray[Any, Any]]:
+    """Columns that describe examples: row in the part, source image, label, cell (-1 where there are none)."""
+    cells = examples.index.cells
+    return {
+        "example": examples.rows.astype(np.int32),
+        "source": examples.index.sources,
+        "label": examples.labels.astype(np.int16),
+        "cell": cells if cells is not None else np.full(len(examples), -1, np.int16),
+    }
+
+
+def _require_finite(weights: Weights) -> None:
+    if bad := first_not_finite(weights):
+        raise StepError(f"weights are no longer finite ({bad}); try a lower learning rate")
