@@ -275,7 +275,8 @@ def _plan(suite: str, store: Path, data: Path | None) -> tuple[Plan, Store]:
 
     _import_path(suite)
     place = Store(store)
-    return make_plan(load_suite(suite, data), place.facts), place
+    with Console(stderr=True).status("reading the suite, its data and its weights"):
+        return make_plan(load_suite(suite, data), place.facts), place
 
 
 def _import_path(suite: str) -> None:
