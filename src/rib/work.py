@@ -15,6 +15,7 @@ from rib.data.splits import tuning_rows
 from rib.errors import StepError
 from rib.methods.base import MergedMethod, Task
 from rib.models.catalogue import find_row
+from rib.models.classifier import Classifier
 from rib.models.loading import build, load_pretrained
 from rib.models.weights import Weights, first_not_finite, take_weights
 from rib.plan import World
@@ -60,6 +61,7 @@ class Workshop:
         self.device = torch.device(how.device)
         self._examples: dict[tuple[str, Part, View], Examples] = {}
         self._weights: tuple[str, Weights] | None = None
+        self._loaded: tuple[str, Classifier] | None = None
 
     def do(self, step: Step) -> None:
         """Do a step whose needs are done, and record it.
@@ -142,10 +144,8 @@ class Workshop:
 
     def _predict(self, step: Predict, watch: _Count) -> dict[str, Any]:
         examples = self.examples(step.data, step.fit.architecture.view)
-        classifier = build(step.fit.architecture)
-        classifier.net.load_state_dict(self.weights(step.fit))
         predictions = predict(
-            classifier.to(self.device),
+            self._classifier(step.fit),
             examples,
             step.data.label_map,
             batch_size=step.batch_size,
@@ -158,6 +158,14 @@ class Workshop:
             "masked_right": pack_bits(predictions.masked_right),
             "unmasked_right": pack_bits(predictions.unmasked_right),
         }
+
+    def _classifier(self, step: Fit) -> Classifier:
+        """The model of a fit, kept while one prediction after the other is made of it."""
+        if self._loaded is None or self._loaded[0] != step.key:
+            classifier = build(step.architecture)
+            classifier.net.load_state_dict(self.weights(step))
+            self._loaded = (step.key, classifier.to(self.device))
+        return self._loaded[1]
 
     def weights(self, step: Load | Step) -> Weights:
         """The weights of a finished step, read, loaded, or merged on the spot."""
