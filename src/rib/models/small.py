@@ -47,7 +47,7 @@ class SmallResNet(nn.Module):
         return logits
 
 
-def small_resnet(num_classes: int, width: int = 24) -> nn.Module:
+def small_resnet(num_classes: int, width: int = 16) -> nn.Module:
     """A residual net with GroupNorm; `width` is a multiple of 8."""
     return SmallResNet(num_classes, width)
 

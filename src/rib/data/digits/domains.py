@@ -24,40 +24,42 @@ class Domain:
 
 _REF = Look()
 _V2 = Look(
-    pose=Pose(rotation=20.0, shear=0.2, size=(0.62, 0.85), shift=0.12, wobble=0.03),
-    threshold=(0.30, 0.56),
-    softness=(0.30, 0.50),
-    gap=(0.18, 0.35),
+    pose=Pose(rotation=18.0, shear=0.15, size=(0.70, 0.92), shift=0.10, wobble=0.02),
+    threshold=(0.32, 0.54),
+    softness=(0.28, 0.45),
+    gap=(0.22, 0.45),
     dark=0.5,
-    gradient=(0.05, 0.25),
-    blur=(0.3, 1.0),
-    noise=(0.0, 0.06),
+    gradient=(0.0, 0.25),
+    blur=(0.2, 0.8),
 )
 _ADVERSARIAL = Look(
-    pose=Pose(rotation=25.0, shear=0.25, size=(0.65, 1.0), shift=0.15, perspective=0.1, wobble=0.03),
+    pose=Pose(rotation=28.0, shear=0.25, size=(0.58, 0.95), shift=0.18, perspective=0.1, wobble=0.03),
     threshold=(0.28, 0.58),
-    gap=(0.18, 0.45),
+    gap=(0.16, 0.40),
     dark=0.5,
     gradient=(0.0, 0.3),
-    backdrop=0.5,
-    figure=0.3,
-    clutter=0.5,
-    blur=(0.2, 0.9),
+    backdrop=0.6,
+    figure=0.4,
+    clutter=0.7,
+    blur=(0.2, 1.0),
     noise=(0.0, 0.08),
 )
 _RENDITIONS = Look(
     pose=Pose(rotation=15.0, shear=0.2, size=(0.75, 1.0), shift=0.08, wobble=0.05),
     threshold=(0.26, 0.58),
-    gap=(0.25, 0.55),
+    gap=(0.22, 0.50),
     dark=0.5,
     chroma=(0.1, 0.4),
     backdrop=0.8,
-    backdrop_depth=(0.10, 0.30),
+    backdrop_depth=(0.12, 0.35),
     figure=0.8,
-    figure_depth=(0.10, 0.30),
-    hollow=0.4,
+    figure_depth=(0.15, 0.40),
+    hollow=0.5,
 )
-_SKETCH = Look(pose=Pose(rotation=15.0, shear=0.2, size=(0.80, 1.0), shift=0.08, wobble=0.04), threshold=(0.30, 0.50))
+_SKETCH = Look(
+    pose=Pose(rotation=20.0, shear=0.25, size=(0.70, 1.00), shift=0.12, wobble=0.06),
+    threshold=(0.28, 0.54),
+)
 _VIEWPOINT = Look(
     pose=Pose(rotation=45.0, shear=0.25, size=(0.45, 0.75), shift=0.30, perspective=0.30),
     gap=(0.25, 0.55),
@@ -112,7 +114,7 @@ _WEB = Look(
 
 # Each part of a mixture: stream, look, number of images. Equal streams nest: small is the start of medium.
 PRETRAINING_TABLE: Mapping[str, tuple[tuple[str, Look, int], ...]] = {
-    "pretrain_small": (("ref", _REF, 2000),),
-    "pretrain_medium": (("ref", _REF, 2000), ("wider", _WIDER, 8000)),
+    "pretrain_small": (("ref", _REF, 3000),),
+    "pretrain_medium": (("ref", _REF, 3000), ("wider", _WIDER, 9000)),
     "pretrain_large": (("ref", _REF, 5000), ("web", _WEB, 45000)),
 }

@@ -31,9 +31,9 @@ def sketch(scene: Scene, draws: Draws) -> Tensor:
     """Dark outlines on near-white paper; the ink comes off in places, some strokes are filled."""
     filled = draws.coin(0.25)[:, None, None]
     ink = torch.where(filled, scene.mask, scene.edge)
-    worn = (1.0 + draws.uniform((0.2, 1.0), 1, 1) * clouds(draws, 9)).clamp(0.0, 1.0)
+    worn = (1.0 + draws.uniform((0.4, 1.4), 1, 1) * clouds(draws, 9)).clamp(0.0, 1.0)
     paper = draws.uniform((0.88, 1.0), 1, 1)
-    dark = draws.uniform((0.0, 0.35), 1, 1)
+    dark = draws.uniform((0.0, 0.45), 1, 1)
     grey = paper - (paper - dark) * ink * worn + 0.03 * draws.normal(SIDE, SIDE)
     return grey[:, None].expand(-1, 3, -1, -1)
 
@@ -56,9 +56,9 @@ def drawing(scene: Scene, draws: Draws) -> Tensor:
     grey = luminance(scene.image)[:, 0]
     low, high = grey.amin((1, 2), keepdim=True), grey.amax((1, 2), keepdim=True)
     tone = (grey - low) / (high - low).clamp(min=0.1)
-    grain = draws.uniform((0.05, 0.25), 1, 1) * draws.normal(SIDE, SIDE)
-    pressure = draws.uniform((0.25, 0.60), 1, 1)
-    shade = 0.95 - (1.0 - tone) * pressure * (1.0 + 0.8 * hatch) + grain
+    grain = draws.uniform((0.03, 0.18), 1, 1) * draws.normal(SIDE, SIDE)
+    pressure = draws.uniform((0.25, 0.55), 1, 1)
+    shade = 0.95 - (1.0 - tone) * pressure * (1.0 + 0.6 * hatch) + grain
     shade = shade - 0.35 * scene.edge * (clouds(draws, 12) + 0.5).clamp(0.0, 1.0)
     colour = scene.image - grey[:, None]
     return shade[:, None] + draws.uniform((0.0, 0.5), 1, 1, 1) * colour
