@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from rib.metrics import Interval
@@ -18,6 +18,12 @@ def size_name(size: int | None) -> str:
 def size_order(size: int | None) -> float:
     """Sorts sizes, all last."""
     return float("inf") if size is None else size
+
+
+def main_size(rows: Iterable[Summary]) -> int | None:
+    """The size at which most methods are compared; of several such, the largest."""
+    counts = Counter(row.size for row in rows if row.method != "pretrained")
+    return max(counts, key=lambda size: (counts[size], size_order(size)), default=None)
 
 
 def signed(value: float, width: int = 0) -> str:
@@ -97,7 +103,7 @@ def finding(results: Results) -> str:
 
 @dataclass(frozen=True)
 class _Contest:
-    """The complete rows of one model at its largest size, best mRI first."""
+    """The complete rows of one model at its main size, best mRI first."""
 
     rows: list[Summary]
     rivals: list[str]  # methods whose mRI is not distinguishable from the best
@@ -115,8 +121,8 @@ def _contest(results: Results, model: str) -> _Contest | None:
     tuned = [(group, row) for group, row in ordered(results) if group[0] == model and row.mri]
     if not tuned:
         return None
-    largest = max((size for (_, _, size), _ in tuned), key=size_order)
-    rows = sorted((pair for pair in tuned if pair[0][2] == largest), key=lambda pair: -_value(pair[1].mri))
+    main = main_size(row for _, row in tuned)
+    rows = sorted((pair for pair in tuned if pair[0][2] == main), key=lambda pair: -_value(pair[1].mri))
     leads = [(row.method, results.compare(rows[0][0], group)) for group, row in rows[1:]]
     return _Contest([row for _, row in rows], [method for method, lead in leads if not (lead and lead.low > 0)])
 

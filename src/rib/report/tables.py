@@ -235,16 +235,26 @@ def _legend(results: Results, tuned: list[Summary], width: int) -> list[Text]:
     return _wrapped(text, width, "dim") + (_wrapped(f"{said}.", width, "dim") if said else [])
 
 
+MOST = 6
+"""Rows of missing predictions, and of failures, that a terminal names one by one."""
+
+
 def _trouble(results: Results, width: int) -> list[Text]:
-    lines = []
-    for name, missing in holes(results):
-        listed = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+    """What is missing and what failed, the first few by name."""
+    lines, found = [], holes(results)
+    for name, missing in found[:MOST]:
+        distinct = list(dict.fromkeys(missing))  # a prediction missing at several seeds is named once
+        listed = ", ".join(distinct[:3]) + (f" and {len(distinct) - 3} more" if len(distinct) > 3 else "")
         lines += _wrapped(f"missing: {name}: {listed}", width, "yellow")
-    for title, reason in results.failures.items():
+    if len(found) > MOST:
+        count = sum(len(missing) for _, missing in found[MOST:])
+        lines += _wrapped(f"missing: {count:,} more predictions in {len(found) - MOST} more rows", width, "yellow")
+    failures = list(results.failures.items())
+    for title, reason in failures[:MOST]:
         lines += _wrapped(f"failed: {title}: {first_line(reason)}", width, "red")
-    most = 24
-    hidden = [Text(f"… and {len(lines) - most} more lines; --json and --html have all")] if len(lines) > most else []
-    return [Text(), *lines[:most], *hidden] if lines else []
+    if len(failures) > MOST:
+        lines += _wrapped(f"failed: {len(failures) - MOST} more steps; --json and --html name them all", width, "red")
+    return [Text(), *lines] if lines else []
 
 
 def first_line(text: str) -> str:

@@ -1,0 +1,256 @@
+"""Figure data: what the figures show as plain values, computed once for the page and for matplotlib."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from rib.metrics import Interval, pareto
+from rib.report.finding import main_size, ordered, size_name, size_order
+from rib.report.results import Change, Results, Summary
+from rib.steps import short
+
+Span = tuple[float, float, float]
+"""Value, low and high end of its 95 % interval."""
+
+GREY = "#8b919b"
+METHOD_COLOURS = (
+    "#d1495b", "#2f7fc1", "#e09a1f", "#2c9e74", "#8f63c4", "#19a6b0", "#c26aa8", "#8f9a2b", "#a5693f", "#5c78d6",
+)  # fmt: skip
+MODEL_COLOURS = (
+    "#3d6fb6", "#d9822b", "#3f9b5f", "#b4548c", "#7a6cc9", "#b89a2a", "#2b9aa8", "#a65a4a", "#6b8e23", "#708090",
+)  # fmt: skip
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down", "star")
+"""Shapes as plotly names them."""
+
+
+@dataclass(frozen=True)
+class Style:
+    """How a method or a model is drawn, everywhere."""
+
+    name: str
+    colour: str
+    symbol: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Every model and method at one size.
+
+    Attributes:
+        size: for people.
+        models: their names.
+        methods: names of those with a row at this size.
+        before: mean OOD accuracy of each pretrained model, percent.
+        after: of each method (outer) on each model, percent; None where missing.
+        mri: points, likewise.
+        planned: whether the suite asks for that model and method at this size.
+    """
+
+    size: str
+    models: list[str]
+    methods: list[str]
+    before: list[Span | None]
+    after: list[list[Span | None]]
+    mri: list[list[Span | None]]
+    planned: list[list[bool]]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Change of accuracy in points by what was tuned on (outer) and tested on.
+
+    Attributes:
+        model, method, size: which.
+        tuned_on: names of the rows.
+        downstream: names of the first columns.
+        others: names of the columns that play no part in RI: reference and evaluation-only sets.
+        cells: change for each row and column, first `downstream`, then `others`; None where missing.
+        measured: whether a cell is to be expected; not so for a tuned set without unseen images.
+        ri: RI of each row; None where missing.
+    """
+
+    model: str
+    method: str
+    size: str
+    tuned_on: list[str]
+    downstream: list[str]
+    others: list[str]
+    cells: list[list[Span | None]]
+    measured: list[list[bool]]
+    ri: list[Span | None]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """mRI in points against the number of images tuned on, for one model."""
+
+    model: str
+    sizes: list[str]
+    methods: list[str]
+    mri: list[list[Span | None]]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A method by what it costs and what it brings: own accuracy in percent, mRI in points."""
+
+    method: str
+    own: Span
+    mri: Span
+    front: bool
+
+
+@dataclass(frozen=True)
+class Tradeoff:
+    """Accuracy on the set tuned on against mRI, for one model and size; the pretrained model is a point too."""
+
+    model: str
+    size: str
+    points: list[Point]
+
+
+@dataclass(frozen=True)
+class FigureData:
+    """Everything that is drawn. `size` is the one to show first."""
+
+    methods: list[Style]
+    models: list[Style]
+    size: str
+    comparisons: list[Comparison]
+    matrices: list[Matrix]
+    curves: list[Curves]
+    tradeoffs: list[Tradeoff]
+
+
+def figure_data(results: Results) -> FigureData:
+    """What the figures show, computed once."""
+    rows = [row for _, row in ordered(results)]
+    tuned = [row for row in rows if row.method != "pretrained"]
+    models = list(dict.fromkeys(row.model for row in rows))
+    methods = list(dict.fromkeys(row.method for row in tuned))
+    sizes = sorted({row.size for row in tuned}, key=size_order) or [None]
+    found = {(row.model, row.method, row.size): row for row in rows}
+    return FigureData(
+        methods=_method_styles(methods),
+        models=[
+            Style(name, MODEL_COLOURS[at % len(MODEL_COLOURS)], SYMBOLS[at % len(SYMBOLS)])
+            for at, name in enumerate(models)
+        ],
+        size=size_name(main_size(rows)),
+        comparisons=[_comparison(size, models, methods, found) for size in sizes],
+        matrices=list(_matrices(results, tuned)),
+        curves=list(_curves(models, methods, sizes, found)) if len(sizes) > 1 else [],
+        tradeoffs=list(_tradeoffs(models, sizes, tuned)),
+    )
+
+
+def _span(interval: Interval | None) -> Span | None:
+    return (interval.value, interval.low, interval.high) if interval else None
+
+
+def _method_styles(methods: Sequence[str]) -> list[Style]:
+    """A hue for each method; the members of a sweep are shades of one."""
+    families = list(dict.fromkeys(name.split(" ")[0] for name in methods))
+    styles = [Style("pretrained", GREY, "star")]
+    for name in methods:
+        family = name.split(" ")[0]
+        members = [other for other in methods if other.split(" ")[0] == family]
+        place = families.index(family)
+        colour = METHOD_COLOURS[place % len(METHOD_COLOURS)]
+        styles.append(Style(name, _shade(colour, members.index(name), len(members)), SYMBOLS[place % len(SYMBOLS)]))
+    return styles
+
+
+def _shade(colour: str, place: int, count: int) -> str:
+    """One of `count` shades of a colour, from light to dark."""
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    hue, light, saturation = colorsys.rgb_to_hls(red, green, blue)
+    light += 0.0 if count == 1 else 0.16 - 0.32 * place / (count - 1)
+    mixed = colorsys.hls_to_rgb(hue, min(max(light, 0.25), 0.75), saturation)
+    return "#" + "".join(f"{round(255 * part):02x}" for part in mixed)
+
+
+Found = dict[tuple[str, str, int | None], Summary]
+
+
+def _comparison(size: int | None, models: list[str], methods: list[str], found: Found) -> Comparison:
+    here = [method for method in methods if any((model, method, size) in found for model in models)]
+    table = [[found.get((model, method, size)) for model in models] for method in here]
+    return Comparison(
+        size=size_name(size),
+        models=models,
+        methods=here,
+        before=[_span(found[model, "pretrained", None].ood_before) for model in models],
+        after=[[_span(row.ood_after) if row else None for row in line] for line in table],
+        mri=[[_span(row.mri) if row else None for row in line] for line in table],
+        planned=[[row is not None for row in line] for line in table],
+    )
+
+
+def _matrices(results: Results, tuned: list[Summary]) -> Iterator[Matrix]:
+    downstream = [short(name) for name in results.suite.downstream]
+    others = [short(name) for name in (results.suite.reference, *results.suite.evaluate)]
+    changes: dict[tuple[str, str, int | None], dict[tuple[str, str], Change]] = {}
+    for change in results.changes:
+        group = changes.setdefault((change.model, change.method, change.size), {})
+        group[change.tuned_on, change.tested_on] = change
+    for row in tuned:
+        mine = changes.get((row.model, row.method, row.size), {})
+        places = [[(tuned_on, tested_on) for tested_on in downstream + others] for tuned_on in row.ri]
+        yield Matrix(
+            model=row.model,
+            method=row.method,
+            size=size_name(row.size),
+            tuned_on=list(row.ri),
+            downstream=downstream,
+            others=others,
+            cells=[[_span(mine[at].change) if at in mine else None for at in line] for line in places],
+            measured=[[at in mine for at in line] for line in places],
+            ri=[_span(interval) for interval in row.ri.values()],
+        )
+
+
+def _curves(models: list[str], methods: list[str], sizes: list[int | None], found: Found) -> Iterator[Curves]:
+    for model in models:
+        rows = {
+            method: [found.get((model, method, size)) for size in sizes]
+            for method in methods
+            if any((model, method, size) in found for size in sizes)
+        }
+        mri = [[_span(row.mri) if row else None for row in line] for line in rows.values()]
+        if any(span for line in mri for span in line):
+            yield Curves(model, [size_name(size) for size in sizes], list(rows), mri)
+
+
+def _tradeoffs(models: list[str], sizes: list[int | None], tuned: list[Summary]) -> Iterator[Tradeoff]:
+    for model in models:
+        for size in sizes:
+            rows = [row for row in tuned if (row.model, row.size) == (model, size)]
+            spans = [(row.method, _span(row.own_after), _span(row.mri)) for row in rows]
+            start = next((span for row in rows if (span := _span(row.own_before))), None)
+            known = [("pretrained", start, (0.0, 0.0, 0.0)), *spans]
+            whole = [(method, own, mri) for method, own, mri in known if own and mri]
+            front = pareto([(own[0], mri[0]) for _, own, mri in whole])
+            points = [Point(*point, at in front) for at, point in enumerate(whole)]
+            if len(points) > 1:
+                yield Tradeoff(model, size_name(size), points)
+
+
+def slots(count: int) -> list[float]:
+    """Where `count` marks stand around a group's centre, group centres being 1 apart."""
+    width = 0.84 / max(count, 1)
+    return [width * (at - (count - 1) / 2) for at in range(count)]
+
+
+def colour_limit(matrices: Iterable[Matrix]) -> float:
+    """Largest change in points apart from the sets tuned on themselves, which would drown the rest."""
+    sizes = [
+        abs(span[0])
+        for matrix in matrices
+        for name, line in zip(matrix.tuned_on, matrix.cells, strict=True)
+        for tested, span in zip(matrix.downstream + matrix.others, line, strict=True)
+        if span and tested != name
+    ]
+    return max([1.0, *sizes])

@@ -1,0 +1,278 @@
+"""Figures: the page's figures drawn with matplotlib, as files for papers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rib.errors import UserError
+from rib.files import written_aside
+from rib.report.figure_data import (
+    GREY,
+    Comparison,
+    FigureData,
+    Matrix,
+    Span,
+    Tradeoff,
+    colour_limit,
+    figure_data,
+    slots,
+)
+from rib.report.finding import signed
+from rib.report.results import Results
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MARKERS = {
+    "circle": "o", "square": "s", "diamond": "D", "triangle-up": "^",
+    "cross": "P", "x": "X", "triangle-down": "v", "star": "*",
+}  # fmt: skip
+"""Shapes as matplotlib names them."""
+
+
+def write_figures(results: Results, folder: Path, formats: Sequence[str] = ("pdf", "png")) -> list[Path]:
+    """Write every figure with matplotlib, for papers.
+
+    Args:
+        results: what to draw.
+        folder: where to; made if need be.
+        formats: file suffixes that matplotlib knows.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: matplotlib is not installed, or the folder is not writable.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise UserError(
+            "figures need matplotlib, which is not installed", remedy="pip install 'rib-benchmark[figures]'"
+        ) from None
+    style: dict[Any, Any] = {
+        "font.size": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "text.parse_math": False,  # names may hold a dollar sign
+        "pdf.fonttype": 42,
+        "svg.hashsalt": "rib",
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+    }
+    with mpl.rc_context(style):
+        return [
+            path for name, figure in _figures(figure_data(results)) for path in _save(figure, folder, name, formats)
+        ]
+
+
+def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> Iterable[Path]:
+    for suffix in formats:
+        path = folder / f"{name}.{suffix}"
+        # no date inside: the same results give the same file
+        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
+        with written_aside(path) as aside:
+            figure.savefig(aside, format=suffix, dpi=200, bbox_inches="tight", metadata=metadata)
+        yield path
+
+
+def _figures(data: FigureData) -> Iterator[tuple[str, Figure]]:
+    for comparison in data.comparisons:
+        suffix = "" if len(data.comparisons) == 1 else f"_n{comparison.size}"
+        yield _slug(f"accuracy{suffix}"), _accuracy_figure(data, comparison)
+        if any(span for line in comparison.mri for span in line):
+            yield _slug(f"mri{suffix}"), _mri_figure(data, comparison)
+        for model in comparison.models:
+            matrices = [one for one in data.matrices if (one.model, one.size) == (model, comparison.size)]
+            if matrices:
+                yield _slug(f"change_{model}{suffix}"), _change_figure(matrices)
+        tradeoffs = [one for one in data.tradeoffs if one.size == comparison.size]
+        if tradeoffs:
+            yield _slug(f"tradeoff{suffix}"), _tradeoff_figure(data, tradeoffs)
+    if data.curves:
+        yield "sizes", _sizes_figure(data)
+
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.-]+", "-", name.replace(",", ""))
+
+
+def _new(width: float, height: float) -> Figure:
+    """A figure in inches that no global state knows of."""
+    from matplotlib.figure import Figure as New
+
+    return New(figsize=(width, height), layout="constrained")
+
+
+def _panels(count: int, width: float, height: float, most: int = 3) -> tuple[Figure, list[Axes]]:
+    """A figure of `count` panels, `most` a row, each of that size in inches."""
+    columns = min(count, most)
+    lines = -(-count // columns)
+    figure = _new(width * columns, height * lines)
+    axes = list(figure.subplots(lines, columns, squeeze=False).ravel())
+    for spare in axes[count:]:
+        spare.remove()
+    return figure, axes[:count]
+
+
+def _whiskers(spans: Iterable[Span]) -> tuple[list[float], list[list[float]]]:
+    """Values, and distances to the low and high ends as matplotlib wants them."""
+    listed = list(spans)
+    below = [max(value - low, 0.0) for value, low, _ in listed]
+    above = [max(high - value, 0.0) for value, _, high in listed]
+    return [value for value, _, _ in listed], [below, above]
+
+
+def _accuracy_figure(data: FigureData, comparison: Comparison) -> Figure:
+    styles = {style.name: style for style in data.methods}
+    series = [("pretrained", comparison.before), *zip(comparison.methods, comparison.after, strict=True)]
+    places = slots(len(series))
+    width = places[1] - places[0] if len(places) > 1 else 0.6
+    figure = _new(min(max(3.4, 0.14 * len(series) * len(comparison.models) + 1), 14), 2.8)
+    axes = figure.subplots()
+    for (name, spans), place in zip(series, places, strict=True):
+        shown = [(at + place, span) for at, span in enumerate(spans) if span]
+        values, errors = _whiskers(span for _, span in shown)
+        centres = [at for at, _ in shown]
+        axes.bar(centres, values, width * 0.92, color=styles[name].colour, label=name)
+        axes.errorbar(centres, values, errors, fmt="none", ecolor="black", elinewidth=0.6, capsize=1)
+    _mark_missing(axes, comparison, places)
+    axes.set_xticks(range(len(comparison.models)), comparison.models)
+    axes.set_ylabel("mean OOD accuracy, %")
+    axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+    figure.legend(loc="outside upper center", ncols=min(len(series), 6))
+    return figure
+
+
+def _mark_missing(axes: Axes, comparison: Comparison, places: list[float]) -> None:
+    """Say at the foot of a bar's place that it is missing."""
+    for spans, planned, place in zip(comparison.after, comparison.planned, places[1:], strict=True):
+        for at, (span, asked) in enumerate(zip(spans, planned, strict=True)):
+            if asked and not span:
+                axes.text(at + place, 0.5, "missing", rotation=90, ha="center", va="bottom", fontsize=6, color=GREY)
+
+
+def _mri_figure(data: FigureData, comparison: Comparison) -> Figure:
+    places = slots(len(comparison.models))
+    figure = _new(5.2, 0.9 + 0.11 * len(comparison.methods) * (len(comparison.models) + 1.5))
+    axes = figure.subplots()
+    axes.axvline(0, color="black", linewidth=0.7)
+    for column, (model, place) in enumerate(zip(data.models, places, strict=True)):
+        spans = [line[column] for line in comparison.mri]
+        shown = [(row + place, span) for row, span in enumerate(spans) if span]
+        values, errors = _whiskers(span for _, span in shown)
+        marker = MARKERS[model.symbol]
+        axes.errorbar(
+            values,
+            [at for at, _ in shown],
+            xerr=errors,
+            fmt=marker,
+            color=model.colour,
+            ms=3.5,
+            lw=0.9,
+            label=model.name,
+        )
+    axes.set_yticks(range(len(comparison.methods)), comparison.methods)
+    axes.set_ylim(len(comparison.methods) - 0.5, -0.5)
+    axes.set_xlabel("mRI, percentage points")
+    axes.grid(axis="x", linewidth=0.4, alpha=0.5)
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+def _change_figure(matrices: list[Matrix]) -> Figure:
+    first = matrices[0]
+    columns = len(first.downstream) + len(first.others) + 1
+    figure, panels = _panels(len(matrices), 0.9 + 0.36 * columns, 1.0 + 0.26 * len(first.tuned_on), most=2)
+    limit = colour_limit(matrices)
+    for matrix, axes in zip(matrices, panels, strict=True):
+        _draw_matrix(axes, matrix, limit)
+    figure.suptitle(f"{first.model}: change of accuracy in points. Grey: the set tuned on; bold: interval excludes 0")
+    return figure
+
+
+def _draw_matrix(axes: Axes, matrix: Matrix, limit: float) -> None:
+    """One matrix: downstream sets, RI, and the sets that play no part in it, set apart by gaps."""
+    inner = len(matrix.downstream)
+    xs = [*range(inner), *(at + 0.8 + inner for at in range(len(matrix.others)))]
+    ri_x = xs[-1] + 1.3
+    names = [*matrix.downstream, *matrix.others]
+    for y, line in enumerate(matrix.cells):
+        for x, tested, span, measured in zip(xs, names, line, matrix.measured[y], strict=True):
+            own = tested == matrix.tuned_on[y]
+            _draw_cell(axes, x, y, span, "–" if own and not measured else "miss.", None if own else limit)
+        _draw_cell(axes, ri_x, y, matrix.ri[y], "miss.", limit)
+    axes.set_xlim(-0.5, ri_x + 0.5)
+    axes.set_ylim(len(matrix.tuned_on) - 0.5, -0.5)
+    axes.set_xticks([*xs, ri_x], [*names, "RI"], rotation=40, ha="right", rotation_mode="anchor", fontsize=6.5)
+    axes.set_yticks(range(len(matrix.tuned_on)), matrix.tuned_on, fontsize=6.5)
+    axes.tick_params(length=0)
+    for spine in axes.spines.values():
+        spine.set_visible(False)
+    axes.set_title(f"{matrix.method}, n = {matrix.size}", fontsize=8)
+
+
+def _draw_cell(axes: Axes, x: float, y: int, span: Span | None, empty: str, limit: float | None) -> None:
+    """A coloured square with its number; grey without a limit."""
+    from matplotlib import colormaps
+    from matplotlib.patches import Rectangle
+
+    share = 0.5 if limit is None or span is None else 0.5 + 0.5 * max(-1.0, min(1.0, span[0] / limit))
+    colour: Any = "#e3e5e8" if limit is None else "none" if span is None else colormaps["RdBu"](share)
+    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="white", linewidth=0.5))
+    text = signed(span[0]) if span else empty
+    weight = "bold" if span and (span[1] > 0 or span[2] < 0) else "normal"
+    dark = limit is not None and span is not None and abs(share - 0.5) > 0.32
+    axes.text(x, y, text, ha="center", va="center", fontsize=5.5, weight=weight, color="white" if dark else "black")
+
+
+def _sizes_figure(data: FigureData) -> Figure:
+    styles = {style.name: style for style in data.methods}
+    figure, panels = _panels(len(data.curves), 2.6, 2.2)
+    used: dict[str, Any] = {}
+    for curves, axes in zip(data.curves, panels, strict=True):
+        axes.axhline(0, color="black", linewidth=0.7)
+        offsets = [place * 0.25 for place in slots(len(curves.methods))]
+        for name, spans, offset in zip(curves.methods, curves.mri, offsets, strict=True):
+            shown = [(at + offset, span) for at, span in enumerate(spans) if span]
+            values, errors = _whiskers(span for _, span in shown)
+            marker = MARKERS[styles[name].symbol]
+            used[name] = axes.errorbar(
+                [at for at, _ in shown], values, errors, fmt=f"{marker}-", color=styles[name].colour, ms=3.5, lw=1
+            )
+        axes.set_xticks(range(len(curves.sizes)), curves.sizes)
+        axes.set_xlim(-0.4, len(curves.sizes) - 0.6)
+        axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+        axes.set_title(curves.model, fontsize=8)
+    figure.supxlabel("images tuned on", fontsize=8)
+    figure.supylabel("mRI, percentage points", fontsize=8)
+    figure.legend(list(used.values()), list(used), loc="outside upper center", ncols=4)
+    return figure
+
+
+def _tradeoff_figure(data: FigureData, tradeoffs: list[Tradeoff]) -> Figure:
+    styles = {style.name: style for style in data.methods}
+    figure, panels = _panels(len(tradeoffs), 2.6, 2.3)
+    used: dict[str, Any] = {}
+    for tradeoff, axes in zip(tradeoffs, panels, strict=True):
+        axes.axhline(0, color="black", linewidth=0.7)
+        front = sorted((point for point in tradeoff.points if point.front), key=lambda point: point.own[0])
+        axes.plot([p.own[0] for p in front], [p.mri[0] for p in front], ":", color=GREY, lw=1.2, zorder=1)
+        for point in tradeoff.points:
+            (x,), across = _whiskers([point.own])
+            (y,), along = _whiskers([point.mri])
+            style = styles[point.method]
+            used[point.method] = axes.errorbar(
+                [x], [y], along, across, fmt=MARKERS[style.symbol], color=style.colour,
+                ms=4.5, lw=0.7, markeredgecolor="black" if point.front else style.colour,
+            )  # fmt: skip
+        axes.grid(linewidth=0.4, alpha=0.5)
+        axes.set_title(tradeoff.model, fontsize=8)
+    figure.supxlabel("accuracy on unseen images of the set tuned on, % (black edge, dotted: Pareto front)", fontsize=8)
+    figure.supylabel("mRI, percentage points", fontsize=8)
+    figure.legend(list(used.values()), list(used), loc="outside upper center", ncols=4)
+    return figure
