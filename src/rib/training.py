@@ -24,7 +24,10 @@ from rib.prediction import Watch, autocast, collect
 from rib.recipe import Recipe
 
 DIVERGED = 1.1
-"""A run has diverged when its loss ends above this many times the larger of where it began and a uniform guess."""
+"""A run has diverged when its loss ends above this many times the larger of its first epoch's and a uniform guess's,"""
+
+EXPLODED = 3.0
+"""or above this many times the larger of its first batch's, before any step, and a uniform guess's."""
 
 
 class Penalty(Protocol):
@@ -57,7 +60,7 @@ class Outcome:
     Attributes:
         losses: one an epoch.
         accuracy: percent of the tuning set that was right during the last epoch.
-        diverged: whether the last epoch's loss is well above both the first's and that of a uniform guess.
+        diverged: whether the last epoch's loss is well above where it began and that of a uniform guess.
     """
 
     losses: tuple[float, ...]
@@ -72,6 +75,7 @@ class _State:
     epoch: int = 0
     losses: list[float] = field(default_factory=list)
     right: float = 0.0
+    began: float = math.nan
 
 
 def train(
@@ -112,15 +116,16 @@ def train(
         watch(min(state.epoch * loop.per_epoch, loop.total) * recipe.batch_size)
     with torch.random.fork_rng(devices=[]):
         while state.epoch * loop.per_epoch < loop.total:
-            loss, state.right = loop.epoch(state.epoch, watch)
+            loss, state.right, began = loop.epoch(state.epoch, watch)
+            state.began = state.began if state.losses else began
             state.losses.append(loss)
             state.epoch += 1
             _require_finite(loss, classifier.net, state.epoch)
             if checkpoint and state.epoch * loop.per_epoch < loop.total:
                 checkpoint.save(lambda: _snapshot(loop, state))
     uniform = math.log(max(2, len(label_map.groups)))
-    diverged = state.losses[-1] > DIVERGED * max(uniform, state.losses[0])
-    return Outcome(tuple(state.losses), state.right, diverged)
+    limit = min(DIVERGED * max(uniform, state.losses[0]), EXPLODED * max(uniform, state.began))
+    return Outcome(tuple(state.losses), state.right, diverged=state.losses[-1] > limit)
 
 
 class _Loop:
@@ -156,21 +161,23 @@ class _Loop:
             features = collect(self.classifier, self.classifier.features, self.examples, self.recipe.eval_batch_size)
         return features.clone().to(self.device)
 
-    def epoch(self, number: int, watch: Watch | None) -> tuple[float, float]:
-        """Mean loss and percent right over the epoch."""
+    def epoch(self, number: int, watch: Watch | None) -> tuple[float, float, float]:
+        """Mean loss and percent right over the epoch, and the loss of its first batch."""
         self.classifier.train(not self.frozen)
         torch.manual_seed(named_seed("torch state", self.seed, number))
         loss_sum = torch.zeros((), device=self.device)
         right = torch.zeros((), device=self.device)
+        began = math.nan
         seen = 0
         for step, rows in self._batches(number):
             loss, hits = self._step(step, rows)
+            began = began if seen else float(loss)
             loss_sum += loss * len(rows)
             right += hits
             seen += len(rows)
             if watch:
                 watch(len(rows))
-        return float(loss_sum) / seen, 100 * float(right) / seen
+        return float(loss_sum) / seen, 100 * float(right) / seen, began
 
     def _batches(self, epoch: int) -> Iterator[tuple[int, Tensor]]:
         order = torch.from_numpy(named_generator("shuffle", self.seed, epoch).permutation(len(self.examples)))
@@ -231,6 +238,7 @@ def _snapshot(loop: _Loop, state: _State) -> dict[str, Any]:
         "epoch": state.epoch,
         "losses": state.losses,
         "right": state.right,
+        "began": state.began,
         "net": loop.classifier.net.state_dict(),
         "optimizer": loop.optimizer.state_dict(),
         "scaler": loop.scaler.state_dict(),
@@ -245,7 +253,7 @@ def _resume(loop: _Loop, checkpoint: Checkpoint | None) -> _State:
     loop.optimizer.load_state_dict(kept["optimizer"])
     if kept["scaler"]:
         loop.scaler.load_state_dict(kept["scaler"])
-    return _State(kept["epoch"], list(kept["losses"]), kept["right"])
+    return _State(kept["epoch"], list(kept["losses"]), kept["right"], kept["began"])
 
 
 class FileCheckpoint:

@@ -129,12 +129,15 @@ class _Board:
         """The steps of a job, less those that cannot be done because a step in another job failed."""
         possible = []
         for step in self.jobs[number].steps:
-            cause = next((self.failed[need.key] for need in step.needs if need.key in self.failed), None)
-            if cause is None:
+            lost = next((need for need in step.needs if need.key in self.failed), None)
+            if lost is None:
                 possible.append(step)
             else:
-                self.store.write_failure(step.key, cause)
-                self.fail(step.key, cause)
+                reason = self.failed[lost.key]
+                if isinstance(step, Fit):
+                    reason = f"{lost.title} failed: {reason}"  # an ingredient, or the pretraining
+                self.store.write_failure(step.key, reason)
+                self.fail(step.key, reason)
         return tuple(possible)
 
     def tell(self, message: tuple[Any, ...]) -> None:

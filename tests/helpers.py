@@ -1,0 +1,205 @@
+"""Small worlds for tests: array files, folder trees, nets of a few hundred parameters, suites that run in a second."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor, nn
+
+from rib.data.examples import Examples, Index
+from rib.data.labels import LabelMap
+from rib.models.classifier import Classifier
+from rib.models.weights import take_weights, write_weights
+from rib.suite import Suite, parse_suite
+
+CLASSES = ("ant", "bee", "cat", "dog")
+SIDE = 12
+HALF = (0.5, 0.5, 0.5)
+
+RESNET = {"build": "rib.models.small:small_resnet", "arguments": {"width": 8}, "size": SIDE}
+VIT = {
+    "build": "rib.models.small:small_vit",
+    "arguments": {"image_size": SIDE, "dim": 12, "depth": 1, "heads": 2},
+    "size": SIDE,
+}
+BATCH_NORM = {"build": "helpers:bn_net", "size": SIDE}
+DROPOUT = {"build": "helpers:bn_net", "arguments": {"dropout": 0.3}, "size": SIDE}
+FAMILIES = {"resnet": RESNET, "vit": VIT, "batch_norm": BATCH_NORM, "dropout": DROPOUT}
+
+
+class BatchNormNet(nn.Module):
+    """A convolution with BatchNorm, dropout, a linear head."""
+
+    def __init__(self, num_classes: int, dropout: float) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, 2, 1, bias=False)
+        self.norm = nn.BatchNorm2d(6)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Linear(6 * 9, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.relu(self.norm(self.conv(x)))
+        x = nn.functional.adaptive_avg_pool2d(x, 3).flatten(1)
+        logits: Tensor = self.head(self.dropout(x))
+        return logits
+
+
+def bn_net(num_classes: int, dropout: float = 0.0) -> nn.Module:
+    """A net of a few hundred parameters with BatchNorm."""
+    return BatchNormNet(num_classes, dropout)
+
+
+def pictures(labels: NDArray[np.int64], seed: int, noise: float = 60.0, side: int = SIDE) -> NDArray[np.uint8]:
+    """Images that can be told apart: a bright quarter for each of four classes, under noise."""
+    generator = np.random.default_rng(seed)
+    images = generator.normal(110, noise, (len(labels), side, side, 3))
+    half = side // 2
+    for image, label in zip(images, labels.tolist(), strict=True):
+        row, column = divmod(label % 4, 2)
+        image[row * half : (row + 1) * half, column * half : (column + 1) * half, label % 3] += 70
+    return np.clip(images, 0, 255).astype(np.uint8)
+
+
+def write_arrays(
+    file: Path, seed: int, classes: Sequence[str] = CLASSES, per_class: int = 12, noise: float = 60.0
+) -> Path:
+    """An .npz data set of `pictures`; class names keep their quarter in every set."""
+    labels = np.tile(np.arange(len(classes)), per_class)
+    shown = np.array([CLASSES.index(name) for name in classes])[labels]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    np.savez(file, images=pictures(shown, seed, noise), labels=labels, classes=np.array(classes))
+    return file
+
+
+def write_tree(root: Path, classes: Sequence[str] = CLASSES, per_class: int = 3, seed: int = 0) -> Path:
+    """A folder tree of PNG files."""
+    for label, name in enumerate(classes):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        for number, image in enumerate(pictures(np.full(per_class, label), seed + label)):
+            Image.fromarray(image).save(root / name / f"{number}.png")
+    return root
+
+
+SETS: Mapping[str, tuple[tuple[str, ...], int, float]] = {
+    "clean": (CLASSES, 1, 40.0),
+    "whole": (CLASSES, 2, 70.0),
+    "part": (("dog", "bee", "ant"), 3, 80.0),
+    "other": (CLASSES, 4, 90.0),
+}
+"""Name: classes, seed, noise. `part` has fewer classes than the models and in another order: it is masked."""
+
+
+def world(folder: Path, per_class: int = 12) -> dict[str, dict[str, Any]]:
+    """The data rows of a suite, their files written into `folder`."""
+    rows = {}
+    for name, (classes, seed, noise) in SETS.items():
+        write_arrays(folder / f"{name}.npz", seed, classes, per_class, noise)
+        rows[name] = {"arrays": f"{name}.npz", "test_fraction": 0.5}
+    return rows
+
+
+def model_row(folder: Path, family: str, seed: int = 0, classes: int = len(CLASSES)) -> dict[str, Any]:
+    """A model with random weights in a local file."""
+    row = dict(FAMILIES[family])
+    net = classifier(family, seed, classes).net
+    write_weights(folder / f"{family}-{seed}.safetensors", take_weights(net))
+    return row | {"weights": f"{family}-{seed}.safetensors"}
+
+
+def classifier(family: str, seed: int = 0, classes: int = len(CLASSES)) -> Classifier:
+    """A net of a family with random weights; BatchNorm statistics are not the initial ones."""
+    from rib.identity import import_object
+
+    row = FAMILIES[family]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = import_object(str(row["build"]), "model")(num_classes=classes, **row.get("arguments", {}))
+        for name, buffer in net.named_buffers():
+            if buffer.is_floating_point():
+                buffer.copy_(torch.rand_like(buffer) + (0.5 if "var" in name else 0.0))
+    return Classifier(net, classes, HALF, HALF)
+
+
+def document(folder: Path, models: Sequence[str] = ("resnet",), per_class: int = 12, **fields: Any) -> dict[str, Any]:
+    """A suite as TOML would give it, with its data and weights written into `folder`."""
+    base: dict[str, Any] = {
+        "name": "tiny",
+        "reference": "clean",
+        "downstream": ["whole", "part"],
+        "models": list(models),
+        "runs": [{"methods": ["finetune"]}],
+        "held_out": 0.25,
+        "recipe": {"epochs": 2, "batch_size": 5, "lr": 0.01, "warmup_steps": 3},
+        "data": world(folder, per_class),
+        "model": {family: model_row(folder, family) for family in models},
+    }
+    return base | fields
+
+
+def tiny(folder: Path, models: Sequence[str] = ("resnet",), **fields: Any) -> Suite:
+    """A suite of `document`, ready to run."""
+    return parse_suite(document(folder, models, **fields)).based_at(folder)
+
+
+def toml(values: Mapping[str, Any]) -> str:
+    """A document as TOML text: tables inline where they are nested in lists or deep."""
+    plain = {name: value for name, value in values.items() if not isinstance(value, dict)}
+    tables = {name: value for name, value in values.items() if isinstance(value, dict)}
+    lines = [f"{name} = {_inline(value)}" for name, value in plain.items()]
+    for name, table in tables.items():
+        lines += [f"[{name}]", *(f"{_inline(str(key))} = {_inline(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _inline(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_inline(str(key))} = {_inline(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_inline(item) for item in value) + "]"
+    return repr(value)
+
+
+def examples(count: int = 23, classes: int = 4, seed: int = 0, side: int = SIDE) -> Examples:
+    """Examples in memory, with labels 0 … classes - 1."""
+    labels = np.arange(count, dtype=np.int64) % classes
+    return Examples.whole(pictures(labels, seed, side=side), Index(labels, np.arange(count)))
+
+
+WHOLE = LabelMap("whole", ((0,), (1,), (2,), (3,)), 4)
+PART = LabelMap("part", ((3,), (1,), (0,)), 4)
+
+
+def command(*words: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run `rib` to its end in another process, with this folder's modules importable."""
+    return subprocess.run(
+        [sys.executable, "-m", "rib", *map(str, words)],
+        cwd=cwd,
+        env=surroundings() | environment,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+
+
+def surroundings() -> dict[str, str]:
+    """The environment of a `rib` process."""
+    return os.environ | {"PYTHONPATH": str(Path(__file__).parent), "COLUMNS": "200", "NO_COLOR": "1"}
+
+
+def same_weights(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
+    """Whether two state dicts are equal bit for bit."""
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
