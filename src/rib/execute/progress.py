@@ -47,18 +47,34 @@ class _Tally:
 
     def __init__(self) -> None:
         self.steps = self.done = self.before = 0
-        self.work = self.work_done = 0.0
+        self.work = self.work_done = self.under_way = 0.0
         self.image_count = 0
         self.title = ""
         self.began = time.monotonic()
 
     @property
+    def share(self) -> float:
+        """Share of the work that is done, that of unfinished steps included."""
+        return min(1.0, (self.work_done + self.under_way) / self.work) if self.work else 0.0
+
+    @property
     def seconds_left(self) -> float | None:
         """Estimated from the share of work that is done."""
         elapsed = time.monotonic() - self.began
-        if not self.work_done or self.work_done < 0.02 * self.work or elapsed < 2:
+        if self.share < 0.02 or elapsed < 2:
             return None
-        return elapsed * (self.work - self.work_done) / self.work_done
+        return elapsed * (1 - self.share) / self.share
+
+    def count(self, images: int) -> None:
+        """Images went through a model; most do so in training, where each counts as three passes."""
+        self.image_count += images
+        self.under_way += 3 * images
+
+    def settle(self, work: float) -> None:
+        """A step is finished: what was estimated of it gives way to what it was."""
+        self.done += 1
+        self.work_done += work
+        self.under_way = max(0.0, self.under_way - work)
 
     @property
     def rate(self) -> float:
@@ -85,12 +101,11 @@ class PlainLines:
         self._tally.title = title
 
     def images(self, count: int) -> None:
-        self._tally.image_count += count
+        self._tally.count(count)
         self._maybe()
 
     def finished(self, work: float) -> None:
-        self._tally.done += 1
-        self._tally.work_done += work
+        self._tally.settle(work)
         self._maybe()
 
     def say(self, line: str) -> None:
@@ -139,12 +154,12 @@ class Bar(_Tally):
         self._progress.update(self._task, title=title)
 
     def images(self, count: int) -> None:
-        self.image_count += count
+        self.count(count)
+        self._progress.update(self._task, completed=self.share * self.work)
 
     def finished(self, work: float) -> None:
-        self.done += 1
-        self.work_done += work
-        self._progress.update(self._task, completed=self.work_done)
+        self.settle(work)
+        self._progress.update(self._task, completed=self.share * self.work)
 
     def say(self, line: str) -> None:
         self._progress.console.print(line, highlight=False, markup=False)
