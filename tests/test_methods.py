@@ -53,6 +53,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("method", sorted(registered()))
 def test_every_method_runs(method: str, tuned_on: str, place: tuple[str, Path]) -> None:
     family, folder = place
+    if (method, family) == ("lora", "resnet"):
+        pytest.skip("LoRA changes attention; tests/test_protocol.py asks what it says to a net without")
     suite = tiny(folder, (family,), runs=[{"methods": [method], "downstream": [tuned_on]}])
     finished = rib.run(suite, store=folder / "store", how=ALONE)
     assert finished.failed == {}

@@ -258,9 +258,11 @@ class _Planner:
 
     def _start(self, model: str) -> Load | Pretrain:
         row = find_model_row(model, self.suite.model)
-        architecture = describe(row, self.world.classes)
+        architecture = describe(row, self.world.classes, self.suite.base)
         if row.pretrain is None:
-            return Load(model, architecture, weights_digest(model, row, self.suite.base))
+            classes = self.world[self.suite.reference].classes
+            digest = weights_digest(model, row, self.suite.base, classes, self.world.cache)
+            return Load(model, architecture, digest)
         data = self.world.part(row.pretrain.data or self.suite.reference, "tune")
         return Pretrain(model, architecture, data, row.pretrain.recipe, row.pretrain.seed)
 

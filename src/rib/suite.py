@@ -13,7 +13,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_valid
 from rib.data.catalogue import DataRow
 from rib.errors import UserError, nearest
 from rib.models.catalogue import ModelRow
-from rib.recipe import Frozen, Recipe
+from rib.recipe import Frozen, Recipe, RecipeField
 
 SHIPPED = Path(__file__).parent / "suites"
 
@@ -53,7 +53,7 @@ class Suite(Frozen):
     runs: tuple[Runs, ...] = Field((), description="none: the pretrained models are scored, and nothing is tuned")
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     held_out: float = Field(0.0, ge=0, lt=0.9, description="share of a tuning pool kept for choices")
-    recipe: Recipe = Field(default_factory=Recipe)
+    recipe: RecipeField = Field(default_factory=Recipe, description="a table, or 'paper', or { base = 'paper', … }")
     data: dict[str, DataRow] = Field(default_factory=dict, description="data sets of this suite's own")
     model: dict[str, ModelRow] = Field(default_factory=dict, description="models of this suite's own")
     method: dict[str, dict[str, Any]] = Field(

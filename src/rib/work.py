@@ -178,7 +178,10 @@ class Workshop:
     def _find_weights(self, step: Load | Step) -> Weights:
         if isinstance(step, Load):
             row = find_row(step.model, self.suite.model)
-            return load_pretrained(step.model, row, step.architecture, self.suite.base)
+            classes = self.world[self.suite.reference].classes
+            return load_pretrained(
+                step.model, row, step.architecture, self.suite.base, classes, self.store.facts, str(self.device)
+            )
         if isinstance(step, Fit) and isinstance(step.method, MergedMethod):
             merged = step.method.merge(self.weights(step.start), self._fitted(step))
             _require_finite(merged)

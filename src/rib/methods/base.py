@@ -57,6 +57,34 @@ class Task:
         classifier.net.load_state_dict(weights)
         return classifier.to(self.device)
 
+    def train(
+        self,
+        classifier: Classifier,
+        recipe: Recipe,
+        trainable: frozenset[str] | None = None,
+        penalty: Penalty | None = None,
+    ) -> None:
+        """Train a classifier in place on the tuning examples, and note how it went in the record.
+
+        Raises:
+            StepError: training diverged.
+        """
+        outcome = train(
+            classifier,
+            self.tuning,
+            self.label_map,
+            recipe,
+            seed=self.seed,
+            trainable=trainable,
+            penalty=penalty,
+            checkpoint=self.checkpoint,
+            watch=self.watch,
+        )
+        self.note("first_loss", outcome.losses[0])
+        self.note("last_loss", outcome.losses[-1])
+        self.note("tuning_accuracy", outcome.accuracy)
+        self.note("diverged", float(outcome.diverged))
+
     def held_out_accuracy(self, weights: Weights) -> float:
         """Masked accuracy in percent on the held-out examples."""
         predictions = predict(
@@ -116,9 +144,7 @@ class TrainedMethod(Method):
 
     def run_recipe(self, recipe: Recipe) -> Recipe:
         """The suite's recipe with this method's own fields in place."""
-        own = {"epochs": self.epochs, "lr": self.lr}
-        changed = {name: value for name, value in own.items() if value is not None}
-        return recipe.model_copy(update=changed | ({"steps": None} if self.epochs else {}))
+        return run_recipe(recipe, self.epochs, self.lr)
 
     def image_passes(self, recipe: Recipe, images: int) -> float:
         """Three forward passes for each image trained on."""
@@ -129,22 +155,14 @@ class TrainedMethod(Method):
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
         """Train from the last ingredient's weights, or from the pretrained ones."""
         classifier = task.build(fitted[-1] if fitted else start)
-        outcome = train(
-            classifier,
-            task.tuning,
-            task.label_map,
-            self.run_recipe(task.recipe),
-            seed=task.seed,
-            trainable=self.trainable(classifier),
-            penalty=self.penalty(start, task),
-            checkpoint=task.checkpoint,
-            watch=task.watch,
-        )
-        task.note("first_loss", outcome.losses[0])
-        task.note("last_loss", outcome.losses[-1])
-        task.note("tuning_accuracy", outcome.accuracy)
-        task.note("diverged", float(outcome.diverged))
+        task.train(classifier, self.run_recipe(task.recipe), self.trainable(classifier), self.penalty(start, task))
         return take_weights(classifier.net)
+
+
+def run_recipe(recipe: Recipe, epochs: int | None, lr: float | None) -> Recipe:
+    """A recipe with a method's own epochs and learning rate in place, where it has any."""
+    changed = {name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None}
+    return recipe.model_copy(update=changed | ({"steps": None} if epochs else {}))
 
 
 class MergedMethod(Method):

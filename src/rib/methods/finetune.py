@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
+
+from pydantic import Field
 
 from rib.methods.base import TrainedMethod
+from rib.models.classifier import Classifier
 
 
 class FineTune(TrainedMethod):
-    """Cross-entropy on masked logits, all parameters; the baseline of arXiv 2410.21582."""
+    """Cross-entropy on masked logits, all parameters; the baseline of arXiv 2410.21582.
+
+    With `freeze`, the norm layers' or the head's parameters stay as they are, and so do the statistics of a frozen
+    BatchNorm.
+    """
 
     name: ClassVar[str] = "finetune"
+    freeze: tuple[Literal["norm", "head"], ...] = Field((), description="what stays as it was: norm, head")
+
+    def trainable(self, classifier: Classifier) -> frozenset[str] | None:
+        """All that is not frozen."""
+        if not self.freeze:
+            return None
+        frozen = {"norm": classifier.norm_parameters, "head": classifier.head_parameters}
+        everything = frozenset(name for name, _ in classifier.net.named_parameters())
+        return everything.difference(*(frozen[part] for part in self.freeze))

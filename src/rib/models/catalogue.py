@@ -11,12 +11,17 @@ from pydantic import Field, model_validator
 
 from rib.data.examples import View
 from rib.errors import nearest
+from rib.models import imagenet
 from rib.recipe import Frozen, Recipe
 
 ZOO = Path(__file__).parent / "zoo"
 """Folder of the small weights that are shipped."""
 
 Triple = tuple[float, float, float]
+
+
+KINDS = ("timm", "torchvision", "open_clip", "hf", "build")
+"""Where a model can come from: fields of `ModelRow`."""
 
 
 class PretrainRow(Frozen):
@@ -28,9 +33,19 @@ class PretrainRow(Frozen):
 
 
 class ModelRow(Frozen):
-    """A pretrained model in words: one of `timm` and `build`, with `weights` or `pretrain`."""
+    """A pretrained model in words: one of `timm`, `torchvision`, `open_clip`, `hf` and `build`.
+
+    Without `weights`, the published ones are looked for where their library keeps its downloads. Preprocessing is the
+    model's own, as its library states it, unless the row says otherwise.
+    """
 
     timm: str | None = Field(None, description="timm model name")
+    torchvision: str | None = Field(None, description="torchvision model name")
+    open_clip: str | None = Field(None, description="open_clip model name, or a folder with open_clip_config.json")
+    hf: str | None = Field(None, description="folder with config.json and model.safetensors, as timm saves them")
+    tag: str | None = Field(None, description="which published weights of a torchvision or open_clip model")
+    class_names: tuple[str, ...] | None = Field(None, description="open_clip: words for the classes, in order")
+    prompts: tuple[str, ...] | None = Field(None, description="open_clip: templates; default its 80 for ImageNet")
     build: str | None = Field(None, description="package.module:function; called with num_classes and `arguments`")
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the builder")
     weights: str | None = Field(None, description="checkpoint file; 'zoo:NAME' for a shipped one")
@@ -42,17 +57,24 @@ class ModelRow(Frozen):
     mean: Triple | None = Field(None, description="normalisation, 0 … 1 scale; default timm's, else 0.5")
     std: Triple | None = None
     tuning: dict[str, Any] = Field(default_factory=dict, description="recipe fields that differ for this model")
+    pretraining: str = Field("", description="what it was pretrained on")
+    pretraining_images: int | None = Field(None, ge=1, description="how many images that is")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        if (self.timm is None) == (self.build is None):
-            raise ValueError("give exactly one of timm and build")
+        given = [kind for kind in KINDS if getattr(self, kind) is not None]
+        if len(given) != 1:
+            raise ValueError(f"give exactly one of {', '.join(KINDS)} (got {', '.join(given) or 'none'})")
         if self.weights and self.pretrain:
             raise ValueError("give weights or pretrain, not both")
         if self.build and not (self.weights or self.pretrain):
             raise ValueError("a model of `build` needs weights or pretrain")
         if self.build and self.size is None:
             raise ValueError("a model of `build` needs its input size in pixels")
+        if self.pretrain and (self.open_clip or self.hf):
+            raise ValueError(f"a model of `{given[0]}` comes with weights and cannot have pretrain")
+        if bad := next((text for text in self.prompts or () if text.count("{}") != 1), None):
+            raise ValueError(f"a prompt has one {{}} for the class, not {bad!r}")
         if unknown := sorted(set(self.tuning) - set(Recipe.model_fields)):
             raise ValueError(f"tuning has no {unknown[0]!r}; valid: {', '.join(Recipe.model_fields)}")
         return self
@@ -87,11 +109,16 @@ def _digits_row(family: str, scale: str) -> ModelRow:
     )
 
 
+def _imagenet_row(line: imagenet.Line) -> ModelRow:
+    images = imagenet.PRETRAINING[line.pretraining]
+    return ModelRow(**line.source, pretraining=line.pretraining, pretraining_images=images)
+
+
 ROWS: Mapping[str, ModelRow] = {
     f"digits:{family}_{scale}": _digits_row(family, scale)
     for family in ("resnet", "vit")
     for scale in ("small", "medium", "large")
-}
+} | {f"imagenet:{name}": _imagenet_row(line) for name, line in imagenet.LINES.items()}
 
 
 def find_row(name: str, own: Mapping[str, ModelRow]) -> ModelRow:
@@ -107,7 +134,7 @@ def find_row(name: str, own: Mapping[str, ModelRow]) -> ModelRow:
 
 
 def weights_path(row: ModelRow, base: Path) -> Path | None:
-    """The checkpoint file of a row; None for a timm model whose weights come from timm's own cache."""
+    """The checkpoint file that a row names; None where the published weights are meant."""
     if row.weights is None:
         return None
     if row.weights.startswith("zoo:"):

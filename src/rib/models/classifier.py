@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from rib.errors import UserError
 
@@ -55,6 +58,16 @@ class Classifier(nn.Module):
         """Names, within `net`, of the head's parameters."""
         return frozenset(f"{self.head_name}.{name}" for name, _ in self.head.named_parameters())
 
+    @property
+    def norm_parameters(self) -> frozenset[str]:
+        """Names, within `net`, of the parameters of its norm layers, which are told by their type."""
+        return frozenset(
+            f"{place}.{name}" if place else name
+            for place, module in self.net.named_modules()
+            if isinstance(module, _norm_types())
+            for name, _ in module.named_parameters(recurse=False)
+        )
+
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) to normalised float32 (N, 3, H, W)."""
         return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
@@ -73,6 +86,13 @@ class Classifier(nn.Module):
         finally:
             handle.remove()
         return seen[-1]
+
+
+def _norm_types() -> tuple[type[nn.Module], ...]:
+    """torch's norm layers, of which timm's derive, and timm's own root-mean-square ones."""
+    own = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _NormBase)
+    timm = sys.modules.get("timm.layers.norm")  # a net of timm's cannot be here without it
+    return own + tuple(getattr(timm, name) for name in ("RmsNorm", "RmsNorm2d", "SimpleNorm", "SimpleNorm2d") if timm)
 
 
 def _find_head(net: nn.Module, classes: int) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import os
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -10,52 +13,114 @@ import torch
 from torch import Tensor, nn
 
 from rib.errors import UserError, nearest
-from rib.identity import import_object, source_digest
-from rib.models.catalogue import Architecture, ModelRow, weights_path
+from rib.identity import digest, import_object, source_digest
+from rib.models import clip, vision
+from rib.models.catalogue import Architecture, ModelRow
 from rib.models.classifier import Classifier
-from rib.models.weights import check_weights, file_digest, read_weights
+from rib.models.sources import cached_digest, weights_file
+from rib.models.weights import check_weights, read_weights, write_weights
 
 HALF = (0.5, 0.5, 0.5)
 
 
-def describe(row: ModelRow, classes: int) -> Architecture:
-    """The architecture of a row, with timm's own preprocessing where the row does not say otherwise.
+def describe(row: ModelRow, classes: int, base: Path = Path()) -> Architecture:
+    """The architecture of a row, with its library's own preprocessing where the row does not say otherwise.
+
+    Args:
+        row: the model.
+        classes: outputs.
+        base: the folder that relative paths start from.
 
     Raises:
-        UserError: timm does not know the model.
+        UserError: the library does not know the model, or a folder has no readable configuration.
     """
-    own = (
-        _timm_view(row.timm)
-        if row.timm
-        else {"size": row.size, "crop": 1.0, "interpolation": "bicubic", "mean": HALF, "std": HALF}
-    )
+    built, own = _built(row, base)
     said = {field: getattr(row, field) for field in own if getattr(row, field) is not None}
-    return Architecture(
-        timm=row.timm,
-        build=row.build,
-        build_source=source_digest(row.build.partition(":")[0]) if row.build else None,
-        arguments=row.arguments,
+    built["arguments"] = built.get("arguments", {}) | row.arguments
+    builder = built.get("build")
+    architecture = Architecture(
+        timm=built.get("timm"),
+        build=builder,
+        build_source=source_digest(builder.partition(":")[0]) if builder else None,
+        arguments=built["arguments"],
         classes=classes,
-        head=row.head,
+        head=row.head or built.get("head"),
         **cast(dict[str, Any], own | said),
     )
+    _require_size(architecture)
+    return architecture
+
+
+def _built(row: ModelRow, base: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """How a row's model is built (`timm` or `build`, arguments, head), and its own view and normalisation."""
+    if row.timm is not None:
+        return {"timm": row.timm}, _timm_view(row.timm)
+    if row.hf is not None:
+        return _from_folder(base / Path(os.path.expandvars(row.hf)).expanduser())
+    if row.torchvision is not None:
+        built = {"build": vision.BUILDER, "arguments": {"name": row.torchvision}}
+        return built, vision.own_view(row.torchvision, row.tag)
+    if row.open_clip is not None:
+        config, view = clip.model_config(row.open_clip, row.tag, base)
+        return {"build": clip.BUILDER, "arguments": clip.builder_arguments(config), "head": "head"}, view
+    own = {"size": row.size, "crop": 1.0, "interpolation": "bicubic", "mean": HALF, "std": HALF}
+    return {"build": row.build}, own
 
 
 @cache
 def _timm_view(name: str) -> dict[str, Any]:
+    return _view_of(_timm_config(name).to_dict())
+
+
+def _timm_config(name: str) -> Any:
     import timm
 
     if not timm.is_model(name):
         raise nearest(name, timm.list_models(), "timm model")
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     assert config is not None
+    return config
+
+
+def _view_of(config: dict[str, Any]) -> dict[str, Any]:
     return {
-        "size": config.input_size[-1],
-        "crop": config.crop_pct,
-        "interpolation": _known_filter(config.interpolation),
-        "mean": tuple(config.mean),
-        "std": tuple(config.std),
+        "size": config["input_size"][-1],
+        "crop": config.get("crop_pct", 0.875),
+        "interpolation": _known_filter(config.get("interpolation", "bicubic")),
+        "mean": tuple(config["mean"]),
+        "std": tuple(config["std"]),
     }
+
+
+def _from_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The model in a folder that timm saved: its name and arguments, and its view."""
+    file = folder / "config.json"
+    try:
+        document = json.loads(file.read_text("utf-8"))
+        config = document.get("pretrained_cfg", document)
+        return {"timm": document["architecture"], "arguments": document.get("model_args", {})}, _view_of(config)
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"cannot read {file}", got=error, valid="the config.json of a model that timm saved") from None
+    except KeyError as error:
+        raise UserError(
+            f"{file} does not describe a timm model",
+            got=f"no {error}",
+            valid="`architecture` and `pretrained_cfg`, as timm.models.save_for_hf writes them",
+            remedy="name the timm model and give the checkpoint as `weights`",
+        ) from None
+
+
+def _require_size(architecture: Architecture) -> None:
+    """A timm model of a fixed size takes another one only as an argument."""
+    if architecture.timm is None or "img_size" in architecture.arguments:
+        return
+    config = _timm_config(architecture.timm)
+    if config.fixed_input_size and config.input_size[-1] != architecture.size:
+        raise UserError(
+            f"timm model {architecture.timm!r} takes images of {config.input_size[-1]} pixels",
+            got=f"size = {architecture.size}",
+            remedy=f"add arguments = {{ img_size = {architecture.size} }}, or leave `size` out",
+        )
 
 
 def _known_filter(name: str) -> Literal["bilinear", "bicubic", "nearest", "lanczos"]:
@@ -104,47 +169,115 @@ def _own_net(architecture: Architecture) -> nn.Module:
     return net
 
 
-def weights_digest(name: str, row: ModelRow, base: Path) -> str:
-    """What the pretrained weights of a row are: a digest of the file, or the name of timm's published weights.
+def weights_digest(
+    name: str, row: ModelRow, base: Path, classes: Sequence[str] = (), cache_folder: Path | None = None
+) -> str:
+    """What the pretrained weights of a row are: a digest of the checkpoint, and of the words its head is made of.
+
+    Args:
+        name: as the suite names it.
+        row: its row.
+        base: the folder that relative paths start from.
+        classes: the reference set's classes.
+        cache_folder: folder of digests of files that have not changed.
 
     Raises:
-        UserError: the file is missing.
+        UserError: the checkpoint is missing.
     """
-    path = weights_path(row, base)
-    if path is None:
-        return f"timm:{row.timm}"
-    if not path.is_file():
-        raise UserError(
-            f"no weights for model {name!r}",
-            got=path,
-            remedy="put the checkpoint there, or correct `weights`",
-        )
-    return file_digest(path)
+    content = cached_digest(weights_file(name, row, base), cache_folder)
+    if row.open_clip is None:
+        return content
+    text = clip.text_identity(_words(row, classes), row.prompts)
+    return digest(json.dumps([content, text]).encode())
 
 
-def load_pretrained(name: str, row: ModelRow, architecture: Architecture, base: Path) -> dict[str, Tensor]:
+def load_pretrained(
+    name: str,
+    row: ModelRow,
+    architecture: Architecture,
+    base: Path,
+    classes: Sequence[str] = (),
+    cache_folder: Path | None = None,
+    device: str = "cpu",
+) -> dict[str, Tensor]:
     """The pretrained weights of a row, checked against its architecture.
+
+    Args: as `weights_digest`, and
+        architecture: of the row.
+        device: where the text tower of a CLIP model runs.
 
     Raises:
         UserError: they are missing, do not fit, or are not finite.
     """
-    path = weights_path(row, base)
-    weights = read_weights(path) if path else _published(row, architecture)
+    file = weights_file(name, row, base)
+    if row.open_clip is not None:
+        weights = _clip_weights(name, row, file, base, classes, cache_folder, device)
+    elif architecture.timm is not None:
+        weights = _timm_weights(name, file, architecture)
+    else:
+        weights = read_weights(file)
     check_weights(weights, build(architecture).net, f"model {name!r}")
     return weights
 
 
-def _published(row: ModelRow, architecture: Architecture) -> dict[str, Tensor]:
+def _timm_weights(name: str, file: Path, architecture: Architecture) -> dict[str, Tensor]:
+    """A checkpoint in timm's own names, or in a foreign form that timm converts. Its head is never drawn anew."""
     import timm
 
-    assert row.timm is not None
+    weights = read_weights(file)
+    assert architecture.timm is not None
+    if weights.keys() == build(architecture).net.state_dict().keys():
+        return weights
+    overlay = {"state_dict": dict(weights), "num_classes": architecture.classes, "source": "", "custom_load": False}
     try:
-        net = timm.create_model(row.timm, pretrained=True, num_classes=architecture.classes, **row.arguments)
-    except Exception as error:  # the hub's clients raise many kinds, all of them meaning: not there
-        raise UserError(
-            f"the weights of timm model {row.timm!r} are not on this machine",
-            got=str(error).splitlines()[0][:200] if str(error) else type(error).__name__,
-            remedy=f"with a network: python -c \"import timm; timm.create_model('{row.timm}', pretrained=True)\"; "
-            "or name a local checkpoint as `weights`",
-        ) from None
+        net = timm.create_model(
+            architecture.timm,
+            pretrained=True,
+            num_classes=architecture.classes,
+            pretrained_cfg_overlay=overlay,
+            **architecture.arguments,
+        )
+    except (RuntimeError, KeyError, ValueError, AttributeError, TypeError):  # as many as there are foreign forms
+        return weights  # the check that follows says what does not fit
     return dict(net.state_dict())
+
+
+def _clip_weights(
+    name: str,
+    row: ModelRow,
+    file: Path,
+    base: Path,
+    classes: Sequence[str],
+    cache_folder: Path | None,
+    device: str,
+) -> dict[str, Tensor]:
+    """Image tower and zero-shot head, kept in the cache: the text tower reads 80,000 sentences for ImageNet."""
+    assert row.open_clip is not None
+    kept = (
+        cache_folder / f"clip-{weights_digest(name, row, base, classes, cache_folder)}.safetensors"
+        if cache_folder
+        else None
+    )
+    if kept and kept.exists():
+        return read_weights(kept)
+    config, _ = clip.model_config(row.open_clip, row.tag, base)
+    folder = clip.clip_folder(row.open_clip, base)
+    weights = clip.classifier_weights(
+        file, str(folder or row.open_clip), config, _words(row, classes), row.prompts, device
+    )
+    if kept:
+        write_weights(kept, weights)
+    return weights
+
+
+def _words(row: ModelRow, classes: Sequence[str]) -> tuple[str, ...]:
+    """Words for the reference set's classes: the row's own, or what is known of them."""
+    if row.class_names is None:
+        return clip.class_words(classes)
+    if len(row.class_names) != len(classes):
+        raise UserError(
+            "`class_names` has another number of classes than the reference set",
+            got=len(row.class_names),
+            valid=len(classes),
+        )
+    return row.class_names

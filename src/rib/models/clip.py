@@ -1,0 +1,227 @@
+"""open_clip's models as classifiers: the image tower, and a linear head made once of the text tower's class names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rib import _compat
+from rib.errors import UserError, nearest
+
+BUILDER = "rib.models.clip:clip_classifier"
+CONFIG = "open_clip_config.json"
+FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+"""Names of the checkpoint on the hub and in a folder, the preferred one first."""
+
+_NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layers": 1}
+
+
+class ClipClassifier(nn.Module):
+    """Logits of normalised image features: scale · cosine with each class, as weights of a linear layer.
+
+    Args:
+        visual: maps normalised float images (N, 3, H, W) to features (N, D).
+        features: D.
+        classes: number of outputs.
+    """
+
+    def __init__(self, visual: nn.Module, features: int, classes: int) -> None:
+        super().__init__()
+        self.visual = visual
+        self.head = nn.Linear(features, classes)
+
+    def forward(self, images: Tensor) -> Tensor:
+        logits: Tensor = self.head(F.normalize(self.visual(images), dim=-1))
+        return logits
+
+
+def clip_classifier(
+    num_classes: int, embed_dim: int, vision: dict[str, Any], quick_gelu: bool = False, custom: bool = False
+) -> nn.Module:
+    """An image tower with fresh weights and a head.
+
+    Args:
+        num_classes: outputs.
+        embed_dim: features D.
+        vision: open_clip's `vision_cfg`.
+        quick_gelu: the activation of the first CLIP models.
+        custom: whether open_clip builds it as a model with a text tower of another kind.
+    """
+    config = {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": _NO_TEXT, "quick_gelu": quick_gelu}
+    return ClipClassifier(_clip(config, custom).visual, embed_dim, num_classes)
+
+
+def model_config(name: str, tag: str | None, base: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """open_clip's configuration of a model, and size, crop, interpolation, mean and std.
+
+    Args:
+        name: as open_clip calls it, or a folder with open_clip_config.json.
+        tag: which published weights; they can say how images are normalised and which activation is used.
+        base: the folder that a relative folder starts from.
+
+    Raises:
+        UserError: open_clip is not installed, or has no such model or weights, or the folder has no configuration.
+    """
+    if folder := clip_folder(name, base):
+        document = json.loads((folder / CONFIG).read_text("utf-8"))
+        config, published = document["model_cfg"], document.get("preprocess_cfg", {})
+    else:
+        config, published = _catalogued(name, tag)
+    if published.get("quick_gelu"):
+        config = config | {"quick_gelu": True}
+    library = _open_clip()
+    return config, {
+        "size": _side(config["vision_cfg"].get("image_size", 224)),
+        "crop": 1.0,
+        "interpolation": published.get("interpolation", "bicubic"),
+        "mean": tuple(published.get("mean", library.OPENAI_DATASET_MEAN)),
+        "std": tuple(published.get("std", library.OPENAI_DATASET_STD)),
+    }
+
+
+def builder_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """What `clip_classifier` needs of a configuration: the image tower's part."""
+    arguments = {"embed_dim": config["embed_dim"], "vision": config["vision_cfg"]}
+    if config.get("quick_gelu"):
+        arguments["quick_gelu"] = True
+    if _is_custom(config):
+        arguments["custom"] = True
+    return arguments
+
+
+def clip_folder(name: str, base: Path) -> Path | None:
+    """The folder that a name stands for; None where it is open_clip's own name of a model."""
+    folder = base / Path(name).expanduser()
+    return folder if (folder / CONFIG).is_file() else None
+
+
+def hub_place(name: str, tag: str | None) -> tuple[str, tuple[str, ...]]:
+    """Repository of the published weights, and the names their file may have there. Raises as `model_config`."""
+    _catalogued(name, tag)
+    published = _open_clip().get_pretrained_cfg(name, tag)
+    repository, _, file = published.get("hf_hub", "").rpartition("/")
+    return repository, (file,) if file else FILES
+
+
+def classifier_weights(
+    file: Path, name: str, config: dict[str, Any], names: Sequence[str], prompts: Sequence[str] | None, device: str
+) -> dict[str, Tensor]:
+    """Weights of a `ClipClassifier` whose head says what the text tower makes of class names.
+
+    Args:
+        file: the checkpoint of the whole CLIP model.
+        name: the model's name, or its folder, for the tokenizer.
+        config: from `model_config`.
+        names: words for the classes, in order.
+        prompts: templates with one {}; None for open_clip's 80.
+        device: where the text tower runs.
+
+    Raises:
+        UserError: the checkpoint does not fit.
+    """
+    library = _open_clip()
+    model = _clip(config, _is_custom(config)).eval()
+    try:
+        library.load_checkpoint(model, str(file))
+    except Exception as error:  # open_clip lets torch's and its own errors through
+        reason = str(error).strip().splitlines()
+        raise UserError(
+            f"cannot load the CLIP checkpoint {file}",
+            got="; ".join(line.strip() for line in reason[:3])[:300] or type(error).__name__,
+            valid=f"weights of open_clip's {name!r}",
+            remedy="check `open_clip` and `tag`",
+        ) from None
+    tokenizer = library.get_tokenizer(f"local-dir:{name}" if Path(name, CONFIG).is_file() else name)
+    templates = tuple(prompts) if prompts else library.OPENAI_IMAGENET_TEMPLATES
+    model.to(device)
+    with torch.no_grad():
+        directions = library.build_zero_shot_classifier(model, tokenizer, tuple(names), templates, device=device)
+        head = (directions.T * model.logit_scale.exp()).float().cpu()
+    bias = model.logit_bias
+    weights = {f"visual.{key}": value.detach().cpu() for key, value in model.visual.state_dict().items()}
+    shift = float(bias) if bias is not None else 0.0
+    return weights | {"head.weight": head.contiguous(), "head.bias": torch.full((len(head),), shift)}
+
+
+def class_words(classes: Sequence[str]) -> tuple[str, ...]:
+    """Words for classes: open_clip's names for ImageNet's wnids; for others the name itself, `_` as a space.
+
+    Raises:
+        UserError: some are wnids and others are not, or a wnid is not one of the 1000.
+    """
+    wnid = [len(name) == 9 and name[0] == "n" and name[1:].isdigit() for name in classes]
+    if not any(wnid):
+        return tuple(name.replace("_", " ") for name in classes)
+    from timm.data.imagenet_info import ImageNetInfo
+
+    position = {name: place for place, name in enumerate(ImageNetInfo().label_names())}
+    if lost := [name for name in classes if name not in position]:
+        raise UserError(
+            "no words are known for a class of the reference set",
+            got=", ".join(lost[:5]),
+            valid="the 1000 wnids of ImageNet, or names in words",
+            remedy="give the model `class_names`, one a class, in order",
+        )
+    words = _open_clip().IMAGENET_CLASSNAMES
+    return tuple(words[position[name]] for name in classes)
+
+
+def text_identity(names: Sequence[str], prompts: Sequence[str] | None) -> list[list[str]]:
+    """What the head is made of, besides the checkpoint: class names, and the prompts written out for one word."""
+    templates = tuple(prompts) if prompts else _open_clip().OPENAI_IMAGENET_TEMPLATES
+    return [list(names), [text.format("x") if isinstance(text, str) else text("x") for text in templates]]
+
+
+def is_installed() -> bool:
+    """Whether the extra `clip` is there."""
+    try:
+        _open_clip()
+    except UserError:
+        return False
+    return True
+
+
+def _catalogued(name: str, tag: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
+    library = _open_clip()
+    config = library.get_model_config(name)
+    if config is None:
+        raise nearest(name, library.list_models(), "open_clip model")
+    if tag is None:
+        return config, {}
+    tags = library.list_pretrained_tags_by_model(name)
+    if tag not in tags:
+        raise nearest(tag, tags, f"weights of open_clip model {name!r}:")
+    return config, library.get_pretrained_cfg(name, tag)
+
+
+def _is_custom(config: dict[str, Any]) -> bool:
+    return bool(config.get("custom_text")) or "hf_model_name" in config.get("text_cfg", {})
+
+
+def _clip(config: dict[str, Any], custom: bool) -> Any:
+    library = _open_clip()
+    fields = {key: value for key, value in config.items() if key != "custom_text"}
+    return (library.CustomTextCLIP if custom else library.CLIP)(**fields)
+
+
+def _side(size: int | Sequence[int]) -> int:
+    return size if isinstance(size, int) else size[0]
+
+
+def _open_clip() -> Any:
+    _compat.declare_missing_operators()
+    try:
+        import open_clip
+    except ImportError:
+        raise UserError(
+            "models of open_clip need the extra `clip`",
+            got="open_clip is not installed",
+            remedy="pip install 'rib-benchmark[clip]'",
+        ) from None
+    return open_clip

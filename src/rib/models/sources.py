@@ -1,0 +1,138 @@
+"""Where pretrained weights lie: a file of the user's, or a library's own cache, which nothing here ever fills."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rib.errors import UserError
+from rib.files import try_write
+from rib.identity import digest
+from rib.models import clip, vision
+from rib.models.catalogue import ModelRow, weights_path
+from rib.models.weights import file_digest
+
+TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
+FOLDER_FILES = (*TIMM_FILES, "model.pth", "pytorch_model.pth")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a checkpoint is, or should be.
+
+    Attributes:
+        found: the file; None where it is not there.
+        wanted: the file and where it was looked for, for people.
+        remedy: how to get it.
+    """
+
+    found: Path | None
+    wanted: str
+    remedy: str
+
+
+def weights_file(name: str, row: ModelRow, base: Path) -> Path:
+    """The checkpoint of a model.
+
+    Args:
+        name: as the suite names it.
+        row: its row.
+        base: the folder that relative paths start from.
+
+    Raises:
+        UserError: it is not there; the file, its place and the command that fetches it are named.
+    """
+    place = find_weights(row, base)
+    if place.found is None:
+        raise UserError(f"no weights for model {name!r}", got=f"not there: {place.wanted}", remedy=place.remedy)
+    return place.found
+
+
+def find_weights(row: ModelRow, base: Path) -> Place:
+    """Where the checkpoint of a row is, or should be."""
+    named = weights_path(row, base)
+    if named is not None:
+        remedy = "put the checkpoint there, or correct `weights`"
+        return Place(named if named.is_file() else None, str(named), remedy)
+    if row.hf is not None:
+        return _in_folder(base / Path(os.path.expandvars(row.hf)).expanduser(), FOLDER_FILES)
+    if row.torchvision is not None:
+        return _torchvision(row)
+    if row.open_clip is not None:
+        return _open_clip(row, base)
+    assert row.timm is not None
+    return _timm(row.timm)
+
+
+def cached_digest(path: Path, cache: Path | None) -> str:
+    """Digest of a file's bytes, read again only where its size or time changed.
+
+    Args:
+        path: the file.
+        cache: folder of digests; None reads the file.
+    """
+    stat = path.stat()
+    stamp = digest(json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns]).encode())
+    known = cache / f"weights-{stamp}.txt" if cache else None
+    if known and known.exists():
+        return known.read_text()
+    found = file_digest(path)
+    if known:
+        try_write(known, found.encode())
+    return found
+
+
+def hub_cache() -> Path:
+    """The folder where huggingface_hub keeps what it has downloaded, as the environment says now."""
+    home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")
+    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+
+
+def _timm(name: str) -> Place:
+    import timm
+
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if config is None or not config.hf_hub_id:
+        known = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}*")[:8])
+        remedy = f"name a published one ({known or 'timm has none of this model'}), or give a file as `weights`"
+        return Place(None, f"timm publishes no weights under the name {name!r}", remedy)
+    files = (config.hf_hub_filename,) if config.hf_hub_filename else TIMM_FILES
+    return _in_hub(config.hf_hub_id, files)
+
+
+def _torchvision(row: ModelRow) -> Place:
+    assert row.torchvision is not None
+    file, url = vision.cached_file(row.torchvision, row.tag)
+    remedy = f"with a network: curl --fail --create-dirs -Lo {file} {url}; or name a local checkpoint as `weights`"
+    return Place(file if file.is_file() else None, f"{file} ($TORCH_HOME/hub/checkpoints)", remedy)
+
+
+def _open_clip(row: ModelRow, base: Path) -> Place:
+    assert row.open_clip is not None
+    if folder := clip.clip_folder(row.open_clip, base):
+        return _in_folder(folder, clip.FILES)
+    if row.tag is None:
+        return Place(None, f"open_clip weights of {row.open_clip!r}", "give `tag` or `weights`")
+    repository, files = clip.hub_place(row.open_clip, row.tag)
+    return _in_hub(repository, files)
+
+
+def _in_folder(folder: Path, files: Sequence[str]) -> Place:
+    found = next((folder / file for file in files if (folder / file).is_file()), None)
+    return Place(found, f"{folder}/{files[0]}", "put the checkpoint there, or correct the folder")
+
+
+def _in_hub(repository: str, files: Sequence[str]) -> Place:
+    from huggingface_hub import try_to_load_from_cache
+
+    cache = hub_cache()
+    paths = (try_to_load_from_cache(repository, file, cache_dir=cache) for file in files)
+    found = next((Path(path) for path in paths if isinstance(path, str)), None)
+    folder = cache / f"models--{repository.replace('/', '--')}"
+    wanted = f"{files[0]} of {repository} in {folder} ($HF_HOME/hub)"
+    chosen = "--include 'open_clip*'" if files is clip.FILES else files[0]
+    remedy = f"with a network: hf download {repository} {chosen}; or name a local checkpoint as `weights`"
+    return Place(found, wanted, remedy)
