@@ -137,8 +137,10 @@ class World:
         """A part by content, with its label map into the reference set's classes."""
         if (name, part) not in self._parts:
             data, reference = self[name], self[self.suite.reference]
-            targets = find_data_row(name, self.suite.data).label_targets
-            label_map = match_classes(name, data.classes, reference.classes, targets)
+            own = find_data_row(name, self.suite.data).label_targets
+            words = [data.map_name, *(["with [labels]"] if own else []), *([data.caveat] if data.caveat else [])]
+            targets = {**data.targets, **own}
+            label_map = match_classes(name, data.classes, reference.classes, targets, ", ".join(words))
             self._parts[name, part] = DataPart(name, part, data.fingerprint(part), label_map)
         return self._parts[name, part]
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +24,9 @@ class DataSet(ABC):
         disjoint: whether `tune` and `test` share no source image. Where they do (the set as a whole plays both
             roles, as in the paper), accuracy on the tuned set itself is not reported.
         chunk: how many images are best asked for at a time.
+        map_name: names the label map in every result.
+        targets: classes of the reference set that mean a class of this set, where it has another name.
+        caveat: what every result on this set should say of it, such as that the copy is incomplete.
     """
 
     name: str
@@ -31,6 +35,9 @@ class DataSet(ABC):
     units: str
     disjoint: bool
     chunk: int = 512
+    map_name: str = "by name"
+    targets: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    caveat: str = ""
 
     @property
     def label(self) -> str:
@@ -44,6 +51,10 @@ class DataSet(ABC):
     @abstractmethod
     def fingerprint(self, part: Part) -> str:
         """A digest of the part's content: pixels or files and labels, never the path."""
+
+    def reading_order(self, part: Part) -> NDArray[np.int64]:
+        """Rows of a part in the order in which their pixels are best asked for."""
+        return np.arange(len(self.index(part)))
 
     @abstractmethod
     def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:

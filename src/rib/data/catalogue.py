@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -12,19 +11,36 @@ from pydantic import Field, model_validator
 from rib.data import digits
 from rib.data.arrays import ArraySet
 from rib.data.base import DataSet
-from rib.data.folders import FolderSet
+from rib.data.contained import ContainedSet
+from rib.data.containers import Container
+from rib.data.folders import FolderContainer, check_class_folders
+from rib.data.imagenet import PREFIX, open_imagenet
+from rib.data.parquet import ParquetContainer
+from rib.data.places import Place, expanded
+from rib.data.published import PUBLISHED
 from rib.data.scans import DigitsSet
+from rib.data.shards import ShardContainer
 from rib.errors import nearest
 from rib.recipe import Frozen
 
+CONTAINERS = ("folder", "parquet", "shards")
+KINDS = (*CONTAINERS, "arrays", "digits")
+
 
 class DataRow(Frozen):
-    """A data set in words: exactly one of `folder`, `arrays` and `digits`."""
+    """A data set in words: exactly one of `folder`, `parquet`, `shards`, `arrays` and `digits`; or `imagenet`, which
+    may have one of the first three beside it to say where it lies.
+    """
 
     folder: str | None = Field(None, description="<folder>/<class>/<image>")
+    parquet: str | None = Field(None, description="folder or pattern of Parquet files with images and labels")
+    shards: str | None = Field(None, description="folder or pattern of WebDataset tar shards")
     arrays: str | None = Field(None, description=".npz file with `images` and `labels`")
     digits: str | None = Field(None, description="a domain of the embedded suite")
+    imagenet: str | None = Field(None, description="a published ImageNet set")
     test_folder: str | None = Field(None, description="a second tree, tested on")
+    test_parquet: str | None = Field(None, description="second Parquet files, tested on")
+    test_shards: str | None = Field(None, description="second shards, tested on")
     test_arrays: str | None = Field(None, description="a second .npz file, tested on")
     test_fraction: float = Field(0.0, ge=0, lt=1, description="share of the source images that is tested on")
     classes: tuple[str, ...] | None = Field(None, description="class names, in order")
@@ -32,18 +48,39 @@ class DataRow(Frozen):
         default_factory=dict, description="reference classes that a class of another name means"
     )
     family: str | None = Field(None, description="source family; default the data set's own name")
+    allow_incomplete: bool = Field(False, description="take a published set with images missing, and say so")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
-        kinds = [kind for kind in ("folder", "arrays", "digits") if getattr(self, kind) is not None]
+        kinds = [kind for kind in KINDS if getattr(self, kind) is not None]
+        if self.imagenet is not None:
+            return self._published(kinds)
         if len(kinds) != 1:
-            raise ValueError(f"give exactly one of folder, arrays, digits (got {', '.join(kinds) or 'none'})")
-        for kind in ("folder", "arrays"):
-            if getattr(self, f"test_{kind}") and kinds != [kind]:
-                raise ValueError(f"test_{kind} goes with {kind}")
-        if self.test_fraction and (self.test_folder or self.test_arrays):
+            raise ValueError(f"give exactly one of {', '.join(KINDS)}, imagenet (got {', '.join(kinds) or 'none'})")
+        tested = [kind for kind in KINDS[:-1] if getattr(self, f"test_{kind}") is not None]
+        if wrong := [kind for kind in tested if kinds != [kind]]:
+            raise ValueError(f"test_{wrong[0]} goes with {wrong[0]}")
+        if self.test_fraction and tested:
             raise ValueError("give either test_fraction or a second set to test on")
+        if self.allow_incomplete:
+            raise ValueError("allow_incomplete goes with imagenet")
         return self
+
+    def _published(self, kinds: list[str]) -> Self:
+        if self.imagenet not in PUBLISHED:
+            raise ValueError(f"there is no published set {self.imagenet!r}; valid: {', '.join(PUBLISHED)}")
+        if len(kinds) > 1 or set(kinds) - set(CONTAINERS):
+            raise ValueError(f"beside imagenet, give at most one of {', '.join(CONTAINERS)} (got {', '.join(kinds)})")
+        fixed = ("test_folder", "test_parquet", "test_shards", "test_arrays", "test_fraction", "classes", "family")
+        if given := [field for field in fixed if getattr(self, field)]:
+            raise ValueError(f"{given[0]} does not go with imagenet: the published set says so itself")
+        return self
+
+    @property
+    def place(self) -> Place:
+        """Where the row says that a published set lies."""
+        said = {kind: getattr(self, kind) for kind in CONTAINERS}
+        return Place(**said, allow_incomplete=self.allow_incomplete)
 
     @property
     def label_targets(self) -> dict[str, tuple[str, ...]]:
@@ -52,7 +89,8 @@ class DataRow(Frozen):
 
 
 ROWS: Mapping[str, DataRow] = {
-    f"digits:{domain}": DataRow(digits=domain) for domain in digits.DOMAINS + digits.PRETRAINING
+    **{f"digits:{domain}": DataRow(digits=domain) for domain in digits.DOMAINS + digits.PRETRAINING},
+    **{PREFIX + key: DataRow(imagenet=key) for key in PUBLISHED},
 }
 
 
@@ -82,14 +120,36 @@ def open_data(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSe
     """
     if row.digits is not None:
         return DigitsSet(name, row.digits, cache)
-    common = {"test_fraction": row.test_fraction, "classes": row.classes, "family": row.family}
-    if row.folder is not None:
-        second = _path(base, row.test_folder) if row.test_folder else None
-        return FolderSet(name, _path(base, row.folder), test_root=second, cache=cache, **common)  # type: ignore[arg-type]
-    assert row.arrays is not None
-    second = _path(base, row.test_arrays) if row.test_arrays else None
-    return ArraySet(name, _path(base, row.arrays), test_file=second, **common)  # type: ignore[arg-type]
+    if row.imagenet is not None:
+        return open_imagenet(name, row.imagenet, row.place, base, cache)
+    if row.arrays is not None:
+        second = expanded(base, row.test_arrays) if row.test_arrays else None
+        return ArraySet(
+            name,
+            expanded(base, row.arrays),
+            test_file=second,
+            test_fraction=row.test_fraction,
+            classes=row.classes,
+            family=row.family,
+        )
+    kind = next(kind for kind in CONTAINERS if getattr(row, kind) is not None)
+    test = getattr(row, f"test_{kind}")
+    return ContainedSet(
+        name,
+        _container(name, kind, expanded(base, getattr(row, kind))),
+        test=_container(name, kind, expanded(base, test)) if test else None,
+        test_fraction=row.test_fraction,
+        classes=row.classes,
+        family=row.family,
+        cache=cache,
+    )
 
 
-def _path(base: Path, text: str) -> Path:
-    return base / Path(os.path.expandvars(text)).expanduser()
+def _container(name: str, kind: str, path: Path) -> Container:
+    if kind == "parquet":
+        return ParquetContainer(path, name)
+    if kind == "shards":
+        return ShardContainer(path, name)
+    tree = FolderContainer(path, name)
+    check_class_folders(tree, name)
+    return tree

@@ -20,14 +20,12 @@ class Index:
         sources: int64 (N,), the source image an example was made from: the unit of the paired bootstrap.
         cells: int16 (N,), index into `cell_names` for a set of several cells (corruption x severity); else None.
         cell_names: names such as "fog/3"; empty without cells.
-        items: what to read each example from, a path or a row number; None where the index is the row.
     """
 
     labels: NDArray[np.int64]
     sources: NDArray[np.int64]
     cells: NDArray[np.int16] | None = None
     cell_names: tuple[str, ...] = ()
-    items: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -39,7 +37,6 @@ class Index:
             labels=self.labels[rows],
             sources=self.sources[rows],
             cells=None if self.cells is None else self.cells[rows],
-            items=None if self.items is None else tuple(self.items[row] for row in rows),
         )
 
 

@@ -56,6 +56,7 @@ def match_classes(
     classes: Sequence[str],
     reference: Sequence[str],
     labels: Mapping[str, Sequence[str]] | None = None,
+    name: str = "by name",
 ) -> LabelMap:
     """The label map of a data set whose classes carry the names of the reference set's classes.
 
@@ -64,6 +65,7 @@ def match_classes(
         classes: the data set's class names.
         reference: the model's class names, in the order of its outputs.
         labels: for a class of the data set that has another name, the reference classes that mean it.
+        name: of the map.
 
     Raises:
         UserError: a class has no reference class, or `labels` names one that does not exist, or a reference class
@@ -78,22 +80,22 @@ def match_classes(
             valid=_some(classes),
         )
     groups = []
-    for name in classes:
-        targets = labels.get(name, (name,))
+    for each in classes:
+        targets = labels.get(each, (each,))
         missing = [target for target in targets if target not in position]
         if missing:
             raise UserError(
-                f"the label map of {data!r} does not cover class {name!r}",
+                f"the label map of {data!r} does not cover class {each!r}",
                 got=", ".join(missing),
                 valid=_some(reference),
-                remedy=f"add a line for it under [data.{data}.labels], e.g. {name!r} = {reference[0]!r}",
+                remedy=f"add a line for it under [data.{data}.labels], e.g. {each!r} = {reference[0]!r}",
             )
         groups.append(tuple(position[target] for target in targets))
     taken = [index for group in groups for index in group]
     if len(set(taken)) != len(taken):
         twice = next(reference[index] for index in taken if taken.count(index) > 1)
         raise UserError(f"the label map of {data!r} gives the reference class {twice!r} to two classes")
-    return LabelMap("by name" if not labels else "by name, with [labels]", tuple(groups), len(reference))
+    return LabelMap(name, tuple(groups), len(reference))
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:

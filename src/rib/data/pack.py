@@ -53,9 +53,10 @@ def _decode(data: DataSet, part: Part, view: View, file: Path, advance: Advance)
     count = len(data.index(part))
     with written_aside(file) as aside:
         out = np.lib.format.open_memmap(aside, "w+", np.uint8, (count, view.size, view.size, 3))
+        order = data.reading_order(part)
         for start in range(0, count, data.chunk):
-            chunk = range(start, min(start + data.chunk, count))
-            out[start : chunk.stop] = data.pixels(part, chunk, view)
+            chunk = order[start : start + data.chunk]
+            out[chunk] = data.pixels(part, chunk.tolist(), view)
             advance(len(chunk))
         out.flush()
         del out

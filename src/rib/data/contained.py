@@ -1,0 +1,148 @@
+"""A data set of the user's own in a container: one that is split here or plays both roles whole, or two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.data.base import DataSet
+from rib.data.containers import Container, Listing, Rows, digests
+from rib.data.examples import Index, Part, View
+from rib.data.folders import shortened
+from rib.data.images import SUFFIXES, apply_view, decode_image
+from rib.data.splits import carve
+from rib.errors import UserError
+from rib.identity import digest
+
+
+class ContainedSet(DataSet):
+    """A data set in one container or in two.
+
+    Args:
+        name: the data set's name.
+        tune: the container tuned on, and tested on where `test` is None.
+        test: the container tested on.
+        test_fraction: share of `tune` that is tested on and never tuned on.
+        classes: expected classes, in order; default: the folders of `tune`, sorted.
+        family: source family, default the name.
+        cache: folder for file digests, so that unchanged files are read once.
+
+    Raises:
+        UserError: a class is missing or empty.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tune: Container,
+        *,
+        test: Container | None = None,
+        test_fraction: float = 0.0,
+        classes: Sequence[str] | None = None,
+        family: str | None = None,
+        cache: Path | None = None,
+    ) -> None:
+        self.name, self.family, self.units = name, family or name, family or name
+        self._cache = cache
+        self.disjoint = bool(test or test_fraction)
+        self.classes, self._named = _classes(tune.listing(), classes)
+        index, rows = self._read_index(tune)
+        if test is not None:
+            test_index, test_rows = self._read_index(test)
+            test_index = Index(test_index.labels, test_index.sources + len(index))
+            self._parts = {"tune": (tune, index, rows), "test": (test, test_index, test_rows)}
+        else:
+            first, second = carve(index, test_fraction, 0, "test part")
+            tested = (tune, index.take(second), rows[second]) if self.disjoint else (tune, index, rows)
+            self._parts = {"tune": (tune, index.take(first), rows[first]), "test": tested}
+
+    def _read_index(self, container: Container) -> tuple[Index, Rows]:
+        """Labels of all rows of the expected classes, in the order of the classes, and those rows."""
+        listing = container.listing()
+        place = {folder: number for number, folder in enumerate(listing.folders)}
+        wanted = [self._named.get(name, name) for name in self.classes]
+        self._check(container, listing, wanted)
+        label_of = np.full(len(listing.folders), -1)
+        label_of[[place[folder] for folder in wanted]] = np.arange(len(wanted))
+        labels = label_of[listing.folder_of]
+        rows = np.argsort(labels, kind="stable")[np.count_nonzero(labels < 0) :].astype(np.int64)
+        return Index(labels[rows].astype(np.int64), np.arange(len(rows))), rows
+
+    def _check(self, container: Container, listing: Listing, wanted: Sequence[str]) -> None:
+        if lost := sorted(set(wanted) - set(listing.folders)):
+            raise UserError(
+                f"data set {self.name!r}: no folder for class {lost[0]!r} in {container.where}",
+                got=shortened(list(listing.folders)),
+                valid=shortened(list(wanted)),
+                remedy="complete the copy, or give [data] `classes` that are there",
+            )
+        for folder, found in listing.empty.items():
+            if folder in wanted:
+                nested = found.startswith("holds")
+                raise UserError(
+                    f"data set {self.name!r}: class {folder!r} has no images",
+                    got=f"{container.where / folder} {found}",
+                    valid="image files: " + " ".join(SUFFIXES),
+                    remedy="point the data set one level deeper" if nested else "complete the copy, or remove it",
+                )
+
+    def index(self, part: Part) -> Index:
+        return self._parts[part][1]
+
+    def fingerprint(self, part: Part) -> str:
+        return self._fingerprints[part]
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for part, (container, index, rows) in self._parts.items():
+            if part == "test" and not self.disjoint:
+                return found | {part: found["tune"]}
+            pairs = zip(index.labels.tolist(), digests(container, rows, self._cache), strict=True)
+            found[part] = digest(json.dumps(list(pairs)).encode())
+        return found
+
+    def reading_order(self, part: Part) -> Rows:
+        container, _, rows = self._parts[part]
+        return container.reading_order(rows)
+
+    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
+        container, _, all_rows = self._parts[part]
+        chosen = all_rows[np.asarray(rows)]
+        return decoded(container, chosen, view)
+
+
+def decoded(container: Container, rows: Rows, view: View, border: int = 0, native: bool = False) -> NDArray[np.uint8]:
+    """Images of a container as a model sees them: uint8 (N, size, size, 3).
+
+    Args:
+        container: holds them.
+        rows: which.
+        view: what the model sees.
+        border: pixels cut off every side before anything else.
+        native: as in `apply_view`.
+    """
+
+    def one(pair: tuple[int, bytes]) -> NDArray[np.uint8]:
+        image = decode_image(pair[1], container.title(pair[0]))
+        if border:
+            image = image.crop((border, border, image.width - border, image.height - border))
+        return apply_view(image, view, native)
+
+    with ThreadPoolExecutor(cpu_count()) as pool:  # Pillow releases the interpreter while it decodes
+        return np.stack(list(pool.map(one, zip(rows.tolist(), container.read(rows), strict=True))))
+
+
+def _classes(listing: Listing, classes: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Class names, and the folder of each that goes by another name: its number in `classes`."""
+    if classes is None:
+        return listing.folders, {}
+    numbers = all(folder.isdecimal() for folder in listing.folders) and not set(classes) & set(listing.folders)
+    return tuple(classes), {name: str(number) for number, name in enumerate(classes)} if numbers else {}

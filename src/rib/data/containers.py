@@ -1,0 +1,134 @@
+"""Containers: where image files lie, each in a folder that says its class: trees, Parquet files, tar shards."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.data.images import check_whole
+from rib.files import try_write
+from rib.identity import digest
+
+Rows = NDArray[np.int64]
+
+CHUNK = 256
+"""How many files are held in memory at a time while they are read."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What a container holds, row by row.
+
+    Attributes:
+        folders: names of all folders, "n01440764" or "fog/3/n01440764"; ascending.
+        folder_of: int32 (N,), the folder of each row.
+        names: name of each row's file within its folder; ascending within a folder.
+        empty: what a folder without images holds instead, in words.
+    """
+
+    folders: tuple[str, ...]
+    folder_of: NDArray[np.int32]
+    names: Sequence[str]
+    empty: Mapping[str, str] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.folder_of)
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """int64 (folders,), number of images in each."""
+        return np.bincount(self.folder_of, minlength=len(self.folders))
+
+
+def listed(pairs: Sequence[tuple[str, str]]) -> tuple[Listing, Rows]:
+    """The listing of (folder, name) pairs in any order, and which pair stands in each of its rows.
+
+    Folders whose names are all integers are ordered as such.
+    """
+    found = sorted({folder for folder, _ in pairs}, key=folder_order)
+    position = {folder: place for place, folder in enumerate(found)}
+    order = sorted(range(len(pairs)), key=lambda row: (position[pairs[row][0]], pairs[row][1]))
+    folder_of = np.array([position[pairs[row][0]] for row in order], np.int32)
+    return Listing(tuple(found), folder_of, [pairs[row][1] for row in order]), np.array(order, np.int64)
+
+
+def folder_order(folder: str) -> tuple[int, str]:
+    """Sorts folders by name, and those that are integers by value."""
+    return (int(folder), "") if folder.isdecimal() else (2**62, folder)
+
+
+class Container(ABC):
+    """Image files that lie somewhere.
+
+    Attributes:
+        where: the place, for people.
+    """
+
+    where: Path
+
+    @abstractmethod
+    def listing(self) -> Listing:
+        """What is there. Raises UserError where the container cannot be read."""
+
+    @abstractmethod
+    def title(self, row: int) -> str:
+        """A row's file, for errors."""
+
+    @abstractmethod
+    def stamp(self, rows: Rows) -> object:
+        """A JSON value that changes whenever the bytes of these rows may have."""
+
+    @abstractmethod
+    def read(self, rows: Rows) -> list[bytes]:
+        """The encoded images of some rows. Raises UserError where one cannot be read, with its title."""
+
+    def reading_order(self, rows: Rows) -> Rows:
+        """Places within `rows`, in the order in which they are best read."""
+        return np.arange(len(rows))
+
+
+def digests(container: Container, rows: Rows, cache: Path | None) -> list[str]:
+    """A digest of every row's bytes, read again only where a file has changed. Truncated images are found here.
+
+    Args:
+        container: holds the images.
+        rows: which of them.
+        cache: folder that keeps digests.
+
+    Raises:
+        UserError: an image is truncated or cannot be read; it is named.
+    """
+    known = cache / f"{digest(json.dumps(container.stamp(rows)).encode())}.json" if cache else None
+    if known and known.exists():
+        cached: list[str] = json.loads(known.read_text())
+        return cached
+    found = [""] * len(rows)
+    for places, contents in in_chunks(container, rows):
+        for place, content in zip(places.tolist(), contents, strict=True):
+            check_whole(content, container.title(int(rows[place])))
+            found[place] = digest(content)
+    if known:
+        try_write(known, json.dumps(found).encode())
+    return found
+
+
+def in_chunks(container: Container, rows: Rows) -> Iterator[tuple[Rows, list[bytes]]]:
+    """Encoded images of all rows, some at a time and in the best order: places within `rows`, and their bytes."""
+    order = container.reading_order(rows)
+    for start in range(0, len(order), CHUNK):
+        places = order[start : start + CHUNK]
+        yield places, container.read(rows[places])
+
+
+def read_files(files: Sequence[Path]) -> list[bytes]:
+    """The bytes of several files, read side by side."""
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        return list(pool.map(Path.read_bytes, files))

@@ -1,0 +1,246 @@
+"""The published ImageNet sets as data sets, in their own layout or in another container."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.data.base import DataSet
+from rib.data.contained import decoded
+from rib.data.containers import Container, Rows, digests
+from rib.data.examples import Index, Part, View
+from rib.data.folders import FolderContainer
+from rib.data.imagenet_classes import check_objectnet_mappings, objectnet
+from rib.data.parquet import ParquetContainer
+from rib.data.places import Place, configured
+from rib.data.published import PUBLISHED, Published
+from rib.data.shards import ShardContainer
+from rib.data.splits import named_seed
+from rib.data.survey import Survey, class_list, look, match, missing
+
+PREFIX = "imagenet:"
+
+MAP_NAMES = {
+    "wnid": "ImageNet ids",
+    "integer": "ImageNet class numbers",
+    "objectnet": "ObjectNet 113, maximum over synonyms",
+    "rib_official_105": "rib_official_105",
+}
+
+_VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
+
+
+class ImageNetSet(DataSet):
+    """A published set, refused unless it is complete.
+
+    Args:
+        name: as the suite names it.
+        published: what it should be.
+        container: where it lies.
+        cache: folder for file digests.
+        allow_incomplete: take it with images missing, and say so in every result.
+
+    Raises:
+        UserError: it is missing, incomplete, misnamed or wrongly nested.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        published: Published,
+        container: Container,
+        cache: Path | None = None,
+        allow_incomplete: bool = False,
+    ) -> None:
+        self.name, self._published, self._container, self._cache = name, published, container, cache
+        survey = look(name, published, container)
+        if survey.state != "complete":
+            if not (allow_incomplete and survey.state == "incomplete" and survey.images):
+                raise survey.error()
+            self.caveat = f"incomplete: {survey.images:,} of {survey.expected:,} images"
+        self.classes = class_list(published)
+        self.family = self.units = published.family
+        self.map_name = MAP_NAMES[published.labels]
+        if published.labels == "objectnet":
+            self.targets = {folder: row.wnids for folder, row in objectnet().items()}
+        self.disjoint = published.test_draw is not None
+        self.chunk = 64 if published.border else 512  # ObjectNet's files take megabytes each
+        self._parts = self._read_parts()
+
+    def _read_parts(self) -> dict[str, tuple[Index, Rows]]:
+        """Index of each part, and the container's rows behind it."""
+        published, listing = self._published, self._container.listing()
+        matched = match(published, listing, isinstance(self._container, FolderContainer))
+        labels, cells = matched.labels[listing.folder_of], matched.cells[listing.folder_of]
+        rows = np.lexsort((labels, cells))
+        rows = rows[labels[rows] >= 0].astype(np.int64)
+        sources = _sources(
+            self.units, [listing.folders[f] for f in listing.folder_of[rows]], [listing.names[r] for r in rows]
+        )
+        index = Index(
+            labels[rows],
+            sources,
+            cells[rows].astype(np.int16) if published.celled else None,
+            published.cells,
+        )
+        tune = np.arange(len(rows))
+        tested = tune
+        if published.test_draw is not None:
+            tested = drawn(index, published.test_draw, "test part", at_most=0.2)
+            tune = np.setdiff1d(tune, tested)
+        if published.draw is not None:
+            tune = tune[drawn(index.take(tune), published.draw, "images a cell")]
+        if published.test_draw is None:
+            tested = tune
+        return {"tune": (index.take(tune), rows[tune]), "test": (index.take(tested), rows[tested])}
+
+    def index(self, part: Part) -> Index:
+        return self._parts[part][0]
+
+    def fingerprint(self, part: Part) -> str:
+        return self._fingerprints[part if self.disjoint else "test"]
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        parts = ("tune", "test") if self.disjoint else ("test",)
+        return {part: self._fingerprint(*self._parts[part]) for part in parts}
+
+    def _fingerprint(self, index: Index, rows: Rows) -> str:
+        found = hashlib.blake2b(digest_size=20)
+        found.update(f"border {self._published.border} native {self._published.native} ".encode())
+        found.update(index.labels.tobytes() + index.sources.tobytes())
+        found.update(index.cells.tobytes() if index.cells is not None else b"")
+        for content in digests(self._container, rows, self._cache):
+            found.update(content.encode())
+        return found.hexdigest()
+
+    def reading_order(self, part: Part) -> Rows:
+        return self._container.reading_order(self._parts[part][1])
+
+    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
+        chosen = self._parts[part][1][np.asarray(rows)]
+        return decoded(self._container, chosen, view, self._published.border, self._published.native)
+
+
+def _sources(units: str, folders: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]:
+    """A number for the source image of each row: the same one wherever an image of that file name appears.
+
+    A validation image has its own number, so that its renderings in Cartoon, Drawing and every cell of C share it.
+    """
+    known: dict[str, int] = {}
+    sources = np.empty(len(names), np.int64)
+    for row, (folder, name) in enumerate(zip(folders, names, strict=True)):
+        text = name if name.startswith("ILSVRC2012_val_") else f"{folder.rpartition('/')[2]}/{name.partition('.')[0]}"
+        if text not in known:
+            known[text] = _source(units, text)
+        sources[row] = known[text]
+    return sources
+
+
+def _source(units: str, text: str) -> int:
+    match = _VALIDATION_NAME.match(text)
+    if match:
+        return int(match[1])
+    return int.from_bytes(hashlib.blake2b(f"{units}/{text}".encode(), digest_size=8).digest(), "big") >> 1
+
+
+def drawn(index: Index, count: int, name: str, at_most: float = 1.0) -> Rows:
+    """A fixed draw of rows, the same number of each class in each cell and independent between cells.
+
+    It depends on nothing but the source images' numbers, so that a copy in another order or container gives the same.
+
+    Args:
+        index: the rows.
+        count: rows of a class and cell.
+        name: of the draw.
+        at_most: share of a class that may be taken, which matters for small copies only.
+    """
+    cells = index.cells.astype(np.int64) if index.cells is not None else np.zeros(len(index), np.int64)
+    names = index.cell_names or ("",)
+    seeds = np.array([named_seed("draw", name, cell) for cell in names], np.uint64)
+    keys = _mixed(index.sources.astype(np.uint64) ^ seeds[cells])
+    group = cells * (int(index.labels.max(initial=0)) + 1) + index.labels
+    order = np.lexsort((keys, group))
+    starts, sizes = np.unique(group[order], return_index=True, return_counts=True)[1:]
+    rank = np.arange(len(order)) - np.repeat(starts, sizes)
+    allowed = np.minimum(count, np.maximum(1, np.floor(at_most * sizes)))
+    return np.sort(order[rank < np.repeat(allowed, sizes)]).astype(np.int64)
+
+
+def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """64 bits each, scrambled: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
+    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
+def find_container(name: str, key: str, place: Place, base: Path) -> tuple[Container | Survey, bool]:
+    """Where a set lies, and whether it may be incomplete: as the suite's row says, or the configuration, or by default.
+
+    Args:
+        name: the data set's name, for errors.
+        key: one of `PUBLISHED`.
+        place: what the suite's row says.
+        base: the folder of all data, that default sub-folders and the row's path start from.
+
+    Returns:
+        The container, or the survey of a missing one where no default sub-folder is there.
+
+    Raises:
+        UserError: a configuration file is at fault.
+    """
+    published = PUBLISHED[key]
+    known = {PREFIX + other: row for other, row in PUBLISHED.items()}
+    said = (place, base) if place.kind else configured(PREFIX + key, known)
+    if said is None and published.home:
+        said = configured(PREFIX + published.home, known)
+    if said is not None and said[0].kind:
+        path = said[0].path(said[1])
+        assert path is not None
+        allowed = place.allow_incomplete or said[0].allow_incomplete
+        kinds = {"parquet": ParquetContainer, "shards": ShardContainer}
+        if said[0].kind in kinds:
+            return kinds[said[0].kind](path, name), allowed
+        return _tree(name, published, path), allowed
+    allowed = place.allow_incomplete or bool(said and said[0].allow_incomplete)
+    places = [base / folder for folder in published.folders]
+    found = next((path for path in places if path.is_dir()), None)
+    return (_tree(name, published, found) if found else missing(name, published, places)), allowed
+
+
+def _tree(name: str, published: Published, root: Path) -> FolderContainer:
+    inside = root / published.inside if published.inside else root
+    return FolderContainer(inside if inside.is_dir() else root, name, 3 if published.celled else 1)
+
+
+def open_imagenet(name: str, key: str, place: Place, base: Path, cache: Path | None) -> ImageNetSet:
+    """A published set, checked.
+
+    Args:
+        name: as the suite names it.
+        key: one of `PUBLISHED`.
+        place: what the suite's row says of where it lies.
+        base: the folder of all data.
+        cache: folder for file digests.
+
+    Raises:
+        UserError: it is missing, incomplete, misnamed or wrongly nested.
+    """
+    published = PUBLISHED[key]
+    container, allowed = find_container(name, key, place, base)
+    if isinstance(container, Survey):
+        raise container.error()
+    if published.classes == "objectnet":
+        check_objectnet_mappings(_mappings(container.where))
+    return ImageNetSet(name, published, container, cache, allowed)
+
+
+def _mappings(where: Path) -> Path:
+    return next((path for path in (where / "mappings", where.parent / "mappings") if path.is_dir()), where)

@@ -1,0 +1,102 @@
+"""Classes of ImageNet-1k and of the sets that share them: WordNet ids, the 200-class subsets, ObjectNet's folders.
+
+The lists of ids come with timm (`timm/data/_info`, Apache-2.0) and are read from there without importing it.
+"""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+from rib.errors import UserError
+
+_OBJECTNET = Path(__file__).parent / "objectnet.csv"
+
+
+@dataclass(frozen=True)
+class ObjectNetFolder:
+    """One of the 113 folders of ObjectNet that overlap with ImageNet-1k.
+
+    Attributes:
+        label: ObjectNet's own name of it.
+        wnids: the ImageNet classes that mean it, one to three.
+        official: the one class that the published code of ImageNet-RIB gives it; wrong for eight of them.
+    """
+
+    label: str
+    wnids: tuple[str, ...]
+    official: str
+
+
+@cache
+def wnids() -> tuple[str, ...]:
+    """The 1000 WordNet ids, sorted: their order is that of the classes."""
+    return _listed("imagenet_synsets.txt")
+
+
+@cache
+def subset(name: str) -> tuple[str, ...]:
+    """The 200 ids of ImageNet-A ("a") or ImageNet-R ("r"), sorted."""
+    return tuple(sorted(_listed(f"imagenet_{name}_synsets.txt")))
+
+
+@cache
+def class_names() -> Mapping[str, str]:
+    """English names, separated by commas, of each of the 1000 ids."""
+    wanted = set(wnids())
+    lines = (line.split("\t", 1) for line in _read("imagenet_synset_to_lemma.txt").splitlines())
+    return {wnid: names for wnid, names in lines if wnid in wanted}
+
+
+@cache
+def objectnet() -> Mapping[str, ObjectNetFolder]:
+    """The 113 overlapping folders, sorted."""
+    lines = (line for line in _OBJECTNET.read_text("utf-8").splitlines() if not line.startswith("#"))
+    return {
+        row["folder"]: ObjectNetFolder(row["label"], tuple(row["wnids"].split()), row["official"])
+        for row in csv.DictReader(lines)
+    }
+
+
+def check_objectnet_mappings(mappings: Path) -> None:
+    """Compare the two mapping files of a copy of ObjectNet, where it has them, with the table used here.
+
+    Args:
+        mappings: the folder `mappings` of the data set.
+
+    Raises:
+        UserError: a file cannot be read, or gives a folder another meaning.
+    """
+    files = [mappings / name for name in ("folder_to_objectnet_label.json", "objectnet_to_imagenet_1k.json")]
+    if not all(file.is_file() for file in files):
+        return
+    try:
+        labels, meanings = (json.loads(file.read_text("utf-8")) for file in files)
+        theirs = {folder: meanings[label] for folder, label in labels.items() if label in meanings}
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise UserError(f"cannot read ObjectNet's mapping files in {mappings}", got=error) from None
+    ours = {folder: "; ".join(class_names()[wnid] for wnid in row.wnids) for folder, row in objectnet().items()}
+    if different := sorted(folder for folder in ours.keys() | theirs.keys() if ours.get(folder) != theirs.get(folder)):
+        first = different[0]
+        raise UserError(
+            f"the mapping files in {mappings} are not those of ObjectNet 1.0: folder {first!r} differs",
+            got=theirs.get(first, "no ImageNet class"),
+            valid=ours.get(first, "no ImageNet class"),
+            remedy="unpack the published archive again",
+        )
+
+
+def _listed(name: str) -> tuple[str, ...]:
+    return tuple(_read(name).split())
+
+
+def _read(name: str) -> str:
+    spec = importlib.util.find_spec("timm")
+    assert spec is not None
+    assert spec.origin is not None
+    return (Path(spec.origin).parent / "data" / "_info" / name).read_text("utf-8")
