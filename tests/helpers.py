@@ -197,7 +197,8 @@ def command(*words: object, cwd: Path, **environment: str) -> subprocess.Complet
 
 def surroundings() -> dict[str, str]:
     """The environment of a `rib` process."""
-    return os.environ | {"PYTHONPATH": str(Path(__file__).parent), "COLUMNS": "200", "NO_COLOR": "1"}
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent), os.environ.get("PYTHONPATH"))))
+    return os.environ | {"PYTHONPATH": path, "COLUMNS": "200", "NO_COLOR": "1"}
 
 
 def same_weights(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:

@@ -44,10 +44,7 @@ STORE = Path("rib-store")
 def main() -> NoReturn:
     """Run the command and exit: 0 done, 1 some steps failed, 2 the user's mistake, 130 interrupted."""
     try:
-        app(standalone_mode=False)
-        code = 0
-    except typer.Exit as stop:
-        code = stop.exit_code
+        code = app(standalone_mode=False) or 0  # what typer.Exit was raised with
     except typer.Abort:
         code = 130
     except KeyboardInterrupt:

@@ -102,7 +102,8 @@ def missing(steps: Sequence[Step], store: Store) -> tuple[Step, ...]:
         steps: all of a plan's, each after its needs.
         store: what is there.
     """
-    finished = store.keys()
+    present = store.keys()
+    finished = {step.key for step in steps if step.key in present and store.record(step.key)}  # read, not only there
     wanted: set[str] = set()
     weights_wanted: set[str] = set()
     for step in reversed(steps):

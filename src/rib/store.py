@@ -114,7 +114,7 @@ class Store:
         try:
             values = json.loads(self._path("records", key, "json").read_bytes())
             return Record(**{field.name: values[field.name] for field in fields(Record)})
-        except (FileNotFoundError, json.JSONDecodeError, KeyError):
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, step: Step, values: Mapping[str, Any], seconds: float, images: int, device: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from typing import Any, Protocol
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
@@ -101,8 +103,8 @@ def train(
         label_map: of the tuning set.
         recipe: optimizer, schedule, precision.
         seed: of everything random.
-        trainable: names of the parameters that may change, and then the rest of the net stays in evaluation mode
-            (BatchNorm uses and keeps its statistics); None trains all in training mode.
+        trainable: names of the parameters that may change; None for all. A BatchNorm whose parameters may not change
+            uses and keeps its statistics; with the head alone, the whole net stays in evaluation mode.
         penalty: a further term of the loss.
         checkpoint: where to resume from and where to leave the state.
         watch: told of progress in images.
@@ -147,7 +149,7 @@ class _Loop:
         self.per_epoch = recipe.steps_per_epoch(len(examples))
         self.total = recipe.total_steps(len(examples))
         self.labels = torch.from_numpy(examples.labels).to(self.device)
-        self.frozen = trainable is not None
+        self.trainable = trainable
         for name, parameter in classifier.net.named_parameters():
             parameter.requires_grad_(trainable is None or name in trainable)
         self.parameters = [parameter for parameter in classifier.net.parameters() if parameter.requires_grad]
@@ -163,7 +165,7 @@ class _Loop:
 
     def epoch(self, number: int, watch: Watch | None) -> tuple[float, float, float]:
         """Mean loss and percent right over the epoch, and the loss of its first batch."""
-        self.classifier.train(not self.frozen)
+        self._set_mode()
         torch.manual_seed(named_seed("torch state", self.seed, number))
         loss_sum = torch.zeros((), device=self.device)
         right = torch.zeros((), device=self.device)
@@ -178,6 +180,13 @@ class _Loop:
             if watch:
                 watch(len(rows))
         return float(loss_sum) / seen, 100 * float(right) / seen, began
+
+    def _set_mode(self) -> None:
+        """Training mode, less what is frozen."""
+        self.classifier.train(self.features is None)
+        for module in self.classifier.net.modules():
+            if isinstance(module, _BatchNorm) and not any(value.requires_grad for value in module.parameters()):
+                module.train(self.trainable is None and self.classifier.training)
 
     def _batches(self, epoch: int) -> Iterator[tuple[int, Tensor]]:
         order = torch.from_numpy(named_generator("shuffle", self.seed, epoch).permutation(len(self.examples)))
@@ -272,7 +281,7 @@ class FileCheckpoint:
         """The state that was kept; None without one, or with one that was cut off."""
         try:
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
-        except (FileNotFoundError, RuntimeError, EOFError, OSError):
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError):
             return None
         return state
 

@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -18,7 +19,7 @@ from rib.execute.progress import Silent, Watcher
 from rib.execute.schedule import Job, Queue, jobs
 from rib.execute.worker import Assignment, do_steps, serve
 from rib.plan import Plan, missing
-from rib.steps import Fit, Predict, Step
+from rib.steps import Fit, Predict, Pretrain, Step
 from rib.store import Store
 from rib.work import How, Workshop
 
@@ -119,16 +120,19 @@ class _Board:
         self.plan, self.store, self.how, self.watcher, self.outcome = plan, store, how, watcher, outcome
         self.jobs, self.queue = listed, Queue(listed)
         self.failed: dict[str, str] = {}
-        self._steps = {step.key: step for job in listed for step in job.steps}
+        self._steps = {step.key: step for step in plan.steps}
+        self._done: set[str] = set()
         self._users: dict[str, set[int]] = {}
         for number, job in enumerate(listed):
             for key in {key for step in job.steps for key in _weights_read(step)}:
                 self._users.setdefault(key, set()).add(number)
 
     def begin(self, number: int) -> tuple[Step, ...]:
-        """The steps of a job, less those that cannot be done because a step in another job failed."""
+        """The steps of a job, less those done before a worker died and those that need a failed step of another job."""
         possible = []
         for step in self.jobs[number].steps:
+            if step.key in self._done:
+                continue
             lost = next((need for need in step.needs if need.key in self.failed), None)
             if lost is None:
                 possible.append(step)
@@ -148,6 +152,7 @@ class _Board:
             case ("images", count):
                 self.watcher.images(count)
             case ("done", key):
+                self._done.add(key)
                 self.outcome.done += 1
                 self.watcher.finished(self.plan.image_passes(self._steps[key]))
             case ("failed", key, reason):
@@ -163,14 +168,19 @@ class _Board:
         self.watcher.finished(self.plan.image_passes(step))
 
     def end(self, number: int) -> None:
-        """A job is over: let go of weights that no job to come reads, if they are not to be kept."""
+        """A job is over: let go of weights that no job to come reads, if they are not to be kept.
+
+        What a failed step reads is kept for the next try.
+        """
         self.queue.done(number)
+        if any(step.key in self.failed for step in self.jobs[number].steps):
+            return
         for key, users in list(self._users.items()):
             users.discard(number)
             if not users:
                 del self._users[key]
-                kind = type(self._steps[key]).__name__ if key in self._steps else "Fit"
-                if self.how.keep == "none" or (self.how.keep == "pretrained" and kind != "Pretrain"):
+                pretrained = isinstance(self._steps[key], Pretrain)
+                if self.how.keep == "none" or (self.how.keep == "pretrained" and not pretrained):
                     self.store.drop_weights(key)
 
 
@@ -244,14 +254,15 @@ class _Crew:
         self._processes[here], self._device[here] = process, device
 
     def _hand_out(self) -> None:
-        for connection in self._processes:
+        for connection in list(self._processes):
             while connection not in self._busy and (number := self._board.queue.take()) is not None:
                 steps = self._board.begin(number)
                 if not steps:
                     self._board.end(number)
                     continue
                 self._busy[connection] = number
-                connection.send(steps)
+                with suppress(BrokenPipeError, ConnectionResetError):  # it died while idle: `_listen` will find out
+                    connection.send(steps)
 
     def _listen(self, connection: Connection) -> None:
         try:

@@ -1,5 +1,13 @@
-"""Preload: what every worker needs and takes seconds to import, imported once before workers are forked."""
+"""Preload: what every worker needs and takes seconds to import, imported once before workers are forked.
 
+Imported by the process that forks them and by no other: from here on it leaves an interrupt to its parent.
+"""
+
+import signal
+
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+# ruff: noqa: E402
 # isort: off
 import rib._compat  # before timm
 import timm  # noqa: F401
