@@ -56,6 +56,7 @@ def write_weights(path: Path, weights: Weights) -> None:
     """Write a safetensors file atomically. Raises as `written_aside`."""
     with written_aside(path) as aside:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, aside)
+        aside.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
 def file_digest(path: Path) -> str:
