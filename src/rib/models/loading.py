@@ -77,7 +77,11 @@ def _timm_config(name: str) -> Any:
 
     if not timm.is_model(name):
         raise nearest(name, timm.list_models(), "timm model")
-    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError:
+        architecture = name.partition(".")[0]
+        raise nearest(name, timm.list_pretrained(f"{architecture}.*"), "timm model") from None
     assert config is not None
     return config
 
@@ -98,7 +102,8 @@ def _from_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     try:
         document = json.loads(file.read_text("utf-8"))
         config = document.get("pretrained_cfg", document)
-        return {"timm": document["architecture"], "arguments": document.get("model_args", {})}, _view_of(config)
+        arguments = {key: value for key, value in document.get("model_args", {}).items() if key != "num_classes"}
+        return {"timm": document["architecture"], "arguments": arguments}, _view_of(config)
     except (OSError, json.JSONDecodeError) as error:
         raise UserError(f"cannot read {file}", got=error, valid="the config.json of a model that timm saved") from None
     except KeyError as error:

@@ -96,7 +96,7 @@ def _timm(name: str) -> Place:
 
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if config is None or not config.hf_hub_id:
-        known = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}*")[:8])
+        known = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*")[:8])
         remedy = f"name a published one ({known or 'timm has none of this model'}), or give a file as `weights`"
         return Place(None, f"timm publishes no weights under the name {name!r}", remedy)
     files = (config.hf_hub_filename,) if config.hf_hub_filename else TIMM_FILES
