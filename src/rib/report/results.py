@@ -108,6 +108,18 @@ class Change:
     change: Interval | None
 
 
+@dataclass(frozen=True)
+class Note:
+    """What a method noted while it made a model: losses, what it chose and on what grounds."""
+
+    model: str
+    method: str
+    size: int | None
+    seed: int | None
+    tuned_on: str
+    values: dict[str, float | str]
+
+
 Group = tuple[str, str, int | None]
 """model, method, size"""
 
@@ -177,6 +189,17 @@ class Results:
             examples=len(self.plan.world[name].index("test")),
             label_map=run.scores[name].data.label_map.name,
         )
+
+    @cached_property
+    def notes(self) -> list[Note]:
+        """What the methods noted, one entry a tuned model."""
+        return [
+            Note(
+                short(run.model), run.method, run.size, run.seed, short(run.tuned_on), self.records[run.fit.key].values
+            )
+            for run in self.plan.runs
+            if run.tuned_on and run.fit.key in self.records and self.records[run.fit.key].values
+        ]
 
     @cached_property
     def summaries(self) -> list[Summary]:

@@ -355,6 +355,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "summaries": [asdict(row) for row in results.summaries],
         "changes": [asdict(change) for change in results.changes],
         "scores": [asdict(score) for score in results.scores],
+        "notes": [asdict(note) for note in results.notes],
         "failures": dict(results.failures),
         "unfinished": [step.title for step in results.unfinished()],
         "provenance": provenance(results),
