@@ -6,15 +6,18 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 
 from rib import __version__
-from rib.errors import RibError, StepError, UserError
+from rib.errors import RibError, StepError, UserError, nearest
 
 if TYPE_CHECKING:
+    from rich.status import Status
+
+    from rib.data.catalogue import DataRow
     from rib.execute.local import Outcome
     from rib.plan import Plan
     from rib.report.results import Results
@@ -29,6 +32,8 @@ app = typer.Typer(
 )
 listing = typer.Typer(help="What can be named in a suite.", no_args_is_help=True)
 app.add_typer(listing, name="list")
+data_app = typer.Typer(help="Look at data, or decode them, before a run.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
 
 SuiteName = Annotated[str, typer.Argument(help="a shipped suite's name, or a path to a suite file")]
 StorePath = Annotated[Path, typer.Option("--store", envvar="RIB_STORE", help="folder of records and weights")]
@@ -39,6 +44,8 @@ DataPath = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 STORE = Path("rib-store")
+
+T = TypeVar("T")
 
 
 def main() -> NoReturn:
@@ -254,6 +261,66 @@ def list_methods() -> None:
     _columns(rows)
 
 
+@data_app.command("check")
+def data_check(
+    what: Annotated[str, typer.Argument(help="a suite, or a data set such as imagenet:v2")],
+    data: DataPath = None,
+    deep: Annotated[bool, typer.Option("--deep", help="decode every image, not only a sample")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say of each data set whether it is there, complete and readable. Exit code 1 if one is not."""
+    from rib.data.check import check
+    from rib.report.datacheck import check_json, check_table
+
+    rows, base = _data_rows(what, data)
+    found = []
+    with Console(stderr=True).status("looking at the data") as status:
+        for name, row in rows.items():
+            status.update(f"looking at {name}")
+            found.append(check(name, row, base, deep, _Tell(status, name)))
+    if as_json:
+        print(json.dumps(check_json(found), indent=1))
+    else:
+        Console(highlight=False).print(check_table(found))
+    if not all(checked.fine for checked in found):
+        raise typer.Exit(1)
+
+
+@data_app.command("pack")
+def data_pack(suite: SuiteName, store: StorePath = STORE, data: DataPath = None) -> None:
+    """Decode everything that a suite looks at, once, into the store."""
+    from rib.execute.local import pack
+
+    plan, place = _plan(suite, store, data)
+    made = _watched(lambda watcher: pack(plan, place, watcher))
+    print(f"{made} packs made, in {place.packs}")
+
+
+class _Tell:
+    """Shows how many images of a data set have been decoded."""
+
+    def __init__(self, status: Status, name: str) -> None:
+        self._status, self._name, self._count = status, name, 0
+
+    def __call__(self, images: int) -> None:
+        self._count += images
+        self._status.update(f"looking at {self._name}: {self._count:,} images decoded")
+
+
+def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path]:
+    """The data sets of a suite, or the one of that name, and the folder that their paths start from."""
+    from rib.data.catalogue import ROWS, find_row
+    from rib.suite import load_suite, shipped
+
+    if what in ROWS:
+        return {what: ROWS[what]}, data or Path.cwd()
+    if not what.endswith(".toml") and what not in shipped():
+        raise nearest(what, [*shipped(), *ROWS], "suite or data set")
+    suite = load_suite(what, data)
+    names = dict.fromkeys((suite.reference, *suite.downstream, *suite.evaluate))
+    return {name: find_row(name, suite.data) for name in names}, suite.base
+
+
 def _columns(rows: list[tuple[str, str]]) -> None:
     from rich.table import Table
 
@@ -294,7 +361,7 @@ def _check_device(device: str) -> None:
         raise UserError("no CUDA device is available", got=device, valid="auto, cpu", remedy="leave --device out")
 
 
-def _watched(job: Callable[[Any], Outcome]) -> Outcome:
+def _watched(job: Callable[[Any], T]) -> T:
     from rib.execute.progress import Bar, PlainLines
 
     console = Console(stderr=True)

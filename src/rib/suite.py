@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -107,7 +108,8 @@ def load_suite(name: str | Path, data: Path | None = None) -> Suite:
 
     Args:
         name: a name such as "digits", or a path that ends in .toml.
-        data: the folder that relative paths in the suite start from; default the suite file's own.
+        data: the folder that relative paths in the suite start from; default RIB_DATA, or else the suite file's own
+            folder, or for a shipped suite the working folder.
 
     Raises:
         UserError: there is no such suite, or it is not valid TOML, or a key or value is wrong.
@@ -126,7 +128,9 @@ def load_suite(name: str | Path, data: Path | None = None) -> Suite:
         raise UserError("suite file not found", got=path, valid="a path to a .toml file", remedy="check it") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"cannot read the suite file {path}", got=error, valid="TOML") from None
-    return parse_suite(document, path).based_at(data or path.resolve().parent)
+    own = path.resolve().parent
+    base = data or (Path(os.environ["RIB_DATA"]) if os.environ.get("RIB_DATA") else None)
+    return parse_suite(document, path).based_at(base or (Path.cwd() if own == SHIPPED.resolve() else own))
 
 
 def parse_suite(document: dict[str, Any], path: Path | str = "suite") -> Suite:

@@ -238,9 +238,10 @@ def open_imagenet(name: str, key: str, place: Place, base: Path, cache: Path | N
     if isinstance(container, Survey):
         raise container.error()
     if published.classes == "objectnet":
-        check_objectnet_mappings(_mappings(container.where))
+        check_objectnet_mappings(mappings_of(container.where))
     return ImageNetSet(name, published, container, cache, allowed)
 
 
-def _mappings(where: Path) -> Path:
+def mappings_of(where: Path) -> Path:
+    """The folder of ObjectNet's mapping files, beside its images or among them."""
     return next((path for path in (where / "mappings", where.parent / "mappings") if path.is_dir()), where)

@@ -12,6 +12,9 @@ from rib.errors import UserError
 
 Rows = NDArray[np.int64]
 
+ENOUGH = 100
+"""So many images may always be tuned on, even where there are more classes: then of so many different classes."""
+
 
 def named_generator(*names: object) -> np.random.Generator:
     """A random generator that depends on nothing but its names."""
@@ -79,17 +82,21 @@ def tuning_rows(index: Index, size: int | None, held_out: float, seed: int, data
         data: the data set's name, for the error.
 
     Raises:
-        UserError: the pool is smaller than `size`, or `size` is smaller than the number of classes.
+        UserError: the pool is smaller than `size`, or `size` is smaller than both the number of classes and `ENOUGH`.
     """
     pool, held = carve(index, held_out, 0, "held out")
-    classes = len(np.unique(index.labels))
-    if size is not None and not classes <= size <= len(pool):
+    fewest = min(len(np.unique(index.labels)), ENOUGH)
+    if size is not None and not fewest <= size <= len(pool):
         raise UserError(
             f"a tuning set of {size} images cannot be drawn from {data!r}",
             got=size,
-            valid=f"{classes} (one a class) to {len(pool)} (all that are not held out), or 'all'",
+            valid=f"{fewest} ({_why(fewest)}) to {len(pool)} (all that are not held out), or 'all'",
             remedy="change `sizes` in the suite",
         )
     chosen = pool if size is None else pool[nested(index.labels[pool], seed, "tuning set")[:size]]
     kept = held[nested(index.labels[held], 0, "held out order")[: len(chosen)]] if len(held) else held
     return chosen, kept
+
+
+def _why(fewest: int) -> str:
+    return "each of another class" if fewest == ENOUGH else "one a class"

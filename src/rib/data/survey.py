@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -130,6 +130,8 @@ def _unambiguous() -> dict[str, str]:
 
 def look(name: str, published: Published, container: Container) -> Survey:
     """Compare a container with what the set should hold; reads no image."""
+    if published.labels == "rib_official_105":
+        published = replace(published, labels="objectnet")  # the same folders, whatever is made of them
     files = isinstance(container, FolderContainer)
     if files and not container.where.is_dir():
         return missing(name, published, [container.where])
@@ -144,7 +146,10 @@ def look(name: str, published: Published, container: Container) -> Survey:
     if not (matched.labels >= 0).any():
         nothing = (_nothing(published, container, listing),)
         return _survey(name, published, container, "wrong folder", nothing, **present)
-    faults = (*_misnamed(published, listing, matched), *_lost(published, listing, matched), *_short(published, counts))
+    there = np.zeros(counts.shape, np.bool_)
+    there[matched.cells[matched.labels >= 0], matched.labels[matched.labels >= 0]] = True
+    lost = (*_misnamed(published, listing, matched), *_lost(published, there))
+    faults = (*lost, *_short(published, counts, there))
     state: State = "incomplete" if faults else "complete"
     return _survey(name, published, container, state, faults, **present)
 
@@ -164,13 +169,12 @@ def _survey(
     images: int = 0,
     classes: int = 0,
 ) -> Survey:
-    get = f"{published.url} ({published.licence})"
     remedies: dict[State, str | None] = {
         "complete": None,
-        "incomplete": f"complete the copy from {get}; or say allow_incomplete = true (docs/datasets.md)",
+        "incomplete": f"complete the copy from {published.url}, or say allow_incomplete = true (docs/datasets.md)",
         "wrong folder": "point the path at the folder that holds the classes (docs/datasets.md)",
-        "missing": f'get it from {get}; then say where it is, under [paths] in rib.toml: "{name}" = "/path"',
-        "unreadable": f"copy it again from {get}",
+        "missing": f'get it from {published.url}; if it is elsewhere, say so in rib.toml: [paths] "{name}" = "/path"',
+        "unreadable": f"copy it again from {published.url}",
     }
     folders = len(folder_labels(published))
     return Survey(
@@ -226,36 +230,30 @@ def _misnamed(published: Published, listing: Listing, matched: Matched) -> list[
     return [f"folder {names[0]!r} is no class of {published.title}{_more(names)}"] if names else []
 
 
-def _lost(published: Published, listing: Listing, matched: Matched) -> list[str]:
+def _lost(published: Published, there: NDArray[np.bool_]) -> list[str]:
     """Classes without a folder, by cell; a cell that is not there at all is named as such."""
-    cells = published.cells or ("",)
-    folders = _folder_of(published)
-    there = set(zip(matched.cells.tolist(), matched.labels.tolist(), strict=True))
-    there_cells = {cell for cell, label in there if label >= 0}
-    lost_cells = [cell for number, cell in enumerate(cells) if number not in there_cells]
-    names = [
-        f"{cell}/{folders[label]}".lstrip("/")
-        for number, cell in enumerate(cells)
-        if cell not in lost_cells
-        for label in range(len(folders))
-        if (number, label) not in there
-    ]
-    faults = [f"cell {lost_cells[0]!r} is missing{_more(lost_cells)}"] if lost_cells else []
+    cells, folders = published.cells or ("",), _folder_of(published)
+    empty = np.asarray(~there.any(axis=1))
+    lost = [cells[number] for number in np.flatnonzero(empty)]
+    faults = [f"cell {lost[0]!r} is missing{_more(lost)}"] if lost else []
+    places = np.argwhere(~there & ~empty[:, None]).tolist()
+    names = [f"{cells[cell]}/{folders[label]}".lstrip("/") for cell, label in places]
     return faults + ([f"class {names[0]!r} has no folder{_more(names)}"] if names else [])
 
 
-def _short(published: Published, counts: NDArray[np.int64]) -> list[str]:
-    """Classes with too few or too many images; then the sum, where no class of its own is at fault."""
+def _short(published: Published, counts: NDArray[np.int64], there: NDArray[np.bool_]) -> list[str]:
+    """Classes that have a folder and too few or too many images in it; the sum, where no class is at fault."""
     fewest, most = published.per_class or (1, published.images)
     cells, folders = published.cells or ("",), _folder_of(published)
-    wrong = np.argwhere((counts < fewest) | (counts > most))
+    wrong = np.argwhere(((counts < fewest) | (counts > most)) & there)
     names = [f"{cells[cell]}/{folders[label]}".lstrip("/") for cell, label in wrong.tolist()]
     if names:
         cell, label = wrong[0]
-        valid = str(fewest) if fewest == most else f"{fewest} to {most}" if published.per_class else "any"
-        return [f"class {names[0]!r} has {counts[cell, label]} images, not {valid}{_more(names)}"]
+        valid = str(fewest) if fewest == most else f"{fewest} to {most}"
+        count = f"has {counts[cell, label]} images, not {valid}" if published.per_class else "has no images"
+        return [f"class {names[0]!r} {count}{_more(names)}"]
     total = int(counts.sum())
-    return [] if total == published.images else [f"{total:,} images, not {published.images:,}"]
+    return [] if total == published.images or not there.all() else [f"{total:,} images, not {published.images:,}"]
 
 
 def _folder_of(published: Published) -> list[str]:

@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 
+from rib.data.examples import Part, View
 from rib.data.pack import open_pack, pack_file
 from rib.execute.progress import Silent, Watcher
 from rib.execute.schedule import Job, Queue, jobs
@@ -64,7 +65,7 @@ def execute(plan: Plan, store: Store, how: How | None = None, watcher: Watcher |
         return outcome
     store.prepare()
     try:
-        _decode(plan, todo, store, watcher)
+        _decode(plan, _packs(plan, todo, store), store, watcher)
         watcher.begin(len(plan.steps), outcome.before, sum(plan.image_passes(step) for step in todo))
         listed = jobs(todo)
         board = _Board(plan, store, how, watcher, outcome, listed)
@@ -96,19 +97,42 @@ def _devices(how: How, most: int) -> list[str]:
     return [device] * max(1, min(count, most))
 
 
-def _decode(plan: Plan, todo: Sequence[Step], store: Store, watcher: Watcher) -> None:
-    """Decode what the steps need and no pack holds yet, before any of them begins."""
-    needed = {}
-    for step in todo:
+def pack(plan: Plan, store: Store, watcher: Watcher) -> int:
+    """Decode everything that a plan looks at and no pack holds yet; returns the number of packs made.
+
+    Raises:
+        UserError: the store cannot be written, or an image cannot be read.
+    """
+    store.prepare()
+    wanted = _packs(plan, plan.steps, store)
+    counts = [3.0 * len(plan.world[name].index(part)) for name, part, _ in wanted]  # a watcher expects training
+    watcher.begin(len(wanted), 0, sum(counts))
+    for place, count in zip(wanted, counts, strict=True):
+        _decode(plan, [place], store, watcher)
+        watcher.finished(count)
+    return len(wanted)
+
+
+def _packs(plan: Plan, steps: Sequence[Step], store: Store) -> list[tuple[str, Part, View]]:
+    """Data set, part and view of what the steps look at and no pack holds yet."""
+    needed: dict[tuple[str, Part, View], None] = {}
+    for step in steps:
         data = None if isinstance(step, Fit) and step.data is None else step.data
         view = (step.fit if isinstance(step, Predict) else step).architecture.view
         if data is not None:
-            needed[data.name, data.part, view] = data
-    for (name, part, view), data in needed.items():
-        source = plan.world[name]
-        if not pack_file(source, part, view, store.packs).exists():
-            watcher.now(f"decode {data.label} ({part})")
-            open_pack(source, part, view, store.packs, watcher.images)
+            needed[data.name, data.part, view] = None
+    return [
+        (name, part, view)
+        for name, part, view in needed
+        if not pack_file(plan.world[name], part, view, store.packs).exists()
+    ]
+
+
+def _decode(plan: Plan, wanted: Sequence[tuple[str, Part, View]], store: Store, watcher: Watcher) -> None:
+    """Decode what no pack holds yet, before any step begins."""
+    for name, part, view in wanted:
+        watcher.now(f"decode {plan.world[name].label} ({part})")
+        open_pack(plan.world[name], part, view, store.packs, watcher.images)
 
 
 class _Board:

@@ -1,0 +1,157 @@
+"""Check: whether the data of a suite are there, whole and readable, before anything is spent on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from os import cpu_count
+from pathlib import Path
+
+import numpy as np
+
+from rib.data.base import DataSet
+from rib.data.catalogue import DataRow, open_data
+from rib.data.containers import Container, Rows, in_chunks
+from rib.data.examples import Part, View
+from rib.data.folders import FolderContainer
+from rib.data.imagenet import find_container, mappings_of
+from rib.data.imagenet_classes import check_objectnet_mappings
+from rib.data.images import decode_image
+from rib.data.published import PUBLISHED, Published
+from rib.data.survey import State, Survey, look, match
+from rib.errors import UserError
+
+SAMPLE = 100
+"""Images of a set that are decoded where not all of them are."""
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Checked:
+    """What was found of one data set.
+
+    Attributes:
+        survey: counts and faults.
+        title: the set's name in the literature; its own name where it is not a published one.
+        decoded: how many images were decoded to see that they can be.
+        unreadable: those that could not be, by name.
+        allowed: whether the copy may be incomplete.
+        licence, url: of a published set.
+    """
+
+    survey: Survey
+    title: str
+    decoded: int = 0
+    unreadable: tuple[str, ...] = ()
+    allowed: bool = False
+    licence: str = ""
+    url: str = ""
+
+    @property
+    def fine(self) -> bool:
+        """Whether a run would take the set."""
+        return not self.unreadable and (
+            self.survey.state == "complete" or (self.allowed and self.survey.state == "incomplete")
+        )
+
+
+def check(name: str, row: DataRow, base: Path, deep: bool = False, advance: Advance | None = None) -> Checked:
+    """Look at one data set: its folders, its counts, and whether its images can be decoded.
+
+    Args:
+        name: the data set's name.
+        row: its row.
+        base: the folder that relative paths start from.
+        deep: decode every image rather than a sample.
+        advance: told the number of images decoded since it was last told.
+
+    Raises:
+        UserError: a configuration file is at fault. What is wrong with the data is in what is returned.
+    """
+    tell = advance or (lambda _: None)
+    if row.imagenet is None:
+        return _check_own(name, row, base, deep, tell)
+    published = PUBLISHED[row.imagenet]
+    container, allowed = find_container(name, row.imagenet, row.place, base)
+    survey = container if isinstance(container, Survey) else _look(name, published, container)
+    found = Checked(survey, published.title, allowed=allowed, licence=published.licence, url=published.url)
+    if isinstance(container, Survey) or not survey.images:
+        return found
+    rows = _rows(published, container)
+    rows = rows if deep else _spread(rows)
+    return replace(found, decoded=len(rows), unreadable=_unreadable(container, rows, tell))
+
+
+def _look(name: str, published: Published, container: Container) -> Survey:
+    survey = look(name, published, container)
+    if published.classes == "objectnet" and survey.state in ("complete", "incomplete"):
+        try:
+            check_objectnet_mappings(mappings_of(container.where))
+        except UserError as error:
+            return replace(survey, state="unreadable", faults=(error.problem,), remedy=error.remedy)
+    return survey
+
+
+def _rows(published: Published, container: Container) -> Rows:
+    """The rows of a container that belong to the set."""
+    listing = container.listing()
+    labels = match(published, listing, isinstance(container, FolderContainer)).labels
+    return np.flatnonzero(labels[listing.folder_of] >= 0)
+
+
+def _spread(rows: Rows) -> Rows:
+    """A sample, evenly spread."""
+    places = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().astype(np.int64)
+    return rows[places]
+
+
+def _unreadable(container: Container, rows: Rows, tell: Advance) -> tuple[str, ...]:
+    """Titles of the images that cannot be decoded."""
+    failed: list[str] = []
+
+    def try_one(pair: tuple[int, bytes]) -> str | None:
+        try:
+            decode_image(pair[1], container.title(pair[0]))
+        except UserError:
+            return container.title(pair[0])
+        return None
+
+    with ThreadPoolExecutor(cpu_count()) as pool:
+        for places, contents in in_chunks(container, rows):
+            pairs = zip(rows[places].tolist(), contents, strict=True)
+            failed += [title for title in pool.map(try_one, pairs) if title]
+            tell(len(places))
+    return tuple(failed)
+
+
+def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -> Checked:
+    """A data set of the user's own, or of the embedded suite: it states no counts, so what opens is complete."""
+    try:
+        data = open_data(name, row, base, None)
+    except UserError as error:
+        faults = (error.problem + (f" ({error.got})" if error.got is not None else ""),)
+        state: State = "missing" if "not found" in error.problem else "unreadable"
+        return Checked(Survey(name, "", state, faults=faults, remedy=error.remedy), name)
+    parts: tuple[Part, ...] = ("tune", "test") if data.disjoint else ("tune",)
+    images = sum(len(data.index(part)) for part in parts)
+    classes = len(data.classes)
+    where = next((str(value) for value in (row.folder, row.parquet, row.shards, row.arrays) if value), "embedded")
+    survey = Survey(name, where, "complete", images, images, classes, classes)
+    count, failed = 0, []
+    for part in parts:
+        rows = np.arange(len(data.index(part)))
+        for place in (rows if deep else _spread(rows)).tolist():
+            failed += _try_one(data, part, place)
+            count += 1
+            tell(1)
+    return Checked(survey, name, decoded=count, unreadable=tuple(failed))
+
+
+def _try_one(data: DataSet, part: Part, place: int) -> list[str]:
+    try:
+        data.pixels(part, [place], View(32))
+    except UserError as error:
+        return [error.problem.removeprefix("cannot read the image ")]
+    return []

@@ -1,0 +1,73 @@
+"""The report of a data check: a table and what is wrong, or one JSON document."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from rib.data.check import Checked
+
+MOST = 3
+"""Faults and unreadable files of a set that are shown; the JSON document has them all."""
+
+
+def check_table(found: Sequence[Checked]) -> RenderableType:
+    """One line a data set, then one paragraph for each that is not fine."""
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("set", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    for column in ("images", "expected", "classes"):
+        table.add_column(column, justify="right", no_wrap=True)
+    for checked in found:
+        survey = checked.survey
+        table.add_row(
+            survey.name,
+            _state(checked),
+            f"{survey.images:,}",
+            f"{survey.expected:,}" if survey.expected else "",
+            f"{survey.classes:,}",
+        )
+    return Group(table, *[_details(checked) for checked in found if not checked.fine or checked.survey.faults])
+
+
+def _state(checked: Checked) -> str:
+    if checked.unreadable:
+        return f"{len(checked.unreadable):,} unreadable"
+    allowed = checked.allowed and checked.survey.state == "incomplete"
+    return "incomplete, allowed" if allowed else checked.survey.state
+
+
+def _details(checked: Checked) -> Text:
+    survey = checked.survey
+    lines = [f"\n{survey.name}" + (f" in {survey.where}" if survey.where else "")]
+    lines += [f"  {fault}" for fault in survey.faults[:MOST]]
+    lines += [f"  cannot be decoded: {name}" for name in checked.unreadable[:MOST]]
+    left = len(checked.unreadable) - MOST
+    if left > 0:
+        lines.append(f"  … and {left:,} more")
+    remedy = "" if checked.fine else survey.remedy or "copy these files again"
+    lines += [f"  → {remedy}"] if remedy else []
+    lines += [f"  licence: {checked.licence}"] if checked.licence and survey.state == "missing" else []
+    return Text("\n".join(lines))
+
+
+def check_json(found: Sequence[Checked]) -> list[dict[str, Any]]:
+    """Everything that was found."""
+    return [
+        asdict(checked.survey)
+        | {
+            "title": checked.title,
+            "fine": checked.fine,
+            "allowed": checked.allowed,
+            "decoded": checked.decoded,
+            "unreadable": list(checked.unreadable),
+            "licence": checked.licence,
+            "url": checked.url,
+        }
+        for checked in found
+    ]
