@@ -111,7 +111,8 @@ def example_weights(cells: NDArray[np.int16] | None, count: int) -> Floats:
 
 def accuracy(right: NDArray[np.bool_], weights: Floats) -> float:
     """Percent of weight that is right."""
-    return 100 * float(right @ weights)
+    scaled = weights / weights.max()  # whole numbers where all weigh the same, so that sums are exact
+    return 100 * float(right @ scaled) / float(scaled.sum())
 
 
 class Bootstrap:
@@ -151,11 +152,14 @@ class Bootstrap:
         """
         position = self._positions[units]
         rows = np.array([position[source] for source in sources.tolist()])
+        scaled = weights / weights.max()  # whole numbers where all weigh the same: exact in float32
         per_source = np.zeros((len(position), len(right) + 1), np.float32)
-        np.add.at(per_source, rows, np.column_stack([right.T * weights[:, None], weights]).astype(np.float32))
-        totals = self._draw(units) @ per_source
-        shares = 100 * totals[:, :-1].astype(np.float64) / totals[:, -1:]
-        return [Estimate(accuracy(flags, weights), shares[:, model]) for model, flags in enumerate(right)]
+        np.add.at(per_source, rows, np.column_stack([right.T * scaled[:, None], scaled]).astype(np.float32))
+        totals = (self._draw(units) @ per_source).astype(np.float64)
+        values = np.array([accuracy(flags, weights) for flags in right])
+        drawn = totals[:, -1:] > 0  # a draw of a shared namespace may hold no source of a small set
+        shares = np.where(drawn, 100 * totals[:, :-1] / np.where(drawn, totals[:, -1:], 1), values)
+        return [Estimate(float(value), shares[:, model]) for model, value in enumerate(values)]
 
     def _draw(self, units: str) -> NDArray[np.float32]:
         """How often each draw takes each source: float32 (draws, sources)."""

@@ -1,0 +1,258 @@
+"""Metrics against numbers worked out by hand, brute force and scipy."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from scipy import stats
+
+from rib.metrics import (
+    Bootstrap,
+    Estimate,
+    Interval,
+    accuracy,
+    example_weights,
+    mean,
+    mean_over_seeds,
+    pareto,
+    robustness_improvement,
+)
+
+Flags = NDArray[np.bool_]
+
+
+def point(value: float) -> Estimate:
+    return Estimate(value, np.array([value]))
+
+
+def estimates(
+    right: Flags, sources: NDArray[np.int64] | None = None, draws: int = 2000, seed: int = 0
+) -> list[Estimate]:
+    """Accuracies of several models on one set: right is bool (models, N)."""
+    bootstrap = Bootstrap(draws, seed)
+    where = np.arange(right.shape[1]) if sources is None else sources
+    bootstrap.declare("set", where)
+    return bootstrap.accuracies("set", where, example_weights(None, right.shape[1]), right)
+
+
+def flags(seed: int, *shape: int, share: float = 0.6) -> Flags:
+    return np.random.default_rng(seed).random(shape) < share
+
+
+# -- numbers by hand ---------------------------------------------------------------------------------------------------
+
+
+def test_ri_and_mri_by_hand() -> None:
+    """Three sets. Tuned on a: b 60 → 50, c 40 → 44, so RI -3. On b: a 80 → 81, c 40 → 31, so -4. On c: a 80 → 90,
+    b 60 → 60, so +5. mRI = -2/3."""
+    before = {"a": point(80), "b": point(60), "c": point(40)}
+    after = {
+        "a": {"b": point(50), "c": point(44)},
+        "b": {"a": point(81), "c": point(31)},
+        "c": {"a": point(90), "b": point(60)},
+    }
+    ri = {name: robustness_improvement(before, after[name], set(before) - {name}) for name in before}
+    assert {name: found.value for name, found in ri.items()} == {"a": -3, "b": -4, "c": 5}
+    assert mean(ri.values()).value == pytest.approx(-2 / 3)
+    assert mean(ri.values()).draws.tolist() == pytest.approx([-2 / 3])
+
+
+def test_no_mean_runs_over_a_hole() -> None:
+    with pytest.raises(KeyError):
+        robustness_improvement({"a": point(1), "b": point(2)}, {"a": point(1)}, ["a", "b"])
+    with pytest.raises(ValueError, match="no estimates"):
+        mean([])
+    with pytest.raises(ValueError, match="no estimates"):
+        robustness_improvement({}, {}, [])
+
+
+def test_accuracy_is_in_percent() -> None:
+    assert accuracy(np.array([True, False, True, True]), example_weights(None, 4)) == 75
+
+
+def test_cells_weigh_the_same() -> None:
+    """Cell 0 has three images, all right; cell 7 has one, wrong: 50 %, and not 75."""
+    weights = example_weights(np.array([0, 0, 7, 0], np.int16), 4)
+    assert weights.tolist() == pytest.approx([1 / 6, 1 / 6, 1 / 2, 1 / 6])
+    assert accuracy(np.array([True, True, False, True]), weights) == pytest.approx(50)
+    bootstrap = Bootstrap(4000)
+    bootstrap.declare("set", np.arange(40))
+    cells = np.repeat(np.array([0, 1], np.int16), [30, 10])
+    right = np.concatenate([flags(1, 30, share=0.9), flags(2, 10, share=0.3)])
+    (found,) = bootstrap.accuracies("set", np.arange(40), example_weights(cells, 40), right[None])
+    assert found.value == pytest.approx(50 * right[:30].mean() + 50 * right[30:].mean())
+    assert found.draws.mean() == pytest.approx(found.value, abs=1.0)
+
+
+def test_an_interval_says_whether_it_excludes_zero() -> None:
+    assert Interval(1, 0.5, 2).excludes_zero
+    assert Interval(-1, -2, -0.5).excludes_zero
+    assert not Interval(1, 0.0, 2).excludes_zero
+    assert not Interval(0, -1, 1).excludes_zero
+
+
+# -- bootstrap against oracles -----------------------------------------------------------------------------------------
+
+
+def test_intervals_against_brute_force() -> None:
+    """Four examples a source: sources are drawn, and all of a source's examples with it."""
+    sources = np.repeat(np.arange(30), 4)
+    skill = np.random.default_rng(0).uniform(0.1, 0.9, 30)[sources]
+    right = np.random.default_rng(1).random((2, 120)) < np.stack([skill, skill * 0.8])
+    a, b = estimates(right, sources, draws=8000)
+    generator, draws = np.random.default_rng(5), []
+    for _ in range(4000):
+        rows = np.concatenate([np.flatnonzero(sources == source) for source in generator.integers(30, size=30)])
+        draws.append(100 * (right[0, rows].mean() - right[1, rows].mean()))
+    found = (a - b).interval()
+    assert found.value == pytest.approx(100 * (right[0].mean() - right[1].mean()))
+    spread = float(np.std(draws))
+    assert (a - b).draws.std() == pytest.approx(spread, rel=0.05)
+    low, high = np.percentile(draws, [2.5, 97.5])
+    assert found.low == pytest.approx(low, abs=0.2 * spread)
+    assert found.high == pytest.approx(high, abs=0.2 * spread)
+    independent = np.hypot(a.draws.std(), b.draws.std())
+    assert spread < 0.8 * independent  # pairing matters here, so that the test would see it missing
+
+
+def test_intervals_against_scipy() -> None:
+    right = np.stack([flags(1, 200, share=0.7), flags(2, 200, share=0.5)])
+    right[1, :120] = right[0, :120]
+    a, b = estimates(right, draws=9999)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        theirs = stats.bootstrap(
+            (right[0].astype(float), right[1].astype(float)),
+            lambda x, y, axis=-1: 100 * (x.mean(axis=axis) - y.mean(axis=axis)),
+            paired=True,
+            method="percentile",
+            n_resamples=9999,
+            rng=np.random.default_rng(3),
+        ).confidence_interval
+    found = (a - b).interval()
+    spread = (a - b).draws.std()
+    assert found.low == pytest.approx(theirs.low, abs=0.2 * spread)
+    assert found.high == pytest.approx(theirs.high, abs=0.2 * spread)
+
+
+def test_sets_that_share_their_sources_are_resampled_together() -> None:
+    """Two sets that show the same sources: the draws of equal flags are equal; of another namespace, independent."""
+    right = flags(0, 1, 80)
+    order = np.random.default_rng(1).permutation(80)
+    bootstrap = Bootstrap(2000)
+    for units, sources in (("scan", np.arange(80)), ("scan", order), ("photo", np.arange(80))):
+        bootstrap.declare(units, sources)
+    weights = example_weights(None, 80)
+    (first,) = bootstrap.accuracies("scan", np.arange(80), weights, right)
+    (shuffled,) = bootstrap.accuracies("scan", order, weights, right[:, order])
+    (other,) = bootstrap.accuracies("photo", np.arange(80), weights, right)
+    np.testing.assert_allclose(first.draws, shuffled.draws, atol=1e-3)
+    assert abs(np.corrcoef(first.draws, other.draws)[0, 1]) < 0.1
+
+
+def test_half_shared_sources_correlate_by_half() -> None:
+    """Oracle: for sets of n sources of which m are common, with equal flags there, the correlation is m / n."""
+    count, common = 400, 200
+    first_sources = np.arange(count)
+    second_sources = np.arange(count) + count - common
+    right = flags(4, 2 * count - common)
+    bootstrap = Bootstrap(6000)
+    for sources in (first_sources, second_sources):
+        bootstrap.declare("scan", sources)
+    weights = example_weights(None, count)
+    a = bootstrap.accuracies("scan", first_sources, weights, right[None, first_sources])[0]
+    b = bootstrap.accuracies("scan", second_sources, weights, right[None, second_sources])[0]
+    assert np.corrcoef(a.draws, b.draws)[0, 1] == pytest.approx(common / count, abs=0.06)
+
+
+def test_draws_depend_on_the_seed_alone() -> None:
+    right = flags(0, 1, 50)
+    np.random.default_rng(0)
+    assert np.array_equal(estimates(right)[0].draws, estimates(right)[0].draws)
+    assert not np.array_equal(estimates(right)[0].draws, estimates(right, seed=1)[0].draws)
+
+
+def test_seeds_widen_the_interval() -> None:
+    """With no spread over images, the interval of a mean over seeds is that of a bootstrap over the seeds."""
+    values = [1.0, 2.0, 6.0]
+    found = mean_over_seeds([Estimate(value, np.full(4000, value)) for value in values])
+    assert found.value == 3
+    means = [np.mean([values[i], values[j], values[k]]) for i in range(3) for j in range(3) for k in range(3)]
+    assert found.draws.std() == pytest.approx(np.std(means), rel=0.05)
+    assert set(np.round(found.draws, 6)) == set(np.round(means, 6))
+    single = Estimate(1.0, np.arange(5.0))
+    assert mean_over_seeds([single]) is single
+
+
+# -- properties --------------------------------------------------------------------------------------------------------
+
+small = settings(max_examples=40, deadline=None)
+
+
+@small
+@given(st.integers(0, 2**31), st.integers(2, 90), st.integers(2, 7), st.booleans())
+def test_equal_models_differ_by_exactly_nothing(seed: int, count: int, models: int, with_cells: bool) -> None:
+    """Their place among other models must not matter, not even in the last digit: a mark hangs on it."""
+    right = flags(seed, models, count)
+    right[-1] = right[0]
+    cells = np.random.default_rng(seed).integers(3, size=count).astype(np.int16) if with_cells else None
+    bootstrap = Bootstrap(200)
+    bootstrap.declare("set", np.arange(count))
+    found = bootstrap.accuracies("set", np.arange(count), example_weights(cells, count), right)
+    assert (found[-1] - found[0]).interval() == Interval(0, 0, 0)
+
+
+def test_draws_are_exact() -> None:
+    """A draw of 700 images counts in steps of 1/7 %: an interval that ends at zero ends exactly there."""
+    a, b = estimates(flags(3, 2, 700))
+    for steps in (a.draws * 7, (a - b).draws * 7):
+        np.testing.assert_allclose(steps, np.round(steps), rtol=0, atol=1e-9)
+
+
+@small
+@given(st.integers(0, 2**31), st.integers(3, 60), st.floats(-50, 50))
+def test_a_shift_of_all_moves_nothing(seed: int, count: int, shift: float) -> None:
+    """RI is a difference: adding the same to before and after leaves it, and its interval."""
+    right = flags(seed, 2, count)
+    a, b = estimates(right, draws=100)
+    moved = [Estimate(each.value + shift, each.draws + shift) for each in (a, b)]
+    plain = robustness_improvement({"x": a}, {"x": b}, ["x"]).interval()
+    shifted = robustness_improvement({"x": moved[0]}, {"x": moved[1]}, ["x"]).interval()
+    assert (shifted.value, shifted.low, shifted.high) == pytest.approx((plain.value, plain.low, plain.high), abs=1e-9)
+
+
+@small
+@given(st.integers(0, 2**31), st.integers(1, 60))
+def test_a_model_that_is_always_right_has_no_interval(seed: int, count: int) -> None:
+    right = np.stack([np.ones(count, bool), np.zeros(count, bool), flags(seed, count)])
+    sure, wrong, some = estimates(right, draws=50)
+    assert sure.interval() == Interval(100, 100, 100)
+    assert wrong.interval() == Interval(0, 0, 0)
+    assert some.value == pytest.approx(100 * right[2].mean())
+    assert some.draws.min() >= 0
+    assert some.draws.max() <= 100
+
+
+@small
+@given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=12))
+def test_pareto_against_brute_force(points: list[tuple[int, int]]) -> None:
+    def beaten(mine: tuple[int, int]) -> bool:
+        return any(other != mine and other[0] >= mine[0] and other[1] >= mine[1] for other in points)
+
+    assert pareto(points) == [place for place, mine in enumerate(points) if not beaten(mine)]
+
+
+def test_a_small_set_in_a_large_namespace_has_a_finite_interval() -> None:
+    """Some draws of 60 sources hold none of the two that a small set shows."""
+    bootstrap = Bootstrap(2000)
+    for sources in (np.arange(60), np.array([3, 4])):
+        bootstrap.declare("scan", sources)
+    found = bootstrap.accuracies("scan", np.array([3, 4]), example_weights(None, 2), np.array([[True, False]]))[0]
+    assert found.value == 50
+    assert np.isfinite(found.draws).all()
+    assert found.interval() == Interval(50, 0, 100)
