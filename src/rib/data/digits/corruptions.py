@@ -13,18 +13,16 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
+from rib.data.digits.domains import STRENGTHS
 from rib.data.digits.draws import Draws
 from rib.data.digits.geometry import SIDE, pixel_grid
 from rib.data.digits.paint import blurred
 from rib.data.digits.texture import clouds
 
-SEVERITIES = (1, 2, 3, 4, 5)
-
 
 def corrupt(images: Tensor, name: str, severity: int, draws: Draws) -> Tensor:
     """Apply corruption `name` at `severity` 1..5 with the random numbers of `draws`."""
-    kernel, strengths = _KERNELS[name]
-    return kernel(images, strengths[severity - 1], draws).clamp(0.0, 1.0)
+    return _KERNELS[name](images, STRENGTHS[name][severity - 1], draws).clamp(0.0, 1.0)
 
 
 def gaussian_noise(images: Tensor, deviation: float, draws: Draws) -> Tensor:
@@ -132,22 +130,20 @@ def _sampled(images: Tensor, grid: Tensor) -> Tensor:
 
 Kernel = Callable[[Tensor, float, Draws], Tensor]
 
-_KERNELS: Mapping[str, tuple[Kernel, tuple[float, float, float, float, float]]] = {
-    "gaussian_noise": (gaussian_noise, (0.08, 0.14, 0.20, 0.28, 0.38)),
-    "shot_noise": (shot_noise, (60.0, 25.0, 12.0, 6.0, 3.0)),
-    "impulse_noise": (impulse_noise, (0.04, 0.08, 0.14, 0.22, 0.32)),
-    "defocus_blur": (defocus_blur, (0.9, 1.4, 1.9, 2.5, 3.2)),
-    "glass_blur": (glass_blur, (0.8, 1.3, 1.8, 2.4, 3.0)),
-    "motion_blur": (motion_blur, (1.5, 2.5, 3.5, 4.5, 5.5)),
-    "zoom_blur": (zoom_blur, (1.15, 1.25, 1.38, 1.52, 1.70)),
-    "snow": (snow, (0.25, 0.40, 0.55, 0.75, 0.95)),
-    "frost": (frost, (0.35, 0.50, 0.62, 0.74, 0.86)),
-    "fog": (fog, (0.60, 0.80, 1.00, 1.20, 1.40)),
-    "brightness": (brightness, (0.10, 0.20, 0.30, 0.40, 0.50)),
-    "contrast": (contrast, (0.60, 0.45, 0.32, 0.22, 0.14)),
-    "elastic_transform": (elastic_transform, (1.5, 2.5, 3.5, 4.5, 5.5)),
-    "pixelate": (pixelate, (16.0, 13.0, 11.0, 9.0, 7.0)),
-    "jpeg_compression": (jpeg_compression, (40.0, 25.0, 15.0, 10.0, 6.0)),
+_KERNELS: Mapping[str, Kernel] = {
+    "gaussian_noise": gaussian_noise,
+    "shot_noise": shot_noise,
+    "impulse_noise": impulse_noise,
+    "defocus_blur": defocus_blur,
+    "glass_blur": glass_blur,
+    "motion_blur": motion_blur,
+    "zoom_blur": zoom_blur,
+    "snow": snow,
+    "frost": frost,
+    "fog": fog,
+    "brightness": brightness,
+    "contrast": contrast,
+    "elastic_transform": elastic_transform,
+    "pixelate": pixelate,
+    "jpeg_compression": jpeg_compression,
 }
-
-CORRUPTIONS = tuple(_KERNELS)

@@ -1,12 +1,16 @@
-"""The domains and pretraining sets of the embedded world, as data."""
+"""The domains and pretraining sets of the embedded world, as data. A changed pixel is a new WORLD_VERSION.
+
+Only the start levels were calibrated, by hand, before any fine-tuning was run: models of the large set begin at
+about 80 % mean accuracy out of domain, of the medium set at 65 %, of the small one at 50 %, all above 93 % on
+`ref`. No number here was chosen by what fine-tuning does.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rib.data.digits.finish import Finish
-from rib.data.digits.geometry import Pose
-from rib.data.digits.paint import Look
+from rib.data.digits.looks import Finish, Look, Pose
 
+WORLD_VERSION: int = 1
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 ALL = tuple(range(10))
 
@@ -117,4 +121,25 @@ PRETRAINING_TABLE: Mapping[str, tuple[tuple[str, Look, int], ...]] = {
     "pretrain_small": (("ref", _REF, 3000),),
     "pretrain_medium": (("ref", _REF, 3000), ("wider", _WIDER, 9000)),
     "pretrain_large": (("ref", _REF, 5000), ("web", _WEB, 45000)),
+}
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+# The fifteen corruptions of ImageNet-C: each one's strength at every severity, in its own unit.
+STRENGTHS: Mapping[str, tuple[float, float, float, float, float]] = {
+    "gaussian_noise": (0.08, 0.14, 0.20, 0.28, 0.38),
+    "shot_noise": (60.0, 25.0, 12.0, 6.0, 3.0),
+    "impulse_noise": (0.04, 0.08, 0.14, 0.22, 0.32),
+    "defocus_blur": (0.9, 1.4, 1.9, 2.5, 3.2),
+    "glass_blur": (0.8, 1.3, 1.8, 2.4, 3.0),
+    "motion_blur": (1.5, 2.5, 3.5, 4.5, 5.5),
+    "zoom_blur": (1.15, 1.25, 1.38, 1.52, 1.70),
+    "snow": (0.25, 0.40, 0.55, 0.75, 0.95),
+    "frost": (0.35, 0.50, 0.62, 0.74, 0.86),
+    "fog": (0.60, 0.80, 1.00, 1.20, 1.40),
+    "brightness": (0.10, 0.20, 0.30, 0.40, 0.50),
+    "contrast": (0.60, 0.45, 0.32, 0.22, 0.14),
+    "elastic_transform": (1.5, 2.5, 3.5, 4.5, 5.5),
+    "pixelate": (16.0, 13.0, 11.0, 9.0, 7.0),
+    "jpeg_compression": (40.0, 25.0, 15.0, 10.0, 6.0),
 }

@@ -5,9 +5,8 @@ import hashlib
 import torch
 from torch import Tensor
 
-Range = tuple[float, float]
-
-WORLD_VERSION: int = 1
+from rib.data.digits.domains import WORLD_VERSION
+from rib.data.digits.looks import Range
 
 
 def seed_of(*name: object) -> int:

@@ -5,17 +5,15 @@ Cartoon and drawing are made from the painted image, as their models are made fr
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rib.data.digits.draws import Draws
 from rib.data.digits.geometry import SIDE, pixel_grid
+from rib.data.digits.looks import Finish
 from rib.data.digits.paint import LUMA, Scene
 from rib.data.digits.texture import clouds
-
-Finish = Literal["photo", "sketch", "cartoon", "drawing"]
 
 
 def luminance(image: Tensor) -> Tensor:

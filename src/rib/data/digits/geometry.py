@@ -4,30 +4,17 @@ Shapes: N images of S×S pixels.
 """
 
 import math
-from dataclasses import dataclass
 from functools import cache
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rib.data.digits.draws import Draws, Range
+from rib.data.digits.draws import Draws
+from rib.data.digits.looks import Pose
 from rib.data.digits.scans import scan_fields
 
 SIDE = 28
-
-
-@dataclass(frozen=True)
-class Pose:
-    """Ranges of the pose. Lengths are in half image sides, so 1 is from the centre to the border."""
-
-    rotation: float = 10.0
-    shear: float = 0.10
-    size: Range = (0.84, 1.00)
-    aspect: float = 0.10
-    shift: float = 0.06
-    perspective: float = 0.0
-    wobble: float = 0.0
 
 
 @cache

@@ -3,38 +3,17 @@
 Shapes: N images of S×S pixels; colours are [N, 3, 1, 1] in [0, 1].
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from rib.data.digits.draws import Draws, Range
-from rib.data.digits.geometry import Pose, drawn_grid, pixel_grid, warped_ink
+from rib.data.digits.draws import Draws
+from rib.data.digits.geometry import drawn_grid, pixel_grid, warped_ink
+from rib.data.digits.looks import Look, Pose, Range
 from rib.data.digits.texture import texture
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
-
-
-@dataclass(frozen=True)
-class Look:
-    """Ranges of everything drawn for an image. A plain float is the share of images that have the thing."""
-
-    pose: Pose = field(default_factory=Pose)
-    threshold: Range = (0.34, 0.50)
-    softness: Range = (0.20, 0.32)
-    gap: Range = (0.35, 0.60)
-    dark: float = 0.3
-    chroma: Range = (0.0, 0.25)
-    gradient: Range = (0.0, 0.15)
-    backdrop: float = 0.0
-    backdrop_depth: Range = (0.05, 0.15)
-    figure: float = 0.0
-    figure_depth: Range = (0.05, 0.20)
-    hollow: float = 0.0
-    clutter: float = 0.0
-    grey: float = 0.0
-    blur: Range = (0.0, 0.0)
-    noise: Range = (0.0, 0.0)
 
 
 @dataclass(frozen=True)

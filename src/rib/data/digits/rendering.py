@@ -4,37 +4,24 @@ Images are drawn in chunks of a fixed size, each from its own named generator, s
 depends on how many are asked for.
 """
 
-from dataclasses import dataclass
-
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from rib.data.digits.adversary import fools_adversary
-from rib.data.digits.corruptions import CORRUPTIONS, SEVERITIES, corrupt
-from rib.data.digits.domains import ALL, DOMAIN_TABLE, PRETRAINING_TABLE, Domain
+from rib.data.digits.corruptions import corrupt
+from rib.data.digits.domains import ALL, DOMAIN_TABLE, PRETRAINING_TABLE, SEVERITIES, STRENGTHS, Domain
 from rib.data.digits.draws import Draws
-from rib.data.digits.finish import FINISHES, Finish
-from rib.data.digits.paint import Look, paint
-from rib.data.digits.scans import Part, scan_labels, scans_in, scans_of
+from rib.data.digits.finish import FINISHES
+from rib.data.digits.looks import Finish, Look
+from rib.data.digits.paint import paint
+from rib.data.digits.rendered import Part, Rendered
+from rib.data.digits.scans import scan_labels, scans_in, scans_of
 
 CHUNK = 512
 POOL = 2000
 ADVERSARIAL_ROUNDS = 16
 CELL_IMAGES = 24
-CELLS = tuple(f"{name}/{severity}" for name in CORRUPTIONS for severity in SEVERITIES)
-
-
-@dataclass(frozen=True)
-class Rendered:
-    """Images with their labels, the scan each one shows, and its cell where the domain has cells."""
-
-    images: NDArray[np.uint8]  # [N, 28, 28, 3]
-    labels: NDArray[np.int64]  # [N], index into CLASSES
-    source: NDArray[np.int64]  # [N], index into the 1,797 scans
-    cell: NDArray[np.int16] | None = None  # [N], index into cells
-    cells: tuple[str, ...] = ()
+CELLS = tuple(f"{name}/{severity}" for name in STRENGTHS for severity in SEVERITIES)
 
 
 def render(domain: str, part: Part, count: int | None = None) -> Rendered:

@@ -4,15 +4,13 @@ The data set does not name its writers, so a writer can stand on both sides of t
 """
 
 from functools import cache
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from rib.data.digits.draws import Draws
-
-Part = Literal["tune", "test", "pretrain"]
+from rib.data.digits.rendered import Part
 
 SCANS = 1797
 SHARES: dict[Part, float] = {"pretrain": 0.55, "tune": 0.20, "test": 0.25}
