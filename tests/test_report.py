@@ -2,15 +2,29 @@
 
 from __future__ import annotations
 
+import builtins
+import json
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from rich.cells import cell_len
+from rich.console import Console
 
+from rib.errors import UserError
 from rib.plan import make_plan
 from rib.prediction import Predictions
+from rib.report.export import latex, write_latex, write_parquet
+from rib.report.figure_data import figure_data
+from rib.report.figures import write_figures
+from rib.report.finding import finding, main_size, signed
+from rib.report.page import duration, write_page
 from rib.report.results import Results
+from rib.report.tables import as_json, headline, ri_matrix
 from rib.steps import Predict, Step
 from rib.store import Store, pack_bits
 from rib.suite import parse_suite
@@ -64,7 +78,7 @@ def made_up(
 def _data(folder: Path, name: str, images: int) -> dict[str, Any]:
     generator = np.random.default_rng(list(name.encode()))
     labels = np.arange(images) % len(CLASSES)
-    file = f"set{abs(hash(name))}.npz"
+    file = f"set-{name.encode().hex()}.npz"
     np.savez(folder / file, images=generator.integers(0, 255, (images, 8, 8), np.uint8), labels=labels)
     return {"arrays": file, "classes": list(CLASSES), "test_fraction": 0.5}
 
@@ -101,5 +115,392 @@ def _right(step: Predict, count: int) -> np.ndarray[Any, Any]:
         skill += 12.0 if seen.name == step.data.name else gain * min(1, size / 200)
         skill += (sum(map(ord, seen.name)) % 5 - 2) * 0.8
     difficulty = np.random.default_rng(list(step.data.name.encode())).uniform(0, 100, count)
-    noise = np.random.default_rng(list(bytes.fromhex(step.key)[:4])).normal(0, 4, count)
+    noise = np.random.default_rng(list(f"{step.title} {fit.seed}".encode())).normal(0, 4, count)
     return difficulty + noise < skill
+
+
+def lost_probe(step: Step) -> bool:
+    """One linear probe has failed, and everything that needs it is missing."""
+    return step.title.startswith("linear_probe small on paint")
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return made_up(tmp_path_factory.mktemp("whole"))
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return made_up(tmp_path_factory.mktemp("broken"), lost=lost_probe)
+
+
+@pytest.fixture(scope="module")
+def varied(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    """Several sizes and seeds, a sweep, and names that a page must not take for markup."""
+    return made_up(
+        tmp_path_factory.mktemp("varied"),
+        models=("<script>alert(1)</script>", "b&w $x_1$"),
+        sets=("clean", "<img src=x>", "paint", "foggy", "tiny"),
+        runs=(
+            {"methods": ["finetune", "wise_ft", "linear_probe"]},
+            {"methods": ["finetune", "wise_ft"], "sizes": [20, 40]},
+        ),
+        method={"wise_ft": {"sweep": {"alpha": [0.25, 0.75]}}},
+        seeds=(0, 1),
+        note="</script><script>alert(2)</script> {{ 7 * 7 }}",
+    )
+
+
+@pytest.fixture(scope="module")
+def untuned(tmp_path_factory: pytest.TempPathFactory) -> Results:
+    return made_up(tmp_path_factory.mktemp("untuned"), runs=())
+
+
+def printed(renderable: Any, width: int) -> list[str]:
+    console = Console(width=width, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(renderable)
+    return capture.get().splitlines()
+
+
+# -- terminal ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 160])
+@pytest.mark.parametrize("name", ["whole", "broken", "varied", "untuned"])
+def test_no_line_is_wider_than_the_terminal(name: str, width: int, request: pytest.FixtureRequest) -> None:
+    results = request.getfixturevalue(name)
+    lines = printed(headline(results, width), width)
+    assert lines
+    assert all(cell_len(line) <= width for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_headline_has_the_numbers_in_line(whole: Results, width: int) -> None:
+    lines = printed(headline(whole, width), width)
+    tuned = [row for row in whole.summaries if row.method != "pretrained"]
+    shown = [line for line in lines if re.match(r"  (finetune|linear_probe|wise_ft) ", line)]
+    assert len(shown) == len(tuned) == 6
+    for row, line in zip(tuned, shown, strict=True):
+        assert row.mri is not None
+        assert row.ood_after is not None
+        assert f"{row.ood_before.value:.1f} → {row.ood_after.value:.1f}" in line  # type: ignore[union-attr]
+        assert signed(row.mri.value) in line
+        assert ("≈" in line) == (not row.mri.excludes_zero)
+        assert f"→ {row.own_after.value:.1f}" in line  # type: ignore[union-attr]
+    assert len({line.index("→") for line in shown}) == 1
+    assert len({line.index("[") for line in shown}) == 1
+    assert len({line.index("]") for line in shown}) == 1
+
+
+def test_only_a_wide_terminal_gets_every_column(whole: Results) -> None:
+    narrow, wide = ("\n".join(printed(headline(whole, width), width)) for width in (80, 160))
+    assert "●" in wide
+    assert "mRI - finetune's" in wide
+    assert "mRI - finetune's" not in narrow
+
+
+def test_a_missing_cell_prints_as_missing_and_no_mean_runs_over_it(broken: Results) -> None:
+    text = "\n".join(printed(headline(broken, 160), 160))
+    row = next(line for line in text.splitlines() if line.startswith("  linear_probe"))
+    assert row.count("missing") >= 2
+    assert "failed: linear_probe small on paint: training diverged, loss nan" in text
+    assert "missing: small linear_probe: paint → " in text
+    assert "Among the rows that are complete" in text
+
+
+def test_the_note_and_the_legend_are_shown(whole: Results) -> None:
+    text = " ".join(" ".join(printed(headline(whole, 80), 80)).split())
+    assert "These numbers are made up." in text
+    assert "95 % interval, paired bootstrap over source images." in text
+
+
+def test_matrix_sets_the_own_set_apart(whole: Results) -> None:
+    text = printed(ri_matrix(whole, "small", "finetune", None, 120), 120)
+    rows = [line for line in text if re.match(r"(sketch|paint|foggy) ", line)]
+    assert len(rows) == 3
+    assert all(line.count("(") == 1 for line in rows)
+    ri = next(row for row in whole.summaries if (row.model, row.method) == ("small", "finetune")).ri
+    assert all(signed(ri[line.split()[0]].value) == line.split()[-1] for line in rows)  # type: ignore[union-attr]
+
+
+def test_matrix_folds_into_blocks_where_it_does_not_fit(whole: Results) -> None:
+    text = printed(ri_matrix(whole, "small", "finetune", None, 44), 44)
+    assert all(cell_len(line) <= 44 for line in text)
+    assert sum(line.startswith("sketch ") for line in text) > 1
+
+
+# -- the finding ---------------------------------------------------------------------------------------------------
+
+
+def test_finding_names_the_best_method_with_its_interval(whole: Results) -> None:
+    said = finding(whole)
+    assert said.startswith("wise_ft has the highest mRI on both models")
+    assert re.search(r"points \([+-]\d+\.\d to [+-]\d+\.\d\)", said)
+
+
+def test_finding_of_one_model_says_what_is_not_distinguishable(tmp_path: Path) -> None:
+    runs = [{"methods": ["finetune", "wise_ft", "wise_again"]}]
+    method = {"wise_again": {"kind": "wise_ft", "alpha": 0.51}}
+    said = finding(made_up(tmp_path, models=["small"], runs=runs, method=method))
+    assert re.match(r"wise_\w+ has the highest mRI on small", said)
+    assert "it is not distinguishable from wise_" in said
+    assert "finetune: -" in said
+
+
+def test_finding_claims_nothing_without_records(tmp_path: Path) -> None:
+    results = made_up(tmp_path, lost=lambda step: True)
+    assert finding(results).startswith("Nothing is measured yet: 0 of ")
+    assert "missing" in "\n".join(printed(headline(results, 80), 80))
+
+
+def test_without_tuned_models_the_starts_are_shown(untuned: Results) -> None:
+    text = "\n".join(printed(headline(untuned, 80), 80))
+    assert "starts with the highest mean OOD accuracy" in text
+    score = next(score for score in untuned.scores if (score.model, score.tested_on) == ("large", "foggy"))
+    assert f"{score.masked:.1f}" in next(line for line in text.splitlines() if line.startswith("large"))
+
+
+def test_main_size_is_the_one_with_most_methods(varied: Results) -> None:
+    assert main_size(varied.summaries) is None
+    assert main_size(row for row in varied.summaries if row.size is not None) == 40
+
+
+@pytest.mark.parametrize(("value", "text"), [(1.25, "+1.2"), (-0.04, "-0.0"), (0.0, "+0.0"), (-0.0, "+0.0")])
+def test_signed(value: float, text: str) -> None:
+    assert signed(value) == text
+
+
+# -- plain values --------------------------------------------------------------------------------------------------
+
+
+def test_json_round_trips(broken: Results) -> None:
+    document = as_json(broken)
+    assert json.loads(json.dumps(document, allow_nan=False)) == json.loads(json.dumps(document))
+    found = json.loads(json.dumps(document))
+    assert len(found["summaries"]) == len(broken.summaries)
+    assert len(found["scores"]) == len(broken.scores)
+    assert any(change["change"] is None for change in found["changes"])
+    assert found["provenance"]["suite"]["name"] == "made-up"
+    assert found["provenance"]["bootstrap"]["draws"] == 300
+    assert found["provenance"]["cost"]["Predict"]["steps"] > 0
+    assert len(found["failures"]) == len(found["unfinished"]) > 0
+
+
+def test_figure_data_marks_the_front_and_leaves_holes(broken: Results) -> None:
+    data = figure_data(broken)
+    place = data.comparisons[0].methods.index("linear_probe")
+    assert data.comparisons[0].mri[place][0] is None
+    assert data.comparisons[0].mri[place][1] is not None
+    assert {point.method for point in data.tradeoffs[0].points} == {"pretrained", "finetune", "wise_ft"}
+    assert any(point.front for point in data.tradeoffs[0].points)
+    assert not data.curves
+
+
+def test_sweeps_are_shades_of_one_colour(varied: Results) -> None:
+    data = figure_data(varied)
+    assert len({style.colour for style in data.methods}) == len(data.methods)
+    assert data.curves[0].sizes == ["20", "40", "all"]
+    assert "linear_probe" not in data.curves[0].methods
+
+
+# -- files ---------------------------------------------------------------------------------------------------------
+
+
+def test_parquet_has_a_row_for_every_example(broken: Results, tmp_path: Path) -> None:
+    write_parquet(broken, tmp_path)
+    table = pq.read_table(tmp_path / "predictions.parquet").to_pylist()
+    counted = {
+        (score.model, score.method, score.tuned_on, score.tested_on): score
+        for score in broken.scores
+        if score.masked is not None
+    }
+    found: dict[Any, list[bool]] = {}
+    for row in table:
+        place = (row["model"], row["method"], row["tuned_on"], row["tested_on"])
+        found.setdefault(place, []).append(row["masked_right"])
+    assert set(found) == set(counted)
+    for place, right in found.items():
+        assert len(right) == counted[place].examples
+        assert 100 * np.mean(right) == pytest.approx(counted[place].masked)
+    assert {row["cell"] for row in table} == {None}
+    scores = pq.read_table(tmp_path / "scores.parquet")
+    assert len(scores) == len(broken.scores)
+    assert scores["masked"].null_count == len(broken.scores) - len(counted)
+    summaries = pq.read_table(tmp_path / "summaries.parquet").to_pylist()
+    assert summaries[1]["mri_low"] <= summaries[1]["mri"] <= summaries[1]["mri_high"]
+    assert len(pq.read_table(tmp_path / "changes.parquet")) == len(broken.changes)
+    assert len(pq.read_table(tmp_path / "ri.parquet")) == 6 * 3
+
+
+def test_parquet_names_the_record_of_lost_predictions(tmp_path: Path) -> None:
+    results = made_up(tmp_path, models=["small"], runs=[])
+    key = results.plan.runs[0].scores["paint"].key
+    results.store.predictions_path(key).unlink()
+    with pytest.raises(UserError, match=f"remove records/{key[:2]}/{key}.json"):
+        write_parquet(results, tmp_path / "out")
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_latex_is_well_formed(varied: Results, broken: Results, tmp_path: Path) -> None:
+    for results in (varied, broken):
+        write_latex(results, tmp_path / "table.tex")
+        text = (tmp_path / "table.tex").read_text()
+        body = text[text.index("\\toprule") : text.index("\\bottomrule")]
+        columns = len(re.search(r"\\begin\{tabular\}\{(\w+)\}", text)[1])  # type: ignore[index]
+        rows = [line for line in body.splitlines() if line.endswith(r"\\") and "multicolumn" not in line]
+        assert {len(re.findall(r"(?<!\\)&", line)) for line in rows} == {columns - 1}
+        bare = re.sub(r"\\[{}]", "", text)
+        assert bare.count("{") == bare.count("}")
+        assert len(re.findall(r"(?<!\\)\$", text)) % 2 == 0
+    assert "missing" in text
+
+
+def test_latex_escapes() -> None:
+    assert latex("a_b & 50% $x$ {y} \\") == r"a\_b \& 50\% \$x\$ \{y\} \textbackslash{}"
+
+
+def test_figures_are_files(varied: Results, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    names = {path.name for path in write_figures(varied, tmp_path, ("pdf",)) if path.read_bytes()[:4] == b"%PDF"}
+    assert {"accuracy_nall.pdf", "mri_n20.pdf", "sizes.pdf", "tradeoff_n40.pdf"} <= names
+    assert sum(name.startswith("change_") for name in names) == 6
+
+
+def test_figures_are_the_same_twice(whole: Results, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    once, again = (write_figures(whole, tmp_path / name, ("svg", "pdf")) for name in ("a", "b"))
+    assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
+
+
+def test_figures_without_tuned_models(untuned: Results, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    assert [path.name for path in write_figures(untuned, tmp_path, ("png",))] == ["accuracy.png"]
+
+
+def test_figures_say_what_to_install(whole: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = builtins.__import__
+
+    def without(name: str, *rest: Any, **more: Any) -> Any:
+        if name.split(".")[0] == "matplotlib":
+            raise ImportError(name)
+        return load(name, *rest, **more)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=r"pip install 'rib-benchmark\[figures\]'"):
+        write_figures(whole, tmp_path)
+
+
+# -- the page ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def page(varied: Results, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("page") / "deep" / "page.html"
+    write_page(varied, path)
+    return path
+
+
+def own_text(path: Path) -> str:
+    """The page without the library inside it."""
+    text = path.read_text("utf-8")
+    start = text.index("<script>/**\n* plotly.js")
+    return text[:start] + text[text.index("</script>", start) :]
+
+
+def test_page_loads_nothing_from_elsewhere(page: Path) -> None:
+    text = own_text(page)
+    assert not re.search(r"""(src|href|action|url)\s*[=(]\s*["']?\s*(https?:)?//""", text)
+    assert "@import" not in text
+    assert "default-src 'none'" in text
+    assert page.stat().st_size < 8e6
+
+
+def test_page_escapes_what_the_user_wrote(page: Path) -> None:
+    text = own_text(page)
+    assert "<script>alert" not in text
+    assert "<img" not in text
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in text
+    assert "{{ 7 * 7 }}" in text
+    data = re.search(r'<script type="application/json" id="figures">(.*?)</script>', text, re.DOTALL)
+    assert data
+    assert json.loads(data[1])["models"][0]["name"] == "<script>alert(1)</script>"
+
+
+def test_page_says_what_is_missing(broken: Results, tmp_path: Path) -> None:
+    write_page(broken, tmp_path / "page.html")
+    text = own_text(tmp_path / "page.html")
+    assert "Missing and failed" in text
+    assert "training diverged, loss nan" in text
+    assert '<em class="missing">missing</em>' in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"), [(3.04, "3.0 s"), (59.97, "1 min"), (90, "2 min"), (3600, "1 h 0 min"), (7261, "2 h 1 min")]
+)
+def test_duration(seconds: float, text: str) -> None:
+    assert duration(seconds) == text
+
+
+CHROMIUM = Path("/usr/bin/chromium")
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs chromium")
+@pytest.mark.parametrize("name", ["varied", "broken", "untuned"])
+def test_page_in_a_browser(name: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    write_page(request.getfixturevalue(name), tmp_path / "page.html")
+    trouble: list[str] = []
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+        view = browser.new_page(viewport={"width": 390, "height": 844})
+        view.on("console", lambda message: trouble.append(message.text))
+        view.on("pageerror", lambda error: trouble.append(str(error)))
+        view.on("request", lambda sent: trouble.append(sent.url) if sent.url.startswith("http") else None)
+        view.goto((tmp_path / "page.html").as_uri())
+        view.wait_for_selector("#accuracy .main-svg")
+        for width in (390, 1600):
+            view.set_viewport_size({"width": width, "height": 900})
+            view.wait_for_timeout(200)
+            assert view.evaluate("document.documentElement.scrollWidth") <= width
+        before = view.evaluate("getComputedStyle(document.body).backgroundColor")
+        view.click("#theme")
+        assert view.evaluate("getComputedStyle(document.body).backgroundColor") != before
+        if name != "untuned":
+            check_sorting(view)
+            check_selectors(view)
+        browser.close()
+    assert not trouble
+
+
+def check_sorting(view: Any) -> None:
+    """The mRI column sorts both ways and back, rows without a number last."""
+    script = "[...document.querySelectorAll('.sortable tbody tr')].map((row) => row.dataset.mri)"
+    orders = [view.evaluate(script)]
+    for _ in range(3):
+        view.click(".sortable thead button[data-key=mri]")
+        orders.append(view.evaluate(script))
+    known = [sorted((float(value) for value in order if value), reverse=True) for order in orders]
+    assert [float(value) for value in orders[1] if value] == known[0]
+    assert [float(value) for value in orders[2] if value] == known[0][::-1]
+    assert orders[3] == orders[0]
+    holes = orders[0].count("")
+    assert all(order[len(order) - holes :] == [""] * holes for order in orders[1:3])
+
+
+def check_selectors(view: Any) -> None:
+    """Another method gives another matrix."""
+    script = "document.querySelector('#matrix .figure').data[0].z.flat().join()"
+    before = view.evaluate(script)
+    chosen = view.evaluate("[...document.querySelector('#matrix select[name=method]').options].at(-1).value")
+    view.select_option("#matrix select[name=method]", chosen)
+    assert view.evaluate(script) != before

@@ -84,7 +84,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Curves:
-    """mRI in points against the number of images tuned on, for one model."""
+    """mRI in points against the number of images tuned on, for one model and the methods tuned at several sizes."""
 
     model: str
     sizes: list[str]
@@ -217,7 +217,7 @@ def _curves(models: list[str], methods: list[str], sizes: list[int | None], foun
         rows = {
             method: [found.get((model, method, size)) for size in sizes]
             for method in methods
-            if any((model, method, size) in found for size in sizes)
+            if sum((model, method, size) in found for size in sizes) > 1
         }
         mri = [[_span(row.mri) if row else None for row in line] for line in rows.values()]
         if any(span for line in mri for span in line):

@@ -15,6 +15,7 @@ from rib.report.figure_data import (
     FigureData,
     Matrix,
     Span,
+    Style,
     Tradeoff,
     colour_limit,
     figure_data,
@@ -127,12 +128,25 @@ def _whiskers(spans: Iterable[Span]) -> tuple[list[float], list[list[float]]]:
     return [value for value, _, _ in listed], [below, above]
 
 
+def _legend(figure: Figure, styles: Sequence[Style], shape: str | None = None) -> None:
+    """A legend above everything, as wide as the figure."""
+    from matplotlib.lines import Line2D
+
+    marks = [Line2D([], [], color=style.colour, marker=shape or MARKERS[style.symbol], ls="", ms=5) for style in styles]
+    longest = max(len(style.name) for style in styles)
+    columns = max(1, int(figure.get_figwidth() / (0.45 + 0.07 * longest)))
+    figure.legend(
+        marks, [style.name for style in styles], loc="outside upper center", ncols=min(columns, len(styles)),
+        handletextpad=0.2, columnspacing=1.0,
+    )  # fmt: skip
+
+
 def _accuracy_figure(data: FigureData, comparison: Comparison) -> Figure:
     styles = {style.name: style for style in data.methods}
     series = [("pretrained", comparison.before), *zip(comparison.methods, comparison.after, strict=True)]
     places = slots(len(series))
     width = places[1] - places[0] if len(places) > 1 else 0.6
-    figure = _new(min(max(3.4, 0.14 * len(series) * len(comparison.models) + 1), 14), 2.8)
+    figure = _new(min(max(5.2, 0.14 * len(series) * len(comparison.models) + 1), 14), 2.8)
     axes = figure.subplots()
     for (name, spans), place in zip(series, places, strict=True):
         shown = [(at + place, span) for at, span in enumerate(spans) if span]
@@ -144,7 +158,7 @@ def _accuracy_figure(data: FigureData, comparison: Comparison) -> Figure:
     axes.set_xticks(range(len(comparison.models)), comparison.models)
     axes.set_ylabel("mean OOD accuracy, %")
     axes.grid(axis="y", linewidth=0.4, alpha=0.5)
-    figure.legend(loc="outside upper center", ncols=min(len(series), 6))
+    _legend(figure, [styles[name] for name, _ in series], "s")
     return figure
 
 
@@ -180,7 +194,7 @@ def _mri_figure(data: FigureData, comparison: Comparison) -> Figure:
     axes.set_ylim(len(comparison.methods) - 0.5, -0.5)
     axes.set_xlabel("mRI, percentage points")
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
-    figure.legend(loc="outside upper center", ncols=3)
+    _legend(figure, data.models)
     return figure
 
 
@@ -191,22 +205,23 @@ def _change_figure(matrices: list[Matrix]) -> Figure:
     limit = colour_limit(matrices)
     for matrix, axes in zip(matrices, panels, strict=True):
         _draw_matrix(axes, matrix, limit)
-    figure.suptitle(f"{first.model}: change of accuracy in points. Grey: the set tuned on; bold: interval excludes 0")
+    words = "change of accuracy in points\ngrey: the set tuned on itself; bold: interval excludes 0"
+    figure.suptitle(f"{first.model}: {words}", fontsize=8)
     return figure
 
 
 def _draw_matrix(axes: Axes, matrix: Matrix, limit: float) -> None:
     """One matrix: downstream sets, RI, and the sets that play no part in it, set apart by gaps."""
     inner = len(matrix.downstream)
-    xs = [*range(inner), *(at + 0.8 + inner for at in range(len(matrix.others)))]
-    ri_x = xs[-1] + 1.3
+    ri_x = inner + 0.3
+    xs = [*range(inner), *(ri_x + 1.3 + at for at in range(len(matrix.others)))]
     names = [*matrix.downstream, *matrix.others]
     for y, line in enumerate(matrix.cells):
         for x, tested, span, measured in zip(xs, names, line, matrix.measured[y], strict=True):
             own = tested == matrix.tuned_on[y]
             _draw_cell(axes, x, y, span, "–" if own and not measured else "miss.", None if own else limit)
         _draw_cell(axes, ri_x, y, matrix.ri[y], "miss.", limit)
-    axes.set_xlim(-0.5, ri_x + 0.5)
+    axes.set_xlim(-0.5, xs[-1] + 0.5)
     axes.set_ylim(len(matrix.tuned_on) - 0.5, -0.5)
     axes.set_xticks([*xs, ri_x], [*names, "RI"], rotation=40, ha="right", rotation_mode="anchor", fontsize=6.5)
     axes.set_yticks(range(len(matrix.tuned_on)), matrix.tuned_on, fontsize=6.5)
@@ -222,9 +237,9 @@ def _draw_cell(axes: Axes, x: float, y: int, span: Span | None, empty: str, limi
     from matplotlib.patches import Rectangle
 
     share = 0.5 if limit is None or span is None else 0.5 + 0.5 * max(-1.0, min(1.0, span[0] / limit))
-    colour: Any = "#e3e5e8" if limit is None else "none" if span is None else colormaps["RdBu"](share)
+    colour: Any = "#cfd3d9" if limit is None else "none" if span is None else colormaps["RdBu"](share)
     axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="white", linewidth=0.5))
-    text = signed(span[0]) if span else empty
+    text = signed(span[0]).replace("-", "−") if span else empty
     weight = "bold" if span and (span[1] > 0 or span[2] < 0) else "normal"
     dark = limit is not None and span is not None and abs(share - 0.5) > 0.32
     axes.text(x, y, text, ha="center", va="center", fontsize=5.5, weight=weight, color="white" if dark else "black")
@@ -233,7 +248,7 @@ def _draw_cell(axes: Axes, x: float, y: int, span: Span | None, empty: str, limi
 def _sizes_figure(data: FigureData) -> Figure:
     styles = {style.name: style for style in data.methods}
     figure, panels = _panels(len(data.curves), 2.6, 2.2)
-    used: dict[str, Any] = {}
+    used: set[str] = set()
     for curves, axes in zip(data.curves, panels, strict=True):
         axes.axhline(0, color="black", linewidth=0.7)
         offsets = [place * 0.25 for place in slots(len(curves.methods))]
@@ -241,7 +256,8 @@ def _sizes_figure(data: FigureData) -> Figure:
             shown = [(at + offset, span) for at, span in enumerate(spans) if span]
             values, errors = _whiskers(span for _, span in shown)
             marker = MARKERS[styles[name].symbol]
-            used[name] = axes.errorbar(
+            used.add(name)
+            axes.errorbar(
                 [at for at, _ in shown], values, errors, fmt=f"{marker}-", color=styles[name].colour, ms=3.5, lw=1
             )
         axes.set_xticks(range(len(curves.sizes)), curves.sizes)
@@ -250,14 +266,14 @@ def _sizes_figure(data: FigureData) -> Figure:
         axes.set_title(curves.model, fontsize=8)
     figure.supxlabel("images tuned on", fontsize=8)
     figure.supylabel("mRI, percentage points", fontsize=8)
-    figure.legend(list(used.values()), list(used), loc="outside upper center", ncols=4)
+    _legend(figure, [style for style in data.methods if style.name in used])
     return figure
 
 
 def _tradeoff_figure(data: FigureData, tradeoffs: list[Tradeoff]) -> Figure:
     styles = {style.name: style for style in data.methods}
-    figure, panels = _panels(len(tradeoffs), 2.6, 2.3)
-    used: dict[str, Any] = {}
+    figure, panels = _panels(len(tradeoffs), 2.6, 2.8)
+    used: set[str] = set()
     for tradeoff, axes in zip(tradeoffs, panels, strict=True):
         axes.axhline(0, color="black", linewidth=0.7)
         front = sorted((point for point in tradeoff.points if point.front), key=lambda point: point.own[0])
@@ -266,13 +282,14 @@ def _tradeoff_figure(data: FigureData, tradeoffs: list[Tradeoff]) -> Figure:
             (x,), across = _whiskers([point.own])
             (y,), along = _whiskers([point.mri])
             style = styles[point.method]
-            used[point.method] = axes.errorbar(
+            used.add(point.method)
+            axes.errorbar(
                 [x], [y], along, across, fmt=MARKERS[style.symbol], color=style.colour,
-                ms=4.5, lw=0.7, markeredgecolor="black" if point.front else style.colour,
+                ms=4.5, elinewidth=0.5, markeredgecolor="black" if point.front else style.colour,
             )  # fmt: skip
         axes.grid(linewidth=0.4, alpha=0.5)
         axes.set_title(tradeoff.model, fontsize=8)
     figure.supxlabel("accuracy on unseen images of the set tuned on, % (black edge, dotted: Pareto front)", fontsize=8)
     figure.supylabel("mRI, percentage points", fontsize=8)
-    figure.legend(list(used.values()), list(used), loc="outside upper center", ncols=4)
+    _legend(figure, [style for style in data.methods if style.name in used])
     return figure

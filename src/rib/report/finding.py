@@ -27,8 +27,8 @@ def main_size(rows: Iterable[Summary]) -> int | None:
 
 
 def signed(value: float, width: int = 0) -> str:
-    """Points with their sign and one decimal."""
-    return f"{value + 0.0 if abs(value) >= 0.05 else 0.0:+{width}.1f}"
+    """Points with one decimal and the sign they have before rounding, so that -0.0 is seen to be below zero."""
+    return f"{value + 0.0:+{width}.1f}"
 
 
 def spanned(interval: Interval, width: int = 0) -> str:

@@ -1,0 +1,291 @@
+"""Export: results as Parquet tables and as a LaTeX table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rib.errors import UserError
+from rib.files import write_aside, written_aside
+from rib.metrics import Interval
+from rib.plan import Run
+from rib.report.finding import extent, ordered, signed, size_name
+from rib.report.results import Change, Results, Score, Summary
+from rib.steps import Predict, short
+
+# -- Parquet -------------------------------------------------------------------------------------------------------
+
+
+def _schema(**types: Any) -> pa.Schema:
+    return pa.schema([pa.field(name, kind) for name, kind in types.items()])
+
+
+PREDICTIONS = _schema(
+    model=pa.string(),
+    method=pa.string(),
+    size=pa.int32(),
+    seed=pa.int64(),
+    tuned_on=pa.string(),
+    tested_on=pa.string(),
+    role=pa.string(),
+    example=pa.int32(),
+    source=pa.int64(),
+    label=pa.int16(),
+    cell=pa.string(),
+    masked_class=pa.int16(),
+    masked_confidence=pa.float32(),
+    masked_label_probability=pa.float32(),
+    masked_brier=pa.float32(),
+    masked_right=pa.bool_(),
+    unmasked_class=pa.int16(),
+    unmasked_confidence=pa.float32(),
+    unmasked_right=pa.bool_(),
+)
+"""Columns of predictions.parquet. Size is null for all images, tuned_on and seed for a pretrained model."""
+
+ROWS = 1 << 18
+"""Rows that are gathered before they are written."""
+
+
+def write_parquet(results: Results, folder: Path) -> list[Path]:
+    """Write the results as Parquet, for one's own analysis.
+
+    `predictions.parquet` has a row for each example of each finished prediction of each run; `scores.parquet` an
+    accuracy in percent for each of them; `summaries.parquet` the headline rows, `ri.parquet` RI by the set tuned on
+    and `changes.parquet` the change matrices, in points, with the ends of 95 % intervals as `_low` and `_high`.
+
+    Args:
+        results: what to write.
+        folder: where to; made if need be.
+
+    Returns:
+        The files.
+
+    Raises:
+        UserError: the folder is not writable, or predictions that a record speaks of are gone.
+    """
+    tables = {
+        "scores": _table(Score, results.scores),
+        "summaries": _table(Summary, results.summaries),
+        "changes": _table(Change, results.changes),
+        "ri": pa.Table.from_pylist(list(_ri_rows(results.summaries)), _RI),
+    }
+    written = [folder / "predictions.parquet"]
+    _write_predictions(results, written[0])
+    for name, table in tables.items():
+        written.append(folder / f"{name}.parquet")
+        with written_aside(written[-1]) as aside:
+            pq.write_table(table, aside, compression="zstd")
+    return written
+
+
+def _write_predictions(results: Results, path: Path) -> None:
+    """Stream all predictions into one file; no more than `ROWS` rows and one stored batch are held at once."""
+    with (
+        written_aside(path) as aside,
+        pq.ParquetWriter(aside, PREDICTIONS, compression="zstd") as writer,
+    ):
+        held: list[pa.RecordBatch] = []
+        for batch in _batches(results):
+            held.append(batch)
+            if sum(len(one) for one in held) >= ROWS:
+                writer.write_table(pa.Table.from_batches(held))
+                held = []
+        if held:
+            writer.write_table(pa.Table.from_batches(held))
+
+
+def _batches(results: Results) -> Iterator[pa.RecordBatch]:
+    """Finished predictions with what they are predictions of."""
+    for run in results.plan.runs:
+        for name, predict in run.scores.items():
+            if predict.key in results.records:
+                names = results.plan.world[name].index("test").cell_names
+                constant = _constant(run, name, results.role(run, name))
+                for batch in _stored(results, predict):
+                    yield _described(batch, constant, names)
+
+
+def _stored(results: Results, predict: Predict) -> Iterator[pa.RecordBatch]:
+    path = results.store.predictions_path(predict.key)
+    try:
+        yield from pq.ParquetFile(path).iter_batches(ROWS)
+    except FileNotFoundError:
+        raise UserError(
+            f"the predictions of {predict.title!r} are gone, though their record is there",
+            got=f"no {path}",
+            remedy=f"remove records/{predict.key[:2]}/{predict.key}.json from the store and run again",
+        ) from None
+
+
+def _constant(run: Run, name: str, role: str) -> dict[str, Any]:
+    return {
+        "model": short(run.model),
+        "method": run.method,
+        "size": run.size,
+        "seed": run.seed,
+        "tuned_on": short(run.tuned_on) if run.tuned_on else None,
+        "tested_on": short(name),
+        "role": role,
+    }
+
+
+def _described(batch: pa.RecordBatch, constant: dict[str, Any], names: Sequence[str]) -> pa.RecordBatch:
+    """Stored columns behind the constant ones, cells by name."""
+    columns = {}
+    for field in PREDICTIONS:
+        if field.name in constant:
+            columns[field.name] = pa.repeat(pa.scalar(constant[field.name], field.type), len(batch))
+        elif field.name == "cell":
+            columns["cell"] = _cell_names(batch.column("cell").to_numpy(), names)
+        else:
+            columns[field.name] = batch.column(field.name).cast(field.type)
+    return pa.RecordBatch.from_pydict(columns, PREDICTIONS)
+
+
+def _cell_names(cells: np.ndarray[Any, Any], names: Sequence[str]) -> Any:
+    """Names such as "fog/3" for int16 (N,) cells; null for -1."""
+    places = pa.array(cells, pa.int16(), mask=cells < 0)
+    return pa.array(names, pa.string()).take(places)
+
+
+def _table(kind: type[Score] | type[Summary] | type[Change], rows: Sequence[Any]) -> pa.Table:
+    """Dataclasses as a flat table, an interval as three columns."""
+    columns: dict[str, Any] = {}
+    for field in fields(kind):
+        if field.type in _TYPES:
+            columns[field.name] = _TYPES[str(field.type)]
+        elif field.type == "Interval | None":
+            columns |= dict.fromkeys(_interval_names(field.name), pa.float64())
+    return pa.Table.from_pylist([_flat(row) for row in rows], _schema(**columns))
+
+
+_TYPES = {
+    "str": pa.string(),
+    "str | None": pa.string(),
+    "int": pa.int64(),
+    "int | None": pa.int64(),
+    "float | None": pa.float64(),
+    "tuple[int, ...]": pa.list_(pa.int64()),
+    "tuple[str, ...]": pa.list_(pa.string()),
+}
+"""Parquet types of the plain fields; `ri`, `ri_disjoint` and `evaluate` have tables of their own."""
+
+_RI = _schema(
+    model=pa.string(),
+    method=pa.string(),
+    size=pa.int64(),
+    tuned_on=pa.string(),
+    **{f"{name}{end}": pa.float64() for name in ("ri", "ri_disjoint") for end in ("", "_low", "_high")},
+)
+
+
+def _interval_names(name: str) -> tuple[str, str, str]:
+    return name, f"{name}_low", f"{name}_high"
+
+
+def _spread(name: str, interval: Interval | None) -> dict[str, float | None]:
+    values = (interval.value, interval.low, interval.high) if interval else (None,) * 3
+    return dict(zip(_interval_names(name), values, strict=True))
+
+
+def _flat(row: Any) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for field in fields(row):
+        value = getattr(row, field.name)
+        values |= _spread(field.name, value) if isinstance(value, Interval) else {field.name: value}
+    return values
+
+
+def _ri_rows(summaries: Iterable[Summary]) -> Iterator[dict[str, Any]]:
+    for row in summaries:
+        for tuned_on, ri in row.ri.items():
+            place = {"model": row.model, "method": row.method, "size": row.size, "tuned_on": tuned_on}
+            yield place | _spread("ri", ri) | _spread("ri_disjoint", row.ri_disjoint[tuned_on])
+
+
+# -- LaTeX ---------------------------------------------------------------------------------------------------------
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$",
+    "≈": r"$\approx$", "−": "$-$", "·": r"$\cdot$", **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}  # fmt: skip
+
+
+def latex(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_SPECIAL.get(sign, sign) for sign in text)
+
+
+def write_latex(results: Results, path: Path) -> None:
+    """Write the headline table for a paper; it needs \\usepackage{booktabs}.
+
+    Args:
+        results: what to write.
+        path: the file.
+
+    Raises:
+        UserError: the place is not writable.
+    """
+    write_aside(path, _latex_table(results).encode())
+
+
+def _latex_table(results: Results) -> str:
+    tuned = [row for _, row in ordered(results) if row.method != "pretrained"]
+    sizes, own = len({row.size for row in tuned}) > 1, any(row.own_after for row in tuned)
+    heads = ["Method", *(["$n$"] if sizes else []), "OOD", "mRI [95\\,\\%]", *(["Own"] if own else []), "Reference"]
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        f"% {results.suite.name}, {extent(results)}".replace("\n", " "),
+        "\\begin{table}",
+        "\\centering",
+        "\\begin{tabular}{l" + "r" * (len(heads) - 1) + "}",
+        "\\toprule",
+        " & ".join(heads) + r" \\",
+    ]
+    lines += _latex_rows(results, len(heads), sizes, own)
+    lines += ["\\bottomrule", "\\end{tabular}", f"\\caption{{{_caption(results)}}}"]
+    lines += [f"\\label{{tab:{results.suite.name}}}", "\\end{table}", ""]
+    return "\n".join(lines)
+
+
+def _latex_rows(results: Results, width: int, sizes: bool, own: bool) -> Iterator[str]:
+    for (_, method, _), row in ordered(results):
+        if method == "pretrained":
+            yield "\\midrule"
+            yield f"\\multicolumn{{{width}}}{{l}}{{\\textbf{{{latex(row.model)}}}}} \\\\"
+        cells = [
+            latex(row.method),
+            *([("" if method == "pretrained" else size_name(row.size))] if sizes else []),
+            _latex_level(row, row.ood_after),
+            "" if method == "pretrained" else _latex_points(row),
+            *([_latex_level(row, row.own_after)] if own else []),
+            _latex_level(row, row.reference_after),
+        ]
+        yield " & ".join(cells) + r" \\"
+
+
+def _latex_level(row: Summary, interval: Interval | None) -> str:
+    return f"{interval.value:.1f}" if interval else "missing" if row.missing else "--"
+
+
+def _latex_points(row: Summary) -> str:
+    if not row.mri:
+        return "missing"
+    mark = "" if row.mri.excludes_zero else r"^{\approx}"
+    return f"${signed(row.mri.value)}{mark}$ [${signed(row.mri.low)}$, ${signed(row.mri.high)}$]"
+
+
+def _caption(results: Results) -> str:
+    return (
+        f"{latex(results.suite.name)}. OOD: mean accuracy (\\%) on the downstream sets not tuned on. mRI: its change "
+        "against the pretrained model, in percentage points, with its 95\\,\\% paired-bootstrap interval; "
+        "$\\approx$: not distinguishable from 0. Own: accuracy (\\%) on unseen images of the set tuned on. "
+        f"Reference: accuracy (\\%) on {latex(short(results.suite.reference))}."
+    )

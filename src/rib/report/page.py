@@ -1,0 +1,135 @@
+"""Page: the results as one HTML file that needs no network."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from rib.files import write_aside
+from rib.metrics import Interval
+from rib.report.figure_data import figure_data
+from rib.report.finding import extent, finding, holes, ordered, signed, size_name
+from rib.report.results import Results, Summary
+from rib.report.tables import provenance
+from rib.steps import short
+
+
+@dataclass(frozen=True)
+class Scale:
+    """The common scale of the intervals drawn in a table, points."""
+
+    low: float
+    high: float
+
+    def at(self, value: float) -> str:
+        """Where a value is, as a CSS length."""
+        return f"{100 * (value - self.low) / (self.high - self.low):.1f}%"
+
+    def across(self, interval: Interval) -> str:
+        """How long an interval is, as a CSS length."""
+        return f"{100 * (interval.high - interval.low) / (self.high - self.low):.1f}%"
+
+
+def write_page(results: Results, path: Path) -> None:
+    """Write everything a reader needs into one file.
+
+    Args:
+        results: what to show.
+        path: the file; its folder is made if need be.
+
+    Raises:
+        UserError: the place is not writable.
+    """
+    write_aside(path, _render(results).encode())
+
+
+def _render(results: Results) -> str:
+    from plotly.offline import get_plotlyjs
+
+    environment = Environment(
+        loader=PackageLoader("rib.report", "template"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"points": _points, "percent": _percent, "duration": duration, "size": size_name}
+    rows = [row for _, row in ordered(results)]
+    tuned = [row for row in rows if row.method != "pretrained"]
+    data = figure_data(results)
+    page = environment.get_template("page.html.jinja")
+    return page.render(
+        suite=results.suite,
+        short=short,
+        finding=re.sub(r"-(?=\d)", "−", finding(results)),
+        extent=extent(results),
+        rows=rows,
+        tuned=tuned,
+        scale=_scale(tuned),
+        several_sizes=len({row.size for row in tuned}) > 1,
+        several_seeds=len({seed for row in tuned for seed in row.seeds}) > 1,
+        own=any(row.own_after for row in tuned),
+        starts=_starts(results),
+        limit=max([1.0, *(abs(ri.value) for row in tuned for ri in row.ri.values() if ri)]),
+        drawn={"sizes": bool(data.curves), "tradeoff": bool(data.tradeoffs)},
+        holes=holes(results),
+        failures=results.failures,
+        provenance=provenance(results),
+        figures=_script_json(asdict(data)),
+        suite_text=json.dumps(results.suite.model_dump(mode="json"), indent=2, ensure_ascii=False),
+        style=_asset("page.css"),
+        script=_asset("page.js"),
+        plotly=Markup(get_plotlyjs()),
+    )
+
+
+def _asset(name: str) -> Markup:
+    """A shipped file that goes into the page as it is."""
+    return Markup((Path(__file__).parent / "template" / name).read_text("utf-8"))
+
+
+def _script_json(value: Any) -> Markup:
+    """JSON that no text inside can end the script element of."""
+    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+
+
+def _scale(rows: list[Summary]) -> Scale:
+    shown = [row.mri for row in rows if row.mri]
+    low = min([0.0, *(interval.low for interval in shown)])
+    high = max([0.0, *(interval.high for interval in shown)])
+    margin = 0.04 * ((high - low) or 1.0)
+    return Scale(low - margin, high + margin)
+
+
+def _starts(results: Results) -> list[tuple[str, list[tuple[float | None, float | None]]]]:
+    """Of every pretrained model, masked and unmasked accuracy in percent on every data set."""
+    starts: dict[str, list[tuple[float | None, float | None]]] = {}
+    for score in results.scores:
+        if score.tuned_on is None:
+            starts.setdefault(score.model, []).append((score.masked, score.unmasked))
+    return list(starts.items())
+
+
+def _points(value: float) -> str:
+    return signed(value).replace("-", "−")
+
+
+def _percent(value: float) -> str:
+    return f"{value:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
