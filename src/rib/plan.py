@@ -13,14 +13,14 @@ from rib.data.base import DataSet
 from rib.data.catalogue import find_row as find_data_row
 from rib.data.catalogue import open_data
 from rib.data.examples import Part
+from rib.data.expected import ExpectedSet, is_absent
 from rib.data.labels import match_classes
 from rib.data.splits import tuning_rows
 from rib.errors import UserError
 from rib.methods import MergedMethod, Method, find_method
-from rib.models.catalogue import ModelRow
 from rib.models.catalogue import find_row as find_model_row
 from rib.models.loading import describe, weights_digest
-from rib.recipe import Recipe
+from rib.models.sources import find_weights
 from rib.steps import DataPart, Fit, Load, Predict, Pretrain, Step
 from rib.store import Store
 from rib.suite import Runs, Suite, validated
@@ -56,11 +56,13 @@ class Plan:
         suite: the suite.
         world: its data sets.
         runs: every model, tuned or not, in the order of the suite.
+        assumed: data sets and weights that are not on this machine; empty for a plan that can be carried out.
     """
 
     suite: Suite
     world: World
     runs: tuple[Run, ...]
+    assumed: tuple[str, ...] = ()
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -121,17 +123,23 @@ class World:
     Args:
         suite: the suite.
         cache: folder for fingerprints and packs.
+        assume: take a published set that is not on this machine as its authors count it.
     """
 
-    def __init__(self, suite: Suite, cache: Path | None) -> None:
-        self.suite, self.cache = suite, cache
+    def __init__(self, suite: Suite, cache: Path | None, assume: bool = False) -> None:
+        self.suite, self.cache, self.assume = suite, cache, assume
+        self.assumed: list[str] = []
         self._open: dict[str, DataSet] = {}
         self._parts: dict[tuple[str, Part], DataPart] = {}
 
     def __getitem__(self, name: str) -> DataSet:
         if name not in self._open:
             row = find_data_row(name, self.suite.data)
-            self._open[name] = open_data(name, row, self.suite.base, self.cache)
+            if self.assume and row.imagenet and is_absent(name, row, self.suite.base):
+                self._open[name] = ExpectedSet(name, row.imagenet)
+                self.assumed.append(name)
+            else:
+                self._open[name] = open_data(name, row, self.suite.base, self.cache)
         return self._open[name]
 
     def part(self, name: str, part: Part) -> DataPart:
@@ -151,24 +159,27 @@ class World:
         return len(self[self.suite.reference].classes)
 
 
-def make_plan(suite: Suite, cache: Path | None = None) -> Plan:
+def make_plan(suite: Suite, cache: Path | None = None, assume: bool = False) -> Plan:
     """The plan of a suite. Looks at data and weights only to fingerprint them.
 
     Args:
         suite: the suite.
         cache: folder for fingerprints of data that do not change.
+        assume: plan with published data sets and weights that are not on this machine as if they were; such a plan
+            says what it costs, and cannot be carried out.
 
     Raises:
         UserError: a name is unknown, data or weights are missing or do not fit, a size is too large, or a method
             needs held-out images and the suite holds none out.
     """
-    return _Planner(suite, World(suite, cache)).plan()
+    return _Planner(suite, World(suite, cache, assume)).plan()
 
 
 class _Planner:
     def __init__(self, suite: Suite, world: World) -> None:
         self.suite, self.world = suite, world
         self._fits: dict[tuple[Any, ...], Fit] = {}
+        self._starts: dict[str, Load | Pretrain] = {}
 
     def plan(self) -> Plan:
         runs: dict[tuple[Any, ...], Run] = {}
@@ -179,7 +190,8 @@ class _Planner:
             for run in self._block(block):
                 runs.setdefault((run.model, run.method, run.size, run.seed, run.tuned_on), run)
         order = {model: place for place, model in enumerate(self.suite.models)}
-        return Plan(self.suite, self.world, tuple(sorted(runs.values(), key=lambda run: order[run.model])))
+        listed = tuple(sorted(runs.values(), key=lambda run: order[run.model]))
+        return Plan(self.suite, self.world, listed, tuple(self.world.assumed))
 
     def _pretrained(self, model: str) -> Run:
         fit = self._fit(model, "pretrained", find_method("pretrained")(), None, None, None)
@@ -200,7 +212,7 @@ class _Planner:
             yield Run(model, name, count, seed, downstream, fit, self._scores(fit, tested, model))
 
     def _scores(self, fit: Fit, tested: Sequence[str], model: str) -> dict[str, Predict]:
-        recipe = self._recipe(model)
+        recipe = self.suite.recipe_of(model)
         size, precision = recipe.eval_batch_size, recipe.eval_precision
         return {name: Predict(fit, self.world.part(name, "test"), size, precision) for name in tested}
 
@@ -226,7 +238,7 @@ class _Planner:
                 remedy="set held_out in the suite, e.g. held_out = 0.1",
             )
         tuning_rows(self.world[downstream].index("tune"), size, held, seed or 0, downstream)  # refuses what cannot be
-        return Fit(start, method, part, size, held, self._recipe(model), seed, ingredients)
+        return Fit(start, method, part, size, held, self.suite.recipe_of(model), seed, ingredients)
 
     def _ingredient(
         self, model: str, item: str | Method, downstream: str | None, size: int | None, seed: int | None
@@ -260,17 +272,19 @@ class _Planner:
         return variants
 
     def _start(self, model: str) -> Load | Pretrain:
+        if model not in self._starts:
+            self._starts[model] = self._new_start(model)
+        return self._starts[model]
+
+    def _new_start(self, model: str) -> Load | Pretrain:
         row = find_model_row(model, self.suite.model)
         architecture = describe(row, self.world.classes, self.suite.base)
         if row.pretrain is None:
+            if self.world.assume and find_weights(row, self.suite.base).found is None:
+                self.world.assumed.append(f"weights of {model}")
+                return Load(model, architecture, f"expected {model}")
             classes = self.world[self.suite.reference].classes
             digest = weights_digest(model, row, self.suite.base, classes, self.world.cache)
             return Load(model, architecture, digest)
         data = self.world.part(row.pretrain.data or self.suite.reference, "tune")
         return Pretrain(model, architecture, data, row.pretrain.recipe, row.pretrain.seed)
-
-    def _recipe(self, model: str) -> Recipe:
-        row: ModelRow = find_model_row(model, self.suite.model)
-        if not row.tuning:
-            return self.suite.recipe
-        return validated(Recipe, self.suite.recipe.model_dump() | row.tuning, f"model {model!r}: tuning")

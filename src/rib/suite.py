@@ -6,6 +6,7 @@ import difflib
 import os
 import tomllib
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_valid
 
 from rib.data.catalogue import DataRow
 from rib.errors import UserError, nearest
-from rib.models.catalogue import ModelRow
+from rib.models.catalogue import ROWS, ModelRow
 from rib.recipe import Frozen, Recipe, RecipeField
 
 SHIPPED = Path(__file__).parent / "suites"
@@ -55,6 +56,9 @@ class Suite(Frozen):
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     held_out: float = Field(0.0, ge=0, lt=0.9, description="share of a tuning pool kept for choices")
     recipe: RecipeField = Field(default_factory=Recipe, description="a table, or 'paper', or { base = 'paper', … }")
+    tuning: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="recipe fields that differ for some models, by a pattern of names"
+    )
     data: dict[str, DataRow] = Field(default_factory=dict, description="data sets of this suite's own")
     model: dict[str, ModelRow] = Field(default_factory=dict, description="models of this suite's own")
     method: dict[str, dict[str, Any]] = Field(
@@ -81,6 +85,18 @@ class Suite(Frozen):
                     raise ValueError(f"runs: {what} {lost[0]!r} is not among the suite's {what}")
         return self
 
+    def recipe_of(self, model: str) -> Recipe:
+        """The recipe with which a model is tuned: the suite's, changed by every `tuning` whose pattern fits.
+
+        Raises:
+            UserError: a changed field does not exist or has a wrong value.
+        """
+        changes: dict[str, Any] = {}
+        for pattern, fields in self.tuning.items():
+            if fnmatchcase(model, pattern):
+                changes |= fields
+        return validated(Recipe, self.recipe.model_dump() | changes, f"{self.name}: tuning") if changes else self.recipe
+
     @property
     def base(self) -> Path:
         """The folder that the suite's relative paths start from."""
@@ -91,11 +107,30 @@ class Suite(Frozen):
         """Every data set that is scored."""
         return (*self.downstream, self.reference, *self.evaluate)
 
+    def with_models(self, names: Sequence[str]) -> Suite:
+        """The same suite with these models only: its own, or any of the catalogue, with or without the namespace.
+
+        Raises:
+            UserError: there is no such model.
+        """
+        known = [*self.models, *self.model, *ROWS]
+        full = {name.rpartition(":")[2]: name for name in reversed(known)} | {name: name for name in known}
+        if lost := next((name for name in names if name not in full), None):
+            raise nearest(lost, known, "model")
+        chosen = tuple(dict.fromkeys(full[name] for name in names))
+        runs = [block.model_copy(update={"models": _kept(block.models, chosen)}) for block in self.runs]
+        left = tuple(block for block in runs if block.models is None or block.models)
+        return self.model_copy(update={"models": chosen, "runs": left}).based_at(self.base)
+
     def based_at(self, base: Path) -> Suite:
         """The same suite, with its relative paths starting elsewhere."""
         moved = self.model_copy()
         moved._base = base
         return moved
+
+
+def _kept(models: tuple[str, ...] | None, chosen: tuple[str, ...]) -> tuple[str, ...] | None:
+    return None if models is None else tuple(name for name in models if name in chosen)
 
 
 def shipped() -> dict[str, Path]:

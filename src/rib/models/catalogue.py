@@ -56,7 +56,6 @@ class ModelRow(Frozen):
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
     mean: Triple | None = Field(None, description="normalisation, 0 … 1 scale; default timm's, else 0.5")
     std: Triple | None = None
-    tuning: dict[str, Any] = Field(default_factory=dict, description="recipe fields that differ for this model")
     pretraining: str = Field("", description="what it was pretrained on")
     pretraining_images: int | None = Field(None, ge=1, description="how many images that is")
 
@@ -75,8 +74,6 @@ class ModelRow(Frozen):
             raise ValueError(f"a model of `{given[0]}` comes with weights and cannot have pretrain")
         if bad := next((text for text in self.prompts or () if text.count("{}") != 1), None):
             raise ValueError(f"a prompt has one {{}} for the class, not {bad!r}")
-        if unknown := sorted(set(self.tuning) - set(Recipe.model_fields)):
-            raise ValueError(f"tuning has no {unknown[0]!r}; valid: {', '.join(Recipe.model_fields)}")
         return self
 
 
