@@ -356,9 +356,13 @@ def _check_device(device: str) -> None:
     try:
         kind = torch.device("cpu" if device == "auto" else device).type
     except RuntimeError:
-        raise UserError("unknown device", got=device, valid="auto, cpu, cuda, cuda:1, mps") from None
+        kind = "unknown"
+    if kind not in ("cpu", "cuda", "mps"):
+        raise UserError("unknown device", got=device, valid="auto, cpu, cuda, cuda:1, mps")
     if kind == "cuda" and not torch.cuda.is_available():
         raise UserError("no CUDA device is available", got=device, valid="auto, cpu", remedy="leave --device out")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError("no MPS device is available", got=device, valid="auto, cpu", remedy="leave --device out")
 
 
 def _watched(job: Callable[[Any], T]) -> T:

@@ -40,13 +40,18 @@ def _rebuild(kind: type[UserError], problem: str, got: object, valid: object, re
     return kind(problem, got=got, valid=valid, remedy=remedy)
 
 
+_MOST_NAMES = 60
+
+
 def nearest(name: str, known: Iterable[str], what: str) -> UserError:
     """The error for a name that is not known, with the nearest known one suggested."""
     known = sorted(known)
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    close = difflib.get_close_matches(name, known, n=12, cutoff=0.5)
+    shown = known if len(known) <= _MOST_NAMES else (close or known[:12])
+    more = f", … ({len(known)} in all)" if len(shown) < len(known) else ""
     return UserError(
         f"unknown {what} {name!r}",
         got=name,
-        valid=", ".join(known) or "(none)",
+        valid=(", ".join(shown) or "(none)") + more,
         remedy=f"did you mean {close[0]!r}?" if close else None,
     )

@@ -28,7 +28,17 @@ def written_aside(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise _explained(error, path) from error
     finally:
-        aside.unlink(missing_ok=True)
+        with suppress(OSError):
+            aside.unlink()
+
+
+@contextmanager
+def explained(path: Path) -> Iterator[None]:
+    """What goes wrong in the block, while something is written for `path`, in words. Raises as `written_aside`."""
+    try:
+        yield
+    except OSError as error:
+        raise _explained(error, path) from error
 
 
 def write_aside(path: Path, data: bytes) -> None:

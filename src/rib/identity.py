@@ -94,13 +94,20 @@ def import_object(path: str, what: str) -> Any:
     if not (module and colon and name):
         raise UserError(f"a {what} is named as 'package.module:name'", got=path)
     try:
-        found: Any = getattr(importlib.import_module(module), name)
+        home = importlib.import_module(module)
     except ImportError as error:
         raise UserError(
             f"cannot import the {what} {path!r}: {error}",
             got=path,
             remedy=f"put the folder that holds {module.split('.')[0]!r} beside the suite file or on PYTHONPATH",
         ) from None
-    except AttributeError:
-        raise UserError(f"module {module!r} has no {name!r}", got=path, remedy="check the name") from None
+    except Exception as error:  # whatever the user's module raises
+        raise UserError(
+            f"the module of the {what} {path!r} fails when it is imported",
+            got=f"{type(error).__name__}: {error}",
+            remedy=f"python -c 'import {module}' shows where",
+        ) from None
+    found: Any = getattr(home, name, None)
+    if found is None:
+        raise UserError(f"module {module!r} has no {name!r}", got=path, remedy="check the name")
     return found

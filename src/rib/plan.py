@@ -256,7 +256,7 @@ class _Planner:
     def _variants(self, name: str) -> list[tuple[str, Method]]:
         """The methods that a name in the suite stands for: one, or several where it has a sweep."""
         table = dict(self.suite.method.get(name, {}))
-        kind = find_method(table.pop("kind", name))
+        kind = find_method(str(table.pop("kind", name)))
         sweep = table.pop("sweep", {})
         where = f"{self.suite.name}: method {name!r}"
         if not isinstance(sweep, dict) or not all(isinstance(values, list) and values for values in sweep.values()):

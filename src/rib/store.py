@@ -67,8 +67,8 @@ class Store:
         self.root = root
         marker = root / "store.json"
         try:
-            known = json.loads(marker.read_text())["format"] if marker.exists() else None
-        except (json.JSONDecodeError, KeyError, TypeError):
+            known = int(json.loads(marker.read_text())["format"]) if marker.exists() else None
+        except (ValueError, KeyError, TypeError):
             raise UserError(f"{marker} is damaged", remedy="name another place with --store") from None
         if known is not None and known > FORMAT:
             raise UserError(

@@ -84,7 +84,7 @@ class ArraySet(DataSet):
 
 def _load(file: Path, data: str) -> dict[str, Any]:
     try:
-        with np.load(file, allow_pickle=False) as archive:
+        with file.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise UserError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import cast
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from rib.data.base import DataSet
 from rib.data.examples import Examples, Part, View
-from rib.files import written_aside
+from rib.files import explained, written_aside
 
 Advance = Callable[[int], None]
 
@@ -34,8 +35,9 @@ def open_pack(data: DataSet, part: Part, view: View, folder: Path, advance: Adva
     index = data.index(part)
     file = pack_file(data, part, view, folder)
     if not file.exists():
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(file.with_suffix(".lock")):
+        with explained(file):
+            file.parent.mkdir(parents=True, exist_ok=True)
+        with explained(file), FileLock(file.with_suffix(".lock")):
             if not file.exists():
                 _decode(data, part, view, file, advance or (lambda _: None))
         file.with_suffix(".lock").unlink(missing_ok=True)
@@ -53,6 +55,7 @@ def _decode(data: DataSet, part: Part, view: View, file: Path, advance: Advance)
     count = len(data.index(part))
     with written_aside(file) as aside:
         out = np.lib.format.open_memmap(aside, "w+", np.uint8, (count, view.size, view.size, 3))
+        _claim(aside)
         order = data.reading_order(part)
         for start in range(0, count, data.chunk):
             chunk = order[start : start + data.chunk]
@@ -60,3 +63,10 @@ def _decode(data: DataSet, part: Part, view: View, file: Path, advance: Advance)
             advance(len(chunk))
         out.flush()
         del out
+
+
+def _claim(file: Path) -> None:
+    """Take the disk space of a file now: a full disk is an error here, and a killed process when met through a map."""
+    if hasattr(os, "posix_fallocate"):
+        with file.open("r+b") as handle:
+            os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)

@@ -38,4 +38,7 @@ def find_method(kind: str) -> type[Method]:
     found = import_object(kind, "method")
     if not (inspect.isclass(found) and issubclass(found, Method)):
         raise UserError(f"{kind!r} is no method", got=type(found).__name__, valid="a subclass of rib.methods.Method")
+    if inspect.isabstract(found) or not isinstance(getattr(found, "name", None), str):
+        lacks = ", ".join(sorted(found.__abstractmethods__)) or "name"
+        raise UserError(f"the method {kind!r} is not complete", got=f"no {lacks}", valid="`name` and `fit`")
     return found

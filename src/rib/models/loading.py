@@ -63,6 +63,8 @@ def _built(row: ModelRow, base: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     if row.open_clip is not None:
         config, view = clip.model_config(row.open_clip, row.tag, base)
         return {"build": clip.BUILDER, "arguments": clip.builder_arguments(config), "head": "head"}, view
+    assert row.build is not None
+    import_object(row.build, "model builder")  # that it is there is known before anything runs
     own = {"size": row.size, "crop": 1.0, "interpolation": "bicubic", "mean": HALF, "std": HALF}
     return {"build": row.build}, own
 
