@@ -19,7 +19,7 @@ from rib.data.folders import FolderContainer
 from rib.data.imagenet_classes import check_objectnet_mappings, objectnet
 from rib.data.parquet import ParquetContainer
 from rib.data.places import Place, configured
-from rib.data.published import PUBLISHED, Published
+from rib.data.published import PUBLISHED, VALIDATION, Published
 from rib.data.shards import ShardContainer
 from rib.data.splits import named_seed
 from rib.data.survey import Survey, class_list, look, match, missing
@@ -80,9 +80,9 @@ class ImageNetSet(DataSet):
         labels, cells = matched.labels[listing.folder_of], matched.cells[listing.folder_of]
         rows = np.lexsort((labels, cells))
         rows = rows[labels[rows] >= 0].astype(np.int64)
-        sources = _sources(
-            self.units, [listing.folders[f] for f in listing.folder_of[rows]], [listing.names[r] for r in rows]
-        )
+        names = [listing.names[row] for row in rows]
+        unique = published.classes == "objectnet"  # its file names are unique without their classes
+        sources = _sources(self.units, [] if unique else [self.classes[label] for label in labels[rows]], names)
         index = Index(
             labels[rows],
             sources,
@@ -128,25 +128,30 @@ class ImageNetSet(DataSet):
         return decoded(self._container, chosen, view, self._published.border, self._published.native)
 
 
-def _sources(units: str, folders: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]:
+def _sources(units: str, classes: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]:
     """A number for the source image of each row: the same one wherever an image of that file name appears.
 
     A validation image has its own number, so that its renderings in Cartoon, Drawing and every cell of C share it.
+
+    Args:
+        units: namespace of the numbers.
+        classes: class of each row, for files whose names are unique within their class only; else empty.
+        names: file name of each row.
     """
-    known: dict[str, int] = {}
+    known: dict[tuple[str, str], int] = {}
     sources = np.empty(len(names), np.int64)
-    for row, (folder, name) in enumerate(zip(folders, names, strict=True)):
-        text = name if name.startswith("ILSVRC2012_val_") else f"{folder.rpartition('/')[2]}/{name.partition('.')[0]}"
+    for row, name in enumerate(names):
+        text = (classes[row] if classes else "", name)
         if text not in known:
-            known[text] = _source(units, text)
+            known[text] = _source(units, "/".join((text[0], name.rpartition(".")[0] or name)))
         sources[row] = known[text]
     return sources
 
 
 def _source(units: str, text: str) -> int:
-    match = _VALIDATION_NAME.match(text)
-    if match:
-        return int(match[1])
+    validation = _VALIDATION_NAME.search(text) if units == VALIDATION else None
+    if validation:
+        return int(validation[1])
     return int.from_bytes(hashlib.blake2b(f"{units}/{text}".encode(), digest_size=8).digest(), "big") >> 1
 
 
