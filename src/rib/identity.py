@@ -64,9 +64,13 @@ def identity_fields(value: Any) -> dict[str, Any]:
 
 
 def model_identity(value: BaseModel) -> dict[str, Any]:
-    """A pydantic value as JSON types, with its class; the user's own classes bring a digest of their source."""
+    """A pydantic value as JSON types, with its class; the user's own classes bring a digest of their source.
+
+    Fields that are None, that is not given, are left out: a new option forgets nothing that was done without it.
+    """
     kind = type(value)
-    fields: dict[str, Any] = {name: canonical(getattr(value, name)) for name in kind.model_fields}
+    given = {name: getattr(value, name) for name in kind.model_fields if getattr(value, name) is not None}
+    fields: dict[str, Any] = {name: canonical(field) for name, field in given.items()}
     return {
         "class": f"{kind.__module__}:{kind.__qualname__}",
         "source": source_digest(kind.__module__),

@@ -132,6 +132,7 @@ class TrainedMethod(Method):
     """A method that trains: it says what may change and what is added to the loss; the loop is RIB's."""
 
     epochs: int | None = Field(None, ge=1, description="in place of the recipe's")
+    steps: int | None = Field(None, ge=1, description="fixed number of steps, in place of epochs")
     lr: float | None = Field(None, gt=0, description="in place of the recipe's")
 
     def trainable(self, classifier: Classifier) -> frozenset[str] | None:
@@ -144,7 +145,7 @@ class TrainedMethod(Method):
 
     def run_recipe(self, recipe: Recipe) -> Recipe:
         """The suite's recipe with this method's own fields in place."""
-        return run_recipe(recipe, self.epochs, self.lr)
+        return run_recipe(recipe, self.epochs, self.lr, self.steps)
 
     def image_passes(self, recipe: Recipe, images: int) -> float:
         """Three forward passes for each image trained on."""
@@ -159,10 +160,11 @@ class TrainedMethod(Method):
         return take_weights(classifier.net)
 
 
-def run_recipe(recipe: Recipe, epochs: int | None, lr: float | None) -> Recipe:
-    """A recipe with a method's own epochs and learning rate in place, where it has any."""
-    changed = {name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None}
-    return recipe.model_copy(update=changed | ({"steps": None} if epochs else {}))
+def run_recipe(recipe: Recipe, epochs: int | None, lr: float | None, steps: int | None = None) -> Recipe:
+    """A recipe with a method's own length and learning rate in place, where it has any."""
+    changed: dict[str, int | float | None] = {"steps": steps} if epochs or steps else {}
+    changed |= {name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None}
+    return recipe.model_copy(update=changed)
 
 
 class MergedMethod(Method):
