@@ -145,7 +145,7 @@ def _accuracy_figure(data: FigureData, comparison: Comparison) -> Figure:
     styles = {style.name: style for style in data.methods}
     series = [("pretrained", comparison.before), *zip(comparison.methods, comparison.after, strict=True)]
     places = slots(len(series))
-    width = places[1] - places[0] if len(places) > 1 else 0.6
+    width = min(places[1] - places[0] if len(places) > 1 else 0.4, 0.4)
     figure = _new(min(max(5.2, 0.14 * len(series) * len(comparison.models) + 1), 14), 2.8)
     axes = figure.subplots()
     for (name, spans), place in zip(series, places, strict=True):

@@ -186,7 +186,9 @@ def _start_finding(results: Results) -> str:
     best = max(starts, key=lambda row: _value(row.ood_before))
     assert best.ood_before is not None
     level = f"{best.ood_before.value:.1f} % ({best.ood_before.low:.1f} to {best.ood_before.high:.1f})"
-    return f"No tuned model is complete; {best.model} starts with the highest mean OOD accuracy, {level}."
+    tuned = any(run.tuned_on for run in results.plan.runs)
+    why = "No tuned model is complete" if tuned else "This suite tunes nothing"
+    return f"{why}; {best.model} starts with the highest mean OOD accuracy, {level}."
 
 
 def _listed(names: Sequence[str], most: int = 3) -> str:

@@ -86,7 +86,7 @@
     one.methods.forEach((name, at) => all.push([name, one.after[at], one.planned[at]]));
     const shown = legend(section, all.map(([name]) => methods[name]), () => accuracy(section, chosen), true);
     const series = all.filter(([name]) => shown(name));
-    const places = slots(series.length), width = 0.84 / Math.max(series.length, 1);
+    const places = slots(series.length), width = Math.min(0.84 / Math.max(series.length, 1), 0.4);
     const annotations = [];
     const traces = series.map(([name, spans, planned], k) => {
       const at = spans.flatMap((span, place) => (span ? [place] : []));
