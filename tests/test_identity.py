@@ -1,0 +1,313 @@
+"""Keys: pinned, made of everything that makes a result what it is, and of nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from helpers import document, write_tree
+from rib.data.labels import LabelMap
+from rib.identity import KEY_VERSION, canonical, key_of
+from rib.methods import Method, find_method, registered
+from rib.models.catalogue import Architecture
+from rib.plan import Plan, make_plan
+from rib.recipe import Recipe
+from rib.steps import DataPart, Fit, Load, Predict, Pretrain
+from rib.suite import parse_suite
+from rib.work import How
+
+ARCHITECTURE = Architecture(
+    timm=None,
+    build="rib.models.small:small_resnet",
+    build_source=None,
+    arguments={"width": 8},
+    classes=4,
+    head=None,
+    size=28,
+    crop=1.0,
+    interpolation="bicubic",
+    mean=(0.5, 0.5, 0.5),
+    std=(0.25, 0.25, 0.25),
+)
+MAP = LabelMap("by name", ((3,), (1,)), 4)
+DATA = DataPart("somewhere", "tune", "0123abcd", MAP)
+LOAD = Load("a model", ARCHITECTURE, "fedc9876")
+PRETRAIN = Pretrain("a model", ARCHITECTURE, DATA, Recipe(epochs=3), 0)
+TUNED = Fit(LOAD, find_method("finetune")(), DATA, 100, 0.1, Recipe(), 0, ())
+MERGED = Fit(LOAD, find_method("wise_ft")(), None, None, 0.0, None, None, (TUNED,))
+PREDICT = Predict(MERGED, dataclasses.replace(DATA, part="test"), 256, "fp32")
+
+GOLDEN = {
+    "Load": (LOAD, "3c602fd27046af3a2d27fd441c187ab318eb60f7"),
+    "Pretrain": (PRETRAIN, "be21bae2e92307003ca3f7695f556be32b2bf344"),
+    "Fit": (TUNED, "c4b963e5e0b198b98a16064157c81e15a2d3d3f1"),
+    "Fit of a merge": (MERGED, "8dce0c087746e179756c310fdca0c3f91a1b1cb9"),
+    "Predict": (PREDICT, "9b4d49453753a4f83b791f384ed812abf2b69250"),
+}
+"""Keys of key version 1.
+
+Where one of these changes, every store of every user forgets its results. If that is not wanted, undo the change. If it
+is (a step now means something else, or a new field was added to it), raise `KEY_VERSION`, write the new keys here, and
+say so in the changelog.
+"""
+
+
+@pytest.mark.parametrize("name", GOLDEN)
+def test_golden_keys(name: str) -> None:
+    assert KEY_VERSION == 1
+    step, key = GOLDEN[name]
+    assert step.key == key
+
+
+# -- every field is classed --------------------------------------------------------------------------------------------
+
+CLASSED: dict[type, tuple[set[str], set[str]]] = {
+    DataPart: ({"part", "fingerprint", "label_map"}, {"name"}),
+    LabelMap: ({"name", "groups", "outputs"}, set()),
+    Load: ({"architecture", "weights"}, {"model"}),
+    Pretrain: ({"architecture", "data", "recipe", "seed"}, {"model"}),
+    Fit: ({"start", "method", "data", "size", "held_out", "recipe", "seed", "ingredients"}, set()),
+    Predict: ({"fit", "data", "batch_size", "precision"}, set()),
+    How: (set(), {"workers", "device", "threads", "checkpoint_seconds", "keep"}),
+}
+"""Identity fields and runtime fields. A new field belongs in one of the two: does it change what the result is?"""
+
+
+@pytest.mark.parametrize("kind", CLASSED, ids=lambda kind: kind.__name__)
+def test_every_field_is_classed(kind: Any) -> None:
+    identity, runtime = CLASSED[kind]
+    found = {field.name: field.metadata.get("identity", True) for field in dataclasses.fields(kind)}
+    assert set(found) == identity | runtime
+    if kind is not How:  # which no key is ever made of
+        assert {name for name, hashed in found.items() if hashed} == identity
+
+
+def test_how_is_no_part_of_a_step() -> None:
+    for kind in (DataPart, Load, Pretrain, Fit, Predict):
+        assert not any("How" in str(field.type) for field in dataclasses.fields(kind))
+
+
+OTHER_RECIPE = {
+    "epochs": 11,
+    "steps": 5,
+    "batch_size": 65,
+    "optimizer": "adamw",
+    "lr": 0.002,
+    "momentum": 0.8,
+    "weight_decay": 0.1,
+    "label_smoothing": 0.1,
+    "warmup_steps": 3,
+    "warmup_fraction": 0.1,
+    "precision": "bf16",
+    "eval_batch_size": 255,
+    "eval_precision": "bf16",
+}
+
+
+@pytest.mark.parametrize("field", Recipe.model_fields)
+def test_every_recipe_field_changes_the_key(field: str) -> None:
+    recipe = Recipe.model_validate({field: OTHER_RECIPE[field]})
+    assert dataclasses.replace(TUNED, recipe=recipe).key != TUNED.key
+    assert dataclasses.replace(PRETRAIN, recipe=recipe).key != PRETRAIN.key
+
+
+OTHER_ARCHITECTURE = {
+    "timm": "resnet18",
+    "build": "mine:net",
+    "build_source": "aa",
+    "arguments": {"width": 16},
+    "classes": 5,
+    "head": "fc",
+    "size": 32,
+    "crop": 0.9,
+    "interpolation": "bilinear",
+    "mean": (0.4, 0.5, 0.5),
+    "std": (0.25, 0.25, 0.3),
+}
+
+
+@pytest.mark.parametrize("field", Architecture.model_fields)
+def test_every_architecture_field_changes_every_key(field: str) -> None:
+    other = ARCHITECTURE.model_copy(update={field: OTHER_ARCHITECTURE[field]})
+    load = dataclasses.replace(LOAD, architecture=other)
+    tuned = dataclasses.replace(TUNED, start=load)
+    predict = dataclasses.replace(PREDICT, fit=dataclasses.replace(MERGED, start=load, ingredients=(tuned,)))
+    for new, old in ((load, LOAD), (tuned, TUNED), (predict, PREDICT)):
+        assert new.key != old.key
+
+
+OTHER_FIELD: dict[str, Any] = {
+    "alpha": 0.25,
+    "clip": 3.0,
+    "epochs": 3,
+    "freeze": ("head",),
+    "lr": 0.5,
+    "members": ("finetune", "lwf"),
+    "probe": "finetune",
+    "rank": 3,
+    "rates": (0.1, 0.2),
+    "samples": 7,
+    "scale": 0.3,
+    "steps": 9,
+    "strength": 0.5,
+    "temperature": 3.0,
+    "tuned": "l2_sp",
+    "weight": 0.5,
+}
+FIELDS = [(name, field) for name, kind in sorted(registered().items()) for field in kind.model_fields]
+
+
+@pytest.mark.parametrize(("method", "field"), FIELDS)
+def test_every_method_field_changes_the_key(method: str, field: str) -> None:
+    assert field in OTHER_FIELD, "name another value for the new field"
+    kind = registered()[method]
+    value = OTHER_FIELD[field]
+    plain, other = (dataclasses.replace(TUNED, method=made) for made in (kind(), kind(**{field: value})))
+    assert plain.key != other.key
+
+
+def test_every_method_has_its_own_key() -> None:
+    keys = {dataclasses.replace(TUNED, method=kind()).key for kind in registered().values()}
+    assert len(keys) == len(registered())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"size": 101},
+        {"size": None},
+        {"held_out": 0.2},
+        {"seed": 1},
+        {"ingredients": (MERGED,)},
+        {"data": dataclasses.replace(DATA, fingerprint="0123abce")},
+        {"data": dataclasses.replace(DATA, label_map=LabelMap("by name", ((3,), (2,)), 4))},
+        {"data": dataclasses.replace(DATA, label_map=LabelMap("by name", ((3,), (1, 0)), 4))},
+        {"start": dataclasses.replace(LOAD, weights="fedc9877")},
+        {"start": PRETRAIN},
+    ],
+)
+def test_what_changes_a_result_changes_its_key(change: dict[str, Any]) -> None:
+    other = dataclasses.replace(TUNED, **change)
+    assert other.key != TUNED.key
+    assert dataclasses.replace(MERGED, ingredients=(other,)).key != MERGED.key
+
+
+def test_names_for_people_do_not() -> None:
+    other = dataclasses.replace(
+        TUNED, start=dataclasses.replace(LOAD, model="b"), data=dataclasses.replace(DATA, name="b")
+    )
+    assert other.key == TUNED.key
+    assert other.title != TUNED.title
+
+
+# -- canonical form ----------------------------------------------------------------------------------------------------
+
+
+def test_equal_values_have_equal_keys() -> None:
+    assert key_of("x", {"a": 1.0, "b": (1, 2)}) == key_of("x", {"b": [1, 2], "a": 1})
+    assert key_of("x", 1) != key_of("y", 1)
+    assert key_of("x", "1") != key_of("x", 1)
+    assert key_of("x", 0.1) != key_of("x", 0.1000001)
+    assert key_of("x", True) != key_of("x", "True")
+    with pytest.raises(TypeError, match="has no canonical form"):
+        canonical(object())
+
+
+# -- moved and renamed -------------------------------------------------------------------------------------------------
+
+METHODS = ["finetune", "wise_ft", "lp_ft", "greedy_soup"]
+
+
+def keys(plan: Plan) -> list[str]:
+    return [step.key for step in plan.steps]
+
+
+def planned(folder: Path, change: Callable[[dict[str, Any]], Any] = lambda made: None) -> Plan:
+    made = document(folder, runs=[{"methods": METHODS}])
+    write_tree(folder / "tree", per_class=4)
+    made["data"]["part"] = {"folder": "tree", "test_fraction": 0.5}
+    change(made)
+    return make_plan(parse_suite(made).based_at(folder))
+
+
+def test_moving_the_data_keeps_keys(tmp_path: Path) -> None:
+    plan = planned(tmp_path / "here")
+    shutil.move(tmp_path / "here", tmp_path / "far" / "there")
+    assert keys(make_plan(plan.suite.based_at(tmp_path / "far" / "there"))) == keys(plan)
+
+
+def test_renaming_keeps_keys(tmp_path: Path) -> None:
+    def rename(made: dict[str, Any]) -> None:
+        made |= {"name": "another", "reference": "r", "downstream": ["w", "mine:p"], "models": ["m"]}
+        made["data"] = {
+            new: made["data"][old] | {"family": "f" + new}
+            for new, old in (("r", "clean"), ("w", "whole"), ("mine:p", "part"))
+        }
+        (tmp_path / "part2.safetensors").write_bytes((tmp_path / "resnet-0.safetensors").read_bytes())
+        made["model"] = {"m": made["model"]["resnet"] | {"weights": "part2.safetensors"}}
+
+    assert keys(planned(tmp_path, rename)) == keys(planned(tmp_path))
+
+
+def test_other_content_changes_keys(tmp_path: Path) -> None:
+    before = planned(tmp_path)
+    image = tmp_path / "tree" / "bee" / "2.png"
+    image.write_bytes((tmp_path / "tree" / "ant" / "0.png").read_bytes())
+    after = make_plan(before.suite)
+    changed = set(keys(before)) - set(keys(after))
+    touched = {step.key for step in before.steps if "part" in step.title}
+    assert changed
+    assert changed <= touched
+
+
+# -- the user's own source ---------------------------------------------------------------------------------------------
+
+SOURCE = """
+from rib.methods import Method
+
+
+class Mine(Method):
+    name = "mine"
+
+    def fit(self, start, task, fitted):
+        return {name: tensor * FACTOR for name, tensor in start.items()}
+"""
+
+
+@pytest.fixture
+def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], type[Method]]]:
+    """Write a module of the user's and import its method anew."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+
+    def write(text: str) -> type[Method]:
+        (tmp_path / "own_method.py").write_text(text)
+        sys.modules.pop("own_method", None)
+        importlib.invalidate_caches()
+        return find_method("own_method:Mine")
+
+    yield write
+    sys.modules.pop("own_method", None)
+
+
+def test_the_source_of_a_users_method_is_part_of_its_key(own_module: Callable[[str], type[Method]]) -> None:
+    keys = [
+        dataclasses.replace(TUNED, method=own_module(SOURCE.replace("FACTOR", factor))()).key
+        for factor in ("0.5", "0.50", "0.5")
+    ]
+    assert keys[0] == keys[2]
+    assert keys[0] != keys[1]
+
+
+def test_ribs_own_source_is_not() -> None:
+    """`KEY_VERSION` stands for it: a comment in a method must not forget results."""
+    assert canonical(find_method("finetune")())["source"] is None
+    assert isinstance(find_method("finetune")(), BaseModel)
