@@ -41,6 +41,10 @@ DataPath = Annotated[
     Path | None,
     typer.Option("--data", envvar="RIB_DATA", help="folder that relative paths in the suite start from"),
 ]
+ModelNames = Annotated[
+    str | None,
+    typer.Option("--models", help="these models only, separated by commas: the suite's, or any of the catalogue"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 STORE = Path("rib-store")
@@ -96,6 +100,7 @@ def run(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     keep: Annotated[str, typer.Option(help="weights to keep: all, pretrained, none")] = "all",
     html: Annotated[Path | None, typer.Option(help="where the page goes; default STORE/reports/SUITE.html")] = None,
+    models: ModelNames = None,
     as_json: Json = False,
 ) -> None:
     """Do what the suite asks for and has not been done; then show the report."""
@@ -106,7 +111,7 @@ def run(
         raise UserError("unknown --keep", got=keep, valid="all, pretrained, none")
     _check_device(device)
     how = How(workers=workers, device=device, keep=keep)
-    plan, place = _plan(suite, store, data)
+    plan, place = _plan(suite, store, data, models)
     outcome = _watched(lambda watcher: execute(plan, place, how, watcher))
     _tell(outcome, suite)
     if outcome.interrupted:
@@ -125,25 +130,44 @@ def show_plan(
     suite: SuiteName = "digits",
     store: StorePath = STORE,
     data: DataPath = None,
+    models: ModelNames = None,
     every: Annotated[bool, typer.Option("--all", help="list every step")] = False,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="measure each model for a few seconds")] = False,
+    device: Annotated[str, typer.Option(help="what to measure: auto, cpu, cuda, mps")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Say which steps a suite has, and which are done."""
+    """Say which steps a suite has, which are done, and what the others cost: data need not be here."""
+    from rib.report.cost import Estimate, cost_lines, find_device
     from rib.report.overview import plan_json, plan_table
 
-    plan, place = _plan(suite, store, data)
-    if as_json:
-        print(json.dumps(plan_json(plan, place), indent=1))
+    _check_device(device)
+    plan, place = _plan(suite, store, data, models, assume=True)
+    estimate = Estimate(plan, place)
+    if calibrate:
+        with Console(stderr=True).status("measuring") as status:
+            cost = estimate.calibrated(find_device(device), status.update)
     else:
-        Console().print(plan_table(plan, place, every))
+        cost = estimate.cost
+    if as_json:
+        print(json.dumps(plan_json(plan, place, cost), indent=1))
+        return
+    Console().print(plan_table(plan, place, every))
+    if not every:
+        print("\n" + cost_lines(cost, suite))
 
 
 @app.command()
-def status(suite: SuiteName = "digits", store: StorePath = STORE, data: DataPath = None, as_json: Json = False) -> None:
+def status(
+    suite: SuiteName = "digits",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    models: ModelNames = None,
+    as_json: Json = False,
+) -> None:
     """Say how far a suite is: steps done, to do, failed. Exit code 1 if any failed."""
     from rib.report.overview import status_json, status_lines
 
-    plan, place = _plan(suite, store, data)
+    plan, place = _plan(suite, store, data, models)
     facts = status_json(plan, place)
     print(json.dumps(facts, indent=1) if as_json else status_lines(facts))
     if facts["failed"]:
@@ -161,10 +185,11 @@ def report(
     ] = None,
     latex: Annotated[Path | None, typer.Option(help="write the table there")] = None,
     figures: Annotated[Path | None, typer.Option(help="write PDF and PNG figures into this folder")] = None,
+    models: ModelNames = None,
     as_json: Json = False,
 ) -> None:
     """Show what the records say; run nothing."""
-    plan, place = _plan(suite, store, data)
+    plan, place = _plan(suite, store, data, models)
     results = _results(plan, place)
     if not results.records:
         raise UserError(
@@ -193,14 +218,15 @@ def export(
     model: Annotated[str | None, typer.Option(help="only this model")] = None,
     method: Annotated[str | None, typer.Option(help="only this method")] = None,
     tuned_on: Annotated[str | None, typer.Option(help="only tuned on this data set")] = None,
+    models: ModelNames = None,
 ) -> None:
-    """Write finished weights, merged ones too, as safetensors files."""
-    from rib.models.weights import write_weights
+    """Write finished models, merged ones too, each with a model card; timm models as folders that timm loads."""
+    from rib.report.release import release
     from rib.steps import short
     from rib.work import How, Workshop
 
-    plan, place = _plan(suite, store, data)
-    workshop = Workshop(plan.suite, place, How(device="cpu"), lambda _: None)
+    plan, place = _plan(suite, store, data, models)
+    workshop = Workshop(plan.suite, place, How(device="cpu"), lambda _images, _passes: None)
     wanted = [
         item
         for item in plan.runs
@@ -211,13 +237,36 @@ def export(
     ]
     if not wanted:
         raise UserError("no finished weights match", remedy=f"see `rib list methods` and `rib status {suite}`")
+    results = _results(plan, place)
     for item in wanted:
-        words = [short(item.model), item.method, short(item.tuned_on or ""), item.size, item.seed]
-        file = folder / (
-            "-".join(str(word).replace(" ", "_") for word in words if word not in (None, "")) + ".safetensors"
-        )
-        write_weights(file, workshop.weights(item.fit))
-        print(file)
+        print(release(results, item, workshop.weights(item.fit), folder))
+
+
+@app.command()
+def verify(
+    suite: SuiteName = "imagenet_rib",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    models: ModelNames = None,
+    numbers: Annotated[
+        Path | None, typer.Option(help="TOML file of numbers to compare with; default the paper's")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare with published numbers. Exit code 1 where one differs by more than its tolerance."""
+    from rib.report.verify import PUBLISHED, checks, checks_json, checks_table, read_numbers, summary
+
+    wanted = read_numbers(numbers or PUBLISHED)
+    plan, place = _plan(suite, store, data, models)
+    found = checks(_results(plan, place), wanted)
+    if as_json:
+        print(json.dumps(checks_json(found), indent=1))
+    else:
+        console = Console(highlight=False)
+        console.print(checks_table(found))
+        console.print(summary(found))
+    if any(check.verdict == "differs" for check in found):
+        raise typer.Exit(1)
 
 
 @listing.command("suites")
@@ -287,11 +336,11 @@ def data_check(
 
 
 @data_app.command("pack")
-def data_pack(suite: SuiteName, store: StorePath = STORE, data: DataPath = None) -> None:
+def data_pack(suite: SuiteName, store: StorePath = STORE, data: DataPath = None, models: ModelNames = None) -> None:
     """Decode everything that a suite looks at, once, into the store."""
     from rib.execute.local import pack
 
-    plan, place = _plan(suite, store, data)
+    plan, place = _plan(suite, store, data, models)
     made = _watched(lambda watcher: pack(plan, place, watcher))
     print(f"{made} packs made, in {place.packs}")
 
@@ -332,7 +381,9 @@ def _columns(rows: list[tuple[str, str]]) -> None:
     Console(markup=False, highlight=False).print(table)
 
 
-def _plan(suite: str, store: Path, data: Path | None) -> tuple[Plan, Store]:
+def _plan(
+    suite: str, store: Path, data: Path | None, models: str | None = None, assume: bool = False
+) -> tuple[Plan, Store]:
     from rib.plan import make_plan
     from rib.store import Store
     from rib.suite import load_suite
@@ -340,7 +391,10 @@ def _plan(suite: str, store: Path, data: Path | None) -> tuple[Plan, Store]:
     _import_path(suite)
     place = Store(store)
     with Console(stderr=True).status("reading the suite, its data and its weights"):
-        return make_plan(load_suite(suite, data), place.facts), place
+        chosen = load_suite(suite, data)
+        if models is not None:
+            chosen = chosen.with_models([name.strip() for name in models.split(",") if name.strip()])
+        return make_plan(chosen, place.facts, assume), place
 
 
 def _import_path(suite: str) -> None:

@@ -50,7 +50,7 @@ def canonical(value: Any) -> Any:
     if isinstance(key, str):
         return key
     if dataclasses.is_dataclass(value):
-        return identity_fields(value)
+        return _fields_once(value)
     raise TypeError(f"{type(value).__name__} has no canonical form")
 
 
@@ -61,6 +61,15 @@ def identity_fields(value: Any) -> dict[str, Any]:
         for field in dataclasses.fields(value)
         if field.metadata.get("identity", True)
     }
+
+
+def _fields_once(value: Any) -> dict[str, Any]:
+    """`identity_fields` of a frozen dataclass, worked out once: a label map has a thousand groups, and many users."""
+    known: dict[str, Any] | None = vars(value).get("_identity_fields")
+    if known is None:
+        known = identity_fields(value)
+        object.__setattr__(value, "_identity_fields", known)
+    return known
 
 
 def model_identity(value: BaseModel) -> dict[str, Any]:

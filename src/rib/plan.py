@@ -180,6 +180,7 @@ class _Planner:
         self.suite, self.world = suite, world
         self._fits: dict[tuple[Any, ...], Fit] = {}
         self._starts: dict[str, Load | Pretrain] = {}
+        self._drawable: set[tuple[str, int | None]] = set()
 
     def plan(self) -> Plan:
         runs: dict[tuple[Any, ...], Run] = {}
@@ -237,8 +238,14 @@ class _Planner:
                 got="held_out = 0",
                 remedy="set held_out in the suite, e.g. held_out = 0.1",
             )
-        tuning_rows(self.world[downstream].index("tune"), size, held, seed or 0, downstream)  # refuses what cannot be
+        self._require_drawable(downstream, size)
         return Fit(start, method, part, size, held, self.suite.recipe_of(model), seed, ingredients)
+
+    def _require_drawable(self, downstream: str, size: int | None) -> None:
+        """Refuse a size that cannot be drawn; the seed makes no difference."""
+        if (downstream, size) not in self._drawable:
+            tuning_rows(self.world[downstream].index("tune"), size, self.suite.held_out, 0, downstream)
+            self._drawable.add((downstream, size))
 
     def _ingredient(
         self, model: str, item: str | Method, downstream: str | None, size: int | None, seed: int | None

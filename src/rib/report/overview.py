@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import asdict
 from typing import Any
 
 from rich.table import Table
 
 from rib.plan import Plan, missing
+from rib.report.cost import Cost
 from rib.store import Store
 
 
@@ -67,12 +69,13 @@ def _group(step: Any) -> str:
     return f"Fit {step.method.name}" if kind == "Fit" else kind
 
 
-def plan_json(plan: Plan, store: Store) -> dict[str, Any]:
-    """Every step with its key, what it needs and whether it is to do."""
+def plan_json(plan: Plan, store: Store, cost: Cost) -> dict[str, Any]:
+    """Every step with its key, what it needs and whether it is to do; and what those to do cost."""
     todo = {step.key for step in missing(plan.steps, store)}
     return {
         "suite": plan.suite.name,
         "counts": dict(Counter(_group(step) for step in plan.steps)),
+        "cost": asdict(cost),
         "steps": [
             {
                 "key": step.key,

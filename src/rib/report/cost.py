@@ -1,0 +1,326 @@
+"""Cost: what a plan's steps to do will take, before any of them is done."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from rib.data.pack import pack_file
+from rib.execute.local import cores
+from rib.files import try_write
+from rib.identity import key_of
+from rib.models.catalogue import Architecture
+from rib.models.classifier import Classifier
+from rib.models.loading import build
+from rib.plan import Plan, missing
+from rib.prediction import autocast
+from rib.recipe import Precision, Recipe
+from rib.steps import Fit, Predict, Step
+from rib.store import Store
+
+MEASURED_SECONDS = 1.5
+"""How long one kind of pass of one architecture is measured."""
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What one architecture takes.
+
+    Attributes:
+        flops: of one image's forward pass; a multiplication with its addition counts as two.
+        parameters: numbers in its weights.
+    """
+
+    flops: int
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Measured seconds an image, on one device or core: of a forward pass, and of a training step."""
+
+    forward: float
+    training: float
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the steps to do take.
+
+    Attributes:
+        decoded: images to decode, once for each view of a model family.
+        packed: bytes of the decoded images.
+        forward: images that pass forward, in predictions.
+        trained: images that pass forward and backward, or as much work.
+        flops: of all of it.
+        models: weights that will be kept.
+        weights: bytes of them.
+        free: bytes free where the store is.
+        assumed: data sets and weights that are not here, whose published size is taken.
+        hours: on this machine; None without calibration.
+        devices: what the hours are for.
+    """
+
+    decoded: int
+    packed: int
+    forward: float
+    trained: float
+    flops: float
+    models: int
+    weights: int
+    free: int
+    assumed: tuple[str, ...]
+    hours: float | None = None
+    devices: str = ""
+
+
+class Estimate:
+    """Costs of a plan.
+
+    Args:
+        plan: the plan.
+        store: what is done already; keeps the cost of each architecture.
+    """
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self.plan, self.store = plan, store
+        self.todo = missing(plan.steps, store)
+        self._models: dict[str, ModelCost] = {}
+
+    @cached_property
+    def cost(self) -> Cost:
+        """Without time."""
+        decoded, packed = self._decoding()
+        kept = [step for step in self.todo if not isinstance(step, Predict) and step.keeps_weights]
+        predicted = sum(self.plan.image_passes(step) for step in self.todo if isinstance(step, Predict))
+        trained = sum(self.plan.image_passes(step) for step in self.todo if not isinstance(step, Predict)) / 3
+        return Cost(
+            decoded=decoded,
+            packed=packed,
+            forward=predicted,
+            trained=trained,
+            flops=sum(self.plan.image_passes(step) * self.of_model(step).flops for step in self.todo),
+            models=len(kept),
+            weights=sum(4 * self.of_model(step).parameters for step in kept),
+            free=_free(self.store.root),
+            assumed=self.plan.assumed,
+        )
+
+    def _decoding(self) -> tuple[int, int]:
+        """Images to decode, and their bytes."""
+        wanted = {
+            (step.data.name, step.data.part, _architecture(step).view) for step in self.todo if step.data is not None
+        }
+        files = {
+            pack_file(self.plan.world[name], part, view, self.store.packs): (
+                len(self.plan.world[name].index(part)),
+                view,
+            )
+            for name, part, view in wanted
+        }
+        new = [found for file, found in files.items() if not file.exists()]
+        return sum(count for count, _ in new), sum(count * 3 * view.size**2 for count, view in new)
+
+    def of_model(self, step: Step) -> ModelCost:
+        """FLOPs and parameters of a step's model, counted once and kept in the store."""
+        start = _start_key(step)
+        if start not in self._models:
+            architecture = _architecture(step)
+            file = self.store.facts / f"cost-{key_of('cost', architecture)}.json"
+            try:
+                self._models[start] = ModelCost(**json.loads(file.read_text()))
+            except (OSError, ValueError, TypeError):
+                self._models[start] = count(architecture)
+                try_write(file, json.dumps(asdict(self._models[start])).encode())
+        return self._models[start]
+
+    def calibrated(self, device: torch.device, tell: Callable[[str], None]) -> Cost:
+        """The cost with hours, from a few seconds' measurement of each architecture on this machine."""
+        seconds = 0.0
+        speeds: dict[tuple[str, str, str], Speed] = {}
+        for step in self.todo:
+            passes = self.plan.image_passes(step)
+            if not passes:
+                continue
+            recipe = self._recipe(step)
+            place = (_start_key(step), recipe.precision, recipe.eval_precision)
+            if place not in speeds:
+                tell(f"measuring {_architecture(step).timm or _architecture(step).build}")
+                speeds[place] = measure(_architecture(step), recipe, device)
+            speed = speeds[place]
+            seconds += passes * (speed.forward if isinstance(step, Predict) else speed.training / 3)
+        number, devices = _devices(device)
+        return replace(self.cost, hours=seconds / 3600 / number, devices=devices)
+
+    def _recipe(self, step: Step) -> Recipe:
+        recipe = self.plan.suite.recipe
+        if isinstance(step, Predict):
+            return recipe.model_copy(update={"eval_precision": step.precision, "eval_batch_size": step.batch_size})
+        return step.recipe or recipe
+
+
+def count(architecture: Architecture) -> ModelCost:
+    """FLOPs of one image and parameters, without computing anything where the model allows it."""
+    try:
+        with torch.device("meta"):
+            return _counted(architecture)
+    except (NotImplementedError, RuntimeError):  # a net that reads its own numbers when it is built
+        return _counted(architecture)
+
+
+def _counted(architecture: Architecture) -> ModelCost:
+    classifier = build(architecture).eval()
+    image = torch.zeros(1, architecture.size, architecture.size, 3, dtype=torch.uint8)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        classifier(image)
+    parameters = sum(value.numel() for value in classifier.net.state_dict().values())
+    return ModelCost(counter.get_total_flops(), parameters)
+
+
+def measure(architecture: Architecture, recipe: Recipe, device: torch.device) -> Speed:
+    """Seconds an image, forward and in training, on one device, or with one thread on the CPU."""
+    threads = torch.get_num_threads()
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    try:
+        classifier = build(architecture).to(device)
+        return Speed(
+            _forward_seconds(classifier, architecture, recipe, device),
+            _training_seconds(classifier, architecture, recipe, device),
+        )
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _forward_seconds(classifier: Classifier, architecture: Architecture, recipe: Recipe, device: torch.device) -> float:
+    classifier.eval()
+    precision: Precision = recipe.eval_precision
+
+    def forward(images: torch.Tensor) -> None:
+        with torch.inference_mode(), autocast(device, precision):
+            classifier(images)
+
+    return _seconds(forward, architecture, recipe.eval_batch_size, device)
+
+
+def _training_seconds(
+    classifier: Classifier, architecture: Architecture, recipe: Recipe, device: torch.device
+) -> float:
+    classifier.train()
+    optimizer = torch.optim.SGD(classifier.net.parameters(), lr=0.0, momentum=0.9)
+
+    def step(images: torch.Tensor) -> None:
+        labels = torch.zeros(len(images), dtype=torch.int64, device=device)
+        with autocast(device, recipe.precision):
+            loss = F.cross_entropy(classifier(images), labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return _seconds(step, architecture, recipe.batch_size, device)
+
+
+def _seconds(
+    work: Callable[[torch.Tensor], None], architecture: Architecture, batch: int, device: torch.device
+) -> float:
+    """Seconds an image: one pass to warm up, then as many as fit. On a CPU the batch is at most 8."""
+    side, used = architecture.size, min(batch, 8) if device.type == "cpu" else batch
+    images = torch.zeros(used, side, side, 3, dtype=torch.uint8, device=device)
+    work(images)
+    _wait(device)
+    began, done = time.perf_counter(), 0
+    while done == 0 or time.perf_counter() - began < MEASURED_SECONDS:
+        work(images)
+        _wait(device)
+        done += used
+    return (time.perf_counter() - began) / done
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _devices(device: torch.device) -> tuple[int, str]:
+    """How many work at once, and what they are called."""
+    if device.type == "cuda":
+        number = torch.cuda.device_count() if device.index is None else 1
+        return number, f"{number} × {torch.cuda.get_device_name(device)}"
+    if device.type == "cpu":
+        return cores(), f"{cores()} CPU cores"
+    return 1, device.type
+
+
+def find_device(name: str) -> torch.device:
+    """The device that a run would use."""
+    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+
+
+def _architecture(step: Step) -> Architecture:
+    return step.fit.architecture if isinstance(step, Predict) else step.architecture
+
+
+def _start_key(step: Step) -> str:
+    """Names the pretrained model that a step is about, and so its architecture."""
+    if isinstance(step, Predict):
+        return step.fit.start.key
+    return step.start.key if isinstance(step, Fit) else step.key
+
+
+def _free(folder: Path) -> int:
+    there = next((path for path in (folder, *folder.resolve().parents) if path.exists()), Path.cwd())
+    return shutil.disk_usage(there).free
+
+
+def cost_lines(cost: Cost, suite: str) -> str:
+    """The cost for people."""
+    lines = [
+        "What is to do:",
+        f"  decode   {cost.decoded:,} images, {_bytes(cost.packed)} of packs",
+        f"  compute  {cost.forward:,.0f} images forward, {cost.trained:,.0f} through training, {_flops(cost.flops)}",
+        f"  keep     {cost.models:,} sets of weights, {_bytes(cost.weights)} (--keep none: while they are needed)",
+        f"  disk     {_bytes(cost.packed + cost.weights)} wanted, {_bytes(cost.free)} free",
+    ]
+    if cost.hours is None:
+        lines.append(f"  time     not measured: rib plan {suite} --calibrate takes a few seconds a model")
+    else:
+        lines.append(f"  time     {_hours(cost.hours)} on {cost.devices}, decoding not counted")
+    if cost.packed + cost.weights > cost.free:
+        lines.append("  The disk is too small for all of it: keep fewer weights, or score fewer images.")
+    if cost.assumed:
+        lines.append(
+            f"  absent   {len(cost.assumed)} data sets and weights are not on this machine; counted as published:"
+        )
+        lines += [f"           {name}" for name in cost.assumed]
+    return "\n".join(lines)
+
+
+def _bytes(number: float) -> str:
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+
+def _flops(number: float) -> str:
+    for unit in ("MFLOP", "GFLOP", "TFLOP", "PFLOP"):
+        number /= 1000 if unit != "MFLOP" else 1e6
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+    return f"{number / 1000:.3g} EFLOP"
+
+
+def _hours(hours: float) -> str:
+    if hours >= 1:
+        return f"{hours:,.1f} hours"
+    return f"{60 * hours:.0f} minutes" if hours >= 1 / 60 else f"{3600 * hours:.0f} seconds"

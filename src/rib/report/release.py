@@ -1,0 +1,171 @@
+"""Release: a finished model as files that others can load, with a card that says what it is and how it did."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rib.metrics import Interval
+from rib.models.loading import build
+from rib.models.weights import Weights, write_weights
+from rib.plan import Run
+from rib.report.results import Results, Summary
+from rib.steps import short
+from rib.store import made_by
+
+
+def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
+    """Write a finished model.
+
+    A timm model becomes a folder that `timm.create_model("local-dir:…", pretrained=True)` loads: config.json with
+    the preprocessing, model.safetensors, README.md. Any other becomes NAME.safetensors, with NAME.json (how it is
+    built and sees images) and NAME.md beside it.
+
+    Args:
+        results: of the suite, for the card.
+        run: the model.
+        weights: its weights.
+        folder: where to write.
+
+    Returns:
+        The folder, or the weights file.
+    """
+    name = run_name(run)
+    card = model_card(results, run)
+    if run.fit.architecture.timm is None:
+        file = folder / f"{name}.safetensors"
+        write_weights(file, weights)
+        file.with_suffix(".json").write_text(json.dumps(_description(run), indent=2) + "\n", "utf-8")
+        file.with_suffix(".md").write_text(card, "utf-8")
+        return file
+    target = folder / name
+    target.mkdir(parents=True, exist_ok=True)
+    _save_for_timm(run, weights, target)
+    (target / "README.md").write_text(card, "utf-8")
+    return target
+
+
+def run_name(run: Run) -> str:
+    """A file name: model, method, set tuned on, size, seed, as far as they say something."""
+    words = [short(run.model), run.method, short(run.tuned_on or ""), run.size, run.seed]
+    return "-".join(str(word).replace(" ", "_") for word in words if word not in (None, ""))
+
+
+def _save_for_timm(run: Run, weights: Weights, target: Path) -> None:
+    from timm.models import save_for_hf
+
+    architecture = run.fit.architecture
+    net = build(architecture).net
+    net.load_state_dict(weights)
+    seen = {
+        "input_size": (3, architecture.size, architecture.size),
+        "crop_pct": architecture.crop,
+        "interpolation": architecture.interpolation,
+        "mean": architecture.mean,
+        "std": architecture.std,
+    }
+    save_for_hf(net, str(target), model_args=architecture.arguments, data_config=seen, safe_serialization=True)
+
+
+def _description(run: Run) -> dict[str, Any]:
+    return {"rib": made_by()["rib"], "architecture": run.fit.architecture.model_dump(mode="json")}
+
+
+def model_card(results: Results, run: Run) -> str:
+    """The card in Markdown, with the header that model hubs read."""
+    return "\n".join([*_header(run), *_what(results, run), *_scores(results, run), *_making(results, run)]) + "\n"
+
+
+def _header(run: Run) -> Iterator[str]:
+    yield from ("---", "tags: [image-classification, robustness, rib]", "pipeline_tag: image-classification")
+    if run.fit.architecture.timm:
+        yield "library_name: timm"
+    yield from ("---", "", f"# {run_name(run)}", "")
+
+
+def _what(results: Results, run: Run) -> Iterator[str]:
+    suite, architecture = results.suite, run.fit.architecture
+    made = f"`{architecture.timm or architecture.build}`"
+    tuned = f"tuned on `{run.tuned_on}` by `{run.method}`" if run.tuned_on else "as pretrained"
+    size = f", {run.size:,} images" if run.size is not None else ""
+    yield f"{made}, {tuned}{size}, in the suite `{suite.name}` of RIB, the Robustness Inheritance Benchmark."
+    yield from ("", f"- Classes: {architecture.classes}, those of `{suite.reference}`.")
+    side, filtered = int(architecture.size / architecture.crop), architecture.interpolation
+    yield f"- Images: shorter side to {side} pixels ({filtered}), centre crop of {architecture.size}."
+    yield f"- Normalisation: mean {list(architecture.mean)}, standard deviation {list(architecture.std)}."
+    yield f"- Method: `{json.dumps(run.fit.method.model_dump(mode='json'))}`."
+    if run.seed is not None:
+        yield f"- Seed: {run.seed}."
+    yield ""
+    if architecture.timm:
+        yield from (
+            "```python",
+            "import timm",
+            'timm.create_model("local-dir:THIS_FOLDER", pretrained=True)',
+            "```",
+            "",
+        )
+
+
+def _scores(results: Results, run: Run) -> Iterator[str]:
+    row = next((row for row in results.summaries if _is_of(row, run)), None)
+    if row and run.tuned_on:
+        yield "## Robustness Improvement"
+        yield ""
+        seeds = f", mean over seeds {', '.join(map(str, row.seeds))}" if len(row.seeds) > 1 else ""
+        found = _points(row.ri.get(short(run.tuned_on)))
+        yield f"RI {found} points: the mean change of accuracy on the other downstream sets (95 % interval{seeds})."
+        yield ""
+    yield from ("| data set | role | before, % | after, % | change, points | label map |", "|---|---|---|---|---|---|")
+    changes = {
+        change.tested_on: change.change
+        for change in results.changes
+        if (change.model, change.method, change.size) == (short(run.model), run.method, run.size)
+        and change.tuned_on == short(run.tuned_on or "")
+    }
+    before = {
+        score.tested_on: score.masked
+        for score in results.scores
+        if score.model == short(run.model) and score.method == "pretrained"
+    }
+    for score in results.scores:
+        if (score.model, score.method, score.size, score.seed) == (
+            short(run.model),
+            run.method,
+            run.size,
+            run.seed,
+        ) and (score.tuned_on == (short(run.tuned_on) if run.tuned_on else None)):
+            yield (
+                f"| {score.tested_on} | {score.role} | {_percent(before.get(score.tested_on))} | "
+                f"{_percent(score.masked)} | {_points(changes.get(score.tested_on))} | {score.label_map} |"
+            )
+    yield ""
+
+
+def _is_of(row: Summary, run: Run) -> bool:
+    return (row.model, row.method, row.size) == (short(run.model), run.method, run.size)
+
+
+def _making(results: Results, run: Run) -> Iterator[str]:
+    record = results.records.get(run.fit.key)
+    versions = record.made_by if record else made_by()
+    yield from ("## How it was made", "")
+    if run.fit.recipe is not None:
+        yield f"- Recipe: `{json.dumps(run.fit.recipe.model_dump(mode='json'))}`."
+    for ingredient in run.fit.ingredients:
+        recipe = f", recipe `{json.dumps(ingredient.recipe.model_dump(mode='json'))}`" if ingredient.recipe else ""
+        yield f"- Ingredient: {ingredient.title}{recipe}."
+    yield f"- Versions: {', '.join(f'{name} {value}' for name, value in versions.items())}."
+    yield f"- Key of the step: `{run.fit.key}`; of the pretrained weights: `{run.fit.start.key}`."
+
+
+def _percent(value: float | None) -> str:
+    return "missing" if value is None else f"{value:.2f}"
+
+
+def _points(interval: Interval | None) -> str:
+    if interval is None:
+        return "–"
+    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"

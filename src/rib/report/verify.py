@@ -1,0 +1,159 @@
+"""Verify: measured numbers beside the published ones."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+from rich.table import Table
+from rich.text import Text
+
+from rib.errors import UserError
+from rib.recipe import Frozen
+from rib.report.results import Results
+from rib.steps import short
+from rib.suite import validated
+
+PUBLISHED = Path(__file__).parent / "published.toml"
+
+Verdict = Literal["agrees", "differs", "missing"]
+
+
+class Numbers(Frozen):
+    """Published numbers. Data sets and models by their names in the catalogue, or in the suite; percent."""
+
+    accuracy_tolerance: float = Field(0.1, ge=0)
+    ood_tolerance: float = Field(0.3, ge=0)
+    ood_sets: tuple[str, ...] = Field((), description="the downstream sets that `ood` is a mean over")
+    accuracy: dict[str, dict[str, float]] = Field(default_factory=dict, description="of pretrained models")
+    ood: dict[str, tuple[float, float]] = Field(
+        default_factory=dict, description="mean accuracy on the sets not tuned on, before and after `finetune`"
+    )
+
+
+@dataclass(frozen=True)
+class Check:
+    """One published number and what was measured.
+
+    Attributes:
+        model: as the suite names it.
+        what: a data set, or "OOD before", "OOD after".
+        published, measured: percent; measured is None where a record is missing.
+        tolerance: points.
+    """
+
+    model: str
+    what: str
+    published: float
+    measured: float | None
+    tolerance: float
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus published, points."""
+        return None if self.measured is None else self.measured - self.published
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether the two agree within the tolerance."""
+        if self.difference is None:
+            return "missing"
+        return "agrees" if abs(self.difference) <= self.tolerance + 1e-9 else "differs"
+
+
+def read_numbers(path: Path = PUBLISHED) -> Numbers:
+    """Published numbers from a TOML file.
+
+    Raises:
+        UserError: it cannot be read, or a key or value is wrong.
+    """
+    try:
+        document = tomllib.loads(path.read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise UserError(f"cannot read the published numbers {path}", got=error, valid="TOML") from None
+    return validated(Numbers, document, str(path))
+
+
+def checks(results: Results, numbers: Numbers) -> list[Check]:
+    """Every published number of the suite's models and data sets.
+
+    Raises:
+        UserError: nothing of the suite has a published number.
+    """
+    found = [check for model in results.suite.models for check in _of_model(results, model, numbers)]
+    if not found:
+        raise UserError(
+            f"no number is published for suite {results.suite.name!r}",
+            got=", ".join(results.suite.models),
+            valid=", ".join(numbers.accuracy),
+        )
+    return found
+
+
+def _of_model(results: Results, model: str, numbers: Numbers) -> list[Check]:
+    measured = {
+        score.tested_on: score.masked
+        for score in results.scores
+        if score.model == short(model) and score.method == "pretrained"
+    }
+    found = [
+        Check(model, short(name), value, measured.get(short(name)), numbers.accuracy_tolerance)
+        for name, value in numbers.accuracy.get(model, {}).items()
+        if name in results.suite.tested
+    ]
+    if model in numbers.ood and set(numbers.ood_sets) == set(results.suite.downstream):
+        for what, value, ours in zip(
+            ("OOD before", "OOD after"), numbers.ood[model], _ood(results, model), strict=True
+        ):
+            found.append(Check(model, what, value, ours, numbers.ood_tolerance))
+    return found
+
+
+def _ood(results: Results, model: str) -> tuple[float | None, float | None]:
+    """Mean accuracy on the sets not tuned on, before and after `finetune` on all images."""
+    for row in results.summaries:
+        if (row.model, row.method, row.size) == (short(model), "finetune", None):
+            before, after = row.ood_before, row.ood_after
+            return before.value if before else None, after.value if after else None
+    return None, None
+
+
+def checks_json(found: Sequence[Check]) -> list[dict[str, Any]]:
+    """Checks as JSON types."""
+    return [asdict(check) | {"difference": check.difference, "verdict": check.verdict} for check in found]
+
+
+def checks_table(found: Sequence[Check]) -> Table:
+    """One row a model, one column a published number: measured minus published, in points."""
+    columns = list(dict.fromkeys(check.what for check in found))
+    table = Table(box=None, padding=(0, 2, 0, 0), title="measured minus published, points", title_justify="left")
+    table.add_column("model", no_wrap=True)
+    for column in columns:
+        table.add_column(column, justify="right", no_wrap=True)
+    for model in dict.fromkeys(check.model for check in found):
+        own = {check.what: check for check in found if check.model == model}
+        table.add_row(short(model), *(_cell(own.get(column)) for column in columns))
+    return table
+
+
+def _cell(check: Check | None) -> Text:
+    if check is None:
+        return Text("")
+    if check.difference is None:
+        return Text("missing", style="dim")
+    return Text(f"{check.difference:+.2f}" + ("" if check.verdict == "agrees" else " !"), style=_STYLE[check.verdict])
+
+
+_STYLE = {"agrees": "", "differs": "bold red", "missing": "dim"}
+
+
+def summary(found: Sequence[Check]) -> str:
+    """The outcome in a line."""
+    counts = {verdict: sum(check.verdict == verdict for check in found) for verdict in ("agrees", "differs", "missing")}
+    return f"{len(found)} published numbers: {counts['agrees']} agree, {counts['differs']} differ (!), " + (
+        f"{counts['missing']} missing"
+    )
