@@ -137,23 +137,26 @@ def show_plan(
     as_json: Json = False,
 ) -> None:
     """Say which steps a suite has, which are done, and what the others cost: data need not be here."""
-    from rib.report.cost import Estimate, cost_lines, find_device
+    from rib.execute.calibrate import crew, find_device, measure
+    from rib.report.cost import Estimate, cost_lines
     from rib.report.overview import plan_json, plan_table
 
     _check_device(device)
     plan, place = _plan(suite, store, data, models, assume=True)
-    estimate = Estimate(plan, place)
-    if calibrate:
-        with Console(stderr=True).status("measuring") as status:
-            cost = estimate.calibrated(find_device(device), status.update)
-    else:
-        cost = estimate.cost
+    estimate, measured = Estimate(plan, place), find_device(device)
+    workers, devices = crew(measured)
+    with Console(stderr=True).status("measuring" if calibrate else "counting"):
+        cost = (
+            estimate.with_hours(lambda architecture, recipe: measure(architecture, recipe, measured), workers)
+            if calibrate
+            else estimate.cost
+        )
     if as_json:
         print(json.dumps(plan_json(plan, place, cost), indent=1))
         return
     Console().print(plan_table(plan, place, every))
     if not every:
-        print("\n" + cost_lines(cost, suite))
+        print("\n" + cost_lines(cost, suite, devices))
 
 
 @app.command()

@@ -287,7 +287,8 @@ class _Planner:
         row = find_model_row(model, self.suite.model)
         architecture = describe(row, self.world.classes, self.suite.base)
         if row.pretrain is None:
-            if self.world.assume and find_weights(row, self.suite.base).found is None:
+            published = row.weights is None and row.hf is None
+            if self.world.assume and published and find_weights(row, self.suite.base).found is None:
                 self.world.assumed.append(f"weights of {model}")
                 return Load(model, architecture, f"expected {model}")
             classes = self.world[self.suite.reference].classes

@@ -4,31 +4,23 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from rib.data.pack import pack_file
-from rib.execute.local import cores
 from rib.files import try_write
 from rib.identity import key_of
 from rib.models.catalogue import Architecture
-from rib.models.classifier import Classifier
 from rib.models.loading import build
 from rib.plan import Plan, missing
-from rib.prediction import autocast
-from rib.recipe import Precision, Recipe
+from rib.recipe import Recipe
 from rib.steps import Fit, Predict, Step
 from rib.store import Store
-
-MEASURED_SECONDS = 1.5
-"""How long one kind of pass of one architecture is measured."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +37,6 @@ class ModelCost:
 
 
 @dataclass(frozen=True)
-class Speed:
-    """Measured seconds an image, on one device or core: of a forward pass, and of a training step."""
-
-    forward: float
-    training: float
-
-
-@dataclass(frozen=True)
 class Cost:
     """What the steps to do take.
 
@@ -66,8 +50,7 @@ class Cost:
         weights: bytes of them.
         free: bytes free where the store is.
         assumed: data sets and weights that are not here, whose published size is taken.
-        hours: on this machine; None without calibration.
-        devices: what the hours are for.
+        hours: on this machine; None where nothing was measured.
     """
 
     decoded: int
@@ -80,7 +63,6 @@ class Cost:
     free: int
     assumed: tuple[str, ...]
     hours: float | None = None
-    devices: str = ""
 
 
 class Estimate:
@@ -143,29 +125,34 @@ class Estimate:
                 try_write(file, json.dumps(asdict(self._models[start])).encode())
         return self._models[start]
 
-    def calibrated(self, device: torch.device, tell: Callable[[str], None]) -> Cost:
-        """The cost with hours, from a few seconds' measurement of each architecture on this machine."""
+    def with_hours(self, measure: Callable[[Architecture, Recipe], tuple[float, float]], workers: int) -> Cost:
+        """The cost with time.
+
+        Args:
+            measure: seconds an image, of a forward pass and of a training step; asked once for each model and recipe.
+            workers: how many work at once.
+        """
         seconds = 0.0
-        speeds: dict[tuple[str, str, str], Speed] = {}
+        known: dict[tuple[str, Recipe], tuple[float, float]] = {}
         for step in self.todo:
-            passes = self.plan.image_passes(step)
-            if not passes:
-                continue
-            recipe = self._recipe(step)
-            place = (_start_key(step), recipe.precision, recipe.eval_precision)
-            if place not in speeds:
-                tell(f"measuring {_architecture(step).timm or _architecture(step).build}")
-                speeds[place] = measure(_architecture(step), recipe, device)
-            speed = speeds[place]
-            seconds += passes * (speed.forward if isinstance(step, Predict) else speed.training / 3)
-        number, devices = _devices(device)
-        return replace(self.cost, hours=seconds / 3600 / number, devices=devices)
+            if passes := self.plan.image_passes(step):
+                recipe = self._recipe(step)
+                place = (_start_key(step), recipe)
+                if place not in known:
+                    known[place] = measure(_architecture(step), recipe)
+                forward, training = known[place]
+                seconds += passes * (forward if isinstance(step, Predict) else training / 3)
+        return replace(self.cost, hours=seconds / 3600 / workers)
 
     def _recipe(self, step: Step) -> Recipe:
-        recipe = self.plan.suite.recipe
-        if isinstance(step, Predict):
-            return recipe.model_copy(update={"eval_precision": step.precision, "eval_batch_size": step.batch_size})
-        return step.recipe or recipe
+        """What decides a step's speed: the suite's recipe, with the precisions and batch sizes that the step has."""
+        kept = ("precision", "batch_size", "eval_precision", "eval_batch_size")
+        own = self.plan.suite.recipe
+        if not isinstance(step, Predict) and step.recipe is not None:
+            own = step.recipe
+        elif isinstance(step, Predict):
+            own = own.model_copy(update={"eval_precision": step.precision, "eval_batch_size": step.batch_size})
+        return Recipe(**{field: getattr(own, field) for field in kept})
 
 
 def count(architecture: Architecture) -> ModelCost:
@@ -186,85 +173,6 @@ def _counted(architecture: Architecture) -> ModelCost:
     return ModelCost(counter.get_total_flops(), parameters)
 
 
-def measure(architecture: Architecture, recipe: Recipe, device: torch.device) -> Speed:
-    """Seconds an image, forward and in training, on one device, or with one thread on the CPU."""
-    threads = torch.get_num_threads()
-    if device.type == "cpu":
-        torch.set_num_threads(1)
-    try:
-        classifier = build(architecture).to(device)
-        return Speed(
-            _forward_seconds(classifier, architecture, recipe, device),
-            _training_seconds(classifier, architecture, recipe, device),
-        )
-    finally:
-        torch.set_num_threads(threads)
-
-
-def _forward_seconds(classifier: Classifier, architecture: Architecture, recipe: Recipe, device: torch.device) -> float:
-    classifier.eval()
-    precision: Precision = recipe.eval_precision
-
-    def forward(images: torch.Tensor) -> None:
-        with torch.inference_mode(), autocast(device, precision):
-            classifier(images)
-
-    return _seconds(forward, architecture, recipe.eval_batch_size, device)
-
-
-def _training_seconds(
-    classifier: Classifier, architecture: Architecture, recipe: Recipe, device: torch.device
-) -> float:
-    classifier.train()
-    optimizer = torch.optim.SGD(classifier.net.parameters(), lr=0.0, momentum=0.9)
-
-    def step(images: torch.Tensor) -> None:
-        labels = torch.zeros(len(images), dtype=torch.int64, device=device)
-        with autocast(device, recipe.precision):
-            loss = F.cross_entropy(classifier(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-
-    return _seconds(step, architecture, recipe.batch_size, device)
-
-
-def _seconds(
-    work: Callable[[torch.Tensor], None], architecture: Architecture, batch: int, device: torch.device
-) -> float:
-    """Seconds an image: one pass to warm up, then as many as fit. On a CPU the batch is at most 8."""
-    side, used = architecture.size, min(batch, 8) if device.type == "cpu" else batch
-    images = torch.zeros(used, side, side, 3, dtype=torch.uint8, device=device)
-    work(images)
-    _wait(device)
-    began, done = time.perf_counter(), 0
-    while done == 0 or time.perf_counter() - began < MEASURED_SECONDS:
-        work(images)
-        _wait(device)
-        done += used
-    return (time.perf_counter() - began) / done
-
-
-def _wait(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-
-
-def _devices(device: torch.device) -> tuple[int, str]:
-    """How many work at once, and what they are called."""
-    if device.type == "cuda":
-        number = torch.cuda.device_count() if device.index is None else 1
-        return number, f"{number} × {torch.cuda.get_device_name(device)}"
-    if device.type == "cpu":
-        return cores(), f"{cores()} CPU cores"
-    return 1, device.type
-
-
-def find_device(name: str) -> torch.device:
-    """The device that a run would use."""
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-
-
 def _architecture(step: Step) -> Architecture:
     return step.fit.architecture if isinstance(step, Predict) else step.architecture
 
@@ -281,8 +189,8 @@ def _free(folder: Path) -> int:
     return shutil.disk_usage(there).free
 
 
-def cost_lines(cost: Cost, suite: str) -> str:
-    """The cost for people."""
+def cost_lines(cost: Cost, suite: str, devices: str) -> str:
+    """The cost for people; `devices` names what the hours are for."""
     lines = [
         "What is to do:",
         f"  decode   {cost.decoded:,} images, {_bytes(cost.packed)} of packs",
@@ -293,7 +201,7 @@ def cost_lines(cost: Cost, suite: str) -> str:
     if cost.hours is None:
         lines.append(f"  time     not measured: rib plan {suite} --calibrate takes a few seconds a model")
     else:
-        lines.append(f"  time     {_hours(cost.hours)} on {cost.devices}, decoding not counted")
+        lines.append(f"  time     {_hours(cost.hours)} on {devices}, decoding not counted")
     if cost.packed + cost.weights > cost.free:
         lines.append("  The disk is too small for all of it: keep fewer weights, or score fewer images.")
     if cost.assumed:
