@@ -106,7 +106,9 @@ def digests(container: Container, rows: Rows, cache: Path | None) -> list[str]:
     Raises:
         UserError: an image is truncated or cannot be read; it is named.
     """
-    known = cache / f"{digest(json.dumps(container.stamp(rows)).encode())}.json" if cache else None
+    # The place is part of the stamp: trees unpacked without times may agree in every file's name, size and time.
+    stamp = digest(json.dumps([str(container.where.resolve()), container.stamp(rows)]).encode())
+    known = cache / f"{stamp}.json" if cache else None
     if known and known.exists():
         cached: list[str] = json.loads(known.read_text())
         return cached
