@@ -38,7 +38,7 @@ class FolderContainer(Container):
         names: list[str] = []
         empty = {}
         for place, folder in enumerate(folders):
-            images, others = _images(self.where / folder)
+            images, others = _images(f"{self.where}/{folder}")
             names += images
             folder_of += [place] * len(images)
             if not images:
@@ -91,7 +91,7 @@ def _sub_folders(folder: Path, data: str) -> list[str]:
         ) from None
 
 
-def _images(folder: Path) -> tuple[list[str], list[str]]:
+def _images(folder: str) -> tuple[list[str], list[str]]:
     """Names of the images of a folder, and of the folders in it; both sorted."""
     with os.scandir(folder) as entries:
         listing = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
