@@ -62,7 +62,7 @@ def test_every_method_runs(method: str, tuned_on: str, place: tuple[str, Path]) 
     plan = make_plan(suite)
     wanted = [run for run in plan.runs if run.method == method]
     assert wanted
-    workshop = Workshop(suite, store, How(device="cpu"), lambda _: None)
+    workshop = Workshop(suite, store, How(device="cpu"), lambda _images, _passes: None)
     for run in wanted:
         weights = workshop.weights(run.fit)
         assert all(torch.isfinite(tensor).all() for tensor in weights.values())
@@ -232,7 +232,7 @@ def test_wise_ft_at_its_ends_scores_as_its_ends(tmp_path: Path) -> None:
     assert rows["wise alpha=1"].mri == rows["finetune"].mri
     assert rows["wise alpha=1"].mri != rows["wise alpha=0.3"].mri
     wise = next(run for run in results.plan.runs if run.method == "wise alpha=0.3")
-    shop = Workshop(suite, results.store, How(device="cpu"), lambda _: None)
+    shop = Workshop(suite, results.store, How(device="cpu"), lambda _images, _passes: None)
     start, end = shop.weights(wise.fit.start), shop.weights(wise.fit.ingredients[0])
     for name, tensor in shop.weights(wise.fit).items():
         if tensor.is_floating_point():

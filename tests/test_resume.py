@@ -164,7 +164,7 @@ def test_a_checkpoint_is_taken_up_in_mid_training(finished: Finished, tmp_path: 
     class Stop(Silent):
         seen = 0
 
-        def images(self, count: int) -> None:
+        def images(self, count: int, passes: float) -> None:
             self.seen += count
             if self.seen > 3 * 16 + 5:
                 raise KeyboardInterrupt
@@ -173,7 +173,7 @@ def test_a_checkpoint_is_taken_up_in_mid_training(finished: Finished, tmp_path: 
         def __init__(self) -> None:
             self.counts: list[int] = []
 
-        def images(self, count: int) -> None:
+        def images(self, count: int, passes: float) -> None:
             self.counts.append(count)
 
     assert do(file, store, Stop()).interrupted

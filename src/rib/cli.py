@@ -284,10 +284,11 @@ def list_suites() -> None:
 def list_data() -> None:
     """Data sets of the catalogue."""
     from rib.data.catalogue import ROWS
+    from rib.data.published import PUBLISHED
 
     _columns(
         [
-            (name, ", ".join(f"{key}={value}" for key, value in row.model_dump(exclude_defaults=True).items()))
+            (name, PUBLISHED[row.imagenet].title if row.imagenet else f"embedded domain {row.digits}")
             for name, row in ROWS.items()
         ]
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,7 +20,7 @@ from rib.models.classifier import Classifier
 from rib.models.loading import build, load_pretrained
 from rib.models.weights import Weights, first_not_finite, take_weights
 from rib.plan import World
-from rib.prediction import Watch, predict
+from rib.prediction import predict
 from rib.steps import DataPart, Fit, Load, Predict, Pretrain, Step
 from rib.store import Store, pack_bits
 from rib.suite import Suite
@@ -52,10 +53,10 @@ class Workshop:
         suite: to find data and models by name.
         store: where results go.
         how: device and checkpoints.
-        watch: told of progress, in images.
+        watch: told of progress, in images and in the forward passes that they cost.
     """
 
-    def __init__(self, suite: Suite, store: Store, how: How, watch: Watch) -> None:
+    def __init__(self, suite: Suite, store: Store, how: How, watch: Callable[[int, float], None]) -> None:
         self.suite, self.store, self.how, self.watch = suite, store, how, watch
         self.world = World(suite, store.facts)
         self.device = torch.device(how.device)
@@ -71,7 +72,7 @@ class Workshop:
             UserError: an input is at fault.
         """
         began = time.perf_counter()
-        images = _Count(self.watch)
+        images = _Count(self.watch, passes=1.0 if isinstance(step, Predict) else 3.0)
         match step:
             case Pretrain():
                 values = self._pretrain(step, images)
@@ -200,12 +201,13 @@ class Workshop:
 class _Count:
     """Counts images on their way to whoever watches."""
 
-    watch: Watch
+    watch: Callable[[int, float], None]
+    passes: float
     total: int = field(default=0)
 
     def __call__(self, images: int) -> None:
         self.total += images
-        self.watch(images)
+        self.watch(images, self.passes * images)
 
 
 def example_columns(examples: Examples) -> dict[str, np.ndarray[Any, Any]]:

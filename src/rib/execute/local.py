@@ -105,7 +105,7 @@ def pack(plan: Plan, store: Store, watcher: Watcher) -> int:
     """
     store.prepare()
     wanted = _packs(plan, plan.steps, store)
-    counts = [3.0 * len(plan.world[name].index(part)) for name, part, _ in wanted]  # a watcher expects training
+    counts = [float(len(plan.world[name].index(part))) for name, part, _ in wanted]
     watcher.begin(len(wanted), 0, sum(counts))
     for place, count in zip(wanted, counts, strict=True):
         _decode(plan, [place], store, watcher)
@@ -132,7 +132,7 @@ def _decode(plan: Plan, wanted: Sequence[tuple[str, Part, View]], store: Store, 
     """Decode what no pack holds yet, before any step begins."""
     for name, part, view in wanted:
         watcher.now(f"decode {plan.world[name].label} ({part})")
-        open_pack(plan.world[name], part, view, store.packs, watcher.images)
+        open_pack(plan.world[name], part, view, store.packs, lambda images: watcher.images(images, images))
 
 
 class _Board:
@@ -173,8 +173,8 @@ class _Board:
         match message:
             case ("now", title):
                 self.watcher.now(title)
-            case ("images", count):
-                self.watcher.images(count)
+            case ("images", count, passes):
+                self.watcher.images(count, passes)
             case ("done", key):
                 self._done.add(key)
                 self.outcome.done += 1

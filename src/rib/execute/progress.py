@@ -22,8 +22,8 @@ class Watcher(Protocol):
     def now(self, title: str) -> None:
         """A step has begun."""
 
-    def images(self, count: int) -> None:
-        """So many more images went through a model."""
+    def images(self, count: int, passes: float) -> None:
+        """So many more images went through a model, at the cost of so many forward passes."""
 
     def finished(self, work: float) -> None:
         """A step is finished; `work` of the image passes with it."""
@@ -37,7 +37,7 @@ class Silent:
 
     def begin(self, steps: int, done: int, work: float) -> None: ...
     def now(self, title: str) -> None: ...
-    def images(self, count: int) -> None: ...
+    def images(self, count: int, passes: float) -> None: ...
     def finished(self, work: float) -> None: ...
     def say(self, line: str) -> None: ...
 
@@ -65,10 +65,10 @@ class _Tally:
             return None
         return elapsed * (1 - self.share) / self.share
 
-    def count(self, images: int) -> None:
-        """Images went through a model; most do so in training, where each counts as three passes."""
+    def count(self, images: int, passes: float) -> None:
+        """Images went through a model."""
         self.image_count += images
-        self.under_way += 3 * images
+        self.under_way += passes
 
     def settle(self, work: float) -> None:
         """A step is finished: what was estimated of it gives way to what it was."""
@@ -100,8 +100,8 @@ class PlainLines:
     def now(self, title: str) -> None:
         self._tally.title = title
 
-    def images(self, count: int) -> None:
-        self._tally.count(count)
+    def images(self, count: int, passes: float) -> None:
+        self._tally.count(count, passes)
         self._maybe()
 
     def finished(self, work: float) -> None:
@@ -153,8 +153,8 @@ class Bar(_Tally):
     def now(self, title: str) -> None:
         self._progress.update(self._task, title=title)
 
-    def images(self, count: int) -> None:
-        self.count(count)
+    def images(self, count: int, passes: float) -> None:
+        self.count(count, passes)
         self._progress.update(self._task, completed=self.share * self.work)
 
     def finished(self, work: float) -> None:

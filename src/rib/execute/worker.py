@@ -20,7 +20,7 @@ from rib.suite import Suite
 from rib.work import How, Workshop
 
 Tell = Callable[[tuple[Any, ...]], None]
-"""Takes ("now", title), ("images", count), ("done", key), ("failed", key, reason) and ("idle",)."""
+"""Takes ("now", title), ("images", count, passes), ("done", key), ("failed", key, reason) and ("idle",)."""
 
 
 @dataclass(frozen=True)
@@ -91,13 +91,14 @@ class _Throttled:
     """Sends image counts a few times a second rather than at every batch."""
 
     def __init__(self, connection: Connection) -> None:
-        self._connection, self._count, self._last = connection, 0, time.monotonic()
+        self._connection, self._count, self._passes, self._last = connection, 0, 0.0, time.monotonic()
 
-    def add(self, images: int) -> None:
+    def add(self, images: int, passes: float) -> None:
         self._count += images
+        self._passes += passes
         if time.monotonic() - self._last > 0.25:
             self.flush()
 
     def flush(self) -> None:
-        self._connection.send(("images", self._count))
-        self._count, self._last = 0, time.monotonic()
+        self._connection.send(("images", self._count, self._passes))
+        self._count, self._passes, self._last = 0, 0.0, time.monotonic()
