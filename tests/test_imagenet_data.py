@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import sys
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rich.console import Console
 
 import trees
 from rib import _compat
@@ -678,6 +680,7 @@ def small_suite(root: Path, sets: tuple[str, ...], **fields: Any) -> Suite:
 def test_a_suite_of_published_sets_runs(small: Path, tmp_path: Path) -> None:
     from rib.execute.local import execute
     from rib.report.results import Results
+    from rib.report.tables import headline
     from rib.work import How
 
     suite = small_suite(
@@ -693,6 +696,10 @@ def test_a_suite_of_published_sets_runs(small: Path, tmp_path: Path) -> None:
     results = Results(plan, store, draws=50)
     maps = {score.tested_on: score.label_map for score in results.scores}
     assert maps["objectnet"] == "ObjectNet 113, maximum over synonyms, incomplete: 24 of 18,574 images"
+    assert results.caveats[0] == "v2: incomplete: 24 of 10,000 images"
+    console = Console(file=io.StringIO(), width=100)
+    console.print(headline(results, 100))
+    assert "v2: incomplete: 24 of 10,000 images" in console.file.getvalue()  # type: ignore[attr-defined]
     row = next(row for row in results.summaries if row.method == "finetune")
     assert row.mri is not None
     assert row.missing == ()

@@ -26,6 +26,7 @@ class DataSet(ABC):
         chunk: how many images are best asked for at a time.
         map_name: names the label map in every result.
         targets: classes of the reference set that mean a class of this set, where it has another name.
+        map_warning: whether the label map is known to be wrong, and kept for comparison only.
         caveat: what every result on this set should say of it, such as that the copy is incomplete.
     """
 
@@ -37,6 +38,7 @@ class DataSet(ABC):
     chunk: int = 512
     map_name: str = "by name"
     targets: Mapping[str, tuple[str, ...]] = MappingProxyType({})
+    map_warning: bool = False
     caveat: str = ""
 
     @property

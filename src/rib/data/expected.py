@@ -16,6 +16,7 @@ from rib.data.imagenet_classes import objectnet
 from rib.data.published import PUBLISHED
 from rib.data.survey import Survey, class_list
 from rib.errors import UserError
+from rib.identity import digest
 
 
 class ExpectedSet(DataSet):
@@ -49,7 +50,7 @@ class ExpectedSet(DataSet):
         return self._indices[part]
 
     def fingerprint(self, part: Part) -> str:
-        return f"expected {self.name} {part}"
+        return digest(f"expected {self.name} {part if self.disjoint else 'test'}".encode())
 
     def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
         raise UserError(f"data set {self.name!r} is not on this machine", remedy="rib data check says what is missing")

@@ -67,6 +67,7 @@ class ImageNetSet(DataSet):
         self.classes = class_list(published)
         self.family = self.units = published.family
         self.map_name = MAP_NAMES[published.labels]
+        self.map_warning = published.labels == "rib_official_105"
         if published.labels == "objectnet":
             self.targets = {folder: row.wnids for folder, row in objectnet().items()}
         self.disjoint = published.test_draw is not None

@@ -66,6 +66,7 @@ def _render(results: Results) -> str:
     page = environment.get_template("page.html.jinja")
     return page.render(
         suite=results.suite,
+        caveats=results.caveats,
         short=short,
         finding=re.sub(r"-(?=\d)", "−", finding(results)),
         extent=extent(results),

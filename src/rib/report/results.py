@@ -167,6 +167,15 @@ class Results:
             return "downstream"
         return "reference" if tested_on == self.suite.reference else "evaluate"
 
+    @cached_property
+    def caveats(self) -> tuple[str, ...]:
+        """What readers should know of the data sets: copies that are incomplete, a label map known to be wrong."""
+        return tuple(
+            f"{short(name)}: {data.caveat or data.map_name}"
+            for name in self.suite.tested
+            if (data := self.plan.world[name]).caveat or data.map_warning
+        )
+
     # -- numbers -------------------------------------------------------------------------------------------------
 
     @cached_property

@@ -64,6 +64,8 @@ def headline(results: Results, console_width: int = 80) -> Lines:
     lines += [Text(), *_wrapped(finding(results), console_width, "bold")]
     lines += _legend(results, tuned, console_width)
     lines += [*_wrapped(results.suite.note, console_width, "dim")] if results.suite.note else []
+    for caveat in results.caveats:
+        lines += _wrapped(f"data: {caveat}", console_width, "yellow")
     lines += _trouble(results, console_width)
     return Lines(*(_cut(line, console_width) for line in lines))
 
@@ -358,6 +360,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "notes": [asdict(note) for note in results.notes],
         "failures": dict(results.failures),
         "unfinished": [step.title for step in results.unfinished()],
+        "caveats": list(results.caveats),
         "provenance": provenance(results),
     }
 
