@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 
@@ -23,10 +23,11 @@ class FolderContainer(Container):
         root: the folder that holds one folder a class.
         data: the data set's name, for errors.
         depth: levels of folders between the root and the images.
+        skip: folders of the root that are left alone.
     """
 
-    def __init__(self, root: Path, data: str, depth: int = 1) -> None:
-        self.where, self._data, self._depth = root, data, depth
+    def __init__(self, root: Path, data: str, depth: int = 1, skip: Collection[str] = ()) -> None:
+        self.where, self._data, self._depth, self._skip = root, data, depth, skip
 
     def listing(self) -> Listing:
         return self._listing
@@ -47,6 +48,8 @@ class FolderContainer(Container):
 
     def _folders(self, folder: Path, depth: int, prefix: str = "") -> Iterator[str]:
         for name in _sub_folders(folder, self._data):
+            if not prefix and name in self._skip:
+                continue
             if depth == 1:
                 yield prefix + name
             else:

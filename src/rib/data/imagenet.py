@@ -19,7 +19,7 @@ from rib.data.folders import FolderContainer
 from rib.data.imagenet_classes import check_objectnet_mappings, objectnet
 from rib.data.parquet import ParquetContainer
 from rib.data.places import Place, configured
-from rib.data.published import PUBLISHED, VALIDATION, Published
+from rib.data.published import EXTRA, PUBLISHED, VALIDATION, Published
 from rib.data.shards import ShardContainer
 from rib.data.splits import named_seed
 from rib.data.survey import Survey, class_list, look, match, missing
@@ -223,7 +223,9 @@ def find_container(name: str, key: str, place: Place, base: Path) -> tuple[Conta
 
 def _tree(name: str, published: Published, root: Path) -> FolderContainer:
     inside = root / published.inside if published.inside else root
-    return FolderContainer(inside if inside.is_dir() else root, name, 3 if published.celled else 1)
+    return FolderContainer(
+        inside if inside.is_dir() else root, name, 3 if published.celled else 1, EXTRA if published.celled else ()
+    )
 
 
 def open_imagenet(name: str, key: str, place: Place, base: Path, cache: Path | None) -> ImageNetSet:

@@ -125,8 +125,11 @@ class ParquetContainer(Container):
         return images.field("bytes") if pa.types.is_struct(images.type) else images
 
     def _group(self, at: int) -> _Group:
-        groups = self._scan[2]
-        return groups[int(np.searchsorted([group.first for group in groups], at, side="right")) - 1]
+        return self._scan[2][int(np.searchsorted(self._firsts, at, side="right")) - 1]
+
+    @cached_property
+    def _firsts(self) -> Rows:
+        return np.array([group.first for group in self._scan[2]], np.int64)
 
 
 def _columns(schema: pa.Schema, path: Path, data: str) -> tuple[str, str]:

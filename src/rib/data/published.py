@@ -13,6 +13,8 @@ CORRUPTIONS = (
     *("contrast", "elastic_transform", "pixelate", "jpeg_compression"),
 )
 SEVERITIES = (1, 2, 3, 4, 5)
+EXTRA = frozenset(("gaussian_blur", "saturate", "spatter", "speckle_noise"))
+"""Four corruptions that are published beside the fifteen and are no part of the benchmark."""
 
 VALIDATION = "imagenet-val"
 """Source family of the validation images and of what was rendered from them."""
