@@ -279,6 +279,13 @@ def test_greedy_soup_against_brute_force(seed: int) -> None:
     assert notes["held_out_accuracy"] >= 100 * max(map(accuracy, members)) - 1e-9
 
 
+def test_greedy_soup_takes_a_member_that_changes_nothing() -> None:
+    task, notes = make_task("resnet")
+    weights = take_weights(classifier("resnet").net)
+    GreedySoup(members=("a", "b")).fit(weights, task, [weights, dict(weights)])
+    assert notes["members_kept"] == "a, b"
+
+
 def test_greedy_soup_leaves_a_harmful_member_out() -> None:
     task, notes = make_task("resnet")
     good = take_weights(classifier("resnet").net)
