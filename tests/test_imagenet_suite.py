@@ -166,6 +166,14 @@ def test_a_run_without_data_says_what_is_missing(tmp_path: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
+def test_the_example_of_options_plans(tmp_path: Path) -> None:
+    file = Path(__file__).parents[1] / "examples" / "imagenet-options.toml"
+    plan = make_plan(load_suite(file, tmp_path), assume=True)
+    assert {run.method for run in plan.runs} == {
+        *("pretrained", "finetune", "norms_frozen", "head_frozen", "best_rate", "lora")
+    }
+
+
 def test_models_can_be_chosen(place: Path) -> None:
     suite = load_suite(place / "small.toml", place).with_models(["resnet", "imagenet:resnet50", "vit_b32_openai"])
     assert suite.models == ("resnet", "imagenet:resnet50", "imagenet:vit_b32_openai")

@@ -297,9 +297,14 @@ def list_data() -> None:
 @listing.command("models")
 def list_models() -> None:
     """Pretrained models of the catalogue."""
-    from rib.models.catalogue import ROWS
+    from rib.models.catalogue import KINDS, ROWS
 
-    _columns([(name, f"{row.timm or row.build}, {row.weights or 'published weights'}") for name, row in ROWS.items()])
+    rows = []
+    for name, row in ROWS.items():
+        kind = next(kind for kind in KINDS if getattr(row, kind))
+        words = [f"{kind} {getattr(row, kind)}", row.tag, row.weights, row.pretraining]
+        rows.append((name, ", ".join(word for word in words if word)))
+    _columns(rows)
 
 
 @listing.command("methods")
