@@ -248,6 +248,14 @@ def test_finding_of_one_model_says_what_is_not_distinguishable(tmp_path: Path) -
     assert "finetune: -" in said
 
 
+def test_finding_where_the_best_method_differs(tmp_path: Path) -> None:
+    runs = [{"methods": ["finetune"], "models": ["small"]}, {"methods": ["finetune", "wise_ft"], "models": ["large"]}]
+    said = finding(made_up(tmp_path, runs=runs))
+    assert said.startswith("The best method differs from model to model")
+    assert "with finetune on small" in said
+    assert "with wise_ft on large" in said
+
+
 def test_finding_claims_nothing_without_records(tmp_path: Path) -> None:
     results = made_up(tmp_path, lost=lambda step: True)
     assert finding(results).startswith("Nothing is measured yet: 0 of ")
@@ -360,16 +368,14 @@ def test_latex_escapes() -> None:
     assert latex("a_b & 50% $x$ {y} \\") == r"a\_b \& 50\% \$x\$ \{y\} \textbackslash{}"
 
 
-def test_figures_are_files(varied: Results, tmp_path: Path) -> None:
+def test_figures_are_files_and_the_same_twice(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    names = {path.name for path in write_figures(varied, tmp_path, ("pdf",)) if path.read_bytes()[:4] == b"%PDF"}
-    assert {"accuracy_nall.pdf", "mri_n20.pdf", "sizes.pdf", "tradeoff_n40.pdf"} <= names
-    assert sum(name.startswith("change_") for name in names) == 6
-
-
-def test_figures_are_the_same_twice(whole: Results, tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
-    once, again = (write_figures(whole, tmp_path / name, ("svg", "pdf")) for name in ("a", "b"))
+    runs = [{"methods": ["finetune", "wise_ft"]}, {"methods": ["finetune"], "sizes": [20]}]
+    results = made_up(tmp_path, models=["$x_1$"], runs=runs)
+    once, again = (write_figures(results, tmp_path / name, ("pdf",)) for name in ("a", "b"))
+    kinds = ("accuracy", "mri", "change_-x_1-", "tradeoff")
+    names = {f"{kind}_n{size}.pdf" for kind in kinds for size in ("20", "all")}
+    assert {path.name for path in once} == names | {"sizes.pdf"}
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import colorsys
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -27,9 +28,10 @@ SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle
 
 @dataclass(frozen=True)
 class Style:
-    """How a method or a model is drawn, everywhere."""
+    """How a method or a model is drawn, everywhere. `label` is its name, in lines where it is long."""
 
     name: str
+    label: str
     colour: str
     symbol: str
 
@@ -135,7 +137,7 @@ def figure_data(results: Results) -> FigureData:
     return FigureData(
         methods=_method_styles(methods),
         models=[
-            Style(name, MODEL_COLOURS[at % len(MODEL_COLOURS)], SYMBOLS[at % len(SYMBOLS)])
+            Style(name, folded(name), MODEL_COLOURS[at % len(MODEL_COLOURS)], SYMBOLS[at % len(SYMBOLS)])
             for at, name in enumerate(models)
         ],
         size=size_name(main_size(rows)),
@@ -153,13 +155,15 @@ def _span(interval: Interval | None) -> Span | None:
 def _method_styles(methods: Sequence[str]) -> list[Style]:
     """A hue for each method; the members of a sweep are shades of one."""
     families = list(dict.fromkeys(name.split(" ")[0] for name in methods))
-    styles = [Style("pretrained", GREY, "star")]
+    styles = [Style("pretrained", "pretrained", GREY, "star")]
     for name in methods:
         family = name.split(" ")[0]
         members = [other for other in methods if other.split(" ")[0] == family]
         place = families.index(family)
         colour = METHOD_COLOURS[place % len(METHOD_COLOURS)]
-        styles.append(Style(name, _shade(colour, members.index(name), len(members)), SYMBOLS[place % len(SYMBOLS)]))
+        styles.append(
+            Style(name, folded(name), _shade(colour, members.index(name), len(members)), SYMBOLS[place % len(SYMBOLS)])
+        )
     return styles
 
 
@@ -170,6 +174,16 @@ def _shade(colour: str, place: int, count: int) -> str:
     light += 0.0 if count == 1 else 0.16 - 0.32 * place / (count - 1)
     mixed = colorsys.hls_to_rgb(hue, min(max(light, 0.25), 0.75), saturation)
     return "#" + "".join(f"{round(255 * part):02x}" for part in mixed)
+
+
+def folded(name: str, most: int = 16) -> str:
+    """A name in lines of about `most` signs, broken where its parts meet: names that differ at the end stay apart."""
+    lines = [""]
+    for part in re.split(r"(?<=[._ -])", name):
+        if lines[-1] and len(lines[-1]) + len(part) > most:
+            lines.append("")
+        lines[-1] += part
+    return "\n".join(lines)
 
 
 Found = dict[tuple[str, str, int | None], Summary]

@@ -77,7 +77,7 @@ def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> It
         # no date inside: the same results give the same file
         metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
         with written_aside(path) as aside:
-            figure.savefig(aside, format=suffix, dpi=200, bbox_inches="tight", metadata=metadata)
+            figure.savefig(aside, format=suffix, dpi=200, metadata=metadata)
         yield path
 
 
@@ -146,7 +146,9 @@ def _accuracy_figure(data: FigureData, comparison: Comparison) -> Figure:
     series = [("pretrained", comparison.before), *zip(comparison.methods, comparison.after, strict=True)]
     places = slots(len(series))
     width = min(places[1] - places[0] if len(places) > 1 else 0.4, 0.4)
-    figure = _new(min(max(5.2, 0.14 * len(series) * len(comparison.models) + 1), 14), 2.8)
+    wide = max(0.14 * len(series), 1.1) * len(comparison.models) + 1
+    lines = max(model.label.count("\n") for model in data.models)
+    figure = _new(min(max(5.2, wide), 14), 2.8 + 0.12 * lines)
     axes = figure.subplots()
     for (name, spans), place in zip(series, places, strict=True):
         shown = [(at + place, span) for at, span in enumerate(spans) if span]
@@ -155,7 +157,7 @@ def _accuracy_figure(data: FigureData, comparison: Comparison) -> Figure:
         axes.bar(centres, values, width * 0.92, color=styles[name].colour, label=name)
         axes.errorbar(centres, values, errors, fmt="none", ecolor="black", elinewidth=0.6, capsize=1)
     _mark_missing(axes, comparison, places)
-    axes.set_xticks(range(len(comparison.models)), comparison.models)
+    axes.set_xticks(range(len(data.models)), [model.label for model in data.models])
     axes.set_ylabel("mean OOD accuracy, %")
     axes.grid(axis="y", linewidth=0.4, alpha=0.5)
     _legend(figure, [styles[name] for name, _ in series], "s")
@@ -201,7 +203,9 @@ def _mri_figure(data: FigureData, comparison: Comparison) -> Figure:
 def _change_figure(matrices: list[Matrix]) -> Figure:
     first = matrices[0]
     columns = len(first.downstream) + len(first.others) + 1
-    figure, panels = _panels(len(matrices), 0.9 + 0.36 * columns, 1.0 + 0.26 * len(first.tuned_on), most=2)
+    longest = max(map(len, [*first.downstream, *first.others]))
+    width, height = 0.4 + 0.05 * longest + 0.36 * columns, 0.75 + 0.035 * longest + 0.26 * len(first.tuned_on)
+    figure, panels = _panels(len(matrices), width, height, most=2)
     limit = colour_limit(matrices)
     for matrix, axes in zip(matrices, panels, strict=True):
         _draw_matrix(axes, matrix, limit)

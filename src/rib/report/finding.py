@@ -148,29 +148,40 @@ def _one_model(contest: _Contest) -> str:
         lead = "distinguishably ahead of " + _count(len(contest.rows) - 1, "other method")
     text = f"{best.method} has the highest mRI on {best.model}, {_quoted(best)}{zero}; it is {lead}"
     if contest.finetune and contest.finetune.method not in contest.rivals:
-        text += f". finetune: {_quoted(contest.finetune)}"
+        text += f"; finetune: {_quoted(contest.finetune)}"
     return text + "."
 
 
 def _several_models(contests: Sequence[_Contest]) -> str:
     bests = sorted((contest.best for contest in contests), key=lambda row: _value(row.mri))
     if all(len(contest.rows) == 1 for contest in contests):
-        return f"mRI runs {_range(bests)}."
+        return f"mRI runs from {_range(bests)}."
     method, count = Counter(contest.best.method for contest in contests).most_common(1)[0]
     if count == 1:
-        return f"No method has the highest mRI on more than one model; the best of each model runs {_range(bests)}."
-    clear = sum(contest.best.method == method and not contest.rivals for contest in contests)
-    lead = f"distinguishably ahead of every other method on {_of(clear, count)}" if clear else "by no clear margin"
-    where = _of(count, len(contests)) + " models"
-    text = f"{method} has the highest mRI on {where}, {lead}; the best of each model runs {_range(bests)}"
+        text = f"The best method differs from model to model{_lead(contests)}: mRI from {_range(bests, named=True)}"
+    else:
+        won = [contest for contest in contests if contest.best.method == method]
+        where = _of(count, len(contests)) + " models"
+        text = f"{method} has the highest mRI on {where}{_lead(won)}; the best of each model runs from {_range(bests)}"
     tuned = sorted((row for contest in contests if (row := contest.finetune)), key=lambda row: _value(row.mri))
     if len(tuned) == len(contests):
-        text += f", that of finetune from {signed(_value(tuned[0].mri))} to {signed(_value(tuned[-1].mri))}"
+        text += f"; finetune from {signed(_value(tuned[0].mri))} to {signed(_value(tuned[-1].mri))}"
     return text + "."
 
 
-def _range(rows: Sequence[Summary]) -> str:
-    return f"from {_quoted(rows[0])} on {rows[0].model} to {_quoted(rows[-1])} on {rows[-1].model}"
+def _lead(contests: Sequence[_Contest]) -> str:
+    """Whether the best method is distinguishable from all others, on how many of these models."""
+    clear = sum(not contest.rivals for contest in contests)
+    if not clear:
+        return ", by no clear margin"
+    return f", distinguishably ahead of every other method on {_of(clear, len(contests))}"
+
+
+def _range(rows: Sequence[Summary], named: bool = False) -> str:
+    low, high = (
+        f"{_quoted(row)}{f' with {row.method}' if named else ''} on {row.model}" for row in (rows[0], rows[-1])
+    )
+    return f"{low} to {high}"
 
 
 def _of(count: int, total: int) -> str:

@@ -102,13 +102,12 @@
         hovertext: at.map((place) => `${escape(name)}, ${escape(one.models[place])}<br>${percent(spans[place])}`), hoverinfo: "text",
       };
     });
-    const most = narrow() ? 12 : 22;
-    const names = one.models.map((name) => escape(name.length > most ? name.slice(0, most - 1) + "…" : name));
+    const names = one.models.map((name) => escape(models[name].label).replace(/\n/g, "<br>"));
     draw(section, traces, {
-      height: 380, annotations,
+      height: 365 + 16 * Math.max(...names.map((name) => name.split("<br>").length)), annotations,
       xaxis: axis("", { tickvals: names.map((_, at) => at), ticktext: names, showgrid: false, range: [-0.5, names.length - 0.5] }),
       yaxis: axis("mean OOD accuracy, %", { rangemode: "tozero" }),
-    }, 70 + Math.max(series.length * 10, 60) * names.length);
+    }, 70 + Math.max(series.length * 10, 108) * names.length);
   }
 
   function matrix(section, chosen) {
