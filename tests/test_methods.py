@@ -392,6 +392,20 @@ def test_a_diverged_ingredient_is_named_and_not_averaged(
     assert all("diverged" in reason and "finetune vit on part" in reason for reason in reasons), reasons
 
 
+def test_a_choice_of_rates_passes_a_diverged_one_over(tmp_path: Path) -> None:
+    suite = tiny(
+        tmp_path,
+        ("vit",),
+        runs=[{"methods": ["best_rate"], "downstream": ["part"]}],
+        recipe={"epochs": 1, "batch_size": 8, "eval_batch_size": 16},
+        method={"best_rate": {"rates": [0.001, 30.0]}},
+    )
+    finished = rib.run(suite, store=tmp_path / "store", how=ALONE)
+    assert not finished.failed
+    (note,) = [note for note in finished.results.notes if note.method == "best_rate"]
+    assert note.values["chosen_lr"] == 0.001
+
+
 # -- the user's own ----------------------------------------------------------------------------------------------------
 
 

@@ -113,7 +113,7 @@ class Workshop:
     def _fitted(self, step: Fit) -> list[Weights]:
         for ingredient in step.ingredients:
             record = self.store.record(ingredient.key)
-            if record and record.values.get("diverged"):
+            if record and record.values.get("diverged") and not step.method.takes_diverged:
                 raise StepError(
                     f"its ingredient {ingredient.title} diverged (loss "
                     f"{record.values['first_loss']:.2f} → {record.values['last_loss']:.2f}); try a lower learning rate "

@@ -100,11 +100,13 @@ class Method(Frozen, ABC):
         name: what a suite calls it.
         needs_data: whether it looks at the downstream set at all.
         needs_held_out: whether it chooses something on held-out examples.
+        takes_diverged: whether an ingredient may have diverged, because the method chooses among them.
     """
 
     name: ClassVar[str]
     needs_data: ClassVar[bool] = True
     needs_held_out: ClassVar[bool] = False
+    takes_diverged: ClassVar[bool] = False
 
     def ingredients(self) -> tuple[str | Method, ...]:
         """Methods whose weights this one starts from: values, or names as the suite has them."""

@@ -17,6 +17,7 @@ class BestRate(Method):
 
     name: ClassVar[str] = "best_rate"
     needs_held_out: ClassVar[bool] = True
+    takes_diverged: ClassVar[bool] = True
     rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3, 1e-2, 3e-2), min_length=2)
 
     def ingredients(self) -> tuple[str | Method, ...]:
