@@ -183,6 +183,12 @@ def test_choices_without_held_out_images(rib_says: Say, tmp_path: Path) -> None:
     assert_said(rib_says("plan", file), 2, "'greedy_soup' chooses on held-out", "got:    held_out = 0", "remedy:")
 
 
+def test_a_soup_of_itself(rib_says: Say, tmp_path: Path) -> None:
+    stew = {"kind": "soup", "members": ["pretrained", "stew"]}
+    file = written(tmp_path, runs=[{"methods": ["stew"]}], method={"stew": stew})
+    assert_said(rib_says("plan", file), 2, "method 'stew' is an ingredient of itself", "remedy:")
+
+
 # -- data --------------------------------------------------------------------------------------------------------------
 
 

@@ -179,6 +179,7 @@ class _Planner:
     def __init__(self, suite: Suite, world: World) -> None:
         self.suite, self.world = suite, world
         self._fits: dict[tuple[Any, ...], Fit] = {}
+        self._under_way: set[tuple[Any, ...]] = set()
         self._starts: dict[str, Load | Pretrain] = {}
         self._drawable: set[tuple[str, int | None]] = set()
 
@@ -222,7 +223,11 @@ class _Planner:
     ) -> Fit:
         place = (model, name, method, downstream, size, seed)
         if place not in self._fits:
+            if place in self._under_way:
+                raise UserError(f"method {name!r} is an ingredient of itself", remedy="take it out of its own members")
+            self._under_way.add(place)
             self._fits[place] = self._new_fit(model, method, downstream, size, seed)
+            self._under_way.remove(place)
         return self._fits[place]
 
     def _new_fit(self, model: str, method: Method, downstream: str | None, size: int | None, seed: int | None) -> Fit:
