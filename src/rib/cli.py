@@ -39,7 +39,7 @@ SuiteName = Annotated[str, typer.Argument(help="a shipped suite's name, or a pat
 StorePath = Annotated[Path, typer.Option("--store", envvar="RIB_STORE", help="folder of records and weights")]
 DataPath = Annotated[
     Path | None,
-    typer.Option("--data", envvar="RIB_DATA", help="folder that relative paths in the suite start from"),
+    typer.Option("--data", "--root", envvar="RIB_DATA", help="folder that relative paths in the suite start from"),
 ]
 ModelNames = Annotated[
     str | None,

@@ -32,7 +32,19 @@ def check_table(found: Sequence[Checked]) -> RenderableType:
             f"{survey.expected:,}" if survey.expected else "",
             f"{survey.classes:,}",
         )
-    return Group(table, *[_details(checked) for checked in found if not checked.fine or checked.survey.faults])
+    missing = [checked for checked in found if checked.survey.state == "missing"]
+    wrong = [item for item in found if item not in missing and (not item.fine or item.survey.faults)]
+    parts = [_details(missing[0])] if len(missing) == 1 else [_absent(missing)] if missing else []
+    return Group(table, *[_details(checked) for checked in wrong], *parts)
+
+
+def _absent(missing: Sequence[Checked]) -> Text:
+    """Several sets that are not there at all, in two lines each, so that all of them fit one screen."""
+    lines = ["\nnot there, and where to get them:"]
+    for checked in missing:
+        lines += [f"  {checked.survey.where}", f"    {checked.url} · {checked.licence}"]
+    name = missing[0].survey.name
+    return Text("\n".join([*lines, f'  If one is elsewhere, say so in rib.toml: [paths] "{name}" = "/path"']))
 
 
 def _state(checked: Checked) -> str:
