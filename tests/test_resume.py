@@ -29,7 +29,7 @@ from rib.suite import load_suite
 from rib.work import How
 
 METHODS = ["finetune", "ewc", "lwf", "linear_probe", "lp_ft", "wise_ft", "soup", "greedy_soup"]
-Finished = tuple[Path, Path, float]
+Finished = tuple[Path, Path]
 
 
 def suite_file(folder: Path, models: tuple[str, ...] = ("dropout",), **fields: Any) -> Path:
@@ -66,14 +66,13 @@ def assert_same(plan: Plan, store: Path, expected: Path) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    """A suite file, the store of a run of it that nothing disturbed, and how long that took."""
+    """A suite file, the store of a run of it that nothing disturbed."""
     folder = tmp_path_factory.mktemp("undisturbed")
     file = suite_file(folder)
-    began = time.monotonic()
     outcome = do(file, folder / "store")
     assert outcome.failed == {}
     assert outcome.before == 0
-    return file, folder / "store", time.monotonic() - began
+    return file, folder / "store"
 
 
 def copied(store: Path, folder: Path) -> Path:
@@ -92,7 +91,7 @@ def run_in_child(file: Path, store: Path, workers: int) -> None:
 
 def test_killed_at_random_moments_equals_uninterrupted(finished: Finished, tmp_path: Path) -> None:
     """Eight kills of a process; every fourth has workers, who go on for a while and find out by themselves."""
-    file, expected, _ = finished
+    file, expected = finished
     plan = make_plan(load_suite(file))
     context: Any = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["rib.execute.preload"])
@@ -125,7 +124,7 @@ def test_killed_at_random_moments_equals_uninterrupted(finished: Finished, tmp_p
 
 
 def test_the_command_killed_with_all_its_processes(finished: Finished, tmp_path: Path) -> None:
-    file, expected, _ = finished
+    file, expected = finished
     store = tmp_path / "store"
     chance = random.Random(3)
     for least in (1, 12):  # records that are there when the moment comes
@@ -162,7 +161,7 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], se
 
 def test_a_checkpoint_is_taken_up_in_mid_training(finished: Finished, tmp_path: Path) -> None:
     """A run that is stopped in its fourth epoch goes on from the third's end, and not from the beginning."""
-    file, expected, _ = finished
+    file, expected = finished
     store = tmp_path / "store"
     shutil.copytree(expected / "packs", store / "packs")
 
@@ -194,7 +193,7 @@ def test_a_checkpoint_is_taken_up_in_mid_training(finished: Finished, tmp_path: 
 
 @pytest.mark.parametrize("torn", [b"", b"\0" * 200, b"PK\x03\x04 half of it"])
 def test_files_cut_off_by_a_crash_of_the_machine(finished: Finished, tmp_path: Path, torn: bytes) -> None:
-    file, expected, _ = finished
+    file, expected = finished
     store = copied(expected, tmp_path)
     plan = make_plan(load_suite(file))
     fit = next(step for step in plan.steps if isinstance(step, Fit) and step.method.name == "ewc")
@@ -214,7 +213,7 @@ def test_files_cut_off_by_a_crash_of_the_machine(finished: Finished, tmp_path: P
 
 
 def test_run_again_does_nothing_wherever_store_and_data_are(finished: Finished, tmp_path: Path) -> None:
-    file, expected, _ = finished
+    file, expected = finished
     steps = len(make_plan(load_suite(file)).steps)
     assert do(file, expected) == Outcome(done=0, before=steps)
     shutil.copytree(file.parent, tmp_path / "elsewhere" / "data", ignore=shutil.ignore_patterns("store"))
@@ -226,7 +225,7 @@ def test_run_again_does_nothing_wherever_store_and_data_are(finished: Finished, 
 
 
 def test_one_and_two_workers_give_the_same(finished: Finished, tmp_path: Path) -> None:
-    file, expected, _ = finished
+    file, expected = finished
     outcome = do(file, tmp_path / "store", workers=2)
     assert outcome.failed == {}
     plan = make_plan(load_suite(file))
@@ -238,7 +237,7 @@ def test_one_and_two_workers_give_the_same(finished: Finished, tmp_path: Path) -
 
 
 def test_a_lost_weight_file_is_made_again_when_something_needs_it(finished: Finished, tmp_path: Path) -> None:
-    before, expected, _ = finished
+    before, expected = finished
     store = copied(expected, tmp_path)
     wise = {"wise": {"kind": "wise_ft", "alpha": 0.2}}
     file = suite_file(tmp_path, runs=[{"methods": [*METHODS, "wise"]}], method=wise)
@@ -255,7 +254,7 @@ def test_a_lost_weight_file_is_made_again_when_something_needs_it(finished: Fini
 
 
 def test_nothing_is_made_again_where_nothing_needs_it(finished: Finished, tmp_path: Path) -> None:
-    file, expected, _ = finished
+    file, expected = finished
     store = copied(expected, tmp_path)
     shutil.rmtree(store / "weights")
     assert do(file, store).done == 0
@@ -265,7 +264,7 @@ def test_nothing_is_made_again_where_nothing_needs_it(finished: Finished, tmp_pa
     ("keep", "left"), [("none", set()), ("pretrained", {"Pretrain"}), ("all", {"Pretrain", "Fit"})]
 )
 def test_retention(finished: Finished, tmp_path: Path, keep: str, left: set[str]) -> None:
-    file, expected, _ = finished
+    file, expected = finished
     plan = make_plan(load_suite(file))
     store = tmp_path / "store"
     assert do(file, store, keep=keep).failed == {}
@@ -308,7 +307,7 @@ def test_a_killed_worker(tmp_path: Path, deaths: int) -> None:
 def test_an_idle_worker_that_is_killed_is_replaced(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, finished: Finished
 ) -> None:
-    file, expected, _ = finished
+    file, expected = finished
     crews: list[Any] = []
     run = local._Crew.run
     monkeypatch.setattr(local._Crew, "run", lambda crew: (crews.append(crew), run(crew))[1])
@@ -366,7 +365,7 @@ def test_an_interrupt_while_starting(tmp_path: Path) -> None:
 
 
 def test_an_interrupt_from_python(finished: Finished, tmp_path: Path) -> None:
-    file, expected, _ = finished
+    file, expected = finished
 
     class Stop(Silent):
         def finished(self, work: float) -> None:
