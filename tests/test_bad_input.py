@@ -183,6 +183,24 @@ def test_choices_without_held_out_images(rib_says: Say, tmp_path: Path) -> None:
     assert_said(rib_says("plan", file), 2, "'greedy_soup' chooses on held-out", "got:    held_out = 0", "remedy:")
 
 
+def test_a_tuning_pattern_that_fits_no_model(rib_says: Say, tmp_path: Path) -> None:
+    file = written(tmp_path, tuning={"restnet*": {"lr": 0.1}})
+    assert_said(rib_says("plan", file), 2, "tuning: 'restnet*' fits none of the models")
+
+
+def test_an_ingredient_with_a_name_close_to_the_suites_own(rib_says: Say, tmp_path: Path) -> None:
+    method = {"gentle": {"kind": "finetune", "lr": 0.001}, "wise": {"kind": "wise_ft", "tuned": "gentel"}}
+    file = written(tmp_path, runs=[{"methods": ["wise"]}], method=method)
+    assert_said(rib_says("plan", file), 2, "unknown method 'gentel'", "did you mean 'gentle'?")
+
+
+def test_weights_that_were_not_kept_cannot_be_exported(rib_says: Say, tmp_path: Path) -> None:
+    file = written(tmp_path, runs=[{"methods": ["finetune", "wise_ft"], "sizes": [8]}])
+    assert rib_says("run", file, "--keep", "none")[0] == 0
+    assert_said(rib_says("export", tmp_path / "out", file), 2, "were not kept", "remedy: run the suite with --keep all")
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_soup_of_itself(rib_says: Say, tmp_path: Path) -> None:
     stew = {"kind": "soup", "members": ["pretrained", "stew"]}
     file = written(tmp_path, runs=[{"methods": ["stew"]}], method={"stew": stew})

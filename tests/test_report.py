@@ -206,7 +206,7 @@ def test_a_missing_cell_prints_as_missing_and_no_mean_runs_over_it(broken: Resul
     assert row.count("missing") >= 2
     assert "failed: linear_probe small on paint: training diverged, loss nan" in text
     assert "missing: small linear_probe: paint → " in text
-    assert "Among the rows that are complete" in text
+    assert "Of the rows that are complete:" in text
 
 
 def test_the_note_and_the_legend_are_shown(whole: Results) -> None:

@@ -17,6 +17,8 @@ from helpers import PART, WHOLE, classifier, examples, same_weights
 from rib.data.labels import LabelMap
 from rib.data.splits import named_generator, named_seed
 from rib.errors import StepError
+from rib.models.classifier import Classifier
+from rib.models.small import small_resnet
 from rib.models.weights import take_weights
 from rib.recipe import Recipe
 from rib.training import FileCheckpoint, rate, train
@@ -307,3 +309,19 @@ def test_mixed_precision_trains_and_keeps_its_weights_in_float32(precision: str)
     assert outcome.losses == pytest.approx(expected.losses, rel=0.05)
     assert outcome.losses != expected.losses
     assert {tensor.dtype for tensor in mixed.net.state_dict().values()} == {torch.float32}
+
+
+# -- partly frozen -----------------------------------------------------------------------------------------------------
+
+
+def test_training_through_a_frozen_group_norm_equals_planes() -> None:
+    """Biases alone train through GroupNorm with its weight frozen; torch 2.13 crashes there on NHWC pixels."""
+    data, label_map = examples(24), LabelMap("all", ((0,), (1,), (2,), (3,)), 4)
+    model = Classifier(small_resnet(4, width=8), 4, (0.5,) * 3, (0.5,) * 3)
+    biases = frozenset(name for name, _ in model.net.named_parameters() if name.endswith("bias"))
+    before = take_weights(model.net)
+    train(model, data, label_map, Recipe(epochs=1, batch_size=8, lr=0.01), seed=0, trainable=biases)
+    after = take_weights(model.net)
+    changed = {name for name in after if not torch.equal(before[name], after[name])}
+    assert changed
+    assert changed <= biases

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -136,7 +137,7 @@ def show_plan(
     device: Annotated[str, typer.Option(help="what to measure: auto, cpu, cuda, mps")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Say which steps a suite has, which are done, and what the others cost: data need not be here."""
+    """Say which steps a suite has, which are done, and what the others cost; published sets need not be here."""
     from rib.execute.calibrate import crew, find_device, measure
     from rib.report.cost import Estimate, cost_lines
     from rib.report.overview import plan_json, plan_table
@@ -191,7 +192,7 @@ def report(
     models: ModelNames = None,
     as_json: Json = False,
 ) -> None:
-    """Show what the records say; run nothing."""
+    """Show what the records say; run nothing. The data sets are looked at, for their labels and sources."""
     plan, place = _plan(suite, store, data, models)
     results = _results(plan, place)
     if not results.records:
@@ -240,6 +241,12 @@ def export(
     ]
     if not wanted:
         raise UserError("no finished weights match", remedy=f"see `rib list methods` and `rib status {suite}`")
+    if lost := next((key for item in wanted for key in workshop.lost(item.fit)), None):
+        raise UserError(
+            "the weights of a finished step were not kept",
+            got=place.weights_path(lost),
+            remedy="run the suite with --keep all and another --store, or narrow the export with --model, --method",
+        )
     results = _results(plan, place)
     for item in wanted:
         print(release(results, item, workshop.weights(item.fit), folder))
@@ -443,7 +450,7 @@ def _tell(outcome: Outcome, suite: str) -> None:
     if outcome.failed:
         words += f", {len(outcome.failed)} failed"
     if outcome.interrupted:
-        words = f"interrupted: {words}. Go on with: rib run {suite}"
+        words = f"interrupted: {words}. Go on with: rib {shlex.join(sys.argv[1:]) or f'run {suite}'}"
     print(words, file=sys.stderr)
 
 

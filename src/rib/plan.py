@@ -16,8 +16,8 @@ from rib.data.examples import Part
 from rib.data.expected import ExpectedSet, is_absent
 from rib.data.labels import match_classes
 from rib.data.splits import tuning_rows
-from rib.errors import UserError
-from rib.methods import MergedMethod, Method, find_method
+from rib.errors import UserError, nearest
+from rib.methods import MergedMethod, Method, find_method, registered
 from rib.models.catalogue import find_row as find_model_row
 from rib.models.loading import describe, weights_digest
 from rib.models.sources import find_weights
@@ -267,6 +267,8 @@ class _Planner:
 
     def _variants(self, name: str) -> list[tuple[str, Method]]:
         """The methods that a name in the suite stands for: one, or several where it has a sweep."""
+        if name not in self.suite.method and ":" not in name and name not in registered():
+            raise nearest(name, [*self.suite.method, *registered()], "method")
         table = dict(self.suite.method.get(name, {}))
         kind = find_method(str(table.pop("kind", name)))
         sweep = table.pop("sweep", {})

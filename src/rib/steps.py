@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
@@ -130,7 +131,9 @@ class Fit(_Keyed):
     def title(self) -> str:
         """For people."""
         seen, sized = self.tuned_on, next((f for f in (self, *self.ingredients) if f.size is not None), self)
-        count = f" ({sized.size})" if sized.size is not None else ""
+        words = [str(sized.size)] if sized.size is not None else []
+        words += [f"seed {sized.seed}"] if sized.seed else []
+        count = f" ({', '.join(words)})" if words else ""
         return f"{self.method.name} {short(self.start.model)}" + (f" on {seen.label}{count}" if seen else "")
 
 
@@ -157,6 +160,11 @@ class Predict(_Keyed):
 
 
 Step = Pretrain | Fit | Predict
+
+
+def distinct(step: Step, taken: Container[str]) -> str:
+    """The step's title, with some of its key where another step has that title (another rate, another alpha)."""
+    return f"{step.title} · {step.key[:8]}" if step.title in taken else step.title
 
 
 def short(name: str) -> str:

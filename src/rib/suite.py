@@ -73,6 +73,8 @@ class Suite(Frozen):
         for role, names in (("downstream", self.downstream), ("evaluate", self.evaluate), ("models", self.models)):
             if len(set(names)) != len(names):
                 raise ValueError(f"{role} names something twice")
+        if idle := [pattern for pattern in self.tuning if not any(fnmatchcase(name, pattern) for name in self.models)]:
+            raise ValueError(f"tuning: {idle[0]!r} fits none of the models {', '.join(self.models)}")
         roles = [self.reference, *self.downstream, *self.evaluate]
         if len(set(roles)) != len(roles):
             raise ValueError("a data set plays one role: reference, downstream or evaluate")
@@ -205,7 +207,9 @@ def _explained(kind: type[BaseModel], error: ValidationError, where: str) -> Use
         return UserError(f"{where}: {place!r} is missing", valid=", ".join(_fields_at(kind, loc[:-1])))
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     got = first["input"] if not isinstance(first["input"], dict) else None
-    return UserError(f"{where}: {place}: {first['msg'].removeprefix('Value error, ')}{more}", got=got)
+    return UserError(
+        f"{where}: {place}: {first['msg'].removeprefix('Value error, ').replace('valid tuple', 'list')}{more}", got=got
+    )
 
 
 def _fields_at(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:

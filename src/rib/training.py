@@ -150,6 +150,7 @@ class _Loop:
         self.total = recipe.total_steps(len(examples))
         self.labels = torch.from_numpy(examples.labels).to(self.device)
         self.trainable = trainable
+        classifier.contiguous = trainable not in (None, classifier.head_parameters)
         for name, parameter in classifier.net.named_parameters():
             parameter.requires_grad_(trainable is None or name in trainable)
         self.parameters = [parameter for parameter in classifier.net.parameters() if parameter.requires_grad]

@@ -189,6 +189,15 @@ class Workshop:
             return merged
         return self.store.weights(step.key)
 
+    def lost(self, step: Load | Step) -> list[str]:
+        """Keys of the steps whose weights would be needed for this step's, and are no longer kept."""
+        if isinstance(step, Load):
+            return []
+        if step.keeps_weights:
+            return [] if self.store.has_weights(step.key) else [step.key]
+        needed = (step.start, *step.ingredients) if isinstance(step, Fit) else step.needs
+        return [key for need in needed for key in self.lost(need)]
+
     def examples(self, data: DataPart, view: View) -> Examples:
         """A part of a data set, decoded for a view."""
         place = (data.name, data.part, view)

@@ -20,7 +20,7 @@ from rib.execute.progress import Silent, Watcher
 from rib.execute.schedule import Job, Queue, jobs
 from rib.execute.worker import Assignment, do_steps, serve
 from rib.plan import Plan, missing
-from rib.steps import Fit, Predict, Pretrain, Step
+from rib.steps import Fit, Predict, Pretrain, Step, distinct
 from rib.store import Store
 from rib.work import How, Workshop
 
@@ -188,7 +188,7 @@ class _Board:
         if reason not in self.failed.values():
             self.watcher.say(f"failed: {step.title}\n  {reason}")
         self.failed[key] = reason
-        self.outcome.failed[step.title] = reason
+        self.outcome.failed[distinct(step, self.outcome.failed)] = reason
         self.watcher.finished(self.plan.image_passes(step))
 
     def end(self, number: int) -> None:
@@ -317,7 +317,8 @@ class _Crew:
             finished = self._board.store.keys()
             for step in self._board.jobs[number].steps:
                 if step.key not in finished:
-                    reason = f"its worker process died twice ({how}); out of memory? try fewer workers"
+                    hint = "out of memory? try fewer workers" if how == "signal 9" else "a crash in native code"
+                    reason = f"its worker process died twice ({how}): {hint}"
                     self._board.store.write_failure(step.key, reason)
                     self._board.fail(step.key, reason)
             self._board.end(number)

@@ -27,6 +27,9 @@ class Classifier(nn.Module):
 
     mean: Tensor
     std: Tensor
+    contiguous: bool
+    """Whether pixels are laid out plane by plane. Training through partly frozen layers needs it: the gradient of
+    GroupNorm with a frozen weight crashes torch 2.13 on a CPU with pixels in the order of the image file."""
 
     def __init__(
         self,
@@ -38,6 +41,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.net = net
+        self.contiguous = False
         self.head_name = head or _find_head(net, classes)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255, persistent=False)
@@ -70,7 +74,8 @@ class Classifier(nn.Module):
 
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) to normalised float32 (N, 3, H, W)."""
-        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        return pixels.contiguous() if self.contiguous else pixels
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) to logits (N, classes)."""

@@ -98,7 +98,7 @@ def finding(results: Results) -> str:
         return _start_finding(results)
     partial = any(row.missing for row in results.summaries)
     said = _one_model(contests[0]) if len(contests) == 1 else _several_models(contests)
-    return f"Among the rows that are complete, {said}" if partial else said
+    return f"Of the rows that are complete: {said}" if partial else said
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from rich.table import Table
 
 from rib.plan import Plan, missing
 from rib.report.cost import Cost
+from rib.steps import distinct
 from rib.store import Store
 
 
@@ -17,12 +18,12 @@ def status_json(plan: Plan, store: Store) -> dict[str, Any]:
     """Steps done, to do and failed, by kind, with the reasons of the failures."""
     finished = store.keys()
     kinds = {kind: {"done": 0, "to do": 0} for kind in dict.fromkeys(type(step).__name__ for step in plan.steps)}
-    failed = {}
+    failed: dict[str, str] = {}
     for step in plan.steps:
         done = step.key in finished
         kinds[type(step).__name__]["done" if done else "to do"] += 1
         if not done and (reason := store.failure(step.key)):
-            failed[step.title] = reason
+            failed[distinct(step, failed)] = reason
     return {
         "suite": plan.suite.name,
         "steps": len(plan.steps),

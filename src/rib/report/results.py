@@ -20,7 +20,7 @@ from rib.metrics import (
     robustness_improvement,
 )
 from rib.plan import Plan, Run
-from rib.steps import Step, short
+from rib.steps import Step, distinct, short
 from rib.store import Record, Store, unpack_bits
 
 
@@ -148,8 +148,11 @@ class Results:
     @cached_property
     def failures(self) -> dict[str, str]:
         """Title and reason of every step that failed when it was last tried."""
-        unfinished = (step for step in self.plan.steps if step.key not in self.records)
-        return {step.title: reason for step in unfinished if (reason := self.store.failure(step.key))}
+        failed: dict[str, str] = {}
+        for step in self.unfinished():
+            if reason := self.store.failure(step.key):
+                failed[distinct(step, failed)] = reason
+        return failed
 
     @cached_property
     def groups(self) -> dict[Group, list[Run]]:
