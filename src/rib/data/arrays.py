@@ -26,7 +26,7 @@ class ArraySet(DataSet):
     The file holds `images` uint8 (N, H, W, 3) or (N, H, W), `labels` (N,) as integers into `classes` or as class
     names, and may hold `classes` (names) and `sources` (N,) (which source image each example was made from).
 
-    Args: as `FolderSet`, with files in place of folders.
+    Args: as `ContainedSet`, with files in place of containers.
     """
 
     def __init__(
