@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from helpers import document, write_tree
 from rib.data.labels import LabelMap
 from rib.identity import KEY_VERSION, canonical, key_of
-from rib.methods import Method, find_method, registered
+from rib.methods import METHODS, Method
 from rib.models.catalogue import Architecture
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
@@ -41,8 +41,8 @@ MAP = LabelMap("by name", ((3,), (1,)), 4)
 DATA = DataPart("somewhere", "tune", "0123abcd", MAP)
 LOAD = Load("a model", ARCHITECTURE, "fedc9876")
 PRETRAIN = Pretrain("a model", ARCHITECTURE, DATA, Recipe(epochs=3), 0)
-TUNED = Fit(LOAD, find_method("finetune")(), DATA, 100, 0.1, Recipe(), 0, ())
-MERGED = Fit(LOAD, find_method("wise_ft")(), None, None, 0.0, None, None, (TUNED,))
+TUNED = Fit(LOAD, METHODS.find("finetune")(), DATA, 100, 0.1, Recipe(), 0, ())
+MERGED = Fit(LOAD, METHODS.find("wise_ft")(), None, None, 0.0, None, None, (TUNED,))
 PREDICT = Predict(MERGED, dataclasses.replace(DATA, part="test"), 256, "fp32")
 
 GOLDEN = {
@@ -162,21 +162,21 @@ OTHER_FIELD: dict[str, Any] = {
     "tuned": "l2_sp",
     "weight": 0.5,
 }
-FIELDS = [(name, field) for name, kind in sorted(registered().items()) for field in kind.model_fields]
+FIELDS = [(name, field) for name, kind in sorted(METHODS.classes.items()) for field in kind.model_fields]
 
 
 @pytest.mark.parametrize(("method", "field"), FIELDS)
 def test_every_method_field_changes_the_key(method: str, field: str) -> None:
     assert field in OTHER_FIELD, "name another value for the new field"
-    kind = registered()[method]
+    kind = METHODS.classes[method]
     value = OTHER_FIELD[field]
     plain, other = (dataclasses.replace(TUNED, method=made) for made in (kind(), kind(**{field: value})))
     assert plain.key != other.key
 
 
 def test_every_method_has_its_own_key() -> None:
-    keys = {dataclasses.replace(TUNED, method=kind()).key for kind in registered().values()}
-    assert len(keys) == len(registered())
+    keys = {dataclasses.replace(TUNED, method=kind()).key for kind in METHODS.classes.values()}
+    assert len(keys) == len(METHODS.classes)
 
 
 @pytest.mark.parametrize(
@@ -223,7 +223,7 @@ def test_equal_values_have_equal_keys() -> None:
 
 # -- moved and renamed -------------------------------------------------------------------------------------------------
 
-METHODS = ["finetune", "wise_ft", "lp_ft", "greedy_soup"]
+SAMPLED = ["finetune", "wise_ft", "lp_ft", "greedy_soup"]
 
 
 def keys(plan: Plan) -> list[str]:
@@ -231,7 +231,7 @@ def keys(plan: Plan) -> list[str]:
 
 
 def planned(folder: Path, change: Callable[[dict[str, Any]], Any] = lambda made: None) -> Plan:
-    made = document(folder, runs=[{"methods": METHODS}])
+    made = document(folder, runs=[{"methods": SAMPLED}])
     write_tree(folder / "tree", per_class=4)
     made["data"]["part"] = {"folder": "tree", "test_fraction": 0.5}
     change(made)
@@ -292,7 +292,7 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
         (tmp_path / "own_method.py").write_text(text)
         sys.modules.pop("own_method", None)
         importlib.invalidate_caches()
-        return find_method("own_method:Mine")
+        return METHODS.find("own_method:Mine")
 
     yield write
     sys.modules.pop("own_method", None)
@@ -309,5 +309,5 @@ def test_the_source_of_a_users_method_is_part_of_its_key(own_module: Callable[[s
 
 def test_ribs_own_source_is_not() -> None:
     """`KEY_VERSION` stands for it: a comment in a method must not forget results."""
-    assert canonical(find_method("finetune")())["source"] is None
-    assert isinstance(find_method("finetune")(), BaseModel)
+    assert canonical(METHODS.find("finetune")())["source"] is None
+    assert isinstance(METHODS.find("finetune")(), BaseModel)

@@ -17,7 +17,7 @@ from torch import Tensor
 import rib
 from helpers import FAMILIES, PART, WHOLE, classifier, document, examples, same_weights, tiny
 from rib.data.labels import LabelMap
-from rib.methods import Method, registered
+from rib.methods import METHODS, Method
 from rib.methods.base import Task
 from rib.methods.best_rate import BestRate
 from rib.methods.ewc import EWC, diagonal_fisher, normalised
@@ -50,7 +50,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("tuned_on", ["whole", "part"])
-@pytest.mark.parametrize("method", sorted(registered()))
+@pytest.mark.parametrize("method", sorted(METHODS.classes))
 def test_every_method_runs(method: str, tuned_on: str, place: tuple[str, Path]) -> None:
     family, folder = place
     if (method, family) == ("lora", "resnet"):
@@ -289,7 +289,7 @@ def test_greedy_soup_takes_a_member_that_changes_nothing() -> None:
 def test_greedy_soup_leaves_a_harmful_member_out() -> None:
     task, notes = make_task("resnet")
     good = take_weights(classifier("resnet").net)
-    tuned = run_method(registered()["finetune"](lr=0.05, epochs=20), "resnet")
+    tuned = run_method(METHODS.classes["finetune"](lr=0.05, epochs=20), "resnet")
     bad = {name: -5 * tensor for name, tensor in tuned.items()}
     GreedySoup(members=("good", "bad", "tuned")).fit(good, task, [good, bad, tuned])
     assert "tuned" in notes["members_kept"]
@@ -346,8 +346,8 @@ def test_ingredients_are_steps_of_the_table_and_nothing_is_trained_twice(tmp_pat
 def test_lp_ft_starts_from_the_probe(tmp_path: Path) -> None:
     task, _ = make_task("resnet")
     start = take_weights(classifier("resnet").net)
-    probe = registered()["linear_probe"]().fit(start, task, [])
-    found = registered()["lp_ft"]().fit(start, task, [probe])
+    probe = METHODS.classes["linear_probe"]().fit(start, task, [])
+    found = METHODS.classes["lp_ft"]().fit(start, task, [probe])
     net = classifier("resnet")
     net.net.load_state_dict(probe)
     train(net, task.tuning, task.label_map, task.recipe, seed=task.seed)
@@ -443,7 +443,7 @@ def test_a_users_method_runs_and_its_fault_is_its_own(tmp_path: Path) -> None:
 
 
 def test_a_method_never_sees_an_evaluation_set(tmp_path: Path) -> None:
-    plan = make_plan(tiny(tmp_path, runs=[{"methods": sorted(registered())}]))
+    plan = make_plan(tiny(tmp_path, runs=[{"methods": sorted(METHODS.classes)}]))
     for run, step in itertools.product(plan.runs, plan.steps):
         if type(step).__name__ == "Fit" and step.data is not None:
             assert step.data.part == "tune"

@@ -24,10 +24,11 @@ FLOORS = (
     ("steps", "store", "suite"),
     ("methods",),
     ("training",),
-    ("prediction", "analysis"),
+    ("analysis",),
+    ("prediction",),
     ("models",),
     ("data",),
-    ("metrics", "recipe"),
+    ("registry", "metrics", "recipe"),
     ("identity", "files"),
     ("errors", "_compat", "__init__"),
 )

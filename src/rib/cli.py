@@ -317,10 +317,10 @@ def list_models() -> None:
 @listing.command("methods")
 def list_methods() -> None:
     """Methods, with their hyper-parameters."""
-    from rib.methods import registered
+    from rib.methods import METHODS
 
     rows = []
-    for name, kind in sorted(registered().items()):
+    for name, kind in sorted(METHODS.classes.items()):
         fields = ", ".join(f"{field} = {info.default}" for field, info in kind.model_fields.items())
         rows.append((name, (kind.__doc__ or "").splitlines()[0] + (f"  [{fields}]" if fields else "")))
     _columns(rows)

@@ -17,7 +17,7 @@ from rib.data.expected import ExpectedSet, is_absent
 from rib.data.labels import match_classes
 from rib.data.splits import tuning_rows
 from rib.errors import UserError, nearest
-from rib.methods import MergedMethod, Method, find_method, registered
+from rib.methods import METHODS, MergedMethod, Method
 from rib.models.catalogue import find_row as find_model_row
 from rib.models.loading import describe, weights_digest
 from rib.models.sources import find_weights
@@ -196,7 +196,7 @@ class _Planner:
         return Plan(self.suite, self.world, listed, tuple(self.world.assumed))
 
     def _pretrained(self, model: str) -> Run:
-        fit = self._fit(model, "pretrained", find_method("pretrained")(), None, None, None)
+        fit = self._fit(model, "pretrained", METHODS.find("pretrained")(), None, None, None)
         return Run(model, "pretrained", None, None, None, fit, self._scores(fit, self.suite.tested, model))
 
     def _block(self, block: Runs) -> Iterable[Run]:
@@ -267,10 +267,10 @@ class _Planner:
 
     def _variants(self, name: str) -> list[tuple[str, Method]]:
         """The methods that a name in the suite stands for: one, or several where it has a sweep."""
-        if name not in self.suite.method and ":" not in name and name not in registered():
-            raise nearest(name, [*self.suite.method, *registered()], "method")
+        if name not in self.suite.method and ":" not in name and name not in METHODS.classes:
+            raise nearest(name, [*self.suite.method, *METHODS.classes], "method")
         table = dict(self.suite.method.get(name, {}))
-        kind = find_method(str(table.pop("kind", name)))
+        kind = METHODS.find(str(table.pop("kind", name)))
         sweep = table.pop("sweep", {})
         where = f"{self.suite.name}: method {name!r}"
         if not isinstance(sweep, dict) or not all(isinstance(values, list) and values for values in sweep.values()):

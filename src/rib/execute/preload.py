@@ -12,7 +12,9 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 import rib._compat  # before timm
 import timm  # noqa: F401
 import rib.execute.worker
+import rib.analysis
 import rib.methods
 # isort: on
 
-rib.methods.registered()
+METHODS = rib.methods.METHODS.classes  # the registries import every module of theirs
+ANALYSES = rib.analysis.ANALYSES.classes

@@ -1,0 +1,96 @@
+"""Analysis: a look inside one model, or inside a pretrained model and what a method made of it."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+
+from rib.data.examples import Examples
+from rib.data.labels import LabelMap
+from rib.models.catalogue import Architecture
+from rib.models.classifier import Classifier
+from rib.models.loading import build
+from rib.models.weights import Weights
+from rib.prediction import Watch
+from rib.recipe import Frozen, Precision
+
+Values = dict[str, Any]
+"""What an analysis found: names to JSON values (numbers, lists of numbers, words)."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The test part of a data set.
+
+    Attributes:
+        examples: N of them, decoded for the model.
+        label_map: from the model's outputs to its classes.
+    """
+
+    examples: Examples
+    label_map: LabelMap
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What an analysis is given to look at.
+
+    Attributes:
+        architecture: of the model, before and after.
+        before: the pretrained weights.
+        after: the tuned weights; for an analysis of one model, the same as before.
+        data: test parts by the data sets' names, in the suite's order; empty where the analysis looks at weights
+            alone.
+        device: where to compute.
+        batch_size: images a forward pass.
+        precision: of forward passes.
+        watch: told of progress, in images.
+    """
+
+    architecture: Architecture
+    before: Weights
+    after: Weights
+    data: Mapping[str, Seen]
+    device: torch.device
+    batch_size: int
+    precision: Precision
+    watch: Watch
+
+    def build(self, weights: Weights) -> Classifier:
+        """A classifier with these weights, on the scene's device, in evaluation mode."""
+        classifier = build(self.architecture)
+        classifier.net.load_state_dict(weights)
+        return classifier.to(self.device).eval()
+
+
+class Analysis(Frozen, ABC):
+    """An analysis and its parameters, which are its fields.
+
+    Attributes:
+        name: what a suite calls it.
+        of_pair: whether it compares a tuned model with its pretrained one; else it looks at the pretrained model.
+        on: which data sets it looks at where the suite does not say: "reference", "tested" (all of them), or
+            "nothing" for weights alone.
+        together: whether one step looks at all of its data sets; else there is a step for each.
+    """
+
+    name: ClassVar[str]
+    of_pair: ClassVar[bool] = True
+    on: ClassVar[str] = "reference"
+    together: ClassVar[bool] = False
+
+    def image_passes(self, images: int) -> float:
+        """What it costs on data of so many images, in forward passes of one image: an estimate."""
+        return (2.0 if self.of_pair else 1.0) * images
+
+    @abstractmethod
+    def look(self, scene: Scene) -> Values:
+        """What is to be seen.
+
+        Raises:
+            StepError: it cannot be seen here: too few images, a layer that does not exist.
+        """

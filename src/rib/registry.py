@@ -1,0 +1,61 @@
+"""Registry: the classes of a room that has one file each. A module dropped in is found by itself."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+from functools import cached_property
+from typing import Generic, TypeVar
+
+from rib.errors import UserError, nearest
+from rib.identity import import_object
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """What can be named in a suite.
+
+    Args:
+        package: name of the package whose modules are looked through.
+        base: what every class is a subclass of.
+        noun: what one is called, for errors.
+    """
+
+    def __init__(self, package: str, base: type[T], noun: str) -> None:
+        self.package, self.base, self.noun = package, base, noun
+
+    @cached_property
+    def classes(self) -> dict[str, type[T]]:
+        """Every subclass of the base in the package's modules that has a `name` of its own, by that name."""
+        found: dict[str, type[T]] = {}
+        for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
+            for kind in vars(importlib.import_module(f"{self.package}.{module.name}")).values():
+                if inspect.isclass(kind) and issubclass(kind, self.base) and "name" in vars(kind):
+                    found[vars(kind)["name"]] = kind
+        return found
+
+    def find(self, name: str) -> type[T]:
+        """The class of that name, or the user's own, named as `package.module:Class`.
+
+        Raises:
+            UserError: there is none, or it is not complete.
+        """
+        if ":" not in name:
+            if name not in self.classes:
+                raise nearest(name, self.classes, self.noun)
+            return self.classes[name]
+        found = import_object(name, self.noun)
+        if not (inspect.isclass(found) and issubclass(found, self.base)):
+            valid = f"a subclass of {self.package}.{self.base.__name__}"
+            raise UserError(f"{name!r} is no {self.noun}", got=type(found).__name__, valid=valid)
+        if inspect.isabstract(found) or not isinstance(getattr(found, "name", None), str):
+            lacks = ", ".join(sorted(getattr(found, "__abstractmethods__", ()))) or "name"
+            wanted = ", ".join(f"`{field}`" for field in ("name", *sorted(_abstract(self.base))))
+            raise UserError(f"the {self.noun} {name!r} is not complete", got=f"no {lacks}", valid=wanted)
+        return found
+
+
+def _abstract(kind: type[object]) -> frozenset[str]:
+    return getattr(kind, "__abstractmethods__", frozenset())
