@@ -9,6 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rib.analysis import ANALYSES, Analysis
 from rib.data.base import DataSet
 from rib.data.catalogue import find_row as find_data_row
 from rib.data.catalogue import open_data
@@ -18,12 +19,15 @@ from rib.data.labels import match_classes
 from rib.data.splits import tuning_rows
 from rib.errors import UserError, nearest
 from rib.methods import METHODS, MergedMethod, Method
+from rib.models.catalogue import Architecture, PretrainRow
 from rib.models.catalogue import find_row as find_model_row
 from rib.models.loading import describe, weights_digest
 from rib.models.sources import find_weights
-from rib.steps import DataPart, Fit, Load, Predict, Pretrain, Step
+from rib.objectives import OBJECTIVES, Objective
+from rib.recipe import Recipe
+from rib.steps import Compare, DataPart, Fit, Load, Predict, Pretrain, Reference, Step, short
 from rib.store import Store
-from rib.suite import Runs, Suite, validated
+from rib.suite import Looks, Runs, Size, Suite, validated
 
 
 @dataclass(frozen=True)
@@ -49,6 +53,23 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Look:
+    """One analysis of one run.
+
+    Attributes:
+        name: of the analysis, as the suite has it.
+        run: the tuned model, or the pretrained one for an analysis that looks at one model.
+        on: the data sets looked at; empty for one of weights alone.
+        step: the comparison.
+    """
+
+    name: str
+    run: Run
+    on: tuple[str, ...]
+    step: Compare
+
+
+@dataclass(frozen=True)
 class Plan:
     """Everything a suite asks for.
 
@@ -56,30 +77,43 @@ class Plan:
         suite: the suite.
         world: its data sets.
         runs: every model, tuned or not, in the order of the suite.
+        looks: every analysis of every run that the suite asks for.
         assumed: data sets and weights that are not on this machine; empty for a plan that can be carried out.
     """
 
     suite: Suite
     world: World
     runs: tuple[Run, ...]
+    looks: tuple[Look, ...] = ()
     assumed: tuple[str, ...] = ()
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Every step once, each after what it needs."""
-        return in_order(predict for run in self.runs for predict in run.scores.values())
+        predictions = (predict for run in self.runs for predict in run.scores.values())
+        return in_order(itertools.chain(predictions, (look.step for look in self.looks)))
 
     def image_passes(self, step: Step) -> float:
         """What a step costs, in forward passes of one image; a training pass counts as three."""
         if isinstance(step, Predict):
             return len(self.world[step.data.name].index("test"))
+        if isinstance(step, Compare):
+            return step.analysis.image_passes(sum(len(self.world[data.name].index("test")) for data in step.data))
         if isinstance(step, Pretrain):
-            images = len(self.world[step.data.name].index("tune"))
-            return 3.0 * step.recipe.total_steps(images) * step.recipe.batch_size
+            views = step.objective.views if step.objective else 1
+            passes = views * self._training_passes(step.data, step.recipe)
+            if step.reference:
+                stages = (step.reference.probe, step.reference.finetune)
+                passes += sum(self._training_passes(step.reference.data, recipe) for recipe in stages)
+            return passes
         if step.data is None or step.recipe is None:
             return 0.0
         images = step.size or len(self.world[step.data.name].index("tune"))
         return step.method.image_passes(step.recipe, images)
+
+    def _training_passes(self, data: DataPart, recipe: Recipe) -> float:
+        images = len(self.world[data.name].index("tune"))
+        return 3.0 * recipe.total_steps(images) * recipe.batch_size
 
 
 def in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:
@@ -175,6 +209,17 @@ def make_plan(suite: Suite, cache: Path | None = None, assume: bool = False) -> 
     return _Planner(suite, World(suite, cache, assume)).plan()
 
 
+def _is_chosen(block: Looks, run: Run, of_pair: bool) -> bool:
+    """Whether a block of looks speaks of a run; one that looks at a single model speaks of pretrained ones."""
+    if run.model not in (block.models or (run.model,)):
+        return False
+    if not of_pair or run.tuned_on is None:
+        return of_pair == (run.tuned_on is not None)
+    wanted = ((run.method, block.methods), (run.seed, block.seeds), (run.tuned_on, block.downstream))
+    size: Size = run.size or "all"
+    return size in (block.sizes or (size,)) and all(item in (chosen or (item,)) for item, chosen in wanted)
+
+
 class _Planner:
     def __init__(self, suite: Suite, world: World) -> None:
         self.suite, self.world = suite, world
@@ -193,7 +238,52 @@ class _Planner:
                 runs.setdefault((run.model, run.method, run.size, run.seed, run.tuned_on), run)
         order = {model: place for place, model in enumerate(self.suite.models)}
         listed = tuple(sorted(runs.values(), key=lambda run: order[run.model]))
-        return Plan(self.suite, self.world, listed, tuple(self.world.assumed))
+        looks = {
+            (look.name, look.step.key): look for block in self.suite.analyses for look in self._looks(block, listed)
+        }
+        return Plan(self.suite, self.world, listed, tuple(looks.values()), tuple(self.world.assumed))
+
+    def _looks(self, block: Looks, runs: Sequence[Run]) -> Iterable[Look]:
+        for name in block.names:
+            analysis = self._analysis(name)
+            chosen = [run for run in runs if _is_chosen(block, run, analysis.of_pair)]
+            if not chosen:
+                raise UserError(
+                    f"{self.suite.name}: analyses: no run of the suite is chosen for {name!r}",
+                    got=block.model_dump(exclude_none=True, exclude={"names"}),
+                    remedy="leave out what narrows it: methods, sizes, seeds, models, downstream",
+                )
+            for run in chosen:
+                yield from (self._look(name, analysis, run, on) for on in self._seen(analysis, block, run))
+
+    def _analysis(self, name: str) -> Analysis:
+        table = dict(self.suite.analysis.get(name, {}))
+        if name not in self.suite.analysis and ":" not in name and name not in ANALYSES.classes:
+            raise nearest(name, [*self.suite.analysis, *ANALYSES.classes], "analysis")
+        kind = ANALYSES.find(str(table.pop("kind", name)))
+        return validated(kind, table, f"{self.suite.name}: analysis {name!r}")
+
+    def _seen(self, analysis: Analysis, block: Looks, run: Run) -> Iterable[tuple[str, ...]]:
+        """The data sets of each step of an analysis of a run: a tuned set only where it has images of its own."""
+        usual = {"nothing": (), "reference": (self.suite.reference,), "tested": self.suite.tested}[analysis.on]
+        on = tuple(name for name in (block.on or usual) if name in run.scores)
+        if analysis.on == "nothing" or analysis.together:
+            return [() if analysis.on == "nothing" else on]
+        return [(name,) for name in on]
+
+    def _look(self, name: str, analysis: Analysis, run: Run, on: tuple[str, ...]) -> Look:
+        recipe = self.suite.recipe_of(run.model)
+        before = self._fit(run.model, "pretrained", METHODS.find("pretrained")(), None, None, None)
+        step = Compare(
+            analysis=analysis,
+            before=before,
+            after=run.fit if analysis.of_pair else None,
+            on=tuple(short(data) for data in on),
+            data=tuple(self.world.part(data, "test") for data in on),
+            batch_size=recipe.eval_batch_size,
+            precision=recipe.eval_precision,
+        )
+        return Look(name, run, on, step)
 
     def _pretrained(self, model: str) -> Run:
         fit = self._fit(model, "pretrained", METHODS.find("pretrained")(), None, None, None)
@@ -301,5 +391,19 @@ class _Planner:
             classes = self.world[self.suite.reference].classes
             digest = weights_digest(model, row, self.suite.base, classes, self.world.cache)
             return Load(model, architecture, digest)
-        data = self.world.part(row.pretrain.data or self.suite.reference, "tune")
-        return Pretrain(model, architecture, data, row.pretrain.recipe, row.pretrain.seed)
+        return self._pretrain(model, architecture, row.pretrain)
+
+    def _pretrain(self, model: str, architecture: Architecture, row: PretrainRow) -> Pretrain:
+        def part(name: str | None) -> DataPart:
+            return self.world.part(name or self.suite.reference, "tune")
+
+        where, then = f"{self.suite.name}: model {model!r}: objective", row.reference
+        objective = self._objective(row.objective, where) if row.objective else None
+        reference = Reference(part(then.data), then.probe, then.finetune) if then else None
+        return Pretrain(model, architecture, part(row.data), row.recipe, row.seed, objective, reference)
+
+    def _objective(self, given: str | dict[str, Any], where: str) -> Objective:
+        table = {"kind": given} if isinstance(given, str) else dict(given)
+        if "kind" not in table:
+            raise UserError(f"{where}: no `kind`", got=given, valid=", ".join(OBJECTIVES.classes))
+        return validated(OBJECTIVES.find(str(table.pop("kind"))), table, where)

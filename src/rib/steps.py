@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar
 
+from rib.analysis.base import Analysis
 from rib.data.examples import Part
 from rib.data.labels import LabelMap
-from rib.identity import RUNTIME, identity_fields, key_of
+from rib.identity import OPTION, RUNTIME, identity_fields, key_of
 from rib.methods.base import MergedMethod, Method
 from rib.models.catalogue import Architecture
+from rib.objectives.base import Objective
 from rib.recipe import Precision, Recipe
 
 
@@ -61,21 +63,64 @@ class Load(_Keyed):
 
 
 @dataclass(frozen=True)
+class Reference:
+    """The stage that brings pretrained features to the reference set's classes, as CLIP's to ImageNet's.
+
+    Attributes:
+        data: what it is done on.
+        probe: recipe of the head, trained on frozen features.
+        finetune: recipe of the whole net afterwards.
+    """
+
+    data: DataPart
+    probe: Recipe
+    finetune: Recipe
+
+
+@dataclass(frozen=True)
 class Pretrain(_Keyed):
-    """Weights trained from scratch."""
+    """Weights trained from scratch.
+
+    Attributes:
+        model: as the suite names it.
+        architecture: of the model.
+        data: what it is trained on.
+        recipe: of the training.
+        seed: of everything random, the first weights among it.
+        objective: what is minimised; None for the cross-entropy.
+        reference: what is done afterwards; None for nothing.
+    """
 
     model: str = field(metadata=RUNTIME)
     architecture: Architecture
     data: DataPart
     recipe: Recipe
     seed: int
+    objective: Objective | None = field(default=None, metadata=OPTION)
+    reference: Reference | None = field(default=None, metadata=OPTION)
 
     keeps_weights: ClassVar[bool] = True
+    trains: ClassVar[bool] = True
 
     @property
     def needs(self) -> tuple[Step, ...]:
         """Nothing."""
         return ()
+
+    @property
+    def parts(self) -> tuple[DataPart, ...]:
+        """What it looks at."""
+        return (self.data, self.reference.data) if self.reference else (self.data,)
+
+    @property
+    def start(self) -> Pretrain:
+        """The pretrained weights that it is about: its own."""
+        return self
+
+    @property
+    def subject(self) -> str:
+        """Key of the weights that it works on."""
+        return self.key
 
     @property
     def title(self) -> str:
@@ -107,6 +152,8 @@ class Fit(_Keyed):
     seed: int | None
     ingredients: tuple[Fit, ...]
 
+    trains: ClassVar[bool] = True
+
     @property
     def needs(self) -> tuple[Step, ...]:
         """The start, if it has to be made, and the ingredients."""
@@ -121,6 +168,16 @@ class Fit(_Keyed):
     def architecture(self) -> Architecture:
         """Of the model."""
         return self.start.architecture
+
+    @property
+    def parts(self) -> tuple[DataPart, ...]:
+        """What it looks at."""
+        return (self.data,) if self.data else ()
+
+    @property
+    def subject(self) -> str:
+        """Key of the weights that it works on."""
+        return self.key
 
     @property
     def tuned_on(self) -> DataPart | None:
@@ -147,6 +204,7 @@ class Predict(_Keyed):
     precision: Precision
 
     keeps_weights: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
 
     @property
     def needs(self) -> tuple[Step, ...]:
@@ -154,12 +212,89 @@ class Predict(_Keyed):
         return (self.fit,)
 
     @property
+    def parts(self) -> tuple[DataPart, ...]:
+        """What it looks at."""
+        return (self.data,)
+
+    @property
+    def start(self) -> Load | Pretrain:
+        """The pretrained weights that it is about."""
+        return self.fit.start
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the model."""
+        return self.fit.architecture
+
+    @property
+    def subject(self) -> str:
+        """Key of the weights that it works on."""
+        return self.fit.key
+
+    @property
     def title(self) -> str:
         """For people."""
         return f"{self.fit.title} → {self.data.label}"
 
 
-Step = Pretrain | Fit | Predict
+@dataclass(frozen=True)
+class Compare(_Keyed):
+    """A look inside a model, or inside a pretrained one and what a method made of it.
+
+    Attributes:
+        analysis: what is looked for, with its parameters.
+        before: the pretrained weights.
+        after: the tuned ones; None for an analysis of the pretrained model alone.
+        on: names of the data sets, by which its values speak of them.
+        data: their test parts; none for an analysis of weights alone.
+        batch_size: images a forward pass.
+        precision: of forward passes.
+    """
+
+    analysis: Analysis
+    before: Fit
+    after: Fit | None
+    on: tuple[str, ...]
+    data: tuple[DataPart, ...]
+    batch_size: int
+    precision: Precision
+
+    keeps_weights: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        """The weights."""
+        return (self.before, self.after) if self.after else (self.before,)
+
+    @property
+    def parts(self) -> tuple[DataPart, ...]:
+        """What it looks at."""
+        return self.data
+
+    @property
+    def start(self) -> Load | Pretrain:
+        """The pretrained weights that it is about."""
+        return self.before.start
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the model, before and after."""
+        return self.before.architecture
+
+    @property
+    def subject(self) -> str:
+        """Key of the weights that it works on."""
+        return (self.after or self.before).key
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        seen = f" → {self.data[0].label}" if len(self.data) == 1 else ""
+        return f"{self.analysis.name} of {(self.after or self.before).title}{seen}"
+
+
+Step = Pretrain | Fit | Predict | Compare
 
 
 def distinct(step: Step, taken: Container[str]) -> str:

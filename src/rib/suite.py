@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_valid
 
 from rib.data.catalogue import DataRow
 from rib.errors import UserError, nearest
-from rib.models.catalogue import ROWS, ModelRow
+from rib.models.catalogue import ROWS, ModelRow, replicates
 from rib.recipe import Frozen, Recipe, RecipeField
 
 SHIPPED = Path(__file__).parent / "suites"
@@ -37,6 +37,18 @@ class Runs(Frozen):
         if any(size != "all" and size < 1 for size in sizes):
             raise ValueError("sizes are positive numbers of images, or 'all'")
         return sizes
+
+
+class Looks(Frozen):
+    """One block of looks inside: every analysis for every run of the suite that is chosen here."""
+
+    names: tuple[str, ...] = Field(min_length=1, description="analyses, as `[analysis.NAME]` or RIB has them")
+    on: tuple[str, ...] | None = Field(None, description="data sets to look at; default: each analysis' own")
+    methods: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
+    sizes: tuple[Size, ...] | None = Field(None, description="default: all of the suite's")
+    models: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
+    seeds: tuple[int, ...] | None = Field(None, description="default: all of the suite's")
+    downstream: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
 
 
 class Suite(Frozen):
@@ -64,7 +76,23 @@ class Suite(Frozen):
     method: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="methods with other hyper-parameters: `kind`, its fields, `sweep`"
     )
+    analyses: tuple[Looks, ...] = Field((), description="looks inside the models")
+    analysis: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="analyses with other parameters: `kind` and its fields"
+    )
     _base: Path = PrivateAttr(default=Path())
+
+    @field_validator("model")
+    @classmethod
+    def _one_a_seed(cls, rows: dict[str, ModelRow]) -> dict[str, ModelRow]:
+        """A row whose pretraining has several seeds stands for one row each: NAME for seed 0, NAME_1 for seed 1, …"""
+        found: dict[str, ModelRow] = {}
+        for name, row in rows.items():
+            for own, each in replicates(name, row):
+                if own in found or (own != name and own in rows):
+                    raise ValueError(f"two rows make the model {own!r}")
+                found[own] = each
+        return found
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -79,12 +107,12 @@ class Suite(Frozen):
         if len(set(roles)) != len(roles):
             raise ValueError("a data set plays one role: reference, downstream or evaluate")
         for run in self.runs:
-            for chosen, known, what in (
-                (run.models, self.models, "models"),
-                (run.downstream, self.downstream, "downstream"),
-            ):
-                if lost := sorted(set(chosen or ()) - set(known)):
-                    raise ValueError(f"runs: {what} {lost[0]!r} is not among the suite's {what}")
+            _require_known("runs", run.models, self.models, "models")
+            _require_known("runs", run.downstream, self.downstream, "downstream")
+        for look in self.analyses:
+            _require_known("analyses", look.models, self.models, "models")
+            _require_known("analyses", look.downstream, self.downstream, "downstream")
+            _require_known("analyses", look.on, self.tested, "data sets")
         return self
 
     def recipe_of(self, model: str) -> Recipe:
@@ -120,9 +148,8 @@ class Suite(Frozen):
         if lost := next((name for name in names if name not in full), None):
             raise nearest(lost, known, "model")
         chosen = tuple(dict.fromkeys(full[name] for name in names))
-        runs = [block.model_copy(update={"models": _kept(block.models, chosen)}) for block in self.runs]
-        left = tuple(block for block in runs if block.models is None or block.models)
-        return self.model_copy(update={"models": chosen, "runs": left}).based_at(self.base)
+        runs, looks = _narrowed(self.runs, chosen), _narrowed(self.analyses, chosen)
+        return self.model_copy(update={"models": chosen, "runs": runs, "analyses": looks}).based_at(self.base)
 
     def based_at(self, base: Path) -> Suite:
         """The same suite, with its relative paths starting elsewhere."""
@@ -131,8 +158,22 @@ class Suite(Frozen):
         return moved
 
 
-def _kept(models: tuple[str, ...] | None, chosen: tuple[str, ...]) -> tuple[str, ...] | None:
-    return None if models is None else tuple(name for name in models if name in chosen)
+def _require_known(place: str, chosen: tuple[str, ...] | None, known: tuple[str, ...], what: str) -> None:
+    if lost := sorted(set(chosen or ()) - set(known)):
+        raise ValueError(f"{place}: {what} {lost[0]!r} is not among the suite's {what}")
+
+
+Block = TypeVar("Block", Runs, Looks)
+
+
+def _narrowed(blocks: Sequence[Block], models: tuple[str, ...]) -> tuple[Block, ...]:
+    """The blocks with these models only, less those that are left with none."""
+    kept = []
+    for block in blocks:
+        left = None if block.models is None else tuple(name for name in block.models if name in models)
+        if left is None or left:
+            kept.append(block.model_copy(update={"models": left}))
+    return tuple(kept)
 
 
 def shipped() -> dict[str, Path]:

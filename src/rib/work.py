@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from rib.analysis import Scene, Seen
+from rib.analysis.calibration import calibration
 from rib.data.examples import Examples, Part, View
 from rib.data.pack import open_pack
 from rib.data.splits import tuning_rows
@@ -21,10 +23,15 @@ from rib.models.loading import build, load_pretrained
 from rib.models.weights import Weights, first_not_finite, take_weights
 from rib.plan import World
 from rib.prediction import predict
-from rib.steps import DataPart, Fit, Load, Predict, Pretrain, Step
+from rib.pretraining import Stage, pretrain
+from rib.recipe import Recipe
+from rib.steps import Compare, DataPart, Fit, Load, Predict, Pretrain, Step
 from rib.store import Store, pack_bits
 from rib.suite import Suite
-from rib.training import FileCheckpoint, train
+from rib.training import FileCheckpoint
+
+AT_HAND = 3
+"""So many sets of weights stay in memory: the pretrained ones, and what is compared with them."""
 
 
 @dataclass(frozen=True)
@@ -61,7 +68,7 @@ class Workshop:
         self.world = World(suite, store.facts)
         self.device = torch.device(how.device)
         self._examples: dict[tuple[str, Part, View], Examples] = {}
-        self._weights: tuple[str, Weights] | None = None
+        self._weights: dict[str, Weights] = {}  # asked for last, last
         self._loaded: tuple[str, Classifier] | None = None
 
     def do(self, step: Step) -> None:
@@ -72,7 +79,7 @@ class Workshop:
             UserError: an input is at fault.
         """
         began = time.perf_counter()
-        images = _Count(self.watch, passes=1.0 if isinstance(step, Predict) else 3.0)
+        images = _Count(self.watch, passes=3.0 if step.trains else 1.0)
         match step:
             case Pretrain():
                 values = self._pretrain(step, images)
@@ -80,24 +87,35 @@ class Workshop:
                 values = self._fit(step, images)
             case Predict():
                 values = self._predict(step, images)
+            case Compare():
+                values = self._compare(step, images)
         self.store.write(step, values, time.perf_counter() - began, images.total, str(self.device))
         self.store.checkpoint_path(step.key).unlink(missing_ok=True)
 
     def _pretrain(self, step: Pretrain, watch: _Count) -> dict[str, Any]:
         classifier = build(step.architecture, seed=step.seed).to(self.device)
-        outcome = train(
+        outcome = pretrain(
             classifier,
-            self.examples(step.data, step.architecture.view),
-            step.data.label_map,
-            step.recipe,
+            self._stages(step, classifier),
             seed=step.seed,
             checkpoint=self._checkpoint(step),
             watch=watch,
         )
-        if outcome.diverged:
-            raise StepError(f"training diverged, loss {outcome.losses[-1]:.2f}; try a lower learning rate")
         self.store.write_weights(step.key, take_weights(classifier.net))
         return {"last_loss": outcome.losses[-1], "tuning_accuracy": outcome.accuracy}
+
+    def _stages(self, step: Pretrain, classifier: Classifier) -> list[Stage]:
+        def stage(data: DataPart, recipe: Recipe, **words: Any) -> Stage:
+            return Stage(self.examples(data, step.architecture.view), data.label_map, recipe, **words)
+
+        objective = step.objective and step.objective.drawn(classifier, len(step.data.label_map.groups), step.seed)
+        stages = [stage(step.data, step.recipe, objective=objective)]
+        if (then := step.reference) is not None:
+            stages += [
+                stage(then.data, then.probe, trainable=classifier.head_parameters),
+                stage(then.data, then.finetune),
+            ]
+        return stages
 
     def _fit(self, step: Fit, watch: _Count) -> dict[str, Any]:
         if isinstance(step.method, MergedMethod):
@@ -107,7 +125,7 @@ class Workshop:
         weights = step.method.fit(self.weights(step.start), self._task(step, watch, values), self._fitted(step))
         _require_finite(weights)
         self.store.write_weights(step.key, weights)
-        self._weights = (step.key, weights)
+        self._remember(step, weights)
         return values
 
     def _fitted(self, step: Fit) -> list[Weights]:
@@ -158,7 +176,31 @@ class Workshop:
             "examples": len(examples),
             "masked_right": pack_bits(predictions.masked_right),
             "unmasked_right": pack_bits(predictions.unmasked_right),
+            **calibration(
+                predictions.masked_confidence,
+                predictions.masked_label_probability,
+                predictions.masked_brier,
+                predictions.masked_right,
+                examples.index.cells,
+            ).values,
         }
+
+    def _compare(self, step: Compare, watch: _Count) -> dict[str, Any]:
+        view = step.architecture.view
+        scene = Scene(
+            architecture=step.architecture,
+            before=self.weights(step.before),
+            after=self.weights(step.after or step.before),
+            data={
+                name: Seen(self.examples(data, view), data.label_map)
+                for name, data in zip(step.on, step.data, strict=True)
+            },
+            device=self.device,
+            batch_size=step.batch_size,
+            precision=step.precision,
+            watch=watch,
+        )
+        return step.analysis.look(scene)
 
     def _classifier(self, step: Fit) -> Classifier:
         """The model of a fit, kept while one prediction after the other is made of it."""
@@ -169,11 +211,14 @@ class Workshop:
         return self._loaded[1]
 
     def weights(self, step: Load | Step) -> Weights:
-        """The weights of a finished step, read, loaded, or merged on the spot."""
-        if self._weights and self._weights[0] == step.key:
-            return self._weights[1]
-        weights = self._find_weights(step)
-        self._weights = (step.key, weights)
+        """The weights of a finished step, read, loaded, or merged on the spot; those asked for last stay at hand."""
+        found = self._weights.pop(step.key, None) or self._find_weights(step)
+        return self._remember(step, found)
+
+    def _remember(self, step: Load | Step, weights: Weights) -> Weights:
+        self._weights[step.key] = weights
+        while len(self._weights) > AT_HAND:
+            del self._weights[next(iter(self._weights))]
         return weights
 
     def _find_weights(self, step: Load | Step) -> Weights:

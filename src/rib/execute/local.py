@@ -20,7 +20,7 @@ from rib.execute.progress import Silent, Watcher
 from rib.execute.schedule import Job, Queue, jobs
 from rib.execute.worker import Assignment, do_steps, serve
 from rib.plan import Plan, missing
-from rib.steps import Fit, Predict, Pretrain, Step, distinct
+from rib.steps import Fit, Pretrain, Step, distinct
 from rib.store import Store
 from rib.work import How, Workshop
 
@@ -117,10 +117,7 @@ def _packs(plan: Plan, steps: Sequence[Step], store: Store) -> list[tuple[str, P
     """Data set, part and view of what the steps look at and no pack holds yet."""
     needed: dict[tuple[str, Part, View], None] = {}
     for step in steps:
-        data = None if isinstance(step, Fit) and step.data is None else step.data
-        view = (step.fit if isinstance(step, Predict) else step).architecture.view
-        if data is not None:
-            needed[data.name, data.part, view] = None
+        needed |= dict.fromkeys((data.name, data.part, step.architecture.view) for data in step.parts)
     return [
         (name, part, view)
         for name, part, view in needed

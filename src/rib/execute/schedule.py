@@ -6,12 +6,12 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rib.steps import Predict, Step
+from rib.steps import Step
 
 
 @dataclass(frozen=True)
 class Job:
-    """Steps that one worker does one after the other: a model's weights, then the predictions made of it.
+    """Steps that one worker does one after the other: a model's weights, then what is asked of it.
 
     Attributes:
         steps: in order.
@@ -26,7 +26,7 @@ def jobs(steps: Iterable[Step]) -> list[Job]:
     """Steps to do, in jobs. Steps come after their needs, and so do jobs."""
     grouped: dict[str, list[Step]] = {}
     for step in steps:
-        grouped.setdefault(step.fit.key if isinstance(step, Predict) else step.key, []).append(step)
+        grouped.setdefault(step.subject, []).append(step)
     place = {step.key: number for number, group in enumerate(grouped.values()) for step in group}
     return [
         Job(

@@ -19,7 +19,7 @@ from rib.models.catalogue import Architecture
 from rib.models.loading import build
 from rib.plan import Plan, missing
 from rib.recipe import Recipe
-from rib.steps import Fit, Predict, Step
+from rib.steps import Fit, Pretrain, Step
 from rib.store import Store
 
 
@@ -82,9 +82,9 @@ class Estimate:
     def cost(self) -> Cost:
         """Without time."""
         decoded, packed = self._decoding()
-        kept = [step for step in self.todo if not isinstance(step, Predict) and step.keeps_weights]
-        predicted = sum(self.plan.image_passes(step) for step in self.todo if isinstance(step, Predict))
-        trained = sum(self.plan.image_passes(step) for step in self.todo if not isinstance(step, Predict)) / 3
+        kept = [step for step in self.todo if step.keeps_weights]
+        predicted = sum(self.plan.image_passes(step) for step in self.todo if not step.trains)
+        trained = sum(self.plan.image_passes(step) for step in self.todo if step.trains) / 3
         return Cost(
             decoded=decoded,
             packed=packed,
@@ -99,9 +99,7 @@ class Estimate:
 
     def _decoding(self) -> tuple[int, int]:
         """Images to decode, and their bytes."""
-        wanted = {
-            (step.data.name, step.data.part, _architecture(step).view) for step in self.todo if step.data is not None
-        }
+        wanted = {(data.name, data.part, step.architecture.view) for step in self.todo for data in step.parts}
         files = {
             pack_file(self.plan.world[name], part, view, self.store.packs): (
                 len(self.plan.world[name].index(part)),
@@ -114,9 +112,8 @@ class Estimate:
 
     def of_model(self, step: Step) -> ModelCost:
         """FLOPs and parameters of a step's model, counted once and kept in the store."""
-        start = _start_key(step)
+        start, architecture = step.start.key, step.architecture
         if start not in self._models:
-            architecture = _architecture(step)
             file = self.store.facts / f"cost-{key_of('cost', architecture)}.json"
             try:
                 self._models[start] = ModelCost(**json.loads(file.read_text()))
@@ -137,20 +134,20 @@ class Estimate:
         for step in self.todo:
             if passes := self.plan.image_passes(step):
                 recipe = self._recipe(step)
-                place = (_start_key(step), recipe)
+                place = (step.start.key, recipe)
                 if place not in known:
-                    known[place] = measure(_architecture(step), recipe)
+                    known[place] = measure(step.architecture, recipe)
                 forward, training = known[place]
-                seconds += passes * (forward if isinstance(step, Predict) else training / 3)
+                seconds += passes * (training / 3 if step.trains else forward)
         return replace(self.cost, hours=seconds / 3600 / workers)
 
     def _recipe(self, step: Step) -> Recipe:
         """What decides a step's speed: the suite's recipe, with the precisions and batch sizes that the step has."""
         kept = ("precision", "batch_size", "eval_precision", "eval_batch_size")
         own = self.plan.suite.recipe
-        if not isinstance(step, Predict) and step.recipe is not None:
-            own = step.recipe
-        elif isinstance(step, Predict):
+        if isinstance(step, Pretrain | Fit):
+            own = step.recipe or own
+        else:
             own = own.model_copy(update={"eval_precision": step.precision, "eval_batch_size": step.batch_size})
         return Recipe(**{field: getattr(own, field) for field in kept})
 
@@ -171,17 +168,6 @@ def _counted(architecture: Architecture) -> ModelCost:
         classifier(image)
     parameters = sum(value.numel() for value in classifier.net.state_dict().values())
     return ModelCost(counter.get_total_flops(), parameters)
-
-
-def _architecture(step: Step) -> Architecture:
-    return step.fit.architecture if isinstance(step, Predict) else step.architecture
-
-
-def _start_key(step: Step) -> str:
-    """Names the pretrained model that a step is about, and so its architecture."""
-    if isinstance(step, Predict):
-        return step.fit.start.key
-    return step.start.key if isinstance(step, Fit) else step.key
 
 
 def _free(folder: Path) -> int:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from rib.plan import Plan, missing
 from rib.report.cost import Cost
-from rib.steps import distinct
+from rib.steps import Compare, Fit, distinct
 from rib.store import Store
 
 
@@ -66,8 +66,12 @@ def plan_table(plan: Plan, store: Store, every: bool) -> Table:
 
 
 def _group(step: Any) -> str:
-    kind = type(step).__name__
-    return f"Fit {step.method.name}" if kind == "Fit" else kind
+    match step:
+        case Fit():
+            return f"Fit {step.method.name}"
+        case Compare():
+            return f"Compare {step.analysis.name}"
+    return type(step).__name__
 
 
 def plan_json(plan: Plan, store: Store, cost: Cost) -> dict[str, Any]:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from rib.analysis import Analysis
 from rib.errors import UserError
 from rib.metrics import (
     Bootstrap,
@@ -120,6 +122,23 @@ class Note:
     values: dict[str, float | str]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What an analysis found in a run.
+
+    Attributes:
+        name: of the analysis, as the suite has it.
+        run: the model.
+        on: the data sets it looked at.
+        values: what it found.
+    """
+
+    name: str
+    run: Run
+    on: tuple[str, ...]
+    values: dict[str, Any]
+
+
 Group = tuple[str, str, int | None]
 """model, method, size"""
 
@@ -213,6 +232,14 @@ class Results:
             if run.tuned_on and run.fit.key in self.records and self.records[run.fit.key].values
         ]
 
+    def seen(self, analysis: type[Analysis]) -> list[Seen]:
+        """What the analyses of a kind have found, in the order of the suite; those not finished are left out."""
+        return [
+            Seen(look.name, look.run, look.on, self.records[look.step.key].values)
+            for look in self.plan.looks
+            if isinstance(look.step.analysis, analysis) and look.step.key in self.records
+        ]
+
     @cached_property
     def summaries(self) -> list[Summary]:
         """The headline table, in the order of the suite."""
@@ -248,9 +275,9 @@ class Results:
             method=method,
             size=size,
             seeds=seeds,
-            mri=_interval(self._mri(group)),
+            mri=_interval(self.mri(group)),
             mri_disjoint=_interval(mean(usable) if usable and None not in ri.values() else None),
-            mri_unmasked=_interval(self._mri(group, kind="unmasked")),
+            mri_unmasked=_interval(self.mri(group, kind="unmasked")),
             seed_spread=self._spread(runs),
             ri={short(name): _interval(value) for name, value in ri.items()},
             ri_disjoint={short(name): _interval(value) for name, value in disjoint.items()},
@@ -295,7 +322,8 @@ class Results:
             missing=self._missing(runs),
         )
 
-    def _mri(self, group: Group, kind: str = "masked") -> Estimate | None:
+    def mri(self, group: Group, kind: str = "masked") -> Estimate | None:
+        """mRI of a group over its seeds, with draws that are paired with those of every other; None with a hole."""
         runs = self.groups[group]
         return _mean_or_none([self._ri_over_seeds(runs, name, kind=kind) for name in _tuned_on(runs)])
 
@@ -308,7 +336,7 @@ class Results:
     def compare(self, group: Group, other: Group) -> Interval | None:
         """mRI of one group minus that of another, paired, in points; None where either is missing or seeds differ."""
         same = {run.seed for run in self.groups[group]} == {run.seed for run in self.groups[other]}
-        mine, theirs = self._mri(group), self._mri(other)
+        mine, theirs = self.mri(group), self.mri(other)
         return _interval(mine - theirs if same and mine and theirs else None)
 
     def _against_finetune(self, group: Group) -> Interval | None:
