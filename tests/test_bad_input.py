@@ -323,7 +323,7 @@ def nan() -> dict[str, torch.Tensor]:
 @pytest.mark.parametrize(
     ("content", "texts"),
     [
-        (narrow, ["does not fit the model", "head.weight is (3, 32), not (4, 32)", "valid:", "remedy:"]),
+        (narrow, ["another number of classes", "3 outputs (head.weight is (3, 32))", "valid:", "remedy:"]),
         (lambda: narrow() | {"a": torch.ones(2)}, ["does not fit the model", "a is not part of the model"]),
         (lambda: {"a": torch.ones(2)}, ["does not fit the model", "stem.weight is missing", "20 differences"]),
         (nan, ["not finite", "NaN or infinity in norm.weight"]),

@@ -218,12 +218,14 @@ def load_pretrained(
     """
     file = weights_file(name, row, base)
     if row.open_clip is not None:
-        weights = _clip_weights(name, row, file, base, classes, cache_folder, device)
+        tower = _as_classifier(row, file, architecture)
+        weights = tower or _clip_weights(name, row, file, base, classes, cache_folder, device)
     elif architecture.timm is not None:
         weights = _timm_weights(name, file, architecture)
     else:
         weights = read_weights(file)
-    check_weights(weights, build(architecture).net, f"model {name!r}")
+    classifier = build(architecture)
+    check_weights(weights, classifier.net, f"model {name!r}", classifier.head_name)
     return weights
 
 
@@ -247,6 +249,14 @@ def _timm_weights(name: str, file: Path, architecture: Architecture) -> dict[str
     except (RuntimeError, KeyError, ValueError, AttributeError, TypeError):  # as many as there are foreign forms
         return weights  # the check that follows says what does not fit
     return dict(net.state_dict())
+
+
+def _as_classifier(row: ModelRow, file: Path, architecture: Architecture) -> dict[str, Tensor] | None:
+    """A checkpoint of an image tower with its head, as tuning a classifier leaves it; None for a whole CLIP model."""
+    if row.weights is None:
+        return None
+    weights = read_weights(file)
+    return weights if weights.keys() == build(architecture).net.state_dict().keys() else None
 
 
 def _clip_weights(

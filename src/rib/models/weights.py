@@ -65,32 +65,65 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
 
 
-def check_weights(weights: Weights, model: nn.Module, what: str) -> None:
+def check_weights(weights: Weights, model: nn.Module, what: str, head: str = "") -> None:
     """Refuse weights that do not fit a model, or that are not finite.
+
+    Args:
+        weights: of a checkpoint.
+        model: whose names and shapes they must have.
+        what: they are of, for people.
+        head: name of the model's final linear layer; a checkpoint that differs there alone has other classes.
 
     Raises:
         UserError: a name is missing or left over, a shape differs, or a value is NaN or infinite.
     """
-    expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
-    got = {name: tuple(tensor.shape) for name, tensor in weights.items()}
-    wrong = [
-        *(f"{name} is missing" for name in expected if name not in got),
-        *(f"{name} is not part of the model" for name in got if name not in expected),
-        *(
-            f"{name} is {got[name]}, not {expected[name]}"
-            for name in expected
-            if got.get(name, expected[name]) != expected[name]
-        ),
-    ]
+    wrong = differences(shapes(model.state_dict()), shapes(weights))
     if wrong:
-        raise UserError(
-            f"the checkpoint of {what} does not fit the model",
-            got="; ".join(wrong[:4]) + (f"; … ({len(wrong)} differences)" if len(wrong) > 4 else ""),
-            valid=f"{len(expected)} tensors as the model has them, its head with as many outputs as classes",
-            remedy="check the model's name, its arguments and its number of classes",
-        )
+        raise _misfit(wrong, shapes(model.state_dict()), shapes(weights), what, head)
     if bad := first_not_finite(weights):
         raise UserError(f"the checkpoint of {what} holds values that are not finite", got=f"NaN or infinity in {bad}")
+
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def shapes(weights: Weights) -> Shapes:
+    """The shape of every tensor, by name."""
+    return {name: tuple(tensor.shape) for name, tensor in weights.items()}
+
+
+def differences(expected: Shapes, got: Shapes) -> dict[str, str]:
+    """Where names or shapes differ: the tensor's name, and what is wrong with it, in words."""
+    missing = {name: f"{name} is missing" for name in expected if name not in got}
+    surplus = {name: f"{name} is not part of the model" for name in got if name not in expected}
+    other = {
+        name: f"{name} is {got[name]}, not {expected[name]}"
+        for name in expected
+        if got.get(name, expected[name]) != expected[name]
+    }
+    return missing | surplus | other
+
+
+def first_few(wrong: Mapping[str, str]) -> str:
+    """The first differences, and how many there are."""
+    return "; ".join(list(wrong.values())[:4]) + (f"; … ({len(wrong)} differences)" if len(wrong) > 4 else "")
+
+
+def _misfit(wrong: Mapping[str, str], expected: Shapes, got: Shapes, what: str, head: str) -> UserError:
+    matrix = f"{head}.weight"
+    if matrix in wrong and matrix in got and set(wrong) <= {matrix, f"{head}.bias"}:
+        return UserError(
+            f"the head of {what} has another number of classes",
+            got=f"{got[matrix][0]} outputs ({matrix} is {got[matrix]})",
+            valid=f"{expected[matrix][0]}, one for each class of the reference set",
+            remedy="compare it in a suite whose reference set has its classes; no head is ever drawn anew",
+        )
+    return UserError(
+        f"the checkpoint of {what} does not fit the model",
+        got=first_few(wrong),
+        valid=f"{len(expected)} tensors as the model has them, its head with as many outputs as classes",
+        remedy="check the model's name, its arguments and its number of classes",
+    )
 
 
 def first_not_finite(weights: Weights) -> str | None:
