@@ -18,9 +18,11 @@ from rib.data.labels import LabelMap
 from rib.identity import KEY_VERSION, canonical, key_of
 from rib.methods import METHODS, Method
 from rib.models.catalogue import Architecture
+from rib.objectives import OBJECTIVES
+from rib.objectives.augment import Augmentation
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
-from rib.steps import DataPart, Fit, Load, Predict, Pretrain
+from rib.steps import DataPart, Fit, Load, Predict, Pretrain, Reference
 from rib.suite import parse_suite
 from rib.work import How
 
@@ -73,7 +75,8 @@ CLASSED: dict[type, tuple[set[str], set[str]]] = {
     DataPart: ({"part", "fingerprint", "label_map"}, {"name"}),
     LabelMap: ({"name", "groups", "outputs"}, set()),
     Load: ({"architecture", "weights"}, {"model"}),
-    Pretrain: ({"architecture", "data", "recipe", "seed"}, {"model"}),
+    Reference: ({"data", "probe", "finetune"}, set()),
+    Pretrain: ({"architecture", "data", "recipe", "seed", "objective", "reference"}, {"model"}),
     Fit: ({"start", "method", "data", "size", "held_out", "recipe", "seed", "ingredients"}, set()),
     Predict: ({"fit", "data", "batch_size", "precision"}, set()),
     How: (set(), {"workers", "device", "threads", "checkpoint_seconds", "keep"}),
@@ -91,8 +94,42 @@ def test_every_field_is_classed(kind: Any) -> None:
 
 
 def test_how_is_no_part_of_a_step() -> None:
-    for kind in (DataPart, Load, Pretrain, Fit, Predict):
+    for kind in (DataPart, Load, Reference, Pretrain, Fit, Predict):
         assert not any("How" in str(field.type) for field in dataclasses.fields(kind))
+
+
+# -- options -----------------------------------------------------------------------------------------------------------
+
+STAGE = Reference(DATA, Recipe(epochs=2), Recipe(epochs=1))
+
+
+def test_an_option_that_is_not_taken_is_not_hashed() -> None:
+    assert set(PRETRAIN.spec) == {"architecture", "data", "recipe", "seed"}
+    contrastive = dataclasses.replace(PRETRAIN, objective=OBJECTIVES.find("simclr")(), reference=STAGE)
+    assert set(contrastive.spec) == {"architecture", "data", "recipe", "seed", "objective", "reference"}
+
+
+OTHER_OBJECTIVE = {"temperature": 0.3, "dimensions": 32, "augmentation": Augmentation(rotation=1.0)}
+
+
+@pytest.mark.parametrize("name", OBJECTIVES.classes)
+def test_every_field_of_an_objective_changes_the_key(name: str) -> None:
+    kind = OBJECTIVES.find(name)
+    keys = {
+        dataclasses.replace(PRETRAIN, objective=objective, reference=STAGE).key
+        for objective in (kind(), *(kind(**{field: OTHER_OBJECTIVE[field]}) for field in kind.model_fields))
+    }
+    assert len(keys) == 1 + len(kind.model_fields)
+
+
+def test_every_part_of_the_reference_stage_changes_the_key() -> None:
+    other = {
+        "data": dataclasses.replace(DATA, fingerprint="0123abce"),
+        "probe": Recipe(epochs=3),
+        "finetune": Recipe(epochs=3),
+    }
+    stages = [None, STAGE, *(dataclasses.replace(STAGE, **{field: value}) for field, value in other.items())]
+    assert len({dataclasses.replace(PRETRAIN, reference=stage).key for stage in stages}) == 5
 
 
 OTHER_RECIPE = {

@@ -18,6 +18,9 @@ KEY_VERSION = 1
 RUNTIME = {"identity": False}
 """Metadata of a dataclass field that is not hashed: a name for people, a path, a machine fact."""
 
+OPTION = {"option": True}
+"""Metadata of a dataclass field that is not hashed where it is None: a new option forgets nothing done without it."""
+
 
 def key_of(kind: str, content: object) -> str:
     """40 hexadecimal digits that name `content`; equal contents give equal keys on every machine."""
@@ -60,6 +63,7 @@ def identity_fields(value: Any) -> dict[str, Any]:
         field.name: canonical(getattr(value, field.name))
         for field in dataclasses.fields(value)
         if field.metadata.get("identity", True)
+        and not (field.metadata.get("option", False) and getattr(value, field.name) is None)
     }
 
 

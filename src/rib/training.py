@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,6 +22,7 @@ from rib.errors import StepError
 from rib.files import written_aside
 from rib.models.classifier import Classifier
 from rib.models.weights import first_not_finite
+from rib.objectives.base import Loss
 from rib.prediction import Watch, autocast, collect
 from rib.recipe import Recipe
 
@@ -57,11 +58,11 @@ class Checkpoint(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went. Losses are the mean cross-entropy, without penalty, over an epoch.
+    """How a run went. Losses are the mean over an epoch of the cross-entropy without penalty, or of the objective.
 
     Attributes:
         losses: one an epoch.
-        accuracy: percent of the tuning set that was right during the last epoch.
+        accuracy: percent of the tuning set that was right, or matched right, during the last epoch.
         diverged: whether the last epoch's loss is well above where it began and that of a uniform guess.
     """
 
@@ -89,10 +90,11 @@ def train(
     seed: int,
     trainable: frozenset[str] | None = None,
     penalty: Penalty | None = None,
+    objective: Loss | None = None,
     checkpoint: Checkpoint | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
-    """Minimise the cross-entropy of masked logits, plus a penalty, in place.
+    """Minimise the cross-entropy of masked logits, plus a penalty, or else an objective, in place.
 
     The data order of an epoch, and torch's own random state within it, depend on `seed` and the epoch's number
     alone: a run resumed from any epoch's checkpoint equals an uninterrupted one.
@@ -105,14 +107,15 @@ def train(
         seed: of everything random.
         trainable: names of the parameters that may change; None for all. A BatchNorm whose parameters may not change
             uses and keeps its statistics; with the head alone, the whole net stays in evaluation mode.
-        penalty: a further term of the loss.
+        penalty: a further term of the cross-entropy.
+        objective: takes the place of the cross-entropy; on the same device, and trained too.
         checkpoint: where to resume from and where to leave the state.
         watch: told of progress in images.
 
     Raises:
         StepError: the loss or a weight is no longer finite.
     """
-    loop = _Loop(classifier, examples, label_map, recipe, seed, trainable, penalty)
+    loop = _Loop(classifier, examples, label_map, recipe, seed, trainable, penalty, objective)
     state = _resume(loop, checkpoint)
     if watch:
         watch(min(state.epoch * loop.per_epoch, loop.total) * recipe.batch_size)
@@ -122,10 +125,10 @@ def train(
             state.began = state.began if state.losses else began
             state.losses.append(loss)
             state.epoch += 1
-            _require_finite(loss, classifier.net, state.epoch)
+            _require_finite(loss, loop.modules, state.epoch)
             if checkpoint and state.epoch * loop.per_epoch < loop.total:
                 checkpoint.save(lambda: _snapshot(loop, state))
-    uniform = math.log(max(2, len(label_map.groups)))
+    uniform = math.log(max(2, len(label_map.groups))) if objective is None else 0.0
     limit = min(DIVERGED * max(uniform, state.losses[0]), EXPLODED * max(uniform, state.began))
     return Outcome(tuple(state.losses), state.right, diverged=state.losses[-1] > limit)
 
@@ -142,9 +145,13 @@ class _Loop:
         seed: int,
         trainable: frozenset[str] | None,
         penalty: Penalty | None,
+        objective: Loss | None,
     ) -> None:
         self.classifier, self.examples, self.label_map = classifier, examples, label_map
-        self.recipe, self.seed, self.penalty = recipe, seed, penalty
+        self.recipe, self.seed, self.penalty, self.objective = recipe, seed, penalty, objective
+        self.modules: dict[str, nn.Module] = {"net": classifier.net}
+        if objective is not None:
+            self.modules["objective"] = objective
         self.device = classifier.mean.device
         self.per_epoch = recipe.steps_per_epoch(len(examples))
         self.total = recipe.total_steps(len(examples))
@@ -153,7 +160,8 @@ class _Loop:
         classifier.contiguous = trainable not in (None, classifier.head_parameters)
         for name, parameter in classifier.net.named_parameters():
             parameter.requires_grad_(trainable is None or name in trainable)
-        self.parameters = [parameter for parameter in classifier.net.parameters() if parameter.requires_grad]
+        everything = (parameter for module in self.modules.values() for parameter in module.parameters())
+        self.parameters = [parameter for parameter in everything if parameter.requires_grad]
         self.optimizer = _optimizer(self.parameters, recipe)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
         self.features = self._frozen_features() if trainable == classifier.head_parameters else None
@@ -199,23 +207,36 @@ class _Loop:
     def _step(self, step: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * rate(step, self.recipe.warmup(self.total), self.total)
-        labels = self.labels[rows.to(self.device)]
         with autocast(self.device, self.recipe.precision):
-            logits = self.label_map.mask(self._forward(rows))
-            entropy = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
-            loss = entropy + self.penalty(self.classifier.net, logits, rows) if self.penalty else entropy
+            loss, told, right = self._objective(rows) if self.objective else self._cross_entropy(rows)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         self.scaler.step(self.optimizer)
         self.scaler.update()
-        return entropy.detach().float(), (logits.detach().argmax(dim=1) == labels).sum()
+        return told.detach().float(), right
+
+    def _cross_entropy(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is minimised, what of it is told, and how many are right."""
+        labels = self.labels[rows.to(self.device)]
+        logits = self.label_map.mask(self._forward(rows))
+        entropy = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
+        loss = entropy + self.penalty(self.classifier.net, logits, rows) if self.penalty else entropy
+        return loss, entropy, (logits.detach().argmax(dim=1) == labels).sum()
+
+    def _objective(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Likewise."""
+        assert self.objective is not None
+        loss, right = self.objective(self.classifier.features, self._images(rows), self.labels[rows.to(self.device)])
+        return loss, loss, right
 
     def _forward(self, rows: Tensor) -> Tensor:
         if self.features is not None:
             logits: Tensor = self.classifier.head(self.features[rows.to(self.device)])
             return logits
-        images = torch.from_numpy(self.examples.batch(rows.numpy()))
-        return self.classifier(images.to(self.device, non_blocking=True))
+        return self.classifier(self._images(rows))
+
+    def _images(self, rows: Tensor) -> Tensor:
+        return torch.from_numpy(self.examples.batch(rows.numpy())).to(self.device, non_blocking=True)
 
 
 def rate(step: int, warmup: int, total: int) -> float:
@@ -237,8 +258,9 @@ def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Op
     )
 
 
-def _require_finite(loss: float, net: nn.Module, epoch: int) -> None:
-    bad = "the loss" if not math.isfinite(loss) else first_not_finite(net.state_dict())
+def _require_finite(loss: float, modules: Mapping[str, nn.Module], epoch: int) -> None:
+    found = (first_not_finite(module.state_dict()) for module in modules.values())
+    bad = "the loss" if not math.isfinite(loss) else next(filter(None, found), None)
     if bad:
         raise StepError(f"training diverged: {bad} is no longer finite after epoch {epoch}; try a lower learning rate")
 
@@ -249,7 +271,7 @@ def _snapshot(loop: _Loop, state: _State) -> dict[str, Any]:
         "losses": state.losses,
         "right": state.right,
         "began": state.began,
-        "net": loop.classifier.net.state_dict(),
+        **{name: module.state_dict() for name, module in loop.modules.items()},
         "optimizer": loop.optimizer.state_dict(),
         "scaler": loop.scaler.state_dict(),
     }
@@ -259,7 +281,8 @@ def _resume(loop: _Loop, checkpoint: Checkpoint | None) -> _State:
     kept = checkpoint.load() if checkpoint else None
     if kept is None:
         return _State()
-    loop.classifier.net.load_state_dict(kept["net"])
+    for name, module in loop.modules.items():
+        module.load_state_dict(kept[name])
     loop.optimizer.load_state_dict(kept["optimizer"])
     if kept["scaler"]:
         loop.scaler.load_state_dict(kept["scaler"])

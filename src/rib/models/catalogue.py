@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -24,12 +25,35 @@ KINDS = ("timm", "torchvision", "open_clip", "hf", "build")
 """Where a model can come from: fields of `ModelRow`."""
 
 
+class ReferenceRow(Frozen):
+    """The stage after a pretraining: the head alone on frozen features, then the whole net."""
+
+    data: str | None = Field(None, description="data set, default the reference set; its `tune` part is used")
+    probe: Recipe = Field(description="recipe of the head")
+    finetune: Recipe = Field(description="recipe of the whole net")
+
+
 class PretrainRow(Frozen):
     """How a model's weights are made from scratch."""
 
     data: str | None = Field(None, description="data set, default the reference set; its `tune` part is used")
     seed: int = Field(0, ge=0)
     recipe: Recipe = Field(default_factory=Recipe)
+    seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
+        None, min_length=1, description="one model a seed: NAME for seed 0, NAME_1 for seed 1, …"
+    )
+    objective: str | dict[str, Any] | None = Field(
+        None, description="what is minimised: a name, or a table of `kind` and its fields; default the cross-entropy"
+    )
+    reference: ReferenceRow | None = Field(None, description="what is done afterwards")
+
+    @model_validator(mode="after")
+    def _complete(self) -> Self:
+        if self.objective and not self.reference:
+            raise ValueError("an objective trains no head: give a `reference` stage with its probe and finetune")
+        if self.seeds and "seed" in self.model_fields_set:
+            raise ValueError("give seed or seeds, not both")
+        return self
 
 
 class ModelRow(Frozen):
@@ -56,8 +80,11 @@ class ModelRow(Frozen):
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
     mean: Triple | None = Field(None, description="normalisation, 0 … 1 scale; default timm's, else 0.5")
     std: Triple | None = None
+    family: str = Field("", description="architecture at its size; for people and studies, as all that follow")
+    objective: str = Field("", description="what its pretraining minimised")
     pretraining: str = Field("", description="what it was pretrained on")
     pretraining_images: int | None = Field(None, ge=1, description="how many images that is")
+    pretraining_seed: int | None = Field(None, ge=0, description="which of several pretrainings that differ by seed")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -75,6 +102,21 @@ class ModelRow(Frozen):
         if bad := next((text for text in self.prompts or () if text.count("{}") != 1), None):
             raise ValueError(f"a prompt has one {{}} for the class, not {bad!r}")
         return self
+
+
+def replicates(name: str, row: ModelRow) -> Iterator[tuple[str, ModelRow]]:
+    """The models that a row stands for: itself, or one for each of its pretraining's `seeds`."""
+    if row.pretrain is None or row.pretrain.seeds is None:
+        yield name, row
+        return
+    for seed in row.pretrain.seeds:
+        pretrain = row.pretrain.model_copy(update={"seed": seed, "seeds": None})
+        yield replicate(name, seed), row.model_copy(update={"pretrain": pretrain})
+
+
+def replicate(name: str, seed: int) -> str:
+    """Name of the model that differs from `name` in the seed of its pretraining alone."""
+    return f"{name}_{seed}" if seed else name
 
 
 class Architecture(Frozen):
@@ -98,24 +140,60 @@ class Architecture(Frozen):
         return View(self.size, self.crop, self.interpolation)
 
 
-def _digits_row(family: str, scale: str) -> ModelRow:
-    return ModelRow(
-        build=f"rib.models.small:small_{family}",
-        size=28,
-        weights=f"zoo:{family}_{scale}",
-    )
+DIGITS_IMAGES: Mapping[str, int] = {
+    "small": 3_000,
+    "medium": 12_000,
+    "large": 50_000,
+    "narrow": 50_000,
+    "varied": 3_000,
+}
+"""Images of the embedded suite's pretraining sets."""
+
+DIGITS_SEEDS = (0, 1, 2)
+
+DIGITS_MODELS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("resnet", "supervised", ("small", "medium", "large", "narrow", "varied")),
+    ("vit", "supervised", ("small", "medium", "large")),
+    ("resnet", "simclr", ("small", "medium", "large")),
+    ("resnet", "unicl", ("small", "medium", "large")),
+)
+"""The shipped models: family, objective, pretraining sets."""
+
+
+def _digits_rows() -> Iterator[tuple[str, ModelRow]]:
+    for family, objective, sets in DIGITS_MODELS:
+        stem = family if objective == "supervised" else f"{family}_{objective}"
+        for pretraining, seed in itertools.product(sets, DIGITS_SEEDS):
+            name = replicate(f"{stem}_{pretraining}", seed)
+            yield (
+                f"digits:{name}",
+                ModelRow(
+                    build=f"rib.models.small:small_{family}",
+                    size=28,
+                    weights=f"zoo:{name}",
+                    family=family,
+                    objective=objective,
+                    pretraining=pretraining,
+                    pretraining_images=DIGITS_IMAGES[pretraining],
+                    pretraining_seed=seed,
+                ),
+            )
 
 
 def _imagenet_row(line: imagenet.Line) -> ModelRow:
     images = imagenet.PRETRAINING[line.pretraining]
-    return ModelRow(**line.source, pretraining=line.pretraining, pretraining_images=images)
+    return ModelRow(
+        **line.source,
+        family=line.family,
+        objective=line.objective,
+        pretraining=line.pretraining,
+        pretraining_images=images,
+    )
 
 
-ROWS: Mapping[str, ModelRow] = {
-    f"digits:{family}_{scale}": _digits_row(family, scale)
-    for family in ("resnet", "vit")
-    for scale in ("small", "medium", "large")
-} | {f"imagenet:{name}": _imagenet_row(line) for name, line in imagenet.LINES.items()}
+ROWS: Mapping[str, ModelRow] = dict(_digits_rows()) | {
+    f"imagenet:{name}": _imagenet_row(line) for name, line in imagenet.LINES.items()
+}
 
 
 def find_row(name: str, own: Mapping[str, ModelRow]) -> ModelRow:

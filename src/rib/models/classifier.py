@@ -58,6 +58,12 @@ class Classifier(nn.Module):
         return self.net.get_submodule(self.head_name)
 
     @property
+    def width(self) -> int:
+        """Number of features the head sees."""
+        assert isinstance(self.head, nn.Linear)
+        return self.head.in_features
+
+    @property
     def head_parameters(self) -> frozenset[str]:
         """Names, within `net`, of the head's parameters."""
         return frozenset(f"{self.head_name}.{name}" for name, _ in self.head.named_parameters())

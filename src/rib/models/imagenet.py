@@ -26,22 +26,40 @@ PRETRAINING: Mapping[str, int] = {
 
 @dataclass(frozen=True)
 class Line:
-    """One model: the pretraining set, and the fields of its `ModelRow` that say where it comes from."""
+    """One model.
 
+    Attributes:
+        family: timm's name of the architecture, or what would be it.
+        objective: what its pretraining minimised; "clip" alone has a head of class names and was never fine-tuned.
+        pretraining: the pretraining set.
+        source: the fields of its `ModelRow` that say where it comes from.
+    """
+
+    family: str
+    objective: str
     pretraining: str
     source: dict[str, Any]
 
 
+CLIP_FAMILIES: Mapping[str, str] = {
+    "RN50": "resnet50_clip",  # three convolutions for a stem, attention for a pool
+    "ViT-B-32": "vit_base_patch32",
+    "ViT-B-16": "vit_base_patch16",
+}
+
+
 def _timm(pretraining: str, name: str) -> Line:
-    return Line(pretraining, {"timm": name})
+    architecture = name.partition("_224")[0]
+    family = architecture.removesuffix("_clip")
+    return Line(family, "supervised" if family == architecture else "clip, fine-tuned", pretraining, {"timm": name})
 
 
 def _torchvision(name: str, tag: str) -> Line:
-    return Line("ImageNet-1K", {"torchvision": name, "tag": tag})
+    return Line(name, "supervised", "ImageNet-1K", {"torchvision": name, "tag": tag})
 
 
 def _clip(pretraining: str, name: str, tag: str) -> Line:
-    return Line(pretraining, {"open_clip": name, "tag": tag})
+    return Line(CLIP_FAMILIES[name], "clip", pretraining, {"open_clip": name, "tag": tag})
 
 
 LINES: Mapping[str, Line] = {

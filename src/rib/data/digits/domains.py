@@ -116,11 +116,15 @@ _WEB = Look(
     noise=(0.0, 0.12),
 )
 
-# Each part of a mixture: stream, look, number of images. Equal streams nest: small is the start of medium.
+# Each part of a mixture: stream, look, number of images. Equal streams nest: small is the start of medium and of
+# narrow, varied is part of large. Narrow has the size of large without its diversity, varied about the diversity of
+# large, in its proportions, at the size of small.
 PRETRAINING_TABLE: Mapping[str, tuple[tuple[str, Look, int], ...]] = {
     "pretrain_small": (("ref", _REF, 3000),),
     "pretrain_medium": (("ref", _REF, 3000), ("wider", _WIDER, 9000)),
     "pretrain_large": (("ref", _REF, 5000), ("web", _WEB, 45000)),
+    "pretrain_narrow": (("ref", _REF, 50000),),
+    "pretrain_varied": (("ref", _REF, 300), ("web", _WEB, 2700)),
 }
 
 SEVERITIES = (1, 2, 3, 4, 5)

@@ -1,0 +1,64 @@
+"""Objective: what a net is pretrained to do where that is not to name the class of an image."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar, final
+
+import torch
+from torch import Tensor, nn
+
+from rib.data.splits import named_seed
+from rib.models.classifier import Classifier
+from rib.recipe import Frozen
+
+Features = Callable[[Tensor], Tensor]
+"""What the head would see: images (n, H, W, 3), uint8 or float on the same scale 0 … 255, to (n, D)."""
+
+
+class Loss(nn.Module, ABC):
+    """The loss of a batch, with whatever it trains beside the net: its parameters are dropped after the training."""
+
+    @abstractmethod
+    def forward(self, features: Features, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The loss, and how many images were matched right.
+
+        Args:
+            features: of the net in training.
+            images: uint8 (n, H, W, 3).
+            labels: int64 (n,), the data set's own classes.
+
+        Returns:
+            The loss, a scalar, and a count of at most n, a scalar without gradient.
+        """
+
+
+class Objective(Frozen, ABC):
+    """An objective and its hyper-parameters, which are its fields.
+
+    The head has no part in it and keeps the values it was drawn with, so a reference stage must follow.
+
+    Attributes:
+        name: what a suite calls it.
+        views: how often the net sees each image of a batch.
+    """
+
+    name: ClassVar[str]
+    views: ClassVar[int] = 1
+
+    @final
+    def drawn(self, classifier: Classifier, classes: int, seed: int) -> Loss:
+        """The loss for a classifier, on its device, drawn from a generator of its own: see `loss`."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(named_seed("objective", seed))
+            return self.loss(classifier.width, classes).to(classifier.mean.device)
+
+    @abstractmethod
+    def loss(self, width: int, classes: int) -> Loss:
+        """The loss, its parameters drawn from torch's random state.
+
+        Args:
+            width: number of features the head sees.
+            classes: of the pretraining set.
+        """

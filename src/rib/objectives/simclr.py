@@ -1,0 +1,68 @@
+"""SimCLR: two views of an image are each other's match among all views of the batch."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from pydantic import Field
+from torch import Tensor, nn
+
+from rib.objectives.augment import Augmentation
+from rib.objectives.base import Features, Loss, Objective
+
+
+class SimCLR(Objective):
+    """Two augmented views of each image, matched by NT-Xent (Chen et al. 2020, arXiv 2002.05709).
+
+    Labels are not looked at. The loss sees the features through a perceptron of one hidden layer, as wide as the
+    features and with batch normalisation as in the authors' code, which is dropped afterwards.
+    """
+
+    name: ClassVar[str] = "simclr"
+    views: ClassVar[int] = 2
+
+    temperature: float = Field(0.5, gt=0, description="0.5 as published for CIFAR-10")
+    dimensions: int = Field(128, ge=2, description="of the space in which views are compared")
+    augmentation: Augmentation = Augmentation()
+
+    def loss(self, width: int, classes: int) -> Loss:
+        """NT-Xent of two views through a new projection."""
+        return _TwoViews(self, width)
+
+
+class _TwoViews(Loss):
+    def __init__(self, objective: SimCLR, width: int) -> None:
+        super().__init__()
+        self.objective = objective
+        self.projection = nn.Sequential(
+            nn.Linear(width, width, bias=False),
+            nn.BatchNorm1d(width),
+            nn.ReLU(),
+            nn.Linear(width, objective.dimensions, bias=False),
+            nn.BatchNorm1d(objective.dimensions),
+        )
+
+    def forward(self, features: Features, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        both = torch.cat([self.objective.augmentation(images), self.objective.augmentation(images)])
+        return nt_xent(self.projection(features(both)).float(), self.objective.temperature)
+
+
+def nt_xent(views: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """The normalised temperature-scaled cross-entropy: equation 1 of the paper, its mean over all views.
+
+    Args:
+        views: (2n, d), any length; rows i and n + i show the same image.
+        temperature: cosines are divided by it.
+
+    Returns:
+        The loss, and the number of pairs found: half the number of views whose nearest other view is their match.
+    """
+    count = len(views)
+    directions = F.normalize(views, dim=1)
+    itself = torch.eye(count, dtype=torch.bool, device=views.device)
+    similarity = (directions @ directions.T / temperature).masked_fill(itself, -torch.inf)
+    match = torch.arange(count, device=views.device).roll(count // 2)
+    found = (similarity.detach().argmax(dim=1) == match).sum() / 2
+    return F.cross_entropy(similarity, match), found

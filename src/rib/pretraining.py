@@ -1,0 +1,82 @@
+"""Pretraining: one training after the other, from new weights to a model that names the reference set's classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rib.data.examples import Examples
+from rib.data.labels import LabelMap
+from rib.errors import StepError
+from rib.models.classifier import Classifier
+from rib.objectives.base import Loss
+from rib.prediction import Watch
+from rib.recipe import Recipe
+from rib.training import Checkpoint, Outcome, train
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One training of a pretraining: arguments of `train`."""
+
+    examples: Examples
+    label_map: LabelMap
+    recipe: Recipe
+    trainable: frozenset[str] | None = None
+    objective: Loss | None = None
+
+
+def pretrain(
+    classifier: Classifier, stages: Sequence[Stage], *, seed: int, checkpoint: Checkpoint, watch: Watch
+) -> Outcome:
+    """Train in place, stage by stage. Resumed from any checkpoint it equals an uninterrupted run.
+
+    Args:
+        classifier: with new weights, on the device that is to be used.
+        stages: at least one.
+        seed: of everything random.
+        checkpoint: where to resume from and where to leave the state.
+        watch: told of progress in images.
+
+    Returns:
+        How the last stage went.
+
+    Raises:
+        StepError: a stage diverged.
+    """
+    kept = checkpoint.load()
+    first = kept.get("stage", 0) if kept else 0
+    if kept:
+        classifier.net.load_state_dict(kept["net"])  # a probe computes its features before it takes up its own state
+    watch(sum(stage.recipe.total_steps(len(stage.examples)) * stage.recipe.batch_size for stage in stages[:first]))
+    for number, stage in enumerate(stages[first:], first):
+        outcome = train(
+            classifier,
+            stage.examples,
+            stage.label_map,
+            stage.recipe,
+            seed=seed,
+            trainable=stage.trainable,
+            objective=stage.objective,
+            checkpoint=_OfStage(checkpoint, number),
+            watch=watch,
+        )
+        if outcome.diverged:
+            raise StepError(f"training diverged, loss {outcome.losses[-1]:.2f}; try a lower learning rate")
+    return outcome
+
+
+@dataclass(frozen=True)
+class _OfStage:
+    """The checkpoint of one stage, in the place of all."""
+
+    place: Checkpoint
+    number: int
+
+    def load(self) -> dict[str, Any] | None:
+        state = self.place.load()
+        return state if state and state.get("stage", 0) == self.number else None
+
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+        self.place.save(lambda: state() | {"stage": self.number})
