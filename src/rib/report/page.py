@@ -20,6 +20,10 @@ from rib.report.tables import provenance
 from rib.steps import short
 
 
+SCRIPTS = ("plots.js", "page.js")
+"""What the page is drawn by, in order: what all pages share, then its own."""
+
+
 @dataclass(frozen=True)
 class Scale:
     """The common scale of the intervals drawn in a table, points."""
@@ -85,7 +89,7 @@ def _render(results: Results) -> str:
         figures=_script_json(asdict(data)),
         suite_text=json.dumps(results.suite.model_dump(mode="json"), indent=2, ensure_ascii=False),
         style=_asset("page.css"),
-        script=_asset("page.js"),
+        script=Markup("\n").join(map(_asset, SCRIPTS)),
         plotly=Markup(get_plotlyjs()),
     )
 

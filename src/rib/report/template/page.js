@@ -1,82 +1,8 @@
 "use strict";
 (() => {
+  const { narrow, css, escape, points, spanned, percent, clear, below, above, byName, axis, around0, draw, legend, slots, onColour, begin } = RIB;
   const data = JSON.parse(document.getElementById("figures").textContent);
-  const narrow = () => window.innerWidth < 700;
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
-  // plotly reads some HTML and, between dollars, TeX
-  const escape = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/[$]/g, "&#36;");
-  const points = (value) => (Object.is(value, -0) ? "+0.0" : (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1));
-  const spanned = (span) => `${points(span[0])} [${points(span[1])}, ${points(span[2])}]`;
-  const percent = (span) => `${span[0].toFixed(1)} % [${span[1].toFixed(1)}, ${span[2].toFixed(1)}]`;
-  const clear = (span) => span[1] > 0 || span[2] < 0;
-  const below = (spans) => spans.map((span) => Math.max(span[0] - span[1], 0));
-  const above = (spans) => spans.map((span) => Math.max(span[2] - span[0], 0));
-  const byName = (styles) => Object.fromEntries(styles.map((style) => [style.name, style]));
   const methods = byName(data.methods), models = byName(data.models);
-
-  // -- what every figure shares
-
-  function axis(title, more) {
-    return {
-      title: { text: title, standoff: 10, font: { size: narrow() ? 11.5 : 13, color: css("muted") } }, gridcolor: css("line"), linecolor: css("line"), zeroline: false,
-      tickcolor: css("line"), fixedrange: true, automargin: true, ...more,
-    };
-  }
-
-  function layout(more) {
-    return {
-      font: { family: getComputedStyle(document.body).fontFamily, size: narrow() ? 11.5 : 13, color: css("text") },
-      paper_bgcolor: css("surface"), plot_bgcolor: css("surface"), dragmode: false, showlegend: false,
-      margin: { l: 50, r: 12, t: 12, b: 44 }, hovermode: "closest",
-      hoverlabel: { bgcolor: css("raised"), bordercolor: css("line"), font: { color: css("text") }, align: "left" },
-      ...more,
-    };
-  }
-
-  function draw(section, traces, more, minWidth) {
-    const element = section.querySelector(".figure");
-    element.style.minWidth = Math.round(minWidth || 0) + "px";
-    const config = {
-      displaylogo: false, responsive: true, modeBarButtons: [["toImage"]],
-      toImageButtonOptions: { filename: section.id, scale: 2 },
-    };
-    Plotly.react(element, traces, layout(more), config);
-  }
-
-  const hidden = {};
-  function legend(section, styles, redraw, square) {
-    const box = section.querySelector(".legend");
-    const off = (hidden[section.id] ||= new Set());
-    box.replaceChildren(...styles.map((style) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.setAttribute("aria-pressed", String(!off.has(style.name)));
-      button.append(mark(square ? "square" : style.symbol, style.colour), style.name);
-      button.onclick = () => { off.has(style.name) ? off.delete(style.name) : off.add(style.name); redraw(); };
-      return button;
-    }));
-    return (name) => !off.has(name);
-  }
-
-  const SHAPES = {
-    circle: "M8 3a5 5 0 1 0 .01 0z", square: "M3 3h10v10H3z", diamond: "M8 1l7 7-7 7-7-7z",
-    "triangle-up": "M8 2l7 12H1z", "triangle-down": "M1 2h14L8 14z", cross: "M6 2h4v4h4v4h-4v4H6v-4H2V6h4z",
-    x: "M4 1l4 4 4-4 3 3-4 4 4 4-3 3-4-4-4 4-3-3 4-4-4-4z", star: "M8 1l2 5h5l-4 3.500 1.500 5L8 11.500 3.500 14.500 5 9.500 1 6h5z",
-  };
-  function mark(shape, colour) {
-    const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-    svg.setAttribute("viewBox", "0 0 16 16");
-    const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-    path.setAttribute("d", SHAPES[shape]);
-    path.setAttribute("fill", colour);
-    svg.append(path);
-    return svg;
-  }
-
-  function slots(count) {
-    const width = 0.84 / Math.max(count, 1);
-    return Array.from({ length: count }, (_, at) => width * (at - (count - 1) / 2));
-  }
 
   // -- the figures, each drawn from one entry of the data
 
@@ -153,15 +79,6 @@
     return entry.cells.flatMap((line, row) => line.filter((span, column) => span && names[column] !== entry.tuned_on[row]));
   }
 
-  // black or white, whichever reads better on the colour of a share in [-1, 1] of the scale
-  function onColour(share) {
-    const parts = (name) => [1, 3, 5].map((at) => parseInt(css(name).slice(at, at + 2), 16) / 255);
-    const end = parts(share < 0 ? "low" : "high"), weight = Math.min(Math.abs(share), 1);
-    const linear = parts("middle").map((value, k) => value + weight * (end[k] - value)).map((value) => (value <= 0.04 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
-    const luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
-    return luminance > 0.19 ? "#14171c" : "#ffffff";
-  }
-
   function cells(one, block, x, own, limit) {
     const keep = (span, row, column) => span && (block.names[column] === one.tuned_on[row]) === own;
     const grid = (what, none) => one.cells.map((line, row) => block.cells(line, row).map((span, column) => (keep(span, row, column) ? what(span, row, column) : none)));
@@ -197,11 +114,6 @@
       xaxis: around0("mRI, percentage points"),
       yaxis: axis("", { tickvals: one.methods.map((_, at) => at), ticktext: one.methods.map(escape), range: [one.methods.length - 0.5, -0.5], showgrid: false }),
     }, 340);
-  }
-
-  // an axis that always shows 0, drawn strongly
-  function around0(title, more) {
-    return axis(title, { rangemode: "tozero", zeroline: true, zerolinecolor: css("muted"), zerolinewidth: 1.6, ...more });
   }
 
   function sizes(section, chosen) {
@@ -251,56 +163,10 @@
     });
   }
 
-  // -- selectors: only values that exist together can be chosen
-
-  const FIGURES = {
+  begin({
     accuracy: [accuracy, data.comparisons], matrix: [matrix, data.matrices], mri: [mri, data.comparisons],
     sizes: [sizes, data.curves], tradeoff: [tradeoff, data.tradeoffs],
-  };
-  const redraws = [];
-
-  function set(form) {
-    const [show, entries] = FIGURES[form.dataset.figure];
-    const section = form.closest("section"), selects = [...form.querySelectorAll("select")];
-    const chosen = {};
-    const update = () => {
-      let left = entries;
-      for (const select of selects) {
-        const key = select.name, values = [...new Set(left.map((entry) => entry[key]))];
-        const wanted = chosen[key] ?? (key === "size" ? data.size : values[0]);
-        chosen[key] = values.includes(wanted) ? wanted : values[0];
-        select.replaceChildren(...values.map((value) => new Option(value, value, false, value === chosen[key])));
-        select.parentElement.hidden = new Set(entries.map((entry) => entry[key])).size < 2;
-        left = left.filter((entry) => entry[key] === chosen[key]);
-      }
-      show(section, chosen);
-    };
-    for (const select of selects) select.onchange = () => { chosen[select.name] = select.value; update(); };
-    redraws.push(update);
-    update();
-  }
-  document.querySelectorAll("form.pick").forEach((form) => {
-    if (FIGURES[form.dataset.figure][1].length) set(form);
-    form.onsubmit = (event) => event.preventDefault();
-  });
-
-  // -- theme: the system's, until the button is pressed
-
-  const root = document.documentElement, dark = window.matchMedia("(prefers-color-scheme: dark)");
-  const remembered = (value) => {
-    try { return value ? localStorage.setItem("rib-theme", value) : localStorage.getItem("rib-theme"); } catch { return null; }
-  };
-  const redraw = () => redraws.forEach((update) => update());
-  if (remembered()) { root.dataset.theme = remembered(); redraw(); }
-  document.getElementById("theme").onclick = () => {
-    const now = root.dataset.theme || (dark.matches ? "dark" : "light");
-    root.dataset.theme = now === "dark" ? "light" : "dark";
-    remembered(root.dataset.theme);
-    redraw();
-  };
-  dark.addEventListener("change", redraw);
-  let wasNarrow = narrow();
-  window.addEventListener("resize", () => { if (narrow() !== wasNarrow) { wasNarrow = narrow(); redraw(); } });
+  }, data.size);
 
   // -- sorting: rows without a value stay at the end, equal ones in their order
 
