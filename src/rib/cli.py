@@ -195,10 +195,7 @@ def report(
     """Show what the records say; run nothing. The data sets are looked at, for their labels and sources."""
     plan, place = _plan(suite, store, data, models)
     results = _results(plan, place)
-    if not results.records:
-        raise UserError(
-            f"nothing of suite {plan.suite.name!r} is in the store", got=place.root, remedy=f"run it: rib run {suite}"
-        )
+    _require_records(results, place, suite)
     _show(results, as_json)
     if html:
         _write_page(results, html)
@@ -276,6 +273,31 @@ def verify(
         console.print(checks_table(found))
         console.print(summary(found))
     if any(check.verdict == "differs" for check in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def recommend(
+    suite: SuiteName = "digits",
+    images: Annotated[int, typer.Option(min=1, help="how many images there are to tune on")] = 200,
+    store: StorePath = STORE,
+    data: DataPath = None,
+    models: ModelNames = None,
+    as_json: Json = False,
+) -> None:
+    """Say which model and method the records speak for, at a size. Exit code 1 where the evidence is too thin."""
+    from rib.report.advice import advice_json, advice_lines, advise
+
+    plan, place = _plan(suite, store, data, models)
+    results = _results(plan, place)
+    _require_records(results, place, suite)
+    advice = advise(results, images)
+    if as_json:
+        print(json.dumps(advice_json(advice), indent=1))
+    else:
+        console = Console(highlight=False, markup=False)
+        console.print(advice_lines(advice, console.width))
+    if advice.declined:
         raise typer.Exit(1)
 
 
@@ -384,6 +406,15 @@ def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path]:
     suite = load_suite(what, data)
     names = dict.fromkeys((suite.reference, *suite.downstream, *suite.evaluate))
     return {name: find_row(name, suite.data) for name in names}, suite.base
+
+
+def _require_records(results: Results, place: Store, suite: str) -> None:
+    if not results.records:
+        raise UserError(
+            f"nothing of suite {results.suite.name!r} is in the store",
+            got=place.root,
+            remedy=f"run it: rib run {suite}",
+        )
 
 
 def _columns(rows: list[tuple[str, str]]) -> None:

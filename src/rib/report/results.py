@@ -327,6 +327,23 @@ class Results:
         runs = self.groups[group]
         return _mean_or_none([self._ri_over_seeds(runs, name, kind=kind) for name in _tuned_on(runs)])
 
+    def own(self, group: Group) -> Estimate | None:
+        """Accuracy in percent on unseen images of the set tuned on, averaged over what was tuned on."""
+        return self._mean_level(self.groups[group], None, before=False)
+
+    def ood(self, group: Group) -> Estimate | None:
+        """Accuracy in percent on the downstream sets not tuned on, averaged over what was tuned on."""
+        return self._ood(self.groups[group], before=False)
+
+    def own_before(self, model: str) -> Estimate | None:
+        """Accuracy in percent of the pretrained model on the downstream sets that have images of their own to test."""
+        own = [name for name in self.suite.downstream if self.plan.world[name].disjoint]
+        return _mean_or_none([self._before(model, name) for name in own])
+
+    def ood_before(self, model: str) -> Estimate | None:
+        """Mean accuracy in percent of the pretrained model on the downstream sets."""
+        return _mean_or_none([self._before(model, name) for name in self.suite.downstream])
+
     def _spread(self, runs: list[Run]) -> float | None:
         seeds = sorted({run.seed for run in runs if run.seed is not None})
         by_seed = [_mean_or_none([self._ri(run) for run in runs if run.seed == seed]) for seed in seeds]
@@ -376,13 +393,16 @@ class Results:
         return _mean_or_none(means)
 
     def _mean_of(self, runs: list[Run], name: str | None, before: bool) -> Interval | None:
+        return _interval(self._mean_level(runs, name, before))
+
+    def _mean_level(self, runs: list[Run], name: str | None, before: bool) -> Estimate | None:
         """Accuracy on a data set (None: on the set tuned on), averaged over what was tuned on."""
         levels = []
         for tuned_on in _tuned_on(runs):
             run = next(run for run in runs if run.tuned_on == tuned_on)
             tested_on = name or tuned_on
             levels.append(self._level(runs, tuned_on, tested_on, before) if tested_on in run.scores else None)
-        return _interval(_mean_or_none(levels))
+        return _mean_or_none(levels)
 
     def _level(self, runs: list[Run], tuned_on: str, name: str, before: bool) -> Estimate | None:
         if before:
@@ -406,26 +426,37 @@ class Results:
     # -- accuracies with their draws -----------------------------------------------------------------------------
 
     @cached_property
-    def _accuracies(self) -> dict[str, dict[str, Estimate]]:
-        """Estimate of every finished prediction, masked and unmasked, by key."""
+    def bootstrap(self) -> Bootstrap:
+        """The resamples of source images that every interval of this report comes from."""
         bootstrap = Bootstrap(self.draws)
         for name in self.suite.tested:
             data = self.plan.world[name]
             bootstrap.declare(data.units, data.index("test").sources)
+        return bootstrap
+
+    def right(self, run: Run, name: str) -> NDArray[np.bool_] | None:
+        """bool (N,), which test images of a data set a model gets right, masked; None where it is not known."""
+        record = self.records.get(run.scores[name].key) if name in run.scores else None
+        return self._right(record, "masked", len(self.plan.world[name].index("test"))) if record else None
+
+    @cached_property
+    def _accuracies(self) -> dict[str, dict[str, Estimate]]:
+        """Estimate of every finished prediction, masked and unmasked, by key."""
         found: dict[str, dict[str, Estimate]] = {"masked": {}, "unmasked": {}}
         for name in self.suite.tested:
             for kind, estimates in found.items():
-                estimates.update(self._accuracies_on(name, kind, bootstrap))
+                estimates.update(self._accuracies_on(name, kind))
         return found
 
-    def _accuracies_on(self, name: str, kind: str, bootstrap: Bootstrap) -> dict[str, Estimate]:
+    def _accuracies_on(self, name: str, kind: str) -> dict[str, Estimate]:
         data, index = self.plan.world[name], self.plan.world[name].index("test")
         keys = {run.scores[name].key for run in self.plan.runs if name in run.scores}
         finished = sorted(key for key in keys if key in self.records)
         if not finished:
             return {}
         right = np.stack([self._right(self.records[key], kind, len(index)) for key in finished])
-        estimates = bootstrap.accuracies(data.units, index.sources, example_weights(index.cells, len(index)), right)
+        weights = example_weights(index.cells, len(index))
+        estimates = self.bootstrap.accuracies(data.units, index.sources, weights, right)
         return dict(zip(finished, estimates, strict=True))
 
     def _right(self, record: Record, kind: str, count: int) -> NDArray[np.bool_]:

@@ -1,0 +1,246 @@
+"""Advice: which pretrained model and which method for a tuning set of some size, as far as the records reach."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.console import Group as Lines
+from rich.table import Table
+from rich.text import Text
+
+from rib.metrics import Estimate, Interval, pareto
+from rib.report.finding import signed, size_name, spanned
+from rib.report.results import Group, Results
+from rib.steps import short
+
+FARTHEST = 3.0
+"""The nearest measured size may be this many times larger or smaller than the one asked for. The sizes of the shipped
+suites are 2 to 5 apart, and what a method costs changes with size, so farther away a number would be a guess."""
+
+FEWEST_SETS = 3
+"""Tuned on fewer sets, a mean over them says nothing of the next one."""
+
+
+ROOMY = 100
+"""Columns from which on the table says which set's tuning cost most."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A pretrained model and a method, over all downstream sets.
+
+    Attributes:
+        model, method: which; "pretrained" is no tuning at all.
+        own: accuracy on unseen images of the set tuned on, percent.
+        mri: mRI, points; exactly 0 without tuning.
+        ood: accuracy on the other downstream sets after tuning, percent.
+        worst: the set whose tuning cost most, and its RI in points; None without tuning.
+        front: no candidate has both a higher own and a higher OOD accuracy.
+        beaten_by: names the candidate that is better in both, and distinguishably so in one; None where there is none.
+    """
+
+    model: str
+    method: str
+    own: Interval
+    mri: Interval
+    ood: Interval
+    worst: tuple[str, float] | None
+    front: bool
+    beaten_by: str | None
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What the records say of tuning sets of some size.
+
+    Attributes:
+        images: the size asked for.
+        measured_at: the measured size that stands for it; None where there is none.
+        candidates: those that are not clearly beaten, highest own accuracy first; empty where it declines.
+        beaten: how many are.
+        declined: why there is no advice; empty where there is.
+        reach: how far the evidence reaches, in sentences.
+    """
+
+    images: int
+    measured_at: int | None
+    candidates: tuple[Candidate, ...]
+    beaten: int
+    declined: tuple[str, ...]
+    reach: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A candidate with its draws."""
+
+    group: Group
+    own: Estimate
+    mri: Estimate
+    ood: Estimate
+
+    @property
+    def name(self) -> str:
+        return f"{short(self.group[0])} {self.group[1]}"
+
+
+def advise(results: Results, images: int) -> Advice:
+    """Which model and method for a tuning set of so many images.
+
+    Candidates are compared at the measured size that is nearest, in ratio, to the one asked for. One is beaten by
+    another that is at least as good in own accuracy and in OOD accuracy after tuning, and distinguishably better (95 %,
+    paired) in one of them. For two methods of one model, OOD accuracy and mRI order them alike; between models, mRI
+    would favour a bad start, which has little to lose.
+
+    Args:
+        results: the records at hand.
+        images: size of the tuning set.
+    """
+    sizes = sorted({size for _, method, size in results.groups if method != "pretrained" and size is not None})
+    near = min(sizes, key=lambda size: abs(math.log(size / images)), default=None)
+    entries = _entries(results, near) if near is not None else []
+    if declined := _too_thin(results, images, near, entries):
+        return Advice(images, near, (), 0, declined, _reach(results, sizes))
+    assert near is not None
+    front = {entries[place].group for place in pareto([(item.own.value, item.ood.value) for item in entries])}
+    listed = [_candidate(results, item, entries, item.group in front) for item in entries]
+    kept = sorted((item for item in listed if item.beaten_by is None), key=lambda item: -item.own.value)
+    reach = (*_reach(results, sizes), *_elsewhere(results, images, near, sizes))
+    return Advice(images, near, tuple(kept), len(listed) - len(kept), (), reach)
+
+
+def _entries(results: Results, size: int) -> list[_Entry]:
+    """Every complete candidate at a size; the pretrained models first."""
+    found = []
+    for group in results.groups:
+        model, method, at = group
+        if method == "pretrained":
+            own, ood = results.own_before(model), results.ood_before(model)
+            mri = ood - ood if ood else None
+        elif at == size:
+            own, ood, mri = results.own(group), results.ood(group), results.mri(group)
+        else:
+            continue
+        if own and mri and ood:
+            found.append(_Entry(group, own, mri, ood))
+    return found
+
+
+def _too_thin(results: Results, images: int, near: int | None, entries: Sequence[_Entry]) -> tuple[str, ...]:
+    """Reasons not to advise."""
+    if near is None:
+        return ("no tuning set of a counted size is in this suite",)
+    reasons = []
+    if max(images / near, near / images) > FARTHEST:
+        reasons.append(
+            f"the nearest measured size is {near:,} images, more than {FARTHEST:g} times away from {images:,}"
+        )
+    if len(results.suite.downstream) < FEWEST_SETS:
+        reasons.append(f"models were tuned on {len(results.suite.downstream)} sets only; {FEWEST_SETS} are the least")
+    if not any(item.group[1] != "pretrained" for item in entries):
+        scored = any(run.tuned_on in run.scores for run in results.plan.runs)
+        reasons.append(
+            f"no method is complete at {near:,} images"
+            if scored
+            else "no set tuned on has unseen images of its own, so accuracy downstream is not known"
+        )
+    return tuple(reasons)
+
+
+def _candidate(results: Results, item: _Entry, entries: Sequence[_Entry], front: bool) -> Candidate:
+    model, method, _ = item.group
+    ri = next((row.ri for group, row in zip(results.groups, results.summaries, strict=True) if group == item.group), {})
+    by_set = {name: value.value for name, value in ri.items() if value}
+    worst = min(by_set, key=by_set.__getitem__, default=None)
+    return Candidate(
+        model=short(model),
+        method=method,
+        own=item.own.interval(),
+        mri=item.mri.interval(),
+        ood=item.ood.interval(),
+        worst=(worst, by_set[worst]) if worst else None,
+        front=front,
+        beaten_by=next((other.name for other in entries if other is not item and _beats(other, item)), None),
+    )
+
+
+def _beats(one: _Entry, other: _Entry) -> bool:
+    own, ood = (one.own - other.own).interval(), (one.ood - other.ood).interval()
+    return min(own.value, ood.value) >= 0 and max(own.low, ood.low) > 0
+
+
+def _reach(results: Results, sizes: Sequence[int]) -> tuple[str, ...]:
+    """What the evidence is made of."""
+    suite = results.suite
+    seeds = {run.seed for run in results.plan.runs if run.seed is not None}
+    names = ", ".join(short(name) for name in suite.downstream)
+    said = [
+        f"Tuned on {len(suite.downstream)} sets ({names}) at {', '.join(size_name(size) for size in sizes) or 'no'} "
+        f"images with {len(seeds)} seed{'' if len(seeds) == 1 else 's'}; intervals cover test images"
+        + (" and seeds." if len(seeds) > 1 else ", not seeds."),
+        "A set unlike all of these, or a model that is not listed, is outside of what was measured.",
+    ]
+    if missing := sum(1 for row in results.summaries if row.missing):
+        said.append(f"{missing} rows have missing numbers and are left out.")
+    return tuple(said)
+
+
+def _elsewhere(results: Results, images: int, near: int, sizes: Sequence[int]) -> tuple[str, ...]:
+    """Whether the measured size on the other side of the one asked for says the same."""
+    other = [size for size in sizes if (size > images) != (near > images) and size != near and near != images]
+    if not other:
+        return ()
+    across = min(other, key=lambda size: abs(math.log(size / images)))
+    entries = _entries(results, across)
+    front = [entries[place].name for place in pareto([(item.own.value, item.ood.value) for item in entries])]
+    tuned = [name for name in front if not name.endswith(" pretrained")]
+    return (f"{images:,} lies between measured sizes: at {across:,} the front is {', '.join(tuned) or 'empty'}.",)
+
+
+def advice_lines(advice: Advice, width: int = 80) -> Lines:
+    """Advice for a terminal of so many columns."""
+    reach = [Text(line, style="dim") for line in advice.reach]
+    if advice.declined:
+        reasons = [Text(f"  {reason}") for reason in advice.declined]
+        head = Text(f"No recommendation for {advice.images:,} images: the evidence is too thin.", style="bold")
+        return Lines(head, *reasons, Text(), *reach)
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    table.add_column("  model and method", overflow="fold")
+    roomy = width >= ROOMY
+    for column in ("own %", "OOD %", "mRI, points [95 %]", *(["lowest RI of a set"] if roomy else [])):
+        table.add_column(column, justify="right", no_wrap=True)
+    for item in advice.candidates:
+        low = f"{signed(item.worst[1])} {item.worst[0]}" if item.worst else "–"
+        table.add_row(
+            f"{'●' if item.front else '○'} {item.model} {item.method}",
+            f"{item.own.value:.1f} [{item.own.low:.1f}, {item.own.high:.1f}]",
+            f"{item.ood.value:.1f}",
+            spanned(item.mri) if item.worst else "0",
+            *([low] if roomy else []),
+            style="bold" if item.front else "dim",
+        )
+    asked = f"For {advice.images:,} images" + (
+        f" (measured at {advice.measured_at:,})" if advice.measured_at != advice.images else ""
+    )
+    key = (
+        "● on the front: nothing has both a higher own and a higher OOD accuracy. ○ behind it, but not "
+        "distinguishably. own: accuracy on unseen images of the set tuned on. OOD: on the other sets after tuning; "
+        "mRI: its change, which orders the methods of one model as OOD does."
+    )
+    return Lines(
+        Text(f"{asked}: accuracy downstream against robustness kept", style="bold"),
+        Text(),
+        table,
+        Text(),
+        Text(f"{advice.beaten} more were compared and are beaten.", style="dim"),
+        Text(key, style="dim"),
+        *reach,
+    )
+
+
+def advice_json(advice: Advice) -> dict[str, Any]:
+    """Advice as JSON types."""
+    return asdict(advice)
