@@ -220,6 +220,57 @@ def _is_chosen(block: Looks, run: Run, of_pair: bool) -> bool:
     return size in (block.sizes or (size,)) and all(item in (chosen or (item,)) for item, chosen in wanted)
 
 
+def find_analysis(suite: Suite, name: str, **fields: Any) -> Analysis:
+    """An analysis as the suite has it, or RIB's own; `fields` have the last word.
+
+    Raises:
+        UserError: there is none of that name, or it has no such field.
+    """
+    table = dict(suite.analysis.get(name, {}))
+    if name not in suite.analysis and ":" not in name and name not in ANALYSES.classes:
+        raise nearest(name, [*suite.analysis, *ANALYSES.classes], "analysis")
+    kind = ANALYSES.find(str(table.pop("kind", name)))
+    return validated(kind, table | fields, f"{suite.name}: analysis {name!r}")
+
+
+def looks_at(
+    suite: Suite,
+    world: World,
+    name: str,
+    analysis: Analysis,
+    before: Fit,
+    run: Run,
+    chosen: Sequence[str] | None = None,
+) -> Iterable[Look]:
+    """The looks of an analysis at a run: one, or one a data set; a tuned set only where it has images of its own.
+
+    Args:
+        suite, world: for data sets and the recipe of predictions.
+        name: of the analysis, as the suite has it.
+        analysis: what is looked for.
+        before: the pretrained weights.
+        run: the model looked at.
+        chosen: data sets to look at; default: the analysis' own.
+    """
+    usual = {"nothing": (), "reference": (suite.reference,), "tested": suite.tested}[analysis.on]
+    seen = tuple(data for data in (chosen or usual) if data in run.scores)
+    recipe = suite.recipe_of(run.model)
+    groups: Sequence[tuple[str, ...]] = [()]
+    if analysis.on != "nothing":
+        groups = [seen] if analysis.together else [(data,) for data in seen]
+    for on in groups:
+        step = Compare(
+            analysis=analysis,
+            before=before,
+            after=run.fit if analysis.of_pair else None,
+            on=tuple(short(data) for data in on),
+            data=tuple(world.part(data, "test") for data in on),
+            batch_size=recipe.eval_batch_size,
+            precision=recipe.eval_precision,
+        )
+        yield Look(name, run, on, step)
+
+
 class _Planner:
     def __init__(self, suite: Suite, world: World) -> None:
         self.suite, self.world = suite, world
@@ -245,7 +296,7 @@ class _Planner:
 
     def _looks(self, block: Looks, runs: Sequence[Run]) -> Iterable[Look]:
         for name in block.names:
-            analysis = self._analysis(name)
+            analysis = find_analysis(self.suite, name)
             chosen = [run for run in runs if _is_chosen(block, run, analysis.of_pair)]
             if not chosen:
                 raise UserError(
@@ -254,36 +305,8 @@ class _Planner:
                     remedy="leave out what narrows it: methods, sizes, seeds, models, downstream",
                 )
             for run in chosen:
-                yield from (self._look(name, analysis, run, on) for on in self._seen(analysis, block, run))
-
-    def _analysis(self, name: str) -> Analysis:
-        table = dict(self.suite.analysis.get(name, {}))
-        if name not in self.suite.analysis and ":" not in name and name not in ANALYSES.classes:
-            raise nearest(name, [*self.suite.analysis, *ANALYSES.classes], "analysis")
-        kind = ANALYSES.find(str(table.pop("kind", name)))
-        return validated(kind, table, f"{self.suite.name}: analysis {name!r}")
-
-    def _seen(self, analysis: Analysis, block: Looks, run: Run) -> Iterable[tuple[str, ...]]:
-        """The data sets of each step of an analysis of a run: a tuned set only where it has images of its own."""
-        usual = {"nothing": (), "reference": (self.suite.reference,), "tested": self.suite.tested}[analysis.on]
-        on = tuple(name for name in (block.on or usual) if name in run.scores)
-        if analysis.on == "nothing" or analysis.together:
-            return [() if analysis.on == "nothing" else on]
-        return [(name,) for name in on]
-
-    def _look(self, name: str, analysis: Analysis, run: Run, on: tuple[str, ...]) -> Look:
-        recipe = self.suite.recipe_of(run.model)
-        before = self._fit(run.model, "pretrained", METHODS.find("pretrained")(), None, None, None)
-        step = Compare(
-            analysis=analysis,
-            before=before,
-            after=run.fit if analysis.of_pair else None,
-            on=tuple(short(data) for data in on),
-            data=tuple(self.world.part(data, "test") for data in on),
-            batch_size=recipe.eval_batch_size,
-            precision=recipe.eval_precision,
-        )
-        return Look(name, run, on, step)
+                before = self._fit(run.model, "pretrained", METHODS.find("pretrained")(), None, None, None)
+                yield from looks_at(self.suite, self.world, name, analysis, before, run, block.on)
 
     def _pretrained(self, model: str) -> Run:
         fit = self._fit(model, "pretrained", METHODS.find("pretrained")(), None, None, None)
