@@ -372,6 +372,8 @@ class Results:
 
     def _ri(self, run: Run, kind: str = "masked", disjoint: bool = False) -> Estimate | None:
         assert run.tuned_on is not None
+        if disjoint and run.tuned_on not in self.suite.tested:
+            return None  # tuned on data of one's own: whose images they show is not known
         world = self.plan.world
         others = [
             name
