@@ -85,9 +85,8 @@ def test_unicl_multiplies_cosines_by_a_learned_scale_of_at_most_a_hundred() -> N
 
 # -- augmentation ------------------------------------------------------------------------------------------------------
 
-STILL = Augmentation(
-    **dict.fromkeys(Augmentation.model_fields, 0.0)  # type: ignore[arg-type]
-)
+STILL = Augmentation.model_validate(dict.fromkeys(Augmentation.model_fields, 0.0))
+SLIGHT = STILL.model_copy(update={"brightness": 0.1, "contrast": 0.2, "noise": 0.05})
 
 
 def test_a_view_without_amounts_is_the_image() -> None:
@@ -150,7 +149,7 @@ class Kept:
 def trained(kind: str, family: str, kept: Kept, seed: int = 0) -> tuple[dict[str, Tensor], Any]:
     """Three stages: the objective, the head, the whole net."""
     net = classifier(family, seed)
-    objective = OBJECTIVES.find(kind)().drawn(net, 4, seed=1)
+    objective = OBJECTIVES.find(kind)(augmentation=SLIGHT).drawn(net, 4, seed=1)
     stages = [
         Stage(examples(), WHOLE, RECIPE, objective=objective),
         Stage(examples(20), WHOLE, RECIPE, trainable=net.head_parameters),
@@ -180,11 +179,10 @@ def test_an_objective_trains_all_but_the_head_and_leaves_the_global_state_alone(
     net = classifier("resnet")
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    objective = OBJECTIVES.find(kind)().drawn(net, 4, seed=0)
+    objective = OBJECTIVES.find(kind)(augmentation=SLIGHT).drawn(net, 4, seed=0)
     drawn = take_weights(objective)
     before = take_weights(net.net)
-    recipe = RECIPE.model_copy(update={"epochs": 30, "batch_size": 23})
-    outcome = train(net, examples(), WHOLE, recipe, seed=0, objective=objective)
+    outcome = train(net, examples(), WHOLE, RECIPE, seed=0, objective=objective)
     assert torch.equal(state, torch.get_rng_state())
     assert outcome.losses[-1] < outcome.losses[0]
     assert not outcome.diverged
