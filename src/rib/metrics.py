@@ -150,16 +150,37 @@ class Bootstrap:
             weights: float64 (N,), as from `example_weights`.
             right: bool (models, N).
         """
-        position = self._positions[units]
-        rows = np.array([position[source] for source in sources.tolist()])
         scaled = weights / weights.max()  # whole numbers where all weigh the same: exact in float32
-        per_source = np.zeros((len(position), len(right) + 1), np.float32)
-        np.add.at(per_source, rows, np.column_stack([right.T * scaled[:, None], scaled]).astype(np.float32))
-        totals = (self._draw(units) @ per_source).astype(np.float64)
+        totals = self._totals(units, sources, np.column_stack([right.T * scaled[:, None], scaled]))
         values = np.array([accuracy(flags, weights) for flags in right])
         drawn = totals[:, -1:] > 0  # a draw of a shared namespace may hold no source of a small set
         shares = np.where(drawn, 100 * totals[:, :-1] / np.where(drawn, totals[:, -1:], 1), values)
         return [Estimate(float(value), shares[:, model]) for model, value in enumerate(values)]
+
+    def means(self, units: str, sources: NDArray[np.int64], weights: Floats, values: Floats) -> list[Estimate]:
+        """Weighted mean of a number of several models on one data set, such as a loss of every example.
+
+        Args:
+            units, sources, weights: as in `accuracies`, and paired with it: the same draws.
+            values: float64 (models, N).
+        """
+        scaled = weights / weights.sum()
+        (total,) = self._totals(units, sources, scaled[:, None]).T
+        drawn = total > 0
+        found = []
+        for row in values:  # one at a time: equal models then differ by exactly nothing
+            value = float(row @ scaled)
+            (sums,) = self._totals(units, sources, (row * scaled)[:, None]).T
+            found.append(Estimate(value, np.where(drawn, sums / np.where(drawn, total, 1), value)))
+        return found
+
+    def _totals(self, units: str, sources: NDArray[np.int64], columns: Floats) -> Floats:
+        """Sum of every column (N, columns) over each draw's examples: float64 (draws, columns)."""
+        position = self._positions[units]
+        rows = np.array([position[source] for source in sources.tolist()])
+        per_source = np.zeros((len(position), columns.shape[1]), np.float32)
+        np.add.at(per_source, rows, columns.astype(np.float32))
+        return (self._draw(units) @ per_source).astype(np.float64)
 
     def _draw(self, units: str) -> NDArray[np.float32]:
         """How often each draw takes each source: float32 (draws, sources)."""

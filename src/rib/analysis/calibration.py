@@ -1,0 +1,123 @@
+"""Calibration: whether a model is as often right as it says, over the classes of the data set (masked)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.errors import UserError
+from rib.metrics import Floats, example_weights
+
+BINS = 15
+"""Bins of equal width of the confidence, as in Guo et al. 2017."""
+
+SMALLEST = float(np.finfo(np.float32).tiny)
+"""A probability below this, 1.2e-38, counts as this: float32 holds no smaller one in full, and its logarithm must be
+finite. One such image adds 87.3 nats."""
+
+COLUMNS = ("masked_confidence", "masked_label_probability", "masked_brier", "masked_right", "cell")
+"""Of the predictions' Parquet file, what calibration is computed from."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How well the probabilities of one model are calibrated on one data set. Less is better in each.
+
+    All are NaN where a model that diverged gives no probabilities.
+
+    Attributes:
+        ece: expected calibration error, in percent (0 … 100).
+        nll: negative log-likelihood of the right class, in nats (0 … 87.3).
+        brier: Brier score (0 … 2).
+    """
+
+    ece: float
+    nll: float
+    brier: float
+
+    @property
+    def values(self) -> dict[str, float | None]:
+        """The three numbers by name, for a record; None for NaN, which JSON does not have."""
+        return {name: None if math.isnan(value) else value for name, value in asdict(self).items()}
+
+
+def calibration(
+    confidence: NDArray[np.float32],
+    label_probability: NDArray[np.float32],
+    brier: NDArray[np.float32],
+    right: NDArray[np.bool_],
+    cells: NDArray[np.int16] | None = None,
+) -> Calibration:
+    """Calibration from the masked predictions of N examples; every cell weighs the same, as in accuracy.
+
+    Args:
+        confidence: (N,), probability of the predicted class.
+        label_probability: (N,), probability of the right class.
+        brier: (N,), Σ (probability - truth)² over the classes.
+        right: (N,), whether the predicted class is the right one.
+        cells: (N,), as in `Index`.
+
+    Raises:
+        UserError: there are no examples, or the arrays differ in length.
+    """
+    lengths = {len(array) for array in (confidence, label_probability, brier, right)}
+    if len(lengths) != 1 or 0 in lengths:
+        raise UserError(
+            "calibration needs one number of each kind for each example",
+            got=f"arrays of {', '.join(map(str, sorted(lengths)))} examples",
+            valid="arrays of one length, at least 1",
+        )
+    weights = example_weights(cells, len(right))
+    return Calibration(
+        ece=expected_error(confidence, right, weights),
+        nll=float(log_losses(label_probability) @ weights),
+        brier=float(np.asarray(brier, np.float64) @ weights),
+    )
+
+
+def expected_error(
+    confidence: NDArray[np.float32], right: NDArray[np.bool_], weights: Floats, bins: int = BINS
+) -> float:
+    """Expected calibration error in percent (Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599).
+
+    100 · Σ_b |Σ_{i in b} w_i (right_i - confidence_i)| over `bins` bins of equal width, open on the left: bin b
+    holds (b / bins, (b + 1) / bins]. With equal weights that is the mean over bins, by their number of examples, of
+    |accuracy - mean confidence|. It is zero or more by construction, also of a calibrated model and finite N.
+
+    Args:
+        confidence: (N,), in 0 … 1.
+        right: (N,).
+        weights: (N,), sums to 1.
+        bins: their number.
+    """
+    sure = np.asarray(confidence, np.float64)
+    if np.isnan(sure).any():
+        return math.nan
+    where = np.clip(np.ceil(sure * bins).astype(np.int64) - 1, 0, bins - 1)
+    gaps = np.bincount(where, weights * (right - sure), bins)
+    return 100 * float(np.abs(gaps).sum())
+
+
+def log_losses(label_probability: NDArray[np.float32]) -> Floats:
+    """-ln p of the right class, in nats, one for each example; of any shape. See `SMALLEST`."""
+    losses: Floats = -np.log(np.maximum(np.asarray(label_probability, np.float64), SMALLEST))
+    return losses
+
+
+def recorded(values: Mapping[str, Any], read: Callable[[], Mapping[str, NDArray[Any]]]) -> Calibration:
+    """The calibration that the record of a prediction holds; of an older record, computed from the predictions.
+
+    Args:
+        values: of the record.
+        read: reads the predictions' columns named in `COLUMNS`, as arrays; called only where the record lacks them.
+    """
+    names = [field.name for field in fields(Calibration)]
+    if all(name in values for name in names):
+        return Calibration(**{name: math.nan if values[name] is None else float(values[name]) for name in names})
+    confidence, probability, brier, right, cells = (read()[name] for name in COLUMNS)
+    return calibration(confidence, probability, brier, right, cells if (cells >= 0).all() else None)

@@ -1,0 +1,104 @@
+"""Churn: which answers a method changed from right to wrong, and from wrong to right."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.errors import UserError
+from rib.metrics import Bootstrap, Estimate, Floats
+
+Flags = NDArray[np.bool_]
+Counts = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Churn:
+    """What changed on one data set, in percent of its images (of their weight, where there are cells).
+
+    An unchanged accuracy may hide much of it: `gained - lost` is the change of accuracy, in points, draw by draw.
+    The share that got wrong is the negative flip rate of Yan et al. 2021 (arXiv 2011.09161).
+
+    Attributes:
+        lost: right before, wrong after.
+        gained: wrong before, right after.
+    """
+
+    lost: Estimate
+    gained: Estimate
+
+    @property
+    def change(self) -> Estimate:
+        """Change of accuracy, in points."""
+        return self.gained - self.lost
+
+
+@dataclass(frozen=True)
+class ClassChurn:
+    """What changed on one data set, in images of each of its K classes.
+
+    Attributes:
+        images: int64 (K,).
+        lost: int64 (K,), right before, wrong after.
+        gained: int64 (K,), wrong before, right after.
+    """
+
+    images: Counts
+    lost: Counts
+    gained: Counts
+
+
+def churn(
+    before: Flags, after: Flags, bootstrap: Bootstrap, units: str, sources: NDArray[np.int64], weights: Floats
+) -> Churn:
+    """Churn over one data set of N examples.
+
+    Args:
+        before: bool (N,), whether the pretrained model is right.
+        after: bool (N,), whether the tuned one is.
+        bootstrap: where the sources are declared; draws are paired with those of accuracies.
+        units: namespace of the sources.
+        sources: int64 (N,), source image of each example.
+        weights: float64 (N,), as from `example_weights`.
+
+    Raises:
+        UserError: the arrays differ in length.
+    """
+    _require_same_length(before, after, sources, weights)
+    lost, gained = bootstrap.accuracies(units, sources, weights, np.stack([before & ~after, ~before & after]))
+    return Churn(lost, gained)
+
+
+def churn_by_class(before: Flags, after: Flags, labels: NDArray[np.int64], classes: int) -> ClassChurn:
+    """Churn by class.
+
+    Args:
+        before, after: bool (N,), as in `churn`.
+        labels: int64 (N,), 0 … classes - 1.
+        classes: K.
+
+    Raises:
+        UserError: the arrays differ in length, or a label is not among the classes.
+    """
+    _require_same_length(before, after, labels)
+    if len(labels) and not 0 <= labels.min() <= labels.max() < classes:
+        raise UserError("a label is not among the classes", got=int(labels.max()), valid=f"0 … {classes - 1}")
+
+    def count(chosen: Flags) -> Counts:
+        return np.bincount(labels[chosen], minlength=classes)
+
+    return ClassChurn(
+        images=np.bincount(labels, minlength=classes), lost=count(before & ~after), gained=count(~before & after)
+    )
+
+
+def _require_same_length(*arrays: NDArray[np.generic]) -> None:
+    lengths = [len(array) for array in arrays]
+    if len(set(lengths)) != 1:
+        raise UserError(
+            "churn compares two models on the same examples",
+            got=f"arrays of {', '.join(map(str, lengths))} examples",
+            valid="arrays of one length",
+        )

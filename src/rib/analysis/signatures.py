@@ -1,0 +1,227 @@
+"""Signatures: the four signs of a robustness that was lost in tuning (Hwang et al. 2024, arXiv 2410.21582)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from rib.errors import UserError
+from rib.metrics import Interval
+
+Verdict = Literal["present", "suggested", "absent", "unknown"]
+"""Beyond the threshold with all of its interval; with its value alone; not; nothing to tell it from."""
+
+LARGE_DROP = -10.0
+"""Points. In the paper's averages for ViT-B/16, plain fine-tuning costs the models that keep their robustness at most
+5.5 points out of distribution and those that lose it 38: a line anywhere between tells the same ones apart."""
+
+SMALL_SET = 10_000
+"""Images. The two sets of the paper after which robustness is lost most easily have 7,500 (ImageNet-A) and 10,000
+(ImageNet-V2); the next larger one has 18,574."""
+
+LOW_CKA = 0.5
+"""Mean over layers. A convention: CKA is 1 for features that are the same up to rotation and scale and near 0 for
+unrelated ones; below a half, less of their structure is kept than is not."""
+
+LATE_SHARE = 0.5
+"""Of the change in all layers. A change spread evenly leaves a third of it in the last third of the layers; a half is
+one and a half times that."""
+
+NO_CHANGE = 0.01
+"""Mean change a layer (1 - CKA, or relative drift) below which nothing has shifted, and its place says nothing."""
+
+NEGATIVE_RI = 0.0
+"""Points. RI is a difference: below zero, robustness was lost."""
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known of one tuned model, or of the mean of several; None for what is not.
+
+    Attributes:
+        ood_change: change of accuracy on the data sets not tuned on, in points.
+        size: images tuned on.
+        cka: linear CKA of each layer's features before and after, 0 … 1, from the first layer to the last.
+        drift: relative change of the weights of each group of layers, ‖θ - θ0‖ / ‖θ0‖, from the first to the last;
+            tells late-layer shift where there is no CKA.
+        ri: RI or mRI, in points.
+    """
+
+    ood_change: Interval | None = None
+    size: int | None = None
+    cka: Sequence[float] | None = None
+    drift: Sequence[float] | None = None
+    ri: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Signature:
+    """One sign.
+
+    Attributes:
+        name: "large drop", "low CKA", "late shift" or "negative RI".
+        verdict: see `Verdict`.
+        threshold: beyond which it is present, in the unit of the evidence.
+        evidence: the number that was held against it; None where there is none. Its interval is its value alone
+            (low = value = high) where none is known, as for CKA and drift.
+        words: one sentence for a reader who knows none of this.
+    """
+
+    name: str
+    verdict: Verdict
+    threshold: float
+    evidence: Interval | None
+    words: str
+
+    @property
+    def present(self) -> bool | None:
+        """Whether it is present beyond doubt; None where nothing is known."""
+        return None if self.verdict == "unknown" else self.verdict == "present"
+
+
+def signatures(evidence: Evidence) -> tuple[Signature, Signature, Signature, Signature]:
+    """Large drop after tuning on a small set, low CKA, late-layer shift, negative RI: in this order.
+
+    Raises:
+        UserError: a CKA is not within 0 … 1, or a drift is negative or not a number.
+    """
+    return (_large_drop(evidence), _low_cka(evidence.cka), _late_shift(evidence), _negative_ri(evidence.ri))
+
+
+def _large_drop(evidence: Evidence) -> Signature:
+    change, size, name = evidence.ood_change, evidence.size, "large drop"
+    if change is None or size is None:
+        words = (
+            "It was not measured how accuracy on other data sets changed, or on how many images the model was tuned."
+        )
+        return Signature(name, "unknown", LARGE_DROP, change, words)
+    if size > SMALL_SET:
+        words = (
+            f"The model was tuned on {size:,} images, which is no small set (at most {SMALL_SET:,}), so this sign "
+            "cannot show."
+        )
+        return Signature(name, "unknown", LARGE_DROP, change, words)
+    verdict = _below(change, LARGE_DROP)
+    moved = f"changed by {change.value:+.1f} points after tuning on {size:,} images"
+    return Signature(
+        name,
+        verdict,
+        LARGE_DROP,
+        change,
+        _say(
+            verdict,
+            present=f"Accuracy on data sets not tuned on {moved}: a collapse.",
+            suggested=f"Accuracy on data sets not tuned on {moved}: a collapse, unless chance made it look like one.",
+            absent=f"Accuracy on data sets not tuned on {moved}: no collapse (that is {LARGE_DROP:+.0f} or worse).",
+        ),
+    )
+
+
+def _low_cka(cka: Sequence[float] | None) -> Signature:
+    name = "low CKA"
+    if not cka:
+        words = "It was not measured how alike the model's inner features are before and after."
+        return Signature(name, "unknown", LOW_CKA, None, words)
+    _require(cka, 1.0, "CKA")
+    alike = _point(float(np.mean(cka)))
+    verdict = _below(alike, LOW_CKA)
+    measured = f"a likeness (CKA) of {alike.value:.2f} on average over layers, where 1 is unchanged"
+    return Signature(
+        name,
+        verdict,
+        LOW_CKA,
+        alike,
+        _say(
+            verdict,
+            present=f"Tuning rebuilt the model's inner features: {measured}.",
+            absent=f"Tuning kept most of the model's inner features: {measured}.",
+        ),
+    )
+
+
+def _late_shift(evidence: Evidence) -> Signature:
+    name = "late shift"
+    if evidence.cka and len(evidence.cka) >= 3:
+        _require(evidence.cka, 1.0, "CKA")
+        change, what = 1 - np.asarray(evidence.cka), "features"
+    elif evidence.drift and len(evidence.drift) >= 3:
+        _require(evidence.drift, np.inf, "drift")
+        change, what = np.asarray(evidence.drift), "weights"
+    else:
+        words = "It was not measured, for three layers or more, how much each of them changed."
+        return Signature(name, "unknown", LATE_SHARE, None, words)
+    if change.mean() < NO_CHANGE:
+        words = f"The model's {what} hardly changed in any layer."
+        return Signature(name, "absent", LATE_SHARE, None, words)
+    share = _point(late_share(change))
+    verdict: Verdict = "present" if share.value > LATE_SHARE else "absent"
+    lies = f"{share.value:.0%} of the change of the model's {what} lies in the last third of its layers"
+    return Signature(
+        name,
+        verdict,
+        LATE_SHARE,
+        share,
+        _say(
+            verdict,
+            present=f"Mostly the late layers changed: {lies}.",
+            absent=f"The change is not mostly in the late layers: {lies}.",
+        ),
+    )
+
+
+def _negative_ri(ri: Interval | None) -> Signature:
+    name = "negative RI"
+    if ri is None:
+        words = "It was not measured how much robustness was lost or gained."
+        return Signature(name, "unknown", NEGATIVE_RI, None, words)
+    verdict = _below(ri, NEGATIVE_RI)
+    found = f"robustness improvement is {ri.value:+.1f} points, between {ri.low:+.1f} and {ri.high:+.1f}"
+    return Signature(
+        name,
+        verdict,
+        NEGATIVE_RI,
+        ri,
+        _say(
+            verdict,
+            present=f"Tuning cost robustness: {found}.",
+            suggested=f"Tuning seems to have cost robustness, but chance may explain it: {found}.",
+            absent=f"Tuning is not seen to have cost robustness: {found}.",
+        ),
+    )
+
+
+def late_share(change: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
+    """Share of the change in all layers that lies in the last third of them, 0 … 1.
+
+    A layer of which only a part lies in the last third counts with that part, so that an even change gives 1 / 3
+    whatever the number of layers.
+
+    Args:
+        change: (L,), of each layer, from the first to the last; not negative, not all zero.
+    """
+    parts = np.asarray(change, np.float64)
+    count = len(parts)
+    within = np.clip(np.arange(1, count + 1) - 2 * count / 3, 0, 1)
+    return float(parts @ within / parts.sum())
+
+
+def _below(found: Interval, threshold: float) -> Verdict:
+    if found.value >= threshold:
+        return "absent"
+    return "present" if found.high < threshold else "suggested"
+
+
+def _say(verdict: Verdict, **words: str) -> str:
+    return words[verdict]
+
+
+def _point(value: float) -> Interval:
+    return Interval(value, value, value)
+
+
+def _require(numbers: Sequence[float], most: float, what: str) -> None:
+    if bad := [number for number in numbers if not 0 <= number <= most]:
+        raise UserError(f"a {what} of a layer is out of its range", got=bad[0], valid=f"0 … {most:g}")
