@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,9 @@ from rib.files import write_aside
 from rib.metrics import Interval
 from rib.report.figure_data import figure_data
 from rib.report.finding import extent, finding, holes, ordered, signed, size_name
-from rib.report.results import Results, Summary
+from rib.report.results import Results
 from rib.report.tables import provenance
 from rib.steps import short
-
 
 SCRIPTS = ("plots.js", "page.js")
 """What the page is drawn by, in order: what all pages share, then its own."""
@@ -54,6 +54,39 @@ def write_page(results: Results, path: Path) -> None:
 
 
 def _render(results: Results) -> str:
+    rows = [row for _, row in ordered(results)]
+    tuned = [row for row in rows if row.method != "pretrained"]
+    data = figure_data(results)
+    return render(
+        "page.html.jinja",
+        SCRIPTS,
+        results,
+        asdict(data),
+        title=results.suite.name,
+        finding=typeset(finding(results)),
+        extent=extent(results),
+        rows=rows,
+        tuned=tuned,
+        scale=scale([row.mri for row in tuned]),
+        several_sizes=len({row.size for row in tuned}) > 1,
+        several_seeds=len({seed for row in tuned for seed in row.seeds}) > 1,
+        own=any(row.own_after for row in tuned),
+        starts=_starts(results),
+        limit=max([1.0, *(abs(ri.value) for row in tuned for ri in row.ri.values() if ri)]),
+        drawn={"sizes": bool(data.curves), "tradeoff": bool(data.tradeoffs)},
+    )
+
+
+def render(template: str, scripts: Iterable[str], results: Results, figures: Any, **values: Any) -> str:
+    """A page in the common frame, with what every page of results shows.
+
+    Args:
+        template: its name; it extends the frame.
+        scripts: that draw its figures, by name, in order.
+        results: for the sections on what is missing, and on where the numbers come from.
+        figures: what is drawn, as JSON types.
+        values: of the template's own.
+    """
     from plotly.offline import get_plotlyjs
 
     environment = Environment(
@@ -64,34 +97,25 @@ def _render(results: Results) -> str:
         lstrip_blocks=True,
     )
     environment.filters |= {"points": _points, "percent": _percent, "duration": duration, "size": size_name}
-    rows = [row for _, row in ordered(results)]
-    tuned = [row for row in rows if row.method != "pretrained"]
-    data = figure_data(results)
-    page = environment.get_template("page.html.jinja")
-    return page.render(
+    return environment.get_template(template).render(
         suite=results.suite,
         caveats=results.caveats,
         short=short,
-        finding=re.sub(r"-(?=\d)", "−", finding(results)),
-        extent=extent(results),
-        rows=rows,
-        tuned=tuned,
-        scale=_scale(tuned),
-        several_sizes=len({row.size for row in tuned}) > 1,
-        several_seeds=len({seed for row in tuned for seed in row.seeds}) > 1,
-        own=any(row.own_after for row in tuned),
-        starts=_starts(results),
-        limit=max([1.0, *(abs(ri.value) for row in tuned for ri in row.ri.values() if ri)]),
-        drawn={"sizes": bool(data.curves), "tradeoff": bool(data.tradeoffs)},
         holes=holes(results),
         failures=results.failures,
         provenance=provenance(results),
-        figures=_script_json(asdict(data)),
+        figures=_script_json(figures),
         suite_text=json.dumps(results.suite.model_dump(mode="json"), indent=2, ensure_ascii=False),
         style=_asset("page.css"),
-        script=Markup("\n").join(map(_asset, SCRIPTS)),
+        script=Markup("\n").join(map(_asset, scripts)),
         plotly=Markup(get_plotlyjs()),
+        **values,
     )
+
+
+def typeset(text: str) -> str:
+    """With the minus signs of numbers as they are printed."""
+    return re.sub(r"-(?=\d)", "−", text)
 
 
 def _asset(name: str) -> Markup:
@@ -105,10 +129,11 @@ def _script_json(value: Any) -> Markup:
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
-def _scale(rows: list[Summary]) -> Scale:
-    shown = [row.mri for row in rows if row.mri]
-    low = min([0.0, *(interval.low for interval in shown)])
-    high = max([0.0, *(interval.high for interval in shown)])
+def scale(shown: Iterable[Interval | None]) -> Scale:
+    """The common scale of these intervals; it holds 0."""
+    known = [interval for interval in shown if interval]
+    low = min([0.0, *(interval.low for interval in known)])
+    high = max([0.0, *(interval.high for interval in known)])
     margin = 0.04 * ((high - low) or 1.0)
     return Scale(low - margin, high + margin)
 
