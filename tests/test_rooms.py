@@ -20,6 +20,7 @@ FLOORS = (
     ("api",),
     ("execute", "report"),
     ("work",),
+    ("compare",),
     ("plan",),
     ("steps", "store", "suite"),
     ("methods", "pretraining"),
@@ -28,7 +29,7 @@ FLOORS = (
     ("prediction", "objectives"),
     ("models",),
     ("data",),
-    ("registry", "metrics", "recipe"),
+    ("registry", "metrics", "recipe", "gates"),
     ("identity", "files"),
     ("errors", "_compat", "__init__"),
 )

@@ -1,0 +1,270 @@
+"""Compare: two checkpoints as a plan: one model as it was, and what tuning by whatever code made of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rib.analysis import ANALYSES
+from rib.analysis.layers import choose
+from rib.errors import StepError, UserError, nearest
+from rib.models import clip
+from rib.models.catalogue import ROWS, Architecture, ModelRow
+from rib.models.loading import build
+from rib.models.weights import differences, first_few, shapes
+from rib.plan import Plan, Run, World, find_analysis, looks_at, make_plan
+from rib.steps import Fit, short
+from rib.suite import Suite
+
+TUNED = "tuned"
+"""Method of the tuned model's run."""
+
+OWN_DATA = "data of one's own"
+"""What the tuned model was tuned on, where it is no data set of the suite."""
+
+LOOKS = ("cka", "drift")
+"""Analyses made of the pair, by name."""
+
+KINDS = ("timm", "torchvision", "open_clip")
+"""Libraries whose models can be named as KIND:NAME, or KIND:NAME:TAG."""
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+"""What names of checkpoint files end in."""
+
+ARCHITECTURES = "--model timm:NAME, torchvision:NAME, open_clip:NAME, or a model of the suite or the catalogue"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two models to compare, and where they are scored.
+
+    Attributes:
+        plan: two runs, and looks at the two together.
+        base: what the pretrained model was called.
+        tuned: what the tuned one was called.
+        tuned_on: the data set of the suite that it was tuned on; None where it was tuned on none of them, or
+            nothing is known.
+        images: how many images it was tuned on; None where nothing is known.
+    """
+
+    plan: Plan
+    base: str
+    tuned: str
+    tuned_on: str | None
+    images: int | None
+
+    @property
+    def before(self) -> Run:
+        """The pretrained model."""
+        return self.plan.runs[0]
+
+    @property
+    def after(self) -> Run:
+        """The tuned one."""
+        return self.plan.runs[1]
+
+    @property
+    def identical(self) -> bool:
+        """Whether the two checkpoints are the same."""
+        return self.before.fit.key == self.after.fit.key
+
+
+def make_pair(
+    suite: Suite,
+    base: str,
+    tuned: str,
+    *,
+    model: str | None = None,
+    tuned_on: str | None = None,
+    images: int | None = None,
+    layers: Sequence[str] = (),
+    cache: Path | None = None,
+) -> Pair:
+    """The plan of a comparison. The tuned model sees images as the base does.
+
+    Args:
+        suite: whose data sets the two are scored on.
+        base: a model of the suite or the catalogue, KIND:NAME, a checkpoint file, or a folder that timm loads.
+        tuned: likewise; a file takes the base's architecture.
+        model: architecture of the base, where it is a file: a model's name, or KIND:NAME.
+        tuned_on: data set of the suite that `tuned` was tuned on.
+        images: how many images it was tuned on.
+        layers: patterns of layers for CKA; default its own choice.
+        cache: folder for fingerprints of data and weights that do not change.
+
+    Raises:
+        UserError: a name is unknown, a file is missing, the architectures differ, or no layer fits a pattern.
+    """
+    on = _full_name(tuned_on, suite) if tuned_on else None
+    before = _row(base, _architecture(base, model, suite), suite, "BASE")
+    after = _row(tuned, before, suite, "TUNED")
+    names = (base, tuned if tuned != base else f"{tuned} ({TUNED})")
+    plan = make_plan(_pair_suite(suite, dict(zip(names, (before, after), strict=True)), base), cache)
+    first, second = plan.runs
+    fit = _alike(second.fit, first.fit.architecture)
+    run = Run(names[0], TUNED, None, None, on or OWN_DATA, fit, _scores(second, fit, on, plan.world))
+    looks = [
+        look
+        for name in LOOKS
+        if name in ANALYSES.classes
+        for analysis in [find_analysis(suite, name, **_fields(name, layers))]
+        for look in looks_at(plan.suite, plan.world, name, analysis, first.fit, run)
+    ]
+    if layers:
+        _require_layers(first.fit.architecture, layers)
+    return Pair(replace(plan, runs=(first, run), looks=tuple(looks)), base, tuned, on, images)
+
+
+def _fields(name: str, layers: Sequence[str]) -> dict[str, Any]:
+    return {"layers": tuple(layers)} if name == "cka" and layers else {}
+
+
+def _pair_suite(suite: Suite, rows: Mapping[str, ModelRow], base: str) -> Suite:
+    """The suite with these models alone, and nothing to tune; both are predicted as the base is."""
+    changed = {
+        "models": tuple(rows),
+        "model": {**suite.model, **rows},
+        "recipe": suite.recipe_of(base),
+        "tuning": {},
+        "runs": (),
+        "analyses": (),
+        "seeds": (0,),
+    }
+    return suite.model_copy(update=changed).based_at(suite.base)
+
+
+def _scores(run: Run, fit: Fit, tuned_on: str | None, world: World) -> dict[str, Any]:
+    """Predictions with these weights; on the set tuned on only where it has images that nobody tunes on."""
+    kept = {name: step for name, step in run.scores.items() if name != tuned_on or world[name].disjoint}
+    return {name: replace(step, fit=fit) for name, step in kept.items()}
+
+
+def _full_name(name: str, suite: Suite) -> str:
+    full = {short(known): known for known in suite.tested} | {known: known for known in suite.tested}
+    if name not in full:
+        raise nearest(name, suite.tested, "data set of --tuned-on:")
+    return full[name]
+
+
+# -- what a model is called --------------------------------------------------------------------------------------------
+
+
+def _architecture(base: str, model: str | None, suite: Suite) -> ModelRow | None:
+    """The row that says the architecture of a base that is a file."""
+    if _is_known(base, suite) or not Path(base).expanduser().is_file():
+        if model is not None:
+            raise UserError(
+                "--model says the architecture of a checkpoint file, and BASE says its own",
+                got=f"--model {model}, BASE {base}",
+                remedy="leave --model out",
+            )
+        return None
+    if model is None:
+        raise UserError(f"nothing says what architecture BASE is of: {base}", got="a file alone", valid=ARCHITECTURES)
+    return _named_row(model, suite, f"{ARCHITECTURES} as ")
+
+
+def _row(text: str, architecture: ModelRow | None, suite: Suite, role: str) -> ModelRow:
+    """The row of BASE or TUNED: a known model, a checkpoint file of an architecture, or a folder."""
+    path = Path(text).expanduser()
+    if not _is_known(text, suite):
+        if path.is_dir():
+            return _folder_row(path.resolve())
+        if path.is_file():
+            assert architecture is not None
+            return architecture.model_copy(update={"weights": str(path.resolve()), "pretrain": None})
+        if path.suffix in SUFFIXES or "/" in text:
+            raise UserError(
+                f"{role}: no such file or folder",
+                got=path,
+                valid="a checkpoint file, a folder with config.json and model.safetensors, or a model's name",
+                remedy="check the path",
+            )
+    return _named_row(text, suite, f"{role}: ")
+
+
+def _is_known(name: str, suite: Suite) -> bool:
+    return name in suite.model or name in ROWS
+
+
+def _named_row(name: str, suite: Suite, where: str) -> ModelRow:
+    """The row of a model of the suite, of the catalogue, or of a library that is named."""
+    rows = {**ROWS, **suite.model}
+    full = {short(known): known for known in [*ROWS, *suite.model, *suite.models]} | {known: known for known in rows}
+    kind, _, rest = name.partition(":")
+    if name not in full and kind in KINDS and rest:
+        own, _, tag = rest.partition(":")
+        return ModelRow.model_validate({kind: own, "tag": tag or None})
+    if name not in full:
+        error = nearest(name, [*suite.models, *suite.model, *ROWS], "model")
+        raise UserError(
+            f"{where}{error.problem}",
+            got=name,
+            valid=f"{error.valid}; timm:NAME, torchvision:NAME, open_clip:NAME; a checkpoint file or folder",
+            remedy=error.remedy,
+        )
+    return rows[full[name]]
+
+
+def _folder_row(folder: Path) -> ModelRow:
+    if (folder / clip.CONFIG).is_file():
+        return ModelRow(open_clip=str(folder))
+    if (folder / "config.json").is_file():
+        return ModelRow(hf=str(folder))
+    raise UserError(
+        "the folder does not say what architecture it holds",
+        got=f"no config.json in {folder}",
+        valid="a folder that timm saved (config.json, model.safetensors), or open_clip (open_clip_config.json)",
+        remedy="name the checkpoint file in it; for BASE with --model",
+    )
+
+
+# -- whether the two can be compared -----------------------------------------------------------------------------------
+
+
+def _alike(fit: Fit, base: Architecture) -> Fit:
+    """The tuned weights in the base's architecture, which says how images are seen too.
+
+    Raises:
+        UserError: they are of another one.
+    """
+    own = fit.architecture
+    if _net(own) != _net(base):
+        expected, got = (shapes(build(each).net.state_dict()) for each in (base, own))
+        wrong = differences(expected, got)
+        raise UserError(
+            "BASE and TUNED are of different architectures",
+            got=f"{_title(own)} for TUNED: {first_few(wrong)}" if wrong else f"{_title(own)}, with the same tensors",
+            valid=_title(base),
+            remedy="compare checkpoints of one architecture"
+            if wrong
+            else "if both compute the same, name TUNED's checkpoint file itself: it then takes BASE's architecture",
+        )
+    return replace(fit, start=replace(fit.start, architecture=base))
+
+
+def _net(architecture: Architecture) -> tuple[object, ...]:
+    """What must be the same; a timm model's arguments (drop rates among them) show in its tensors where they matter."""
+    if architecture.timm:
+        return ("timm", architecture.timm.partition(".")[0])
+    return (architecture.build, architecture.arguments)
+
+
+def _title(architecture: Architecture) -> str:
+    if architecture.timm:
+        return f"timm {architecture.timm}"
+    arguments = ", ".join(f"{name} = {value}" for name, value in architecture.arguments.items())
+    return f"{architecture.build}({arguments})"
+
+
+def _require_layers(architecture: Architecture, patterns: Sequence[str]) -> None:
+    """Refuse a pattern that fits no layer, before anything is computed. Raises UserError; the nearest is named."""
+    import torch
+
+    trial = torch.zeros(2, architecture.size, architecture.size, 3, dtype=torch.uint8)
+    try:
+        choose(build(architecture).eval(), trial, patterns)
+    except StepError as error:
+        raise UserError(f"--layers: {error}") from None
