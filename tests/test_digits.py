@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from rib.data import digits
-from rib.data.digits import adversary, rendering
+from rib.data.digits import adversary, domains, rendering
 from rib.data.digits.corruptions import corrupt
 from rib.data.digits.domains import SEVERITIES
 from rib.data.digits.draws import Draws
@@ -59,6 +59,14 @@ def test_a_smaller_pretraining_set_starts_the_larger_one() -> None:
     assert len(small.images) == 3000
     large, _ = rendering.reference_images("ref", 5000)
     assert np.array_equal(small.images, large[:3000].numpy())
+
+
+def test_a_small_varied_set_is_part_of_the_large_one() -> None:
+    varied, small = digits.render("pretrain_varied", "pretrain"), digits.render("pretrain_small", "pretrain")
+    assert np.array_equal(varied.images[:300], small.images[:300])
+    name, look, _ = domains.PRETRAINING_TABLE["pretrain_large"][1]
+    web, _ = rendering._stream(name, look, 3000)
+    assert np.array_equal(varied.images[300:], web[:2700].numpy())
 
 
 @pytest.mark.parametrize("domain", digits.DOMAINS)
