@@ -100,8 +100,7 @@ class Plan:
         if isinstance(step, Compare):
             return step.analysis.image_passes(sum(len(self.world[data.name].index("test")) for data in step.data))
         if isinstance(step, Pretrain):
-            views = step.objective.views if step.objective else 1
-            passes = views * self._training_passes(step.data, step.recipe)
+            passes = step.views * self._training_passes(step.data, step.recipe)
             if step.reference:
                 stages = (step.reference.probe, step.reference.finetune)
                 passes += sum(self._training_passes(step.reference.data, recipe) for recipe in stages)

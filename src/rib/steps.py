@@ -113,6 +113,11 @@ class Pretrain(_Keyed):
         return (self.data, self.reference.data) if self.reference else (self.data,)
 
     @property
+    def views(self) -> int:
+        """How often the net sees each image of a batch, before the reference stage."""
+        return self.objective.views if self.objective else 1
+
+    @property
     def start(self) -> Pretrain:
         """The pretrained weights that it is about: its own."""
         return self

@@ -94,6 +94,7 @@ class Workshop:
 
     def _pretrain(self, step: Pretrain, watch: _Count) -> dict[str, Any]:
         classifier = build(step.architecture, seed=step.seed).to(self.device)
+        watch.passes *= step.views  # in the reference stage, which is short, one view is seen
         outcome = pretrain(
             classifier,
             self._stages(step, classifier),
