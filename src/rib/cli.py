@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rib.data.catalogue import DataRow
     from rib.execute.local import Outcome
     from rib.plan import Plan
+    from rib.recipe import Frozen
     from rib.report.results import Results
     from rib.store import Store
 
@@ -331,7 +332,7 @@ def list_models() -> None:
     rows = []
     for name, row in ROWS.items():
         kind = next(kind for kind in KINDS if getattr(row, kind))
-        words = [f"{kind} {getattr(row, kind)}", row.tag, row.weights, row.pretraining]
+        words = [f"{kind} {getattr(row, kind)}", row.tag, row.weights, row.pretraining, row.objective]
         rows.append((name, ", ".join(word for word in words if word)))
     _columns(rows)
 
@@ -341,11 +342,24 @@ def list_methods() -> None:
     """Methods, with their hyper-parameters."""
     from rib.methods import METHODS
 
+    _columns(_described(METHODS.classes))
+
+
+@listing.command("objectives")
+def list_objectives() -> None:
+    """Objectives of pretraining, with their hyper-parameters."""
+    from rib.objectives import OBJECTIVES
+
+    _columns(_described(OBJECTIVES.classes))
+
+
+def _described(kinds: Mapping[str, type[Frozen]]) -> list[tuple[str, str]]:
+    """Each kind with the first line about it and its fields."""
     rows = []
-    for name, kind in sorted(METHODS.classes.items()):
+    for name, kind in sorted(kinds.items()):
         fields = ", ".join(f"{field} = {info.default}" for field, info in kind.model_fields.items())
         rows.append((name, (kind.__doc__ or "").splitlines()[0] + (f"  [{fields}]" if fields else "")))
-    _columns(rows)
+    return rows
 
 
 @data_app.command("check")
