@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from rib.methods.base import MergedMethod, Method
-from rib.models.weights import Weights
+from rib.models.weights import Weights, interpolate
 
 
 class WiseFT(MergedMethod):
@@ -25,11 +25,3 @@ class WiseFT(MergedMethod):
     def merge(self, start: Weights, fitted: Sequence[Weights]) -> Weights:
         """θ0 + α (θ1 - θ0)."""
         return interpolate(start, fitted[0], self.alpha)
-
-
-def interpolate(start: Weights, end: Weights, alpha: float) -> Weights:
-    """start + alpha (end - start) for floating tensors; counters are taken from `end`."""
-    return {
-        name: (1 - alpha) * start[name] + alpha * tensor if tensor.is_floating_point() else tensor
-        for name, tensor in end.items()
-    }

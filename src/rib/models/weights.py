@@ -137,3 +137,11 @@ def first_not_finite(weights: Weights) -> str | None:
 def take_weights(model: nn.Module) -> dict[str, Tensor]:
     """A copy of a model's weights, on the CPU."""
     return {name: tensor.detach().to("cpu", copy=True) for name, tensor in model.state_dict().items()}
+
+
+def interpolate(start: Weights, end: Weights, alpha: float) -> Weights:
+    """start + alpha (end - start) for floating tensors; counters are taken from `end`."""
+    return {
+        name: (1 - alpha) * start[name] + alpha * tensor if tensor.is_floating_point() else tensor
+        for name, tensor in end.items()
+    }

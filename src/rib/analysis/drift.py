@@ -1,0 +1,150 @@
+"""Drift: how far each layer's weights have moved."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import nn
+
+from rib.analysis.base import Analysis, Scene, Values
+from rib.analysis.layers import blocks
+from rib.models.classifier import Classifier
+from rib.models.weights import Weights
+
+GROUPS = ("early", "middle", "late", "head")
+KINDS = ("embedding", "attention", "mlp", "conv", "norm", "head", "other")
+
+_EMBEDDING = re.compile(r"embed|_token$|conv_proj")
+_ATTENTION = re.compile(r"attn|attention")
+
+
+class Drift(Analysis):
+    """‖θ1 - θ0‖ / ‖θ0‖, Euclidean, over the parameters of each layer, each third of the depth and each kind of layer.
+
+    A layer is a module's weight and bias, or a parameter that stands alone (`pos_embed`). Thirds are of the blocks:
+    block k of B lies at (k + ½) / B; what comes between blocks belongs to the one before, what comes before the
+    first is early, and the head is on its own. Running statistics of BatchNorm are no weights: they have a number of
+    their own.
+
+    Values: `layers`, L names, with their `kinds`, `groups`, `change` and `norm_before`, lists of L; `group_names` and
+    `group_change`; `kind_names` and `kind_change`, of those that the model has; `total`, over all parameters;
+    `statistics`, null without any. A change is null where ‖θ0‖ = 0 and θ1 ≠ 0: it is no multiple of nothing.
+    """
+
+    name: ClassVar[str] = "drift"
+    on: ClassVar[str] = "nothing"
+
+    def image_passes(self, images: int) -> float:
+        """None."""
+        return 0.0
+
+    def look(self, scene: Scene) -> Values:
+        """The changes of all layers."""
+        classifier = scene.build(scene.before)
+        places = layer_places(classifier)
+        statistics = [name for name in scene.before if name.endswith((".running_mean", ".running_var"))]
+
+        def changes(names: Iterable[str], of: Callable[[Place], str]) -> dict[str, float | None]:
+            """By what `of` says of a parameter's place, for those of `names` that there are."""
+            parts = {each: [name for name, place in places.items() if of(place) == each] for each in names}
+            return {each: relative_change(scene.before, scene.after, part) for each, part in parts.items() if part}
+
+        layers = {place.layer: place for place in places.values()}
+        groups = changes(GROUPS, lambda place: place.group)
+        kinds = changes(KINDS, lambda place: place.kind)
+        return {
+            "layers": list(layers),
+            "kinds": [place.kind for place in layers.values()],
+            "groups": [place.group for place in layers.values()],
+            "change": list(changes(layers, lambda place: place.layer).values()),
+            "norm_before": [
+                _rounded(norm(scene.before, [name for name in places if places[name].layer == layer]))
+                for layer in layers
+            ],
+            "group_names": list(groups),
+            "group_change": list(groups.values()),
+            "kind_names": list(kinds),
+            "kind_change": list(kinds.values()),
+            "total": relative_change(scene.before, scene.after, places),
+            "statistics": relative_change(scene.before, scene.after, statistics) if statistics else None,
+        }
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a parameter belongs.
+
+    Attributes:
+        layer: name of its module, or its own where it is neither a weight nor a bias.
+        group: one of `GROUPS`.
+        kind: one of `KINDS`.
+    """
+
+    layer: str
+    group: str
+    kind: str
+
+
+def layer_places(classifier: Classifier) -> dict[str, Place]:
+    """The place of every parameter by its name within `net`."""
+    norms = classifier.norm_parameters
+    groups = _groups(classifier)
+    return {
+        name: Place(_layer(name), groups[name], _kind(name, classifier, name in norms))
+        for name, _ in classifier.net.named_parameters()
+    }
+
+
+def relative_change(before: Weights, after: Weights, names: Iterable[str]) -> float | None:
+    """‖after - before‖ / ‖before‖ over all the tensors of these names together.
+
+    0 where nothing has changed; None where something has and there was nothing but zeros.
+    """
+    listed = list(names)
+    moved = norm({name: after[name].double() - before[name].double() for name in listed}, listed)
+    start = norm(before, listed)
+    if moved == 0:
+        return 0.0
+    return _rounded(moved / start) if start else None
+
+
+def norm(weights: Weights, names: Iterable[str]) -> float:
+    """Euclidean norm of all the tensors of these names together, summed in float64."""
+    return math.sqrt(sum(float(weights[name].double().square().sum()) for name in names))
+
+
+def _layer(name: str) -> str:
+    return name.removesuffix(".weight").removesuffix(".bias")
+
+
+def _groups(classifier: Classifier) -> dict[str, str]:
+    body = [name for name, _ in classifier.net.named_parameters() if name not in classifier.head_parameters]
+    units = blocks(classifier.net) or tuple(dict.fromkeys(map(_layer, body)))
+    found, reached = dict.fromkeys(classifier.head_parameters, "head"), -1
+    for name in body:
+        reached = next((place for place, unit in enumerate(units) if f"{name}.".startswith(f"{unit}.")), reached)
+        found[name] = GROUPS[max(0, int(3 * (reached + 0.5) / len(units)))]
+    return found
+
+
+def _kind(name: str, classifier: Classifier, is_norm: bool) -> str:
+    owner = classifier.net.get_submodule(name.rpartition(".")[0])
+    if name in classifier.head_parameters:
+        return "head"
+    if is_norm:
+        return "norm"
+    if _EMBEDDING.search(name):
+        return "embedding"
+    if _ATTENTION.search(name):
+        return "attention"
+    if isinstance(owner, nn.Linear):
+        return "mlp"
+    return "conv" if isinstance(owner, nn.modules.conv._ConvNd) else "other"
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.6g}")

@@ -1,0 +1,174 @@
+"""Forgetting: how much of a loss of accuracy is the head's, how much the features', and what a new head gets back."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import Field
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from torch import Tensor
+
+from rib.analysis.base import Analysis, Scene, Seen, Values
+from rib.analysis.sample import sample
+from rib.data.examples import Index
+from rib.data.splits import carve
+from rib.errors import StepError
+from rib.metrics import Bootstrap, Estimate, example_weights
+from rib.models.classifier import Classifier
+from rib.prediction import collect
+
+Flags = NDArray[np.bool_]
+
+
+class Forgetting(Analysis):
+    """Crosses the features and the heads before and after, and refits a linear head on either features.
+
+    With A(f, h) the masked accuracy of head h on features f, both before (0) or after (1):
+
+        by the head      A(f0, h1) - A(f0, h0)        by the features   A(f1, h0) - A(f0, h0)
+        together         A(f1, h1) - A(f0, h0)        the probe         P(f1) - P(f0)
+
+    Head and features that moved together fit one another, so the parts need not sum to the whole. P is the accuracy of
+    a logistic regression (Alain and Bengio 2017, arXiv 1610.01644), each half of the examples judged by the one
+    that was fitted on the other half; no source image is in both. Features are standardised on the half fitted on;
+    classes weigh the same in the fit. All differences are in points, with the 95 % interval of a paired bootstrap
+    over source images, of the examples alone: the regressions are not fitted anew.
+
+    A set's reading is "kept" where the change together is not below 0; else "mis-read" where the probe keeps more
+    than half of what was lost, "lost" where it keeps less, and "unclear" where the intervals do not tell.
+
+    Values, lists with an element a set: `sets`, `images`, `classes`; accuracies in percent `before` A(f0, h0),
+    `new_head` A(f0, h1), `new_features` A(f1, h0), `after` A(f1, h1), `probe_before`, `probe_after`; differences
+    [value, low, high] `by_head`, `by_features`, `together`, `probe`; `reading`.
+    """
+
+    name: ClassVar[str] = "forgetting"
+    on: ClassVar[str] = "tested"
+    together: ClassVar[bool] = True
+    images: int = Field(5000, ge=8, description="at most so many a data set, drawn at random")
+    c: float = Field(0.1, gt=0, description="inverse of the strength of the regression's L2 penalty, as in sklearn")
+
+    def image_passes(self, images: int) -> float:
+        """Two for each image of one data set; the regressions cost little beside a large model."""
+        return 2.0 * min(images, self.images)
+
+    def look(self, scene: Scene) -> Values:
+        """A row a data set."""
+        before, after = scene.build(scene.before), scene.build(scene.after)
+        rows = []
+        for name, whole in scene.data.items():
+            seen = Seen(sample(whole.examples, self.images), whole.label_map)
+            folds = halves(seen.examples.index, name)
+            features = [
+                collect(model, model.features, seen.examples, scene.batch_size, scene.precision, scene.watch)
+                for model in (before, after)
+            ]
+            crossed = [right(_logits(part, model), seen) for part in features for model in (before, after)]
+            probes = [probe(part.numpy(), seen.examples.labels, folds, self.c) for part in features]
+            rows.append({"sets": name} | _row(seen, np.stack([*crossed, *probes])))
+        return {column: [row[column] for row in rows] for column in rows[0]}
+
+
+def right(logits: Tensor, seen: Seen) -> Flags:
+    """Whether the masked logits, float32 (N, outputs), are highest for the right class: bool (N,)."""
+    flags: Flags = seen.label_map.mask(logits).argmax(dim=1).numpy() == seen.examples.labels
+    return flags
+
+
+def halves(index: Index, data: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows of two halves, stratified by class, that have no source image in common.
+
+    Raises:
+        StepError: there are fewer than two source images a class on average, or fewer than two classes.
+    """
+    classes, sources = len(np.unique(index.labels)), len(np.unique(index.sources))
+    if classes < 2 or sources < 2 * classes:
+        raise StepError(
+            f"a probe on {data!r} needs two classes, and two source images of each: there are {sources} of {classes} "
+            "classes; raise `images`, or leave the data set out"
+        )
+    return carve(index, 0.5, 0, "probe")
+
+
+def probe(
+    features: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    folds: tuple[NDArray[np.int64], NDArray[np.int64]],
+    c: float = 0.1,
+) -> Flags:
+    """Whether a linear head fitted on the other fold is right.
+
+    Args:
+        features: (N, D).
+        labels: (N,).
+        folds: rows of the two, all N of them together.
+        c: inverse of the strength of the L2 penalty.
+
+    Returns:
+        bool (N,).
+
+    Raises:
+        StepError: a feature is not finite.
+    """
+    if not np.isfinite(features).all():
+        raise StepError("the features hold values that are not finite; predict in fp32")
+    flags = np.zeros(len(labels), bool)
+    for judged, fitted in (folds, folds[::-1]):
+        regression = LogisticRegression(C=c, class_weight="balanced", max_iter=1000)
+        head = make_pipeline(StandardScaler(), regression).fit(features[fitted].astype(np.float64), labels[fitted])
+        flags[judged] = head.predict(features[judged].astype(np.float64)) == labels[judged]
+    return flags
+
+
+def reading(together: Estimate, probe: Estimate) -> str:
+    """What a change of accuracy and the change of its probe say, by their 95 % intervals.
+
+    Args:
+        together: change of the accuracy, points.
+        probe: change of the probe's, with paired draws.
+    """
+    if together.interval().high >= 0:
+        return "kept"
+    half = Estimate(together.value / 2, together.draws / 2)
+    regained = (probe - half).interval()
+    if not regained.excludes_zero:
+        return "unclear"
+    return "mis-read" if regained.low > 0 else "lost"
+
+
+@torch.inference_mode()
+def _logits(features: Tensor, model: Classifier) -> Tensor:
+    logits: Tensor = model.head(features.to(model.mean.device)).cpu()
+    return logits
+
+
+def _row(seen: Seen, flags: Flags) -> dict[str, Any]:
+    """One data set's values from bool (6, N): A(f0, h0), A(f0, h1), A(f1, h0), A(f1, h1), P(f0), P(f1)."""
+    index = seen.examples.index
+    bootstrap = Bootstrap()
+    bootstrap.declare("forgetting", index.sources)
+    weights = example_weights(index.cells, len(index))
+    found = bootstrap.accuracies("forgetting", index.sources, weights, flags)
+    before, new_head, new_features, after, probe_before, probe_after = found
+    together, probed = after - before, probe_after - probe_before
+    names = ("before", "new_head", "new_features", "after", "probe_before", "probe_after")
+    return {
+        "images": len(index),
+        "classes": len(np.unique(index.labels)),
+        **{name: round(estimate.value, 4) for name, estimate in zip(names, found, strict=True)},
+        "by_head": _triple(new_head - before),
+        "by_features": _triple(new_features - before),
+        "together": _triple(together),
+        "probe": _triple(probed),
+        "reading": reading(together, probed),
+    }
+
+
+def _triple(estimate: Estimate) -> list[float]:
+    interval = estimate.interval()
+    return [round(value, 4) for value in (interval.value, interval.low, interval.high)]

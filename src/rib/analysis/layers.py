@@ -1,0 +1,148 @@
+"""Layers: the modules of a net whose outputs can be looked at, by their names in the net."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.dropout import _DropoutNd
+
+from rib.errors import StepError, nearest
+from rib.models.classifier import Classifier
+
+_LISTS = (nn.Sequential, nn.ModuleList)
+_SILENT = {"Identity", "DropPath", "DropBlock2d", "PatchDropout", "Flatten"}  # in evaluation they hand on what they get
+_OUTSIDE = re.compile(r"stem|embed|downsample")
+
+
+def blocks(net: nn.Module) -> tuple[str, ...]:
+    """Names of the repeated units: transformer blocks, residual blocks.
+
+    A block is an element of a list of modules that has modules of its own, none of them a block, and that does not
+    lie in a stem, an embedding or a shortcut.
+    """
+    found = [
+        f"{place}.{name}".removeprefix(".")
+        for place, parent in net.named_modules()
+        if isinstance(parent, _LISTS)
+        for name, child in parent.named_children()
+        if not isinstance(child, _LISTS) and any(child.children())
+    ]
+    found = [name for name in found if not _OUTSIDE.search(name)]
+    return tuple(name for name in found if not any(other.startswith(f"{name}.") for other in found))
+
+
+def choose(classifier: Classifier, images: Tensor, patterns: Sequence[str] = ()) -> tuple[str, ...]:
+    """Names of the layers that patterns name, in the order in which they are computed.
+
+    Args:
+        classifier: the model.
+        images: uint8 (n, H, W, 3), a few, for a trial run that shows which modules are used.
+        patterns: names in the net, where `*` and `?` stay within one part of a dotted name and `**` does not; "*"
+            alone is every module without modules of its own. `input of HEAD` is what the head sees. None: the stem,
+            every block, and what the head sees; for a net without blocks, as "*", and what the head sees.
+
+    Raises:
+        StepError: a pattern fits no layer; the nearest is named.
+    """
+    known = visible(classifier, images)
+    if not patterns:
+        return _usual(classifier, known)
+    wanted: set[str] = set()
+    for pattern in patterns:
+        found = _leaves(classifier.net, known) if pattern == "*" else _fitting(pattern, known)
+        if not found:
+            raise StepError(str(nearest(pattern, known, "layer")))
+        wanted.update(found)
+    return tuple(name for name in known if name in wanted)
+
+
+@torch.inference_mode()
+def visible(classifier: Classifier, images: Tensor) -> tuple[str, ...]:
+    """Names of all layers, in the order in which they are computed: modules that are called, that change what they
+    are given, and whose outputs have the images as first dimension. Before the head comes `input of HEAD`.
+
+    Args:
+        classifier: the model, in evaluation mode.
+        images: uint8 (n, H, W, 3) for a trial run.
+    """
+    fits: dict[str, bool] = {}
+
+    def see(name: str, output: Tensor) -> None:
+        fits[name] = fits.get(name, True) and output.dim() > 1 and len(output) == len(images)
+
+    names = [name for name, module in classifier.net.named_modules() if name and not _silent(module)]
+    with watched(classifier, [*names, _head_input(classifier)], see):
+        classifier(images)
+    return tuple(name for name, fit in fits.items() if fit)
+
+
+@contextmanager
+def watched(classifier: Classifier, names: Iterable[str], see: Callable[[str, Tensor], None]) -> Iterator[None]:
+    """While it lasts, `see` is given a layer's name and its output, once a call of the module.
+
+    Of an output of several tensors it is the first. It is shown before a later module can change it in place.
+    """
+
+    def output_of(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda _, __, output: _show(name, output)
+
+    def input_of(name: str) -> Callable[[nn.Module, Any], None]:
+        return lambda _, inputs: _show(name, inputs)
+
+    def _show(name: str, value: Any) -> None:
+        tensor = _first_tensor(value)
+        if tensor is not None:
+            see(name, tensor)
+
+    head_input = _head_input(classifier)
+    handles = [
+        classifier.head.register_forward_pre_hook(input_of(name))
+        if name == head_input
+        else classifier.net.get_submodule(name).register_forward_hook(output_of(name))
+        for name in names
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _usual(classifier: Classifier, known: Sequence[str]) -> tuple[str, ...]:
+    inner = set(blocks(classifier.net)) & set(known)
+    if not inner:
+        chosen = {*_leaves(classifier.net, known), _head_input(classifier)}
+        return tuple(name for name in known if name in chosen)
+    first = next(place for place, name in enumerate(known) if any(f"{name}.".startswith(f"{one}.") for one in inner))
+    return (*known[:first][-1:], *(name for name in known if name in inner), _head_input(classifier))
+
+
+def _leaves(net: nn.Module, known: Sequence[str]) -> tuple[str, ...]:
+    leaves = {name for name, module in net.named_modules() if all(map(_silent, module.children()))}
+    return tuple(name for name in known if name in leaves)
+
+
+def _fitting(pattern: str, known: Sequence[str]) -> list[str]:
+    expression = re.escape(pattern).replace(r"\*\*", ".*").replace(r"\*", "[^.]*").replace(r"\?", "[^.]")
+    return [name for name in known if re.fullmatch(expression, name)]
+
+
+def _head_input(classifier: Classifier) -> str:
+    return f"input of {classifier.head_name}"
+
+
+def _silent(module: nn.Module) -> bool:
+    return isinstance(module, _DropoutNd) or type(module).__name__ in _SILENT
+
+
+def _first_tensor(value: Any) -> Tensor | None:
+    if isinstance(value, Tensor):
+        return value
+    if isinstance(value, tuple | list):
+        return next((each for each in map(_first_tensor, value) if each is not None), None)
+    return None
