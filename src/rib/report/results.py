@@ -327,6 +327,10 @@ class Results:
         runs = self.groups[group]
         return _mean_or_none([self._ri_over_seeds(runs, name, kind=kind) for name in _tuned_on(runs)])
 
+    def ri(self, group: Group, tuned_on: str) -> Estimate | None:
+        """RI of a group tuned on one data set over its seeds, with draws that are paired with those of every other."""
+        return self._ri_over_seeds(self.groups[group], tuned_on)
+
     def own(self, group: Group) -> Estimate | None:
         """Accuracy in percent on unseen images of the set tuned on, averaged over what was tuned on."""
         return self._mean_level(self.groups[group], None, before=False)
@@ -435,6 +439,10 @@ class Results:
             data = self.plan.world[name]
             bootstrap.declare(data.units, data.index("test").sources)
         return bootstrap
+
+    def accuracy(self, run: Run, name: str) -> Estimate | None:
+        """Accuracy of a model on a data set, masked, in percent; None where it is missing."""
+        return self._after(run, name)
 
     def right(self, run: Run, name: str) -> NDArray[np.bool_] | None:
         """bool (N,), which test images of a data set a model gets right, masked; None where it is not known."""

@@ -1,0 +1,88 @@
+"""Averages over what was tuned on and tested on; never over a hole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from rib.metrics import Estimate, mean, mean_over_seeds
+from rib.plan import Run
+from rib.report.results import Group, Results
+from rib.steps import short
+
+OTHERS = "other downstream sets"
+"""Tested on all downstream sets that the model was not tuned on, as in RI."""
+
+OWN = "the set tuned on"
+"""Tested on unseen images of the very set tuned on."""
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A number over several runs (sets tuned on, seeds): their mean, lowest and highest, and how many they are."""
+
+    value: float
+    low: float
+    high: float
+    runs: int
+
+
+def spread(values: Sequence[float | None]) -> Spread | None:
+    """Of one number a run; None where one of them is missing, or all."""
+    known = [value for value in values if value is not None]
+    if not known or len(known) < len(values):
+        return None
+    return Spread(float(np.mean(known)), min(known), max(known), len(known))
+
+
+def tested_on(results: Results) -> list[str]:
+    """What an average can be taken on: the other downstream sets, the set tuned on, or one data set by name."""
+    suite = results.suite
+    own = any(run.tuned_on in run.scores for run in results.plan.runs if run.tuned_on)
+    return [OTHERS, *([OWN] if own else []), *(short(name) for name in suite.tested)]
+
+
+def tuned_groups(results: Results) -> Iterator[tuple[Group, list[Run]]]:
+    """Runs by model, method and size, without the pretrained models."""
+    return ((group, runs) for group, runs in results.groups.items() if group[1] != "pretrained")
+
+
+def pretrained(results: Results, run: Run) -> Run:
+    """The pretrained model of a run."""
+    return results.groups[run.model, "pretrained", None][0]
+
+
+def cells(results: Results, run: Run, on: str) -> list[str]:
+    """The data sets of one average for one run; none where the run plays no part in it."""
+    if on == OWN:
+        return [run.tuned_on] if run.tuned_on else []
+    names = results.suite.downstream if on == OTHERS else results.suite.tested
+    return [name for name in names if name != run.tuned_on and on in (OTHERS, short(name))]
+
+
+def average(
+    results: Results, runs: Sequence[Run], on: str, cell: Callable[[Run, str], Estimate | None]
+) -> Estimate | None:
+    """Mean over the sets tested on, seeds, and sets tuned on, in that order; None with a hole or for nothing."""
+    by_set: dict[str | None, list[Estimate]] = {}
+    for run in runs:
+        if names := cells(results, run, on):
+            found = [estimate for name in names if (estimate := cell(run, name))]
+            if len(found) < len(names):
+                return None
+            by_set.setdefault(run.tuned_on, []).append(mean(found))
+    return mean(mean_over_seeds(seeds) for seeds in by_set.values()) if by_set else None
+
+
+def spread_over_runs(
+    results: Results, runs: Sequence[Run], on: str, cell: Callable[[Run, str], float | None]
+) -> Spread | None:
+    """Of each run's mean over the sets tested on; None with a hole or for nothing."""
+    means = []
+    for run in runs:
+        if names := cells(results, run, on):
+            found = [value for name in names if (value := cell(run, name)) is not None]
+            means.append(float(np.mean(found)) if len(found) == len(names) else None)
+    return spread(means)

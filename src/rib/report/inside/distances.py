@@ -1,0 +1,84 @@
+"""Distances between data sets against what tuning on one costs on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from rib.analysis.correlation import correlation
+from rib.analysis.distance import Distance
+from rib.metrics import Interval
+from rib.report.results import Change, Results, Seen
+from rib.steps import short
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A downstream set tuned on and another tested on.
+
+    Attributes:
+        tuned_on, tested_on: the data sets.
+        distance: between them, in the unit of the measure.
+        loss: accuracy lost there, in points.
+    """
+
+    tuned_on: str
+    tested_on: str
+    distance: float
+    loss: Interval
+
+
+@dataclass(frozen=True)
+class DistanceLoss:
+    """Whether distance foretells loss, for one model, method and size.
+
+    Attributes:
+        analysis: its name in the suite.
+        measure: "frechet", "mmd" or "otdd".
+        model, method, size: which.
+        pairs: of downstream sets whose change of accuracy is known.
+        spearman, pearson: correlation over the pairs, with a bootstrap interval over pairs; None where undefined.
+    """
+
+    analysis: str
+    measure: str
+    model: str
+    method: str
+    size: int | None
+    pairs: tuple[Pair, ...]
+    spearman: Interval | None
+    pearson: Interval | None
+
+
+def distance_losses(results: Results) -> Iterator[DistanceLoss]:
+    """Of every measured model, every measure and every tuned group."""
+    changes: dict[tuple[str, str, int | None], list[Change]] = {}
+    for change in results.changes:
+        if change.role == "downstream" and change.method != "pretrained" and change.change:
+            changes.setdefault((change.model, change.method, change.size), []).append(change)
+    for seen in results.seen(Distance):
+        for (model, method, size), found in changes.items():
+            if model == short(seen.run.model):
+                for measure in ("frechet", "mmd", "otdd"):
+                    if measure in seen.values:
+                        yield _compared(seen, measure, (model, method, size), found)
+
+
+def _compared(seen: Seen, measure: str, group: tuple[str, str, int | None], changes: list[Change]) -> DistanceLoss:
+    matrix: list[list[Any]] = seen.values[measure]
+    place = {short(name): at for at, name in enumerate(seen.values["sets"])}
+    pairs = tuple(
+        Pair(
+            change.tuned_on,
+            change.tested_on,
+            matrix[place[change.tuned_on]][place[change.tested_on]],
+            Interval(-change.change.value, -change.change.high, -change.change.low),
+        )
+        for change in changes
+        if change.change and change.tuned_on in place and change.tested_on in place
+    )
+    found = correlation(np.array([pair.distance for pair in pairs]), np.array([pair.loss.value for pair in pairs]))
+    return DistanceLoss(seen.name, measure, *group, pairs, found.spearman, found.pearson)

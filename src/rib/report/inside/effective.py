@@ -1,0 +1,157 @@
+"""Effective robustness: accuracy beyond what accuracy on the reference set lets one expect, before and after."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from rib.analysis.effective import SENSIBLE, Line, deviations, fit_line
+from rib.analysis.imagenet_lines import shipped_lines
+from rib.errors import UserError
+from rib.metrics import Interval
+from rib.report.inside.averages import OTHERS
+from rib.report.results import Results, Summary
+from rib.steps import short
+
+OWN_LINE = "the suite's pretrained models"
+PUBLISHED_LINE = "published ImageNet models"
+
+
+@dataclass(frozen=True)
+class EffectivePoint:
+    """One row of the headline table.
+
+    Attributes:
+        model, method: which; "pretrained" is one too.
+        reference: accuracy on the reference set, in percent.
+        accuracy: on the set tested on, in percent.
+        above: how far it lies above the line, in points, with the line's uncertainty; a value alone for a published
+            line, which has none to speak of.
+        change: of that against the pretrained model, paired; None for the pretrained model.
+    """
+
+    model: str
+    method: str
+    reference: float
+    accuracy: float
+    above: Interval
+    change: Interval | None
+
+
+@dataclass(frozen=True)
+class EffectiveRobustness:
+    """Models of one size about one line.
+
+    Attributes:
+        tested_on: a data set, or the mean of the other downstream sets.
+        source: whose line it is.
+        size: images tuned on.
+        line: on the probit scale.
+        sensible: whether the line has as many models as it takes to say something.
+        points: the models, tuned and not.
+    """
+
+    tested_on: str
+    source: str
+    size: int | None
+    line: Line
+    sensible: bool
+    points: tuple[EffectivePoint, ...]
+
+
+@dataclass(frozen=True)
+class _Place:
+    row: Summary
+    reference: float
+    accuracy: float
+
+
+def effective_robustness(results: Results) -> Iterator[EffectiveRobustness]:
+    """About every line that can be drawn: through the suite's pretrained models, and the published ones."""
+    suite = results.suite
+    published = {each.tested_on: each.line for each in shipped_lines() if each.reference == "imagenet"}
+    levels = _levels(results)
+    for name in (OTHERS, *suite.downstream, *suite.evaluate):
+        places = _places(results, levels, short(name))
+        starts = [place for place in places if place.row.method == "pretrained"]
+        for size in dict.fromkeys(place.row.size for place in places if place.row.method != "pretrained"):
+            shown = [
+                *starts,
+                *(place for place in places if place.row.method != "pretrained" and place.row.size == size),
+            ]
+            if name in published and suite.reference == "imagenet:val":
+                yield _about(published[name], short(name), size, shown)
+            try:
+                yield _through(starts, short(name), size, shown)
+            except UserError:  # too few models for a line
+                continue
+
+
+def _levels(results: Results) -> dict[tuple[str, str, int | None, str], list[float | None]]:
+    """Accuracies by model, method, size and the set tested on, apart from sets tuned on themselves."""
+    levels: dict[tuple[str, str, int | None, str], list[float | None]] = {}
+    for score in results.scores:
+        if score.role != "own":
+            place = (score.model, score.method, score.size, score.tested_on)
+            levels.setdefault(place, []).append(score.masked)
+    return levels
+
+
+def _places(
+    results: Results, levels: dict[tuple[str, str, int | None, str], list[float | None]], name: str
+) -> list[_Place]:
+    places = []
+    for row in results.summaries:
+        found = levels.get((row.model, row.method, row.size, name), [])
+        level = row.ood_after.value if name == OTHERS and row.ood_after else None
+        if found and None not in found:
+            level = float(np.mean([value for value in found if value is not None]))
+        if level is not None and row.reference_after:
+            places.append(_Place(row, row.reference_after.value, level))
+    return places
+
+
+def _through(starts: list[_Place], name: str, size: int | None, shown: list[_Place]) -> EffectiveRobustness:
+    x, y = (np.array([getattr(place, axis) for place in starts]) for axis in ("reference", "accuracy"))
+    of_x, of_y = (np.array([getattr(place, axis) for place in shown]) for axis in ("reference", "accuracy"))
+    above = deviations(x, y, of_x, of_y)
+    before = {place.row.model: found for place, found in zip(shown, above, strict=True) if place in starts}
+    points = tuple(
+        EffectivePoint(
+            place.row.model,
+            place.row.method,
+            place.reference,
+            place.accuracy,
+            found.interval(),
+            (found - before[place.row.model]).interval() if place not in starts and place.row.model in before else None,
+        )
+        for place, found in zip(shown, above, strict=True)
+    )
+    return EffectiveRobustness(name, OWN_LINE, size, fit_line(x, y), len(starts) >= SENSIBLE, points)
+
+
+def _about(line: Line, name: str, size: int | None, shown: list[_Place]) -> EffectiveRobustness:
+    above = [float(line.deviation(place.reference, place.accuracy)) for place in shown]
+    before = {place.row.model: value for place, value in zip(shown, above, strict=True) if _is_start(place)}
+    points = tuple(
+        EffectivePoint(
+            place.row.model,
+            place.row.method,
+            place.reference,
+            place.accuracy,
+            Interval(value, value, value),
+            _point(value - before[place.row.model]) if place.row.model in before and not _is_start(place) else None,
+        )
+        for place, value in zip(shown, above, strict=True)
+    )
+    return EffectiveRobustness(name, PUBLISHED_LINE, size, line, True, points)
+
+
+def _is_start(place: _Place) -> bool:
+    return place.row.method == "pretrained"
+
+
+def _point(value: float) -> Interval:
+    return Interval(value, value, value)

@@ -1,0 +1,87 @@
+"""Forgetting: whose a loss of accuracy is, the head's or the features', and what a new head gets back."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rib.analysis.forgetting import Forgetting
+from rib.plan import Run
+from rib.report.inside.averages import Spread, cells, spread_over_runs, tested_on
+from rib.report.inside.layers import looked_at
+from rib.report.results import Results
+from rib.steps import short
+
+PARTS = ("together", "by_head", "by_features", "probe")
+
+Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
+"""What was found of each run, by the key of its weights, on each data set."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Parts of a change of accuracy in points, over sets tuned on and seeds; see `rib.analysis.forgetting`.
+
+    Attributes:
+        analysis: its name in the suite.
+        model, method, size: which.
+        tested_on: a data set, or what the average is taken on.
+        together: new features with the new head: the whole change.
+        by_head: the new head on the old features.
+        by_features: the old head on the new features.
+        probe: change of the accuracy of a head that is fitted anew.
+        readings: how many data sets of how many runs read as "kept", "mis-read", "lost" or "unclear".
+    """
+
+    analysis: str
+    model: str
+    method: str
+    size: int | None
+    tested_on: str
+    together: Spread
+    by_head: Spread
+    by_features: Spread
+    probe: Spread
+    readings: dict[str, int]
+
+
+def splits(results: Results) -> Iterator[Split]:
+    """Of every group that was looked at in full."""
+    for (name, _), groups in looked_at(results, Forgetting).items():
+        for (model, method, size), found in groups.items():
+            rows = {look.run.fit.key: _by_set(values) for look, values in found}
+            runs = [look.run for look, _ in found]
+            for on in tested_on(results):
+                parts = [spread_over_runs(results, runs, on, _Part(rows, part)) for part in PARTS]
+                together, head, features, probe = parts
+                if together and head and features and probe:
+                    readings = _readings(results, runs, on, rows)
+                    yield Split(name, short(model), method, size, on, together, head, features, probe, readings)
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One part of the change, of a run on a data set; None where it was not looked at."""
+
+    rows: Rows
+    part: str
+
+    def __call__(self, run: Run, name: str) -> float | None:
+        row = self.rows[run.fit.key].get(short(name))
+        return row[self.part][0] if row else None
+
+
+def _by_set(values: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """Columns as a row for each data set."""
+    if values is None:
+        return {}
+    columns = (*PARTS, "reading")
+    return {
+        short(name): {column: values[column][place] for column in columns} for place, name in enumerate(values["sets"])
+    }
+
+
+def _readings(results: Results, runs: Sequence[Run], on: str, rows: Rows) -> dict[str, int]:
+    return dict(Counter(rows[run.fit.key][short(name)]["reading"] for run in runs for name in cells(results, run, on)))

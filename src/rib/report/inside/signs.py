@@ -1,0 +1,93 @@
+"""Signs: the four signatures of lost robustness, of every tuned group, from whatever evidence there is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rib.analysis.cka import CKA
+from rib.analysis.drift import Drift
+from rib.analysis.signatures import SMALL_SET, Evidence, Signature, signatures
+from rib.data.splits import tuning_rows
+from rib.metrics import Interval, mean
+from rib.plan import Run
+from rib.report.finding import main_size
+from rib.report.inside.averages import tuned_groups
+from rib.report.inside.layers import Found, looked_at, mean_over_runs
+from rib.report.results import Group, Results, Summary
+from rib.steps import short
+
+
+@dataclass(frozen=True)
+class SignatureRow:
+    """The four signatures of one model, method and size, over sets tuned on and seeds."""
+
+    model: str
+    method: str
+    size: int | None
+    signs: tuple[Signature, ...]
+
+
+def signature_rows(results: Results) -> list[SignatureRow]:
+    """Of every tuned group for which there is any evidence."""
+    features, weights = _first(results, CKA), _first(results, Drift)
+    rows = []
+    for group, runs in tuned_groups(results):
+        evidence = _evidence(results, group, runs, features.get(group, []), weights.get(group, []))
+        signs = signatures(evidence)
+        if any(sign.verdict != "unknown" for sign in signs):
+            rows.append(SignatureRow(short(group[0]), group[1], group[2], signs))
+    return rows
+
+
+def _first(results: Results, kind: type[CKA] | type[Drift]) -> dict[Group, list[Found]]:
+    """The looks of each group by the first analysis of a kind that the suite asks for."""
+    return {group: found for groups in reversed(looked_at(results, kind).values()) for group, found in groups.items()}
+
+
+def _evidence(
+    results: Results, group: Group, runs: Sequence[Run], features: Sequence[Found], weights: Sequence[Found]
+) -> Evidence:
+    change, size = _small_sets(results, group, runs)
+    mri = results.mri(group)
+    alike = [min(max(value, 0.0), 1.0) for value in mean_over_runs(features, lambda values: values["diagonal"])]
+    moved = mean_over_runs(weights, lambda values: values["group_change"][:3])  # early, middle, late
+    return Evidence(change, size, alike or None, moved or None, mri.interval() if mri else None)
+
+
+def _small_sets(results: Results, group: Group, runs: Sequence[Run]) -> tuple[Interval | None, int | None]:
+    """Mean RI over the small sets tuned on, and the images of the largest of them.
+
+    Where no set is small: over all of them, and the images of the smallest.
+    """
+    sets = list(dict.fromkeys(run.tuned_on for run in runs if run.tuned_on in results.suite.downstream))
+    counts = {name: runs[0].size or _pool(results, name) for name in sets}
+    if not counts:
+        return None, None
+    small = [name for name, count in counts.items() if count <= SMALL_SET]
+    found = [results.ri(group, name) for name in small or counts]
+    known = [estimate for estimate in found if estimate]
+    change = mean(known).interval() if len(known) == len(found) else None
+    return change, max(counts[name] for name in small) if small else min(counts.values())
+
+
+def _pool(results: Results, name: str) -> int:
+    """Images tuned on where all are."""
+    index = results.plan.world[name].index("tune")
+    return len(tuning_rows(index, None, results.suite.held_out, 0, name)[0])
+
+
+def telling(results: Results, rows: Sequence[SignatureRow]) -> list[SignatureRow]:
+    """One row a model, at the main size: of `finetune`, else of the method that lost most."""
+    size = main_size(results.summaries)
+    summaries = {(row.model, row.method, row.size): row for row in results.summaries}
+
+    def rank(row: SignatureRow) -> tuple[bool, bool, float]:
+        return row.size != size, row.method != "finetune", _mri(summaries[row.model, row.method, row.size])
+
+    models = dict.fromkeys(row.model for row in rows)
+    return [min((row for row in rows if row.model == model), key=rank) for model in models]
+
+
+def _mri(row: Summary) -> float:
+    return row.mri.value if row.mri else float("inf")
