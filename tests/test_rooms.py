@@ -20,7 +20,7 @@ FLOORS = (
     ("api",),
     ("execute", "report"),
     ("work",),
-    ("compare",),
+    ("pair",),
     ("plan",),
     ("steps", "store", "suite"),
     ("methods", "pretraining"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rib.api import Finished, run
+    from rib.api import Finished, compare, run
     from rib.errors import RibError, StepError, UserError
     from rib.suite import Suite, load_suite
     from rib.work import How
@@ -19,11 +19,12 @@ _HOMES = {
     "StepError": "rib.errors",
     "Suite": "rib.suite",
     "UserError": "rib.errors",
+    "compare": "rib.api",
     "load_suite": "rib.suite",
     "run": "rib.api",
 }
 
-__all__ = ["Finished", "How", "RibError", "StepError", "Suite", "UserError", "load_suite", "run"]
+__all__ = ["Finished", "How", "RibError", "StepError", "Suite", "UserError", "compare", "load_suite", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rib.errors import StepError
+from rib.errors import Interrupted, UserError
 from rib.execute.local import execute
 from rib.execute.progress import Watcher
+from rib.gates import parse_gate
+from rib.pair import Pair, make_pair
 from rib.plan import make_plan
+from rib.report.comparison import Comparison, gate_names
 from rib.report.results import Results, Summary
+from rib.steps import Load
 from rib.store import Store
 from rib.suite import Suite, load_suite
-from rib.work import How
+from rib.work import How, Workshop
 
 if TYPE_CHECKING:
     import pandas
@@ -80,12 +86,87 @@ def run(
 
     Raises:
         UserError: something in the suite, the data or the store is at fault.
-        StepError: the run was interrupted; call again to go on.
+        Interrupted: the user stopped it; call again to go on.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
     place = Store(Path(store))
     plan = make_plan(chosen, place.facts)
     outcome = execute(plan, place, how, watcher)
     if outcome.interrupted:
-        raise StepError("interrupted; everything finished is kept, call again to go on")
+        raise Interrupted("interrupted; everything finished is kept, call again to go on")
     return Finished(Results(plan, place), outcome.failed)
+
+
+def cache_store() -> Path:
+    """The store of comparisons where none is named: RIB_STORE, or a folder in the user's cache."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return Path(os.environ.get("RIB_STORE") or home / "rib" / "store")
+
+
+def compare(
+    base: str | Path,
+    tuned: str | Path,
+    *,
+    suite: str | Path | Suite = "digits",
+    model: str | None = None,
+    tuned_on: str | None = None,
+    images: int | None = None,
+    layers: Sequence[str] = (),
+    fail_if: Sequence[str] = (),
+    store: str | Path | None = None,
+    data: str | Path | None = None,
+    how: How | None = None,
+    watcher: Watcher | None = None,
+) -> Comparison:
+    """Compare a tuned model with the one that it was tuned from, and return what was found as values.
+
+    Call it under `if __name__ == "__main__":`, as it starts processes.
+
+    Args:
+        base: a model of the suite or the catalogue, KIND:NAME, a checkpoint file, or a folder that timm loads.
+        tuned: likewise; a file takes the base's architecture.
+        suite: whose data sets the two are scored on: a shipped suite's name, a path to a suite file, or a suite.
+        model: architecture of the base, where it is a file: a model's name, or KIND:NAME.
+        tuned_on: data set of the suite that `tuned` was tuned on, if it was one of them.
+        images: how many images it was tuned on.
+        layers: patterns of layers for CKA; default the stem, the blocks, and what the head sees.
+        fail_if: gates, such as "ri < -2" (`rib.gates`).
+        store: folder of records; default `cache_store()`.
+        data: folder that the suite's relative paths start from.
+        how: workers, device.
+        watcher: told of progress.
+
+    Raises:
+        UserError: something in what was given is at fault.
+        Interrupted: the user stopped it; call again to go on.
+    """
+    chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
+    place = Store(Path(store) if store else cache_store())
+    pair = make_pair(
+        chosen,
+        str(base),
+        str(tuned),
+        model=model,
+        tuned_on=tuned_on,
+        images=images,
+        layers=layers,
+        cache=place.facts,
+    )
+    gates = [parse_gate(text, gate_names(pair)) for text in fail_if]
+    _require_readable(pair, place)
+    outcome = execute(pair.plan, place, how, watcher)
+    if outcome.interrupted:
+        raise Interrupted("interrupted; everything finished is kept, call again to go on")
+    return Comparison(pair, Results(pair.plan, place), gates, done=outcome.done)
+
+
+def _require_readable(pair: Pair, store: Store) -> None:
+    """Read weights that are still to be used, so that what is wrong with them is said before anything is decoded."""
+    workshop = Workshop(pair.plan.suite, store, How(device="cpu"), lambda _images, _passes: None)
+    for role, run in (("BASE", pair.before), ("TUNED", pair.after)):
+        if isinstance(run.fit.start, Load) and not all(store.has(step.key) for step in run.scores.values()):
+            try:
+                workshop.weights(run.fit.start)
+            except UserError as error:
+                text = f"{role} cannot be compared: {error.problem}"
+                raise UserError(text, got=error.got, valid=error.valid, remedy=error.remedy) from None

@@ -13,7 +13,7 @@ import typer
 from rich.console import Console
 
 from rib import __version__
-from rib.errors import RibError, StepError, UserError, nearest
+from rib.errors import Interrupted, RibError, StepError, UserError, nearest
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -66,6 +66,9 @@ def main() -> NoReturn:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
+    except Interrupted as error:
+        print(error, file=sys.stderr)
+        code = 130
     except StepError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 1
@@ -302,6 +305,64 @@ def recommend(
         raise typer.Exit(1)
 
 
+@app.command()
+def compare(
+    base: Annotated[str, typer.Argument(help="the model before: a known one, KIND:NAME, a checkpoint, a folder")],
+    tuned: Annotated[str, typer.Argument(help="the model after: likewise; a file takes BASE's architecture")],
+    suite: Annotated[str, typer.Option(help="whose data sets: a shipped suite's name, or a path")] = "digits",
+    model: Annotated[str | None, typer.Option(help="BASE's architecture, where it is a file")] = None,
+    tuned_on: Annotated[str | None, typer.Option(help="the suite's data set that TUNED was tuned on")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="how many images TUNED was tuned on")] = None,
+    layers: Annotated[str | None, typer.Option(help="layers for CKA: patterns of names, separated by commas")] = None,
+    fail_if: Annotated[
+        list[str] | None, typer.Option(help="exit code 1 if so: 'ri < -2', 'ri.high < 0', 'change[sketch] < -5', …")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(envvar="RIB_STORE", help="folder of records; default in the user's cache")
+    ] = None,
+    data: DataPath = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core, or one a GPU")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    html: Annotated[Path | None, typer.Option(help="where the page goes; default STORE/reports/compare.html")] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what tuning did to a model's robustness. Exit code 1 where a --fail-if holds or a step failed."""
+    from rib import api
+    from rib.report.comparison import comparison_json, gates_finding
+    from rib.work import How
+
+    _check_device(device)
+    _import_path(suite)
+    place = store or api.cache_store()
+    found = _watched(
+        lambda watcher: api.compare(
+            base,
+            tuned,
+            suite=suite,
+            model=model,
+            tuned_on=tuned_on,
+            images=images,
+            layers=_names(layers),
+            fail_if=fail_if or (),
+            store=place,
+            data=data,
+            how=How(workers=workers, device=device),
+            watcher=watcher,
+        )
+    )
+    print(f"{found.done} steps done, {len(found.results.records) - found.done} were done before", file=sys.stderr)
+    if as_json:
+        print(json.dumps(comparison_json(found), indent=1))
+    else:
+        found.table()
+    page = html or place / "reports" / "compare.html"
+    found.page(page)
+    print(f"page: {page}", file=sys.stderr if as_json else sys.stdout)
+    if not found.passed:
+        print(gates_finding(found), file=sys.stderr)
+        raise typer.Exit(1)
+
+
 @listing.command("suites")
 def list_suites() -> None:
     """Suites that come with RIB."""
@@ -454,8 +515,13 @@ def _plan(
     with Console(stderr=True).status("reading the suite, its data and its weights"):
         chosen = load_suite(suite, data)
         if models is not None:
-            chosen = chosen.with_models([name.strip() for name in models.split(",") if name.strip()])
+            chosen = chosen.with_models(_names(models))
         return make_plan(chosen, place.facts, assume), place
+
+
+def _names(text: str | None) -> list[str]:
+    """What a text names, separated by commas."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def _import_path(suite: str) -> None:

@@ -36,6 +36,10 @@ class StepError(RibError):
     """A step that could not be carried out (diverged training, a full disk). Exit code 1."""
 
 
+class Interrupted(StepError):
+    """The user stopped a run. Exit code 130; everything finished is kept."""
+
+
 def _rebuild(kind: type[UserError], problem: str, got: object, valid: object, remedy: str) -> UserError:
     return kind(problem, got=got, valid=valid, remedy=remedy)
 

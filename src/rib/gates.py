@@ -1,9 +1,9 @@
 """Gates: conditions such as `ri < -2` on what a comparison found; one that holds fails a job.
 
-    gate     = quantity [ "." bound ] sign number
-    quantity = "ri" | "reference" | "own" | "change[" data set "]"     changes of accuracy, in points
-    bound    = "value" | "low" | "high"                                of the 95 % interval; default the value
-    sign     = "<" | "<=" | ">" | ">="
+gate     = quantity [ "." bound ] sign number
+quantity = "ri" | "reference" | "own" | "change[" data set "]"     changes of accuracy, in points
+bound    = "value" | "low" | "high"                                of the 95 % interval; default the value
+sign     = "<" | "<=" | ">" | ">="
 """
 
 from __future__ import annotations
@@ -85,14 +85,18 @@ class Verdict:
         return None if self.number is None else abs(self.number - self.gate.limit)
 
     @property
-    def words(self) -> str:
-        """One line for people."""
-        outcome = "failed" if self.failed else "passed"
+    def measured(self) -> str:
+        """What was found, and how far from the limit."""
         if self.number is None or self.margin is None:
-            return f"{self.gate}: {outcome}: {self.gate.quantity} is missing, so nothing rules it out"
+            return f"{self.gate.quantity} is missing, so nothing rules it out"
         side = "below" if self.number < self.gate.limit else "above"
         distance = f"{self.margin:.2f} points {side} {self.gate.limit:g}" if self.margin else "just there"
-        return f"{self.gate}: {outcome}: {self.gate.subject} is {self.number:+.2f}, {distance}"
+        return f"{self.gate.subject} is {self.number:+.2f}, {distance}"
+
+    @property
+    def words(self) -> str:
+        """One line for people."""
+        return f"{self.gate}: {'failed' if self.failed else 'passed'}: {self.measured}"
 
 
 def quantity_names(sets: Iterable[str], own: bool) -> tuple[str, ...]:

@@ -109,6 +109,7 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         style=_asset("page.css"),
         script=Markup("\n").join(map(_asset, scripts)),
         plotly=Markup(get_plotlyjs()),
+    environment.filters |= {"typeset": typeset, "share": _share}
         **values,
     )
 
@@ -163,3 +164,8 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
+def _share(value: float | None) -> str:
+    """A part of something, in percent; a dash where there was nothing to be a part of."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+

@@ -1,4 +1,4 @@
-"""Compare: two checkpoints as a plan: one model as it was, and what tuning by whatever code made of it."""
+"""Pair: two checkpoints as a plan: one model as it was, and what tuning by whatever code made of it."""
 
 from __future__ import annotations
 

@@ -1,0 +1,357 @@
+"""Comparison: what tuning made of one model, as values, for a terminal, and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group as Lines
+from rich.table import Table
+from rich.text import Text
+
+from rib.analysis.cka import CKA
+from rib.analysis.drift import Drift
+from rib.analysis.signatures import Evidence, Signature, signatures
+from rib.gates import Gate, Verdict, quantity_names
+from rib.metrics import Interval
+from rib.pair import OWN_DATA, Pair
+from rib.report.finding import signed, spanned
+from rib.report.inside.averages import OWN
+from rib.report.inside.churn import ChurnRow, churn_rows
+from rib.report.results import Change, Results, Summary
+from rib.report.tables import first_line, provenance
+from rib.steps import short
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One data set before and after tuning. Percent and points; None where a prediction is missing.
+
+    Attributes:
+        name: of the data set.
+        role: "downstream", "own", "reference" or "evaluate".
+        images: tested on.
+        before, after: accuracy.
+        change: of accuracy, paired.
+        lost: share of the images that were right before and are wrong after.
+        gained: share that was wrong and is right.
+    """
+
+    name: str
+    role: str
+    images: int
+    before: Interval | None
+    after: Interval | None
+    change: Interval | None
+    lost: Interval | None
+    gained: Interval | None
+
+
+class Comparison:
+    """What the records say of two models.
+
+    Args:
+        pair: the two.
+        results: of its plan.
+        gates: conditions that must not hold.
+        done: number of steps done for it now; the others were done before.
+    """
+
+    def __init__(self, pair: Pair, results: Results, gates: Sequence[Gate] = (), done: int = 0) -> None:
+        self.pair, self.results, self.gates, self.done = pair, results, tuple(gates), done
+
+    @property
+    def base(self) -> str:
+        """What to call the model before, in short."""
+        return called(self.pair.base)
+
+    @property
+    def tuned(self) -> str:
+        """What to call the model after, in short."""
+        return called(self.pair.tuned)
+
+    @property
+    def tuned_on(self) -> str | None:
+        """The suite's data set that it was tuned on; None for data of one's own."""
+        return short(self.pair.tuned_on) if self.pair.tuned_on else None
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The tuned model's row of the headline table."""
+        return self.results.summaries[1]
+
+    @property
+    def ri(self) -> Interval | None:
+        """Mean change of accuracy on the downstream sets that it was not tuned on, in points."""
+        return self.summary.mri
+
+    @cached_property
+    def tested(self) -> tuple[Tested, ...]:
+        """Every data set that both models are scored on, in the order of the suite."""
+        churned = {row.tested_on: row for row in churn_rows(self.results)}
+        changes = [change for change in self.results.changes if change.method == self.pair.after.method]
+        return tuple(
+            self._tested(name, change, churned.get(OWN if change.role == "own" else change.tested_on))
+            for name, change in zip(self.pair.after.scores, changes, strict=True)
+        )
+
+    def _tested(self, name: str, change: Change, churned: ChurnRow | None) -> Tested:
+        before, after = (self.results.accuracy(run, name) for run in (self.pair.before, self.pair.after))
+        return Tested(
+            name=change.tested_on,
+            role=change.role,
+            images=len(self.results.plan.world[name].index("test")),
+            before=before.interval() if before else None,
+            after=after.interval() if after else None,
+            change=change.change,
+            lost=churned.lost if churned else None,
+            gained=churned.gained if churned else None,
+        )
+
+    def change_on(self, role: str) -> Interval | None:
+        """Change of accuracy on the one data set of a role, in points; None where there is none, or it is missing."""
+        return next((row.change for row in self.tested if row.role == role), None)
+
+    @cached_property
+    def cka(self) -> dict[str, Any] | None:
+        """What `rib.analysis.cka.CKA` found; None where it is missing."""
+        return next((seen.values for seen in self.results.seen(CKA)), None)
+
+    @cached_property
+    def drift(self) -> dict[str, Any] | None:
+        """What `rib.analysis.drift.Drift` found; None where it is missing."""
+        return next((seen.values for seen in self.results.seen(Drift)), None)
+
+    @cached_property
+    def signs(self) -> tuple[Signature, ...]:
+        """The four signatures of a robustness that was lost."""
+        alike = [] if self.cka is None else self.cka["diagonal"]
+        groups = (
+            {} if self.drift is None else dict(zip(self.drift["group_names"], self.drift["group_change"], strict=True))
+        )
+        moved = [change for name, change in groups.items() if name != "head"]
+        evidence = Evidence(
+            ood_change=self.ri,
+            size=self.pair.images,
+            cka=None if None in alike else [min(max(value, 0.0), 1.0) for value in alike],
+            drift=None if None in moved else moved,
+            ri=self.ri,
+        )
+        return signatures(evidence)
+
+    @cached_property
+    def quantities(self) -> dict[str, Interval | None]:
+        """What gates speak of."""
+        named = {"ri": self.ri, "reference": self.change_on("reference"), "own": self.change_on("own")}
+        return named | {f"change[{row.name}]": row.change for row in self.tested}
+
+    @cached_property
+    def verdicts(self) -> tuple[Verdict, ...]:
+        """What became of the gates."""
+        return tuple(Verdict(gate, self.quantities.get(gate.quantity)) for gate in self.gates)
+
+    @property
+    def passed(self) -> bool:
+        """Whether no gate failed and nothing is missing."""
+        return not self.results.unfinished() and not any(verdict.failed for verdict in self.verdicts)
+
+    def table(self) -> None:
+        """Print what `rib compare` prints."""
+        from rich.console import Console
+
+        console = Console(highlight=False)
+        console.print(comparison_lines(self, console.width))
+
+    def page(self, path: str | Path) -> None:
+        """Write the page. Raises UserError where the place is not writable."""
+        from rib.report.comparison_page import write_comparison
+
+        write_comparison(self, Path(path))
+
+
+def gate_names(pair: Pair) -> tuple[str, ...]:
+    """Every quantity that a gate of this comparison can name."""
+    return quantity_names([short(name) for name in pair.after.scores], pair.tuned_on in pair.after.scores)
+
+
+def called(text: str) -> str:
+    """A model's name without its namespace, or the end of a path."""
+    return "/".join(Path(text).parts[-2:]) if "/" in text else short(text)
+
+
+# -- in words ----------------------------------------------------------------------------------------------------------
+
+
+def comparison_finding(found: Comparison) -> str:
+    """What tuning did, in one or two sentences that claim no more than the intervals allow."""
+    suite, ri = found.results.suite, found.ri
+    if found.pair.identical:
+        return f"{found.tuned} is the same checkpoint as {found.base}: nothing changed."
+    if ri is None:
+        done, planned = len(found.results.records), len(found.results.plan.steps)
+        return f"The comparison is not complete: {done} of {planned} steps are done."
+    verb = "kept its robustness, as far as can be told"
+    if ri.excludes_zero:
+        verb = "lost robustness" if ri.value < 0 else "gained robustness"
+    others = [row for row in found.tested if row.role == "downstream" and row.change]
+    worst = min(others, key=lambda row: row.change.value if row.change else 0.0)
+    where = "downstream sets" if found.tuned_on is None else "other downstream sets"
+    text = (
+        f"{found.tuned} {verb}: against {found.base}, accuracy on the {len(others)} {where} changed by "
+        f"{_points(ri)} points on average ({signed(ri.low)} to {signed(ri.high)})"
+    )
+    text += f", lowest on {worst.name} ({_points(worst.change)})"
+    if reference := found.change_on("reference"):
+        text += f", and on {short(suite.reference)} by {_points(reference)}"
+    return text + "."
+
+
+def reason(found: Comparison) -> str:
+    """Which of the four signs are there, in one sentence."""
+    present = [sign.name for sign in found.signs if sign.present]
+    if found.pair.identical or found.ri is None:
+        return ""
+    if not present:
+        return "None of the four signs of a lost robustness is there."
+    return f"Signs of a lost robustness: {', '.join(present)}."
+
+
+def gates_finding(found: Comparison) -> str:
+    """How many gates failed, in words; empty without any."""
+    failed = sum(verdict.failed for verdict in found.verdicts)
+    if not found.verdicts:
+        return ""
+    return f"{failed} of {len(found.verdicts)} gates failed." if failed else f"All {len(found.verdicts)} gates passed."
+
+
+def meaning_of_ri(found: Comparison) -> str:
+    """What RI is a mean over, in this comparison."""
+    count = sum(row.role == "downstream" for row in found.tested)
+    if found.tuned_on is None:
+        return f"RI: mean change over all {count} downstream sets, as none was named as the one tuned on (--tuned-on)."
+    return f"RI: mean change over the {count} downstream sets other than {found.tuned_on}, which was tuned on."
+
+
+def _points(interval: Interval | None) -> str:
+    return signed(interval.value) if interval else "missing"
+
+
+# -- for a terminal ----------------------------------------------------------------------------------------------------
+
+ROOMY = 100
+"""Columns of a terminal from which everything is shown."""
+
+MARKS = {"present": "●", "suggested": "◐", "absent": "○", "unknown": "?"}
+
+
+def comparison_lines(found: Comparison, width: int = 80) -> Lines:
+    """The comparison for a terminal of so many columns."""
+    suite = found.results.suite
+    on = found.tuned_on or OWN_DATA
+    lines: list[Any] = [
+        Text(f"{found.base} → {found.tuned}, tuned on {on} · {suite.name}", style="bold"),
+        Text(),
+        _table(found, width),
+        Text(),
+        Text(comparison_finding(found), style="bold"),
+    ]
+    if not found.pair.identical:
+        lines += [Text(), *(_hung(MARKS[sign.verdict], sign.words, _sign_style(sign)) for sign in found.signs)]
+    if found.verdicts:
+        lines += [Text(), *(_hung("✗" if each.failed else "✓", each.words, _style(each)) for each in found.verdicts)]
+    lines += [Text(), Text(_legend(found), style="dim")]
+    lines += [Text(suite.note, style="dim")] if suite.note else []
+    lines += [Text(f"data: {caveat}", style="yellow") for caveat in found.results.caveats]
+    lines += [Text(f"failed: {title}: {first_line(why)}", style="red") for title, why in found.results.failures.items()]
+    return Lines(*lines)
+
+
+def _legend(found: Comparison) -> str:
+    signs = "" if found.pair.identical else " ● sign of lost robustness, ◐ perhaps, ○ not there, ? not known."
+    return (
+        f"{meaning_of_ri(found)} Accuracy over each data set's own classes. [ ]: 95 % interval, paired bootstrap over "
+        f"source images; ≈: it holds 0. lost: right before and wrong after; gained: the reverse.{signs}"
+    )
+
+
+def _table(found: Comparison, width: int) -> Table:
+    roomy = width >= ROOMY
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
+    table.add_column("tested on", overflow="fold")
+    for head in ("before", "after", "change, points", *(["lost", "gained", "images"] if roomy else ["lost"])):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("role", style="dim", no_wrap=True)
+    for row in sorted(found.tested, key=lambda row: row.role != "downstream"):
+        churned = [_percent(row.lost), *([_percent(row.gained), Text(f"{row.images:,}")] if roomy else [])]
+        table.add_row(row.name, _percent(row.before), _percent(row.after), _change(row.change), *churned, row.role)
+        if row.name == [each.name for each in found.tested if each.role == "downstream"][-1]:
+            empty = [Text()] * len(churned)
+            before, after = found.summary.ood_before, found.summary.ood_after
+            table.add_row(Text("RI", "bold"), _percent(before), _percent(after), _change(found.ri), *empty, "mean")
+    return table
+
+
+def _percent(interval: Interval | None) -> Text:
+    return Text(f"{interval.value:.1f}") if interval else Text("missing", style="yellow")
+
+
+def _change(interval: Interval | None) -> Text:
+    if interval is None:
+        return Text("missing", style="yellow")
+    style = "" if not interval.excludes_zero else "green" if interval.value > 0 else "red"
+    return Text(("" if interval.excludes_zero else "≈ ") + spanned(interval, 5), style=style)
+
+
+def _hung(mark: str, words: str, style: str) -> Table:
+    """A mark, and words that stay to the right of it."""
+    row = Table.grid(padding=(0, 1, 0, 0))
+    row.add_row(Text(mark, style), Text(words, style))
+    return row
+
+
+def _sign_style(sign: Signature) -> str:
+    return {"present": "red", "suggested": "yellow"}.get(sign.verdict, "dim")
+
+
+def _style(verdict: Verdict) -> str:
+    return "bold red" if verdict.failed else "green"
+
+
+# -- plain values ------------------------------------------------------------------------------------------------------
+
+
+def comparison_json(found: Comparison) -> dict[str, Any]:
+    """Everything as JSON types. Accuracies in percent, changes in points, intervals as value, low, high."""
+    return {
+        "suite": found.results.suite.name,
+        "base": found.pair.base,
+        "tuned": found.pair.tuned,
+        "tuned_on": found.pair.tuned_on,
+        "tuned_images": found.pair.images,
+        "identical": found.pair.identical,
+        "finding": comparison_finding(found),
+        "passed": found.passed,
+        "gates": [
+            {
+                "gate": str(verdict.gate),
+                "failed": verdict.failed,
+                "value": verdict.number,
+                "limit": verdict.gate.limit,
+                "margin": verdict.margin,
+                "words": verdict.words,
+            }
+            for verdict in found.verdicts
+        ],
+        "ri": asdict(found.ri) if found.ri else None,
+        "tested": [asdict(row) for row in found.tested],
+        "signatures": [asdict(sign) for sign in found.signs],
+        "cka": found.cka,
+        "drift": found.drift,
+        "failures": dict(found.results.failures),
+        "unfinished": [step.title for step in found.results.unfinished()],
+        "caveats": list(found.results.caveats),
+        "provenance": provenance(found.results),
+    }

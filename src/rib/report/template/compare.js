@@ -1,0 +1,88 @@
+"use strict";
+(() => {
+  const { narrow, css, escape, points, spanned, percent, clear, below, above, axis, around0, draw, onColour, begin } = RIB;
+  const data = JSON.parse(document.getElementById("figures").textContent);
+
+  function changes(section, _, [one]) {
+    const rows = one.rows.filter((row) => row.change);
+    const colour = ({ change }) => css(!clear(change) ? "muted" : change[0] > 0 ? "up" : "down");
+    const label = (row) => (row.name === "RI" ? "<b>RI</b>" : escape(row.name));
+    const longest = Math.max(...rows.map((row) => row.name.length));
+    const traces = rows.map((row, at) => ({
+      type: "scatter", mode: "markers", x: [row.change[0]], y: [at],
+      marker: { color: colour(row), symbol: row.name === "RI" ? "diamond" : clear(row.change) ? "circle" : "circle-open", size: row.name === "RI" ? 12 : 9 },
+      error_x: { type: "data", array: above([row.change]), arrayminus: below([row.change]), color: colour(row), thickness: 1.8, width: 0 },
+      hovertext: [`${escape(row.title)}<br>${row.before ? `${percent(row.before)} → ${percent(row.after)}<br>` : ""}${spanned(row.change)} points`], hoverinfo: "text",
+    }));
+    const edge = rows.findIndex((row, at) => at && row.apart !== rows[at - 1].apart);
+    draw(section, traces, {
+      height: 84 + 30 * rows.length, margin: { l: 22 + 7.4 * longest, r: 16, t: 8, b: 46 },
+      shapes: edge < 0 ? [] : [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: edge - 0.5, y1: edge - 0.5, layer: "below", line: { color: css("muted"), width: 1, dash: "dot" } }],
+      xaxis: around0("change of accuracy, percentage points"),
+      yaxis: axis("", { tickvals: rows.map((_, at) => at), ticktext: rows.map(label), range: [rows.length - 0.5, -0.5], showgrid: false }),
+    }, 320);
+  }
+
+  // a number at every layer, with a line at a threshold
+  function alike(section, _, [one]) {
+    const names = one.layers.map(escape);
+    draw(section, [{
+      type: "scatter", mode: "lines+markers", x: names.map((_, at) => at), y: one.diagonal, connectgaps: false,
+      line: { color: css("accent"), width: 2 }, marker: { size: 7 },
+      hovertext: names.map((name, at) => `${name}<br>CKA ${number(one.diagonal[at])}`), hoverinfo: "text",
+    }], {
+      height: 360, margin: { l: 52, r: 12, t: 12, b: 96 },
+      shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: one.threshold, y1: one.threshold, line: { color: css("muted"), width: 1.4, dash: "dot" } }],
+      annotations: [{ xref: "paper", x: 1, xanchor: "right", y: one.threshold, yanchor: "bottom", text: `below ${one.threshold}: low`, showarrow: false, font: { size: 11, color: css("muted") } }],
+      xaxis: layerAxis(names), yaxis: axis("CKA before with after", { range: [Math.min(0, ...one.diagonal) - 0.02, 1.04] }),
+    }, 70 + 17 * names.length);
+  }
+
+  function square(section, _, [one]) {
+    const names = one.layers.map(escape), count = names.length, size = Math.max(22, Math.min(46, 400 / count));
+    const label = Math.min(150, 16 + 6.4 * Math.max(...one.layers.map((name) => name.length)));
+    const shown = count <= 12 ? one.matrix.flatMap((line, y) => line.map((value, x) => ({
+      x, y, text: number(value, ""), showarrow: false, font: { size: 10.5, color: value === null ? css("muted") : onColour(value) },
+    }))) : [];
+    draw(section, [{
+      type: "heatmap", z: one.matrix, zmin: 0, zmax: 1, xgap: 1, ygap: 1, showscale: false, hoverongaps: false,
+      colorscale: [[0, css("middle")], [1, css("high")]],
+      customdata: one.matrix.map((line, y) => line.map((value, x) => `before: ${names[y]}<br>after: ${names[x]}<br>CKA ${number(value)}`)),
+      hovertemplate: "%{customdata}<extra></extra>",
+    }], {
+      height: 60 + label + size * count, annotations: shown, margin: { l: label + 18, r: 8, t: 6, b: label + 22 },
+      xaxis: axis("after", { tickvals: names.map((_, at) => at), ticktext: names, tickangle: -60, showgrid: false, ticks: "", tickfont: { size: 11 } }),
+      yaxis: axis("before", { tickvals: names.map((_, at) => at), ticktext: names, autorange: "reversed", showgrid: false, ticks: "", tickfont: { size: 11 } }),
+    }, label + 40 + size * count);
+  }
+
+  const GROUPS = { early: "own", middle: "muted", late: "accent", head: "down" };
+
+  function drift(section, _, [one]) {
+    const names = one.layers.map(escape), wide = 66 + (names.length > 40 ? 13 : 17) * names.length;
+    const box = section.querySelector(".legend");
+    const used = Object.keys(GROUPS).filter((group) => one.groups.includes(group));
+    box.replaceChildren(...used.map((group) => {
+      const entry = document.createElement("span");
+      entry.append(RIB.mark("square", css(GROUPS[group])), group);
+      return entry;
+    }));
+    draw(section, [{
+      type: "bar", x: names.map((_, at) => at), y: one.change, marker: { color: one.groups.map((group) => css(GROUPS[group])) },
+      hovertext: names.map((name, at) => `${name} (${one.groups[at]}, ${one.kinds[at]})<br>${one.change[at] === null ? "from nothing" : (100 * one.change[at]).toFixed(2) + " %"}`), hoverinfo: "text",
+    }], {
+      height: 380, margin: { l: 58, r: 12, t: 12, b: 110 }, bargap: 0.25,
+      xaxis: layerAxis(names), yaxis: axis("change of weights, ‖Δ‖ / ‖before‖", { rangemode: "tozero", tickformat: ".0%" }),
+    }, wide);
+  }
+
+  function layerAxis(names) {
+    return axis("", { tickvals: names.map((_, at) => at), ticktext: names, tickangle: -60, showgrid: false, range: [-0.6, names.length - 0.4], tickfont: { size: narrow() ? 10 : 11 } });
+  }
+
+  function number(value, none = "none") {
+    return value === null ? none : value.toFixed(2).replace("-", "−");
+  }
+
+  begin({ changes: [changes, data.changes], alike: [alike, data.cka], square: [square, data.cka], drift: [drift, data.drift] });
+})();
