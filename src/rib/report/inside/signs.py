@@ -11,7 +11,7 @@ from rib.analysis.signatures import SMALL_SET, Evidence, Signature, signatures
 from rib.data.splits import tuning_rows
 from rib.metrics import Interval, mean
 from rib.plan import Run
-from rib.report.finding import main_size
+from rib.report.finding import main_size, signed
 from rib.report.inside.averages import tuned_groups
 from rib.report.inside.layers import Found, looked_at, mean_over_runs
 from rib.report.results import Group, Results, Summary
@@ -91,3 +91,36 @@ def telling(results: Results, rows: Sequence[SignatureRow]) -> list[SignatureRow
 
 def _mri(row: Summary) -> float:
     return row.mri.value if row.mri else float("inf")
+
+
+HEADS = {
+    "large drop": "large drop",
+    "low CKA": "low CKA",
+    "late shift": "late-layer shift",
+    "negative RI": "negative RI",
+}
+"""The signs, in their order, as columns are headed."""
+
+VERDICTS = {"present": "present", "suggested": "suggested", "absent": "absent", "unknown": "no evidence"}
+
+
+def measured(sign: Signature, value: float) -> str:
+    """A number of a sign's kind for people: points, a CKA, or a share."""
+    match sign.name:
+        case "low CKA":
+            return f"{value:.2f}"
+        case "late shift":
+            return f"{100 * value:.0f} %"
+    return signed(value)
+
+
+def held_against(sign: Signature) -> str:
+    """What was measured and the threshold, in words; empty where nothing was."""
+    found = sign.evidence
+    if found is None:
+        return ""
+    unit = " points" if sign.name in ("large drop", "negative RI") else ""
+    spread = f" [{measured(sign, found.low)}, {measured(sign, found.high)}]" if found.low < found.high else ""
+    side = "above" if sign.name == "late shift" else "below"
+    threshold = "0" if sign.name == "negative RI" else measured(sign, sign.threshold)
+    return f"Measured {measured(sign, found.value)}{spread}{unit}; present {side} {threshold}{unit}."

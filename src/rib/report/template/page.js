@@ -163,7 +163,9 @@
     });
   }
 
+  const of = data.inside, inner = panels(methods, models, of.ticks);
   begin({
+    ...Object.fromEntries(Object.entries(inner).map(([name, show]) => [name, [show, of[name]]])),
     accuracy: [accuracy, data.comparisons], matrix: [matrix, data.matrices], mri: [mri, data.comparisons],
     sizes: [sizes, data.curves], tradeoff: [tradeoff, data.tradeoffs],
   }, data.size);

@@ -1,0 +1,163 @@
+"""Panels: what the page draws of the insides of models, as JSON types, and which panels there are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+from rib.analysis.effective import probit
+from rib.metrics import Interval
+from rib.report.finding import size_name
+from rib.report.inside import Inside
+from rib.report.inside.averages import Spread
+
+TICKS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.9)
+"""Percentages that a probit axis may name."""
+
+OPEN = 4
+"""Panels that are not folded away."""
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A figure of one kind.
+
+    Attributes:
+        name: of its entries in the data, and of the function that draws one.
+        title: for people.
+        pickers: fields of the entries among whose values a reader chooses, in order.
+        note: how to read it, in a sentence or two.
+        legend: whether names can be switched off.
+    """
+
+    name: str
+    title: str
+    pickers: tuple[str, ...]
+    note: str
+    legend: bool = True
+
+
+PANELS = (
+    Panel(
+        "cka",
+        "How alike every layer stayed (CKA)",
+        ("analysis", "on", "model", "size", "tuned_on"),
+        "1: the same features up to rotation and scale; near 0: unrelated ones. Lines: mean over the sets tuned on and "
+        "seeds; bars: lowest and highest of them.",
+    ),
+    Panel(
+        "square",
+        "Which layer after looks like which before (CKA)",
+        ("analysis", "on", "model", "method", "size", "tuned_on"),
+        "A bright diagonal: every layer still does what it did. Mean over the sets tuned on and seeds.",
+        legend=False,
+    ),
+    Panel(
+        "drift",
+        "How far the weights moved",
+        ("analysis", "what", "model", "size", "tuned_on"),
+        "‖θ₁ − θ₀‖ / ‖θ₀‖. Bars: lowest and highest over the sets tuned on and seeds.",
+    ),
+    Panel(
+        "distances",
+        "Does distance between data sets foretell the loss?",
+        ("analysis", "measure", "model", "method", "size"),
+        "One mark a pair of tuned on and tested on. Distances in the pretrained model’s features; colours: the set "
+        "tuned on. Pairs share data sets, so the interval of the correlation is too narrow.",
+    ),
+    Panel(
+        "effective",
+        "Accuracy beyond what the reference accuracy lets one expect",
+        ("source", "tested_on", "size"),
+        "Probit axes. Above the line: more robust than models of that reference accuracy. Lines join a pretrained "
+        "model and what was made of it; symbols tell models apart.",
+    ),
+    Panel(
+        "calibration",
+        "Calibration before and after",
+        ("score", "tested_on", "model", "size"),
+        "Less is better. Bars: lowest and highest over the sets tuned on and seeds.",
+    ),
+    Panel(
+        "churn",
+        "Answers that became wrong, and right",
+        ("tested_on", "model", "size"),
+        "Share of test images, with 95 % intervals; right minus left is the change of accuracy.",
+        legend=False,
+    ),
+    Panel(
+        "forgetting",
+        "Is it the head, or the features?",
+        ("analysis", "tested_on", "model", "size"),
+        "Change of accuracy with only the new head, only the new features, both; and of a head fitted anew, which "
+        "tells whether the features still hold what the old head can no longer read.",
+    ),
+    Panel(
+        "connectivity",
+        "Accuracy on the straight line from the pretrained to the tuned weights",
+        ("analysis", "on", "model", "size", "tuned_on"),
+        "A dip below the line between the ends is a barrier. Bars: lowest and highest over the sets tuned on and seeds.",
+    ),
+)
+
+_OF_PROFILES = {"cka": ("CKA",), "connectivity": ("accuracy on the way",)}
+_DRIFT = {"drift by layer": "by layer", "drift by group": "by group of layers", "drift by kind": "by kind of layer"}
+
+
+def panel_data(found: Inside) -> dict[str, Any]:
+    """Entries of every panel by its name, and the ticks of probit axes."""
+    drawn = {
+        name: [profile for profile in found.profiles if profile.what in whats] for name, whats in _OF_PROFILES.items()
+    }
+    drifts = [plain(profile) for profile in found.profiles if profile.what in _DRIFT]
+    return {
+        **{name: plain(entries) for name, entries in drawn.items()},
+        "square": plain(found.squares),
+        "drift": [entry | {"what": _DRIFT[entry["what"]]} for entry in drifts],
+        "distances": plain(found.distances),
+        "effective": [_on_probits(entry) for entry in plain(found.effective)],
+        "calibration": plain(found.calibration),
+        "churn": plain(found.churn),
+        "forgetting": plain(found.forgetting),
+        "ticks": [[_rounded(float(probit(level))), f"{level:g}"] for level in TICKS],
+    }
+
+
+def shown_panels(data: Mapping[str, Any]) -> list[tuple[Panel, bool]]:
+    """The panels for which there are data, and whether each is open at first."""
+    panels = [panel for panel in PANELS if data[panel.name]]
+    return [(panel, place < OPEN) for place, panel in enumerate(panels)]
+
+
+def _on_probits(entry: dict[str, Any]) -> dict[str, Any]:
+    """With the places of its points on probit axes."""
+    points = [
+        point | {"x": _rounded(float(probit(point["reference"]))), "y": _rounded(float(probit(point["accuracy"])))}
+        for point in entry["points"]
+    ]
+    return entry | {"points": points}
+
+
+def plain(value: Any) -> Any:
+    """As JSON types for a page: values with their ends as lists, sizes as words, five digits."""
+    match value:
+        case Interval() | Spread():
+            return [_rounded(value.value), _rounded(value.low), _rounded(value.high)]
+        case bool() | None | str():
+            return value
+        case float() | int():
+            return _rounded(value)
+        case Mapping():
+            return {key: plain(item) for key, item in value.items()}
+        case Iterable():
+            return [plain(item) for item in value]
+    assert is_dataclass(value), type(value)
+    return {
+        field.name: size_name(getattr(value, field.name)) if field.name == "size" else plain(getattr(value, field.name))
+        for field in fields(value)
+    }
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.5g}")
