@@ -15,12 +15,15 @@ from markupsafe import Markup
 from rib.files import write_aside
 from rib.metrics import Interval
 from rib.report.figure_data import figure_data
-from rib.report.finding import extent, finding, holes, ordered, signed, size_name
+from rib.report.finding import extent, finding, holes, main_size, ordered, signed, size_name
+from rib.report.inside import inside
+from rib.report.inside.signs import HEADS, VERDICTS, held_against, measured, telling
+from rib.report.panels import panel_data, shown_panels
 from rib.report.results import Results
 from rib.report.tables import provenance
 from rib.steps import short
 
-SCRIPTS = ("plots.js", "page.js")
+SCRIPTS = ("plots.js", "panels.js", "page.js")
 """What the page is drawn by, in order: what all pages share, then its own."""
 
 
@@ -56,12 +59,14 @@ def write_page(results: Results, path: Path) -> None:
 def _render(results: Results) -> str:
     rows = [row for _, row in ordered(results)]
     tuned = [row for row in rows if row.method != "pretrained"]
-    data = figure_data(results)
+    data, found = figure_data(results), inside(results)
+    insides = panel_data(found)
+    told = telling(results, found.signatures)
     return render(
         "page.html.jinja",
         SCRIPTS,
         results,
-        asdict(data),
+        asdict(data) | {"inside": insides},
         title=results.suite.name,
         finding=typeset(finding(results)),
         extent=extent(results),
@@ -74,6 +79,13 @@ def _render(results: Results) -> str:
         starts=_starts(results),
         limit=max([1.0, *(abs(ri.value) for row in tuned for ri in row.ri.values() if ri)]),
         drawn={"sizes": bool(data.curves), "tradeoff": bool(data.tradeoffs)},
+        signed=told,
+        heads=HEADS,
+        verdicts=VERDICTS,
+        measured=measured,
+        held_against=held_against,
+        panels=shown_panels(insides),
+        worst=[row for row in found.classes if row.size == main_size(rows)],
     )
 
 
@@ -97,6 +109,7 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         lstrip_blocks=True,
     )
     environment.filters |= {"points": _points, "percent": _percent, "duration": duration, "size": size_name}
+    environment.filters |= {"typeset": typeset, "share": _share}
     return environment.get_template(template).render(
         suite=results.suite,
         caveats=results.caveats,
@@ -109,7 +122,6 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         style=_asset("page.css"),
         script=Markup("\n").join(map(_asset, scripts)),
         plotly=Markup(get_plotlyjs()),
-    environment.filters |= {"typeset": typeset, "share": _share}
         **values,
     )
 
@@ -156,6 +168,11 @@ def _percent(value: float) -> str:
     return f"{value:.1f}"
 
 
+def _share(value: float | None) -> str:
+    """A part of something, in percent; a dash where there was nothing to be a part of."""
+    return "–" if value is None else f"{100 * value:.1f} %"
+
+
 def duration(seconds: float) -> str:
     """Seconds for people."""
     if seconds < 59.95:
@@ -164,8 +181,3 @@ def duration(seconds: float) -> str:
     if minutes < 60:
         return f"{minutes} min"
     return f"{minutes // 60} h {minutes % 60} min"
-def _share(value: float | None) -> str:
-    """A part of something, in percent; a dash where there was nothing to be a part of."""
-    return "–" if value is None else f"{100 * value:.1f} %"
-
-

@@ -97,7 +97,7 @@ PANELS = (
         "connectivity",
         "Accuracy on the straight line from the pretrained to the tuned weights",
         ("analysis", "on", "model", "size", "tuned_on"),
-        "A dip below the line between the ends is a barrier. Bars: lowest and highest over the sets tuned on and seeds.",
+        "A dip below the chord is a barrier. Bars: lowest and highest over the sets tuned on and seeds.",
     ),
 )
 
