@@ -12,8 +12,11 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group as Lines
 from rich.text import Text
 
+from rib.analysis.signatures import Signature
 from rib.metrics import Interval
 from rib.report.finding import extent, finding, holes, marks, ordered, signed, size_name, spanned
+from rib.report.inside import inside
+from rib.report.inside.signs import HEADS, VERDICTS, measured, signature_rows, telling
 from rib.report.results import Change, Group, Results, Summary
 from rib.steps import short
 
@@ -61,6 +64,7 @@ def headline(results: Results, console_width: int = 80) -> Lines:
     tuned = [row for group, row in rows if group[1] != "pretrained"]
     lines = [*_wrapped(f"{results.suite.name} · {extent(results)}", console_width, "bold"), Text()]
     lines += _tuned_lines(rows, tuned, console_width) if tuned else _start_lines(results, console_width)
+    lines += _signature_lines(results, console_width)
     lines += [Text(), *_wrapped(finding(results), console_width, "bold")]
     lines += _legend(results, tuned, console_width)
     lines += [*_wrapped(results.suite.note, console_width, "dim")] if results.suite.note else []
@@ -207,6 +211,40 @@ def _forest(rows: list[Summary]) -> _Column:
     head[FOREST - len(right) :] = right
     head[at(0)] = "0"
     return _Column(2, "".join(head), [draw(row.mri) for row in rows], left=True)
+
+
+SIGNS = {
+    "present": ("●", "red"),
+    "suggested": ("◐", "yellow"),
+    "absent": ("○", ""),
+    "unknown": (ABSENT, "dim"),
+}
+"""Mark and colour of each verdict on a signature."""
+
+
+def _signature_lines(results: Results, width: int) -> list[Text]:
+    """The four signs of lost robustness, a line a model; nothing where there is no evidence."""
+    rows = telling(results, signature_rows(results))
+    if not rows:
+        return []
+    made = {(row.method, row.size) for row in rows}
+    names = [row.model if len(made) == 1 else f"{row.model} {row.method}" for row in rows]
+    what = f": {rows[0].method}, n = {size_name(rows[0].size)}" if len(made) == 1 else ""
+    cells = [[_sign(sign) for sign in row.signs] for row in rows]
+    used = {sign.verdict for row in rows for sign in row.signs}
+    legend = ", ".join(f"{mark} {VERDICTS[verdict]}" for verdict, (mark, _) in SIGNS.items() if verdict in used)
+    units = "Drop and RI in points; CKA, mean over layers; share of the change in late layers."
+    return [
+        Text(),
+        *_wrapped(f"Signatures of lost robustness{what}", width, "bold"),
+        *_grid("", names, list(HEADS.values()), cells, width),
+        *_wrapped(f"{legend}. {units}", width, "dim"),
+    ]
+
+
+def _sign(sign: Signature) -> Text:
+    mark, style = SIGNS[sign.verdict]
+    return Text(f"{mark} {measured(sign, sign.evidence.value)}" if sign.evidence else mark, style=style)
 
 
 def _start_lines(results: Results, width: int) -> list[Text]:
@@ -358,6 +396,7 @@ def as_json(results: Results) -> dict[str, Any]:
         "changes": [asdict(change) for change in results.changes],
         "scores": [asdict(score) for score in results.scores],
         "notes": [asdict(note) for note in results.notes],
+        "inside": asdict(inside(results)),
         "failures": dict(results.failures),
         "unfinished": [step.title for step in results.unfinished()],
         "caveats": list(results.caveats),
