@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rib.analysis import Analysis
 from rib.errors import UserError
 from rib.files import write_aside, written_aside
 from rib.metrics import Interval
@@ -58,7 +60,8 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
 
     `predictions.parquet` has a row for each example of each finished prediction of each run; `scores.parquet` an
     accuracy in percent for each of them; `summaries.parquet` the headline rows, `ri.parquet` RI by the set tuned on
-    and `changes.parquet` the change matrices, in points, with the ends of 95 % intervals as `_low` and `_high`.
+    and `changes.parquet` the change matrices, in points, with the ends of 95 % intervals as `_low` and `_high`;
+    `analyses.parquet` every number and word that the analyses found, whatever they are.
 
     Args:
         results: what to write.
@@ -75,6 +78,7 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
         "summaries": _table(Summary, results.summaries),
         "changes": _table(Change, results.changes),
         "ri": pa.Table.from_pylist(list(_ri_rows(results.summaries)), _RI),
+        "analyses": pa.Table.from_pylist(list(_found_rows(results)), _FOUND),
     }
     written = [folder / "predictions.parquet"]
     _write_predictions(results, written[0])
@@ -208,6 +212,50 @@ def _ri_rows(summaries: Iterable[Summary]) -> Iterator[dict[str, Any]]:
         for tuned_on, ri in row.ri.items():
             place = {"model": row.model, "method": row.method, "size": row.size, "tuned_on": tuned_on}
             yield place | _spread("ri", ri) | _spread("ri_disjoint", row.ri_disjoint[tuned_on])
+
+
+_FOUND = _schema(
+    analysis=pa.string(),
+    model=pa.string(),
+    method=pa.string(),
+    size=pa.int64(),
+    seed=pa.int64(),
+    tuned_on=pa.string(),
+    on=pa.list_(pa.string()),
+    name=pa.string(),
+    row=pa.int32(),
+    column=pa.int32(),
+    number=pa.float64(),
+    word=pa.string(),
+)
+"""Columns of analyses.parquet: a row for each number or word of each value. A list has rows, a matrix columns too."""
+
+
+def _found_rows(results: Results) -> Iterator[dict[str, Any]]:
+    for seen in results.seen(Analysis):
+        run = seen.run
+        place = {
+            "analysis": seen.name,
+            "model": short(run.model),
+            "method": run.method,
+            "size": run.size,
+            "seed": run.seed,
+            "tuned_on": short(run.tuned_on) if run.tuned_on else None,
+            "on": [short(name) for name in seen.on],
+        }
+        for name, value in seen.values.items():
+            for at, item in _items(value):
+                kind = "word" if isinstance(item, str) else "number"
+                yield place | {"name": name, **dict(zip(("row", "column"), at, strict=False)), kind: item}
+
+
+def _items(value: Any, at: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Any]]:
+    """Every number and word of a value with its place in it; what is deeper than a matrix as JSON text."""
+    if isinstance(value, list) and len(at) < 2:
+        for place, item in enumerate(value):
+            yield from _items(item, (*at, place))
+    else:
+        yield at, json.dumps(value) if isinstance(value, list | dict) else value
 
 
 # -- LaTeX ---------------------------------------------------------------------------------------------------------

@@ -2,37 +2,33 @@
 
 from __future__ import annotations
 
-import re
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rib.errors import UserError
 from rib.files import written_aside
+from rib.report.drawing import MARKERS, legend, new, panels, slug, whiskers
 from rib.report.figure_data import (
     GREY,
     Comparison,
     FigureData,
     Matrix,
     Span,
-    Style,
     Tradeoff,
     colour_limit,
     figure_data,
     slots,
 )
 from rib.report.finding import signed
+from rib.report.inside import inside
+from rib.report.panel_figures import panel_figures
 from rib.report.results import Results
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-MARKERS = {
-    "circle": "o", "square": "s", "diamond": "D", "triangle-up": "^",
-    "cross": "P", "x": "X", "triangle-down": "v", "star": "*",
-}  # fmt: skip
-"""Shapes as matplotlib names them."""
 
 
 def write_figures(results: Results, folder: Path, formats: Sequence[str] = ("pdf", "png")) -> list[Path]:
@@ -65,10 +61,10 @@ def write_figures(results: Results, folder: Path, formats: Sequence[str] = ("pdf
         "axes.axisbelow": True,
         "legend.frameon": False,
     }
+    data = figure_data(results)
     with mpl.rc_context(style):
-        return [
-            path for name, figure in _figures(figure_data(results)) for path in _save(figure, folder, name, formats)
-        ]
+        drawn = itertools.chain(_figures(data), panel_figures(inside(results), data.methods))
+        return [path for name, figure in drawn for path in _save(figure, folder, name, formats)]
 
 
 def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> Iterable[Path]:
@@ -84,61 +80,18 @@ def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> It
 def _figures(data: FigureData) -> Iterator[tuple[str, Figure]]:
     for comparison in data.comparisons:
         suffix = "" if len(data.comparisons) == 1 else f"_n{comparison.size}"
-        yield _slug(f"accuracy{suffix}"), _accuracy_figure(data, comparison)
+        yield slug(f"accuracy{suffix}"), _accuracy_figure(data, comparison)
         if any(span for line in comparison.mri for span in line):
-            yield _slug(f"mri{suffix}"), _mri_figure(data, comparison)
+            yield slug(f"mri{suffix}"), _mri_figure(data, comparison)
         for model in comparison.models:
             matrices = [one for one in data.matrices if (one.model, one.size) == (model, comparison.size)]
             if matrices:
-                yield _slug(f"change_{model}{suffix}"), _change_figure(matrices)
+                yield slug(f"change_{model}{suffix}"), _change_figure(matrices)
         tradeoffs = [one for one in data.tradeoffs if one.size == comparison.size]
         if tradeoffs:
-            yield _slug(f"tradeoff{suffix}"), _tradeoff_figure(data, tradeoffs)
+            yield slug(f"tradeoff{suffix}"), _tradeoff_figure(data, tradeoffs)
     if data.curves:
         yield "sizes", _sizes_figure(data)
-
-
-def _slug(name: str) -> str:
-    return re.sub(r"[^\w.-]+", "-", name.replace(",", ""))
-
-
-def _new(width: float, height: float) -> Figure:
-    """A figure in inches that no global state knows of."""
-    from matplotlib.figure import Figure as New
-
-    return New(figsize=(width, height), layout="constrained")
-
-
-def _panels(count: int, width: float, height: float, most: int = 3) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, `most` a row, each of that size in inches."""
-    columns = min(count, most)
-    lines = -(-count // columns)
-    figure = _new(width * columns, height * lines)
-    axes = list(figure.subplots(lines, columns, squeeze=False).ravel())
-    for spare in axes[count:]:
-        spare.remove()
-    return figure, axes[:count]
-
-
-def _whiskers(spans: Iterable[Span]) -> tuple[list[float], list[list[float]]]:
-    """Values, and distances to the low and high ends as matplotlib wants them."""
-    listed = list(spans)
-    below = [max(value - low, 0.0) for value, low, _ in listed]
-    above = [max(high - value, 0.0) for value, _, high in listed]
-    return [value for value, _, _ in listed], [below, above]
-
-
-def _legend(figure: Figure, styles: Sequence[Style], shape: str | None = None) -> None:
-    """A legend above everything, as wide as the figure."""
-    from matplotlib.lines import Line2D
-
-    marks = [Line2D([], [], color=style.colour, marker=shape or MARKERS[style.symbol], ls="", ms=5) for style in styles]
-    longest = max(len(style.name) for style in styles)
-    columns = max(1, int(figure.get_figwidth() / (0.45 + 0.07 * longest)))
-    figure.legend(
-        marks, [style.name for style in styles], loc="outside upper center", ncols=min(columns, len(styles)),
-        handletextpad=0.2, columnspacing=1.0,
-    )  # fmt: skip
 
 
 def _accuracy_figure(data: FigureData, comparison: Comparison) -> Figure:
@@ -148,11 +101,11 @@ def _accuracy_figure(data: FigureData, comparison: Comparison) -> Figure:
     width = min(places[1] - places[0] if len(places) > 1 else 0.4, 0.4)
     wide = max(0.14 * len(series), 1.1) * len(comparison.models) + 1
     lines = max(model.label.count("\n") for model in data.models)
-    figure = _new(min(max(5.2, wide), 14), 2.8 + 0.12 * lines)
+    figure = new(min(max(5.2, wide), 14), 2.8 + 0.12 * lines)
     axes = figure.subplots()
     for (name, spans), place in zip(series, places, strict=True):
         shown = [(at + place, span) for at, span in enumerate(spans) if span]
-        values, errors = _whiskers(span for _, span in shown)
+        values, errors = whiskers(span for _, span in shown)
         centres = [at for at, _ in shown]
         axes.bar(centres, values, width * 0.92, color=styles[name].colour, label=name)
         axes.errorbar(centres, values, errors, fmt="none", ecolor="black", elinewidth=0.6, capsize=1)
@@ -160,7 +113,7 @@ def _accuracy_figure(data: FigureData, comparison: Comparison) -> Figure:
     axes.set_xticks(range(len(data.models)), [model.label for model in data.models])
     axes.set_ylabel("mean OOD accuracy, %")
     axes.grid(axis="y", linewidth=0.4, alpha=0.5)
-    _legend(figure, [styles[name] for name, _ in series], "s")
+    legend(figure, [styles[name] for name, _ in series], "s")
     return figure
 
 
@@ -174,13 +127,13 @@ def _mark_missing(axes: Axes, comparison: Comparison, places: list[float]) -> No
 
 def _mri_figure(data: FigureData, comparison: Comparison) -> Figure:
     places = slots(len(comparison.models))
-    figure = _new(5.2, 0.9 + 0.11 * len(comparison.methods) * (len(comparison.models) + 1.5))
+    figure = new(5.2, 0.9 + 0.11 * len(comparison.methods) * (len(comparison.models) + 1.5))
     axes = figure.subplots()
     axes.axvline(0, color="black", linewidth=0.7)
     for column, (model, place) in enumerate(zip(data.models, places, strict=True)):
         spans = [line[column] for line in comparison.mri]
         shown = [(row + place, span) for row, span in enumerate(spans) if span]
-        values, errors = _whiskers(span for _, span in shown)
+        values, errors = whiskers(span for _, span in shown)
         marker = MARKERS[model.symbol]
         axes.errorbar(
             values,
@@ -196,7 +149,7 @@ def _mri_figure(data: FigureData, comparison: Comparison) -> Figure:
     axes.set_ylim(len(comparison.methods) - 0.5, -0.5)
     axes.set_xlabel("mRI, percentage points")
     axes.grid(axis="x", linewidth=0.4, alpha=0.5)
-    _legend(figure, data.models)
+    legend(figure, data.models)
     return figure
 
 
@@ -205,9 +158,9 @@ def _change_figure(matrices: list[Matrix]) -> Figure:
     columns = len(first.downstream) + len(first.others) + 1
     longest = max(map(len, [*first.downstream, *first.others]))
     width, height = 0.4 + 0.05 * longest + 0.36 * columns, 0.75 + 0.035 * longest + 0.26 * len(first.tuned_on)
-    figure, panels = _panels(len(matrices), width, height, most=2)
+    figure, all_axes = panels(len(matrices), width, height, most=2)
     limit = colour_limit(matrices)
-    for matrix, axes in zip(matrices, panels, strict=True):
+    for matrix, axes in zip(matrices, all_axes, strict=True):
         _draw_matrix(axes, matrix, limit)
     words = "change of accuracy in points\ngrey: the set tuned on itself; bold: interval excludes 0"
     figure.suptitle(f"{first.model}: {words}", fontsize=8)
@@ -251,14 +204,14 @@ def _draw_cell(axes: Axes, x: float, y: int, span: Span | None, empty: str, limi
 
 def _sizes_figure(data: FigureData) -> Figure:
     styles = {style.name: style for style in data.methods}
-    figure, panels = _panels(len(data.curves), 2.6, 2.2)
+    figure, all_axes = panels(len(data.curves), 2.6, 2.2)
     used: set[str] = set()
-    for curves, axes in zip(data.curves, panels, strict=True):
+    for curves, axes in zip(data.curves, all_axes, strict=True):
         axes.axhline(0, color="black", linewidth=0.7)
         offsets = [place * 0.25 for place in slots(len(curves.methods))]
         for name, spans, offset in zip(curves.methods, curves.mri, offsets, strict=True):
             shown = [(at + offset, span) for at, span in enumerate(spans) if span]
-            values, errors = _whiskers(span for _, span in shown)
+            values, errors = whiskers(span for _, span in shown)
             marker = MARKERS[styles[name].symbol]
             used.add(name)
             axes.errorbar(
@@ -270,21 +223,21 @@ def _sizes_figure(data: FigureData) -> Figure:
         axes.set_title(curves.model, fontsize=8)
     figure.supxlabel("images tuned on", fontsize=8)
     figure.supylabel("mRI, percentage points", fontsize=8)
-    _legend(figure, [style for style in data.methods if style.name in used])
+    legend(figure, [style for style in data.methods if style.name in used])
     return figure
 
 
 def _tradeoff_figure(data: FigureData, tradeoffs: list[Tradeoff]) -> Figure:
     styles = {style.name: style for style in data.methods}
-    figure, panels = _panels(len(tradeoffs), 2.6, 2.8)
+    figure, all_axes = panels(len(tradeoffs), 2.6, 2.8)
     used: set[str] = set()
-    for tradeoff, axes in zip(tradeoffs, panels, strict=True):
+    for tradeoff, axes in zip(tradeoffs, all_axes, strict=True):
         axes.axhline(0, color="black", linewidth=0.7)
         front = sorted((point for point in tradeoff.points if point.front), key=lambda point: point.own[0])
         axes.plot([p.own[0] for p in front], [p.mri[0] for p in front], ":", color=GREY, lw=1.2, zorder=1)
         for point in tradeoff.points:
-            (x,), across = _whiskers([point.own])
-            (y,), along = _whiskers([point.mri])
+            (x,), across = whiskers([point.own])
+            (y,), along = whiskers([point.mri])
             style = styles[point.method]
             used.add(point.method)
             axes.errorbar(
@@ -295,5 +248,5 @@ def _tradeoff_figure(data: FigureData, tradeoffs: list[Tradeoff]) -> Figure:
         axes.set_title(tradeoff.model, fontsize=8)
     figure.supxlabel("accuracy on unseen images of the set tuned on, % (black edge, dotted: Pareto front)", fontsize=8)
     figure.supylabel("mRI, percentage points", fontsize=8)
-    _legend(figure, [style for style in data.methods if style.name in used])
+    legend(figure, [style for style in data.methods if style.name in used])
     return figure

@@ -1,0 +1,157 @@
+"""Panel figures: what analyses found, drawn for papers: CKA and drift by layer, CKA matrices, distance against loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypeVar
+
+from rib.report.drawing import MARKERS, legend, panels, slug, whiskers
+from rib.report.figure_data import METHOD_COLOURS, SYMBOLS, Style, slots
+from rib.report.finding import size_name
+from rib.report.inside import Inside
+from rib.report.inside.distances import DistanceLoss
+from rib.report.inside.layers import ALL, Profile, Square
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+T = TypeVar("T")
+
+PROFILES = {"CKA": ("cka", "CKA, before with after"), "drift by layer": ("drift", "relative change of weights")}
+"""Profiles that are drawn: the name of the file and of the axis."""
+
+MOST = 20
+"""Layers that an axis names one by one."""
+
+
+def panel_figures(found: Inside, methods: Sequence[Style]) -> Iterator[tuple[str, Figure]]:
+    """Names and figures; those over sets tuned on only.
+
+    Args:
+        found: what is known.
+        methods: how each is drawn.
+    """
+    styles = {style.name: style for style in methods}
+    whole = [profile for profile in found.profiles if profile.tuned_on == ALL and profile.what in PROFILES]
+    for profiles in _grouped(whole, lambda one: (one.what, one.analysis, one.on, one.size)):
+        first = profiles[0]
+        yield _name(PROFILES[first.what][0], first.analysis, first.on, first.size), _profiles_figure(profiles, styles)
+    over_all = [square for square in found.squares if square.tuned_on == ALL]
+    for squares in _grouped(over_all, lambda one: (one.analysis, one.on, one.model, one.size)):
+        one = squares[0]
+        yield _name("cka_matrix", one.analysis, f"{one.on}_{one.model}", one.size), _squares_figure(squares)
+    for losses in _grouped(_telling(found.distances), lambda one: (one.analysis, one.measure, one.size)):
+        loss = losses[0]
+        yield _name("distance", loss.analysis, loss.measure, loss.size), _distances_figure(losses)
+
+
+def _grouped(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
+    """Lists of what has the same key, in the order of their first."""
+    groups: dict[object, list[T]] = {}
+    for item in items:
+        groups.setdefault(key(item), []).append(item)
+    return list(groups.values())
+
+
+def _name(what: str, analysis: str, of: str, size: int | None) -> str:
+    """Of a file; with the analysis' name in the suite where that is not the usual one."""
+    own = "" if analysis in ("cka", "drift", "distance") else f"_{analysis}"
+    return slug(f"{what}{own}{f'_{of}' if of else ''}_n{size_name(size)}")
+
+
+def _telling(losses: Iterable[DistanceLoss]) -> list[DistanceLoss]:
+    """Of each model, measure and size the losses of `finetune`, else of the first method; those without pairs not."""
+    groups = _grouped(
+        (loss for loss in losses if loss.pairs), lambda one: (one.analysis, one.measure, one.model, one.size)
+    )
+    return [next((loss for loss in group if loss.method == "finetune"), group[0]) for group in groups]
+
+
+def _profiles_figure(profiles: Sequence[Profile], styles: dict[str, Style]) -> Figure:
+    """A panel a model, a line a method."""
+    longest = max(len(place) for profile in profiles for place in profile.places)
+    figure, all_axes = panels(len(profiles), 3.0, 2.2 + 0.04 * longest)
+    used: dict[str, None] = {}
+    for profile, axes in zip(profiles, all_axes, strict=True):
+        used |= dict.fromkeys(profile.methods)
+        _draw_profile(axes, profile, styles)
+    figure.supylabel(PROFILES[profiles[0].what][1], fontsize=8)
+    legend(figure, [styles[name] for name in used])
+    return figure
+
+
+def _draw_profile(axes: Axes, profile: Profile, styles: dict[str, Style]) -> None:
+    offsets = [0.4 * place for place in slots(len(profile.methods))]
+    for method, line, offset in zip(profile.methods, profile.values, offsets, strict=True):
+        shown = [(at, (item.value, item.low, item.high)) for at, item in enumerate(line) if item]
+        values, errors = whiskers(span for _, span in shown)
+        style = styles[method]
+        axes.errorbar(
+            [at + offset for at, _ in shown], values, errors, fmt=f"{MARKERS[style.symbol]}-", color=style.colour,
+            ms=2.5, lw=0.9, elinewidth=0.5,
+        )  # fmt: skip
+    step = -(-len(profile.places) // MOST)
+    named = range(0, len(profile.places), step)
+    labels = [profile.places[at] for at in named]
+    axes.set_xticks(list(named), labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=6)
+    if profile.what == "CKA":  # not so near to 1 that nothing looks like something
+        lowest = min((item.low for line in profile.values for item in line if item), default=0.0)
+        axes.set_ylim(min(0.8, lowest) - 0.03, 1.03)
+    axes.grid(axis="y", linewidth=0.4, alpha=0.5)
+    axes.set_title(profile.model, fontsize=8)
+
+
+def _squares_figure(squares: Sequence[Square]) -> Figure:
+    """A panel a method, light to dark from 0 to 1."""
+    count, longest = len(squares[0].layers), max(map(len, squares[0].layers))
+    side = 0.8 + 0.05 * longest + max(0.1, min(0.34, 4 / count)) * count
+    figure, all_axes = panels(len(squares), side, side)
+    for square, axes in zip(squares, all_axes, strict=True):
+        _draw_square(axes, square)
+    first = squares[0]
+    figure.suptitle(f"{first.model}, n = {size_name(first.size)}: CKA of layers before (rows) and after", fontsize=8)
+    return figure
+
+
+def _draw_square(axes: Axes, square: Square) -> None:
+    cells = [[float("nan") if value is None else value for value in row] for row in square.cells]
+    axes.imshow(cells, vmin=0, vmax=1, cmap="Blues")
+    for row, line in enumerate(cells if len(cells) <= MOST // 2 else []):
+        for column, value in enumerate(line):
+            colour = "white" if value > 0.6 else "black"
+            axes.text(column, row, f"{max(value, 0):.2f}", ha="center", va="center", fontsize=5.5, color=colour)
+    axes.set_xticks(range(len(cells)), square.layers, rotation=40, ha="right", rotation_mode="anchor", fontsize=6)
+    axes.set_yticks(range(len(cells)), square.layers, fontsize=6)
+    axes.set_title(square.method, fontsize=8)
+
+
+def _distances_figure(losses: Sequence[DistanceLoss]) -> Figure:
+    """A panel a model, a mark a pair, coloured by the set tuned on."""
+    sets = list(dict.fromkeys(pair.tuned_on for loss in losses for pair in loss.pairs))
+    styles = [
+        Style(name, name, METHOD_COLOURS[at % len(METHOD_COLOURS)], SYMBOLS[at % len(SYMBOLS)])
+        for at, name in enumerate(sets)
+    ]
+    figure, all_axes = panels(len(losses), 2.8, 2.5)
+    for loss, axes in zip(losses, all_axes, strict=True):
+        _draw_distances(axes, loss, styles)
+    figure.supxlabel(f"distance, {losses[0].measure}", fontsize=8)
+    figure.supylabel("accuracy lost, points", fontsize=8)
+    legend(figure, styles)
+    return figure
+
+
+def _draw_distances(axes: Axes, loss: DistanceLoss, styles: Sequence[Style]) -> None:
+    axes.axhline(0, color="black", linewidth=0.7)
+    for style in styles:
+        pairs = [pair for pair in loss.pairs if pair.tuned_on == style.name]
+        values, errors = whiskers((pair.loss.value, pair.loss.low, pair.loss.high) for pair in pairs)
+        axes.errorbar(
+            [pair.distance for pair in pairs], values, errors, fmt=MARKERS[style.symbol], color=style.colour,
+            ms=3.5, elinewidth=0.5,
+        )  # fmt: skip
+    rank = loss.spearman
+    said = f"\nSpearman {rank.value:.2f} [{rank.low:.2f}, {rank.high:.2f}]" if rank else ""
+    axes.set_title(f"{loss.model}, {loss.method}{said}", fontsize=8)
+    axes.grid(linewidth=0.4, alpha=0.5)
