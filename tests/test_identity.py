@@ -193,6 +193,7 @@ OTHER_FIELD: dict[str, Any] = {
     "rates": (0.1, 0.2),
     "samples": 7,
     "scale": 0.3,
+    "shares": (0.5, 1.0),
     "steps": 9,
     "strength": 0.5,
     "temperature": 3.0,

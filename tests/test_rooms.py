@@ -18,6 +18,7 @@ FLOORS = (
     ("__main__",),
     ("cli",),
     ("api",),
+    ("studies",),
     ("execute", "report"),
     ("work",),
     ("pair",),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -51,6 +51,19 @@ class Looks(Frozen):
     downstream: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
 
 
+class StudyChoice(Frozen):
+    """What a study takes of its suite; by default everything that it can use."""
+
+    sizes: tuple[Size, ...] | None = Field(None, min_length=1, description="default: all of the suite's runs")
+    models: tuple[str, ...] | None = Field(None, min_length=1, description="patterns of names; default: all")
+    seeds: tuple[int, ...] | None = Field(None, min_length=1, description="default: the suite's")
+    methods: tuple[str, ...] | None = Field(None, min_length=1, description="default: those of the suite's runs")
+    steps: int | None = Field(None, ge=1, description="where steps are fixed; default: those at the middle size")
+    diversity: tuple[tuple[str, str], ...] = Field(
+        (), description="pairs of pretraining sets of one size: the less and the more diverse"
+    )
+
+
 class Suite(Frozen):
     """What is compared with what.
 
@@ -80,6 +93,7 @@ class Suite(Frozen):
     analysis: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="analyses with other parameters: `kind` and its fields"
     )
+    study: dict[str, StudyChoice] = Field(default_factory=dict, description="what a study takes of this suite")
     _base: Path = PrivateAttr(default=Path())
 
     @field_validator("model")
@@ -101,8 +115,9 @@ class Suite(Frozen):
         for role, names in (("downstream", self.downstream), ("evaluate", self.evaluate), ("models", self.models)):
             if len(set(names)) != len(names):
                 raise ValueError(f"{role} names something twice")
-        if idle := [pattern for pattern in self.tuning if not any(fnmatchcase(name, pattern) for name in self.models)]:
-            raise ValueError(f"tuning: {idle[0]!r} fits none of the models {', '.join(self.models)}")
+        _require_fitting("tuning", self.tuning, self.models)
+        for name, choice in self.study.items():
+            _require_fitting(f"study.{name}", choice.models or (), self.models)
         roles = [self.reference, *self.downstream, *self.evaluate]
         if len(set(roles)) != len(roles):
             raise ValueError("a data set plays one role: reference, downstream or evaluate")
@@ -161,6 +176,11 @@ class Suite(Frozen):
 def _require_known(place: str, chosen: tuple[str, ...] | None, known: tuple[str, ...], what: str) -> None:
     if lost := sorted(set(chosen or ()) - set(known)):
         raise ValueError(f"{place}: {what} {lost[0]!r} is not among the suite's {what}")
+
+
+def _require_fitting(place: str, patterns: Iterable[str], names: Sequence[str]) -> None:
+    if idle := [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]:
+        raise ValueError(f"{place}: {idle[0]!r} fits none of the models {', '.join(names)}")
 
 
 Block = TypeVar("Block", Runs, Looks)

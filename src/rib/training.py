@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import pickle
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -17,7 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
-from rib.data.splits import named_generator, named_seed
+from rib.data.splits import Rows, named_generator, named_seed
 from rib.errors import StepError
 from rib.files import written_aside
 from rib.models.classifier import Classifier
@@ -91,6 +93,7 @@ def train(
     trainable: frozenset[str] | None = None,
     penalty: Penalty | None = None,
     objective: Loss | None = None,
+    stages: Sequence[float] = (1.0,),
     checkpoint: Checkpoint | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
@@ -109,13 +112,14 @@ def train(
             uses and keeps its statistics; with the head alone, the whole net stays in evaluation mode.
         penalty: a further term of the cross-entropy.
         objective: takes the place of the cross-entropy; on the same device, and trained too.
+        stages: in equal parts of the run, batches come from this share of the tuning set, its first examples.
         checkpoint: where to resume from and where to leave the state.
         watch: told of progress in images.
 
     Raises:
         StepError: the loss or a weight is no longer finite.
     """
-    loop = _Loop(classifier, examples, label_map, recipe, seed, trainable, penalty, objective)
+    loop = _Loop(classifier, examples, label_map, recipe, seed, trainable, penalty, objective, stages)
     state = _resume(loop, checkpoint)
     if watch:
         watch(min(state.epoch * loop.per_epoch, loop.total) * recipe.batch_size)
@@ -146,9 +150,11 @@ class _Loop:
         trainable: frozenset[str] | None,
         penalty: Penalty | None,
         objective: Loss | None,
+        stages: Sequence[float],
     ) -> None:
         self.classifier, self.examples, self.label_map = classifier, examples, label_map
         self.recipe, self.seed, self.penalty, self.objective = recipe, seed, penalty, objective
+        self.prefixes = prefixes(examples.labels, stages)
         self.modules: dict[str, nn.Module] = {"net": classifier.net}
         if objective is not None:
             self.modules["objective"] = objective
@@ -198,11 +204,27 @@ class _Loop:
                 module.train(self.trainable is None and self.classifier.training)
 
     def _batches(self, epoch: int) -> Iterator[tuple[int, Tensor]]:
-        order = torch.from_numpy(named_generator("shuffle", self.seed, epoch).permutation(len(self.examples)))
+        order = torch.from_numpy(self._order(epoch))
         first = epoch * self.per_epoch
         for step in range(first, min(first + self.per_epoch, self.total)):
             start = (step - first) * self.recipe.batch_size
             yield step, order[start : start + self.recipe.batch_size]
+
+    def _order(self, epoch: int) -> Rows:
+        """The examples of an epoch, as many as there are, in its order; of a prefix each comes round several times."""
+        generator = named_generator("shuffle", self.seed, epoch)
+        left, drawn = len(self.examples), []
+        steps = range(epoch * self.per_epoch, (epoch + 1) * self.per_epoch)
+        for prefix, group in itertools.groupby(steps, self._prefix):
+            wanted = min(len(list(group)) * self.recipe.batch_size, left)
+            rounds = [generator.permutation(prefix) for _ in range(-(-wanted // prefix))]
+            drawn.append(np.concatenate(rounds)[:wanted])
+            left -= wanted
+        return np.concatenate(drawn)
+
+    def _prefix(self, step: int) -> int:
+        """How many of the first examples a step may draw."""
+        return self.prefixes[min(step * len(self.prefixes) // self.total, len(self.prefixes) - 1)]
 
     def _step(self, step: int, rows: Tensor) -> tuple[Tensor, Tensor]:
         for group in self.optimizer.param_groups:
@@ -237,6 +259,17 @@ class _Loop:
 
     def _images(self, rows: Tensor) -> Tensor:
         return torch.from_numpy(self.examples.batch(rows.numpy())).to(self.device, non_blocking=True)
+
+
+def prefixes(labels: Rows, stages: Sequence[float]) -> tuple[int, ...]:
+    """How many examples each stage has: its share of them, but no fewer than one a class.
+
+    Args:
+        labels: int64 (N,), in an order of which every prefix is balanced.
+        stages: shares in (0, 1].
+    """
+    fewest = len(np.unique(labels))
+    return tuple(min(max(round(share * len(labels)), fewest), len(labels)) for share in stages)
 
 
 def rate(step: int, warmup: int, total: int) -> float:

@@ -29,7 +29,7 @@ class Task:
 
     Attributes:
         architecture: of the model.
-        tuning: the downstream training examples.
+        tuning: the downstream training examples, in an order of which every prefix is balanced over classes.
         held_out: downstream examples of other source images, for choices; may be empty.
         label_map: of the downstream set.
         recipe: of the suite, as it applies to this model.
@@ -63,6 +63,7 @@ class Task:
         recipe: Recipe,
         trainable: frozenset[str] | None = None,
         penalty: Penalty | None = None,
+        stages: Sequence[float] = (1.0,),
     ) -> None:
         """Train a classifier in place on the tuning examples, and note how it went in the record.
 
@@ -77,6 +78,7 @@ class Task:
             seed=self.seed,
             trainable=trainable,
             penalty=penalty,
+            stages=stages,
             checkpoint=self.checkpoint,
             watch=self.watch,
         )
@@ -145,6 +147,10 @@ class TrainedMethod(Method):
         """What is added to the cross-entropy; None for nothing."""
         return None
 
+    def stages(self) -> tuple[float, ...]:
+        """Shares of the tuning set that batches come from, one after the other in equal parts of the run."""
+        return (1.0,)
+
     def run_recipe(self, recipe: Recipe) -> Recipe:
         """The suite's recipe with this method's own fields in place."""
         return run_recipe(recipe, self.epochs, self.lr, self.steps)
@@ -158,7 +164,8 @@ class TrainedMethod(Method):
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
         """Train from the last ingredient's weights, or from the pretrained ones."""
         classifier = task.build(fitted[-1] if fitted else start)
-        task.train(classifier, self.run_recipe(task.recipe), self.trainable(classifier), self.penalty(start, task))
+        recipe, trainable = self.run_recipe(task.recipe), self.trainable(classifier)
+        task.train(classifier, recipe, trainable, self.penalty(start, task), self.stages())
         return take_weights(classifier.net)
 
 
