@@ -1,0 +1,50 @@
+"""Growing tuning sets."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rib.report.answer import Contrast, Panel
+from rib.studies.base import FINETUNE, Numbers, Study, Taken, averaged, contrast, minus
+from rib.suite import Runs
+
+CURRICULUM = "curriculum"
+
+
+class GrowingSets(Study):
+    """The whole tuning set at once, or nested sets that grow to it, in as many steps."""
+
+    name: ClassVar[str] = "curriculum"
+    question: ClassVar[str] = "Is less lost when the tuning set grows in stages than when it is whole from the start?"
+    claim: ClassVar[str] = (
+        "Not the paper's, but a remedy that its account of small sets suggests: growing tuning sets keep more "
+        "robustness than the whole set at once, in as many steps."
+    )
+    measure: ClassVar[str] = "mRI of fine-tuning on growing sets and on the whole set, points"
+    limits: ClassVar[tuple[str, ...]] = (
+        "One order of the images, drawn at random: growing from easy to hard, or from near to far, is not tried.",
+    )
+
+    def runs(self, taken: Taken) -> tuple[Runs, ...]:
+        """Fine-tuning on the whole set and on growing ones."""
+        taken.require_sizes(1)
+        return (taken.block(FINETUNE, CURRICULUM),)
+
+    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+        """Growing sets minus the whole at once: the mean over pretraining sets and sizes."""
+        return [
+            contrast(
+                family,
+                "growing sets minus the whole at once",
+                "above",
+                averaged(minus(numbers.mean([one], CURRICULUM), numbers.mean([one])) for one in cohorts),
+            )
+            for family, cohorts in numbers.families.items()
+        ]
+
+    def panels(self, numbers: Numbers) -> list[Panel]:
+        """mRI of every pretraining set both ways; a panel a family and size."""
+        rows = {"the whole at once": FINETUNE, "growing sets": CURRICULUM}
+        return [
+            panel for family, cohorts in numbers.families.items() for panel in numbers.by_size(family, cohorts, rows)
+        ]

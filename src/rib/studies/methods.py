@@ -1,0 +1,77 @@
+"""Methods at each size."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rib.report.answer import Contrast, Panel
+from rib.report.finding import size_name
+from rib.studies.base import FINETUNE, Numbers, Study, Taken, averaged, contrast, minus
+from rib.suite import Runs
+
+
+class Methods(Study):
+    """Every method of the suite beside plain fine-tuning, at every size."""
+
+    name: ClassVar[str] = "methods"
+    question: ClassVar[str] = "Do other methods keep more robustness than plain fine-tuning, at every size?"
+    claim: ClassVar[str] = "Regularised, partial and averaged fine-tuning keep more robustness than plain fine-tuning."
+    measure: ClassVar[str] = "mRI of each method, points"
+    limits: ClassVar[tuple[str, ...]] = (
+        "Each method has the strength that its authors or the paper chose, not the best for these models.",
+        "To keep robustness is half of it: a method that learns nothing loses nothing.",
+    )
+
+    def runs(self, taken: Taken) -> tuple[Runs, ...]:
+        """All methods at all sizes."""
+        taken.require_sizes(1)
+        others = _others(taken)
+        taken.require(
+            bool(others),
+            f"compares methods with {FINETUNE}",
+            f"no method but {FINETUNE}",
+            'name more methods in the suite\'s runs, or [study.methods] methods = ["linear_probe", "wise_ft"]',
+        )
+        return (taken.block(FINETUNE, *others),)
+
+    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+        """Every method minus fine-tuning: the mean over pretraining sets and sizes."""
+        return [
+            contrast(
+                family,
+                f"{method} minus {FINETUNE}",
+                "above",
+                averaged(minus(numbers.mean([one], method), numbers.mean([one])) for one in cohorts),
+            )
+            for family, cohorts in numbers.families.items()
+            for method in _methods(numbers)
+        ]
+
+    def panels(self, numbers: Numbers) -> list[Panel]:
+        """mRI by method, a row a pretraining set; a panel a family and size."""
+        ticks = (FINETUNE, *_methods(numbers))
+        return [
+            Panel(
+                f"{family}, n = {size_name(size)}",
+                "method",
+                ticks,
+                tuple(
+                    numbers.line(numbers.label(one), ((one, method, size) for method in ticks), one) for one in cohorts
+                ),
+                joined=False,
+            )
+            for family, cohorts in numbers.families.items()
+            for size in numbers.sizes
+        ]
+
+
+def _others(taken: Taken) -> list[str]:
+    """The methods that are compared with fine-tuning, as the suite names them."""
+    named = taken.choice.methods or tuple(method for run in taken.base.runs for method in run.methods)
+    return [name for name in dict.fromkeys(named) if name not in (FINETUNE, "pretrained")]
+
+
+def _methods(numbers: Numbers) -> list[str]:
+    """Likewise as they were run: the members of a sweep by themselves."""
+    names = dict.fromkeys(run.method for run in numbers.results.plan.runs)
+    return [name for name in names if name not in (FINETUNE, "pretrained")]

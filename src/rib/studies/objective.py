@@ -1,0 +1,88 @@
+"""Objective of the pretraining."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from rib.report.answer import Contrast, Panel
+from rib.report.finding import size_name
+from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, averaged, contrast, largest, minus, smallest
+from rib.suite import Runs
+
+BASELINE = "supervised"
+
+
+class Objective(Study):
+    """How a model was pretrained, beside on how much: is the collapse one of contrastive pretraining?"""
+
+    name: ClassVar[str] = "objective"
+    question: ClassVar[str] = "Is the loss a matter of how a model was pretrained, or of how much it was shown?"
+    claim: ClassVar[str] = (
+        "Left open by the paper, whose largest sets were all pretrained on contrastively; put as a claim: "
+        "contrastive pretraining loses more than supervised, and more the larger its set."
+    )
+    limits: ClassVar[tuple[str, ...]] = (
+        "Each objective has its own recipe and is followed by its own stage on the reference set: what is compared is "
+        "the whole way to the pretrained model.",
+    )
+
+    def cohorts(self, taken: Taken) -> list[Cohort]:
+        """Families with a supervised pretraining and another."""
+        by_family: dict[str, set[str]] = {}
+        for one in taken.cohorts:
+            by_family.setdefault(one.family, set()).add(one.objective)
+        several = {family for family, objectives in by_family.items() if {BASELINE} < objectives}
+        taken.require(
+            bool(several),
+            f"compares models of one family with {BASELINE} and with another pretraining",
+            "; ".join(f"{family}: {', '.join(sorted(found)) or 'none'}" for family, found in by_family.items()),
+            "name such models in the suite; a model of your own says its `family` and `objective`",
+        )
+        return [one for one in taken.cohorts if one.family in several]
+
+    def runs(self, taken: Taken) -> tuple[Runs, ...]:
+        """Fine-tuning at every size."""
+        taken.require_sizes(1)
+        return (taken.block(FINETUNE),)
+
+    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+        """Every objective minus supervised, on equal sets if there are any; and its largest set minus its smallest."""
+        found = []
+        for family, objectives in _by_objective(numbers):
+            plain = {one.pretraining: one for one in objectives[BASELINE]}
+            for objective, cohorts in objectives.items():
+                if objective == BASELINE:
+                    continue
+                equal = [one for one in cohorts if one.pretraining in plain]
+                level = (
+                    averaged(minus(numbers.mean([one]), numbers.mean([plain[one.pretraining]])) for one in equal)
+                    if equal
+                    else minus(numbers.mean(cohorts), numbers.mean(plain.values()))
+                )
+                where = "equal sets" if equal else "each on its own sets"
+                found.append(contrast(family, f"{objective} minus {BASELINE}, {where}", "below", level))
+                if len(cohorts) > 1:
+                    growth = minus(numbers.mean(largest(cohorts)), numbers.mean(smallest(cohorts)))
+                    found.append(contrast(family, f"{objective}: largest minus smallest set", "below", growth))
+        return found
+
+    def panels(self, numbers: Numbers) -> list[Panel]:
+        """mRI against the pretraining set, a line an objective; a panel a family and size."""
+        panels = []
+        for family, objectives in _by_objective(numbers):
+            ticks = list(dict.fromkeys(one.pretraining for one in numbers.families[family]))
+            for size in numbers.sizes:
+                lines = []
+                for objective, cohorts in objectives.items():
+                    places = {one.pretraining: (one, FINETUNE, size) for one in cohorts}
+                    lines.append(numbers.line(objective, (places.get(tick) for tick in ticks)))
+                panels.append(Panel(f"{family}, n = {size_name(size)}", "pretraining set", tuple(ticks), tuple(lines)))
+        return panels
+
+
+def _by_objective(numbers: Numbers) -> Iterator[tuple[str, dict[str, Sequence[Cohort]]]]:
+    """Of every family, its cohorts by objective, supervised first."""
+    for family, cohorts in numbers.families.items():
+        names = sorted(dict.fromkeys(one.objective for one in cohorts), key=lambda name: name != BASELINE)
+        yield family, {name: [one for one in cohorts if one.objective == name] for name in names}

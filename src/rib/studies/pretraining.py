@@ -1,0 +1,118 @@
+"""Size and diversity of the pretraining set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from rib.metrics import Estimate
+from rib.report.answer import Contrast, Panel
+from rib.report.finding import size_name, spanned
+from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, averaged, contrast, interval, largest, minus
+from rib.studies.base import smallest as smallest_of
+from rib.suite import Runs
+
+
+class Pretraining(Study):
+    """Little pretraining or much; and, where the suite names pairs of sets of one size, plain or diverse.
+
+    With two pairs at two sizes the two are told apart: size at equal diversity, diversity at equal size. Their sum is
+    the difference of the ends.
+    """
+
+    name: ClassVar[str] = "pretraining"
+    question: ClassVar[str] = "Do models with larger and more diverse pretraining sets lose more in fine-tuning?"
+    claim: ClassVar[str] = "Models pretrained on the largest and most diverse sets lose the most robustness."
+    limits: ClassVar[tuple[str, ...]] = (
+        "A model that starts higher has more to lose: mRI is in points, not as a share of what there was.",
+    )
+
+    def cohorts(self, taken: Taken) -> list[Cohort]:
+        """Families with several pretraining sets."""
+        return taken.scaled()
+
+    def runs(self, taken: Taken) -> tuple[Runs, ...]:
+        """Fine-tuning at every size."""
+        taken.require_sizes(1)
+        return (taken.block(FINETUNE),)
+
+    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+        """The largest set minus the smallest; size and diversity each by itself, where there are pairs."""
+        found = []
+        for family, cohorts in numbers.families.items():
+            pairs = _pairs(numbers, cohorts)
+            low, high = _ends(cohorts, pairs)
+            ends = f"{_named(numbers, high)} minus {_named(numbers, low)}"
+            found.append(contrast(family, ends, "below", _difference(numbers, high, low)))
+            if len(pairs) == 2:
+                plain, diverse = zip(*pairs, strict=True)
+                size = averaged(_difference(numbers, [big], [small]) for small, big in (plain, diverse))
+                variety = averaged(_difference(numbers, [more], [less]) for less, more in pairs)
+                found.append(contrast(family, "size alone, at equal diversity", "below", size))
+                found.append(contrast(family, "diversity alone, at equal size", "below", variety))
+        return found
+
+    def panels(self, numbers: Numbers) -> list[Panel]:
+        """mRI against the pretraining set, a line a size of the tuning set."""
+        panels = []
+        for family, cohorts in numbers.families.items():
+            pairs = _pairs(numbers, cohorts)
+            odd = [one for pair in pairs for one in pair if one not in (pairs[0][0], pairs[-1][1])]
+            panels.append(_panel(numbers, family, [one for one in cohorts if one not in odd], joined=True))
+            if pairs:
+                flat = [one for pair in pairs for one in pair]
+                panels.append(_panel(numbers, f"{family}, less and more diverse", flat, joined=False))
+        return panels
+
+    def notes(self, numbers: Numbers) -> list[str]:
+        """The difference of the ends at each size of the tuning set."""
+        said = []
+        for family, cohorts in numbers.families.items():
+            low, high = _ends(cohorts, _pairs(numbers, cohorts))
+            for size in numbers.sizes:
+                found = interval(_difference(numbers, high, low, [size]))
+                if found:
+                    ends = f"{_named(numbers, high)} minus {_named(numbers, low)}"
+                    said.append(f"{family}, n = {size_name(size)}: {ends}: {spanned(found)} points.")
+        return said
+
+
+def _panel(numbers: Numbers, title: str, cohorts: Sequence[Cohort], joined: bool) -> Panel:
+    return Panel(
+        title,
+        "pretraining set",
+        tuple(numbers.label(one) for one in cohorts),
+        tuple(
+            numbers.line(f"n = {size_name(size)}", ((one, FINETUNE, size) for one in cohorts)) for size in numbers.sizes
+        ),
+        joined,
+    )
+
+
+Pair = tuple[Cohort, Cohort]
+
+
+def _pairs(numbers: Numbers, cohorts: Sequence[Cohort]) -> list[Pair]:
+    """The pairs of one size that the suite names, less diverse first, smaller size first."""
+    by_name = {one.pretraining: one for one in cohorts}
+    named = numbers.taken.choice.diversity
+    pairs = [(by_name[less], by_name[more]) for less, more in named if less in by_name and more in by_name]
+    return sorted(pairs, key=lambda pair: pair[0].images or 0)
+
+
+def _ends(cohorts: Sequence[Cohort], pairs: Sequence[Pair]) -> tuple[list[Cohort], list[Cohort]]:
+    """The smallest sets and the largest; of a pair the less diverse is the smaller."""
+    less, more = ([pair[at] for pair in pairs] for at in (0, 1))
+    return [one for one in smallest_of(cohorts) if one not in more], [
+        one for one in largest(cohorts) if one not in less
+    ]
+
+
+def _difference(
+    numbers: Numbers, high: Sequence[Cohort], low: Sequence[Cohort], sizes: Sequence[int | None] | None = None
+) -> Estimate | None:
+    return minus(numbers.mean(high, sizes=sizes), numbers.mean(low, sizes=sizes))
+
+
+def _named(numbers: Numbers, cohorts: Sequence[Cohort]) -> str:
+    return " and ".join(numbers.label(one) for one in cohorts)

@@ -1,0 +1,69 @@
+"""Learning rate."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import ClassVar
+
+from rib.report.answer import Contrast, Panel
+from rib.report.finding import size_name
+from rib.steps import short
+from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, largest, minus, smallest
+from rib.suite import Runs
+
+BEST = "best_rate"
+
+
+class Rate(Study):
+    """The common learning rate, or for every run the one that is best on held-out images of the set tuned on."""
+
+    name: ClassVar[str] = "rate"
+    question: ClassVar[str] = "Does the loss survive when every model is tuned at its own best learning rate?"
+    claim: ClassVar[str] = (
+        "The loss, and that the largest pretraining set loses most, are no matter of one learning rate: both are "
+        "there at the rate that is best on held-out downstream images."
+    )
+    measure: ClassVar[str] = "mRI of fine-tuning at the common and at the best rate, points"
+    limits: ClassVar[tuple[str, ...]] = (
+        "The best rate is the best for the set tuned on, as somebody would choose who looks at no other set; it is "
+        "chosen on at most as many held-out images as are tuned on.",
+    )
+
+    def runs(self, taken: Taken) -> tuple[Runs, ...]:
+        """Fine-tuning at the common rate, and at the best of several."""
+        taken.require_sizes(1)
+        return (taken.block(FINETUNE, BEST),)
+
+    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+        """At the best rate: mRI itself, and that of the largest pretraining set minus that of the smallest."""
+        found = []
+        for family, cohorts in numbers.families.items():
+            found.append(contrast(family, "mRI at the best rate", "below", numbers.mean(cohorts, BEST)))
+            if len(cohorts) > 1:
+                ends = minus(numbers.mean(largest(cohorts), BEST), numbers.mean(smallest(cohorts), BEST))
+                found.append(contrast(family, "best rate: largest minus smallest pretraining set", "below", ends))
+        return found
+
+    def panels(self, numbers: Numbers) -> list[Panel]:
+        """mRI of every pretraining set at both rates; a panel a family and size."""
+        rows = {"common rate": FINETUNE, "best held-out rate": BEST}
+        return [
+            panel for family, cohorts in numbers.families.items() for panel in numbers.by_size(family, cohorts, rows)
+        ]
+
+    def notes(self, numbers: Numbers) -> list[str]:
+        """Which rates were chosen, by family and size."""
+        families = {
+            short(name): one.family for many in numbers.families.values() for one in many for name in one.models
+        }
+        chosen: dict[tuple[str, int | None], Counter[float]] = {}
+        for note in numbers.results.notes:
+            if note.method == BEST:
+                counter = chosen.setdefault((families[note.model], note.size), Counter())
+                counter[float(note.values["chosen_lr"])] += 1
+        return [
+            f"{family}, n = {size_name(size)}, rates chosen: "
+            + ", ".join(f"{rate:g} in {count}" for rate, count in sorted(counter.items()))
+            + f" of {counter.total()} runs."
+            for (family, size), counter in chosen.items()
+        ]
