@@ -3,14 +3,12 @@
 Run by hand: python bench/cka.py [--model vit_base_patch16_224] [--images 128] [--minibatch 64] [--threads 1]
 
 Prints, for random weights and random images and layers as the analysis chooses them:
-  share     processor time of CKA / of the two models' forward passes without hooks, median over minibatches
+  share     processor time of CKA / of the two models' forward passes without hooks, mean of two
   per pair  processor time of a loop over pairs, HSIC by Song's formula: with the Gram matrices made anew for every
             pair, as loops have it, and with Gram matrices given / ours
   memory    most memory the process takes during the whole pass, beyond what it takes once both models have run on a
             minibatch without hooks ("beside the forwards") and once both are built ("beside the models")
   differs   largest difference from the loop, in float64
-
-Expected on two cores, ViT-B/16, minibatches of 64: see docs/analyses.md.
 """
 
 from __future__ import annotations
@@ -45,18 +43,18 @@ def main() -> None:
     images = torch.from_numpy(examples.batch(slice(options.minibatch)))
     layers = choose(first, images[:4])
     built = peak()
-    forwards = [seconds(lambda: run(first, second, images)) for _ in range(3)]
+    run(first, second, images)
     ran = peak()
-    shares, grams = [], []
-    for _ in range(3):
+    forwards, shares, grams = [], [], []
+    for _ in range(2):
+        forwards.append(seconds(lambda: run(first, second, images)))
         grams, spent = measured(first, second, layers, images)
         shares.append(spent)
-        forwards.append(seconds(lambda: run(first, second, images)))
     begun = time.perf_counter()
     cka.compare(first, second, layers, examples, options.minibatch)
     took, most = time.perf_counter() - begun, peak()
 
-    forward, ours = statistics.median(forwards), statistics.median(shares)
+    forward, ours = statistics.mean(forwards), statistics.mean(shares)
     print(f"{options.model}: {len(layers)} layers, minibatches of {options.minibatch}, {options.threads} threads")
     print(f"share     {100 * ours / forward:.2f} %  ({1e3 * ours:.0f} ms of {forward:.2f} s a minibatch)")
     print(f"memory    {most - ran:.0f} MiB beside the forwards, {most - built:.0f} MiB beside the models")

@@ -194,6 +194,12 @@ def test_precision_of_the_forward_is_not_that_of_the_estimate() -> None:
     assert not torch.equal(half, half.bfloat16().float())
 
 
+def test_outputs_that_are_not_finite_have_no_cka() -> None:
+    loud = {name: tensor * 1e38 for name, tensor in other("batch_norm", 0).items()}
+    with pytest.raises(StepError, match=r"layer 'conv' are not finite"):
+        CKA().look(scene("batch_norm", {"clean": Seen(examples(9), WHOLE)}, loud))
+
+
 @pytest.mark.parametrize("images", [0, 3])
 def test_cka_needs_four_images(images: int) -> None:
     with pytest.raises(StepError, match=f"4 images or more, not {images}"):

@@ -92,6 +92,9 @@ def compare(
 
     Returns:
         float64 (L, L), rows for the first model; NaN where a layer has no variance.
+
+    Raises:
+        StepError: an output is not finite.
     """
     alignment = Alignment()
     for rows in minibatches(len(examples), minibatch):
@@ -179,7 +182,11 @@ def gram(features: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def layer_grams(classifier: Classifier, layers: Sequence[str], images: Tensor, precision: Precision) -> Tensor:
-    """Gram matrices of layers' outputs for uint8 (n, H, W, 3) images: float32 (L, n, n), on the CPU."""
+    """Gram matrices of layers' outputs for uint8 (n, H, W, 3) images: float32 (L, n, n), on the CPU.
+
+    Raises:
+        StepError: an output is not finite.
+    """
     found: dict[str, Tensor] = {}
 
     def see(name: str, output: Tensor) -> None:
@@ -187,6 +194,8 @@ def layer_grams(classifier: Classifier, layers: Sequence[str], images: Tensor, p
 
     with watched(classifier, layers, see), autocast(images.device, precision):
         classifier(images)
+    if bad := next((name for name in layers if not found[name].isfinite().all()), None):
+        raise StepError(f"the outputs of layer {bad!r} are not finite; predict in fp32")
     return torch.stack([found[name] for name in layers])
 
 
