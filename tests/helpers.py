@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,11 @@ from rib.data.labels import LabelMap
 from rib.models.classifier import Classifier
 from rib.models.weights import take_weights, write_weights
 from rib.suite import Suite, parse_suite
+
+Said = tuple[int, str]
+"""Exit code of the command, and all that it printed."""
+
+Say = Callable[..., Said]
 
 CLASSES = ("ant", "bee", "cat", "dog")
 SIDE = 12

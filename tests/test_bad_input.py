@@ -6,8 +6,7 @@ import errno
 import os
 import shutil
 import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,37 +15,11 @@ import pytest
 import torch
 from PIL import Image
 
-from helpers import CLASSES, classifier, document, toml, write_arrays, write_tree
-from rib.cli import main
+from helpers import CLASSES, Said, Say, classifier, document, toml, write_arrays, write_tree
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.store import Store
 from rib.suite import load_suite
-
-Said = tuple[int, str]
-Say = Callable[..., Said]
-
-
-@pytest.fixture
-def rib_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Say]:
-    """Run the command in this process, in an empty folder: exit code and all that was printed."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "300")
-    path, modules = list(sys.path), set(sys.modules)
-
-    def say(*words: object) -> Said:
-        monkeypatch.setattr(sys, "argv", ["rib", *map(str, words)])
-        with pytest.raises(SystemExit) as stop:
-            main()
-        out, err = capsys.readouterr()
-        assert "Traceback" not in out + err
-        return int(stop.value.code or 0), out + err
-
-    yield say
-    sys.path[:] = path
-    for name in set(sys.modules) - modules:
-        if getattr(sys.modules[name], "__file__", None) and str(tmp_path) in str(sys.modules[name].__file__):
-            del sys.modules[name]
 
 
 def written(folder: Path, change: Callable[[dict[str, Any]], Any] = lambda made: None, **fields: Any) -> Path:

@@ -183,6 +183,9 @@ class World:
             words = [data.map_name, *(["with [labels]"] if own else []), *([data.caveat] if data.caveat else [])]
             targets = {**data.targets, **own}
             label_map = match_classes(name, data.classes, reference.classes, targets, ", ".join(words))
+            if not len(data.index(part)):
+                what = f"data set {name!r} has no images to {part} on"
+                raise UserError(what, got="0 images", remedy="give it more images, or another test_fraction")
             self._parts[name, part] = DataPart(name, part, data.fingerprint(part), label_map)
         return self._parts[name, part]
 

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -37,7 +35,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             if path.suffix == ".safetensors"
             else torch.load(path, map_location="cpu", weights_only=True)
         )
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError) as error:
+    except Exception as error:  # torch's unpickler stumbles in many ways over bytes that are no pickle
         raise UserError(
             f"cannot read the checkpoint {path}",
             got=str(error).splitlines()[0] if str(error) else type(error).__name__,
@@ -116,7 +114,7 @@ def _misfit(wrong: Mapping[str, str], expected: Shapes, got: Shapes, what: str, 
             f"the head of {what} has another number of classes",
             got=f"{got[matrix][0]} outputs ({matrix} is {got[matrix]})",
             valid=f"{expected[matrix][0]}, one for each class of the reference set",
-            remedy="compare it in a suite whose reference set has its classes; no head is ever drawn anew",
+            remedy="use a suite whose reference set has its classes; no head is ever drawn anew",
         )
     return UserError(
         f"the checkpoint of {what} does not fit the model",

@@ -1,0 +1,487 @@
+"""rib compare: a good fine-tune passes its gates, a collapsed one fails them, and every number is one done by hand."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from torch import nn
+
+import rib
+from helpers import CLASSES, Say, classifier, document, pictures, same_weights, toml
+from rib.data.examples import View
+from rib.errors import UserError
+from rib.gates import SIGNS, Gate, Verdict, parse_gate, quantity_names
+from rib.metrics import Interval
+from rib.models.classifier import Classifier
+from rib.models.weights import read_weights, take_weights, write_weights
+from rib.pair import make_pair
+from rib.plan import World
+from rib.report.comparison import Comparison, comparison_finding, comparison_json, comparison_lines, reason
+from rib.suite import Suite, load_suite
+from rib.work import How, Workshop
+
+ONE = How(workers=1, device="cpu")
+
+
+# -- two models that are tuned here ------------------------------------------------------------------------------------
+
+
+def train(model: Classifier, labels: np.ndarray[Any, Any], noise: float, rate: float, steps: int) -> None:
+    """Tune a whole net on pictures of these labels."""
+    model.train()
+    images, targets = torch.from_numpy(pictures(labels, 77, noise)), torch.from_numpy(labels)
+    optimiser = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.9)
+    for step in range(steps):
+        rows = torch.arange(step * 16, (step + 1) * 16) % len(labels)
+        loss = nn.functional.cross_entropy(model(images[rows]), targets[rows])
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a suite, its base model, a good fine-tune of it, and one that collapsed."""
+    folder = tmp_path_factory.mktemp("compare")
+    made = document(folder, per_class=40, downstream=["whole", "part", "other"])
+    torch.manual_seed(0)
+    base = classifier("resnet")
+    train(base, np.arange(320) % 4, 60, 0.05, 60)
+    write_weights(folder / "resnet-0.safetensors", take_weights(base.net))
+    for name, labels, noise, rate in (
+        ("good", np.arange(320) % 4, 70, 0.003),
+        ("collapsed", np.arange(16) % 2, 250, 0.5),
+    ):
+        tuned = classifier("resnet")
+        tuned.net.load_state_dict(base.net.state_dict())
+        train(tuned, labels, noise, rate, 60)
+        write_weights(folder / f"{name}.safetensors", take_weights(tuned.net))
+    (folder / "tiny.toml").write_text(toml(made))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def suite(place: Path) -> Suite:
+    return load_suite(place / "tiny.toml")
+
+
+def compared(place: Path, tuned: str = "collapsed.safetensors", base: str = "resnet", **options: Any) -> Comparison:
+    options = {"suite": place / "tiny.toml", "store": place / "store", "how": ONE} | options
+    return rib.compare(base, str(place / tuned), **options)
+
+
+def by_hand(suite: Suite, file: Path) -> dict[str, float]:
+    """Accuracy in percent on every data set, from logits."""
+    model = classifier("resnet").eval()
+    model.net.load_state_dict(read_weights(file))
+    found = {}
+    for name in suite.tested:
+        data = World(suite, None)[name]
+        labels = data.index("test").labels
+        pixels = data.pixels("test", np.arange(len(labels)), View(12, 1.0, "bicubic"))
+        with torch.inference_mode():
+            logits = model(torch.from_numpy(pixels))[:, [CLASSES.index(label) for label in data.classes]]
+        found[name] = 100 * float(np.mean(logits.argmax(1).numpy() == labels))
+    return found
+
+
+@pytest.mark.parametrize("tuned_on", [None, "part"])
+def test_numbers_are_those_done_by_hand(place: Path, suite: Suite, tuned_on: str | None) -> None:
+    found = compared(place, tuned_on=tuned_on)
+    before, after = (by_hand(suite, place / f"{name}.safetensors") for name in ("resnet-0", "collapsed"))
+    for row in found.tested:
+        assert row.before
+        assert row.after
+        assert row.change
+        assert row.lost
+        assert row.gained
+        assert row.before.value == pytest.approx(before[row.name])
+        assert row.after.value == pytest.approx(after[row.name])
+        assert row.change.value == pytest.approx(after[row.name] - before[row.name])
+        assert row.gained.value - row.lost.value == pytest.approx(row.change.value)
+        assert row.change.low <= row.change.value <= row.change.high
+    others = [name for name in suite.downstream if name != tuned_on]
+    assert found.ri
+    assert found.ri.value == pytest.approx(np.mean([after[name] - before[name] for name in others]))
+    assert found.change_on("own") == (None if tuned_on is None else found.quantities["change[part]"])
+    assert {row.name: row.role for row in found.tested}["part"] == ("own" if tuned_on else "downstream")
+
+
+def test_a_collapsed_model_fails_its_gate_and_the_page_says_why(place: Path, rib_says: Say) -> None:
+    def compare(tuned: str, page: str) -> tuple[int, str]:
+        return rib_says(
+            *("compare", "resnet", place / tuned, "--suite", place / "tiny.toml", "--store", place / "store"),
+            *("--fail-if", "ri < -5", "--fail-if", "change[other].high < -20", "--images", 16, "--workers", 1),
+            *("--html", page),
+        )
+
+    code, said = compare("good.safetensors", "good.html")
+    assert code == 0, said
+    assert "ri < -5: passed" in said
+    code, said = compare("collapsed.safetensors", "bad.html")
+    assert code == 1, said
+    found = compared(place, images=16, fail_if=["ri < -5"])
+    assert found.ri
+    assert f"ri is {found.ri.value:+.2f}, {-5 - found.ri.value:.2f} points below -5" in said
+    assert "2 of 2 gates failed." in said
+    assert found.done == 0, "everything was there already"
+    page = Path("bad.html").read_text()
+    assert page.count('<li class="failed">') == 2
+    assert (
+        page.index("lost robustness") < page.index('id="signs"') < page.index('id="changes"') < page.index('id="sets"')
+    )
+    assert "large drop" in reason(found)
+    assert "negative RI" in reason(found)
+    assert reason(found) in page
+    assert "Every layer before (rows)" in page
+    assert '<li class="passed">' in Path("good.html").read_text()
+
+
+def test_the_base_is_predicted_once(place: Path, tmp_path: Path) -> None:
+    first = compared(place, "good.safetensors", store=tmp_path / "store")
+    second = compared(place, "collapsed.safetensors", store=tmp_path / "store")
+    assert second.done == first.done - 5  # the base's weights, and its predictions on four data sets
+    assert compared(place, "collapsed.safetensors", store=tmp_path / "store").done == 0
+
+
+def test_identical_checkpoints(place: Path) -> None:
+    found = compared(place, "resnet-0.safetensors", fail_if=["ri < 0"])
+    assert found.pair.identical
+    assert all(row.change == Interval(0, 0, 0) for row in found.tested)
+    assert found.passed
+    assert "the same checkpoint" in comparison_finding(found)
+    found.page(place / "same.html")
+    assert "Both checkpoints hold the same weights" in (place / "same.html").read_text()
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_terminal_and_json(place: Path, width: int) -> None:
+    found = compared(place, tuned_on="whole", fail_if=["ri.low < -1000", "own < -1000"])
+    shown = io.StringIO()
+    Console(width=width, file=shown).print(comparison_lines(found, width))
+    text = shown.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    for word in ("other", "RI", "lost robustness", "own < -1000: passed", "sets other than whole"):
+        assert word in " ".join(text.split())
+    values = json.loads(json.dumps(comparison_json(found), allow_nan=False))
+    assert values["ri"]["value"] == found.ri.value  # type: ignore[union-attr]
+    assert [gate["failed"] for gate in values["gates"]] == [False, False]
+    assert len(values["cka"]["matrix"]) == len(values["cka"]["layers"])
+    assert values["passed"]
+
+
+# -- what a model can be called ----------------------------------------------------------------------------------------
+
+
+def weights_of(suite: Suite, base: object, tuned: object, **options: Any) -> tuple[Any, Any]:
+    """Both models' weights, as a comparison loads them."""
+    pair = make_pair(suite, str(base), str(tuned), **options)
+    assert pair.before.fit.architecture == pair.after.fit.architecture
+    from rib.store import Store
+
+    shop = Workshop(pair.plan.suite, Store(suite.base / "kinds"), ONE, lambda _images, _passes: None)
+    return shop.weights(pair.before.fit.start), shop.weights(pair.after.fit.start)
+
+
+def shaken(net: nn.Module) -> nn.Module:
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.add_(0.01)
+    return net
+
+
+def as_is(net: nn.Module) -> Any:
+    return net.state_dict()
+
+
+def wrapped(net: nn.Module) -> Any:
+    return {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in net.state_dict().items()}}
+
+
+@pytest.mark.parametrize("form", [as_is, wrapped])
+def test_state_dicts(place: Path, suite: Suite, tmp_path: Path, form: Callable[[nn.Module], Any]) -> None:
+    base = classifier("resnet", 3).net
+    torch.save(form(base), tmp_path / "base.pth")
+    write_weights(tmp_path / "tuned.safetensors", take_weights(shaken(classifier("resnet", 3).net)))
+    before, after = weights_of(suite, tmp_path / "base.pth", tmp_path / "tuned.safetensors", model="resnet")
+    assert same_weights(before, base.state_dict())
+    assert same_weights(after, shaken(classifier("resnet", 3).net).state_dict())
+
+
+@pytest.mark.parametrize("name", ["timm:test_resnet", "torchvision:shufflenet_v2_x0_5"])
+def test_library_models(suite: Suite, tmp_path: Path, name: str) -> None:
+    from rib.models.catalogue import ModelRow
+    from rib.models.loading import build, describe
+
+    kind, _, own = name.partition(":")
+    architecture = describe(ModelRow.model_validate({kind: own}), len(CLASSES))
+    torch.save(build(architecture).net.state_dict(), tmp_path / "base.pth")
+    write_weights(tmp_path / "tuned.safetensors", take_weights(shaken(build(architecture).net)))
+    before, after = weights_of(suite, tmp_path / "base.pth", tmp_path / "tuned.safetensors", model=name)
+    assert same_weights(before, build(architecture).net.state_dict())
+    assert same_weights(after, shaken(build(architecture).net).state_dict())
+
+
+def test_folders_of_timm(suite: Suite, tmp_path: Path) -> None:
+    from timm import create_model
+    from timm.models import save_for_hf
+
+    import rib._compat  # noqa: F401  # before timm
+
+    net = create_model("test_resnet", num_classes=4)
+    save_for_hf(net, str(tmp_path / "base"), safe_serialization=True)
+    save_for_hf(
+        shaken(create_model("test_resnet", num_classes=4)),
+        str(tmp_path / "tuned"),
+        model_args={"drop_path_rate": 0.1},
+        safe_serialization=True,
+    )
+    torch.save(net.state_dict(), tmp_path / "file.pth")
+    before, _ = weights_of(suite, tmp_path / "base", tmp_path / "tuned")
+    assert same_weights(before, net.state_dict())
+    _, after = weights_of(suite, tmp_path / "tuned", tmp_path / "file.pth")
+    assert same_weights(after, net.state_dict())
+
+
+def test_the_tuned_model_sees_images_as_the_base_does(suite: Suite, tmp_path: Path) -> None:
+    from timm import create_model
+    from timm.models import save_for_hf
+
+    import rib._compat  # noqa: F401  # before timm
+
+    for name, crop in (("base", 1.0), ("tuned", 0.5)):
+        seen = {"input_size": (3, 96, 96), "crop_pct": crop, "mean": (0.1, 0.2, 0.3), "std": (1, 1, 1)}
+        net = create_model("test_resnet", num_classes=4)
+        save_for_hf(net, str(tmp_path / name), data_config=seen | {"interpolation": "bilinear"})
+    pair = make_pair(suite, str(tmp_path / "base"), str(tmp_path / "tuned"))
+    assert {step.fit.architecture.view for step in pair.after.scores.values()} == {View(96, 1.0, "bilinear")}
+
+
+def test_a_catalogue_model_with_a_suite_of_its_own() -> None:
+    pair = make_pair(load_suite("digits-quick"), "resnet_small", "digits:resnet_large", tuned_on="sketch", images=200)
+    assert pair.before.model == "resnet_small"
+    assert pair.after.tuned_on == "digits:sketch"
+    assert not pair.identical
+    assert [look.name for look in pair.plan.looks] == ["cka", "drift"]
+
+
+# -- mistakes ----------------------------------------------------------------------------------------------------------
+
+
+def spoil(place: Path, what: str) -> Path:
+    """A file that cannot be compared."""
+    weights = take_weights(classifier("resnet").net)
+    file = place / f"{what}.pth"
+    match what:
+        case "head":
+            weights = take_weights(classifier("resnet", classes=7).net)
+        case "nan":
+            weights["head.weight"][1, 2] = torch.nan
+        case "other":
+            weights = take_weights(classifier("vit").net)
+        case "pickle":
+            torch.save({"a": 1, "b": "text"}, file)
+            return file
+        case "module":
+            torch.save(nn.Linear(2, 2), file)
+            return file
+        case "noise":
+            file.write_bytes(b"this is no checkpoint")
+            return file
+    torch.save(weights, file)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("what", "texts"),
+    [
+        ("head", ["TUNED cannot be compared", "another number of classes", "7 outputs", "valid:  4"]),
+        ("nan", ["not finite", "NaN or infinity in head.weight"]),
+        ("other", ["does not fit", "stem.weight is missing", "differences"]),
+        ("pickle", ["does not hold a state dict", "names to tensors"]),
+        ("module", ["cannot read the checkpoint", "model.state_dict()"]),
+        ("noise", ["cannot read the checkpoint"]),
+    ],
+)
+def test_spoilt_checkpoints(place: Path, rib_says: Say, what: str, texts: list[str]) -> None:
+    code, said = rib_says("compare", "resnet", spoil(place, what), "--suite", place / "tiny.toml", "--store", "s")
+    assert code == 2, said
+    for text in texts:
+        assert text in said
+
+
+@pytest.mark.parametrize(
+    ("words", "texts"),
+    [
+        (["resne", "x.pth"], ["BASE: unknown model 'resne'", "did you mean 'resnet'?"]),
+        (["resnet", "no/such.pth"], ["TUNED: no such file or folder", "no/such.pth", "valid:"]),
+        (["resnet", "GOOD", "--model", "timm:resnet18"], ["BASE says its own", "leave --model out"]),
+        (["GOOD", "GOOD"], ["nothing says what architecture BASE is of", "--model timm:NAME"]),
+        (["GOOD", "GOOD", "--model", "timm:resnet_18"], ["unknown timm model", "did you mean 'resnet18"]),
+        (["GOOD", "GOOD", "--model", "torchvision:resnet19"], ["unknown torchvision model", "did you mean"]),
+        (["resnet", "digits:vit_small"], ["of different architectures", "is missing", "rib.models.small:small_resnet"]),
+        (["resnet", "."], ["does not say what architecture", "no config.json"]),
+        (["resnet", "GOOD", "--layers", "block.1"], ["unknown layer 'block.1'", "did you mean 'blocks.1'?"]),
+        (["resnet", "GOOD", "--tuned-on", "whol"], ["--tuned-on", "did you mean 'whole'?"]),
+        (["resnet", "GOOD", "--suite", "digit"], ["unknown suite 'digit'", "did you mean 'digits'?"]),
+        (["resnet", "GOOD", "--fail-if", "ri"], ["is no condition", "QUANTITY"]),
+        (["resnet", "GOOD", "--fail-if", "change[whol] < 1"], ["did you mean 'change[whole]'?"]),
+        (["resnet", "GOOD", "--fail-if", "own < 1"], ["unknown quantity of --fail-if: 'own'"]),
+        (["resnet", "GOOD", "--device", "gpu"], ["unknown device"]),
+    ],
+)
+def test_mistakes(place: Path, rib_says: Say, words: list[str], texts: list[str]) -> None:
+    given_words = [str(place / "good.safetensors") if word == "GOOD" else word for word in words]
+    suite = [] if "--suite" in words else ["--suite", place / "tiny.toml"]
+    code, said = rib_says("compare", *given_words, *suite, "--store", "s")
+    assert code == 2, said
+    for text in texts:
+        assert text in said
+
+
+def test_a_missing_extra(place: Path, rib_says: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "open_clip", None)
+    file = place / "good.safetensors"
+    words = ("compare", file, file, "--model", "open_clip:ViT-B-32", "--suite", place / "tiny.toml", "--store", "s")
+    code, said = rib_says(*words)
+    assert code == 2, said
+    assert "pip install" in said
+
+
+def test_too_few_images_for_cka(place: Path, rib_says: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rib.analysis.cka.LEAST", 1000)
+    words = ("compare", "resnet", place / "good.safetensors", "--suite", place / "tiny.toml", "--store", "s")
+    code, said = rib_says(*words, "--workers", 1, "--html", "page.html")
+    assert code == 1
+    assert "CKA needs 1000 images or more, not 80" in said
+    assert "RI" in said, "what is known is shown all the same"
+    assert "CKA needs 1000 images" in Path("page.html").read_text()
+
+
+def test_nothing_to_test_on(tmp_path: Path, rib_says: Say) -> None:
+    made = document(tmp_path, per_class=1)
+    (tmp_path / "few.toml").write_text(toml(made))
+    code, said = rib_says("compare", "resnet", "digits:resnet_small", "--suite", "few.toml", "--store", "s")
+    assert code == 2, said
+    assert "no images to test on" in said
+
+
+def test_the_cache_is_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    from rib.api import cache_store
+
+    monkeypatch.delenv("RIB_STORE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert cache_store() == tmp_path / "rib" / "store"
+    monkeypatch.setenv("RIB_STORE", str(tmp_path / "mine"))
+    assert cache_store() == tmp_path / "mine"
+
+
+def test_an_interrupt_is_no_result(place: Path, rib_says: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Workshop, "do", stop)
+    words = ("compare", "resnet", place / "good.safetensors", "--suite", place / "tiny.toml", "--store", "s")
+    code, said = rib_says(*words, "--workers", 1)
+    assert code == 130
+    assert "kept" in said
+
+
+# -- gates -------------------------------------------------------------------------------------------------------------
+
+NAMES = quantity_names(["sketch", "v2", "web-0.7"], own=True)
+
+
+@given(
+    quantity=st.sampled_from(NAMES),
+    bound=st.sampled_from(["value", "low", "high"]),
+    sign=st.sampled_from(list(SIGNS)),
+    limit=st.floats(-100, 100).map(lambda value: float(f"{value:.4f}")),
+    spaces=st.lists(st.sampled_from(["", " ", "  "]), min_size=4, max_size=4),
+    plain=st.booleans(),
+)
+def test_gates_are_read_as_written(
+    quantity: str, bound: Any, sign: str, limit: float, spaces: list[str], plain: bool
+) -> None:
+    tail = "" if bound == "value" and plain else f".{bound}"
+    text = f"{spaces[0]}{quantity}{tail}{spaces[1]}{sign}{spaces[2]}{limit:.4f}{spaces[3]}"
+    gate = parse_gate(text, NAMES)
+    assert gate == Gate(quantity, bound, sign, limit)
+    assert parse_gate(f"{gate.subject} {sign} {limit!r}" if "e" not in repr(limit) else text, NAMES) == gate
+
+
+@given(st.text("ri.<>=change[]slowhigh -+.0123456789", max_size=24))
+def test_any_text_is_a_gate_or_a_mistake_of_the_user(text: str) -> None:
+    with suppress(UserError):
+        assert parse_gate(text, NAMES).quantity in NAMES
+
+
+@pytest.mark.parametrize(
+    ("text", "quantity", "bound"),
+    [
+        ("ri<-2", "ri", "value"),
+        ("ri.low < -2.5", "ri", "low"),
+        ("change[digits:sketch] < -5", "change[sketch]", "value"),
+        ("change[web-0.7].high <= .5", "change[web-0.7]", "high"),
+        ("change[web-0.7] > +1.", "change[web-0.7]", "value"),
+    ],
+)
+def test_gates_by_hand(text: str, quantity: str, bound: str) -> None:
+    gate = parse_gate(text, NAMES)
+    assert (gate.quantity, gate.bound) == (quantity, bound)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "is no condition"),
+        ("ri", "is no condition"),
+        ("ri = -2", "is no condition"),
+        ("ri < -2 < 3", "is no condition"),
+        ("-2 > ri", "no number after >"),
+        ("ri < two", "no number after <"),
+        ("ri < 1e3", "no number after <"),
+        ("ri < nan", "no number after <"),
+        ("ri < -2 points", "no number after <"),
+        ("ri.lo < -2", "did you mean 'low'?"),
+        ("ry < -2", "did you mean 'ri'?"),
+        ("mri.low < -2", "did you mean 'ri'?"),
+        ("change[scetch] < -5", "did you mean 'change[sketch]'?"),
+        ("change[sketch].hi < -5", "did you mean 'high'?"),
+        ("change < -5", "unknown quantity"),
+    ],
+)
+def test_malformed_gates(text: str, said: str) -> None:
+    with pytest.raises(UserError, match=said.replace("[", r"\[").replace("?", r"\?")):
+        parse_gate(text, NAMES)
+
+
+@pytest.mark.parametrize(
+    ("text", "failed", "words"),
+    [
+        ("ri < -2", True, "ri is -3.00, 1.00 points below -2"),
+        ("ri < -3", False, "just there"),
+        ("ri <= -3", True, "just there"),
+        ("ri.high < -2.5", False, "ri.high is -2.00, 0.50 points above -2.5"),
+        ("ri.low > -4.5", True, "ri.low is -4.00, 0.50 points above -4.5"),
+        ("ri >= 0", False, "ri is -3.00, 3.00 points below 0"),
+    ],
+)
+def test_verdicts(text: str, failed: bool, words: str) -> None:
+    verdict = Verdict(parse_gate(text, NAMES), Interval(-3.0, -4.0, -2.0))
+    assert verdict.failed == failed
+    assert words in verdict.words
+    assert Verdict(verdict.gate, None).failed, "a gate whose number is missing does not pass"
