@@ -15,6 +15,11 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from rib.analysis.cka import CKA
+from rib.analysis.connectivity import Connectivity
+from rib.analysis.distance import Distance
+from rib.analysis.drift import Drift
+from rib.analysis.forgetting import Forgetting
 from rib.errors import UserError
 from rib.plan import make_plan
 from rib.prediction import Predictions
@@ -25,7 +30,7 @@ from rib.report.finding import finding, main_size, signed
 from rib.report.page import duration, write_page
 from rib.report.results import Results
 from rib.report.tables import as_json, headline, ri_matrix
-from rib.steps import Predict, Step
+from rib.steps import Compare, Predict, Step
 from rib.store import Store, pack_bits
 from rib.suite import parse_suite
 
@@ -83,9 +88,47 @@ def _data(folder: Path, name: str, images: int) -> dict[str, Any]:
     return {"arrays": file, "classes": list(CLASSES), "test_fraction": 0.5}
 
 
+LAYERS = ["stem", "blocks.0", "blocks.1", "input of head"]
+
+
+def looked(step: Compare) -> dict[str, Any]:
+    """What an analysis would have found: the more, the more the method costs; another number for every tuned set."""
+    fit = step.after or step.before
+    seen = fit.tuned_on
+    strength = -GAIN.get(fit.method.name, 0.0) / 10 * (1 + (sum(map(ord, seen.name)) % 5) / 20 if seen else 1)
+    fallen = [1 - abs(strength) * place / 4 for place in range(4)]
+    match step.analysis:
+        case CKA():
+            matrix = [[value if row == column else 0.1 for column in range(4)] for row, value in enumerate(fallen)]
+            return {"images": 80, "layers": LAYERS, "matrix": matrix, "diagonal": fallen, "mean": sum(fallen) / 4}
+        case Drift():
+            return {
+                "layers": LAYERS,
+                "change": [1 - value for value in fallen],
+                "group_names": ["early", "middle", "late", "head"],
+                "group_change": [1 - value for value in fallen],
+                "kind_names": ["conv", "head"],
+                "kind_change": [0.1, None],
+                "total": abs(strength),
+            }
+        case Connectivity():
+            return {"alphas": [0.0, 0.5, 1.0], "accuracy": [60.0, 50.0, 58.0], "loss": [1.0, 2.0, 1.1], "barrier": 9.0}
+        case Distance():
+            sets = list(step.on)
+            apart = [[abs(sum(map(ord, a)) - sum(map(ord, b))) / 100 for b in sets] for a in sets]
+            return {"sets": sets, "frechet": apart, "mmd": apart}
+        case Forgetting():
+            parts = {
+                part: [[strength * scale, -1.0, 1.0] for _ in step.on]
+                for part, scale in (("together", -9), ("by_head", -2), ("by_features", -8), ("probe", -3))
+            }
+            return {"sets": list(step.on), "reading": ["mis-read"] * len(step.on), **parts}
+    return {}
+
+
 def _record(store: Store, world: Any, step: Step) -> None:
     if not isinstance(step, Predict):
-        store.write(step, {}, 2.0, 500, "cpu")
+        store.write(step, looked(step) if isinstance(step, Compare) else {}, 2.0, 500, "cpu")
         return
     index = world[step.data.name].index("test")
     right = _right(step, len(index))
@@ -100,7 +143,10 @@ def _record(store: Store, world: Any, step: Step) -> None:
     }
     store.write_predictions(step, predictions, columns)
     bits = pack_bits(right)
-    store.write(step, {"examples": len(index), "masked_right": bits, "unmasked_right": bits}, 0.5, len(index), "cpu")
+    wrong = 1 - float(right.mean())
+    calibration = {"ece": 20 * wrong, "nll": 2 * wrong, "brier": wrong}
+    values = {"examples": len(index), "masked_right": bits, "unmasked_right": bits, **calibration}
+    store.write(step, values, 0.5, len(index), "cpu")
 
 
 def _right(step: Predict, count: int) -> np.ndarray[Any, Any]:
@@ -117,6 +163,9 @@ def _right(step: Predict, count: int) -> np.ndarray[Any, Any]:
     difficulty = np.random.default_rng(list(step.data.name.encode())).uniform(0, 100, count)
     noise = np.random.default_rng(list(f"{step.title} {fit.seed}".encode())).normal(0, 4, count)
     return difficulty + noise < skill
+
+
+LOOKS = {"names": ["cka", "distance"], "methods": ["linear_probe"]}
 
 
 def lost_probe(step: Step) -> bool:
@@ -146,6 +195,7 @@ def varied(tmp_path_factory: pytest.TempPathFactory) -> Results:
             {"methods": ["finetune", "wise_ft"], "sizes": [20, 40]},
         ),
         method={"wise_ft": {"sweep": {"alpha": [0.25, 0.75]}}},
+        analyses=({"names": ["cka", "drift", "connectivity", "forgetting"], "methods": ["finetune"]}, LOOKS),
         seeds=(0, 1),
         note="</script><script>alert(2)</script> {{ 7 * 7 }}",
     )
@@ -484,6 +534,7 @@ def test_page_in_a_browser(name: str, request: pytest.FixtureRequest, tmp_path: 
         if name != "untuned":
             check_sorting(view)
             check_selectors(view)
+            check_panels(view)
         browser.close()
     assert not trouble
 
@@ -510,3 +561,19 @@ def check_selectors(view: Any) -> None:
     chosen = view.evaluate("[...document.querySelector('#matrix select[name=method]').options].at(-1).value")
     view.select_option("#matrix select[name=method]", chosen)
     assert view.evaluate(script) != before
+
+
+def check_panels(view: Any) -> None:
+    """Every panel draws when it is opened, also for another choice; a signature says on focus what it means."""
+    view.evaluate("document.querySelectorAll('.panel > details').forEach((fold) => { fold.open = true; })")
+    view.wait_for_timeout(300)
+    for panel in view.query_selector_all(".panel"):
+        for select in panel.query_selector_all("select"):
+            if select.is_visible():
+                select.select_option(index=1)
+        name = panel.get_attribute("id")
+        assert view.evaluate(f"document.querySelector('#{name} .figure').data.length") > 0, name
+    assert view.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+    assert not view.is_visible(".tip")
+    view.focus(".sign")
+    assert view.is_visible(".tip")

@@ -245,8 +245,10 @@ def _found_rows(results: Results) -> Iterator[dict[str, Any]]:
         }
         for name, value in seen.values.items():
             for at, item in _items(value):
-                kind = "word" if isinstance(item, str) else "number"
-                yield place | {"name": name, **dict(zip(("row", "column"), at, strict=False)), kind: item}
+                number = None if item is None or isinstance(item, str) else float(item)
+                word = item if isinstance(item, str) else None
+                where = dict(zip(("row", "column"), at, strict=False))
+                yield place | where | {"name": name, "number": number, "word": word}
 
 
 def _items(value: Any, at: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Any]]:

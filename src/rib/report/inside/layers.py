@@ -131,13 +131,18 @@ def profiles(results: Results) -> Iterator[Profile]:
 
 def _by_set(mine: dict[str, list[Found]]) -> Iterator[tuple[str, dict[str, list[Found]]]]:
     """The looks of every method over all sets tuned on; where there are several, then those of each set."""
-    yield ALL, mine
+    yield ALL, {method: _others(found) for method, found in mine.items()}
     sets = list(dict.fromkeys(look.run.tuned_on for found in mine.values() for look, _ in found))
     for name in sets if len(sets) > 1 else ():
         chosen = {
             method: here for method, found in mine.items() if (here := [one for one in found if _tuned(one) == name])
         }
         yield short(name or ""), chosen
+
+
+def _others(found: list[Found]) -> list[Found]:
+    """Without looks at the very set tuned on, which say something else; unless there are no others."""
+    return [one for one in found if (_tuned(one),) != one[0].on] or found
 
 
 def _tuned(found: Found) -> str | None:
@@ -170,7 +175,7 @@ def wholes(results: Results) -> Iterator[Whole]:
     for what, kind, field in WHOLES:
         for (name, on), groups in looked_at(results, kind).items():
             for (model, method, size), found in groups.items():
-                if value := spread([values[field] if values else None for _, values in found]):
+                if value := spread([values[field] if values else None for _, values in _others(found)]):
                     yield Whole(what, name, on, short(model), method, size, value)
 
 
