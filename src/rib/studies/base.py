@@ -17,7 +17,7 @@ from rib.report.answer import Answer, Contrast, Line, Panel
 from rib.report.finding import holes, size_name, size_order
 from rib.report.results import Results
 from rib.steps import short
-from rib.suite import Runs, Size, StudyChoice, Suite
+from rib.suite import Looks, Runs, Size, StudyChoice, Suite
 
 FINETUNE = "finetune"
 
@@ -67,7 +67,8 @@ class Study(ABC):
             },
             "study": {self.name: taken.choice.model_copy(update={"models": None, "seeds": None})},
             "evaluate": (),
-            "analyses": (),
+            "analyses": self.looks(taken),
+            "analysis": {**base.analysis, **self.analyses(taken)},
         }
         return base.model_copy(update=fields).based_at(base.base)
 
@@ -85,6 +86,14 @@ class Study(ABC):
 
     def methods(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
         """Methods with hyper-parameters of the study's own, by name."""
+        return {}
+
+    def looks(self, taken: Taken) -> tuple[Looks, ...]:
+        """What is looked at inside the models."""
+        return ()
+
+    def analyses(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
+        """Analyses with parameters of the study's own, by name."""
         return {}
 
     @abstractmethod
@@ -310,9 +319,12 @@ class Numbers:
             points: cohort, method and size of each.
             cohort: whose colour it has; None for a row of several.
         """
-        spans = tuple(interval(self.mri(*point)) if point else None for point in points)
+        return self.drawn(name, (interval(self.mri(*point)) if point else None for point in points), cohort)
+
+    def drawn(self, name: str, spans: Iterable[Interval | None], cohort: Cohort | None = None) -> Line:
+        """A row of a panel, in a cohort's colour and with its marker."""
         rank = self._ranks.get(cohort.images) if cohort and cohort.images else None
-        return Line(name, rank, self._shape(cohort) if cohort else 0, spans)
+        return Line(name, rank, self._shape(cohort) if cohort else 0, tuple(spans))
 
     def _shape(self, cohort: Cohort) -> int:
         """Its place among those of its family with as many images."""
@@ -380,6 +392,13 @@ def minus(one: Estimate | None, other: Estimate | None) -> Estimate | None:
 def interval(estimate: Estimate | None) -> Interval | None:
     """Its 95 % interval."""
     return estimate.interval() if estimate is not None else None
+
+
+def in_percent(correlation: Interval | None) -> Interval | None:
+    """A correlation times 100, so that one decimal says enough."""
+    if correlation is None:
+        return None
+    return Interval(100 * correlation.value, 100 * correlation.low, 100 * correlation.high)
 
 
 def contrast(family: str, says: str, claimed: Literal["above", "below"], estimate: Estimate | None) -> Contrast:

@@ -1,0 +1,90 @@
+"""Distance between data sets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from rib.analysis.correlation import correlation
+from rib.metrics import Interval
+from rib.report.answer import Contrast, Panel
+from rib.report.finding import size_name
+from rib.report.inside.distances import DistanceLoss, distance_losses
+from rib.steps import short
+from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, in_percent
+from rib.suite import Looks, Runs
+
+MEASURES = ("frechet", "mmd", "otdd")
+
+
+class DataDistance(Study):
+    """Distances between data sets in each pretrained model's feature space, against what tuning on one costs on the
+    other."""
+
+    name: ClassVar[str] = "distance"
+    question: ClassVar[str] = "Does tuning cost more accuracy on data that are farther from the set tuned on?"
+    claim: ClassVar[str] = "The farther a data set is from the one tuned on, the more accuracy is lost on it."
+    measure: ClassVar[str] = "100 × rank correlation of distance and loss of accuracy"
+    limits: ClassVar[tuple[str, ...]] = (
+        "A correlation's interval takes its pairs for independent; they share models and sets, so it is too narrow.",
+        "Sets with fewer classes come out farther away by every measure.",
+    )
+
+    def runs(self, taken: Taken) -> tuple[Runs, ...]:
+        """Fine-tuning at every size."""
+        taken.require_sizes(1)
+        return (taken.block(FINETUNE),)
+
+    def looks(self, taken: Taken) -> tuple[Looks, ...]:
+        """Distances between the sets tuned on."""
+        return (Looks(names=("distance",), on=taken.downstream),)
+
+    def analyses(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
+        """All three distances."""
+        return {"distance": {"measures": list(MEASURES)}}
+
+    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+        """The correlation over all pairs of a family, by measure; distances are ranked within each model."""
+        return [
+            Contrast(family, f"100 × rank correlation, {measure}", "above", _over(found, measure))
+            for family, cohorts in numbers.families.items()
+            for found in [_of(numbers, cohorts)]
+            for measure in MEASURES
+        ]
+
+    def panels(self, numbers: Numbers) -> list[Panel]:
+        """The correlation by pretraining set, a line a measure; a panel a family and size."""
+        panels = []
+        for family, cohorts in numbers.families.items():
+            for size in numbers.sizes:
+                found = [[one for one in _of(numbers, [cohort]) if one.size == size] for cohort in cohorts]
+                lines = [numbers.drawn(measure, (_over(each, measure) for each in found)) for measure in MEASURES]
+                ticks = tuple(numbers.label(cohort) for cohort in cohorts)
+                panels.append(Panel(f"{family}, n = {size_name(size)}", "pretraining set", ticks, tuple(lines), False))
+        return panels
+
+
+def _of(numbers: Numbers, cohorts: Sequence[Cohort]) -> list[DistanceLoss]:
+    """What is known of the models of some cohorts; nothing where one of them is missing."""
+    models = {short(model) for cohort in cohorts for model in cohort.models}
+    found = [one for one in distance_losses(numbers.results) if one.model in models and one.method == FINETUNE]
+    return found if {one.model for one in found} == models else []
+
+
+def _over(found: Sequence[DistanceLoss], measure: str) -> Interval | None:
+    """100 × Spearman's correlation over the pairs of several models: distances of different models have no common
+    unit, so each is taken by its rank within its own."""
+    points = [point for one in found if one.measure == measure for point in _ranked(one)]
+    if not points:
+        return None
+    distances, losses = np.array(points).T
+    return in_percent(correlation(distances, losses).spearman)
+
+
+def _ranked(found: DistanceLoss) -> Iterator[tuple[float, float]]:
+    """Share of the model's pairs that are nearer, and the loss in points."""
+    distances = np.array([pair.distance for pair in found.pairs])
+    for pair in found.pairs:
+        yield float(np.mean(distances < pair.distance)), pair.loss.value

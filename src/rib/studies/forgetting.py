@@ -1,0 +1,90 @@
+"""What is forgotten: the head, or the features."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+
+from rib.analysis.forgetting import Forgetting as Analysis
+from rib.report.answer import Contrast, Panel
+from rib.report.finding import size_name
+from rib.report.results import Seen
+from rib.steps import short
+from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, interval, minus
+from rib.studies.inside import Inside, Number
+from rib.suite import Looks, Runs
+
+PARTS = {
+    "together": "as it is",
+    "by_head": "the new head on the old features",
+    "by_features": "the old head on the new features",
+    "probe": "a new probe on the new features, against one on the old",
+}
+"""Differences that the analysis gives, in words."""
+
+
+class Forgotten(Study):
+    """Heads and features before and after are crossed, and a probe is refitted on either, on every other set."""
+
+    name: ClassVar[str] = "forgetting"
+    question: ClassVar[str] = "Is the representation lost, or only mis-read by the head?"
+    claim: ClassVar[str] = (
+        "Not the paper's: what fine-tuning forgets of other data sets is still in the features, and a new linear head "
+        "on them would lose less than the model did."
+    )
+    measure: ClassVar[str] = "change of accuracy on the other downstream sets, points"
+    limits: ClassVar[tuple[str, ...]] = (
+        "Its intervals are over seeds, not over images.",
+        "A probe is fitted on half of a test set: with few images it is a weak reader, before as after.",
+    )
+
+    def runs(self, taken: Taken) -> tuple[Runs, ...]:
+        """Fine-tuning at every size."""
+        taken.require_sizes(1)
+        return (taken.block(FINETUNE),)
+
+    def looks(self, taken: Taken) -> tuple[Looks, ...]:
+        """Every run on all downstream sets."""
+        return (Looks(names=("forgetting",), on=taken.downstream),)
+
+    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+        """The probe's change minus the model's own: above 0 where a new head would get something back."""
+        inside = Inside(numbers, Analysis)
+        return [
+            contrast(
+                family,
+                "change of a refitted probe minus change of the model",
+                "above",
+                minus(inside.mean(cohorts, _elsewhere("probe")), inside.mean(cohorts, _elsewhere("together"))),
+            )
+            for family, cohorts in numbers.families.items()
+        ]
+
+    def panels(self, numbers: Numbers) -> list[Panel]:
+        """The parts by pretraining set; a panel a family and size."""
+        inside = Inside(numbers, Analysis)
+        return [
+            Panel(
+                f"{family}, n = {size_name(size)}",
+                "pretraining set",
+                tuple(numbers.label(cohort) for cohort in cohorts),
+                tuple(
+                    numbers.drawn(words, [interval(inside.of(cohort, size, _elsewhere(part))) for cohort in cohorts])
+                    for part, words in PARTS.items()
+                ),
+                joined=False,
+            )
+            for family, cohorts in numbers.families.items()
+            for size in numbers.sizes
+        ]
+
+
+def _elsewhere(part: str) -> Number:
+    """A part's mean over the sets that a run was not tuned on, points."""
+
+    def number(seen: Seen) -> float:
+        pairs = zip(seen.values["sets"], seen.values[part], strict=True)
+        return float(np.mean([triple[0] for name, triple in pairs if short(name) != short(seen.run.tuned_on or "")]))
+
+    return number

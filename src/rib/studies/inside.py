@@ -1,0 +1,63 @@
+"""Inside: numbers that an analysis found in every run, as estimates over seeds."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from rib.analysis import Analysis
+from rib.metrics import Estimate, mean_over_seeds
+from rib.report.results import Seen
+from rib.studies.base import Cohort, Numbers, averaged
+
+Number = Callable[[Seen], float]
+"""One number of what was found in a run."""
+
+
+class Inside:
+    """What an analysis found in the fine-tuned models of a study.
+
+    Its numbers have no draws over images: estimates are drawn over tuning and pretraining seeds alone.
+
+    Args:
+        numbers: of the study.
+        analysis: the kind.
+    """
+
+    def __init__(self, numbers: Numbers, analysis: type[Analysis]) -> None:
+        self.numbers = numbers
+        self._found = {
+            (seen.run.model, seen.run.size, seen.run.seed, seen.run.tuned_on): seen
+            for seen in numbers.results.seen(analysis)
+        }
+
+    def any_of(self, cohorts: Sequence[Cohort]) -> Seen | None:
+        """What was found in one of the runs."""
+        models = {model for cohort in cohorts for model in cohort.models}
+        return next((seen for (model, *_), seen in self._found.items() if model in models), None)
+
+    def seeds(self, model: str, size: int | None, tuned_on: str, number: Number) -> list[float] | None:
+        """A number of each tuning seed; None with a hole, or where one is not finite."""
+        found = [self._found.get((model, size, seed, tuned_on)) for seed in self.numbers.taken.seeds]
+        values = [number(seen) for seen in found if seen]
+        return values if len(values) == len(found) and np.isfinite(values).all() else None
+
+    def of(self, cohort: Cohort, size: int | None, number: Number) -> Estimate | None:
+        """A number of a cohort, the mean over what was tuned on; None with a hole."""
+        models = [self._of_model(model, size, number) for model in cohort.models]
+        whole = [estimate for estimate in models if estimate is not None]
+        return mean_over_seeds(whole, cohort.draw) if len(whole) == len(models) else None
+
+    def _of_model(self, model: str, size: int | None, number: Number) -> Estimate | None:
+        by_set = [self.seeds(model, size, tuned_on, number) for tuned_on in self.numbers.taken.downstream]
+        if None in by_set:
+            return None
+        by_seed = np.mean([values for values in by_set if values], axis=0).tolist()
+        draws = self.numbers.results.draws
+        return mean_over_seeds([Estimate(value, np.full(draws, value)) for value in by_seed])
+
+    def mean(self, cohorts: Sequence[Cohort], number: Number) -> Estimate | None:
+        """The mean over cohorts and sizes."""
+        return averaged(self.of(*place, number) for place in itertools.product(cohorts, self.numbers.sizes))

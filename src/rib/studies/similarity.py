@@ -1,0 +1,127 @@
+"""Similarity of layers before and after."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+
+from rib.analysis.cka import CKA
+from rib.analysis.correlation import correlation
+from rib.metrics import Interval
+from rib.report.answer import Contrast, Panel
+from rib.report.finding import size_name
+from rib.report.results import Seen
+from rib.studies.base import (
+    FINETUNE,
+    Cohort,
+    Numbers,
+    Study,
+    Taken,
+    contrast,
+    in_percent,
+    interval,
+    largest,
+    minus,
+    smallest,
+)
+from rib.studies.inside import Inside, Number
+from rib.suite import Looks, Runs
+
+
+class Similarity(Study):
+    """CKA of every layer with itself, before and after fine-tuning, on the reference set's test images."""
+
+    name: ClassVar[str] = "similarity"
+    question: ClassVar[str] = "Do the layers of models pretrained on more images change more, and late ones most?"
+    claim: ClassVar[str] = (
+        "The larger the pretraining set, the less alike are the layers before and after tuning, late layers least; "
+        "and the less alike they are, the more robustness was lost."
+    )
+    measure: ClassVar[str] = "100 × CKA of a layer with itself, before and after"
+    limits: ClassVar[tuple[str, ...]] = (
+        "CKA is of reference images alone, and has no interval over them: its intervals are over seeds.",
+        "The interval of a correlation takes its points for independent; they share models and sets.",
+    )
+
+    def cohorts(self, taken: Taken) -> list[Cohort]:
+        """Families of several pretraining sets."""
+        return taken.scaled()
+
+    def runs(self, taken: Taken) -> tuple[Runs, ...]:
+        """Fine-tuning at every size."""
+        taken.require_sizes(1)
+        return (taken.block(FINETUNE),)
+
+    def looks(self, taken: Taken) -> tuple[Looks, ...]:
+        """CKA of every run."""
+        return (Looks(names=("cka",)),)
+
+    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+        """Largest minus smallest pretraining set; late minus early layers; correlation with RI."""
+        found = []
+        inside = Inside(numbers, CKA)
+        for family, cohorts in numbers.families.items():
+            growth = minus(inside.mean(largest(cohorts), WHOLE), inside.mean(smallest(cohorts), WHOLE))
+            found.append(contrast(family, "largest minus smallest pretraining set", "below", growth))
+            depth = minus(inside.mean(cohorts, LATE), inside.mean(cohorts, EARLY))
+            found.append(contrast(family, "late minus early layers", "below", depth))
+            found.append(Contrast(family, "100 × rank correlation of CKA and RI", "above", _with_ri(inside, cohorts)))
+        return found
+
+    def panels(self, numbers: Numbers) -> list[Panel]:
+        """By layer, a line a pretraining set; a panel a family and size."""
+        inside = Inside(numbers, CKA)
+        panels = []
+        for family, cohorts in numbers.families.items():
+            layers = _layers(inside, cohorts)
+            for size in numbers.sizes:
+                lines = [
+                    numbers.drawn(
+                        numbers.label(cohort),
+                        [interval(inside.of(cohort, size, _of_layer(at))) for at in range(len(layers))],
+                        cohort,
+                    )
+                    for cohort in cohorts
+                ]
+                panels.append(Panel(f"{family}, n = {size_name(size)}", "layer", tuple(layers), tuple(lines)))
+        return panels
+
+
+def _of_layer(at: int) -> Number:
+    return lambda seen: 100 * float(seen.values["diagonal"][at])
+
+
+def _layers(inside: Inside, cohorts: Sequence[Cohort]) -> list[str]:
+    """Names of a family's layers."""
+    seen = inside.any_of(cohorts)
+    return list(seen.values["layers"]) if seen else []
+
+
+def _thirds(place: slice) -> Number:
+    """100 × the mean CKA of some thirds of the layers."""
+
+    def number(seen: Seen) -> float:
+        thirds = np.array_split(np.array(seen.values["diagonal"], np.float64), 3)
+        return 100 * float(np.mean(np.concatenate(thirds[place])))
+
+    return number
+
+
+WHOLE, EARLY, LATE = _thirds(slice(3)), _thirds(slice(1)), _thirds(slice(2, 3))
+
+
+def _with_ri(inside: Inside, cohorts: Sequence[Cohort]) -> Interval | None:
+    """100 × Spearman's correlation of mean CKA with RI, over models, sizes and sets tuned on; each a mean of seeds."""
+    numbers = inside.numbers
+    models = [model for cohort in cohorts for model in cohort.models]
+    alike, kept = [], []
+    for model, size, tuned_on in itertools.product(models, numbers.sizes, numbers.taken.downstream):
+        seeds, ri = inside.seeds(model, size, tuned_on, WHOLE), numbers.results.ri((model, FINETUNE, size), tuned_on)
+        if seeds is None or ri is None:
+            return None
+        alike.append(float(np.mean(seeds)))
+        kept.append(ri.value)
+    return in_percent(correlation(np.array(alike), np.array(kept)).spearman)
