@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rib.api import Finished, compare, run
+    from rib.api import Finished, Studied, compare, run, study
     from rib.errors import RibError, StepError, UserError
     from rib.suite import Suite, load_suite
     from rib.work import How
@@ -17,14 +17,28 @@ _HOMES = {
     "How": "rib.work",
     "RibError": "rib.errors",
     "StepError": "rib.errors",
+    "Studied": "rib.api",
     "Suite": "rib.suite",
     "UserError": "rib.errors",
     "compare": "rib.api",
     "load_suite": "rib.suite",
     "run": "rib.api",
+    "study": "rib.api",
 }
 
-__all__ = ["Finished", "How", "RibError", "StepError", "Suite", "UserError", "compare", "load_suite", "run"]
+__all__ = [
+    "Finished",
+    "How",
+    "RibError",
+    "StepError",
+    "Studied",
+    "Suite",
+    "UserError",
+    "compare",
+    "load_suite",
+    "run",
+    "study",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,15 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rib.errors import Interrupted, UserError
-from rib.execute.local import execute
+from rib.execute.local import Outcome, execute
 from rib.execute.progress import Watcher
 from rib.gates import parse_gate
 from rib.pair import Pair, make_pair
 from rib.plan import make_plan
+from rib.report.answer import Answer
 from rib.report.comparison import Comparison, gate_names
 from rib.report.results import Results, Summary
 from rib.steps import Load
 from rib.store import Store
+from rib.studies import find_study
 from rib.suite import Suite, load_suite
 from rib.work import How, Workshop
 
@@ -65,6 +67,51 @@ class Finished:
         return pandas.DataFrame([dataclasses.asdict(score) for score in self.results.scores])
 
 
+class Studied:
+    """A study with its answer.
+
+    Args:
+        answer: what was found.
+        results: of the suite that the study derived.
+        outcome: what was done for it now.
+    """
+
+    def __init__(self, answer: Answer, results: Results, outcome: Outcome) -> None:
+        self.answer, self.results, self.outcome = answer, results, outcome
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing failed and nothing is missing."""
+        return not self.outcome.failed and not self.results.unfinished()
+
+    def table(self) -> None:
+        """Print question, verdict and points."""
+        from rich.console import Console
+
+        from rib.report.answer_text import answer_lines
+
+        console = Console(highlight=False)
+        console.print(answer_lines(self.answer, console.width))
+
+    def page(self, path: str | Path) -> None:
+        """Write everything into one HTML file."""
+        from rib.report.answer_page import write_answer
+
+        write_answer(self.answer, self.results, Path(path))
+
+    def figures(self, folder: str | Path) -> list[Path]:
+        """Write its figure as PDF and PNG. Needs matplotlib."""
+        from rib.report.answer_figures import write_answer_figure
+
+        return write_answer_figure(self.answer, Path(folder))
+
+    def to_json(self) -> dict[str, Any]:
+        """The answer as JSON types."""
+        from rib.report.answer_text import answer_json
+
+        return answer_json(self.answer)
+
+
 def run(
     suite: str | Path | Suite,
     *,
@@ -101,6 +148,42 @@ def cache_store() -> Path:
     """The store of comparisons where none is named: RIB_STORE, or a folder in the user's cache."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     return Path(os.environ.get("RIB_STORE") or home / "rib" / "store")
+
+
+def study(
+    name: str,
+    *,
+    suite: str | Path | Suite = "digits-studies",
+    store: str | Path = DEFAULT_STORE,
+    data: str | Path | None = None,
+    how: How | None = None,
+    watcher: Watcher | None = None,
+) -> Studied:
+    """Do what a study asks for and has not been done, and return its answer.
+
+    Call it under `if __name__ == "__main__":`, as it starts processes.
+
+    Args:
+        name: of the study, as `rib study` lists them.
+        suite: what it is derived from: a shipped suite's name, a path to a suite file, or a suite.
+        store: folder of records.
+        data: folder that the suite's relative paths start from.
+        how: workers, device, checkpoints, retention.
+        watcher: told of progress.
+
+    Raises:
+        UserError: there is no such study, or the suite has too little to ask it of, or is at fault.
+        Interrupted: the user stopped it; call again to go on.
+    """
+    base = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
+    found = find_study(name, base)
+    place = Store(Path(store))
+    plan = make_plan(found.suite(base), place.facts)
+    outcome = execute(plan, place, how, watcher)
+    if outcome.interrupted:
+        raise Interrupted("interrupted; everything finished is kept, call again to go on")
+    results = Results(plan, place)
+    return Studied(found.answer(results), results, outcome)
 
 
 def compare(

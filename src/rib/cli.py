@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -18,12 +19,16 @@ from rib.errors import Interrupted, RibError, StepError, UserError, nearest
 if TYPE_CHECKING:
     from rich.status import Status
 
+    from rib.api import Studied
     from rib.data.catalogue import DataRow
     from rib.execute.local import Outcome
+    from rib.execute.progress import Watcher
     from rib.plan import Plan
     from rib.recipe import Frozen
     from rib.report.results import Results
     from rib.store import Store
+    from rib.suite import Suite
+    from rib.work import How
 
 app = typer.Typer(
     name="rib",
@@ -363,6 +368,62 @@ def compare(
         raise typer.Exit(1)
 
 
+@app.command()
+def study(
+    names: Annotated[list[str] | None, typer.Argument(help="studies, or 'all'; none: list them")] = None,
+    suite: Annotated[
+        str, typer.Option(help="what they are derived from: a suite's name, or a path")
+    ] = "digits-studies",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core, or one a GPU")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    html: Annotated[
+        Path | None,
+        typer.Option(help="where the page goes (of several: FILE-STUDY); default STORE/reports/SUITE-STUDY.html"),
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="write the figures as PDF and PNG into this folder")] = None,
+    models: ModelNames = None,
+    as_json: Json = False,
+) -> None:
+    """Ask one question of a suite: run what it needs, give the verdict with its numbers, a page, figures."""
+    from rib import studies
+    from rib.work import How
+
+    if not names:
+        _columns([(name, studies.STUDIES.find(name).question) for name in studies.names()])
+        return
+    _check_device(device)
+    base = _suite(suite, data, models)
+    asked = studies.names() if names == ["all"] else list(dict.fromkeys(names))
+    for name in asked:  # a mistake in the last name is told before the first hour
+        studies.find_study(name, base).suite(base)
+    how, found = How(workers=workers, device=device), []
+    for name in asked:
+        one = _watched(partial(_ask, name, base, store, how))
+        _tell(one.outcome, suite)
+        found.append(one)
+        if not as_json:
+            one.table()
+        page = html or store / "reports" / f"{one.answer.suite}.html"
+        if html and len(asked) > 1:
+            page = html.with_stem(f"{html.stem}-{name}")
+        _written(lambda _, target: found[-1].page(target), one.results, page)
+        print(f"page: {page}", file=sys.stderr if as_json else sys.stdout)
+        if figures:
+            _written(lambda _, target: found[-1].figures(target), one.results, figures)
+    if as_json:
+        print(json.dumps([one.to_json() for one in found], indent=1))
+    if not all(one.complete for one in found):
+        raise typer.Exit(1)
+
+
+def _ask(name: str, base: Suite, store: Path, how: How, watcher: Watcher) -> Studied:
+    from rib import api
+
+    return api.study(name, suite=base, store=store, how=how, watcher=watcher)
+
+
 @listing.command("suites")
 def list_suites() -> None:
     """Suites that come with RIB."""
@@ -508,15 +569,19 @@ def _plan(
 ) -> tuple[Plan, Store]:
     from rib.plan import make_plan
     from rib.store import Store
-    from rib.suite import load_suite
 
-    _import_path(suite)
     place = Store(store)
     with Console(stderr=True).status("reading the suite, its data and its weights"):
-        chosen = load_suite(suite, data)
-        if models is not None:
-            chosen = chosen.with_models(_names(models))
-        return make_plan(chosen, place.facts, assume), place
+        return make_plan(_suite(suite, data, models), place.facts, assume), place
+
+
+def _suite(name: str, data: Path | None, models: str | None) -> Suite:
+    """A suite, with these models only if any are named."""
+    from rib.suite import load_suite
+
+    _import_path(name)
+    suite = load_suite(name, data)
+    return suite if models is None else suite.with_models(_names(models))
 
 
 def _names(text: str | None) -> list[str]:

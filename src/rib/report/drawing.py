@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from rib.errors import UserError
+from rib.files import written_aside
 from rib.report.figure_data import Span, Style
 
 if TYPE_CHECKING:
@@ -17,6 +20,49 @@ MARKERS = {
     "cross": "P", "x": "X", "triangle-down": "v", "star": "*",
 }  # fmt: skip
 """Shapes as matplotlib names them."""
+
+
+def write_drawn(
+    drawn: Iterable[tuple[str, Figure]], folder: Path, formats: Sequence[str] = ("pdf", "png")
+) -> list[Path]:
+    """Write figures into files.
+
+    Args:
+        drawn: names and figures; each is drawn when it is asked for, in the style of all.
+        folder: where to; made if need be.
+        formats: file suffixes that matplotlib knows.
+
+    Raises:
+        UserError: matplotlib is not installed, or the folder is not writable.
+    """
+    try:
+        import matplotlib as mpl
+    except ImportError:
+        raise UserError(
+            "figures need matplotlib, which is not installed", remedy="pip install 'rib-benchmark[figures]'"
+        ) from None
+    style: dict[Any, Any] = {
+        "font.size": 8,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "text.parse_math": False,  # names may hold a dollar sign
+        "pdf.fonttype": 42,
+        "svg.hashsalt": "rib",
+        "axes.axisbelow": True,
+        "legend.frameon": False,
+    }
+    with mpl.rc_context(style):
+        return [path for name, figure in drawn for path in _save(figure, folder, name, formats)]
+
+
+def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> Iterable[Path]:
+    for suffix in formats:
+        path = folder / f"{name}.{suffix}"
+        # no date inside: the same results give the same file
+        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
+        with written_aside(path) as aside:
+            figure.savefig(aside, format=suffix, dpi=200, metadata=metadata)
+        yield path
 
 
 def slug(name: str) -> str:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rib.errors import UserError
-from rib.files import written_aside
-from rib.report.drawing import MARKERS, legend, new, panels, slug, whiskers
+from rib.report.drawing import MARKERS, legend, new, panels, slug, whiskers, write_drawn
 from rib.report.figure_data import (
     GREY,
     Comparison,
@@ -45,36 +43,9 @@ def write_figures(results: Results, folder: Path, formats: Sequence[str] = ("pdf
     Raises:
         UserError: matplotlib is not installed, or the folder is not writable.
     """
-    try:
-        import matplotlib as mpl
-    except ImportError:
-        raise UserError(
-            "figures need matplotlib, which is not installed", remedy="pip install 'rib-benchmark[figures]'"
-        ) from None
-    style: dict[Any, Any] = {
-        "font.size": 8,
-        "axes.spines.top": False,
-        "axes.spines.right": False,
-        "text.parse_math": False,  # names may hold a dollar sign
-        "pdf.fonttype": 42,
-        "svg.hashsalt": "rib",
-        "axes.axisbelow": True,
-        "legend.frameon": False,
-    }
     data = figure_data(results)
-    with mpl.rc_context(style):
-        drawn = itertools.chain(_figures(data), panel_figures(inside(results), data.methods))
-        return [path for name, figure in drawn for path in _save(figure, folder, name, formats)]
-
-
-def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> Iterable[Path]:
-    for suffix in formats:
-        path = folder / f"{name}.{suffix}"
-        # no date inside: the same results give the same file
-        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
-        with written_aside(path) as aside:
-            figure.savefig(aside, format=suffix, dpi=200, metadata=metadata)
-        yield path
+    drawn = itertools.chain(_figures(data), panel_figures(inside(results), data.methods))
+    return write_drawn(drawn, folder, formats)
 
 
 def _figures(data: FigureData) -> Iterator[tuple[str, Figure]]:

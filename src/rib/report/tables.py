@@ -62,16 +62,16 @@ def headline(results: Results, console_width: int = 80) -> Lines:
     """
     rows = ordered(results)
     tuned = [row for group, row in rows if group[1] != "pretrained"]
-    lines = [*_wrapped(f"{results.suite.name} · {extent(results)}", console_width, "bold"), Text()]
+    lines = [*wrapped(f"{results.suite.name} · {extent(results)}", console_width, "bold"), Text()]
     lines += _tuned_lines(rows, tuned, console_width) if tuned else _start_lines(results, console_width)
     lines += _signature_lines(results, console_width)
-    lines += [Text(), *_wrapped(finding(results), console_width, "bold")]
+    lines += [Text(), *wrapped(finding(results), console_width, "bold")]
     lines += _legend(results, tuned, console_width)
-    lines += [*_wrapped(results.suite.note, console_width, "dim")] if results.suite.note else []
+    lines += [*wrapped(results.suite.note, console_width, "dim")] if results.suite.note else []
     for caveat in results.caveats:
-        lines += _wrapped(f"data: {caveat}", console_width, "yellow")
+        lines += wrapped(f"data: {caveat}", console_width, "yellow")
     lines += _trouble(results, console_width)
-    return Lines(*(_cut(line, console_width) for line in lines))
+    return Lines(*(cut(line, console_width) for line in lines))
 
 
 def _tuned_lines(rows: list[tuple[Group, Summary]], tuned: list[Summary], width: int) -> list[Text]:
@@ -236,9 +236,9 @@ def _signature_lines(results: Results, width: int) -> list[Text]:
     units = "Drop and RI in points; CKA, mean over layers; share of the change in late layers."
     return [
         Text(),
-        *_wrapped(f"Signatures of lost robustness{what}", width, "bold"),
-        *_grid("", names, list(HEADS.values()), cells, width),
-        *_wrapped(f"{legend}. {units}", width, "dim"),
+        *wrapped(f"Signatures of lost robustness{what}", width, "bold"),
+        *grid("", names, list(HEADS.values()), cells, width),
+        *wrapped(f"{legend}. {units}", width, "dim"),
     ]
 
 
@@ -254,7 +254,7 @@ def _start_lines(results: Results, width: int) -> list[Text]:
     for score in results.scores:
         by_model.setdefault(score.model, {})[score.tested_on] = score.masked
     cells = [[_level(scores.get(name)) for name in names] for scores in by_model.values()]
-    return _grid("accuracy, %", list(by_model), names, cells, width)
+    return grid("accuracy, %", list(by_model), names, cells, width)
 
 
 def _level(value: float | None) -> Text:
@@ -263,7 +263,7 @@ def _level(value: float | None) -> Text:
 
 def _legend(results: Results, tuned: list[Summary], width: int) -> list[Text]:
     if not tuned:
-        return _wrapped("Accuracy over each data set's own classes.", width, "dim")
+        return wrapped("Accuracy over each data set's own classes.", width, "dim")
     several = len({seed for row in tuned for seed in row.seeds}) > 1
     text = LEGEND.format(
         reference=short(results.suite.reference),
@@ -272,7 +272,7 @@ def _legend(results: Results, tuned: list[Summary], width: int) -> list[Text]:
     )
     used = {mark for row in tuned for mark in marks(row)}
     said = "; ".join(f"{mark} {meaning}" for mark, meaning in MARKS.items() if mark in used)
-    return _wrapped(text, width, "dim") + (_wrapped(f"{said}.", width, "dim") if said else [])
+    return wrapped(text, width, "dim") + (wrapped(f"{said}.", width, "dim") if said else [])
 
 
 MOST = 6
@@ -285,15 +285,15 @@ def _trouble(results: Results, width: int) -> list[Text]:
     for name, missing in found[:MOST]:
         distinct = list(dict.fromkeys(missing))  # a prediction missing at several seeds is named once
         listed = ", ".join(distinct[:3]) + (f" and {len(distinct) - 3} more" if len(distinct) > 3 else "")
-        lines += _wrapped(f"missing: {name}: {listed}", width, "yellow")
+        lines += wrapped(f"missing: {name}: {listed}", width, "yellow")
     if len(found) > MOST:
         count = sum(len(missing) for _, missing in found[MOST:])
-        lines += _wrapped(f"missing: {count:,} more predictions in {len(found) - MOST} more rows", width, "yellow")
+        lines += wrapped(f"missing: {count:,} more predictions in {len(found) - MOST} more rows", width, "yellow")
     failures = list(results.failures.items())
     for title, reason in failures[:MOST]:
-        lines += _wrapped(f"failed: {title}: {first_line(reason)}", width, "red")
+        lines += wrapped(f"failed: {title}: {first_line(reason)}", width, "red")
     if len(failures) > MOST:
-        lines += _wrapped(f"failed: {len(failures) - MOST} more steps; --json and --html name them all", width, "red")
+        lines += wrapped(f"failed: {len(failures) - MOST} more steps; --json and --html name them all", width, "red")
     return [Text(), *lines] if lines else []
 
 
@@ -302,11 +302,11 @@ def first_line(text: str) -> str:
     return next((line.strip() for line in text.splitlines() if line.strip()), "")
 
 
-def _wrapped(text: str, width: int, style: str) -> list[Text]:
+def wrapped(text: str, width: int, style: str) -> list[Text]:
     return [Text(line, style=style) for line in textwrap.wrap(text, max(width, 20), subsequent_indent="  ")]
 
 
-def _cut(line: Text, width: int) -> Text:
+def cut(line: Text, width: int) -> Text:
     line.no_wrap, line.overflow = True, "ellipsis"
     line.truncate(width, overflow="ellipsis")
     return line
@@ -339,9 +339,9 @@ def ri_matrix(results: Results, model: str, method: str, size: int | None = None
         for tuned in tuned_on
     ]
     title = f"{row.model}, {method}, n = {size_name(size)}: change of accuracy in points"
-    lines = _grid("tuned on \\ tested on", tuned_on, [*tested_on, "RI"], cells, console_width)
+    lines = grid("tuned on \\ tested on", tuned_on, [*tested_on, "RI"], cells, console_width)
     legend = "( ): the set tuned on itself, not part of RI. ≈: not distinguishable from 0."
-    return Lines(*(_cut(line, console_width) for line in [Text(title, style="bold"), *lines, Text(legend, "dim")]))
+    return Lines(*(cut(line, console_width) for line in [Text(title, style="bold"), *lines, Text(legend, "dim")]))
 
 
 def _change(change: Change | None) -> Text:
@@ -359,7 +359,7 @@ def _point(interval: Interval | None) -> Text:
     return Text(("" if interval.excludes_zero else "≈") + signed(interval.value), style=style)
 
 
-def _grid(
+def grid(
     corner: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Text]], width: int
 ) -> list[Text]:
     """Text cells under their headings; columns that do not fit go into a further block below."""

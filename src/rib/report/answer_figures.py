@@ -1,0 +1,156 @@
+"""The figure of an answer: how its lines are drawn, and the same with matplotlib for papers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rib.metrics import Interval
+from rib.report.answer import Answer, Line, Panel
+from rib.report.answer_text import half
+from rib.report.drawing import MARKERS, legend, panels, slug, whiskers, write_drawn
+from rib.report.figure_data import METHOD_COLOURS, SYMBOLS, Span, Style, folded, slots
+from rib.report.finding import signed
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+SCALE_COLOURS = ("#e09a1f", "#9fae3c", "#4aa577", "#2a93a8", "#3f74c4", "#6d55bd", "#a03f98")
+"""From the smallest pretraining set to the largest, the same in every study of a suite."""
+
+
+def scale_colour(rank: int, top: int) -> str:
+    """The colour of a pretraining set by its rank among those of another size."""
+    last = len(SCALE_COLOURS) - 1
+    return SCALE_COLOURS[round(last * rank / top) if top else 0]
+
+
+def line_style(answer: Answer, line: Line, place: int) -> Style:
+    """How a line is drawn: by the scale of its pretraining set, or else by its place."""
+    if line.rank is None:
+        colour, symbol = METHOD_COLOURS[place % len(METHOD_COLOURS)], SYMBOLS[place % len(SYMBOLS)]
+    else:
+        top = max(one.rank or 0 for panel in answer.panels for one in panel.lines)
+        colour, symbol = scale_colour(line.rank, top), SYMBOLS[line.shape % len(SYMBOLS)]
+    return Style(line.name, folded(line.name), colour, symbol)
+
+
+def measured(interval: Interval | None) -> Span | None:
+    """An interval as figures take it."""
+    return (interval.value, interval.low, interval.high) if interval else None
+
+
+def bounds(shown: Sequence[Panel]) -> tuple[float, float]:
+    """What the axis of points holds in every panel: all intervals, and 0."""
+    spans = [span for panel in shown for line in panel.lines for span in line.spans if span]
+    low, high = min([0.0, *(span.low for span in spans)]), max([0.0, *(span.high for span in spans)])
+    margin = 0.05 * ((high - low) or 1.0)
+    return low - margin, high + margin
+
+
+def write_answer_figure(answer: Answer, folder: Path) -> list[Path]:
+    """Write the figure of an answer as PDF and PNG, named by the study.
+
+    Raises:
+        UserError: matplotlib is not installed, or the folder is not writable.
+    """
+    return write_drawn(_figures(answer), folder)
+
+
+def _figures(answer: Answer) -> Iterator[tuple[str, Figure]]:
+    if any(span for panel in answer.panels for line in panel.lines for span in line.spans):
+        yield slug(answer.study), _map_figure(answer) if answer.surface else _line_figure(answer)
+
+
+def _line_figure(answer: Answer) -> Figure:
+    wide = max(len(panel.ticks) for panel in answer.panels)
+    columns = _columns(answer)
+    figure, axes = panels(len(answer.panels), min(max(2.3, 0.42 * wide + 0.6), 3.6), 2.3, columns)
+    low, high = bounds(answer.panels)
+    styles: dict[str, Style] = {}
+    for panel, one in zip(answer.panels, axes, strict=True):
+        one.axhline(0, color="black", linewidth=0.7)
+        for at, (line, offset) in enumerate(zip(panel.lines, slots(len(panel.lines)), strict=True)):
+            style = styles.setdefault(line.name, line_style(answer, line, at))
+            _draw_line(one, panel, line, style, offset * (0.25 if panel.joined else 0.8))
+        turned = sum(map(len, panel.ticks)) > 34
+        one.set_xticks(
+            range(len(panel.ticks)), panel.ticks, rotation=40 if turned else 0, ha="right" if turned else "center",
+            rotation_mode="anchor" if turned else "default", fontsize=7,
+        )  # fmt: skip
+        one.set_xlim(-0.5, len(panel.ticks) - 0.5)
+        one.set_ylim(low, high)
+        one.grid(axis="y", linewidth=0.4, alpha=0.5)
+        one.set_title(panel.title, fontsize=8)
+    figure.supxlabel(answer.panels[0].across, fontsize=8)
+    figure.supylabel(answer.measure, fontsize=8)
+    legend(figure, list(styles.values()))
+    return figure
+
+
+def _columns(answer: Answer) -> int:
+    """Panels a row: those of one family together, three at most."""
+    families = {panel.title.split(",")[0] for panel in answer.panels}
+    each = -(-len(answer.panels) // len(families))
+    return each if 1 < each <= 3 else min(3, len(answer.panels))
+
+
+def _draw_line(axes: Axes, panel: Panel, line: Line, style: Style, offset: float) -> None:
+    shown = [(at + offset, span) for at, one in enumerate(line.spans) if (span := measured(one))]
+    values, errors = whiskers(span for _, span in shown)
+    axes.errorbar(
+        [at for at, _ in shown], values, errors, fmt=MARKERS[style.symbol] + ("-" if panel.joined else ""),
+        color=style.colour, ms=3.8, lw=1.1, elinewidth=0.9,
+    )  # fmt: skip
+
+
+def _map_figure(answer: Answer) -> Figure:
+    ticks = max(len(panel.ticks) for panel in answer.panels)
+    rows = max(len(panel.lines) for panel in answer.panels)
+    figure, axes = panels(len(answer.panels), max(3.0, 0.72 * ticks + 0.6), 1.1 + 0.55 * rows, 2)
+    limit = reach(answer)
+    for panel, one in zip(answer.panels, axes, strict=True):
+        shade = _draw_map(one, panel, limit)
+    figure.colorbar(shade, ax=axes, label=answer.measure, shrink=0.9)
+    figure.supxlabel(
+        "images tuned on   (number: measured, ± half of its 95 % interval; bold: excludes 0)", fontsize=7.5
+    )
+    figure.supylabel("pretraining set", fontsize=8)
+    return figure
+
+
+def reach(answer: Answer) -> float:
+    """The largest absolute mRI of a map: the ends of its colours."""
+    return max(
+        [1.0, *(abs(span.value) for panel in answer.panels for line in panel.lines for span in line.spans if span)]
+    )
+
+
+def _draw_map(axes: Axes, panel: Panel, limit: float) -> Any:
+    """Filled contours between the measured points, and these with their numbers."""
+    import numpy as np
+
+    surface = np.ma.masked_invalid([[span.value if span else np.nan for span in line.spans] for line in panel.lines])
+    across, up = range(len(panel.ticks)), range(len(panel.lines))
+    levels = np.linspace(-limit, limit, 21)
+    shade = axes.contourf(across, up, surface, levels=levels, cmap="RdBu", extend="both")
+    axes.contour(across, up, surface, levels=levels[::2], colors="black", linewidths=0.3, alpha=0.5)
+    for y, line in enumerate(panel.lines):
+        for x, span in enumerate(line.spans):
+            if span is None:
+                axes.text(x, y, "missing", ha="center", va="center", fontsize=6)
+                continue
+            dark = abs(span.value) > 0.62 * limit
+            axes.plot([x], [y], "o", ms=3, color="white" if dark else "black")
+            axes.text(
+                x, y + 0.1, f"{signed(span.value)}\n±{half(span):.1f}".replace("-", "−"), ha="center", va="bottom",
+                fontsize=6, weight="bold" if span.excludes_zero else "normal", color="white" if dark else "black",
+            )  # fmt: skip
+    axes.set_xticks(across, panel.ticks)
+    axes.set_yticks(up, [line.name for line in panel.lines])
+    axes.set_xlim(-0.45, len(panel.ticks) - 0.55)
+    axes.set_ylim(-0.25, len(panel.lines) - 0.4)
+    axes.set_title(panel.title, fontsize=8)
+    return shade

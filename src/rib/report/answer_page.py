@@ -1,0 +1,69 @@
+"""The page of an answer: figure first, then the verdict and its numbers, in one HTML file that needs no network."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rib.files import write_aside
+from rib.report.answer import RULE, Answer
+from rib.report.answer_figures import bounds, line_style, measured, reach
+from rib.report.answer_text import said
+from rib.report.finding import extent
+from rib.report.page import render, scale, typeset
+from rib.report.results import Results
+
+
+def write_answer(answer: Answer, results: Results, path: Path) -> None:
+    """Write everything a reader needs into one file.
+
+    Args:
+        answer: what to show.
+        results: of the suite that answered it.
+        path: the file; its folder is made if need be.
+
+    Raises:
+        UserError: the place is not writable.
+    """
+    page = render(
+        "study.html.jinja",
+        ("plots.js", "study.js"),
+        results,
+        figures(answer),
+        title=f"study: {answer.study}",
+        answer=answer,
+        said=typeset(said(answer)),
+        rule=RULE,
+        extent=extent(results),
+        scale=scale([one.interval for one in answer.contrasts]),
+    )
+    write_aside(path, page.encode())
+
+
+def figures(answer: Answer) -> dict[str, Any]:
+    """What the page draws, as JSON types."""
+    low, high = bounds(answer.panels)
+    return {
+        "surface": answer.surface,
+        "measure": answer.measure,
+        "limit": reach(answer),
+        "range": [low, high],
+        "panels": [
+            {
+                "across": panel.across,
+                "ticks": panel.ticks,
+                "joined": panel.joined,
+                "lines": [
+                    {
+                        "name": line.name,
+                        "colour": style.colour,
+                        "symbol": style.symbol,
+                        "spans": [measured(span) for span in line.spans],
+                    }
+                    for at, line in enumerate(panel.lines)
+                    for style in [line_style(answer, line, at)]
+                ],
+            }
+            for panel in answer.panels
+        ],
+    }
