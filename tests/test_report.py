@@ -570,7 +570,7 @@ def check_panels(view: Any) -> None:
     for panel in view.query_selector_all(".panel"):
         for select in panel.query_selector_all("select"):
             if select.is_visible():
-                select.select_option(index=1)
+                select.select_option(index=select.evaluate("(list) => list.options.length - 1"))
         name = panel.get_attribute("id")
         assert view.evaluate(f"document.querySelector('#{name} .figure').data.length") > 0, name
     assert view.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
