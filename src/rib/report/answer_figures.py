@@ -109,14 +109,13 @@ def _draw_line(axes: Axes, panel: Panel, line: Line, style: Style, offset: float
 def _map_figure(answer: Answer) -> Figure:
     ticks = max(len(panel.ticks) for panel in answer.panels)
     rows = max(len(panel.lines) for panel in answer.panels)
-    figure, axes = panels(len(answer.panels), max(3.0, 0.72 * ticks + 0.6), 1.1 + 0.55 * rows, 2)
+    figure, axes = panels(len(answer.panels), max(3.4, 0.62 * ticks + 0.8), 1.1 + 0.55 * rows, 2)
     limit = reach(answer)
     for panel, one in zip(answer.panels, axes, strict=True):
         shade = _draw_map(one, panel, limit)
     figure.colorbar(shade, ax=axes, label=answer.measure, shrink=0.9)
-    figure.supxlabel(
-        "images tuned on   (number: measured, ± half of its 95 % interval; bold: excludes 0)", fontsize=7.5
-    )
+    words = "dots: measured, ± half of the 95 % interval; bold: it excludes 0"
+    figure.supxlabel(f"{answer.panels[0].across}\n{words}", fontsize=7)
     figure.supylabel("pretraining set", fontsize=8)
     return figure
 
@@ -142,11 +141,11 @@ def _draw_map(axes: Axes, panel: Panel, limit: float) -> Any:
             if span is None:
                 axes.text(x, y, "missing", ha="center", va="center", fontsize=6)
                 continue
-            dark = abs(span.value) > 0.62 * limit
-            axes.plot([x], [y], "o", ms=3, color="white" if dark else "black")
+            axes.plot([x], [y], "o", ms=3, color="black")
             axes.text(
-                x, y + 0.1, f"{signed(span.value)}\n±{half(span):.1f}".replace("-", "−"), ha="center", va="bottom",
-                fontsize=6, weight="bold" if span.excludes_zero else "normal", color="white" if dark else "black",
+                x, y + 0.09, f"{signed(span.value)}\n±{half(span):.1f}".replace("-", "−"), ha="center", va="bottom",
+                fontsize=6, weight="bold" if span.excludes_zero else "normal", linespacing=1.05,
+                bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
             )  # fmt: skip
     axes.set_xticks(across, panel.ticks)
     axes.set_yticks(up, [line.name for line in panel.lines])

@@ -24,7 +24,7 @@ def said(answer: Answer) -> str:
     counts = Counter(one.verdict for one in answer.contrasts)
     order: tuple[Verdict, ...] = ("shown", "not shown", "reversed", "incomplete")
     parts = ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
-    text = f"{answer.verdict.capitalize()}. Of {len(answer.contrasts)} contrasts {parts}"
+    text = f"{answer.verdict.capitalize()}: of {len(answer.contrasts)} contrasts, {parts}"
     if len(answer.families) > 1:
         text += "; " + ", ".join(f"{family}: {found}" for family, found in answer.families.items())
     return text + "."

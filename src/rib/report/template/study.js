@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const { narrow, css, escape, points, spanned, clear, below, above, byName, axis, around0, draw, legend, slots, onColour, begin } = RIB;
+  const { narrow, css, escape, points, spanned, clear, below, above, byName, axis, around0, draw, legend, slots, begin } = RIB;
   const data = JSON.parse(document.getElementById("figures").textContent);
 
   // lines over ticks, each a little beside the others
@@ -32,7 +32,6 @@
     const names = one.lines.map((line) => line.name), limit = data.limit;
     const cells = one.lines.flatMap((line, y) => line.spans.map((span, x) => ({ x, y, span })));
     const known = cells.filter(({ span }) => span);
-    const colour = ({ span }) => (span ? onColour(span[0] / limit) : css("muted"));
     const number = ({ span }) => {
       const text = `${points(span[0])}<br>±${((span[2] - span[1]) / 2).toFixed(1)}`;
       return clear(span) ? `<b>${text}</b>` : text;
@@ -40,15 +39,16 @@
     const surface = {
       type: "contour", z: one.lines.map((line) => line.spans.map((span) => span && span[0])), connectgaps: false, hoverinfo: "skip",
       zmin: -limit, zmax: limit, colorscale: [[0, css("low")], [0.5, css("middle")], [1, css("high")]],
-      contours: { start: -limit, end: limit, size: limit / 10 }, line: { width: 0.4, color: css("muted") },
+      contours: { start: -limit, end: limit, size: limit / 10 }, line: { width: 0.4, color: css("muted"), smoothing: 0 },
       colorbar: { thickness: 12, outlinewidth: 0, title: { text: escape(data.measure), side: "right" }, tickfont: { color: css("muted") } },
     };
     const dots = {
-      type: "scatter", mode: "markers", x: known.map((cell) => cell.x), y: known.map((cell) => cell.y), marker: { size: 6, color: known.map(colour) },
+      type: "scatter", mode: "markers", x: known.map((cell) => cell.x), y: known.map((cell) => cell.y), marker: { size: 6, color: css("text") },
       hovertext: known.map(({ x, y, span }) => `${escape(names[y])}, n = ${one.ticks[x]}<br>mRI ${spanned(span)} points`), hoverinfo: "text",
     };
     const annotations = cells.map((cell) => ({
-      x: cell.x, y: cell.y, yanchor: "bottom", yshift: 4, showarrow: false, text: cell.span ? number(cell) : "missing", font: { size: narrow() ? 10 : 11.5, color: colour(cell) },
+      x: cell.x, y: cell.y, yanchor: "bottom", yshift: 4, showarrow: false, text: cell.span ? number(cell) : "missing", bgcolor: css("surface") + "c4",
+      font: { size: narrow() ? 10 : 11.5, color: css(cell.span ? "text" : "muted") },
     }));
     draw(section, [surface, dots], {
       height: 110 + 90 * names.length, annotations, margin: { l: 80, r: 10, t: 10, b: 50 },
