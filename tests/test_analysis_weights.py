@@ -280,6 +280,16 @@ def test_usual_layers(model: Any, usual: list[str]) -> None:
     assert list(choose(model(), torch.from_numpy(pictures(np.arange(4), 0, side=side)))) == usual
 
 
+def test_blocks_are_the_innermost() -> None:
+    """A stage of ConvNeXt is an element of a list, too, but has blocks of its own."""
+    assert blocks(timm_model("convnext_atto").net)[:3] == (
+        "stages.0.blocks.0",
+        "stages.0.blocks.1",
+        "stages.1.blocks.0",
+    )
+    assert blocks(classifier("resnet").net) == ("blocks.0", "blocks.1")
+
+
 def test_patterns_choose_layers() -> None:
     model = timm_model("vit_tiny_patch16_224", img_size=32, depth=2)
     images = torch.from_numpy(pictures(np.arange(4), 0, side=32))
@@ -542,4 +552,3 @@ def test_same_twice() -> None:
         return [kind(images=24).look(given_scene) for kind in (CKA, Connectivity, Forgetting)]
 
     assert looks() == looks()
-    assert blocks(classifier("resnet").net) == ("blocks.0", "blocks.1")
