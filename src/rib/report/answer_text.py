@@ -45,7 +45,7 @@ def answer_lines(answer: Answer, width: int = 80) -> Lines:
         Text(),
         _contrasts(answer),
         Text(),
-        Text(f"{answer.measure}, ± half of the 95 % interval; ≈: it holds 0", style="dim"),
+        *wrapped(f"{answer.measure}, ± half of the 95 % interval; ≈: it holds 0", width, "dim"),
     ]
     for panel in answer.panels:
         lines += [Text(), Text(panel.title, style="bold"), *_panel(panel, width)]
