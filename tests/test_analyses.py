@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -80,7 +82,7 @@ RUNS = ({"methods": ["finetune", "linear_probe"], "sizes": [10]}, {"methods": ["
 
 def planned(folder: Path, *analyses: dict[str, Any], models: Sequence[str] = ("resnet",), **fields: Any) -> Plan:
     """The plan of a tiny suite with these blocks of analyses."""
-    given = {"runs": list(RUNS), "analyses": list(analyses), "analysis": dict(OWN)} | fields
+    given: dict[str, Any] = {"runs": list(RUNS), "analyses": list(analyses), "analysis": dict(OWN)} | fields
     return make_plan(tiny(folder, models, **given))
 
 
@@ -219,6 +221,17 @@ def test_what_was_found_is_recorded_and_found_again(tmp_path: Path) -> None:
     assert (record.kind, record.images) == ("Compare", 24)
     again = do(plan, store)
     assert (again.done, again.before) == (0, len(plan.steps))
+
+
+def test_the_example_of_the_docs_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[1] / "docs" / "extending.md").read_text("utf-8")
+    code, asked = re.findall(r"```(?:python|toml)\n(.*?)```", text[text.index("## Your own analysis") :], re.DOTALL)[:2]
+    (tmp_path / "myanalyses.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    plan = planned(tmp_path, runs=[{"methods": ["finetune"]}], **tomllib.loads(asked))
+    store = Store(tmp_path / "store")
+    assert do(plan, store).failed == {}
+    assert [0 < seen.values["cosine"] < 1 for seen in Results(plan, store).seen(Analysis)] == [True, True]
 
 
 def test_what_could_not_be_seen_is_a_failed_step_and_nothing_else(tmp_path: Path) -> None:

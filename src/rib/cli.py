@@ -475,12 +475,23 @@ def list_objectives() -> None:
     _columns(_described(OBJECTIVES.classes))
 
 
+@listing.command("analyses")
+def list_analyses() -> None:
+    """Looks inside models, with their parameters."""
+    from rib.analysis import ANALYSES
+
+    _columns(_described(ANALYSES.classes))
+
+
 def _described(kinds: Mapping[str, type[Frozen]]) -> list[tuple[str, str]]:
     """Each kind with the first line about it and its fields."""
     rows = []
     for name, kind in sorted(kinds.items()):
         fields = ", ".join(f"{field} = {info.default}" for field, info in kind.model_fields.items())
-        rows.append((name, (kind.__doc__ or "").splitlines()[0] + (f"  [{fields}]" if fields else "")))
+        first = (kind.__doc__ or "").splitlines()[0]
+        if first.count("(") > first.count(")"):  # a source that goes on in the next line
+            first = first.rpartition(" (")[0]
+        rows.append((name, first + (f"  [{fields}]" if fields else "")))
     return rows
 
 
