@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import rib
 from rib.data import digits
+from rib.data.digits.domains import PRETRAINING_TABLE
+from rib.data.examples import Examples, Index
+from rib.data.labels import LabelMap
 from rib.models.catalogue import ROWS, ZOO
+from rib.models.loading import build, describe, load_pretrained
 from rib.models.weights import read_weights
+from rib.prediction import predict
 from rib.suite import Suite, load_suite, shipped
 from rib.work import How
 
@@ -37,7 +45,7 @@ def _only(suite: Suite, **fields: object) -> Suite:
 
 
 def test_the_zoo_scores_what_its_table_says(store: Path) -> None:
-    finished = rib.run(_only(load_suite("digits"), runs=[]), store=store, how=ALONE)
+    finished = rib.run(_only(load_suite("digits"), runs=[], analyses=[]), store=store, how=ALONE)
     start = {row.model: row.ood_before.value for row in finished.summaries if row.ood_before}
     assert start == pytest.approx(OOD, abs=0.3)  # pixels may differ in the last bit between kinds of processor
     for family in ("resnet", "vit"):
@@ -81,6 +89,54 @@ def test_corruptions_are_never_tuned_on() -> None:
         assert "digits:corrupted" not in load_suite(name).downstream
         assert "digits:corrupted" in load_suite(name).evaluate
     assert len(digits.render("corrupted", "test", 75).cells) == 15 * 5
+
+
+DIGITS = [name for name in ROWS if name.startswith("digits:")]
+
+
+def test_every_shipped_model_is_as_good_on_the_reference_set_as_its_table_says() -> None:
+    data, index = digits.render("ref", "test"), np.arange(449)
+    examples = Examples.whole(data.images, Index(data.labels, index))
+    label_map = LabelMap("all", tuple((label,) for label in range(10)), 10)
+    table = (Path(__file__).parents[1] / "docs" / "zoo.md").read_text("utf-8")
+    said = {
+        name: float(ref) for name, ref in re.findall(r"^\| ((?:resnet|vit)_\w+) \| ([\d.]+) \|", table, re.MULTILINE)
+    }
+    found = {}
+    for name in DIGITS:
+        row = ROWS[name]
+        architecture = describe(row, 10)
+        classifier = build(architecture)
+        classifier.net.load_state_dict(load_pretrained(name, row, architecture, Path()))
+        right = predict(classifier, examples, label_map, batch_size=449).masked_right
+        found[name.removeprefix("digits:")] = 100 * float(right.mean())
+    assert found == pytest.approx(said, abs=0.5)
+    assert min(found.values()) > 60
+
+
+def test_the_catalogue_describes_what_it_ships() -> None:
+    for name in DIGITS:
+        row, made = ROWS[name], load_suite("digits-pretrain").model[name.removeprefix("digits:")].pretrain
+        assert made is not None
+        assert made.data == f"digits:pretrain_{row.pretraining}"
+        assert made.seed == row.pretraining_seed
+        assert (made.objective or "supervised") == row.objective or made.objective["kind"] == row.objective
+        assert row.pretraining_images == sum(count for _, _, count in PRETRAINING_TABLE[f"pretrain_{row.pretraining}"])
+    groups = Counter((row.family, row.objective, row.pretraining) for row in map(ROWS.__getitem__, DIGITS))
+    assert len(groups) == 14
+    assert set(groups.values()) == {3}  # seeds
+
+
+def test_imagenet_rows_are_described_too() -> None:
+    rows = {name.removeprefix("imagenet:"): row for name, row in ROWS.items() if name.startswith("imagenet:")}
+    assert all(row.family and row.objective for row in rows.values())
+    assert (rows["vit_b16_in21k_p"].family, rows["vit_b16_in21k_p"].objective) == ("vit_base_patch16", "supervised")
+    assert (rows["vit_b32_laion2b"].family, rows["vit_b32_laion2b"].objective) == (
+        "vit_base_patch32",
+        "clip, fine-tuned",
+    )
+    assert (rows["clip_b32_laion2b"].family, rows["clip_b32_laion2b"].objective) == ("vit_base_patch32", "clip")
+    assert rows["resnet50"].family == "resnet50"
 
 
 def test_zoo_weights_are_finite_and_small() -> None:
