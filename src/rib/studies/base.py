@@ -37,7 +37,7 @@ class Study(ABC):
     name: ClassVar[str]
     question: ClassVar[str]
     claim: ClassVar[str]
-    measure: ClassVar[str] = "mRI of fine-tuning, points"
+    measure: ClassVar[str] = "mRI, points"
     surface: ClassVar[bool] = False
     limits: ClassVar[tuple[str, ...]] = ()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from rib.report.answer import Contrast, Panel
-from rib.studies.base import FINETUNE, Numbers, Study, Taken, averaged, contrast, minus
+from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, minus
 from rib.suite import Runs
 
 CURRICULUM = "curriculum"
@@ -20,7 +20,6 @@ class GrowingSets(Study):
         "Not the paper's, but a remedy that its account of small sets suggests: growing tuning sets keep more "
         "robustness than the whole set at once, in as many steps."
     )
-    measure: ClassVar[str] = "mRI of fine-tuning on growing sets and on the whole set, points"
     limits: ClassVar[tuple[str, ...]] = (
         "One order of the images, drawn at random: growing from easy to hard, or from near to far, is not tried.",
     )
@@ -37,7 +36,7 @@ class GrowingSets(Study):
                 family,
                 "growing sets minus the whole at once",
                 "above",
-                averaged(minus(numbers.mean([one], CURRICULUM), numbers.mean([one])) for one in cohorts),
+                minus(numbers.mean(cohorts, CURRICULUM), numbers.mean(cohorts)),
             )
             for family, cohorts in numbers.families.items()
         ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import ClassVar
 
+from rib.metrics import Estimate
 from rib.report.answer import Contrast, Panel
-from rib.report.finding import size_name
-from rib.studies.base import FINETUNE, Numbers, Study, Taken, averaged, contrast, minus
+from rib.report.finding import size_name, spanned
+from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, contrast, interval, minus
 from rib.suite import Runs
 
 
@@ -14,9 +16,8 @@ class Methods(Study):
     """Every method of the suite beside plain fine-tuning, at every size."""
 
     name: ClassVar[str] = "methods"
-    question: ClassVar[str] = "Do other methods keep more robustness than plain fine-tuning, at every size?"
+    question: ClassVar[str] = "Do other methods keep more robustness than plain fine-tuning, and at which sizes?"
     claim: ClassVar[str] = "Regularised, partial and averaged fine-tuning keep more robustness than plain fine-tuning."
-    measure: ClassVar[str] = "mRI of each method, points"
     limits: ClassVar[tuple[str, ...]] = (
         "Each method has the strength that its authors or the paper chose, not the best for these models.",
         "To keep robustness is half of it: a method that learns nothing loses nothing.",
@@ -37,12 +38,7 @@ class Methods(Study):
     def contrasts(self, numbers: Numbers) -> list[Contrast]:
         """Every method minus fine-tuning: the mean over pretraining sets and sizes."""
         return [
-            contrast(
-                family,
-                f"{method} minus {FINETUNE}",
-                "above",
-                averaged(minus(numbers.mean([one], method), numbers.mean([one])) for one in cohorts),
-            )
+            contrast(family, f"{method} minus {FINETUNE}", "above", _gain(numbers, cohorts, method, numbers.sizes))
             for family, cohorts in numbers.families.items()
             for method in _methods(numbers)
         ]
@@ -63,6 +59,24 @@ class Methods(Study):
             for family, cohorts in numbers.families.items()
             for size in numbers.sizes
         ]
+
+    def notes(self, numbers: Numbers) -> list[str]:
+        """The sizes at which a method is not distinguishably ahead of fine-tuning."""
+        said = []
+        for family, cohorts in numbers.families.items():
+            for method in _methods(numbers):
+                gains = {size: interval(_gain(numbers, cohorts, method, [size])) for size in numbers.sizes}
+                level = [
+                    f"{size_name(size)}: {spanned(gain)}" for size, gain in gains.items() if gain and gain.low <= 0
+                ]
+                if level:
+                    said.append(f"{family}, {method} is not distinguishably ahead at n = {'; '.join(level)}.")
+        return said
+
+
+def _gain(numbers: Numbers, cohorts: Sequence[Cohort], method: str, sizes: Sequence[int | None]) -> Estimate | None:
+    """mRI of a method minus that of fine-tuning: the mean over cohorts and sizes."""
+    return minus(numbers.mean(cohorts, method, sizes), numbers.mean(cohorts, FINETUNE, sizes))
 
 
 def _others(taken: Taken) -> list[str]:

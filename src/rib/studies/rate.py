@@ -23,7 +23,6 @@ class Rate(Study):
         "The loss, and that the largest pretraining set loses most, are no matter of one learning rate: both are "
         "there at the rate that is best on held-out downstream images."
     )
-    measure: ClassVar[str] = "mRI of fine-tuning at the common and at the best rate, points"
     limits: ClassVar[tuple[str, ...]] = (
         "The best rate is the best for the set tuned on, as somebody would choose who looks at no other set; it is "
         "chosen on at most as many held-out images as are tuned on.",
