@@ -20,7 +20,8 @@ from rib.metrics import Interval
 from rib.pair import OWN_DATA, Pair
 from rib.report.finding import signed, spanned
 from rib.report.inside.averages import OWN
-from rib.report.inside.churn import ChurnRow, churn_rows
+from rib.report.inside.calibration import calibration_changes
+from rib.report.inside.churn import ChurnRow, ClassLoss, churn_rows, worst_classes
 from rib.report.results import Change, Results, Summary
 from rib.report.tables import first_line, provenance
 from rib.steps import short
@@ -141,6 +142,18 @@ class Comparison:
             ri=self.ri,
         )
         return signatures(evidence)
+
+    @cached_property
+    def calibration_errors(self) -> dict[str, tuple[float, float]]:
+        """Expected calibration error before and after, in percent, by data set; of those where it is known."""
+        rows = [row for row in calibration_changes(self.results) if row.score == "ece"]
+        names = {OWN: self.tuned_on or OWN}
+        return {names.get(row.tested_on, row.tested_on): (row.before.value, row.after.value) for row in rows}
+
+    @cached_property
+    def worst_classes(self) -> tuple[ClassLoss, ...]:
+        """The classes that lost most on the downstream sets that it was not tuned on, worst first."""
+        return next((found.classes for found in worst_classes(self.results)), ())
 
     @cached_property
     def quantities(self) -> dict[str, Interval | None]:
@@ -347,6 +360,8 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         ],
         "ri": asdict(found.ri) if found.ri else None,
         "tested": [asdict(row) for row in found.tested],
+        "calibration_error": found.calibration_errors,
+        "worst_classes": [asdict(row) for row in found.worst_classes],
         "signatures": [asdict(sign) for sign in found.signs],
         "cka": found.cka,
         "drift": found.drift,

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rib.analysis.signatures import LOW_CKA, Signature
+from rib.analysis.signatures import LOW_CKA
 from rib.files import write_aside
 from rib.metrics import Interval
 from rib.pair import OWN_DATA
 from rib.report.comparison import Comparison, comparison_finding, gates_finding, meaning_of_ri, reason
-from rib.report.finding import signed
+from rib.report.inside.signs import HEADS, VERDICTS, held_against
 from rib.report.page import render, scale, typeset
 from rib.steps import short
-
-VERDICTS = {"present": "present", "suggested": "perhaps", "absent": "absent", "unknown": "not known"}
-
-
-@dataclass(frozen=True)
-class Sign:
-    """A signature as the page words it."""
-
-    name: str
-    verdict: str
-    verdict_words: str
-    words: str
-    evidence: str
-    threshold: str
 
 
 def write_comparison(found: Comparison, path: Path) -> None:
@@ -44,7 +29,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
     tested = sorted(found.tested, key=lambda row: row.role != "downstream")
     page = render(
         "compare.html.jinja",
-        ("plots.js", "compare.js"),
+        ("plots.js", "panels.js", "compare.js"),
         found.results,
         figures(found),
         title=f"{found.base} → {found.tuned}",
@@ -54,15 +39,21 @@ def write_comparison(found: Comparison, path: Path) -> None:
         base=found.base,
         tuned=found.tuned,
         tuned_on=found.tuned_on or OWN_DATA,
+        known_set=found.tuned_on is not None,
         images=found.pair.images,
         identical=found.pair.identical,
-        signs=[_sign(sign) for sign in found.signs],
+        signs=found.signs,
+        heads=HEADS,
+        said=VERDICTS,
+        held_against=held_against,
         meaning=meaning_of_ri(found),
         cka=found.cka,
         cka_on=short(found.results.suite.reference),
         drift=found.drift,
         tested=tested,
         summary=found.summary,
+        errors=found.calibration_errors,
+        worst=found.worst_classes,
         scale=scale([found.ri, *(row.change for row in tested)]),
     )
     write_aside(path, page.encode())
@@ -76,7 +67,7 @@ def figures(found: Comparison) -> dict[str, Any]:
     ri = _row("RI", "RI, mean of the sets above the line", found.ri, None, None)
     return {
         "changes": [{"rows": [ri, *inner, *outer]}],
-        "cka": [found.cka | {"threshold": LOW_CKA}] if found.cka else [],
+        "cka": [found.cka | {"cells": found.cka["matrix"], "threshold": LOW_CKA}] if found.cka else [],
         "drift": [found.drift] if found.drift else [],
     }
 
@@ -90,20 +81,3 @@ def _row(
 
 def _span(interval: Interval | None) -> tuple[float, float, float] | None:
     return (interval.value, interval.low, interval.high) if interval else None
-
-
-def _sign(sign: Signature) -> Sign:
-    write = _number if sign.name in ("low CKA", "late shift") else _points
-    value = sign.evidence
-    evidence = "nothing" if value is None else write(value.value)
-    if value is not None and value.low < value.high:
-        evidence += f" [{signed(value.low)}, {signed(value.high)}]"
-    return Sign(sign.name, sign.verdict, VERDICTS[sign.verdict], sign.words, evidence, write(sign.threshold))
-
-
-def _number(value: float) -> str:
-    return f"{value:.2f}"
-
-
-def _points(value: float) -> str:
-    return f"{signed(value)} points"

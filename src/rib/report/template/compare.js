@@ -1,7 +1,8 @@
 "use strict";
 (() => {
-  const { narrow, css, escape, points, spanned, percent, clear, below, above, axis, around0, draw, onColour, begin } = RIB;
+  const { narrow, css, escape, points, spanned, percent, clear, below, above, axis, around0, draw, begin } = RIB;
   const data = JSON.parse(document.getElementById("figures").textContent);
+  const { square } = panels({}, {}, []);
 
   function changes(section, _, [one]) {
     const rows = one.rows.filter((row) => row.change);
@@ -38,24 +39,6 @@
     }, 70 + 17 * names.length);
   }
 
-  function square(section, _, [one]) {
-    const names = one.layers.map(escape), count = names.length, size = Math.max(22, Math.min(46, 400 / count));
-    const label = Math.min(150, 16 + 6.4 * Math.max(...one.layers.map((name) => name.length)));
-    const shown = count <= 12 ? one.matrix.flatMap((line, y) => line.map((value, x) => ({
-      x, y, text: number(value, ""), showarrow: false, font: { size: 10.5, color: value === null ? css("muted") : onColour(value) },
-    }))) : [];
-    draw(section, [{
-      type: "heatmap", z: one.matrix, zmin: 0, zmax: 1, xgap: 1, ygap: 1, showscale: false, hoverongaps: false,
-      colorscale: [[0, css("middle")], [1, css("high")]],
-      customdata: one.matrix.map((line, y) => line.map((value, x) => `before: ${names[y]}<br>after: ${names[x]}<br>CKA ${number(value)}`)),
-      hovertemplate: "%{customdata}<extra></extra>",
-    }], {
-      height: 60 + label + size * count, annotations: shown, margin: { l: label + 18, r: 8, t: 6, b: label + 22 },
-      xaxis: axis("after", { tickvals: names.map((_, at) => at), ticktext: names, tickangle: -60, showgrid: false, ticks: "", tickfont: { size: 11 } }),
-      yaxis: axis("before", { tickvals: names.map((_, at) => at), ticktext: names, autorange: "reversed", showgrid: false, ticks: "", tickfont: { size: 11 } }),
-    }, label + 40 + size * count);
-  }
-
   const GROUPS = { early: "own", middle: "muted", late: "accent", head: "down" };
 
   function drift(section, _, [one]) {
@@ -80,8 +63,8 @@
     return axis("", { tickvals: names.map((_, at) => at), ticktext: names, tickangle: -60, showgrid: false, range: [-0.6, names.length - 0.4], tickfont: { size: narrow() ? 10 : 11 } });
   }
 
-  function number(value, none = "none") {
-    return value === null ? none : value.toFixed(2).replace("-", "−");
+  function number(value) {
+    return value === null ? "none" : value.toFixed(2).replace("-", "−");
   }
 
   begin({ changes: [changes, data.changes], alike: [alike, data.cka], square: [square, data.cka], drift: [drift, data.drift] });
