@@ -9,6 +9,11 @@ Prints, for random weights and random images and layers as the analysis chooses 
   memory    most memory the process takes during the whole pass, beyond what it takes once both models have run on a
             minibatch without hooks ("beside the forwards") and once both are built ("beside the models")
   differs   largest difference from the loop, in float64
+
+Seen on one thread of a busy machine of two cores, minibatches of 64:
+  ViT-B/16   share 0.85 %; 2 MiB beside the forwards, 482 MiB beside the models
+  ViT-B/32   share 0.93 %; 12 and 248 MiB; per pair 19 × and 54 ×; differs 1.5e-08
+  test_vit   10,000 images: 30 and 117 MiB; share 6 %, for a narrow net's forward passes cost little
 """
 
 from __future__ import annotations
