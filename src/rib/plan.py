@@ -98,7 +98,7 @@ class Plan:
         if isinstance(step, Predict):
             return len(self.world[step.data.name].index("test"))
         if isinstance(step, Compare):
-            return step.analysis.image_passes(sum(len(self.world[data.name].index("test")) for data in step.data))
+            return sum(step.analysis.image_passes(len(self.world[data.name].index("test"))) for data in step.data)
         if isinstance(step, Pretrain):
             passes = step.views * self._training_passes(step.data, step.recipe)
             if step.reference:

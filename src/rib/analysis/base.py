@@ -84,7 +84,7 @@ class Analysis(Frozen, ABC):
     together: ClassVar[bool] = False
 
     def image_passes(self, images: int) -> float:
-        """What it costs on data of so many images, in forward passes of one image: an estimate."""
+        """What it costs on a data set of so many images, in forward passes of one image: an estimate."""
         return (2.0 if self.of_pair else 1.0) * images
 
     @abstractmethod

@@ -65,8 +65,8 @@ class Distance(Analysis):
     seed: int = Field(0, ge=0, description="of the draw of images")
 
     def image_passes(self, images: int) -> float:
-        """One pass for each image drawn, as of ten data sets."""
-        return float(min(images, 10 * self.images))
+        """One pass for each image drawn."""
+        return float(min(images, self.images))
 
     def look(self, scene: Scene) -> Values:
         """`sets`, `images`, `classes` (of each set's sample), `dimension`, and one square matrix a measure.
