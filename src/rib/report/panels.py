@@ -102,7 +102,7 @@ PANELS = (
 )
 
 _OF_PROFILES = {"cka": ("CKA",), "connectivity": ("accuracy on the way",)}
-_DRIFT = {"drift by layer": "by layer", "drift by group": "by group of layers", "drift by kind": "by kind of layer"}
+_DRIFT = {"drift by group": "by depth", "drift by layer": "by layer", "drift by kind": "by kind of layer"}
 
 
 def panel_data(found: Inside) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def panel_data(found: Inside) -> dict[str, Any]:
     drawn = {
         name: [profile for profile in found.profiles if profile.what in whats] for name, whats in _OF_PROFILES.items()
     }
-    drifts = [plain(profile) for profile in found.profiles if profile.what in _DRIFT]
+    drifts = [plain(profile) for what in _DRIFT for profile in found.profiles if profile.what == what]
     return {
         **{name: plain(entries) for name, entries in drawn.items()},
         "square": plain(found.squares),
