@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 import rib
-from helpers import WHOLE, classifier, document, examples, model_row, same_weights
+from helpers import WHOLE, classifier, command, document, examples, model_row, same_weights
 from rib.data.examples import Examples
 from rib.errors import UserError
 from rib.methods.curriculum import Curriculum
@@ -343,6 +343,13 @@ def test_unknown_studies(tmp_path: Path) -> None:
         find_study("size", base(tmp_path, study={"mapp": {}}))
     with pytest.raises(UserError, match="fits none of the models"):
         base(tmp_path, study={"map": {"models": ["vit_*"]}})
+
+
+def test_the_command_names_the_nearest_study(tmp_path: Path) -> None:
+    found = command("study", "size", "curiculum", cwd=tmp_path)
+    assert found.returncode == 2
+    assert "did you mean 'curriculum'" in found.stderr
+    assert not list(tmp_path.iterdir())  # nothing was begun
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ def test_every_shipped_suite_loads(name: str) -> None:
 
 
 def test_corruptions_are_never_tuned_on() -> None:
-    for name in ("digits", "digits-quick", "digits-study"):
+    for name in ("digits", "digits-quick"):
         assert "digits:corrupted" not in load_suite(name).downstream
         assert "digits:corrupted" in load_suite(name).evaluate
     assert len(digits.render("corrupted", "test", 75).cells) == 15 * 5

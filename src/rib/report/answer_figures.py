@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -113,21 +114,20 @@ def _map_figure(answer: Answer) -> Figure:
     limit = reach(answer)
     for panel, one in zip(answer.panels, axes, strict=True):
         shade = _draw_map(one, panel, limit)
-    figure.colorbar(shade, ax=axes, label=answer.measure, shrink=0.9)
+    figure.colorbar(shade, ax=axes, label=answer.measure, shrink=0.9, ticks=[-limit, -limit / 2, 0, limit / 2, limit])
     words = "dots: measured, ± half of the 95 % interval; bold: it excludes 0"
     figure.supxlabel(f"{answer.panels[0].across}\n{words}", fontsize=7)
     figure.supylabel("pretraining set", fontsize=8)
     return figure
 
 
-def reach(answer: Answer) -> float:
-    """The largest absolute mRI of a map: the ends of its colours."""
-    return max(
-        [1.0, *(abs(span.value) for panel in answer.panels for line in panel.lines for span in line.spans if span)]
-    )
+def reach(answer: Answer) -> int:
+    """The ends of a map's colours: the largest absolute mRI, rounded up to a whole point."""
+    spans = [span for panel in answer.panels for line in panel.lines for span in line.spans if span]
+    return max([1, *(math.ceil(abs(span.value)) for span in spans)])
 
 
-def _draw_map(axes: Axes, panel: Panel, limit: float) -> Any:
+def _draw_map(axes: Axes, panel: Panel, limit: int) -> Any:
     """Filled contours between the measured points, and these with their numbers."""
     import numpy as np
 
