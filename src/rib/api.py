@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rib.errors import Interrupted, UserError
+from rib.errors import StoppedError, UserError
 from rib.execute.local import Outcome, execute
 from rib.execute.progress import Watcher
 from rib.gates import parse_gate
@@ -133,14 +133,14 @@ def run(
 
     Raises:
         UserError: something in the suite, the data or the store is at fault.
-        Interrupted: the user stopped it; call again to go on.
+        StoppedError: the user stopped it; call again to go on.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
     place = Store(Path(store))
     plan = make_plan(chosen, place.facts)
     outcome = execute(plan, place, how, watcher)
     if outcome.interrupted:
-        raise Interrupted("interrupted; everything finished is kept, call again to go on")
+        raise StoppedError("interrupted; everything finished is kept, call again to go on")
     return Finished(Results(plan, place), outcome.failed)
 
 
@@ -173,7 +173,7 @@ def study(
 
     Raises:
         UserError: there is no such study, or the suite has too little to ask it of, or is at fault.
-        Interrupted: the user stopped it; call again to go on.
+        StoppedError: the user stopped it; call again to go on.
     """
     base = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
     found = find_study(name, base)
@@ -181,7 +181,7 @@ def study(
     plan = make_plan(found.suite(base), place.facts)
     outcome = execute(plan, place, how, watcher)
     if outcome.interrupted:
-        raise Interrupted("interrupted; everything finished is kept, call again to go on")
+        raise StoppedError("interrupted; everything finished is kept, call again to go on")
     results = Results(plan, place)
     return Studied(found.answer(results), results, outcome)
 
@@ -221,7 +221,7 @@ def compare(
 
     Raises:
         UserError: something in what was given is at fault.
-        Interrupted: the user stopped it; call again to go on.
+        StoppedError: the user stopped it; call again to go on.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
     place = Store(Path(store) if store else cache_store())
@@ -239,7 +239,7 @@ def compare(
     _require_readable(pair, place)
     outcome = execute(pair.plan, place, how, watcher)
     if outcome.interrupted:
-        raise Interrupted("interrupted; everything finished is kept, call again to go on")
+        raise StoppedError("interrupted; everything finished is kept, call again to go on")
     return Comparison(pair, Results(pair.plan, place), gates, done=outcome.done)
 
 

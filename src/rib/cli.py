@@ -14,7 +14,7 @@ import typer
 from rich.console import Console
 
 from rib import __version__
-from rib.errors import Interrupted, RibError, StepError, UserError, nearest
+from rib.errors import RibError, StepError, StoppedError, UserError, nearest
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -71,7 +71,7 @@ def main() -> NoReturn:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
-    except Interrupted as error:
+    except StoppedError as error:
         print(error, file=sys.stderr)
         code = 130
     except StepError as error:

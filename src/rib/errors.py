@@ -36,7 +36,7 @@ class StepError(RibError):
     """A step that could not be carried out (diverged training, a full disk). Exit code 1."""
 
 
-class Interrupted(StepError):
+class StoppedError(StepError):
     """The user stopped a run. Exit code 130; everything finished is kept."""
 
 

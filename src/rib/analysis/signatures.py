@@ -94,9 +94,9 @@ def signatures(evidence: Evidence) -> tuple[Signature, Signature, Signature, Sig
 def _large_drop(evidence: Evidence) -> Signature:
     change, size, name = evidence.ood_change, evidence.size, "large drop"
     if change is None or size is None:
-        words = (
-            "It was not measured how accuracy on other data sets changed, or on how many images the model was tuned."
-        )
+        words = "It is not known on how many images the model was tuned, and this sign is one of small sets."
+        if change is None:
+            words = "It was not measured how accuracy on other data sets changed."
         return Signature(name, "unknown", LARGE_DROP, change, words)
     if size > SMALL_SET:
         words = (

@@ -32,7 +32,7 @@
       line: { color: css("accent"), width: 2 }, marker: { size: 7 },
       hovertext: names.map((name, at) => `${name}<br>CKA ${number(one.diagonal[at])}`), hoverinfo: "text",
     }], {
-      height: 360, margin: { l: 52, r: 12, t: 12, b: 96 },
+      height: 280 + room(names), margin: { l: 52, r: 12, t: 12, b: room(names) },
       shapes: [{ type: "line", xref: "paper", x0: 0, x1: 1, y0: one.threshold, y1: one.threshold, line: { color: css("muted"), width: 1.4, dash: "dot" } }],
       annotations: [{ xref: "paper", x: 1, xanchor: "right", y: one.threshold, yanchor: "bottom", text: `below ${one.threshold}: low`, showarrow: false, font: { size: 11, color: css("muted") } }],
       xaxis: layerAxis(names), yaxis: axis("CKA before with after", { range: [Math.min(0, ...one.diagonal) - 0.02, 1.04] }),
@@ -54,13 +54,18 @@
       type: "bar", x: names.map((_, at) => at), y: one.change, marker: { color: one.groups.map((group) => css(GROUPS[group])) },
       hovertext: names.map((name, at) => `${name} (${one.groups[at]}, ${one.kinds[at]})<br>${one.change[at] === null ? "from nothing" : (100 * one.change[at]).toFixed(2) + " %"}`), hoverinfo: "text",
     }], {
-      height: 380, margin: { l: 58, r: 12, t: 12, b: 110 }, bargap: 0.25,
-      xaxis: layerAxis(names), yaxis: axis("change of weights, ‖Δ‖ / ‖before‖", { rangemode: "tozero", tickformat: ".0%" }),
+      height: 290 + room(names), margin: { l: 58, r: 12, t: 12, b: room(names) }, bargap: 0.25,
+      xaxis: layerAxis(names), yaxis: axis("relative change of weights", { rangemode: "tozero", tickformat: ".0%" }),
     }, wide);
   }
 
   function layerAxis(names) {
     return axis("", { tickvals: names.map((_, at) => at), ticktext: names, tickangle: -60, showgrid: false, range: [-0.6, names.length - 0.4], tickfont: { size: narrow() ? 10 : 11 } });
+  }
+
+  // height that slanted names take
+  function room(names) {
+    return 24 + 5.6 * Math.max(...names.map((name) => name.length));
   }
 
   function number(value) {
