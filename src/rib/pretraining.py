@@ -49,7 +49,8 @@ def pretrain(
     first = kept.get("stage", 0) if kept else 0
     if kept:
         classifier.net.load_state_dict(kept["net"])  # a probe computes its features before it takes up its own state
-    watch(sum(stage.recipe.total_steps(len(stage.examples)) * stage.recipe.batch_size for stage in stages[:first]))
+    for stage in stages[:first]:
+        watch(stage.recipe.total_steps(len(stage.examples)) * stage.recipe.batch_size)
     for number, stage in enumerate(stages[first:], first):
         outcome = train(
             classifier,
