@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -328,7 +329,9 @@ def compare(
     data: DataPath = None,
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core, or one a GPU")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
-    html: Annotated[Path | None, typer.Option(help="where the page goes; default STORE/reports/compare.html")] = None,
+    html: Annotated[
+        Path | None, typer.Option(help="where the page goes; default STORE/reports/compare-BASE-TUNED.html")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Say what tuning did to a model's robustness. Exit code 1 where a --fail-if holds or a step failed."""
@@ -360,7 +363,8 @@ def compare(
         print(json.dumps(comparison_json(found), indent=1))
     else:
         found.table()
-    page = html or place / "reports" / "compare.html"
+    names = (re.sub(r"[^\w.-]+", "_", Path(name).name) for name in ("compare", base, tuned))
+    page = html or place / "reports" / f"{'-'.join(names)}.html"
     found.page(page)
     print(f"page: {page}", file=sys.stderr if as_json else sys.stdout)
     if not found.passed:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from rib.analysis.cka import CKA
 from rib.analysis.drift import Drift
@@ -51,8 +52,14 @@ def _evidence(
     change, size = _small_sets(results, group, runs)
     mri = results.mri(group)
     alike = [min(max(value, 0.0), 1.0) for value in mean_over_runs(features, lambda values: values["diagonal"])]
-    moved = mean_over_runs(weights, lambda values: values["group_change"][:3])  # early, middle, late
+    moved = mean_over_runs(weights, _by_depth)
     return Evidence(change, size, alike or None, moved or None, mri.interval() if mri else None)
+
+
+def _by_depth(values: dict[str, Any]) -> list[float | None]:
+    """Drift of each third of the depth that a net has; a net of two blocks has no middle."""
+    pairs = zip(values["group_names"], values["group_change"], strict=True)
+    return [change for name, change in pairs if name != "head"]
 
 
 def _small_sets(results: Results, group: Group, runs: Sequence[Run]) -> tuple[Interval | None, int | None]:
