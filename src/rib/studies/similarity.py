@@ -10,7 +10,7 @@ import numpy as np
 
 from rib.analysis.cka import CKA
 from rib.analysis.correlation import correlation
-from rib.metrics import Interval
+from rib.metrics import Floats, Interval
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
 from rib.report.results import Seen
@@ -91,7 +91,12 @@ class Similarity(Study):
 
 
 def _of_layer(at: int) -> Number:
-    return lambda seen: 100 * float(seen.values["diagonal"][at])
+    return lambda seen: 100 * float(_diagonal(seen)[at])
+
+
+def _diagonal(seen: Seen) -> Floats:
+    """CKA of every layer with itself; NaN for one that says the same of every image."""
+    return np.array(seen.values["diagonal"], np.float64)
 
 
 def _layers(inside: Inside, cohorts: Sequence[Cohort]) -> list[str]:
@@ -104,7 +109,7 @@ def _thirds(place: slice) -> Number:
     """100 × the mean CKA of some thirds of the layers."""
 
     def number(seen: Seen) -> float:
-        thirds = np.array_split(np.array(seen.values["diagonal"], np.float64), 3)
+        thirds = np.array_split(_diagonal(seen), 3)
         return 100 * float(np.mean(np.concatenate(thirds[place])))
 
     return number

@@ -1,0 +1,121 @@
+"""Studies of what lies inside, on made-up findings: their arithmetic by hand, and no number over a hole."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from rib.metrics import Estimate, Interval
+from rib.report.answer import Contrast
+from rib.report.results import Change
+from rib.steps import short
+from rib.studies import find_study
+from rib.studies.base import Numbers
+from rib.suite import load_suite
+
+Found = Callable[[Any], dict[str, Any] | None]
+"""What an analysis says of a run; None where it was not done."""
+
+
+def asked(
+    name: str, found: Found, ri: Callable[[str, int, str], float] = lambda *_: -1.0
+) -> dict[tuple[str, str], Any]:
+    """Interval of every contrast of a study, by family and words; every run's findings are made up."""
+    base = load_suite("digits-studies")
+    study = find_study(name, base)
+    suite = study.suite(base)
+    (block,) = suite.runs
+    places = list(itertools.product(suite.models, block.sizes, suite.seeds, suite.downstream))
+    runs = [
+        SimpleNamespace(model=model, method="finetune", size=size, seed=seed, tuned_on=tuned_on)
+        for model, size, seed, tuned_on in places
+    ]
+    if name == "distance":
+        runs = [SimpleNamespace(model=model, method="pretrained") for model in suite.models]
+    results = SimpleNamespace(
+        suite=suite,
+        draws=41,
+        groups={},
+        seen=lambda kind: [
+            SimpleNamespace(name=kind.name, run=run, values=values)
+            for run in runs
+            if (values := found(run)) is not None
+        ],
+        ri=lambda group, tuned_on: Estimate(ri(group[0], group[2], tuned_on), np.full(41, 0.0)),
+        changes=[
+            Change(short(model), "finetune", size, short(one), short(other), "downstream", Interval(change, 0, 0))
+            for model, size in itertools.product(suite.models, block.sizes)
+            for one, other in itertools.permutations(suite.downstream, 2)
+            for change in [-float(abs(suite.downstream.index(one) - suite.downstream.index(other)))]
+        ],
+    )
+    taken = study.taken(suite)
+    numbers = Numbers(results, taken, study.cohorts(taken))  # type: ignore[arg-type]
+    contrasts: list[Contrast] = study.contrasts(numbers)
+    panels = study.panels(numbers)
+    assert all(len(line.spans) == len(panel.ticks) for panel in panels for line in panel.lines)
+    return {(one.family, one.says): one.interval for one in contrasts}
+
+
+SCALE = ("small", "medium", "large")
+
+
+def scale(model: str) -> int:
+    return next(rank for rank, word in enumerate(SCALE) if word in model)
+
+
+def alike(run: Any) -> dict[str, Any]:
+    """Four layers: the first two are one third, and only the last one moves."""
+    return {"layers": list("abcd"), "diagonal": [1.0, 0.9, 0.8, 0.7 - 0.1 * scale(run.model)]}
+
+
+def test_similarity_by_hand() -> None:
+    found = asked("similarity", alike, lambda model, size, tuned_on: -float(scale(model)))
+    for family in ("resnet", "vit"):
+        assert found[family, "largest minus smallest pretraining set"].value == pytest.approx(-100 * 0.2 / 4)
+        assert found[family, "late minus early layers"].value == pytest.approx(100 * (0.6 - 0.95))
+        assert found[family, "100 × rank correlation of CKA and RI"].value == pytest.approx(100)
+
+
+def test_similarity_has_no_number_over_a_hole() -> None:
+    def some(run: Any) -> dict[str, Any] | None:
+        return None if (run.model, run.tuned_on) == ("digits:resnet_large_2", "digits:sketch") else alike(run)
+
+    found = asked("similarity", some, lambda model, size, tuned_on: -float(scale(model)))
+    assert {interval for (family, _), interval in found.items() if family == "resnet"} == {None}
+    assert None not in {interval for (family, _), interval in found.items() if family == "vit"}
+    silent = asked("similarity", lambda run: alike(run) | {"diagonal": [1.0, None, 0.8, 0.7]})
+    assert set(silent.values()) == {None}
+
+
+def test_forgetting_by_hand() -> None:
+    def parts(run: Any) -> dict[str, Any]:
+        """The set tuned on gains, and must not be counted."""
+        sets = ["digits:v2", "digits:sketch", "digits:cartoon"]
+        off = [50.0 if name == run.tuned_on else -6.0 for name in sets]
+        lists = {"together": off, "by_head": off, "by_features": off, "probe": [value / 3 for value in off]}
+        return {"sets": sets} | {name: [[value, value, value] for value in found] for name, found in lists.items()}
+
+    found = asked("forgetting", parts)
+    assert [interval.value for interval in found.values()] == pytest.approx([4.0, 4.0])
+
+
+@pytest.mark.parametrize(("sign", "expected"), [(1, 100), (-1, -100)])
+def test_distance_by_hand(sign: int, expected: float) -> None:
+    """Loss is how many places two sets are apart; distances go with it, in another unit for each model."""
+
+    def apart(run: Any) -> dict[str, Any]:
+        sets = load_suite("digits-studies").downstream
+        unit = 10.0 ** scale(run.model)
+        matrix = [[unit * (10 + sign * abs(a - b)) for b in range(len(sets))] for a in range(len(sets))]
+        return {"sets": list(sets)} | dict.fromkeys(("frechet", "mmd", "otdd"), matrix)
+
+    found = asked("distance", apart)
+    assert [interval.value for interval in found.values()] == pytest.approx([expected] * 6)
+    lacking = asked("distance", lambda run: None if run.model == "digits:vit_small" else apart(run))
+    assert {family for (family, _), interval in lacking.items() if interval is None} == {"vit"}
