@@ -13,6 +13,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from rib.data.examples import Part, View
 from rib.data.pack import open_pack, pack_file
@@ -221,9 +222,10 @@ def _in_this_process(board: _Board, how: How) -> None:
     torch.set_num_threads(how.threads)
     workshop = Workshop(board.plan.suite, board.store, how, board.watcher.images)
     try:
-        while (number := board.queue.take()) is not None:
-            do_steps(workshop, board.begin(number), board.tell)
-            board.end(number)
+        with threadpool_limits(how.threads, user_api="blas"):  # numpy's and scipy's own
+            while (number := board.queue.take()) is not None:
+                do_steps(workshop, board.begin(number), board.tell)
+                board.end(number)
     finally:
         torch.set_num_threads(threads)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from rib.errors import RibError
 from rib.steps import Step
@@ -74,6 +75,7 @@ def serve(connection: Connection, assignment: Assignment) -> None:
     """The life of a worker process: take jobs from the connection until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     torch.set_num_threads(assignment.how.threads)
+    threadpool_limits(assignment.how.threads, user_api="blas")  # numpy's and scipy's own
     images = _Throttled(connection)
     suite = assignment.suite.based_at(assignment.base)
     workshop = Workshop(suite, Store(assignment.store), assignment.how, images.add)
