@@ -139,7 +139,7 @@ def test_the_command_killed_with_all_its_processes(finished: Finished, tmp_path:
 
 
 def start(file: Path, store: Path, *words: str) -> subprocess.Popen[str]:
-    """`rib run`, leading its own process group."""
+    """`rib run`, leading its own process group, and heeding interrupts even where these tests run in the background."""
     return subprocess.Popen(
         [sys.executable, "-m", "rib", "run", str(file), "--store", str(store), *words],
         env=surroundings(),
@@ -147,6 +147,7 @@ def start(file: Path, store: Path, *words: str) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
 
 
