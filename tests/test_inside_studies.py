@@ -77,9 +77,9 @@ def alike(run: Any) -> dict[str, Any]:
 def test_similarity_by_hand() -> None:
     found = asked("similarity", alike, lambda model, size, tuned_on: -float(scale(model)))
     for family in ("resnet", "vit"):
-        assert found[family, "largest minus smallest pretraining set"].value == pytest.approx(-100 * 0.2 / 4)
-        assert found[family, "late minus early layers"].value == pytest.approx(100 * (0.6 - 0.95))
-        assert found[family, "100 × rank correlation of CKA and RI"].value == pytest.approx(100)
+        assert found[family, "1 − CKA: largest minus smallest pretraining set"].value == pytest.approx(100 * 0.2 / 4)
+        assert found[family, "1 − CKA: late minus early layers"].value == pytest.approx(100 * (0.4 - 0.05))
+        assert found[family, "100 × rank correlation of 1 − CKA and RI"].value == pytest.approx(-100)
 
 
 def test_similarity_has_no_number_over_a_hole() -> None:

@@ -16,10 +16,10 @@ from rib.studies.inside import Inside, Number
 from rib.suite import Looks, Runs
 
 PARTS = {
-    "together": "as it is",
-    "by_head": "the new head on the old features",
-    "by_features": "the old head on the new features",
-    "probe": "a new probe on the new features, against one on the old",
+    "together": "tuned",
+    "by_head": "head tuned",
+    "by_features": "features tuned",
+    "probe": "probe refitted",
 }
 """Differences that the analysis gives, in words."""
 
@@ -33,7 +33,7 @@ class Forgotten(Study):
         "Not the paper's: what fine-tuning forgets of other data sets is still in the features, and a new linear head "
         "on them would lose less than the model did."
     )
-    measure: ClassVar[str] = "change of accuracy on the other downstream sets, points"
+    measure: ClassVar[str] = "change on the other sets, points"
     limits: ClassVar[tuple[str, ...]] = (
         "Its intervals are over seeds, not over images.",
         "A probe is fitted on half of a test set: with few images it is a weak reader, before as after.",

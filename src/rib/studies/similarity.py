@@ -40,7 +40,7 @@ class Similarity(Study):
         "The larger the pretraining set, the less alike are the layers before and after tuning, late layers least; "
         "and the less alike they are, the more robustness was lost."
     )
-    measure: ClassVar[str] = "100 × CKA of a layer with itself, before and after"
+    measure: ClassVar[str] = "100 × (1 − CKA), before and after"
     limits: ClassVar[tuple[str, ...]] = (
         "CKA is of reference images alone, and has no interval over them: its intervals are over seeds.",
         "The interval of a correlation takes its points for independent; they share models and sets.",
@@ -65,10 +65,12 @@ class Similarity(Study):
         inside = Inside(numbers, CKA)
         for family, cohorts in numbers.families.items():
             growth = minus(inside.mean(largest(cohorts), WHOLE), inside.mean(smallest(cohorts), WHOLE))
-            found.append(contrast(family, "largest minus smallest pretraining set", "below", growth))
+            found.append(contrast(family, "1 − CKA: largest minus smallest pretraining set", "above", growth))
             depth = minus(inside.mean(cohorts, LATE), inside.mean(cohorts, EARLY))
-            found.append(contrast(family, "late minus early layers", "below", depth))
-            found.append(Contrast(family, "100 × rank correlation of CKA and RI", "above", _with_ri(inside, cohorts)))
+            found.append(contrast(family, "1 − CKA: late minus early layers", "above", depth))
+            found.append(
+                Contrast(family, "100 × rank correlation of 1 − CKA and RI", "below", _with_ri(inside, cohorts))
+            )
         return found
 
     def panels(self, numbers: Numbers) -> list[Panel]:
@@ -91,12 +93,12 @@ class Similarity(Study):
 
 
 def _of_layer(at: int) -> Number:
-    return lambda seen: 100 * float(_diagonal(seen)[at])
+    return lambda seen: 100 * float(_unlike(seen)[at])
 
 
-def _diagonal(seen: Seen) -> Floats:
-    """CKA of every layer with itself; NaN for one that says the same of every image."""
-    return np.array(seen.values["diagonal"], np.float64)
+def _unlike(seen: Seen) -> Floats:
+    """1 − CKA of every layer with itself; NaN for one that says the same of every image."""
+    return 1 - np.array(seen.values["diagonal"], np.float64)
 
 
 def _layers(inside: Inside, cohorts: Sequence[Cohort]) -> list[str]:
@@ -106,10 +108,10 @@ def _layers(inside: Inside, cohorts: Sequence[Cohort]) -> list[str]:
 
 
 def _thirds(place: slice) -> Number:
-    """100 × the mean CKA of some thirds of the layers."""
+    """100 × the mean 1 − CKA of some thirds of the layers."""
 
     def number(seen: Seen) -> float:
-        thirds = np.array_split(_diagonal(seen), 3)
+        thirds = np.array_split(_unlike(seen), 3)
         return 100 * float(np.mean(np.concatenate(thirds[place])))
 
     return number
@@ -119,14 +121,14 @@ WHOLE, EARLY, LATE = _thirds(slice(3)), _thirds(slice(1)), _thirds(slice(2, 3))
 
 
 def _with_ri(inside: Inside, cohorts: Sequence[Cohort]) -> Interval | None:
-    """100 × Spearman's correlation of mean CKA with RI, over models, sizes and sets tuned on; each a mean of seeds."""
+    """100 × Spearman's correlation of mean 1 − CKA with RI, over models, sizes and sets tuned on, means of seeds."""
     numbers = inside.numbers
     models = [model for cohort in cohorts for model in cohort.models]
-    alike, kept = [], []
+    unlike, kept = [], []
     for model, size, tuned_on in itertools.product(models, numbers.sizes, numbers.taken.downstream):
         seeds, ri = inside.seeds(model, size, tuned_on, WHOLE), numbers.results.ri((model, FINETUNE, size), tuned_on)
         if seeds is None or ri is None:
             return None
-        alike.append(float(np.mean(seeds)))
+        unlike.append(float(np.mean(seeds)))
         kept.append(ri.value)
-    return in_percent(correlation(np.array(alike), np.array(kept)).spearman)
+    return in_percent(correlation(np.array(unlike), np.array(kept)).spearman)
