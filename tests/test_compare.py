@@ -146,6 +146,10 @@ def test_a_collapsed_model_fails_its_gate_and_the_page_says_why(place: Path, rib
     assert reason(found) in page
     assert "Every layer before (rows)" in page
     assert '<li class="passed">' in Path("good.html").read_text()
+    found = compared(place, "good.safetensors")
+    assert found.ri
+    assert "large drop (no evidence)" in reason(found)
+    assert ("for certain" in comparison_finding(found)) is not found.ri.excludes_zero
 
 
 def test_the_base_is_predicted_once(place: Path, tmp_path: Path) -> None:
@@ -209,7 +213,11 @@ def wrapped(net: nn.Module) -> Any:
     return {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in net.state_dict().items()}}
 
 
-@pytest.mark.parametrize("form", [as_is, wrapped])
+def compiled(net: nn.Module) -> Any:
+    return {f"module._orig_mod.{name}": value for name, value in net.state_dict().items()}
+
+
+@pytest.mark.parametrize("form", [as_is, wrapped, compiled])
 def test_state_dicts(place: Path, suite: Suite, tmp_path: Path, form: Callable[[nn.Module], Any]) -> None:
     base = classifier("resnet", 3).net
     torch.save(form(base), tmp_path / "base.pth")
@@ -308,10 +316,10 @@ def spoil(place: Path, what: str) -> Path:
     [
         ("head", ["TUNED cannot be compared", "another number of classes", "7 outputs", "valid:  4"]),
         ("nan", ["not finite", "NaN or infinity in head.weight"]),
-        ("other", ["does not fit", "stem.weight is missing", "differences"]),
-        ("pickle", ["does not hold a state dict", "names to tensors"]),
-        ("module", ["cannot read the checkpoint", "model.state_dict()"]),
-        ("noise", ["cannot read the checkpoint"]),
+        ("other", ["does not fit", "stem.weight is missing", "is not part of the model", "differences"]),
+        ("pickle", ["does not hold a state dict", "got:    int a, str b", "names to tensors"]),
+        ("module", ["cannot read the checkpoint", "GLOBAL torch.nn.modules.linear.Linear", "model.state_dict()"]),
+        ("noise", ["cannot read the checkpoint", "Error: "]),
     ],
 )
 def test_spoilt_checkpoints(place: Path, rib_says: Say, what: str, texts: list[str]) -> None:
@@ -328,6 +336,7 @@ def test_spoilt_checkpoints(place: Path, rib_says: Say, what: str, texts: list[s
         (["resnet", "no/such.pth"], ["TUNED: no such file or folder", "no/such.pth", "valid:"]),
         (["resnet", "GOOD", "--model", "timm:resnet18"], ["BASE says its own", "leave --model out"]),
         (["GOOD", "GOOD"], ["nothing says what architecture BASE is of", "--model timm:NAME"]),
+        (["GOOD", "GOOD", "--model", "resne"], ["--model: unknown model 'resne'", "did you mean 'resnet'?"]),
         (["GOOD", "GOOD", "--model", "timm:resnet_18"], ["unknown timm model", "did you mean 'resnet18"]),
         (["GOOD", "GOOD", "--model", "torchvision:resnet19"], ["unknown torchvision model", "did you mean"]),
         (["resnet", "digits:vit_small"], ["of different architectures", "is missing", "rib.models.small:small_resnet"]),
@@ -337,7 +346,7 @@ def test_spoilt_checkpoints(place: Path, rib_says: Say, what: str, texts: list[s
         (["resnet", "GOOD", "--suite", "digit"], ["unknown suite 'digit'", "did you mean 'digits'?"]),
         (["resnet", "GOOD", "--fail-if", "ri"], ["is no condition", "QUANTITY"]),
         (["resnet", "GOOD", "--fail-if", "change[whol] < 1"], ["did you mean 'change[whole]'?"]),
-        (["resnet", "GOOD", "--fail-if", "own < 1"], ["unknown quantity of --fail-if: 'own'"]),
+        (["resnet", "GOOD", "--fail-if", "own < 1"], ["unknown quantity of --fail-if: 'own'", "--tuned-on"]),
         (["resnet", "GOOD", "--device", "gpu"], ["unknown device"]),
     ],
 )

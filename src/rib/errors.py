@@ -49,7 +49,7 @@ _MOST_NAMES = 60
 
 def nearest(name: str, known: Iterable[str], what: str) -> UserError:
     """The error for a name that is not known, with the nearest known one suggested."""
-    known = sorted(known)
+    known = sorted(set(known))
     close = difflib.get_close_matches(name, known, n=12, cutoff=0.5)
     shown = known if len(known) <= _MOST_NAMES else (close or known[:12])
     more = f", … ({len(known)} in all)" if len(shown) < len(known) else ""

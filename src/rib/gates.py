@@ -28,6 +28,8 @@ SIGNS: Mapping[str, Callable[[float, float], bool]] = {
 }
 FORM = "QUANTITY[.low|.high] <|<=|>|>= NUMBER, e.g. 'ri < -2', 'ri.high < 0', 'change[sketch] < -5'"
 
+TUNED_ON = "with --tuned-on, name the set tuned on; it must have images that are tested on and never tuned on"
+
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
 _SET = re.compile(r"change\[(?:[^\[\]]*:)?([^\[\]]+)\]")
 
@@ -139,4 +141,8 @@ def _subject(subject: str, known: tuple[str, ...]) -> tuple[str, Bound]:
             return plain, cast(Bound, bound)
     if dot and _SET.sub(r"change[\1]", head) in known:
         raise nearest(tail, BOUNDS, f"bound of {head}:")
-    raise nearest(head if tail in BOUNDS else subject, known, "quantity of --fail-if:")
+    name = head if tail in BOUNDS else subject
+    error = nearest(name, known, "quantity of --fail-if:")
+    if name == "own":
+        error = UserError(error.problem, got=name, valid=error.valid, remedy=TUNED_ON)
+    raise error

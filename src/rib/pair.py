@@ -33,7 +33,8 @@ KINDS = ("timm", "torchvision", "open_clip")
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 """What names of checkpoint files end in."""
 
-ARCHITECTURES = "--model timm:NAME, torchvision:NAME, open_clip:NAME, or a model of the suite or the catalogue"
+LIBRARIES = "timm:NAME, torchvision:NAME, open_clip:NAME"
+ARCHITECTURES = f"--model {LIBRARIES}, or a model of the suite or the catalogue"
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ def _architecture(base: str, model: str | None, suite: Suite) -> ModelRow | None
         return None
     if model is None:
         raise UserError(f"nothing says what architecture BASE is of: {base}", got="a file alone", valid=ARCHITECTURES)
-    return _named_row(model, suite, f"{ARCHITECTURES} as ")
+    return _named_row(model, suite, "--model: ", LIBRARIES)
 
 
 def _row(text: str, architecture: ModelRow | None, suite: Suite, role: str) -> ModelRow:
@@ -182,14 +183,14 @@ def _row(text: str, architecture: ModelRow | None, suite: Suite, role: str) -> M
                 valid="a checkpoint file, a folder with config.json and model.safetensors, or a model's name",
                 remedy="check the path",
             )
-    return _named_row(text, suite, f"{role}: ")
+    return _named_row(text, suite, f"{role}: ", f"{LIBRARIES}; a checkpoint file or folder")
 
 
 def _is_known(name: str, suite: Suite) -> bool:
     return name in suite.model or name in ROWS
 
 
-def _named_row(name: str, suite: Suite, where: str) -> ModelRow:
+def _named_row(name: str, suite: Suite, where: str, else_valid: str) -> ModelRow:
     """The row of a model of the suite, of the catalogue, or of a library that is named."""
     rows = {**ROWS, **suite.model}
     full = {short(known): known for known in [*ROWS, *suite.model, *suite.models]} | {known: known for known in rows}
@@ -202,7 +203,7 @@ def _named_row(name: str, suite: Suite, where: str) -> ModelRow:
         raise UserError(
             f"{where}{error.problem}",
             got=name,
-            valid=f"{error.valid}; timm:NAME, torchvision:NAME, open_clip:NAME; a checkpoint file or folder",
+            valid=f"{error.valid}; {else_valid}",
             remedy=error.remedy,
         )
     return rows[full[name]]

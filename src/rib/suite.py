@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 import tomllib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -125,10 +125,17 @@ class Suite(Frozen):
             _require_known("runs", run.models, self.models, "models")
             _require_known("runs", run.downstream, self.downstream, "downstream")
         for look in self.analyses:
-            _require_known("analyses", look.models, self.models, "models")
-            _require_known("analyses", look.downstream, self.downstream, "downstream")
-            _require_known("analyses", look.on, self.tested, "data sets")
+            self._require_known_runs(look)
         return self
+
+    def _require_known_runs(self, look: Looks) -> None:
+        methods = [name.partition(" ")[0] for name in look.methods or ()]  # one of a sweep: "NAME field=value"
+        _require_known("analyses", methods, [name for run in self.runs for name in run.methods], "methods")
+        _require_known("analyses", look.sizes, [size for run in self.runs for size in run.sizes], "sizes")
+        _require_known("analyses", look.seeds, [seed for run in self.runs for seed in run.seeds or self.seeds], "seeds")
+        _require_known("analyses", look.models, self.models, "models")
+        _require_known("analyses", look.downstream, self.downstream, "downstream")
+        _require_known("analyses", look.on, self.tested, "data sets")
 
     def recipe_of(self, model: str) -> Recipe:
         """The recipe with which a model is tuned: the suite's, changed by every `tuning` whose pattern fits.
@@ -173,9 +180,10 @@ class Suite(Frozen):
         return moved
 
 
-def _require_known(place: str, chosen: tuple[str, ...] | None, known: tuple[str, ...], what: str) -> None:
-    if lost := sorted(set(chosen or ()) - set(known)):
-        raise ValueError(f"{place}: {what} {lost[0]!r} is not among the suite's {what}")
+def _require_known(place: str, chosen: Iterable[int | str] | None, known: Collection[int | str], what: str) -> None:
+    if lost := [one for one in chosen or () if one not in known]:
+        valid = ", ".join(map(str, dict.fromkeys(known)))
+        raise ValueError(f"{place}: {what} {lost[0]!r} is not among the suite's {what} ({valid})")
 
 
 def _require_fitting(place: str, patterns: Iterable[str], names: Sequence[str]) -> None:

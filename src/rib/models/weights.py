@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,8 @@ Weights = Mapping[str, Tensor]
 def read_weights(path: Path) -> dict[str, Tensor]:
     """Read a checkpoint: safetensors, or a .pth/.pt/.bin state dict loaded with `weights_only=True`.
 
-    A state dict inside a training checkpoint (`state_dict`, `model`, `model_state_dict`) is found, and a `module.`
-    prefix is taken off.
+    A state dict inside a training checkpoint (`state_dict`, `model`, `model_state_dict`) is found, and the
+    prefixes that DataParallel (`module.`) and torch.compile (`_orig_mod.`) put before names are taken off.
 
     Raises:
         UserError: the file is missing, or no checkpoint of tensors.
@@ -38,16 +40,31 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # torch's unpickler stumbles in many ways over bytes that are no pickle
         raise UserError(
             f"cannot read the checkpoint {path}",
-            got=str(error).splitlines()[0] if str(error) else type(error).__name__,
+            got=_reason(error),
             valid="a safetensors file, or a state dict saved by torch.save",
             remedy="copy the file again; save `model.state_dict()` rather than the model",
         ) from None
     for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
             content = content[wrapper]
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise UserError(f"{path} does not hold a state dict", got=type(content).__name__, valid="names to tensors")
-    return {name.removeprefix("module."): tensor for name, tensor in content.items()}
+    named: dict[Any, Any] = content if isinstance(content, dict) else {"": content}
+    if odd := [f"{type(value).__name__} {name}" for name, value in named.items() if not isinstance(value, Tensor)]:
+        raise UserError(
+            f"{path} does not hold a state dict",
+            got=", ".join(odd[:4]).strip(),
+            valid="names to tensors, alone or under `state_dict`, `model_state_dict` or `model`",
+            remedy="save the state dict itself: torch.save(model.state_dict(), file)",
+        )
+    return {_WRAPPERS.sub("", str(name)): tensor for name, tensor in named.items()}
+
+
+_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
+
+
+def _reason(error: Exception) -> str:
+    """Why a file was not read, in a line, without torch's advice on how to read it unsafely."""
+    words = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
+    return f"{type(error).__name__}: {words.partition(' by default. Please')[0]}"
 
 
 def write_weights(path: Path, weights: Weights) -> None:
@@ -99,7 +116,8 @@ def differences(expected: Shapes, got: Shapes) -> dict[str, str]:
         for name in expected
         if got.get(name, expected[name]) != expected[name]
     }
-    return missing | surplus | other
+    kinds = zip_longest(missing.items(), surplus.items(), other.items())  # the first few are of every kind
+    return dict(each for kind in kinds for each in kind if each is not None)
 
 
 def first_few(wrong: Mapping[str, str]) -> str:

@@ -22,6 +22,7 @@ from rib.report.finding import signed, spanned
 from rib.report.inside.averages import OWN
 from rib.report.inside.calibration import calibration_changes
 from rib.report.inside.churn import ChurnRow, ClassLoss, churn_rows, worst_classes
+from rib.report.inside.signs import VERDICTS
 from rib.report.results import Change, Results, Summary
 from rib.report.tables import first_line, provenance
 from rib.steps import short
@@ -206,7 +207,7 @@ def comparison_finding(found: Comparison) -> str:
     if ri is None:
         done, planned = len(found.results.records), len(found.results.plan.steps)
         return f"The comparison is not complete: {done} of {planned} steps are done."
-    verb = "kept its robustness, as far as can be told"
+    verb = "neither lost nor gained robustness for certain"
     if ri.excludes_zero:
         verb = "lost robustness" if ri.value < 0 else "gained robustness"
     others = [row for row in found.tested if row.role == "downstream" and row.change]
@@ -223,13 +224,15 @@ def comparison_finding(found: Comparison) -> str:
 
 
 def reason(found: Comparison) -> str:
-    """Which of the four signs are there, in one sentence."""
+    """Which of the four signs are there, in one sentence; one that chance may explain is not denied."""
     present = [sign.name for sign in found.signs if sign.present]
     if found.pair.identical or found.ri is None:
         return ""
-    if not present:
-        return "None of the four signs of a lost robustness is there."
-    return f"Signs of a lost robustness: {', '.join(present)}."
+    if present:
+        return f"Signs of a lost robustness: {', '.join(present)}."
+    if doubtful := [f"{sign.name} ({VERDICTS[sign.verdict]})" for sign in found.signs if sign.verdict != "absent"]:
+        return f"No sign of a lost robustness is certain: {', '.join(doubtful)}."
+    return "None of the four signs of a lost robustness is there."
 
 
 def gates_finding(found: Comparison) -> str:

@@ -130,8 +130,8 @@ const panels = (methods, models, ticks) => {
     });
     const said = [["Spearman", one.spearman], ["Pearson", one.pearson]].filter(([, span]) => span).map(([name, span]) => `${name} ${range(span, 2).replace(/-/g, "−")}`);
     draw(section, traces, {
-      height: 380, xaxis: axis(`distance, ${one.measure}`), yaxis: around0("accuracy lost, points"), margin: { l: 50, r: 12, t: 34, b: 44 },
-      annotations: [{ xref: "paper", yref: "paper", x: 0, y: 1, xanchor: "left", yanchor: "bottom", showarrow: false, text: said.join(" · ") || "too few pairs for a correlation", font: { size: 12.5, color: css("text") } }],
+      height: 380, xaxis: axis(`distance, ${one.measure}`), yaxis: around0("accuracy lost, points"), margin: { l: 50, r: 12, t: narrow() ? 48 : 34, b: 44 },
+      annotations: [{ xref: "paper", yref: "paper", x: 0, y: 1, xanchor: "left", yanchor: "bottom", showarrow: false, align: "left", text: said.join(narrow() ? "<br>" : " · ") || "too few pairs for a correlation", font: { size: 12.5, color: css("text") } }],
     }, 300);
   }
   const PALETTE = ["#d1495b", "#2f7fc1", "#e09a1f", "#2c9e74", "#8f63c4", "#19a6b0", "#c26aa8", "#8f9a2b"];
