@@ -169,6 +169,14 @@ def test_blocks_that_overlap_share_their_steps(tmp_path: Path) -> None:
     assert sum(isinstance(step, Compare) for step in other.steps) == 12  # another parameter is another step
 
 
+@pytest.mark.parametrize(("chosen", "variants"), [("wise", {"0.3", "0.6"}), ("wise alpha=0.6", {"0.6"})])
+def test_the_name_of_a_sweep_chooses_all_of_it(chosen: str, variants: set[str], tmp_path: Path) -> None:
+    sweep = {"wise": {"kind": "wise_ft", "sweep": {"alpha": [0.3, 0.6]}}}
+    runs = [{"methods": ["finetune", "wise"], "sizes": [10]}]
+    plan = planned(tmp_path, {"names": ["moved"], "methods": [chosen]}, runs=runs, method=sweep)
+    assert {look.run.method for look in plan.looks} == {f"wise alpha={value}" for value in variants}
+
+
 def test_analyses_change_no_other_key(tmp_path: Path) -> None:
     without, with_them = planned(tmp_path), planned(tmp_path, {"names": ["moved", "alone"]})
     assert {step.key for step in without.steps} == {

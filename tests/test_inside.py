@@ -238,6 +238,21 @@ def test_signatures_weigh_the_evidence(results: Results, found: Inside) -> None:
     assert 0 < late.evidence.value < 1
 
 
+@pytest.mark.parametrize(("missing", "expected"), [((), 0.9), (("cka",), 0.2), (("cka", "narrow"), None)])
+def test_signatures_rest_on_the_whole_analysis_where_it_is_done(
+    missing: tuple[str, ...], expected: float | None, tmp_path: Path
+) -> None:
+    """A narrower one of the same kind stands first in the suite, and finds other numbers."""
+    looks = {"analyses": ({"names": ["narrow", "cka"]},), "analysis": {"narrow": {"kind": "cka", "layers": ["head"]}}}
+    results = made_up(tmp_path, models=("small",), **looks)
+    for look in results.plan.looks:
+        results.records[look.step.key].values["diagonal"] = [0.2 if look.name == "narrow" else 0.9] * 4
+        if look.name in missing:
+            del results.records[look.step.key]
+    _, alike, _, _ = one(signature_rows(results), **FINETUNE).signs
+    assert (alike.evidence and alike.evidence.value) == (expected and pytest.approx(expected))
+
+
 def test_one_row_a_model_is_shown(results: Results) -> None:
     shown = telling(results, signature_rows(results))
     assert [(row.model, row.method) for row in shown] == [(name, "finetune") for name in ("small", "large", "huge")]

@@ -27,7 +27,7 @@ from rib.objectives import OBJECTIVES, Objective
 from rib.recipe import Recipe
 from rib.steps import Compare, DataPart, Fit, Load, Predict, Pretrain, Reference, Step, short
 from rib.store import Store
-from rib.suite import Looks, Runs, Size, Suite, validated
+from rib.suite import Looks, Runs, Suite, validated
 
 
 @dataclass(frozen=True)
@@ -217,9 +217,10 @@ def _is_chosen(block: Looks, run: Run, of_pair: bool) -> bool:
         return False
     if not of_pair or run.tuned_on is None:
         return of_pair == (run.tuned_on is not None)
-    wanted = ((run.method, block.methods), (run.seed, block.seeds), (run.tuned_on, block.downstream))
-    size: Size = run.size or "all"
-    return size in (block.sizes or (size,)) and all(item in (chosen or (item,)) for item, chosen in wanted)
+    if block.methods and not {run.method, run.method.partition(" ")[0]} & set(block.methods):
+        return False  # a sweep's name chooses all of its variants, "NAME field=value" one
+    wanted = ((run.seed, block.seeds), (run.tuned_on, block.downstream), (run.size or "all", block.sizes))
+    return all(chosen is None or item in chosen for item, chosen in wanted)
 
 
 def find_analysis(suite: Suite, name: str, **fields: Any) -> Analysis:

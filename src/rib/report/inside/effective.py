@@ -10,7 +10,7 @@ import numpy as np
 from rib.analysis.effective import SENSIBLE, Line, deviations, fit_line
 from rib.analysis.imagenet_lines import shipped_lines
 from rib.errors import UserError
-from rib.metrics import Interval
+from rib.metrics import Estimate, Interval
 from rib.report.inside.averages import OTHERS
 from rib.report.results import Results, Summary
 from rib.steps import short
@@ -116,42 +116,30 @@ def _places(
 def _through(starts: list[_Place], name: str, size: int | None, shown: list[_Place]) -> EffectiveRobustness:
     x, y = (np.array([getattr(place, axis) for place in starts]) for axis in ("reference", "accuracy"))
     of_x, of_y = (np.array([getattr(place, axis) for place in shown]) for axis in ("reference", "accuracy"))
-    above = deviations(x, y, of_x, of_y)
-    before = {place.row.model: found for place, found in zip(shown, above, strict=True) if place in starts}
-    points = tuple(
+    points = _points(shown, deviations(x, y, of_x, of_y))
+    return EffectiveRobustness(name, OWN_LINE, size, fit_line(x, y), len(starts) >= SENSIBLE, points)
+
+
+def _about(line: Line, name: str, size: int | None, shown: list[_Place]) -> EffectiveRobustness:
+    above = [float(line.deviation(place.reference, place.accuracy)) for place in shown]
+    points = _points(shown, [Estimate(value, np.array([value])) for value in above])
+    return EffectiveRobustness(name, PUBLISHED_LINE, size, line, True, points)
+
+
+def _points(shown: list[_Place], above: list[Estimate]) -> tuple[EffectivePoint, ...]:
+    """How far each lies above a line, and how far above its pretrained model where that is shown."""
+    pairs = list(zip(shown, above, strict=True))
+    before = {place.row.model: found for place, found in pairs if place.row.method == "pretrained"}
+    return tuple(
         EffectivePoint(
             place.row.model,
             place.row.method,
             place.reference,
             place.accuracy,
             found.interval(),
-            (found - before[place.row.model]).interval() if place not in starts and place.row.model in before else None,
+            (found - before[place.row.model]).interval()
+            if place.row.method != "pretrained" and place.row.model in before
+            else None,
         )
-        for place, found in zip(shown, above, strict=True)
+        for place, found in pairs
     )
-    return EffectiveRobustness(name, OWN_LINE, size, fit_line(x, y), len(starts) >= SENSIBLE, points)
-
-
-def _about(line: Line, name: str, size: int | None, shown: list[_Place]) -> EffectiveRobustness:
-    above = [float(line.deviation(place.reference, place.accuracy)) for place in shown]
-    before = {place.row.model: value for place, value in zip(shown, above, strict=True) if _is_start(place)}
-    points = tuple(
-        EffectivePoint(
-            place.row.model,
-            place.row.method,
-            place.reference,
-            place.accuracy,
-            Interval(value, value, value),
-            _point(value - before[place.row.model]) if place.row.model in before and not _is_start(place) else None,
-        )
-        for place, value in zip(shown, above, strict=True)
-    )
-    return EffectiveRobustness(name, PUBLISHED_LINE, size, line, True, points)
-
-
-def _is_start(place: _Place) -> bool:
-    return place.row.method == "pretrained"
-
-
-def _point(value: float) -> Interval:
-    return Interval(value, value, value)

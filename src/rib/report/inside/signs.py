@@ -31,7 +31,7 @@ class SignatureRow:
 
 def signature_rows(results: Results) -> list[SignatureRow]:
     """Of every tuned group for which there is any evidence."""
-    features, weights = _first(results, CKA), _first(results, Drift)
+    features, weights = _telling_looks(results, CKA), _telling_looks(results, Drift)
     rows = []
     for group, runs in tuned_groups(results):
         evidence = _evidence(results, group, runs, features.get(group, []), weights.get(group, []))
@@ -41,9 +41,19 @@ def signature_rows(results: Results) -> list[SignatureRow]:
     return rows
 
 
-def _first(results: Results, kind: type[CKA] | type[Drift]) -> dict[Group, list[Found]]:
-    """The looks of each group by the first analysis of a kind that the suite asks for."""
-    return {group: found for groups in reversed(looked_at(results, kind).values()) for group, found in groups.items()}
+def _telling_looks(results: Results, kind: type[CKA] | type[Drift]) -> dict[Group, list[Found]]:
+    """The looks of each group that its signatures rest on: finished ones before others, an analysis with RIB's own
+    parameters before one that was narrowed; of equal ones the suite's first."""
+    chosen: dict[Group, list[Found]] = {}
+    for groups in looked_at(results, kind).values():
+        for group, found in groups.items():
+            if group not in chosen or _rank(found, kind) > _rank(chosen[group], kind):
+                chosen[group] = found
+    return chosen
+
+
+def _rank(found: Sequence[Found], kind: type[CKA] | type[Drift]) -> tuple[bool, bool]:
+    return all(values is not None for _, values in found), all(look.step.analysis == kind() for look, _ in found)
 
 
 def _evidence(
