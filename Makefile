@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test setup lint types tests clean
+.PHONY: demo test setup lint types tests bench clean
 
 demo: setup  ## run the embedded suite and write its page
 	$(BIN)/rib run digits
@@ -28,6 +28,10 @@ types: setup
 
 tests: setup
 	$(BIN)/pytest -n $(WORKERS)
+
+bench: setup  ## measure every goal of speed beside its peer, and print the table
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
+	$(BIN)/python -m bench
 
 clean:
 	rm -rf $(VENV) rib-store .pytest_cache .mypy_cache .ruff_cache .hypothesis

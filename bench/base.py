@@ -1,0 +1,119 @@
+"""What every benchmark shares: how two pieces of work are timed beside each other, and what a row of the table says."""
+
+from __future__ import annotations
+
+import gc
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+import torch
+
+Work = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table.
+
+    Attributes:
+        goal: its number, "P2".
+        what: what was measured, in a few words.
+        against: the peer that it was measured beside.
+        wanted: the goal in words, "≥ 150 ×".
+        measured: the figure in words, with its unit, "289 ×".
+        met: whether the goal is reached; None for a figure that has no goal of its own.
+        note: what limits it and what was tried, where it is not reached; or what a reader should know.
+    """
+
+    goal: str
+    what: str
+    against: str
+    wanted: str
+    measured: str
+    met: bool | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a benchmark is run with.
+
+    Attributes:
+        device: "cpu" or a torch device.
+        quick: smaller work, fewer repeats: to see that a benchmark runs, not to quote.
+    """
+
+    device: str = "cpu"
+    quick: bool = False
+
+    def repeats(self, usual: int) -> int:
+        """How often to measure: at least three times, less when quick."""
+        return 2 if self.quick else usual
+
+
+@dataclass
+class Timings:
+    """Seconds of several pieces of work, round by round.
+
+    Attributes:
+        seconds: by the name of the work, one figure a round; rounds are paired.
+    """
+
+    seconds: dict[str, list[float]] = field(default_factory=dict)
+
+    def median(self, name: str) -> float:
+        """Median seconds."""
+        return statistics.median(self.seconds[name])
+
+    def ratio(self, slow: str, fast: str) -> float:
+        """Median over the rounds of slow / fast, each ratio within one round."""
+        pairs = zip(self.seconds[slow], self.seconds[fast], strict=True)
+        return statistics.median(one / other for one, other in pairs)
+
+
+def interleaved(
+    works: Mapping[str, Work], repeats: int, clock: Callable[[], float] = time.perf_counter, warmup: int = 1
+) -> Timings:
+    """Time pieces of work in turn, A B A B …, so that a machine that drifts slows all of them alike.
+
+    Args:
+        works: by name.
+        repeats: rounds that count.
+        clock: wall seconds by default; `time.process_time` where other work shares the machine.
+        warmup: rounds that do not count.
+    """
+    timings = Timings({name: [] for name in works})
+    for turn in range(warmup + repeats):
+        for name, work in works.items():
+            gc.collect()
+            wait()
+            began = clock()
+            work()
+            wait()
+            if turn >= warmup:
+                timings.seconds[name].append(clock() - began)
+    return timings
+
+
+def wait() -> None:
+    """Until the GPU, if there is one in use, has done what it was asked."""
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def at_least(goal: str, what: str, against: str, wanted: float, ratio: float, note: str = "") -> Row:
+    """A row whose ratio must reach a number."""
+    return Row(goal, what, against, f"≥ {wanted:g} ×", f"{ratio:.3g} ×", ratio >= wanted, note)
+
+
+def at_most(goal: str, what: str, against: str, wanted: float, ratio: float, note: str = "") -> Row:
+    """A row whose ratio may not exceed a number."""
+    return Row(goal, what, against, f"≤ {wanted:g} ×", f"{ratio:.3g} ×", ratio <= wanted, note)
+
+
+def total_met(rows: Iterable[Row]) -> tuple[int, int]:
+    """How many goals are met, of how many."""
+    judged = [row.met for row in rows if row.met is not None]
+    return sum(judged), len(judged)
