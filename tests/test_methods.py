@@ -167,16 +167,42 @@ def test_l2_sp_is_the_squared_distance_of_all_parameters() -> None:
     net = classifier("batch_norm")
     start = take_weights(net.net)
     task, _ = make_task("batch_norm")
-    pull = L2SP(strength=0.5).penalty(start, task)
+    pull = L2SP(strength=0.5).pull(start, task)
+    for value in net.net.parameters():
+        value.grad = torch.full_like(value, 1.0)
     with torch.no_grad():
         for value in net.net.parameters():
             value += 0.25
-    loss = pull(net.net, torch.empty(0), torch.empty(0))
-    loss.backward()
-    count = sum(value.numel() for value in net.net.parameters())
-    assert float(loss.detach()) == pytest.approx(0.5 * count * 0.25**2, rel=1e-5)
-    for value in net.net.parameters():  # d/dθ strength (θ - θ0)² = 2 · 0.5 · 0.25, the head and norms included
-        torch.testing.assert_close(value.grad, torch.full_like(value, 0.25))
+    pull.add_to(net.net)
+    for value in net.net.parameters():  # 1 + d/dθ strength (θ - θ0)² = 1 + 2 · 0.5 · 0.25, the head and norms included
+        torch.testing.assert_close(value.grad, torch.full_like(value, 1.25))
+
+
+@pytest.mark.parametrize("method", [L2SP(strength=0.7), EWC(strength=0.7, samples=6)], ids=["l2_sp", "ewc"])
+def test_a_pull_is_the_gradient_of_its_quadratic_term(method: L2SP | EWC) -> None:
+    net = classifier("resnet")
+    start = take_weights(net.net)
+    pull = method.pull(start, make_task("resnet")[0])
+    with torch.no_grad():
+        for value in net.net.parameters():
+            value += 0.1 * torch.randn_like(value)
+    ones = {name: torch.ones_like(value) for name, value in start.items()}
+    weight = pull.weight or ones
+    term = 0.7 * sum((weight[n] * (v - start[n]).square()).sum() for n, v in net.net.named_parameters())
+    expected = torch.autograd.grad(term, list(net.net.parameters()))
+    for value in net.net.parameters():
+        value.grad = torch.zeros_like(value)
+    pull.add_to(net.net)
+    for value, gradient in zip(net.net.parameters(), expected, strict=True):
+        torch.testing.assert_close(value.grad, gradient)
+
+
+def test_a_pull_leaves_frozen_parameters_alone() -> None:
+    net = classifier("resnet")
+    for value in net.net.parameters():
+        value.grad = None
+    L2SP().pull(take_weights(net.net), make_task("resnet")[0]).add_to(net.net)
+    assert all(value.grad is None for value in net.net.parameters())
 
 
 # -- LwF ---------------------------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ from rib.models.classifier import Classifier
 from rib.models.small import small_resnet
 from rib.models.weights import take_weights
 from rib.recipe import Recipe
-from rib.training import FileCheckpoint, rate, train
+from rib.training import FileCheckpoint, Pull, rate, train
 
 MAPS = {"whole": WHOLE, "part": PART}
 PLAIN = Recipe(epochs=3, batch_size=6, lr=0.03, momentum=0.9, weight_decay=0.01, warmup_steps=4, label_smoothing=0.1)
@@ -261,7 +261,7 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
         )
 
 
-@pytest.mark.parametrize(("lr", "epochs", "diverged"), [(0.01, 3, False), (3.0, 3, True), (3.0, 1, True)])
+@pytest.mark.parametrize(("lr", "epochs", "diverged"), [(0.01, 3, False), (1.0, 3, True), (3.0, 1, True)])
 def test_finite_divergence_is_flagged(lr: float, epochs: int, diverged: bool) -> None:
     recipe = Recipe(epochs=epochs, batch_size=6, lr=lr)
     outcome = train(classifier("vit"), examples(), WHOLE, recipe, seed=0)
@@ -309,6 +309,22 @@ def test_mixed_precision_trains_and_keeps_its_weights_in_float32(precision: str)
     assert outcome.losses == pytest.approx(expected.losses, rel=0.05)
     assert outcome.losses != expected.losses
     assert {tensor.dtype for tensor in mixed.net.state_dict().values()} == {torch.float32}
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_pull_trains_as_its_term_in_the_loss_would(precision: str) -> None:
+    """With fp16 the gradients are scaled when the pull is added, which must not be scaled with them."""
+    pulled, taught = classifier("resnet"), classifier("resnet")
+    anchor = {name: value.detach() + 0.05 for name, value in pulled.net.named_parameters()}
+    recipe = PLAIN.model_copy(update={"precision": precision})
+
+    def term(net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:
+        return 0.5 * sum((value - anchor[name]).square().sum() for name, value in net.named_parameters())
+
+    train(pulled, examples(), WHOLE, recipe, seed=0, pull=Pull(0.5, anchor))
+    train(taught, examples(), WHOLE, recipe, seed=0, penalty=term)
+    for one, other in zip(pulled.net.parameters(), taught.net.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 if precision == "fp32" else 2e-3)
 
 
 # -- partly frozen -----------------------------------------------------------------------------------------------------

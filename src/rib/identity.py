@@ -13,7 +13,7 @@ from pydantic import BaseModel
 
 from rib.errors import UserError
 
-KEY_VERSION = 1
+KEY_VERSION = 2
 
 RUNTIME = {"identity": False}
 """Metadata of a dataclass field that is not hashed: a name for people, a path, a machine fact."""

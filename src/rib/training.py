@@ -49,6 +49,35 @@ class Penalty(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class Pull:
+    """A quadratic term strength · Σ F (θ - θ0)² of the loss, added as its gradient 2 · strength · F (θ - θ0).
+
+    It does not go through autograd: that would keep and walk a graph as large as the weights at every step.
+
+    Attributes:
+        strength: of the pull.
+        anchor: θ0 by the name of the parameter, on the device of the training; what is not named is not pulled.
+        weight: F by name, where it is not one everywhere.
+    """
+
+    strength: float
+    anchor: Mapping[str, Tensor]
+    weight: Mapping[str, Tensor] | None = None
+
+    @torch.no_grad()
+    def add_to(self, net: nn.Module) -> None:
+        """Add its gradient to the gradients of the parameters, wherever there is one."""
+        pulled = [(n, v) for n, v in net.named_parameters() if v.grad is not None and n in self.anchor]
+        if not pulled:
+            return
+        gradients = [value.grad for _, value in pulled if value.grad is not None]
+        change = torch._foreach_sub([value for _, value in pulled], [self.anchor[name] for name, _ in pulled])
+        if self.weight is not None:
+            torch._foreach_mul_(change, [self.weight[name] for name, _ in pulled])
+        torch._foreach_add_(gradients, change, alpha=2 * self.strength)
+
+
 class Checkpoint(Protocol):
     """Where a run leaves its state after an epoch."""
 
@@ -92,6 +121,7 @@ def train(
     seed: int,
     trainable: frozenset[str] | None = None,
     penalty: Penalty | None = None,
+    pull: Pull | None = None,
     objective: Loss | None = None,
     stages: Sequence[float] = (1.0,),
     checkpoint: Checkpoint | None = None,
@@ -111,6 +141,7 @@ def train(
         trainable: names of the parameters that may change; None for all. A BatchNorm whose parameters may not change
             uses and keeps its statistics; with the head alone, the whole net stays in evaluation mode.
         penalty: a further term of the cross-entropy.
+        pull: a further term on the weights.
         objective: takes the place of the cross-entropy; on the same device, and trained too.
         stages: in equal parts of the run, batches come from this share of the tuning set, its first examples.
         checkpoint: where to resume from and where to leave the state.
@@ -119,7 +150,7 @@ def train(
     Raises:
         StepError: the loss or a weight is no longer finite.
     """
-    loop = _Loop(classifier, examples, label_map, recipe, seed, trainable, penalty, objective, stages)
+    loop = _Loop(classifier, examples, label_map, recipe, seed, trainable, penalty, pull, objective, stages)
     state = _resume(loop, checkpoint)
     if watch:
         watch(min(state.epoch * loop.per_epoch, loop.total) * recipe.batch_size)
@@ -129,7 +160,7 @@ def train(
             state.began = state.began if state.losses else began
             state.losses.append(loss)
             state.epoch += 1
-            _require_finite(loss, loop.modules, state.epoch)
+            _require_finite(state.losses, loop.modules)
             if checkpoint and state.epoch * loop.per_epoch < loop.total:
                 checkpoint.save(lambda: _snapshot(loop, state))
     uniform = math.log(max(2, len(label_map.groups))) if objective is None else 0.0
@@ -149,11 +180,13 @@ class _Loop:
         seed: int,
         trainable: frozenset[str] | None,
         penalty: Penalty | None,
+        pull: Pull | None,
         objective: Loss | None,
         stages: Sequence[float],
     ) -> None:
         self.classifier, self.examples, self.label_map = classifier, examples, label_map
-        self.recipe, self.seed, self.penalty, self.objective = recipe, seed, penalty, objective
+        self.recipe, self.seed = recipe, seed
+        self.penalty, self.pull, self.objective = penalty, pull, objective
         self.prefixes = prefixes(examples.labels, stages)
         self.modules: dict[str, nn.Module] = {"net": classifier.net}
         if objective is not None:
@@ -184,17 +217,17 @@ class _Loop:
         torch.manual_seed(named_seed("torch state", self.seed, number))
         loss_sum = torch.zeros((), device=self.device)
         right = torch.zeros((), device=self.device)
-        began = math.nan
+        began = loss_sum
         seen = 0
         for step, rows in self._batches(number):
             loss, hits = self._step(step, rows)
-            began = began if seen else float(loss)
+            began = began if seen else loss
             loss_sum += loss * len(rows)
             right += hits
             seen += len(rows)
             if watch:
                 watch(len(rows))
-        return float(loss_sum) / seen, 100 * float(right) / seen, began
+        return float(loss_sum) / seen, 100 * float(right) / seen, float(began)
 
     def _set_mode(self) -> None:
         """Training mode, less what is frozen."""
@@ -233,6 +266,9 @@ class _Loop:
             loss, told, right = self._objective(rows) if self.objective else self._cross_entropy(rows)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
+        if self.pull is not None:
+            self.scaler.unscale_(self.optimizer)
+            self.pull.add_to(self.classifier.net)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return told.detach().float(), right
@@ -285,17 +321,21 @@ def rate(step: int, warmup: int, total: int) -> float:
 
 def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, foreach=True)
+        return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     return torch.optim.SGD(
-        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, foreach=True
+        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
     )
 
 
-def _require_finite(loss: float, modules: Mapping[str, nn.Module], epoch: int) -> None:
+def _require_finite(losses: Sequence[float], modules: Mapping[str, nn.Module]) -> None:
     found = (first_not_finite(module.state_dict()) for module in modules.values())
-    bad = "the loss" if not math.isfinite(loss) else next(filter(None, found), None)
+    bad = "the loss" if not math.isfinite(losses[-1]) else next(filter(None, found), None)
     if bad:
-        raise StepError(f"training diverged: {bad} is no longer finite after epoch {epoch}; try a lower learning rate")
+        told = ", ".join(f"{loss:.3g}" for loss in losses[-3:])
+        raise StepError(
+            f"training diverged: {bad} is no longer finite after epoch {len(losses)} (losses {told}); "
+            "try a lower learning rate"
+        )
 
 
 def _snapshot(loop: _Loop, state: _State) -> dict[str, Any]:

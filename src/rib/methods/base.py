@@ -18,7 +18,7 @@ from rib.models.loading import build
 from rib.models.weights import Weights, take_weights
 from rib.prediction import Watch, predict
 from rib.recipe import Frozen, Recipe
-from rib.training import Checkpoint, Penalty, train
+from rib.training import Checkpoint, Penalty, Pull, train
 
 Note = Callable[[str, float | str], None]
 
@@ -63,6 +63,7 @@ class Task:
         recipe: Recipe,
         trainable: frozenset[str] | None = None,
         penalty: Penalty | None = None,
+        pull: Pull | None = None,
         stages: Sequence[float] = (1.0,),
     ) -> None:
         """Train a classifier in place on the tuning examples, and note how it went in the record.
@@ -78,6 +79,7 @@ class Task:
             seed=self.seed,
             trainable=trainable,
             penalty=penalty,
+            pull=pull,
             stages=stages,
             checkpoint=self.checkpoint,
             watch=self.watch,
@@ -147,6 +149,10 @@ class TrainedMethod(Method):
         """What is added to the cross-entropy; None for nothing."""
         return None
 
+    def pull(self, start: Weights, task: Task) -> Pull | None:
+        """What pulls the weights back to where they came from; None for nothing."""
+        return None
+
     def stages(self) -> tuple[float, ...]:
         """Shares of the tuning set that batches come from, one after the other in equal parts of the run."""
         return (1.0,)
@@ -165,7 +171,7 @@ class TrainedMethod(Method):
         """Train from the last ingredient's weights, or from the pretrained ones."""
         classifier = task.build(fitted[-1] if fitted else start)
         recipe, trainable = self.run_recipe(task.recipe), self.trainable(classifier)
-        task.train(classifier, recipe, trainable, self.penalty(start, task), self.stages())
+        task.train(classifier, recipe, trainable, self.penalty(start, task), self.pull(start, task), self.stages())
         return take_weights(classifier.net)
 
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.func import functional_call, grad, vmap
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -18,7 +18,7 @@ from rib.data.splits import named_generator, named_seed
 from rib.methods.base import Task, TrainedMethod
 from rib.models.classifier import Classifier
 from rib.models.weights import Weights
-from rib.training import Penalty
+from rib.training import Pull
 
 
 class EWC(TrainedMethod):
@@ -36,7 +36,7 @@ class EWC(TrainedMethod):
     samples: int = Field(200, ge=1, description="at most so many tuning images give the Fisher")
     clip: float = Field(100.0, gt=0, description="largest F after division by its mean")
 
-    def penalty(self, start: Weights, task: Task) -> Penalty:
+    def pull(self, start: Weights, task: Task) -> Pull:
         """strength · Σ F (θ - θ0)²."""
         chosen = named_generator("fisher samples", task.seed).permutation(len(task.tuning))[: self.samples]
         fisher = diagonal_fisher(
@@ -47,13 +47,7 @@ class EWC(TrainedMethod):
         )
         weight = normalised(fisher, self.clip)
         task.note("fisher_samples", float(len(chosen)))
-        anchor = {name: start[name].to(task.device) for name in weight}
-
-        def pull(net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:
-            parts = [(weight[name] * (value - anchor[name]).square()).sum() for name, value in net.named_parameters()]
-            return self.strength * sum(parts[1:], parts[0])
-
-        return pull
+        return Pull(self.strength, {name: start[name].to(task.device) for name in weight}, weight)
 
 
 def diagonal_fisher(classifier: Classifier, examples: Examples, label_map: LabelMap, seed: int) -> dict[str, Tensor]:

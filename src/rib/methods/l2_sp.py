@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from pydantic import Field
-from torch import Tensor, nn
 
 from rib.methods.base import Task, TrainedMethod
 from rib.models.weights import Weights
-from rib.training import Penalty
+from rib.training import Pull
 
 
 class L2SP(TrainedMethod):
@@ -21,12 +20,6 @@ class L2SP(TrainedMethod):
     name: ClassVar[str] = "l2_sp"
     strength: float = Field(1.0, ge=0)
 
-    def penalty(self, start: Weights, task: Task) -> Penalty:
+    def pull(self, start: Weights, task: Task) -> Pull:
         """strength · Σ (θ - θ0)²."""
-        anchor = {name: start[name].to(task.device) for name in start}
-
-        def pull(net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:
-            squares = [(value - anchor[name]).square().sum() for name, value in net.named_parameters()]
-            return self.strength * sum(squares[1:], squares[0])
-
-        return pull
+        return Pull(self.strength, {name: value.to(task.device) for name, value in start.items()})
