@@ -22,7 +22,7 @@ from rib.objectives import OBJECTIVES
 from rib.objectives.augment import Augmentation
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
-from rib.steps import DataPart, Fit, Load, Predict, Pretrain, Reference
+from rib.steps import DataPart, Embed, Fit, Load, Predict, Pretrain, Reference
 from rib.suite import parse_suite
 from rib.work import How
 
@@ -46,6 +46,7 @@ PRETRAIN = Pretrain("a model", ARCHITECTURE, DATA, Recipe(epochs=3), 0)
 TUNED = Fit(LOAD, METHODS.find("finetune")(), DATA, 100, 0.1, Recipe(), 0, ())
 MERGED = Fit(LOAD, METHODS.find("wise_ft")(), None, None, 0.0, None, None, (TUNED,))
 PREDICT = Predict(MERGED, dataclasses.replace(DATA, part="test"), 256, "fp32")
+EMBED = Embed(PRETRAIN, DATA, 100, 0.1, 0, 256, "fp32")
 
 GOLDEN = {
     "Load": (LOAD, "fe10ac384c05bd66ffc65089fa2754e6401e7fe3"),
@@ -53,6 +54,7 @@ GOLDEN = {
     "Fit": (TUNED, "db04168b248163781ab663e60f92c5bd49d1f73a"),
     "Fit of a merge": (MERGED, "202fac73e5abfbd939a67049f1e475a4bd364203"),
     "Predict": (PREDICT, "7bf1cd32fb308cbf3f84341c5c9a95a058ba01e5"),
+    "Embed": (EMBED, "92a1cecc8506775ceed85cbf2d277308bac9ee13"),
 }
 """Keys of key version 2.
 
@@ -78,7 +80,8 @@ CLASSED: dict[type, tuple[set[str], set[str]]] = {
     Reference: ({"data", "probe", "finetune"}, set()),
     Pretrain: ({"architecture", "data", "recipe", "seed", "objective", "reference"}, {"model"}),
     Fit: ({"start", "method", "data", "size", "held_out", "recipe", "seed", "ingredients"}, set()),
-    Predict: ({"fit", "data", "batch_size", "precision"}, set()),
+    Predict: ({"fit", "data", "batch_size", "precision", "last_block"}, set()),
+    Embed: ({"start", "data", "size", "held_out", "seed", "batch_size", "precision", "last_block"}, set()),
     How: (set(), {"workers", "device", "threads", "checkpoint_seconds", "keep"}),
 }
 """Identity fields and runtime fields. A new field belongs in one of the two: does it change what the result is?"""
@@ -94,7 +97,7 @@ def test_every_field_is_classed(kind: Any) -> None:
 
 
 def test_how_is_no_part_of_a_step() -> None:
-    for kind in (DataPart, Load, Reference, Pretrain, Fit, Predict):
+    for kind in (DataPart, Load, Reference, Pretrain, Embed, Fit, Predict):
         assert not any("How" in str(field.type) for field in dataclasses.fields(kind))
 
 
@@ -146,6 +149,7 @@ OTHER_RECIPE = {
     "precision": "bf16",
     "eval_batch_size": 255,
     "eval_precision": "bf16",
+    "last_block": "pooled",
 }
 
 

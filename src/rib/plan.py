@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -18,14 +19,14 @@ from rib.data.expected import ExpectedSet, is_absent
 from rib.data.labels import match_classes
 from rib.data.splits import tuning_rows
 from rib.errors import UserError, nearest
-from rib.methods import METHODS, MergedMethod, Method
+from rib.methods import METHODS, MergedMethod, Method, Passes
 from rib.models.catalogue import Architecture, PretrainRow
 from rib.models.catalogue import find_row as find_model_row
 from rib.models.loading import describe, weights_digest
 from rib.models.sources import find_weights
 from rib.objectives import OBJECTIVES, Objective
 from rib.recipe import Recipe
-from rib.steps import Compare, DataPart, Fit, Load, Predict, Pretrain, Reference, Step, short
+from rib.steps import Compare, DataPart, Embed, Fit, Load, Predict, Pretrain, Reference, Step, short
 from rib.store import Store
 from rib.suite import Looks, Runs, Suite, validated
 
@@ -79,6 +80,7 @@ class Plan:
         runs: every model, tuned or not, in the order of the suite.
         looks: every analysis of every run that the suite asks for.
         assumed: data sets and weights that are not on this machine; empty for a plan that can be carried out.
+        share: whether features that several steps read are made once; what is found is the same without.
     """
 
     suite: Suite
@@ -86,33 +88,82 @@ class Plan:
     runs: tuple[Run, ...]
     looks: tuple[Look, ...] = ()
     assumed: tuple[str, ...] = ()
+    share: bool = True
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """Every step once, each after what it needs."""
+        """Every step once, each after what it needs and what it shares with others."""
         predictions = (predict for run in self.runs for predict in run.scores.values())
-        return in_order(itertools.chain(predictions, (look.step for look in self.looks)))
+        needed = in_order(itertools.chain(predictions, (look.step for look in self.looks)))
+        return tuple(with_shared(needed)) if self.share else needed
+
+    @cached_property
+    def _shared(self) -> frozenset[str]:
+        return frozenset(step.key for step in self.steps if isinstance(step, Embed))
+
+    def passes(self, step: Step) -> Passes:
+        """The images that go through the net in a step; those of an analysis are an estimate."""
+        match step:
+            case Embed():
+                return Passes(seen=self._drawn(step)[0])
+            case Predict():
+                read = step.features is not None and step.features.key in self._shared
+                return Passes(seen=0 if read else len(self.world[step.data.name].index("test")))
+            case Fit():
+                return self._fit_passes(step)
+            case Compare():
+                counts = (len(self.world[data.name].index("test")) for data in step.data)
+                return Passes(seen=round(sum(step.analysis.image_passes(count) for count in counts)))
+            case Pretrain():
+                return self._pretrain_passes(step)
 
     def image_passes(self, step: Step) -> float:
         """What a step costs, in forward passes of one image; a training pass counts as three."""
-        if isinstance(step, Predict):
-            return len(self.world[step.data.name].index("test"))
-        if isinstance(step, Compare):
-            return sum(step.analysis.image_passes(len(self.world[data.name].index("test"))) for data in step.data)
-        if isinstance(step, Pretrain):
-            passes = step.views * self._training_passes(step.data, step.recipe)
-            if step.reference:
-                stages = (step.reference.probe, step.reference.finetune)
-                passes += sum(self._training_passes(step.reference.data, recipe) for recipe in stages)
-            return passes
-        if step.data is None or step.recipe is None:
-            return 0.0
-        images = step.size or len(self.world[step.data.name].index("tune"))
-        return step.method.image_passes(step.recipe, images)
+        return self.passes(step).cost
 
-    def _training_passes(self, data: DataPart, recipe: Recipe) -> float:
-        images = len(self.world[data.name].index("tune"))
-        return 3.0 * recipe.total_steps(images) * recipe.batch_size
+    def _fit_passes(self, step: Fit) -> Passes:
+        if step.data is None or step.recipe is None:
+            return Passes()
+        images, held_out = self._drawn(step)
+        own = step.method.passes(step.recipe, images, held_out)
+        read = step.features is None or step.features.key in self._shared
+        return own if read else own._replace(seen=own.seen + images)
+
+    def _pretrain_passes(self, step: Pretrain) -> Passes:
+        def trained(data: DataPart, recipe: Recipe) -> int:
+            return recipe.images(len(self.world[data.name].index("tune")))
+
+        images, then = step.views * trained(step.data, step.recipe), step.reference
+        if then is None:
+            return Passes(trained=images)
+        return Passes(images + trained(then.data, then.finetune), len(self.world[then.data.name].index("tune")))
+
+    def _drawn(self, step: Fit | Embed) -> tuple[int, int]:
+        """How many examples a step draws from its data, and how many are held out beside them."""
+        assert step.data is not None
+        index = self.world[step.data.name].index(step.data.part)
+        if step.seed is None:
+            return len(index), 0
+        place = (step.data.name, step.size, step.held_out)
+        if place not in self._draws:  # the seed makes no difference
+            tuning, held = tuning_rows(index, step.size, step.held_out, step.seed, step.data.name)
+            self._draws[place] = len(tuning), len(held)
+        return self._draws[place]
+
+    @cached_property
+    def _draws(self) -> dict[tuple[str, int | None, float], tuple[int, int]]:
+        return {}
+
+
+def with_shared(steps: Sequence[Step]) -> Iterator[Step]:
+    """The steps, and before the first that reads them the features that more than one of them reads."""
+    readers = Counter(step.features.key for step in steps if step.features)
+    placed: set[str] = set()
+    for step in steps:
+        if (features := step.features) and readers[features.key] > 1 and features.key not in placed:
+            placed.add(features.key)
+            yield features
+        yield step
 
 
 def in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:
@@ -133,6 +184,8 @@ def in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:
 def missing(steps: Sequence[Step], store: Store) -> tuple[Step, ...]:
     """The steps to do: those without a record, and those whose weights one of them needs and the store has dropped.
 
+    Features are to do where more than one step to do reads them and they are not kept.
+
     Args:
         steps: all of a plan's, each after its needs.
         store: what is there.
@@ -141,10 +194,16 @@ def missing(steps: Sequence[Step], store: Store) -> tuple[Step, ...]:
     finished = {step.key for step in steps if step.key in present and store.record(step.key)}  # read, not only there
     wanted: set[str] = set()
     weights_wanted: set[str] = set()
+    readers: Counter[str] = Counter()
     for step in reversed(steps):
         needed = step.key in weights_wanted
-        if step.key not in finished or (needed and step.keeps_weights and not store.has_weights(step.key)):
+        if isinstance(step, Embed):
+            if readers[step.key] > 1 and not store.has_features(step.key):
+                wanted.add(step.key)
+        elif step.key not in finished or (needed and step.keeps_weights and not store.has_weights(step.key)):
             wanted.add(step.key)
+            if step.features:
+                readers[step.features.key] += 1
         if step.key in wanted or (needed and not step.keeps_weights):
             weights_wanted.update(need.key for need in step.needs)
     return tuple(step for step in steps if step.key in wanted)
@@ -331,8 +390,8 @@ class _Planner:
 
     def _scores(self, fit: Fit, tested: Sequence[str], model: str) -> dict[str, Predict]:
         recipe = self.suite.recipe_of(model)
-        size, precision = recipe.eval_batch_size, recipe.eval_precision
-        return {name: Predict(fit, self.world.part(name, "test"), size, precision) for name in tested}
+        size, precision, block = recipe.eval_batch_size, recipe.eval_precision, recipe.last_block
+        return {name: Predict(fit, self.world.part(name, "test"), size, precision, block) for name in tested}
 
     def _fit(
         self, model: str, name: str, method: Method, downstream: str | None, size: int | None, seed: int | None

@@ -54,6 +54,7 @@ def predict(
     *,
     batch_size: int,
     precision: Precision = "fp32",
+    features: Tensor | None = None,
     watch: Watch | None = None,
 ) -> Predictions:
     """Predict every example once, in evaluation mode.
@@ -64,9 +65,13 @@ def predict(
         label_map: of the examples' data set.
         batch_size: images a forward pass.
         precision: of the forward pass; probabilities are computed in float32.
+        features: what the head sees of the examples, float32 (N, D), where that is known already.
         watch: told of progress.
     """
-    logits = collect(classifier, classifier.forward, examples, batch_size, precision, watch)
+    if features is None:
+        logits = collect(classifier, classifier.forward, examples, batch_size, precision, watch)
+    else:
+        logits = read_out(classifier, features, batch_size, precision)
     return judge(logits, torch.from_numpy(examples.labels), label_map)
 
 
@@ -109,6 +114,19 @@ def collect(
         if watch:
             watch(len(images))
     return torch.cat([part.cpu() for part in parts])
+
+
+@torch.inference_mode()
+def read_out(classifier: Classifier, features: Tensor, batch_size: int, precision: Precision) -> Tensor:
+    """What the head makes of features float32 (N, D), in batches as `collect` has them.
+
+    Returns:
+        float32 (N, classes), on the CPU.
+    """
+    device = classifier.mean.device
+    with autocast(device, precision):
+        parts = [classifier.head(part.to(device)).float().cpu() for part in features.split(batch_size)]
+    return torch.cat(parts)
 
 
 def batches(examples: Examples, batch_size: int) -> Iterator[Tensor]:

@@ -9,6 +9,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 Precision = Literal["fp32", "bf16", "fp16"]
 
+LastBlock = Literal["pooled"]
+
 
 class Frozen(BaseModel):
     """A strict value: frozen, unknown keys refused, numbers finite."""
@@ -36,6 +38,10 @@ class Recipe(Frozen):
     precision: Precision = Field("fp32", description="autocast in training")
     eval_batch_size: int = Field(256, ge=1)
     eval_precision: Precision = Field("fp32", description="autocast in prediction")
+    last_block: LastBlock | None = Field(
+        None,
+        description="'pooled': of a transformer's last block only what its pooling takes; equal but for rounding",
+    )
 
     def total_steps(self, examples: int) -> int:
         """Optimizer steps over a tuning set of that many examples."""
@@ -44,19 +50,25 @@ class Recipe(Frozen):
     def steps_per_epoch(self, examples: int) -> int:
         return -(-examples // self.batch_size)
 
+    def images(self, examples: int) -> int:
+        """Images that a training on that many examples sees: no batch is dropped, the last of an epoch is smaller."""
+        full, rest = divmod(self.total_steps(examples), self.steps_per_epoch(examples))
+        return full * examples + min(rest * self.batch_size, examples)
+
     def warmup(self, total: int) -> int:
         """Warm-up steps of a run of `total` steps."""
         return max(self.warmup_steps, round(self.warmup_fraction * total))
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "paper": Recipe(warmup_steps=196, precision="fp16"),
-    "scaled": Recipe(warmup_fraction=0.025, precision="fp16"),
+    "paper": Recipe(warmup_steps=196, precision="fp16", last_block="pooled"),
+    "scaled": Recipe(warmup_fraction=0.025, precision="fp16", last_block="pooled"),
 }
 """Recipes that a suite can name.
 
 `paper` is that of arXiv 2410.21582: 10 epochs, batches of 64, SGD at 1e-3 with momentum 0.9 and no weight decay, 196
-warm-up steps whatever the length of the run, fp16 autocast in training and fp32 in evaluation. `scaled` is the same
+warm-up steps whatever the length of the run, fp16 autocast in training and fp32 in evaluation; of the last block only
+what the pooling takes is computed, which is the same but for rounding. `scaled` is the same
 but for the warm-up, which takes 2.5 % of every run: the share that 196 steps have of a run over 50,000 images.
 """
 

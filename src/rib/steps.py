@@ -14,7 +14,7 @@ from rib.identity import OPTION, RUNTIME, identity_fields, key_of
 from rib.methods.base import MergedMethod, Method
 from rib.models.catalogue import Architecture
 from rib.objectives.base import Objective
-from rib.recipe import Precision, Recipe
+from rib.recipe import LastBlock, Precision, Recipe
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,11 @@ class Pretrain(_Keyed):
         return ()
 
     @property
+    def features(self) -> None:
+        """It reads none."""
+        return None
+
+    @property
     def parts(self) -> tuple[DataPart, ...]:
         """What it looks at."""
         return (self.data, self.reference.data) if self.reference else (self.data,)
@@ -131,6 +136,67 @@ class Pretrain(_Keyed):
     def title(self) -> str:
         """For people."""
         return f"pretrain {short(self.model)} on {self.data.label}"
+
+
+@dataclass(frozen=True)
+class Embed(_Keyed):
+    """What the head of a pretrained model sees of some examples: made once, where several steps would each make it.
+
+    Steps that read it need not have it: they make it anew where it is not kept, and their results are the same.
+
+    Attributes:
+        start: the pretrained weights.
+        data: whose examples.
+        size, held_out, seed: of the tuning set drawn from it, as in `Fit`; size None and held_out 0 for all of it.
+        batch_size: images a forward pass.
+        precision: of the forward pass.
+        last_block: as in the recipe.
+    """
+
+    start: Load | Pretrain
+    data: DataPart
+    size: int | None
+    held_out: float
+    seed: int | None
+    batch_size: int
+    precision: Precision
+    last_block: LastBlock | None = field(default=None, metadata=OPTION)
+
+    keeps_weights: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        """The weights, if they have to be made."""
+        return (self.start,) if isinstance(self.start, Pretrain) else ()
+
+    @property
+    def features(self) -> None:
+        """It reads no other's."""
+        return None
+
+    @property
+    def parts(self) -> tuple[DataPart, ...]:
+        """What it looks at."""
+        return (self.data,)
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the model."""
+        return self.start.architecture
+
+    @property
+    def subject(self) -> str:
+        """Key of what it makes."""
+        return self.key
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        words = [str(self.size)] if self.size is not None else []
+        words += [f"seed {self.seed}"] if self.seed else []
+        count = f" ({', '.join(words)})" if words else ""
+        return f"features {short(self.start.model)} of {self.data.label}{count}"
 
 
 @dataclass(frozen=True)
@@ -163,6 +229,14 @@ class Fit(_Keyed):
     def needs(self) -> tuple[Step, ...]:
         """The start, if it has to be made, and the ingredients."""
         return (*((self.start,) if isinstance(self.start, Pretrain) else ()), *self.ingredients)
+
+    @cached_property
+    def features(self) -> Embed | None:
+        """What its method reads of the pretrained model's features of the tuning set."""
+        if not (self.method.reads_features and self.data and self.recipe):
+            return None
+        size, block = self.recipe.eval_batch_size, self.recipe.last_block
+        return Embed(self.start, self.data, self.size, self.held_out, self.seed, size, "fp32", block)
 
     @property
     def keeps_weights(self) -> bool:
@@ -207,6 +281,7 @@ class Predict(_Keyed):
     data: DataPart
     batch_size: int
     precision: Precision
+    last_block: LastBlock | None = field(default=None, metadata=OPTION)
 
     keeps_weights: ClassVar[bool] = False
     trains: ClassVar[bool] = False
@@ -215,6 +290,13 @@ class Predict(_Keyed):
     def needs(self) -> tuple[Step, ...]:
         """The weights."""
         return (self.fit,)
+
+    @cached_property
+    def features(self) -> Embed | None:
+        """The pretrained model's, where these weights differ from it in the head alone."""
+        if not self.fit.method.keeps_backbone:
+            return None
+        return Embed(self.fit.start, self.data, None, 0.0, None, self.batch_size, self.precision, self.last_block)
 
     @property
     def parts(self) -> tuple[DataPart, ...]:
@@ -273,6 +355,11 @@ class Compare(_Keyed):
         return (self.before, self.after) if self.after else (self.before,)
 
     @property
+    def features(self) -> None:
+        """It looks at every layer."""
+        return None
+
+    @property
     def parts(self) -> tuple[DataPart, ...]:
         """What it looks at."""
         return self.data
@@ -299,7 +386,7 @@ class Compare(_Keyed):
         return f"{self.analysis.name} of {(self.after or self.before).title}{seen}"
 
 
-Step = Pretrain | Fit | Predict | Compare
+Step = Pretrain | Embed | Fit | Predict | Compare
 
 
 def distinct(step: Step, taken: Container[str]) -> str:

@@ -152,6 +152,27 @@ class Store:
         """Forget a step's weights; its record stays."""
         self.weights_path(key).unlink(missing_ok=True)
 
+    def has_features(self, key: str) -> bool:
+        """Whether a step's features are kept."""
+        return self.features_path(key).exists()
+
+    def features_path(self, key: str) -> Path:
+        """Where a step's features are, or would be."""
+        return self._path("features", key, "npy")
+
+    def features(self, key: str) -> np.ndarray[Any, Any]:
+        """A step's features, float32 (N, D), mapped from their file."""
+        return np.load(self.features_path(key), mmap_mode="r")
+
+    def write_features(self, key: str, features: np.ndarray[Any, Any]) -> None:
+        """Keep a step's features. Raises as `written_aside`."""
+        with written_aside(self.features_path(key)) as aside, aside.open("wb") as file:
+            np.save(file, features)
+
+    def drop_features(self, key: str) -> None:
+        """Forget a step's features; its record stays."""
+        self.features_path(key).unlink(missing_ok=True)
+
     def write_predictions(self, step: Predict, predictions: Predictions, columns: Mapping[str, Any]) -> None:
         """Keep per-example predictions as Parquet, beside columns that describe the examples."""
         table = pa.table(
@@ -210,7 +231,7 @@ def _commit() -> dict[str, Any]:
 
     def git(*words: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(here), *words], capture_output=True, text=True, check=True
+            ["git", "--no-optional-locks", "-C", str(here), *words], capture_output=True, text=True, check=True
         ).stdout.strip()
 
     try:

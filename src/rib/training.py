@@ -124,6 +124,7 @@ def train(
     pull: Pull | None = None,
     objective: Loss | None = None,
     stages: Sequence[float] = (1.0,),
+    features: Tensor | None = None,
     checkpoint: Checkpoint | None = None,
     watch: Watch | None = None,
 ) -> Outcome:
@@ -144,13 +145,15 @@ def train(
         pull: a further term on the weights.
         objective: takes the place of the cross-entropy; on the same device, and trained too.
         stages: in equal parts of the run, batches come from this share of the tuning set, its first examples.
+        features: what the head sees of the examples, float32 (N, D) on the device, for a head that is trained alone;
+            computed where it is not given.
         checkpoint: where to resume from and where to leave the state.
         watch: told of progress in images.
 
     Raises:
         StepError: the loss or a weight is no longer finite.
     """
-    loop = _Loop(classifier, examples, label_map, recipe, seed, trainable, penalty, pull, objective, stages)
+    loop = _Loop(classifier, examples, label_map, recipe, seed, trainable, penalty, pull, objective, stages, features)
     state = _resume(loop, checkpoint)
     if watch:
         watch(min(state.epoch * loop.per_epoch, loop.total) * recipe.batch_size)
@@ -183,6 +186,7 @@ class _Loop:
         pull: Pull | None,
         objective: Loss | None,
         stages: Sequence[float],
+        features: Tensor | None,
     ) -> None:
         self.classifier, self.examples, self.label_map = classifier, examples, label_map
         self.recipe, self.seed = recipe, seed
@@ -203,7 +207,9 @@ class _Loop:
         self.parameters = [parameter for parameter in everything if parameter.requires_grad]
         self.optimizer = _optimizer(self.parameters, recipe)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
-        self.features = self._frozen_features() if trainable == classifier.head_parameters else None
+        self.features = None
+        if trainable == classifier.head_parameters:
+            self.features = self._frozen_features() if features is None else features
 
     def _frozen_features(self) -> Tensor:
         """A head alone is trained on features that are computed once: they cannot change."""

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rib.analysis import Scene, Seen
 from rib.analysis.calibration import calibration
@@ -22,10 +23,10 @@ from rib.models.classifier import Classifier
 from rib.models.loading import build, load_pretrained
 from rib.models.weights import Weights, first_not_finite, take_weights
 from rib.plan import World
-from rib.prediction import predict
+from rib.prediction import collect, predict
 from rib.pretraining import Stage, pretrain
-from rib.recipe import Recipe
-from rib.steps import Compare, DataPart, Fit, Load, Predict, Pretrain, Step
+from rib.recipe import LastBlock, Recipe
+from rib.steps import Compare, DataPart, Embed, Fit, Load, Predict, Pretrain, Step
 from rib.store import Store, pack_bits
 from rib.suite import Suite
 from rib.training import FileCheckpoint
@@ -69,7 +70,7 @@ class Workshop:
         self.device = torch.device(how.device)
         self._examples: dict[tuple[str, Part, View], Examples] = {}
         self._weights: dict[str, Weights] = {}  # asked for last, last
-        self._loaded: tuple[str, Classifier] | None = None
+        self._loaded: tuple[tuple[str, LastBlock | None], Classifier] | None = None
 
     def do(self, step: Step) -> None:
         """Do a step whose needs are done, and record it.
@@ -83,6 +84,8 @@ class Workshop:
         match step:
             case Pretrain():
                 values = self._pretrain(step, images)
+            case Embed():
+                values = self._embed(step, images)
             case Fit():
                 values = self._fit(step, images)
             case Predict():
@@ -117,6 +120,22 @@ class Workshop:
                 stage(then.data, then.finetune),
             ]
         return stages
+
+    def _embed(self, step: Embed, watch: _Count) -> dict[str, Any]:
+        examples = self.examples(step.data, step.architecture.view)
+        if step.seed is not None:
+            tuning, _ = tuning_rows(examples.index, step.size, step.held_out, step.seed, step.data.name)
+            examples = examples.take(tuning)
+        classifier = self._classifier(step.start, step.last_block)
+        features = collect(classifier, classifier.features, examples, step.batch_size, step.precision, watch)
+        self.store.write_features(step.key, features.numpy())
+        return {"examples": len(examples), "width": features.shape[1]}
+
+    def _features(self, step: Fit | Predict) -> Tensor | None:
+        """What a step reads of features, where they are kept: float32 (N, D)."""
+        if step.features is None or not self.store.has_features(step.features.key):
+            return None
+        return torch.from_numpy(np.array(self.store.features(step.features.key)))
 
     def _fit(self, step: Fit, watch: _Count) -> dict[str, Any]:
         if isinstance(step.method, MergedMethod):
@@ -157,6 +176,7 @@ class Workshop:
             watch=watch,
             checkpoint=self._checkpoint(step),
             note=values.__setitem__,
+            known=self._features(step),
         )
 
     def _checkpoint(self, step: Step) -> FileCheckpoint:
@@ -165,11 +185,12 @@ class Workshop:
     def _predict(self, step: Predict, watch: _Count) -> dict[str, Any]:
         examples = self.examples(step.data, step.fit.architecture.view)
         predictions = predict(
-            self._classifier(step.fit),
+            self._classifier(step.fit, step.last_block),
             examples,
             step.data.label_map,
             batch_size=step.batch_size,
             precision=step.precision,
+            features=self._features(step),
             watch=watch,
         )
         self.store.write_predictions(step, predictions, example_columns(examples))
@@ -203,12 +224,13 @@ class Workshop:
         )
         return step.analysis.look(scene)
 
-    def _classifier(self, step: Fit) -> Classifier:
-        """The model of a fit, kept while one prediction after the other is made of it."""
-        if self._loaded is None or self._loaded[0] != step.key:
-            classifier = build(step.architecture)
+    def _classifier(self, step: Load | Pretrain | Fit, last_block: LastBlock | None) -> Classifier:
+        """The model of some weights, kept while one prediction after the other is made of it."""
+        place = (step.key, last_block)
+        if self._loaded is None or self._loaded[0] != place:
+            classifier = build(step.architecture, last_block=last_block)
             classifier.net.load_state_dict(self.weights(step))
-            self._loaded = (step.key, classifier.to(self.device))
+            self._loaded = (place, classifier.to(self.device))
         return self._loaded[1]
 
     def weights(self, step: Load | Step) -> Weights:

@@ -146,7 +146,7 @@ class _Board:
         self._done: set[str] = set()
         self._users: dict[str, set[int]] = {}
         for number, job in enumerate(listed):
-            for key in {key for step in job.steps for key in _weights_read(step)}:
+            for key in {key for step in job.steps for key in _weights_read(step)} & self._steps.keys():
                 self._users.setdefault(key, set()).add(number)
 
     def begin(self, number: int) -> tuple[Step, ...]:
@@ -204,11 +204,12 @@ class _Board:
                 pretrained = isinstance(self._steps[key], Pretrain)
                 if self.how.keep == "none" or (self.how.keep == "pretrained" and not pretrained):
                     self.store.drop_weights(key)
+                    self.store.drop_features(key)
 
 
 def _weights_read(step: Step) -> set[str]:
-    """Keys of the kept weights that doing a step writes or reads, through merges too."""
-    read: set[str] = set()
+    """Keys of the kept weights that doing a step writes or reads, through merges too; and of features."""
+    read: set[str] = {step.features.key} if step.features else set()
     for item in (step, *step.needs):
         if item.keeps_weights:
             read.add(item.key)

@@ -31,10 +31,15 @@ def jobs(steps: Iterable[Step]) -> list[Job]:
     return [
         Job(
             tuple(group),
-            frozenset(place[need.key] for step in group for need in step.needs if need.key in place) - {number},
+            frozenset(place[need.key] for step in group for need in _before(step) if need.key in place) - {number},
         )
         for number, group in enumerate(grouped.values())
     ]
+
+
+def _before(step: Step) -> tuple[Step, ...]:
+    """What a step needs, and what it reads where it is there."""
+    return (*step.needs, step.features) if step.features else step.needs
 
 
 class Queue:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
@@ -16,11 +17,33 @@ from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.loading import build
 from rib.models.weights import Weights, take_weights
-from rib.prediction import Watch, predict
+from rib.prediction import Watch, collect, predict
 from rib.recipe import Frozen, Recipe
 from rib.training import Checkpoint, Penalty, Pull, train
 
 Note = Callable[[str, float | str], None]
+
+
+class Passes(NamedTuple):
+    """Images that go through the net of a method.
+
+    Attributes:
+        trained: forward and backward.
+        seen: forward only.
+    """
+
+    trained: int = 0
+    seen: int = 0
+
+    @property
+    def forwards(self) -> int:
+        """Forward passes of one image."""
+        return self.trained + self.seen
+
+    @property
+    def cost(self) -> float:
+        """Their cost in forward passes; a backward pass costs two."""
+        return 3.0 * self.trained + self.seen
 
 
 @dataclass(frozen=True)
@@ -38,6 +61,7 @@ class Task:
         watch: told of progress, in images.
         checkpoint: where a training run resumes from and leaves its state.
         note: keeps a named value in the record.
+        known: the pretrained model's features of the tuning examples, float32 (N, D), where they are kept already.
     """
 
     architecture: Architecture
@@ -50,12 +74,24 @@ class Task:
     watch: Watch
     checkpoint: Checkpoint | None
     note: Note
+    known: Tensor | None = None
 
     def build(self, weights: Weights) -> Classifier:
         """A classifier with these weights, on the task's device."""
-        classifier = build(self.architecture)
+        classifier = build(self.architecture, last_block=self.recipe.last_block)
         classifier.net.load_state_dict(weights)
         return classifier.to(self.device)
+
+    def features(self, start: Weights) -> Tensor:
+        """What the head of the pretrained model sees of the tuning examples: float32 (N, D), on the task's device.
+
+        The same batches make them whether they are kept already or not, so that the result is the same.
+        """
+        if self.known is not None:
+            return self.known.to(self.device)
+        classifier = self.build(start)
+        found = collect(classifier, classifier.features, self.tuning, self.recipe.eval_batch_size)
+        return found.clone().to(self.device)  # out of inference mode
 
     def train(
         self,
@@ -65,8 +101,11 @@ class Task:
         penalty: Penalty | None = None,
         pull: Pull | None = None,
         stages: Sequence[float] = (1.0,),
+        features: Tensor | None = None,
     ) -> None:
         """Train a classifier in place on the tuning examples, and note how it went in the record.
+
+        The arguments are those of `rib.training.train`.
 
         Raises:
             StepError: training diverged.
@@ -81,6 +120,7 @@ class Task:
             penalty=penalty,
             pull=pull,
             stages=stages,
+            features=features,
             checkpoint=self.checkpoint,
             watch=self.watch,
         )
@@ -105,20 +145,30 @@ class Method(Frozen, ABC):
         needs_data: whether it looks at the downstream set at all.
         needs_held_out: whether it chooses something on held-out examples.
         takes_diverged: whether an ingredient may have diverged, because the method chooses among them.
+        reads_features: whether `fit` asks the task for the pretrained model's features of the tuning examples.
+        keeps_backbone: whether its weights differ from the pretrained ones in the head alone, if at all.
     """
 
     name: ClassVar[str]
     needs_data: ClassVar[bool] = True
     needs_held_out: ClassVar[bool] = False
     takes_diverged: ClassVar[bool] = False
+    reads_features: ClassVar[bool] = False
+    keeps_backbone: ClassVar[bool] = False
 
     def ingredients(self) -> tuple[str | Method, ...]:
         """Methods whose weights this one starts from: values, or names as the suite has them."""
         return ()
 
-    def image_passes(self, recipe: Recipe, images: int) -> float:
-        """What `fit` costs on a tuning set of so many images, in forward passes of one image: an estimate."""
-        return float(images)
+    def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
+        """What goes through the net in `fit`, beside the features that it reads.
+
+        Args:
+            recipe: of the suite.
+            images: number of tuning examples.
+            held_out: number of held-out examples.
+        """
+        return Passes()
 
     @abstractmethod
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
@@ -161,17 +211,24 @@ class TrainedMethod(Method):
         """The suite's recipe with this method's own fields in place."""
         return run_recipe(recipe, self.epochs, self.lr, self.steps)
 
-    def image_passes(self, recipe: Recipe, images: int) -> float:
-        """Three forward passes for each image trained on."""
-        own = self.run_recipe(recipe)
-        return 3.0 * own.total_steps(images) * own.batch_size
+    def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
+        """Every image of every epoch; of a head alone, none."""
+        return Passes(trained=0 if self.keeps_backbone else self.run_recipe(recipe).images(images))
 
     @final
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
         """Train from the last ingredient's weights, or from the pretrained ones."""
         classifier = task.build(fitted[-1] if fitted else start)
         recipe, trainable = self.run_recipe(task.recipe), self.trainable(classifier)
-        task.train(classifier, recipe, trainable, self.penalty(start, task), self.pull(start, task), self.stages())
+        task.train(
+            classifier,
+            recipe,
+            trainable,
+            self.penalty(start, task),
+            self.pull(start, task),
+            self.stages(),
+            task.features(start) if self.keeps_backbone else None,
+        )
         return take_weights(classifier.net)
 
 

@@ -7,9 +7,10 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from rib.methods.base import Method, Task
+from rib.methods.base import Method, Passes, Task
 from rib.methods.finetune import FineTune
 from rib.models.weights import Weights
+from rib.recipe import Recipe
 
 
 class BestRate(Method):
@@ -23,6 +24,10 @@ class BestRate(Method):
     def ingredients(self) -> tuple[str | Method, ...]:
         """Fine-tuning at each rate, lowest first."""
         return tuple(FineTune(lr=rate) for rate in sorted(self.rates))
+
+    def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
+        """The held-out examples once a rate."""
+        return Passes(seen=len(self.rates) * held_out)
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
         """The best run's weights; the record notes each rate's held-out accuracy."""

@@ -15,9 +15,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
 from rib.data.splits import named_generator, named_seed
-from rib.methods.base import Task, TrainedMethod
+from rib.methods.base import Passes, Task, TrainedMethod
 from rib.models.classifier import Classifier
 from rib.models.weights import Weights
+from rib.recipe import Recipe
 from rib.training import Pull
 
 
@@ -35,6 +36,11 @@ class EWC(TrainedMethod):
     strength: float = Field(1.0, ge=0)
     samples: int = Field(200, ge=1, description="at most so many tuning images give the Fisher")
     clip: float = Field(100.0, gt=0, description="largest F after division by its mean")
+
+    def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
+        """The training, and for the Fisher a draw of the labels and a gradient."""
+        samples, trained = min(self.samples, images), super().passes(recipe, images, held_out).trained
+        return Passes(trained=trained + samples, seen=samples)
 
     def pull(self, start: Weights, task: Task) -> Pull:
         """strength · Σ F (θ - θ0)²."""

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from rib.methods.base import TrainedMethod
 from rib.models.classifier import Classifier
-from rib.recipe import Recipe
 
 
 class LinearProbe(TrainedMethod):
@@ -17,11 +16,9 @@ class LinearProbe(TrainedMethod):
     """
 
     name: ClassVar[str] = "linear_probe"
+    reads_features: ClassVar[bool] = True
+    keeps_backbone: ClassVar[bool] = True
 
     def trainable(self, classifier: Classifier) -> frozenset[str]:
         """The head's weight and bias."""
         return classifier.head_parameters
-
-    def image_passes(self, recipe: Recipe, images: int) -> float:
-        """One: the features are computed once."""
-        return float(images)

@@ -13,7 +13,7 @@ from torch.nn.utils import parametrize
 
 from rib.data.splits import named_seed
 from rib.errors import StepError
-from rib.methods.base import Method, Task, run_recipe
+from rib.methods.base import Method, Passes, Task, run_recipe
 from rib.models.weights import Weights, take_weights
 from rib.recipe import Recipe
 
@@ -32,10 +32,9 @@ class LoRA(Method):
     lr: float | None = Field(None, gt=0, description="in place of the recipe's")
     epochs: int | None = Field(None, ge=1, description="in place of the recipe's")
 
-    def image_passes(self, recipe: Recipe, images: int) -> float:
-        """Three forward passes for each image trained on."""
-        own = self._recipe(recipe)
-        return 3.0 * own.total_steps(images) * own.batch_size
+    def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
+        """Every image of every epoch."""
+        return Passes(trained=self._recipe(recipe).images(images))
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
         """Train the low-rank factors and merge them.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from rib.methods.base import Task, TrainedMethod
 from rib.models.weights import Weights
-from rib.prediction import collect
 from rib.training import Penalty
 
 
@@ -22,14 +22,16 @@ class LwF(TrainedMethod):
     """
 
     name: ClassVar[str] = "lwf"
+    reads_features: ClassVar[bool] = True
     temperature: float = Field(2.0, gt=0)
     weight: float = Field(1.0, ge=0)
 
     def penalty(self, start: Weights, task: Task) -> Penalty:
         """weight · KL(teacher ‖ student)."""
-        teacher = task.build(start)
-        logits = collect(teacher, teacher.forward, task.tuning, task.recipe.eval_batch_size).clone()
-        target = (task.label_map.mask(logits.to(task.device)) / self.temperature).log_softmax(dim=1)
+        features, head = task.features(start), task.build(start).head
+        with torch.no_grad():
+            logits = torch.cat([head(batch) for batch in features.split(task.recipe.eval_batch_size)])
+        target = (task.label_map.mask(logits) / self.temperature).log_softmax(dim=1)
 
         def distil(net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:
             student = (logits.float() / self.temperature).log_softmax(dim=1)

@@ -14,6 +14,7 @@ class Pretrained(MergedMethod):
 
     name: ClassVar[str] = "pretrained"
     needs_data: ClassVar[bool] = False
+    keeps_backbone: ClassVar[bool] = True
 
     def merge(self, start: Weights, fitted: Sequence[Weights]) -> Weights:
         """The pretrained weights."""

@@ -8,8 +8,9 @@ from typing import ClassVar
 import torch
 from pydantic import Field
 
-from rib.methods.base import MergedMethod, Method, Task
+from rib.methods.base import MergedMethod, Method, Passes, Task
 from rib.models.weights import Weights
+from rib.recipe import Recipe
 
 PAPER_MEMBERS = ("pretrained", "finetune", "l2_sp", "lwf")
 """The soup of arXiv 2410.21582; what its code calls EWC is L2-SP."""
@@ -40,6 +41,10 @@ class GreedySoup(Method):
     def ingredients(self) -> tuple[str | Method, ...]:
         """The members."""
         return self.members
+
+    def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
+        """The held-out examples once for every member, and once for every soup that is tried."""
+        return Passes(seen=(2 * len(self.members) - 1) * held_out)
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
         """The greedy soup; the record notes which members it kept."""

@@ -17,8 +17,10 @@ from rib.identity import digest, import_object, source_digest
 from rib.models import clip, vision
 from rib.models.catalogue import Architecture, ModelRow
 from rib.models.classifier import Classifier
+from rib.models.last_block import compute_pooled_only
 from rib.models.sources import cached_digest, weights_file
 from rib.models.weights import check_weights, read_weights, write_weights
+from rib.recipe import LastBlock
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -134,12 +136,13 @@ def _known_filter(name: str) -> Literal["bilinear", "bicubic", "nearest", "lancz
     return cast(Any, name) if name in ("bilinear", "bicubic", "nearest", "lanczos") else "bicubic"
 
 
-def build(architecture: Architecture, seed: int = 0) -> Classifier:
+def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | None = None) -> Classifier:
     """A classifier with freshly drawn weights.
 
     Args:
         architecture: what to build.
         seed: of the draw; the caller's random state is left as it was.
+        last_block: "pooled" where only what is pooled of a transformer's last block is to be computed.
 
     Raises:
         UserError: the user's builder cannot be imported or called, or what it builds has no fitting head.
@@ -147,6 +150,8 @@ def build(architecture: Architecture, seed: int = 0) -> Classifier:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = _timm_net(architecture) if architecture.timm else _own_net(architecture)
+    if last_block:
+        compute_pooled_only(net)
     return Classifier(net, architecture.classes, architecture.mean, architecture.std, architecture.head)
 
 

@@ -22,7 +22,7 @@ from rib.metrics import (
     robustness_improvement,
 )
 from rib.plan import Plan, Run
-from rib.steps import Step, distinct, short
+from rib.steps import Embed, Step, distinct, short
 from rib.store import Record, Store, unpack_bits
 
 
@@ -490,8 +490,8 @@ class Results:
         return totals
 
     def unfinished(self) -> list[Step]:
-        """Steps without a record."""
-        return [step for step in self.plan.steps if step.key not in self.records]
+        """Steps without a record; features are for other steps and may be left out."""
+        return [step for step in self.plan.steps if step.key not in self.records and not isinstance(step, Embed)]
 
 
 def _tuned_on(runs: list[Run]) -> list[str]:
