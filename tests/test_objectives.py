@@ -16,8 +16,8 @@ from torch import Tensor
 
 from helpers import WHOLE, classifier, document, examples, same_weights
 from rib.errors import StepError, UserError
-from rib.models.weights import take_weights
 from rib.methods import Passes
+from rib.models.weights import take_weights
 from rib.objectives import OBJECTIVES
 from rib.objectives.augment import LUMA, Augmentation
 from rib.objectives.simclr import nt_xent

@@ -23,7 +23,7 @@ from rib.execute import local
 from rib.execute.local import Outcome, execute
 from rib.execute.progress import Silent
 from rib.plan import Plan, make_plan
-from rib.steps import Fit, Predict, Pretrain
+from rib.steps import Embed, Fit, Predict, Pretrain
 from rib.store import Store
 from rib.suite import load_suite
 from rib.work import How
@@ -51,9 +51,11 @@ def do(file: Path, store: Path, watcher: Any = None, **how: Any) -> Outcome:
 
 
 def assert_same(plan: Plan, store: Path, expected: Path) -> None:
-    """Values, weights and predictions of every step are equal bit for bit."""
+    """Values, weights and predictions of every step that was asked for are equal bit for bit."""
     mine, theirs = Store(store), Store(expected)
     for step in plan.steps:
+        if isinstance(step, Embed):
+            continue  # made where several steps to do read it
         a, b = mine.record(step.key), theirs.record(step.key)
         assert a is not None, step.title
         assert b is not None

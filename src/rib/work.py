@@ -45,6 +45,7 @@ class How:
         threads: torch threads a process.
         checkpoint_seconds: least time between two checkpoints of a training run.
         keep: which weights stay in the store when nothing needs them any more.
+        share: whether what several steps would each make is made once; what is found is the same without.
     """
 
     workers: int | None = None
@@ -52,6 +53,7 @@ class How:
     threads: int = 1
     checkpoint_seconds: float = 2.0
     keep: str = "all"
+    share: bool = True
 
 
 class Workshop:
@@ -133,7 +135,7 @@ class Workshop:
 
     def _features(self, step: Fit | Predict) -> Tensor | None:
         """What a step reads of features, where they are kept: float32 (N, D)."""
-        if step.features is None or not self.store.has_features(step.features.key):
+        if not self.how.share or step.features is None or not self.store.has_features(step.features.key):
             return None
         return torch.from_numpy(np.array(self.store.features(step.features.key)))
 

@@ -60,6 +60,7 @@ def execute(plan: Plan, store: Store, how: How | None = None, watcher: Watcher |
         UserError: the store cannot be written, or an image cannot be read.
     """
     how, watcher = how or How(), watcher or Silent()
+    plan = replace(plan, share=how.share)
     todo = missing(plan.steps, store)
     outcome = Outcome(before=len(plan.steps) - len(todo))
     if not todo:

@@ -43,8 +43,8 @@ class Cost:
     Attributes:
         decoded: images to decode, once for each view of a model family.
         packed: bytes of the decoded images.
-        forward: images that pass forward, in predictions.
-        trained: images that pass forward and backward, or as much work.
+        forward: images that only pass forward.
+        trained: images that pass forward and backward.
         flops: of all of it.
         models: weights that will be kept.
         weights: bytes of them.
@@ -55,8 +55,8 @@ class Cost:
 
     decoded: int
     packed: int
-    forward: float
-    trained: float
+    forward: int
+    trained: int
     flops: float
     models: int
     weights: int
@@ -83,14 +83,13 @@ class Estimate:
         """Without time."""
         decoded, packed = self._decoding()
         kept = [step for step in self.todo if step.keeps_weights]
-        predicted = sum(self.plan.image_passes(step) for step in self.todo if not step.trains)
-        trained = sum(self.plan.image_passes(step) for step in self.todo if step.trains) / 3
+        passes = [self.plan.passes(step) for step in self.todo]
         return Cost(
             decoded=decoded,
             packed=packed,
-            forward=predicted,
-            trained=trained,
-            flops=sum(self.plan.image_passes(step) * self.of_model(step).flops for step in self.todo),
+            forward=sum(each.seen for each in passes),
+            trained=sum(each.trained for each in passes),
+            flops=sum(each.cost * self.of_model(step).flops for each, step in zip(passes, self.todo, strict=True)),
             models=len(kept),
             weights=sum(4 * self.of_model(step).parameters for step in kept),
             free=_free(self.store.root),
@@ -132,13 +131,13 @@ class Estimate:
         seconds = 0.0
         known: dict[tuple[str, Recipe], tuple[float, float]] = {}
         for step in self.todo:
-            if passes := self.plan.image_passes(step):
+            if any(passes := self.plan.passes(step)):
                 recipe = self._recipe(step)
                 place = (step.start.key, recipe)
                 if place not in known:
                     known[place] = measure(step.architecture, recipe)
                 forward, training = known[place]
-                seconds += passes * (training / 3 if step.trains else forward)
+                seconds += passes.seen * forward + passes.trained * training
         return replace(self.cost, hours=seconds / 3600 / workers)
 
     def _recipe(self, step: Step) -> Recipe:
@@ -180,7 +179,7 @@ def cost_lines(cost: Cost, suite: str, devices: str) -> str:
     lines = [
         "What is to do:",
         f"  decode   {cost.decoded:,} images, {_bytes(cost.packed)} of packs",
-        f"  compute  {cost.forward:,.0f} images forward, {cost.trained:,.0f} through training, {_flops(cost.flops)}",
+        f"  compute  {cost.forward:,} images forward, {cost.trained:,} through training, {_flops(cost.flops)}",
         f"  keep     {cost.models:,} sets of weights, {_bytes(cost.weights)} (--keep none: while they are needed)",
         f"  disk     {_bytes(cost.packed + cost.weights)} wanted, {_bytes(cost.free)} free",
     ]

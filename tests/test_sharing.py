@@ -1,0 +1,228 @@
+"""What is made once for many steps: the results of each step alone, in as many forward passes as the plan says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import rib
+from helpers import WHOLE, classifier, examples, same_weights, tiny
+from rib.methods import METHODS, Passes, ewc
+from rib.models.classifier import Classifier
+from rib.models.last_block import compute_pooled_only
+from rib.models.small import small_vit
+from rib.models.weights import take_weights
+from rib.plan import make_plan, missing
+from rib.recipe import Recipe
+from rib.steps import Embed, Fit, Predict
+from rib.store import Store
+from rib.suite import Suite
+from rib.training import train
+from rib.work import How, Workshop
+
+FAMILIES = {"resnet": sorted(set(METHODS.classes) - {"lora"}), "vit": sorted(METHODS.classes)}
+"""LoRA changes attention; the other net has none."""
+
+
+def suite_of_all(folder: Path, family: str, **fields: Any) -> Suite:
+    """Every method, on a whole set and on one that is masked."""
+    return tiny(folder, (family,), runs=[{"methods": FAMILIES[family]}], **fields)
+
+
+def assert_same_findings(suite: Suite, one: Path, other: Path) -> None:
+    """Values, weights and predictions of every step that was asked for are equal bit for bit."""
+    mine, theirs = Store(one), Store(other)
+    for step in make_plan(suite).steps:
+        if isinstance(step, Embed):
+            continue
+        a, b = mine.record(step.key), theirs.record(step.key)
+        assert a is not None
+        assert b is not None
+        assert a.values == b.values, step.title
+        if isinstance(step, Predict):
+            assert mine.predictions(step.key).equals(theirs.predictions(step.key)), step.title
+        elif step.keeps_weights:
+            assert same_weights(mine.weights(step.key), theirs.weights(step.key)), step.title
+
+
+class Counted:
+    """Images that nets are given, as they are normalised."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.trained = self.seen = 0
+        plain, fisher = Classifier.normalise, ewc.diagonal_fisher
+
+        def normalise(net: Classifier, images: Tensor) -> Tensor:
+            if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
+                self.trained += len(images)
+            else:
+                self.seen += len(images)
+            return plain(net, images)
+
+        def diagonal_fisher(net: Classifier, pool: Any, *args: Any, **words: Any) -> dict[str, Tensor]:
+            self.seen += len(pool)  # normalised once for two passes: a draw of labels without gradients comes first
+            return fisher(net, pool, *args, **words)
+
+        monkeypatch.setattr(Classifier, "normalise", normalise)
+        monkeypatch.setattr(ewc, "diagonal_fisher", diagonal_fisher)
+
+    @property
+    def passes(self) -> Passes:
+        return Passes(self.trained, self.seen)
+
+
+def planned(suite: Suite, share: bool) -> Passes:
+    """What the plan says of all of its steps."""
+    plan = replace(make_plan(suite), share=share)
+    each = [plan.passes(step) for step in plan.steps]
+    return Passes(sum(one.trained for one in each), sum(one.seen for one in each))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_shared_and_alone_find_the_same_in_as_many_passes_as_planned(
+    family: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = suite_of_all(tmp_path, family)
+    for share, store in ((True, tmp_path / "shared"), (False, tmp_path / "alone")):
+        with monkeypatch.context() as patch:
+            counted = Counted(patch)
+            finished = rib.run(suite, store=store, how=How(workers=1, share=share))
+        assert finished.failed == {}
+        assert counted.passes == planned(suite, share)
+    assert_same_findings(suite, tmp_path / "shared", tmp_path / "alone")
+    assert planned(suite, True).trained == planned(suite, False).trained
+    assert planned(suite, True).seen < planned(suite, False).seen
+
+
+def test_a_probe_and_the_pretrained_model_share_one_pass(tmp_path: Path) -> None:
+    suite = tiny(tmp_path, ("resnet",), runs=[{"methods": ["linear_probe", "lwf"]}])
+    plan = make_plan(suite)
+    sets = 3  # the reference set and two others
+    tested = sum(len(plan.world[name].index("test")) for name in suite.tested)
+    assert sum(isinstance(step, Embed) for step in plan.steps) == sets + 2  # and the sets tuned on
+    for step in plan.steps:
+        if isinstance(step, Predict):
+            assert (plan.passes(step).seen == 0) == step.fit.method.keeps_backbone
+    embedded = [plan.passes(step).seen for step in plan.steps if isinstance(step, Embed) and step.seed is None]
+    assert sum(embedded) == tested
+
+
+def test_what_only_one_step_reads_is_not_kept(tmp_path: Path) -> None:
+    plan = make_plan(tiny(tmp_path, ("resnet",), runs=[{"methods": ["finetune"]}]))
+    assert not any(isinstance(step, Embed) for step in plan.steps)
+
+
+def test_features_are_made_again_only_for_two_that_read_them(tmp_path: Path) -> None:
+    suite = tiny(tmp_path, ("resnet",), runs=[{"methods": ["linear_probe", "lwf"]}])
+    rib.run(suite, store=tmp_path / "store", how=How(workers=1))
+    store, plan = Store(tmp_path / "store"), make_plan(suite)
+    features = next(step for step in plan.steps if isinstance(step, Embed) and step.seed is not None)
+    store.drop_features(features.key)
+    assert missing(plan.steps, store) == ()
+    readers = [step for step in plan.steps if step.features == features]
+    assert {step.method.name for step in readers if isinstance(step, Fit)} == {"linear_probe", "lwf"}
+    before = {step.key: (store.record(step.key), store.weights(step.key)) for step in readers}
+    for step in readers:
+        (store.root / "records" / step.key[:2] / f"{step.key}.json").unlink()
+        made_again = missing(plan.steps, store)
+        assert (features in made_again) == (step is readers[-1])
+    rib.run(suite, store=tmp_path / "store", how=How(workers=1))
+    for step in readers:
+        record, weights = before[step.key]
+        again = store.record(step.key)
+        assert record is not None
+        assert again is not None
+        assert again.values == record.values
+        assert same_weights(store.weights(step.key), weights)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_method_that_keeps_the_backbone_does(family: str, tmp_path: Path) -> None:
+    """And no other does: a name is a claim, and a flag is one too."""
+    suite = suite_of_all(tmp_path, family)
+    rib.run(suite, store=tmp_path / "store", how=How(workers=1))
+    plan = make_plan(suite)
+    workshop = Workshop(suite, Store(tmp_path / "store"), How(device="cpu"), lambda _images, _passes: None)
+    head = classifier(family).head_parameters
+    kept: dict[str, bool] = {}
+    for step in plan.steps:
+        if isinstance(step, Fit) and step.method.name not in ("greedy_soup", "soup", "wise_ft"):
+            start, weights = workshop.weights(step.start), workshop.weights(step)
+            kept[step.method.name] = all(torch.equal(weights[name], start[name]) for name in start if name not in head)
+    assert {name for name, same in kept.items() if same} == {"pretrained", "linear_probe"}
+    assert {name for name in METHODS.classes if METHODS.find(name).keeps_backbone} == {"pretrained", "linear_probe"}
+
+
+# -- the last block ----------------------------------------------------------------------------------------------------
+
+
+def token_vit(seed: int = 0, **words: Any) -> Classifier:
+    """A transformer of timm's that pools the class token, its weights large enough that blocks do something."""
+    from timm.models.vision_transformer import VisionTransformer
+
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        net = VisionTransformer(
+            img_size=12, patch_size=4, embed_dim=24, depth=3, num_heads=4, num_classes=4, **{"init_values": 0.5} | words
+        )
+        for value in net.parameters():
+            torch.nn.init.normal_(value, std=0.3)
+    return Classifier(net, 4, (0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    "words",
+    [{}, {"qkv_bias": False}, {"qk_norm": True}, {"init_values": None}, {"reg_tokens": 2}, {"class_token": True}],
+    ids=str,
+)
+def test_the_pooled_token_alone_gives_the_same_logits_and_gradients(words: dict[str, Any]) -> None:
+    whole, pooled = token_vit(**words), token_vit(**words)
+    names = list(whole.net.state_dict())
+    assert compute_pooled_only(pooled.net)
+    assert list(pooled.net.state_dict()) == names
+    images = torch.from_numpy(examples(9).batch(slice(None)))
+    for net in (whole, pooled):
+        net(images).square().sum().backward()
+    torch.testing.assert_close(pooled(images), whole(images), atol=1e-5, rtol=1e-5)
+    for (name, mine), (_, theirs) in zip(pooled.net.named_parameters(), whole.net.named_parameters(), strict=True):
+        torch.testing.assert_close(mine.grad, theirs.grad, atol=1e-4, rtol=1e-4, msg=name)
+
+
+@pytest.mark.parametrize(
+    "words", [{"global_pool": "avg"}, {"global_pool": "map"}, {"proj_drop_rate": 0.1}, {"attn_drop_rate": 0.1}], ids=str
+)
+def test_a_net_that_reads_more_of_its_last_block_is_left_alone(words: dict[str, Any]) -> None:
+    net = token_vit(**words)
+    images = torch.from_numpy(examples(3).batch(slice(None)))
+    net.eval()
+    before = net(images)
+    assert not compute_pooled_only(net.net)
+    assert torch.equal(net(images), before)
+
+
+def test_training_with_the_pooled_token_alone_ends_where_the_whole_does() -> None:
+    ends = []
+    for pooled in (False, True):
+        net = token_vit()
+        if pooled:
+            compute_pooled_only(net.net)
+        recipe = Recipe(epochs=2, batch_size=6, lr=1e-3)
+        train(net, examples(20), WHOLE, recipe, seed=0)
+        ends.append(take_weights(net.net))
+    for name in ends[0]:
+        torch.testing.assert_close(ends[1][name], ends[0][name], atol=1e-5, rtol=1e-5)
+
+
+def test_the_embedded_transformer_pools_all_tokens_or_one() -> None:
+    """Whichever it is, what is said of it in the recipe changes nothing beyond rounding."""
+    net = Classifier(small_vit(num_classes=4, image_size=12, dim=12, depth=1, heads=2), 4, (0.5,) * 3, (0.5,) * 3)
+    net.eval()
+    images = torch.from_numpy(examples(3).batch(slice(None)))
+    before = net(images)
+    compute_pooled_only(net.net)
+    torch.testing.assert_close(net(images), before, atol=1e-5, rtol=1e-5)
