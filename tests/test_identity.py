@@ -79,7 +79,7 @@ CLASSED: dict[type, tuple[set[str], set[str]]] = {
     Pretrain: ({"architecture", "data", "recipe", "seed", "objective", "reference"}, {"model"}),
     Fit: ({"start", "method", "data", "size", "held_out", "recipe", "seed", "ingredients"}, set()),
     Predict: ({"fit", "data", "batch_size", "precision"}, set()),
-    How: (set(), {"workers", "device", "threads", "checkpoint_seconds", "keep"}),
+    How: (set(), {"workers", "device", "threads", "checkpoint_seconds", "keep", "pack_budget"}),
 }
 """Identity fields and runtime fields. A new field belongs in one of the two: does it change what the result is?"""
 
@@ -168,6 +168,7 @@ OTHER_ARCHITECTURE = {
     "interpolation": "bilinear",
     "mean": (0.4, 0.5, 0.5),
     "std": (0.25, 0.25, 0.3),
+    "decode": "fast",
 }
 
 

@@ -44,6 +44,7 @@ class How:
         threads: torch threads a process.
         checkpoint_seconds: least time between two checkpoints of a training run.
         keep: which weights stay in the store when nothing needs them any more.
+        pack_budget: bytes that all packs in the store may take; None for what is free on the disk, less a reserve.
     """
 
     workers: int | None = None
@@ -51,6 +52,7 @@ class How:
     threads: int = 1
     checkpoint_seconds: float = 2.0
     keep: str = "all"
+    pack_budget: int | None = None
 
 
 class Workshop:
