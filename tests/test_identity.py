@@ -82,7 +82,7 @@ CLASSED: dict[type, tuple[set[str], set[str]]] = {
     Fit: ({"start", "method", "data", "size", "held_out", "recipe", "seed", "ingredients"}, set()),
     Predict: ({"fit", "data", "batch_size", "precision", "last_block"}, set()),
     Embed: ({"start", "data", "size", "held_out", "seed", "batch_size", "precision", "last_block"}, set()),
-    How: (set(), {"workers", "device", "threads", "checkpoint_seconds", "keep", "share"}),
+    How: (set(), {"workers", "device", "threads", "checkpoint_seconds", "keep", "share", "pack_budget"}),
 }
 """Identity fields and runtime fields. A new field belongs in one of the two: does it change what the result is?"""
 
@@ -172,6 +172,7 @@ OTHER_ARCHITECTURE = {
     "interpolation": "bilinear",
     "mean": (0.4, 0.5, 0.5),
     "std": (0.25, 0.25, 0.3),
+    "decode": "fast",
 }
 
 

@@ -53,6 +53,10 @@ ModelNames = Annotated[
     str | None,
     typer.Option("--models", help="these models only, separated by commas: the suite's, or any of the catalogue"),
 ]
+PackBudget = Annotated[
+    str | None,
+    typer.Option("--pack-budget", help="disk space for decoded data, e.g. 200GB; default what is free, less a reserve"),
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 STORE = Path("rib-store")
@@ -112,6 +116,7 @@ def run(
     keep: Annotated[str, typer.Option(help="weights to keep: all, pretrained, none")] = "all",
     html: Annotated[Path | None, typer.Option(help="where the page goes; default STORE/reports/SUITE.html")] = None,
     models: ModelNames = None,
+    pack_budget: PackBudget = None,
     as_json: Json = False,
 ) -> None:
     """Do what the suite asks for and has not been done; then show the report."""
@@ -121,7 +126,7 @@ def run(
     if keep not in ("all", "pretrained", "none"):
         raise UserError("unknown --keep", got=keep, valid="all, pretrained, none")
     _check_device(device)
-    how = How(workers=workers, device=device, keep=keep)
+    how = How(workers=workers, device=device, keep=keep, pack_budget=_budget(pack_budget))
     plan, place = _plan(suite, store, data, models)
     outcome = _watched(lambda watcher: execute(plan, place, how, watcher))
     _tell(outcome, suite)
@@ -525,12 +530,19 @@ def data_check(
 
 
 @data_app.command("pack")
-def data_pack(suite: SuiteName, store: StorePath = STORE, data: DataPath = None, models: ModelNames = None) -> None:
+def data_pack(
+    suite: SuiteName,
+    store: StorePath = STORE,
+    data: DataPath = None,
+    models: ModelNames = None,
+    pack_budget: PackBudget = None,
+) -> None:
     """Decode everything that a suite looks at, once, into the store."""
     from rib.execute.local import pack
 
+    budget = _budget(pack_budget)
     plan, place = _plan(suite, store, data, models)
-    made = _watched(lambda watcher: pack(plan, place, watcher))
+    made = _watched(lambda watcher: pack(plan, place, watcher, budget))
     print(f"{made} packs made, in {place.packs}")
 
 
@@ -597,6 +609,13 @@ def _suite(name: str, data: Path | None, models: str | None) -> Suite:
     _import_path(name)
     suite = load_suite(name, data)
     return suite if models is None else suite.with_models(_names(models))
+
+
+def _budget(text: str | None) -> int | None:
+    """Bytes that a text names."""
+    from rib.data.budget import parse_bytes
+
+    return None if text is None else parse_bytes(text)
 
 
 def _names(text: str | None) -> list[str]:

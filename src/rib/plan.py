@@ -467,7 +467,7 @@ class _Planner:
 
     def _new_start(self, model: str) -> Load | Pretrain:
         row = find_model_row(model, self.suite.model)
-        architecture = describe(row, self.world.classes, self.suite.base)
+        architecture = describe(row, self.world.classes, self.suite.base, self.suite.decode)
         if row.pretrain is None:
             published = row.weights is None and row.hf is None
             if self.world.assume and published and find_weights(row, self.suite.base).found is None:

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from rib.data.catalogue import DataRow
+from rib.data.examples import Decode
 from rib.errors import UserError, nearest
 from rib.models.catalogue import ROWS, ModelRow, replicates
 from rib.recipe import Frozen, Recipe, RecipeField
@@ -79,6 +80,7 @@ class Suite(Frozen):
     models: tuple[str, ...] = Field(min_length=1)
     runs: tuple[Runs, ...] = Field((), description="none: the pretrained models are scored, and nothing is tuned")
     seeds: tuple[int, ...] = Field((0,), min_length=1)
+    decode: Decode = Field("exact", description="exact: Pillow's pixels, bit for bit; fast: within 7 grey levels")
     held_out: float = Field(0.0, ge=0, lt=0.9, description="share of a tuning pool kept for choices")
     recipe: RecipeField = Field(default_factory=Recipe, description="a table, or 'paper', or { base = 'paper', … }")
     tuning: dict[str, dict[str, Any]] = Field(

@@ -46,6 +46,7 @@ class How:
         checkpoint_seconds: least time between two checkpoints of a training run.
         keep: which weights stay in the store when nothing needs them any more.
         share: whether what several steps would each make is made once; what is found is the same without.
+        pack_budget: bytes that all packs in the store may take; None for what is free on the disk, less a reserve.
     """
 
     workers: int | None = None
@@ -54,6 +55,7 @@ class How:
     checkpoint_seconds: float = 2.0
     keep: str = "all"
     share: bool = True
+    pack_budget: int | None = None
 
 
 class Workshop:

@@ -10,7 +10,6 @@ from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from rib.data.base import DataSet
 from rib.data.examples import Index, Part, View
@@ -79,7 +78,12 @@ class ArraySet(DataSet):
 
     def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
         images = self._parts[part][0]
-        return np.stack([apply_view(Image.fromarray(images[row]).convert("RGB"), view) for row in rows])
+        return np.stack([apply_view(_rgb(images[row]), view) for row in rows])
+
+
+def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(H, W, 3) of an image that may be grey."""
+    return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
 
 
 def _load(file: Path, data: str) -> dict[str, Any]:

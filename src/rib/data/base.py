@@ -60,7 +60,7 @@ class DataSet(ABC):
 
     @abstractmethod
     def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
-        """uint8 (len(rows), view.size, view.size, 3).
+        """uint8 (len(rows), view.size, view.size, 3). May be called from several threads.
 
         Raises:
             UserError: an image cannot be read, with its name.

@@ -17,7 +17,7 @@ from rib.data.examples import Part, View
 from rib.data.folders import FolderContainer
 from rib.data.imagenet import find_container, mappings_of
 from rib.data.imagenet_classes import check_objectnet_mappings
-from rib.data.images import decode_image
+from rib.data.images import decode_pixels
 from rib.data.published import PUBLISHED, Published
 from rib.data.survey import State, Survey, look, match
 from rib.errors import UserError
@@ -113,7 +113,7 @@ def _unreadable(container: Container, rows: Rows, tell: Advance) -> tuple[str, .
 
     def try_one(pair: tuple[int, bytes]) -> str | None:
         try:
-            decode_image(pair[1], container.title(pair[0]))
+            decode_pixels(pair[1], container.title(pair[0]))
         except UserError:
             return container.title(pair[0])
         return None

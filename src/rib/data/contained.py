@@ -16,7 +16,7 @@ from rib.data.base import DataSet
 from rib.data.containers import Container, Listing, Rows, digests
 from rib.data.examples import Index, Part, View
 from rib.data.folders import shortened
-from rib.data.images import SUFFIXES, apply_view, decode_image
+from rib.data.images import SUFFIXES, apply_view, decode_pixels
 from rib.data.splits import carve
 from rib.errors import UserError
 from rib.identity import digest
@@ -131,12 +131,12 @@ def decoded(container: Container, rows: Rows, view: View, border: int = 0, nativ
     """
 
     def one(pair: tuple[int, bytes]) -> NDArray[np.uint8]:
-        image = decode_image(pair[1], container.title(pair[0]))
+        pixels = decode_pixels(pair[1], container.title(pair[0]))
         if border:
-            image = image.crop((border, border, image.width - border, image.height - border))
-        return apply_view(image, view, native)
+            pixels = pixels[border:-border, border:-border]
+        return apply_view(pixels, view, native)
 
-    with ThreadPoolExecutor(cpu_count()) as pool:  # Pillow releases the interpreter while it decodes
+    with ThreadPoolExecutor(cpu_count()) as pool:  # decoding and resizing release the interpreter
         return np.stack(list(pool.map(one, zip(rows.tolist(), container.read(rows), strict=True))))
 
 

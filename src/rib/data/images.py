@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import io
 import math
+from functools import lru_cache
 from pathlib import Path
+from typing import cast
 
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,6 +24,11 @@ _FILTERS = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
+
+_TORCH_FILTERS = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
+
+_SAME_COLOURS = ("YCbCr", "Gray", "RGB")
+"""Colour spaces of a JPEG that simplejpeg turns to RGB as Pillow does. CMYK it does not."""
 
 _TAIL = 64
 
@@ -39,32 +47,57 @@ def read_image(path: Path) -> Image.Image:
 
 
 def decode_image(content: bytes, title: str) -> Image.Image:
+    """`decode_pixels` as an image of Pillow's."""
+    return Image.fromarray(decode_pixels(content, title))
+
+
+def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
     """Decode the bytes of an image file to RGB, whatever its format and mode: grey, palette, CMYK, with alpha.
 
-    EXIF orientation is not applied and alpha is dropped, as torchvision's ImageFolder does.
+    The pixels are Pillow's, bit for bit. EXIF orientation is not applied and alpha is dropped, as torchvision's
+    ImageFolder does.
 
     Args:
         content: the file's bytes.
         title: names the file in the error.
 
+    Returns:
+        uint8 (H, W, 3).
+
     Raises:
         UserError: it is truncated, or no image.
     """
+    pixels = _decode_jpeg(content)
+    if pixels is not None:
+        return pixels
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return image.convert("RGB")
+            return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(title, error if content else "an empty file") from None
+
+
+def _decode_jpeg(content: bytes) -> NDArray[np.uint8] | None:
+    """A JPEG as libjpeg-turbo decodes it for Pillow too; None for whatever it is better left to Pillow to judge."""
+    if not content.startswith(b"\xff\xd8\xff"):
+        return None
+    try:
+        height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
+        if colours not in _SAME_COLOURS or height * width > (Image.MAX_IMAGE_PIXELS or math.inf):
+            return None
+        return cast(NDArray[np.uint8], simplejpeg.decode_jpeg(content))
+    except ValueError:
+        return None
 
 
 def check_whole(content: bytes, title: str) -> None:
     """Refuse a file that is cut off or no image. Decodes it only where its end does not look as it should.
 
     Raises:
-        UserError: as `decode_image`.
+        UserError: as `decode_pixels`.
     """
     if not _ends_well(content):
-        decode_image(content, title)
+        decode_pixels(content, title)
 
 
 def _ends_well(content: bytes) -> bool:
@@ -79,26 +112,72 @@ def _ends_well(content: bytes) -> bool:
     return False
 
 
-def apply_view(image: Image.Image, view: View, native: bool = False) -> NDArray[np.uint8]:
+def apply_view(image: NDArray[np.uint8] | Image.Image, view: View, native: bool = False) -> NDArray[np.uint8]:
     """Resize the shorter side to floor(size / crop) and cut the centre: uint8 (size, size, 3).
 
     The longer side is truncated and the crop's corner is rounded as in torchvision's `resize` and `center_crop`.
 
     Args:
-        image: RGB.
-        view: what the model sees.
+        image: RGB, uint8 (H, W, 3) or an image of Pillow's.
+        view: what the model sees, and how it is resized.
         native: use an image that has the model's size already as it is, without resize and crop.
     """
-    if native and image.size == (view.size, view.size):
-        return np.asarray(image, dtype=np.uint8)
+    pixels: NDArray[np.uint8] = np.asarray(image)
+    height, width = pixels.shape[:2]
+    if native and (width, height) == (view.size, view.size):
+        return pixels
     short = math.floor(view.size / view.crop)
-    width, height = image.size
-    if min(width, height) != short:
+    scaled = (width, height)
+    if min(scaled) != short:
         scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
-        image = image.resize(scaled, _FILTERS[view.interpolation])
-    width, height = image.size
-    left, top = round((width - view.size) / 2.0), round((height - view.size) / 2.0)
-    return np.asarray(image.crop((left, top, left + view.size, top + view.size)), dtype=np.uint8)
+    left, top = round((scaled[0] - view.size) / 2.0), round((scaled[1] - view.size) / 2.0)
+    crop = (left, top, left + view.size, top + view.size)
+    if scaled == (width, height):
+        return pixels[top : crop[3], left : crop[2]]
+    if view.decode == "fast" and view.interpolation in _TORCH_FILTERS:
+        return _resize_fast(pixels, scaled, view)[top : crop[3], left : crop[2]]
+    whole = Image.fromarray(pixels)
+    if width == height and _crops_first(width, short, view):
+        return np.asarray(_resize_cropped(whole, short, crop, view))
+    return np.asarray(whole.resize(scaled, _FILTERS[view.interpolation]).crop(crop))
+
+
+def _resize_fast(pixels: NDArray[np.uint8], scaled: tuple[int, int], view: View) -> NDArray[np.uint8]:
+    """torchvision's antialiased resize of uint8, which keeps fewer bits of its weights than Pillow's does."""
+    import torch
+
+    from rib import _compat
+
+    _compat.declare_missing_operators()
+    from torchvision.transforms.v2 import InterpolationMode, functional
+
+    tensor = torch.from_numpy(pixels if pixels.flags.writeable else pixels.copy()).permute(2, 0, 1)
+    mode = InterpolationMode(_TORCH_FILTERS[view.interpolation])
+    resized = functional.resize(tensor, [scaled[1], scaled[0]], mode, antialias=True)
+    return cast(NDArray[np.uint8], resized.permute(1, 2, 0).numpy())
+
+
+def _resize_cropped(image: Image.Image, short: int, crop: tuple[int, int, int, int], view: View) -> Image.Image:
+    """A square image resized to `short`, of which only what the crop leaves is made."""
+    left, top, right, bottom = (edge * image.width / short for edge in crop)
+    return image.resize((view.size, view.size), _FILTERS[view.interpolation], box=(left, top, right, bottom))
+
+
+@lru_cache(maxsize=256)
+def _crops_first(side: int, short: int, view: View) -> bool:
+    """Whether Pillow gives the same pixels where it makes only those that the crop of a square image leaves.
+
+    Its weights are the same where the edges of the crop are exact in the single precision that it keeps them in: where
+    `short` is a power of two. Whether it then resizes rows or columns first, its version chooses by the size of the
+    result: one image of noise tells.
+    """
+    if short & (short - 1) or short * side >= 2**24:
+        return False
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8))
+    corner = round((short - view.size) / 2.0)
+    crop = (corner, corner, corner + view.size, corner + view.size)
+    whole = noise.resize((short, short), _FILTERS[view.interpolation]).crop(crop)
+    return np.array_equal(np.asarray(whole), np.asarray(_resize_cropped(noise, short, crop, view)))
 
 
 def _unreadable(title: str, error: Exception | str) -> UserError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -50,6 +51,7 @@ class ParquetContainer(Container):
     def __init__(self, pattern: Path, data: str) -> None:
         self.where, self._data = pattern, data
         self._kept: tuple[_Group, Any] | None = None
+        self._lock = threading.Lock()
 
     @cached_property
     def _files(self) -> list[tuple[Path, str]]:
@@ -102,7 +104,8 @@ class ParquetContainer(Container):
         return np.argsort(self._scan[1][rows], kind="stable")
 
     def read(self, rows: Rows) -> list[bytes]:
-        return [self._read_one(row) for row in rows.tolist()]
+        with self._lock:  # one row group is kept at hand, for whichever thread reads
+            return [self._read_one(row) for row in rows.tolist()]
 
     def _read_one(self, row: int) -> bytes:
         at = int(self._scan[1][row])

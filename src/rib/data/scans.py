@@ -10,7 +10,6 @@ from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from rib.data import digits
 from rib.data.base import DataSet
@@ -56,7 +55,7 @@ class DigitsSet(DataSet):
         images = self._render(part).images[np.asarray(rows)]
         if images.shape[1:3] == (view.size, view.size):
             return images
-        return np.stack([apply_view(Image.fromarray(image), view) for image in images])
+        return np.stack([apply_view(image, view) for image in images])
 
     def _facts(self, part: Part) -> tuple[Index, str]:
         if part not in self._known:

@@ -10,13 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
 
-from rib.data.examples import Part, View
-from rib.data.pack import open_pack, pack_file
+from rib.data.budget import Wanted, require_room
+from rib.data.pack import check_pack, is_checked, pack_file
 from rib.execute.progress import Silent, Watcher
 from rib.execute.schedule import Job, Queue, jobs
 from rib.execute.worker import Assignment, do_steps, serve
@@ -67,7 +68,7 @@ def execute(plan: Plan, store: Store, how: How | None = None, watcher: Watcher |
         return outcome
     store.prepare()
     try:
-        _decode(plan, _packs(plan, todo, store), store, watcher)
+        _decode(_packs(plan, todo, store), store, watcher, how.pack_budget)
         watcher.begin(len(plan.steps), outcome.before, sum(plan.image_passes(step) for step in todo))
         listed = jobs(todo)
         board = _Board(plan, store, how, watcher, outcome, listed)
@@ -99,39 +100,48 @@ def _devices(how: How, most: int) -> list[str]:
     return [device] * max(1, min(count, most))
 
 
-def pack(plan: Plan, store: Store, watcher: Watcher) -> int:
-    """Decode everything that a plan looks at and no pack holds yet; returns the number of packs made.
+def pack(plan: Plan, store: Store, watcher: Watcher, budget: int | None = None) -> int:
+    """Decode everything that a plan looks at and no pack holds yet; returns the number of packs looked at or made.
+
+    Args:
+        plan: the plan.
+        store: where packs are kept.
+        watcher: told of progress.
+        budget: bytes that all packs may take; None for as many as are free.
 
     Raises:
-        UserError: the store cannot be written, or an image cannot be read.
+        UserError: there is no room for them, the store cannot be written, or an image cannot be read.
     """
     store.prepare()
     wanted = _packs(plan, plan.steps, store)
-    counts = [float(len(plan.world[name].index(part))) for name, part, _ in wanted]
+    require_room(wanted, store.packs, budget)
+    counts = [float(len(data.index(part))) for data, part, _ in wanted]
     watcher.begin(len(wanted), 0, sum(counts))
     for place, count in zip(wanted, counts, strict=True):
-        _decode(plan, [place], store, watcher)
+        _decode([place], store, watcher, budget)
         watcher.finished(count)
     return len(wanted)
 
 
-def _packs(plan: Plan, steps: Sequence[Step], store: Store) -> list[tuple[str, Part, View]]:
-    """Data set, part and view of what the steps look at and no pack holds yet."""
-    needed: dict[tuple[str, Part, View], None] = {}
+def _packs(plan: Plan, steps: Sequence[Step], store: Store) -> list[Wanted]:
+    """Data set, part and view of what the steps look at, where no pack holds it that was found whole on this machine.
+
+    Parts with one pack, such as those of a set that plays both roles whole, are named once.
+    """
+    needed: dict[Path, Wanted] = {}
     for step in steps:
-        needed |= dict.fromkeys((data.name, data.part, step.architecture.view) for data in step.parts)
-    return [
-        (name, part, view)
-        for name, part, view in needed
-        if not pack_file(plan.world[name], part, view, store.packs).exists()
-    ]
+        for part in step.parts:
+            wanted = (plan.world[part.name], part.part, step.architecture.view)
+            needed.setdefault(pack_file(*wanted, store.packs), wanted)
+    return [wanted for file, wanted in needed.items() if not is_checked(file)]
 
 
-def _decode(plan: Plan, wanted: Sequence[tuple[str, Part, View]], store: Store, watcher: Watcher) -> None:
-    """Decode what no pack holds yet, before any step begins."""
-    for name, part, view in wanted:
-        watcher.now(f"decode {plan.world[name].label} ({part})")
-        open_pack(plan.world[name], part, view, store.packs, lambda images: watcher.images(images, images))
+def _decode(wanted: Sequence[Wanted], store: Store, watcher: Watcher, budget: int | None) -> None:
+    """Decode what no pack holds yet, and look at the checksums of packs that are new here, before any step begins."""
+    require_room(wanted, store.packs, budget)
+    for data, part, view in wanted:
+        watcher.now(f"decode {data.label} ({part})")
+        check_pack(data, part, view, store.packs, lambda images: watcher.images(images, images), watcher.say)
 
 
 class _Board:

@@ -133,11 +133,12 @@ class Architecture(Frozen):
     interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"]
     mean: Triple
     std: Triple
+    decode: Literal["fast"] | None = Field(None, description="how its images are decoded, where not exactly")
 
     @property
     def view(self) -> View:
         """The pixels it sees before normalisation."""
-        return View(self.size, self.crop, self.interpolation)
+        return View(self.size, self.crop, self.interpolation, self.decode or "exact")
 
 
 DIGITS_IMAGES: Mapping[str, int] = {

@@ -12,6 +12,7 @@ from typing import Any, Literal, cast
 import torch
 from torch import Tensor, nn
 
+from rib.data.examples import Decode
 from rib.errors import UserError, nearest
 from rib.identity import digest, import_object, source_digest
 from rib.models import clip, vision
@@ -25,13 +26,14 @@ from rib.recipe import LastBlock
 HALF = (0.5, 0.5, 0.5)
 
 
-def describe(row: ModelRow, classes: int, base: Path = Path()) -> Architecture:
+def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = "exact") -> Architecture:
     """The architecture of a row, with its library's own preprocessing where the row does not say otherwise.
 
     Args:
         row: the model.
         classes: outputs.
         base: the folder that relative paths start from.
+        decode: how its images are decoded.
 
     Raises:
         UserError: the library does not know the model, or a folder has no readable configuration.
@@ -47,6 +49,7 @@ def describe(row: ModelRow, classes: int, base: Path = Path()) -> Architecture:
         arguments=built["arguments"],
         classes=classes,
         head=row.head or built.get("head"),
+        decode=None if decode == "exact" else decode,
         **cast(dict[str, Any], own | said),
     )
     _require_size(architecture)

@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from rib.data.budget import shown_bytes
 from rib.data.pack import pack_file
 from rib.files import try_write
 from rib.identity import key_of
@@ -178,10 +179,10 @@ def cost_lines(cost: Cost, suite: str, devices: str) -> str:
     """The cost for people; `devices` names what the hours are for."""
     lines = [
         "What is to do:",
-        f"  decode   {cost.decoded:,} images, {_bytes(cost.packed)} of packs",
+        f"  decode   {cost.decoded:,} images, {shown_bytes(cost.packed)} of packs",
         f"  compute  {cost.forward:,} images forward, {cost.trained:,} through training, {_flops(cost.flops)}",
-        f"  keep     {cost.models:,} sets of weights, {_bytes(cost.weights)} (--keep none: while they are needed)",
-        f"  disk     {_bytes(cost.packed + cost.weights)} wanted, {_bytes(cost.free)} free",
+        f"  keep     {cost.models:,} sets of weights, {shown_bytes(cost.weights)} (--keep none: while they are needed)",
+        f"  disk     {shown_bytes(cost.packed + cost.weights)} wanted, {shown_bytes(cost.free)} free",
     ]
     if cost.hours is None:
         lines.append(f"  time     not measured: rib plan {suite} --calibrate takes a few seconds a model")
@@ -195,14 +196,6 @@ def cost_lines(cost: Cost, suite: str, devices: str) -> str:
         )
         lines += [f"           {name}" for name in cost.assumed]
     return "\n".join(lines)
-
-
-def _bytes(number: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if number < 1000:
-            return f"{number:.3g} {unit}"
-        number /= 1000
-    return f"{number:.3g} TB"
 
 
 def _flops(number: float) -> str:

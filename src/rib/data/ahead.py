@@ -1,0 +1,110 @@
+"""Reading ahead: pixels are read and decoded while those before are written or used."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.data.base import DataSet
+from rib.data.examples import Examples, Part, View
+
+Rows = NDArray[np.int64]
+
+AHEAD = 2
+"""Pieces under way at a time: one is read while the other is decoded."""
+
+
+def pieces(rows: Rows, size: int) -> list[Rows]:
+    """Rows in pieces of at most `size`."""
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
+
+
+def read_ahead(
+    data: DataSet, part: Part, view: View, wanted: Iterable[Rows]
+) -> Iterator[tuple[Rows, NDArray[np.uint8]]]:
+    """Some rows after the other with their pixels, uint8 (n, size, size, 3); the next are decoded meanwhile.
+
+    Raises:
+        UserError: an image cannot be read; it is named.
+    """
+    under_way: deque[tuple[Rows, Future[NDArray[np.uint8]]]] = deque()
+    with ThreadPoolExecutor(AHEAD) as pool:
+        try:
+            for rows in wanted:
+                under_way.append((rows, pool.submit(data.pixels, part, rows.tolist(), view)))
+                if len(under_way) > AHEAD:
+                    done, pixels = under_way.popleft()
+                    yield done, pixels.result()
+            while under_way:
+                done, pixels = under_way.popleft()
+                yield done, pixels.result()
+        finally:
+            for _, pixels in under_way:
+                pixels.cancel()
+
+
+def chunks(data: DataSet, part: Part, view: View, rows_per_chunk: int) -> Iterator[Examples]:
+    """A part in chunks that follow one another, each decoded into memory while the one before is used.
+
+    Nothing is written. Two chunks are in memory at a time, if the one that was given last is let go of before the next
+    is asked for or soon after; and three times `data.chunk` images on the way to them.
+
+    Args:
+        data: the data set.
+        part: which part.
+        view: the pixels that the model sees.
+        rows_per_chunk: examples a chunk, but for the last. A multiple of the batch size makes the batches those of the
+            whole part.
+
+    Yields:
+        All examples once, in the order of the part.
+
+    Raises:
+        UserError: an image cannot be read; it is named.
+    """
+    index = data.index(part)
+    order = data.reading_order(part)
+    rank = np.empty(len(order), np.int64)
+    rank[order] = np.arange(len(order))
+    stopped = threading.Event()
+
+    def decode(rows: Rows) -> Examples:
+        images = np.empty((len(rows), view.size, view.size, 3), np.uint8)
+        wanted = pieces(rows[np.argsort(rank[rows])], data.chunk)
+        for places, pixels in read_ahead(data, part, view, wanted):
+            images[places - rows[0]] = pixels
+            if stopped.is_set():
+                break
+        return Examples(images, index.take(rows), rows, first=int(rows[0]))
+
+    with ThreadPoolExecutor(1) as pool:
+        waiting = deque(pieces(np.arange(len(index)), rows_per_chunk))
+        ahead: deque[Future[Examples]] = deque()
+        try:
+            while waiting or ahead:
+                if not ahead:
+                    ahead.append(pool.submit(decode, waiting.popleft()))
+                ready = ahead.popleft().result()
+                if waiting:
+                    ahead.append(pool.submit(decode, waiting.popleft()))
+                yield ready
+                del ready
+        finally:
+            stopped.set()
+
+
+def chunk_rows(view: View, batch_size: int, memory: int = 2**31) -> int:
+    """Examples a chunk, a multiple of the batch size and at least one batch, so that two take so much memory at most.
+
+    Args:
+        view: gives an example's size.
+        batch_size: examples a batch.
+        memory: bytes.
+    """
+    most = memory // (2 * view.bytes)
+    return max(1, most // batch_size) * batch_size

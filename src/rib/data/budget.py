@@ -1,0 +1,118 @@
+"""Budget: the disk space that packs may take, looked at before anything is decoded."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from rib.data.base import DataSet
+from rib.data.examples import Part, View
+from rib.data.pack import pack_file
+from rib.errors import UserError
+
+RESERVE = 5 * 10**9
+"""Bytes of the disk that packs leave free, or a twentieth of it where that is less."""
+
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+Wanted = tuple[DataSet, Part, View]
+
+
+def parse_bytes(text: str) -> int:
+    """A number of bytes as people write it: 200GB, 1.5 TB, 512 MiB.
+
+    Raises:
+        UserError: it is something else.
+    """
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text, re.IGNORECASE)
+    if found is None:
+        raise UserError("not an amount of disk space", got=text, valid="a number and a unit: 200GB, 1.5TB, 512MiB")
+    return int(float(found[1]) * _UNITS[(found[2] or "").lower()])
+
+
+def shown_bytes(number: float) -> str:
+    """Bytes for people: 564 GB."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:.3g} TB"
+
+
+def pack_bytes(data: DataSet, part: Part, view: View) -> int:
+    """What a pack takes on disk, checksums included."""
+    return len(data.index(part)) * (view.bytes + 4)
+
+
+def room(folder: Path, budget: int | None = None) -> int:
+    """Bytes that packs to come may take: what is free less a reserve, and no more than is left of the budget.
+
+    Args:
+        folder: where packs are kept; need not be there yet.
+        budget: bytes that all packs in it may take together; None for as many as there are.
+    """
+    there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
+    disk = shutil.disk_usage(there)
+    free = disk.free - min(RESERVE, disk.total // 20)
+    if budget is None:
+        return max(0, free)
+    return max(0, min(free, budget - sum(_taken(file) for file in folder.glob("*"))))
+
+
+def is_streamed(wanted: Wanted, folder: Path, space: int) -> bool:
+    """Whether a part is decoded chunk by chunk whenever it is looked at, since its pack would be too large.
+
+    Only a test part is: tuning draws its images at random. One that is packed is taken from its pack.
+
+    Args:
+        wanted: data set, part and view.
+        folder: where packs are kept.
+        space: as `room` says.
+    """
+    return wanted[1] == "test" and not pack_file(*wanted, folder).exists() and pack_bytes(*wanted) > space
+
+
+def require_room(wanted: Sequence[Wanted], folder: Path, budget: int | None = None) -> None:
+    """Refuse to decode what would not fit, before anything is.
+
+    Args:
+        wanted: data set, part and view of each pack that is to be there.
+        folder: where packs are kept.
+        budget: as `room`.
+
+    Raises:
+        UserError: they take more than there is room for.
+    """
+    needed = {pack_file(*one, folder): one for one in wanted}
+    missing = {file: _missing_bytes(file, pack_bytes(*one)) for file, one in needed.items()}
+    total, space = sum(missing.values()), room(folder, budget)
+    if total <= space:
+        return
+    largest = max(missing, key=missing.__getitem__)
+    data, part, view = needed[largest]
+    limit = "free, less a reserve" if budget is None else f"left of a budget of {shown_bytes(budget)} and of the disk"
+    raise UserError(
+        f"no room for the packs in {folder}",
+        got=f"{shown_bytes(total)} to decode, the largest {shown_bytes(missing[largest])} for {data.name} "
+        f"({part}, {view.size} pixels)",
+        valid=f"{shown_bytes(space)} {limit}",
+        remedy="free some space, name a larger disk with --store"
+        + (", give more with --pack-budget" if budget is not None else "")
+        + f", or leave {data.name} out of the suite",
+    )
+
+
+def _missing_bytes(file: Path, size: int) -> int:
+    """What a pack still takes: an unfinished one has its space already."""
+    if file.exists():
+        return 0
+    return max(0, size - sum(_taken(file.with_suffix(suffix)) for suffix in (".part", ".crc32")))
+
+
+def _taken(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
