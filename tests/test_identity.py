@@ -82,7 +82,21 @@ CLASSED: dict[type, tuple[set[str], set[str]]] = {
     Fit: ({"start", "method", "data", "size", "held_out", "recipe", "seed", "ingredients"}, set()),
     Predict: ({"fit", "data", "batch_size", "precision", "last_block"}, set()),
     Embed: ({"start", "data", "size", "held_out", "seed", "batch_size", "precision", "last_block"}, set()),
-    How: (set(), {"workers", "device", "threads", "checkpoint_seconds", "keep", "share", "pack_budget"}),
+    How: (
+        set(),
+        {
+            "workers",
+            "device",
+            "threads",
+            "checkpoint_seconds",
+            "keep",
+            "share",
+            "pack_budget",
+            "at_once",
+            "chunk_bytes",
+            "streamed",
+        },
+    ),
 }
 """Identity fields and runtime fields. A new field belongs in one of the two: does it change what the result is?"""
 

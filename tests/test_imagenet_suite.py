@@ -143,7 +143,8 @@ def test_the_cost_is_known_before_data_and_weights_are_there(tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     cost = json.loads(done.stdout)["cost"]
     images = 10_000 + 7_500 + 30_000 + 50_889 + 18_574 + 50_000 + 50_000
-    assert cost["decoded"] == images + 50_000 + 3_750_000
+    here = images + 50_000  # decoded into packs on any machine; ImageNet-C where 564 GB are free
+    assert (cost["decoded"], cost["streamed"]) in [(here + 3_750_000, 0), (here, -(-50 // 16) * 3_750_000)]
     assert cost["packed"] == cost["decoded"] * 3 * 224**2
     evaluated = 50 * (images + 50_000 + 3_750_000) - 7 * images  # the probe's heads ride on the pretrained passes
     teacher = images  # what the pretrained model sees of each tuning set, once for probes and LwF

@@ -23,6 +23,7 @@ FLOORS = (
     ("work",),
     ("pair",),
     ("plan",),
+    ("sweep",),
     ("steps", "store", "suite"),
     ("methods", "pretraining"),
     ("training",),

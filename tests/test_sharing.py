@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,12 @@ from torch import Tensor
 
 import rib
 from helpers import WHOLE, classifier, examples, same_weights, tiny
+from rib import work
+from rib.data.arrays import ArraySet
+from rib.data.examples import Examples, Part
+from rib.data.pack import pack_file
+from rib.errors import StoppedError
+from rib.execute import packing as budget
 from rib.methods import METHODS, Passes, ewc
 from rib.models.classifier import Classifier
 from rib.models.last_block import compute_pooled_only
@@ -22,11 +29,14 @@ from rib.recipe import Recipe
 from rib.steps import Embed, Fit, Predict
 from rib.store import Store
 from rib.suite import Suite
+from rib.sweep import backbone, predict_chunk
 from rib.training import train
 from rib.work import How, Workshop
 
 FAMILIES = {"resnet": sorted(set(METHODS.classes) - {"lora"}), "vit": sorted(METHODS.classes)}
 """LoRA changes attention; the other net has none."""
+
+RECIPE = {"epochs": 2, "batch_size": 5, "lr": 0.01, "warmup_steps": 3, "eval_batch_size": 8}
 
 
 def suite_of_all(folder: Path, family: str, **fields: Any) -> Suite:
@@ -97,6 +107,96 @@ def test_shared_and_alone_find_the_same_in_as_many_passes_as_planned(
     assert_same_findings(suite, tmp_path / "shared", tmp_path / "alone")
     assert planned(suite, True).trained == planned(suite, False).trained
     assert planned(suite, True).seen < planned(suite, False).seen
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_streamed_and_packed_find_the_same_and_decode_as_planned(
+    at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Chunks smaller than a set; two models; every image decoded once for all nets of a sweep."""
+    suite = tiny(
+        tmp_path,
+        ("resnet", "batch_norm"),
+        runs=[{"methods": ["finetune", "linear_probe", "lwf", "wise_ft"]}],
+        recipe=RECIPE,
+    )
+    rib.run(suite, store=tmp_path / "packed", how=How(workers=1))
+    decoded: Counter[tuple[str, str]] = Counter()
+    plain = ArraySet.pixels
+
+    def pixels(self: ArraySet, part: Part, rows: Any, view: Any) -> Any:
+        decoded[self.name, part] += len(rows)
+        return plain(self, part, rows, view)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ArraySet, "pixels", pixels)
+        counted = Counted(patch)
+        # room for what is tuned on, and for no more
+        how = How(workers=1, pack_budget=1, at_once=at_once, chunk_bytes=2 * 8 * 3 * 12**2)
+        patch.setattr(budget, "require_room", lambda *_: None)
+        finished = rib.run(suite, store=tmp_path / "streamed", how=how)
+    assert finished.failed == {}
+    plan = make_plan(suite)
+    assert counted.passes == planned(suite, True)
+    for name in suite.tested:
+        nets = len({backbone(step) for step in plan.steps if isinstance(step, Predict) and step.data.name == name})
+        assert decoded[name, "test"] == -(-nets // at_once) * len(plan.world[name].index("test"))
+    for name in suite.downstream:
+        assert decoded[name, "tune"] == len(plan.world[name].index("tune"))
+    assert_same_findings(suite, tmp_path / "packed", tmp_path / "streamed")
+
+
+def test_everything_off_finds_the_same(tmp_path: Path) -> None:
+    """No features kept, no packs, every prediction alone: the straight road to the same numbers."""
+    suite = tiny(tmp_path, ("resnet",), runs=[{"methods": ["finetune", "linear_probe", "lwf", "ewc", "wise_ft"]}])
+    rib.run(suite, store=tmp_path / "on", how=How(workers=1))
+    rib.run(suite, store=tmp_path / "off", how=How(workers=1, share=False, pack_budget=0))
+    assert not list((tmp_path / "off" / "packs").glob("*.npy"))
+    assert not (tmp_path / "off" / "features").exists()
+    assert_same_findings(suite, tmp_path / "on", tmp_path / "off")
+
+
+def test_a_sweep_goes_on_from_the_chunk_where_it_was_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    suite = tiny(tmp_path, ("resnet",), runs=[{"methods": ["finetune", "linear_probe"]}], recipe=RECIPE)
+    how = How(workers=1, pack_budget=0, checkpoint_seconds=0.0, chunk_bytes=2 * 8 * 3 * 12**2)
+    rib.run(suite, store=tmp_path / "whole", how=how)
+    seen: list[int] = []
+
+    def interrupted(chunk: Examples, *args: Any) -> None:
+        seen.append(int(chunk.rows[0]))
+        if len(seen) == 3:
+            raise KeyboardInterrupt
+        predict_chunk(chunk, *args)
+
+    monkeypatch.setattr(work, "predict_chunk", interrupted)
+    with pytest.raises(StoppedError):
+        rib.run(suite, store=tmp_path / "store", how=how)
+    assert seen == [0, 8, 16]
+    assert list((tmp_path / "store" / "checkpoints").rglob("*.pt"))
+    rib.run(suite, store=tmp_path / "store", how=how)
+    assert seen[3] == 16
+    assert not list((tmp_path / "store" / "checkpoints").rglob("*.pt"))
+    assert_same_findings(suite, tmp_path / "whole", tmp_path / "store")
+
+
+def test_a_sweep_without_the_models_that_cannot_be_asked(tmp_path: Path) -> None:
+    suite = tiny(tmp_path, ("resnet",), runs=[{"methods": ["finetune", "l2_sp"], "downstream": ["whole"]}])
+    how = How(workers=1, pack_budget=0, keep="none")
+    rib.run(suite, store=tmp_path / "store", how=how)
+    store, plan = Store(tmp_path / "store"), make_plan(suite)
+    fits = {step.method.name: step for step in plan.steps if isinstance(step, Fit)}
+    swept = [step for step in plan.steps if isinstance(step, Predict) and step.data.name == "part"]
+    streamed = frozenset(
+        file.name for file in [pack_file(plan.world["part"], "test", swept[0].architecture.view, store.packs)]
+    )
+    workshop = Workshop(suite, store, How(device="cpu", streamed=frozenset([streamed])), lambda _images, _passes: None)
+    for step in swept:
+        (store.root / "records" / step.key[:2] / f"{step.key}.json").unlink()
+    store.write_weights(fits["finetune"].key, workshop.weights(fits["pretrained"].start))
+    assert not store.has_weights(fits["l2_sp"].key)
+    failed = workshop.sweep(swept)
+    assert list(failed) == [step.key for step in swept if step.fit == fits["l2_sp"]]
+    assert {step.fit.method.name for step in swept if store.has(step.key)} == {"pretrained", "finetune"}
 
 
 def test_a_probe_and_the_pretrained_model_share_one_pass(tmp_path: Path) -> None:

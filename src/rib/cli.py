@@ -117,6 +117,7 @@ def run(
     html: Annotated[Path | None, typer.Option(help="where the page goes; default STORE/reports/SUITE.html")] = None,
     models: ModelNames = None,
     pack_budget: PackBudget = None,
+    at_once: Annotated[int, typer.Option(min=1, help="models that predict unpacked data in one pass over it")] = 16,
     as_json: Json = False,
 ) -> None:
     """Do what the suite asks for and has not been done; then show the report."""
@@ -126,7 +127,7 @@ def run(
     if keep not in ("all", "pretrained", "none"):
         raise UserError("unknown --keep", got=keep, valid="all, pretrained, none")
     _check_device(device)
-    how = How(workers=workers, device=device, keep=keep, pack_budget=_budget(pack_budget))
+    how = How(workers=workers, device=device, keep=keep, pack_budget=_budget(pack_budget), at_once=at_once)
     plan, place = _plan(suite, store, data, models)
     outcome = _watched(lambda watcher: execute(plan, place, how, watcher))
     _tell(outcome, suite)
@@ -538,7 +539,7 @@ def data_pack(
     pack_budget: PackBudget = None,
 ) -> None:
     """Decode everything that a suite looks at, once, into the store."""
-    from rib.execute.local import pack
+    from rib.execute.packing import pack
 
     budget = _budget(pack_budget)
     plan, place = _plan(suite, store, data, models)

@@ -369,16 +369,16 @@ def _resume(loop: _Loop, checkpoint: Checkpoint | None) -> _State:
 
 
 class FileCheckpoint:
-    """A checkpoint in a file, written at most once in so many seconds.
+    """A checkpoint in a file, written at most once in so many seconds, and for at most a twentieth of the time.
 
     Args:
         path: the file; removed with `clear` when its run is done.
-        seconds: least time between two writes.
+        seconds: least time between two writes; 0 writes always.
     """
 
     def __init__(self, path: Path, seconds: float) -> None:
         self.path, self.seconds = path, seconds
-        self._last = time.monotonic()
+        self._last, self._pause = time.monotonic(), seconds
 
     def load(self) -> dict[str, Any] | None:
         """The state that was kept; None without one, or with one that was cut off."""
@@ -389,12 +389,14 @@ class FileCheckpoint:
         return state
 
     def save(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Write the state, unless one was written less than `seconds` ago."""
-        if time.monotonic() - self._last < self.seconds:
+        """Write the state, unless one was written not long ago."""
+        began = time.monotonic()
+        if began - self._last < self._pause:
             return
         with written_aside(self.path) as aside:
             torch.save(state(), aside)
         self._last = time.monotonic()
+        self._pause = max(self.seconds, 20 * (self._last - began)) if self.seconds else 0.0
 
     def clear(self) -> None:
         """Remove the file."""

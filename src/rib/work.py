@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,24 @@ from torch import Tensor
 
 from rib.analysis import Scene, Seen
 from rib.analysis.calibration import calibration
+from rib.data.ahead import chunk_rows, chunks, undecoded
 from rib.data.examples import Examples, Part, View
-from rib.data.pack import open_pack
+from rib.data.pack import open_pack, pack_file
 from rib.data.splits import tuning_rows
-from rib.errors import StepError
+from rib.errors import RibError, StepError
 from rib.methods.base import MergedMethod, Task
 from rib.models.catalogue import find_row
 from rib.models.classifier import Classifier
 from rib.models.loading import build, load_pretrained
 from rib.models.weights import Weights, first_not_finite, take_weights
 from rib.plan import World
-from rib.prediction import collect, predict
+from rib.prediction import Predictions, collect, predict
 from rib.pretraining import Stage, pretrain
 from rib.recipe import LastBlock, Recipe
 from rib.steps import Compare, DataPart, Embed, Fit, Load, Predict, Pretrain, Step
 from rib.store import Store, pack_bits
 from rib.suite import Suite
+from rib.sweep import AT_ONCE, Asked, backbone, predict_chunk
 from rib.training import FileCheckpoint
 
 AT_HAND = 3
@@ -47,6 +50,9 @@ class How:
         keep: which weights stay in the store when nothing needs them any more.
         share: whether what several steps would each make is made once; what is found is the same without.
         pack_budget: bytes that all packs in the store may take; None for what is free on the disk, less a reserve.
+        at_once: nets that predict streamed data in one pass over it.
+        chunk_bytes: memory for two chunks of streamed images.
+        streamed: names of the packs that are not made, because what would be in them is streamed; found by the run.
     """
 
     workers: int | None = None
@@ -56,6 +62,9 @@ class How:
     keep: str = "all"
     share: bool = True
     pack_budget: int | None = None
+    at_once: int = AT_ONCE
+    chunk_bytes: int = 2**31
+    streamed: frozenset[str] = frozenset()
 
 
 class Workshop:
@@ -184,7 +193,68 @@ class Workshop:
         )
 
     def _checkpoint(self, step: Step) -> FileCheckpoint:
-        return FileCheckpoint(self.store.checkpoint_path(step.key), self.how.checkpoint_seconds)
+        return self._checkpoint_of(step.key)
+
+    def _checkpoint_of(self, key: str) -> FileCheckpoint:
+        return FileCheckpoint(self.store.checkpoint_path(key), self.how.checkpoint_seconds)
+
+    def is_streamed(self, step: Step) -> bool:
+        """Whether a step predicts data that are decoded chunk by chunk."""
+        return isinstance(step, Predict) and self._file(step.data, step.architecture.view).name in self.how.streamed
+
+    def sweep(self, steps: Sequence[Predict]) -> dict[str, RibError]:
+        """Predict streamed data with several checkpoints in one pass, and record what they say.
+
+        Args:
+            steps: as `rib.sweep.sweeps` groups them.
+
+        Returns:
+            The errors of those that cannot be asked, by key; the others were.
+
+        Raises:
+            UserError: an image cannot be read.
+        """
+        began, images = time.perf_counter(), _Count(self.watch, passes=1.0)
+        asked, failed = self._ask(steps)
+        if asked:
+            self._look(steps[0], asked, images)
+        seconds = (time.perf_counter() - began) / max(1, len(asked))
+        count = images.total // max(1, len(asked))
+        for step in steps:
+            if step.key in asked:
+                examples = self.examples(step.data, step.architecture.view)
+                values = self._judged(step, asked[step.key].predictions, examples)
+                self.store.write(step, values, seconds, count, str(self.device))
+                self.store.checkpoint_path(step.key).unlink(missing_ok=True)
+        return failed
+
+    def _ask(self, steps: Sequence[Predict]) -> tuple[dict[str, Asked], dict[str, RibError]]:
+        """The checkpoints that are asked, and why others cannot be, by key of the step."""
+        nets: dict[str, Classifier] = {}
+        asked: dict[str, Asked] = {}
+        failed: dict[str, RibError] = {}
+        for step in steps:
+            try:
+                own = self._built(step.fit, step.last_block)
+            except RibError as error:
+                failed[step.key] = error
+                continue
+            net = nets.setdefault(backbone(step), own)
+            asked[step.key] = Asked(net, own.head, step.data.label_map, step.precision)
+        return asked, failed
+
+    def _look(self, step: Predict, asked: Mapping[str, Asked], watch: _Count) -> None:
+        """Take the checkpoints through the data of a step, from where all of them have been before."""
+        files = {key: self._checkpoint_of(key) for key in asked}
+        states = {key: file.load() for key, file in files.items()}
+        done = min(len(state["masked_right"]) if state else 0 for state in states.values())
+        for key, one in asked.items():
+            one.restore(states[key], done)
+        data, view = self.world[step.data.name], step.architecture.view
+        for chunk in chunks(data, step.data.part, view, chunk_rows(view, step.batch_size, self.how.chunk_bytes), done):
+            predict_chunk(chunk, list(asked.values()), step.batch_size, watch)
+            for key, file in files.items():
+                file.save(asked[key].state)
 
     def _predict(self, step: Predict, watch: _Count) -> dict[str, Any]:
         examples = self.examples(step.data, step.fit.architecture.view)
@@ -197,6 +267,10 @@ class Workshop:
             features=self._features(step),
             watch=watch,
         )
+        return self._judged(step, predictions, examples)
+
+    def _judged(self, step: Predict, predictions: Predictions, examples: Examples) -> dict[str, Any]:
+        """Keep predictions; the values of their record."""
         self.store.write_predictions(step, predictions, example_columns(examples))
         return {
             "examples": len(examples),
@@ -232,10 +306,13 @@ class Workshop:
         """The model of some weights, kept while one prediction after the other is made of it."""
         place = (step.key, last_block)
         if self._loaded is None or self._loaded[0] != place:
-            classifier = build(step.architecture, last_block=last_block)
-            classifier.net.load_state_dict(self.weights(step))
-            self._loaded = (place, classifier.to(self.device))
+            self._loaded = (place, self._built(step, last_block))
         return self._loaded[1]
+
+    def _built(self, step: Load | Pretrain | Fit, last_block: LastBlock | None) -> Classifier:
+        classifier = build(step.architecture, last_block=last_block)
+        classifier.net.load_state_dict(self.weights(step))
+        return classifier.to(self.device)
 
     def weights(self, step: Load | Step) -> Weights:
         """The weights of a finished step, read, loaded, or merged on the spot; those asked for last stay at hand."""
@@ -271,11 +348,16 @@ class Workshop:
         return [key for need in needed for key in self.lost(need)]
 
     def examples(self, data: DataPart, view: View) -> Examples:
-        """A part of a data set, decoded for a view."""
+        """A part of a data set, for a view: from its pack, or decoded whenever it is looked at."""
         place = (data.name, data.part, view)
         if place not in self._examples:
-            self._examples[place] = open_pack(self.world[data.name], data.part, view, self.store.packs)
+            wanted = (self.world[data.name], data.part, view)
+            streamed = self._file(data, view).name in self.how.streamed
+            self._examples[place] = undecoded(*wanted) if streamed else open_pack(*wanted, self.store.packs)
         return self._examples[place]
+
+    def _file(self, data: DataPart, view: View) -> Path:
+        return pack_file(self.world[data.name], data.part, view, self.store.packs)
 
 
 @dataclass

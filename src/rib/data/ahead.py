@@ -48,7 +48,7 @@ def read_ahead(
                 pixels.cancel()
 
 
-def chunks(data: DataSet, part: Part, view: View, rows_per_chunk: int) -> Iterator[Examples]:
+def chunks(data: DataSet, part: Part, view: View, rows_per_chunk: int, first: int = 0) -> Iterator[Examples]:
     """A part in chunks that follow one another, each decoded into memory while the one before is used.
 
     Nothing is written. Two chunks are in memory at a time, if the one that was given last is let go of before the next
@@ -60,9 +60,10 @@ def chunks(data: DataSet, part: Part, view: View, rows_per_chunk: int) -> Iterat
         view: the pixels that the model sees.
         rows_per_chunk: examples a chunk, but for the last. A multiple of the batch size makes the batches those of the
             whole part.
+        first: the row to begin with.
 
     Yields:
-        All examples once, in the order of the part.
+        All examples from that row on once, in the order of the part.
 
     Raises:
         UserError: an image cannot be read; it is named.
@@ -83,7 +84,7 @@ def chunks(data: DataSet, part: Part, view: View, rows_per_chunk: int) -> Iterat
         return Examples(images, index.take(rows), rows, first=int(rows[0]))
 
     with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pieces(np.arange(len(index)), rows_per_chunk))
+        waiting = deque(pieces(np.arange(first, len(index)), rows_per_chunk))
         ahead: deque[Future[Examples]] = deque()
         try:
             while waiting or ahead:
@@ -96,6 +97,12 @@ def chunks(data: DataSet, part: Part, view: View, rows_per_chunk: int) -> Iterat
                 del ready
         finally:
             stopped.set()
+
+
+def undecoded(data: DataSet, part: Part, view: View) -> Examples:
+    """The examples of a part, decoded anew whenever they are looked at. Raises as `DataSet.pixels`, then."""
+    index = data.index(part)
+    return Examples(lambda rows: data.pixels(part, rows.tolist(), view), index, np.arange(len(index)))
 
 
 def chunk_rows(view: View, batch_size: int, memory: int = 2**31) -> int:

@@ -61,17 +61,34 @@ def room(folder: Path, budget: int | None = None) -> int:
     return max(0, min(free, budget - sum(_taken(file) for file in folder.glob("*"))))
 
 
-def is_streamed(wanted: Wanted, folder: Path, space: int) -> bool:
-    """Whether a part is decoded chunk by chunk whenever it is looked at, since its pack would be too large.
+def divided(wanted: Sequence[Wanted], folder: Path, budget: int | None = None) -> tuple[list[Wanted], list[Wanted]]:
+    """What is packed, and what is streamed: decoded whenever it is looked at, since its pack would be too large.
 
-    Only a test part is: tuning draws its images at random. One that is packed is taken from its pack.
+    What a model is tuned on is packed, as its images are drawn at random; of the other parts the smallest first, as far
+    as there is room. A budget of 0 streams everything that no pack holds.
 
     Args:
         wanted: data set, part and view.
         folder: where packs are kept.
-        space: as `room` says.
+        budget: as `room`.
     """
-    return wanted[1] == "test" and not pack_file(*wanted, folder).exists() and pack_bytes(*wanted) > space
+    files: dict[Path, list[Wanted]] = {}
+    for one in wanted:
+        files.setdefault(pack_file(*one, folder), []).append(one)
+
+    def rank(file: Path) -> tuple[bool, int]:
+        return all(part == "test" for _, part, _ in files[file]), pack_bytes(*files[file][0])
+
+    packed, streamed = [], []
+    space = room(folder, budget)
+    for file in sorted(files, key=rank):
+        tuned_on, size = not rank(file)[0], _missing_bytes(file, rank(file)[1])
+        if size <= space or (tuned_on and budget != 0):
+            space -= size
+            packed += files[file]
+        else:
+            streamed += files[file]
+    return packed, streamed
 
 
 def require_room(wanted: Sequence[Wanted], folder: Path, budget: int | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -46,13 +47,14 @@ class Examples:
     """Some rows of a pack: what a model trains on or predicts. Taking fewer rows copies no pixels.
 
     Attributes:
-        images: uint8 (M, H, W, 3), the part from its row `first` on; may be mapped from a file.
+        images: uint8 (M, H, W, 3), the part from its row `first` on; may be mapped from a file. Or a function that
+            decodes rows int64 (n,) of the part whenever they are looked at.
         index: labels, sources and cells of the N chosen examples.
         rows: int64 (N,), the row of each chosen example in the part.
         first: the part's row that `images` begins with; 0 unless the images are a chunk of it.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | Callable[[NDArray[np.int64]], NDArray[np.uint8]]
     index: Index
     rows: NDArray[np.int64]
     first: int = 0
@@ -80,6 +82,8 @@ class Examples:
 
     def batch(self, chosen: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
         """A copy of the pixels of some examples: uint8 (n, H, W, 3)."""
+        if callable(self.images):
+            return self.images(self.rows[chosen])
         return np.take(self.images, self.places(chosen), axis=0)
 
 

@@ -10,20 +10,20 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
-from pathlib import Path
 from typing import Any
 
 import torch
 from threadpoolctl import threadpool_limits
 
-from rib.data.budget import Wanted, require_room
-from rib.data.pack import check_pack, is_checked, pack_file
+from rib.data.pack import pack_file
+from rib.execute.packing import prepare
 from rib.execute.progress import Silent, Watcher
 from rib.execute.schedule import Job, Queue, jobs
 from rib.execute.worker import Assignment, do_steps, serve
 from rib.plan import Plan, missing
-from rib.steps import Fit, Pretrain, Step, distinct
+from rib.steps import Embed, Fit, Predict, Pretrain, Step, distinct
 from rib.store import Store
+from rib.sweep import sweeps
 from rib.work import How, Workshop
 
 
@@ -68,9 +68,9 @@ def execute(plan: Plan, store: Store, how: How | None = None, watcher: Watcher |
         return outcome
     store.prepare()
     try:
-        _decode(_packs(plan, todo, store), store, watcher, how.pack_budget)
+        how = replace(how, streamed=prepare(plan, todo, store, watcher, how.pack_budget))
         watcher.begin(len(plan.steps), outcome.before, sum(plan.image_passes(step) for step in todo))
-        listed = jobs(todo)
+        listed = _jobs(plan, todo, store, how)
         board = _Board(plan, store, how, watcher, outcome, listed)
         devices = _devices(how, len(listed))
         if len(devices) == 1 and how.workers in (None, 1):
@@ -80,6 +80,21 @@ def execute(plan: Plan, store: Store, how: How | None = None, watcher: Watcher |
     except KeyboardInterrupt:
         outcome.interrupted = True
     return outcome
+
+
+def _jobs(plan: Plan, todo: Sequence[Step], store: Store, how: How) -> list[Job]:
+    """The steps in jobs; those that predict streamed data in sweeps, which share features without keeping them."""
+
+    def streamed(step: Step) -> bool:
+        return all(
+            pack_file(plan.world[part.name], part.part, step.architecture.view, store.packs).name in how.streamed
+            for part in step.parts
+        )
+
+    if not how.share:
+        return jobs(todo)
+    kept = [step for step in todo if not (isinstance(step, Embed) and streamed(step))]
+    return jobs(kept, sweeps((step for step in kept if isinstance(step, Predict) and streamed(step)), how.at_once))
 
 
 def cores() -> int:
@@ -98,50 +113,6 @@ def _devices(how: How, most: int) -> list[str]:
         return [devices[index % len(devices)] for index in range(min(count, most))]
     count = how.workers or (cores() if device == "cpu" else 1)
     return [device] * max(1, min(count, most))
-
-
-def pack(plan: Plan, store: Store, watcher: Watcher, budget: int | None = None) -> int:
-    """Decode everything that a plan looks at and no pack holds yet; returns the number of packs looked at or made.
-
-    Args:
-        plan: the plan.
-        store: where packs are kept.
-        watcher: told of progress.
-        budget: bytes that all packs may take; None for as many as are free.
-
-    Raises:
-        UserError: there is no room for them, the store cannot be written, or an image cannot be read.
-    """
-    store.prepare()
-    wanted = _packs(plan, plan.steps, store)
-    require_room(wanted, store.packs, budget)
-    counts = [float(len(data.index(part))) for data, part, _ in wanted]
-    watcher.begin(len(wanted), 0, sum(counts))
-    for place, count in zip(wanted, counts, strict=True):
-        _decode([place], store, watcher, budget)
-        watcher.finished(count)
-    return len(wanted)
-
-
-def _packs(plan: Plan, steps: Sequence[Step], store: Store) -> list[Wanted]:
-    """Data set, part and view of what the steps look at, where no pack holds it that was found whole on this machine.
-
-    Parts with one pack, such as those of a set that plays both roles whole, are named once.
-    """
-    needed: dict[Path, Wanted] = {}
-    for step in steps:
-        for part in step.parts:
-            wanted = (plan.world[part.name], part.part, step.architecture.view)
-            needed.setdefault(pack_file(*wanted, store.packs), wanted)
-    return [wanted for file, wanted in needed.items() if not is_checked(file)]
-
-
-def _decode(wanted: Sequence[Wanted], store: Store, watcher: Watcher, budget: int | None) -> None:
-    """Decode what no pack holds yet, and look at the checksums of packs that are new here, before any step begins."""
-    require_room(wanted, store.packs, budget)
-    for data, part, view in wanted:
-        watcher.now(f"decode {data.label} ({part})")
-        check_pack(data, part, view, store.packs, lambda images: watcher.images(images, images), watcher.say)
 
 
 class _Board:

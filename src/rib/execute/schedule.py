@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from rib.steps import Step
+from rib.steps import Predict, Step
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,17 @@ class Job:
     needs: frozenset[int]
 
 
-def jobs(steps: Iterable[Step]) -> list[Job]:
-    """Steps to do, in jobs. Steps come after their needs, and so do jobs."""
+def jobs(steps: Sequence[Step], swept: Iterable[Sequence[Predict]] = ()) -> list[Job]:
+    """Steps to do, in jobs. Steps come after their needs.
+
+    Args:
+        steps: all of them.
+        swept: predictions among them that are made together, in groups; each group is a job.
+    """
+    together = {step.key: f"sweep {number}" for number, group in enumerate(swept) for step in group}
     grouped: dict[str, list[Step]] = {}
     for step in steps:
-        grouped.setdefault(step.subject, []).append(step)
+        grouped.setdefault(together.get(step.key, step.subject), []).append(step)
     place = {step.key: number for number, group in enumerate(grouped.values()) for step in group}
     return [
         Job(

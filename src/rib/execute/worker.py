@@ -9,13 +9,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from threadpoolctl import threadpool_limits
 
 from rib.errors import RibError
-from rib.steps import Step
+from rib.steps import Predict, Step
 from rib.store import Store
 from rib.suite import Suite
 from rib.work import How, Workshop
@@ -35,24 +35,42 @@ class Assignment:
 
 
 def do_steps(workshop: Workshop, steps: tuple[Step, ...], tell: Tell) -> None:
-    """Do steps in order, telling of each; a step that needs a failed one fails too."""
+    """Do the steps of a job, telling of each; a step that needs a failed one fails too."""
+    if steps and workshop.how.share and all(workshop.is_streamed(step) for step in steps):
+        do_sweep(workshop, cast("tuple[Predict, ...]", steps), tell)
+        return
     failed: dict[str, str] = {}
     for step in steps:
         tell(("now", step.title))
         cause = next((failed[need.key] for need in step.needs if need.key in failed), None)
-        reason = cause or attempt(workshop, step)
-        if reason is None:
-            tell(("done", step.key))
-        else:
+        reason = cause or attempt(lambda step=step: workshop.do(step))  # type: ignore[misc]
+        if reason is not None:
             failed[step.key] = reason
-            workshop.store.write_failure(step.key, reason)
-            tell(("failed", step.key, reason))
+        _tell(workshop, step, reason, tell)
 
 
-def attempt(workshop: Workshop, step: Step) -> str | None:
-    """Do a step; the reason where it failed."""
+def do_sweep(workshop: Workshop, steps: tuple[Predict, ...], tell: Tell) -> None:
+    """Do predictions that are made in one pass over their data."""
+    tell(("now", f"{len(steps)} models → {steps[0].data.label}"))
+    failed: dict[str, RibError] = {}
+    reason = attempt(lambda: failed.update(workshop.sweep(steps)))
+    for step in steps:
+        error = failed.get(step.key)
+        _tell(workshop, step, reason or (str(error) if error else None), tell)
+
+
+def _tell(workshop: Workshop, step: Step, reason: str | None, tell: Tell) -> None:
+    if reason is None:
+        tell(("done", step.key))
+    else:
+        workshop.store.write_failure(step.key, reason)
+        tell(("failed", step.key, reason))
+
+
+def attempt(work: Callable[[], object]) -> str | None:
+    """Do something; the reason where it failed."""
     try:
-        workshop.do(step)
+        work()
     except RibError as error:
         return str(error)
     except torch.OutOfMemoryError:

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rib.data.budget import shown_bytes
+from rib.data.budget import divided, shown_bytes
 from rib.data.pack import pack_file
 from rib.files import try_write
 from rib.identity import key_of
@@ -20,8 +20,9 @@ from rib.models.catalogue import Architecture
 from rib.models.loading import build
 from rib.plan import Plan, missing
 from rib.recipe import Recipe
-from rib.steps import Fit, Pretrain, Step
+from rib.steps import Fit, Predict, Pretrain, Step
 from rib.store import Store
+from rib.sweep import AT_ONCE, sweeps
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class Cost:
     """What the steps to do take.
 
     Attributes:
-        decoded: images to decode, once for each view of a model family.
+        decoded: images to decode into packs, once for each view of a model family.
         packed: bytes of the decoded images.
+        streamed: images to decode while they are looked at, as there is no room for their packs.
         forward: images that only pass forward.
         trained: images that pass forward and backward.
         flops: of all of it.
@@ -56,6 +58,7 @@ class Cost:
 
     decoded: int
     packed: int
+    streamed: int
     forward: int
     trained: int
     flops: float
@@ -82,12 +85,13 @@ class Estimate:
     @cached_property
     def cost(self) -> Cost:
         """Without time."""
-        decoded, packed = self._decoding()
+        decoded, packed, streamed = self._decoding()
         kept = [step for step in self.todo if step.keeps_weights]
         passes = [self.plan.passes(step) for step in self.todo]
         return Cost(
             decoded=decoded,
             packed=packed,
+            streamed=streamed,
             forward=sum(each.seen for each in passes),
             trained=sum(each.trained for each in passes),
             flops=sum(each.cost * self.of_model(step).flops for each, step in zip(passes, self.todo, strict=True)),
@@ -97,18 +101,21 @@ class Estimate:
             assumed=self.plan.assumed,
         )
 
-    def _decoding(self) -> tuple[int, int]:
-        """Images to decode, and their bytes."""
-        wanted = {(data.name, data.part, step.architecture.view) for step in self.todo for data in step.parts}
-        files = {
-            pack_file(self.plan.world[name], part, view, self.store.packs): (
-                len(self.plan.world[name].index(part)),
-                view,
-            )
-            for name, part, view in wanted
-        }
-        new = [found for file, found in files.items() if not file.exists()]
-        return sum(count for count, _ in new), sum(count * 3 * view.size**2 for count, view in new)
+    def _decoding(self) -> tuple[int, int, int]:
+        """Images to decode into packs, their bytes, and images to decode in passes over what no pack holds."""
+        places = {(data.name, data.part, step.architecture.view): None for step in self.todo for data in step.parts}
+        wanted = [(self.plan.world[name], part, view) for name, part, view in places]
+        packed, streamed = divided(wanted, self.store.packs)
+        new = {pack_file(*one, self.store.packs): one for one in packed}
+        sizes = [(len(data.index(part)), view) for file, (data, part, view) in new.items() if not file.exists()]
+        names = {(data.name, part, view) for data, part, view in streamed}
+        swept = [
+            step
+            for step in self.todo
+            if isinstance(step, Predict) and (step.data.name, step.data.part, step.architecture.view) in names
+        ]
+        passes = (len(self.plan.world[group[0].data.name].index("test")) for group in sweeps(swept, AT_ONCE))
+        return sum(count for count, _ in sizes), sum(count * view.bytes for count, view in sizes), sum(passes)
 
     def of_model(self, step: Step) -> ModelCost:
         """FLOPs and parameters of a step's model, counted once and kept in the store."""
@@ -184,6 +191,8 @@ def cost_lines(cost: Cost, suite: str, devices: str) -> str:
         f"  keep     {cost.models:,} sets of weights, {shown_bytes(cost.weights)} (--keep none: while they are needed)",
         f"  disk     {shown_bytes(cost.packed + cost.weights)} wanted, {shown_bytes(cost.free)} free",
     ]
+    if cost.streamed:
+        lines.insert(2, f"  stream   {cost.streamed:,} images more: no room for the packs of the largest sets")
     if cost.hours is None:
         lines.append(f"  time     not measured: rib plan {suite} --calibrate takes a few seconds a model")
     else:

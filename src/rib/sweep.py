@@ -1,0 +1,125 @@
+"""Sweep: many checkpoints predict the same data, chunk by chunk, while each chunk is at hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rib.data.examples import Examples
+from rib.data.labels import LabelMap
+from rib.models.classifier import Classifier
+from rib.prediction import Predictions, Watch, autocast, judge
+from rib.recipe import Precision
+from rib.steps import Predict
+
+AT_ONCE = 16
+"""Nets in one pass, unless the user says otherwise."""
+
+
+def sweeps(steps: Iterable[Predict], at_once: int) -> list[tuple[Predict, ...]]:
+    """Predictions of streamed data, in groups that share one pass over it.
+
+    A group looks at one part, in one view and in batches of one size, with at most so many nets at once. What differs
+    in its head alone rides on the net of another and is never apart from it.
+
+    Args:
+        steps: in any order.
+        at_once: nets.
+    """
+    passes: dict[tuple[Any, ...], dict[str, list[Predict]]] = {}
+    for step in steps:
+        place = (step.data.fingerprint, step.data.part, step.architecture.view, step.batch_size)
+        passes.setdefault(place, {}).setdefault(backbone(step), []).append(step)
+    groups = []
+    for nets in passes.values():
+        listed = list(nets.values())
+        groups += [
+            tuple(step for riders in listed[begin : begin + at_once] for step in riders)
+            for begin in range(0, len(listed), at_once)
+        ]
+    return groups
+
+
+def backbone(step: Predict) -> str:
+    """Names the net up to its head: equal for steps whose features are the same."""
+    return step.features.key if step.features else step.key
+
+
+@dataclass
+class Asked:
+    """A checkpoint that is asked, and what it has said so far.
+
+    Attributes:
+        net: on the device that is to be used; those whose features are the same have one between them.
+        head: reads the features; the net's own, or another.
+        label_map: of the data.
+        precision: of the forward pass.
+        said: predictions of the first examples, in pieces that follow one another.
+    """
+
+    net: Classifier
+    head: nn.Module
+    label_map: LabelMap
+    precision: Precision
+    said: list[Predictions] = field(default_factory=list)
+
+    @property
+    def done(self) -> int:
+        """Number of examples predicted."""
+        return sum(len(piece.masked_class) for piece in self.said)
+
+    @property
+    def predictions(self) -> Predictions:
+        """All that was said, as one."""
+        pieces = [vars(piece) for piece in self.said]
+        return Predictions(**{name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]})
+
+    def state(self) -> dict[str, Any]:
+        """What was said, for a checkpoint."""
+        return {name: torch.from_numpy(values) for name, values in vars(self.predictions).items()}
+
+    def restore(self, state: dict[str, Tensor] | None, count: int) -> None:
+        """Go on after so many examples of a checkpoint."""
+        if state and count:
+            self.said = [Predictions(**{each.name: state[each.name][:count].numpy() for each in fields(Predictions)})]
+
+
+@torch.inference_mode()
+def predict_chunk(chunk: Examples, asked: Sequence[Asked], batch_size: int, watch: Watch) -> None:
+    """Let every checkpoint predict a chunk, and note what it says. The batches are those of `prediction.predict`.
+
+    Args:
+        chunk: decoded examples; all but the last have a multiple of the batch size.
+        asked: each has predicted as much as the others before.
+        batch_size: images a forward pass.
+        watch: told of progress, in images a net.
+    """
+    pixels = torch.from_numpy(chunk.batch(slice(None))).to(asked[0].net.mean.device)
+    labels = torch.from_numpy(chunk.labels)
+    riders: dict[Classifier, list[Asked]] = {}
+    for one in asked:
+        riders.setdefault(one.net, []).append(one)
+    for net, together in riders.items():
+        logits = _logits(pixels, net.eval(), together, batch_size, watch)
+        for one, found in zip(together, logits, strict=True):
+            one.said.append(judge(found, labels, one.label_map))
+
+
+def _logits(pixels: Tensor, net: Classifier, asked: Sequence[Asked], size: int, watch: Watch) -> list[Tensor]:
+    """Logits float32 (N, classes) of checkpoints with one net, on the CPU."""
+    parts: list[list[Tensor]] = [[] for _ in asked]
+    for images in pixels.split(size):
+        with autocast(images.device, asked[0].precision):
+            if len(asked) == 1 and asked[0].head is net.head:
+                parts[0].append(net(images).float())
+            else:
+                seen = net.features(images).float()
+                for one, found in zip(asked, parts, strict=True):
+                    found.append(one.head(seen).float())
+        watch(len(images))
+    return [torch.cat(found).cpu() for found in parts]
