@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import tracemalloc
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -11,6 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+from rib import resample
 from rib.metrics import (
     Bootstrap,
     Estimate,
@@ -256,3 +260,142 @@ def test_a_small_set_in_a_large_namespace_has_a_finite_interval() -> None:
     assert found.value == 50
     assert np.isfinite(found.draws).all()
     assert found.interval() == Interval(50, 0, 100)
+
+
+# -- large data sets: drawn by what their images have in common --------------------------------------------------------
+
+
+def gathered(
+    changes: Sequence[NDArray[np.float64]], sources: Sequence[NDArray[np.int64]], draws: int, seed: int
+) -> NDArray[np.float64]:
+    """Oracle: the mean change over several sets in draws of source images, each gathered by hand; (draws,)."""
+    names = np.unique(np.concatenate(sources))
+    places = [np.searchsorted(names, each) for each in sources]
+    generator, found = np.random.default_rng(seed), np.empty(draws)
+    for draw in range(draws):
+        taken = np.bincount(generator.integers(len(names), size=len(names)), minlength=len(names))
+        means = [
+            100 * (taken[place] @ change) / taken[place].sum() for place, change in zip(places, changes, strict=True)
+        ]
+        found[draw] = np.mean(means)
+    return found
+
+
+def same_law(ours: NDArray[np.float64], theirs: NDArray[np.float64]) -> None:
+    """Kolmogorov and Smirnov do not tell the two apart; nor do the ends of the interval."""
+    assert stats.ks_2samp(ours, theirs).pvalue > 1e-4
+    spread = theirs.std()
+    assert np.percentile(ours, [2.5, 97.5]) == pytest.approx(np.percentile(theirs, [2.5, 97.5]), abs=0.25 * spread)
+
+
+def any_population(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    """Draw small namespaces in the way of large ones."""
+    if way != "kept":
+        monkeypatch.setattr(resample, "KEPT", 0)
+    if way == "blocks":
+        monkeypatch.setattr(resample, "FEW", 0)
+        monkeypatch.setattr(resample, "BLOCK", 8 * 150 * 7)
+
+
+WAYS = ("kept", "table", "blocks")
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("overlap", [0, 50, 150], ids=["apart", "half shared", "shared"])
+def test_ri_over_sets_has_the_law_of_gathering(monkeypatch: pytest.MonkeyPatch, way: str, overlap: int) -> None:
+    """Three sets; two of them show common sources, one of those three images of each."""
+    any_population(monkeypatch, way)
+    generator = np.random.default_rng(0)
+    first = np.arange(150)
+    sources = [first, np.repeat(first + 150 - overlap, 3), np.arange(60)]
+    skill = generator.uniform(0.2, 0.9, 300)
+    units = ["photo", "photo", "sketch"]
+    before = [generator.random(len(each)) < skill[each] for each in sources]
+    after = [generator.random(len(each)) < 0.9 * skill[each] for each in sources]
+    bootstrap = Bootstrap(6000)
+    for name, each in zip(units, sources, strict=True):
+        bootstrap.declare(name, each)
+    found = [
+        bootstrap.accuracies(name, each, example_weights(None, len(each)), flags)
+        for name, each, *flags in zip(units, sources, before, after, strict=True)
+    ]
+    start, end = ({str(n): pair[side] for n, pair in enumerate(found)} for side in (0, 1))
+    ri = robustness_improvement(start, end, ["0", "1", "2"])
+    changes = [b.astype(float) - a for a, b in zip(before, after, strict=True)]
+    apart = [*sources[:2], sources[2] + 1000]
+    both = gathered(changes[:2], apart[:2], 6000, 1) * 2 / 3 + gathered(changes[2:], apart[2:], 6000, 2) / 3
+    assert ri.value == pytest.approx(100 * np.mean([change.mean() for change in changes]))
+    same_law(ri.draws, both)
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_seeds_and_sources_are_drawn_together_in_every_way(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    any_population(monkeypatch, way)
+    right = flags(8, 4, 120)
+    draws = 6000
+    baseline, *tuned = estimates(right, draws=draws)
+    found = mean([mean_over_seeds([each - baseline for each in tuned]), tuned[0] - baseline])
+    generator, theirs = np.random.default_rng(4), np.empty(draws)
+    for draw in range(draws):
+        rows, seeds = generator.integers(120, size=120), generator.integers(1, 4, size=3)
+        shares = 100 * right[:, rows].mean(axis=1)
+        theirs[draw] = (shares[seeds].mean() + shares[1]) / 2 - shares[0]
+    same_law(found.draws, theirs)
+    assert found.value == pytest.approx(100 * ((right[1:].mean() + right[1].mean()) / 2 - right[0].mean()))
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_what_cancels_is_exactly_nothing_in_every_way(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+    any_population(monkeypatch, way)
+    a, b, c = estimates(flags(5, 3, 150))
+    zero = mean([a - b, b - c]) - (a - c) / 2
+    assert zero.value == pytest.approx(0, abs=1e-12)
+    assert not zero.draws.any()
+    steps = (a - b).draws * 1.5
+    np.testing.assert_allclose(steps, np.round(steps), rtol=0, atol=1e-9)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@small
+@given(seed=st.integers(0, 2**31), count=st.integers(1, 40), cells=st.booleans())
+def test_always_right_and_equal_models_in_every_way(way: str, seed: int, count: int, cells: bool) -> None:
+    """Degenerate cases are exact whatever the way, the sources and the cells."""
+    with pytest.MonkeyPatch.context() as patch:
+        any_population(patch, way)
+        generator = np.random.default_rng(seed)
+        sources = generator.integers(-5, 60, size=count)
+        weights = example_weights(generator.integers(3, size=count).astype(np.int16) if cells else None, count)
+        some = generator.random(count) < 0.5
+        bootstrap = Bootstrap(60)
+        for each in (sources, np.array([3, 99])):  # others share the namespace
+            bootstrap.declare("set", each)
+        right = [np.ones(count, bool), some, some, np.zeros(count, bool)]
+        sure, one, other, wrong = bootstrap.accuracies("set", sources, weights, right)
+        assert set(sure.draws) == {100}
+        assert wrong.interval() == Interval(0, 0, 0)
+        assert (one - other).interval() == Interval(0, 0, 0)
+        assert set(mean([sure, wrong]).draws) == {50}
+        assert 0 <= one.interval().low <= one.interval().high <= 100
+
+
+@small
+@given(st.integers(0, 2**31), st.integers(1, 60), st.integers(1, 3))
+def test_distinct_rows_are_the_histogram(seed: int, count: int, width: int) -> None:
+    columns = np.random.default_rng(seed).integers(-2, 3, size=(count, width)) / 3
+    rows, counts = resample.distinct_rows(columns)
+    expected = Counter(tuple(row) for row in np.round(columns, 9).tolist())
+    found = dict(zip(map(tuple, np.round(rows, 9).tolist()), counts.tolist(), strict=True))
+    assert found == expected
+
+
+def test_fifty_thousand_images_take_little_memory() -> None:
+    """No matrix of draws and images: the most that is held is a few numbers an image."""
+    right = [flags(seed, 50_000) for seed in range(4)]
+    bootstrap, sources = Bootstrap(), np.arange(50_000)
+    bootstrap.declare("set", sources)
+    tracemalloc.start()
+    found = bootstrap.accuracies("set", sources, example_weights(None, 50_000), right)
+    mean_over_seeds([each - found[0] for each in found[1:]]).interval()
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20 << 20

@@ -32,6 +32,7 @@ FLOORS = (
     ("models",),
     ("data",),
     ("registry", "metrics", "recipe", "gates"),
+    ("resample",),
     ("identity", "files"),
     ("errors", "_compat", "__init__"),
 )

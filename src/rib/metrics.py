@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rib.resample import Part, Population, seed_counts, shares
 
 Floats = NDArray[np.float64]
 
@@ -32,19 +36,105 @@ class Interval:
 
 
 @dataclass(frozen=True)
-class Estimate:
-    """A number and what it was in each bootstrap draw; sums and means of estimates pair their draws.
+class _Term:
+    """What the amounts of an estimate belong to.
 
     Attributes:
-        value: the number.
-        draws: float64 (B,).
+        part: amounts are of its sources, shares of their weight; None for amounts that are draws themselves.
+        seeds: the seeds whose counts weigh it: seed of the draw, number of seeds, place among them.
     """
 
-    value: float
-    draws: Floats
+    part: Part | None
+    seeds: tuple[tuple[int, int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class _Amounts:
+    """Numbers that stay whole, small and exact as long as their scales agree: right answers of each source image."""
+
+    scale: float
+    whole: NDArray[Any]
+
+    @property
+    def values(self) -> Floats:
+        return self.scale * self.whole
+
+    def times(self, factor: float) -> _Amounts:
+        return _Amounts(factor * self.scale, self.whole)
+
+    @staticmethod
+    def sum(several: Sequence[_Amounts]) -> _Amounts:
+        scale = abs(several[0].scale)
+        if len(several) == 1 or any(abs(each.scale) != scale for each in several):
+            return several[0] if len(several) == 1 else _Amounts(1, sum(each.values for each in several))  # type: ignore[arg-type]
+        whole = np.zeros(len(several[0].whole), np.result_type(np.int32, several[0].whole))
+        for each in several:
+            (np.add if each.scale > 0 else np.subtract)(whole, each.whole, out=whole)
+        return _Amounts(scale, whole)
+
+
+class Estimate:
+    """A number that is linear in source images, and what it is when they are drawn anew.
+
+    Sums, differences, multiples and means are taken source by source, and drawn only when an interval is asked for:
+    what two estimates share is paired. Subtract estimates, not their draws: those of large data sets are drawn for
+    each estimate by itself.
+
+    Args:
+        value: the number.
+        draws: float64 (B,), what it was in draws of its own; None for a number of source images.
+    """
+
+    def __init__(self, value: float, draws: Floats | None = None) -> None:
+        self.value = value
+        self._terms: dict[_Term, _Amounts] = {} if draws is None else {_Term(None): _Amounts(1, draws)}
+
+    @classmethod
+    def of_sources(cls, value: float, part: Part, scale: float, whole: NDArray[Any]) -> Estimate:
+        """An estimate that is a share: sum of `scale * whole`, (sources,), over the sum of the part's weights."""
+        found = cls(value)
+        found._terms[_Term(part)] = _Amounts(scale, whole)
+        return found
+
+    @classmethod
+    def _sum(cls, value: float, terms: Iterable[tuple[_Term, _Amounts]]) -> Estimate:
+        found, grouped = cls(value), dict[_Term, list[_Amounts]]()
+        for term, amounts in terms:
+            grouped.setdefault(term, []).append(amounts)
+        found._terms = {term: _Amounts.sum(several) for term, several in grouped.items()}
+        return found
+
+    def _times(self, factor: float, *seeds: tuple[int, int, int]) -> Iterator[tuple[_Term, _Amounts]]:
+        """Its terms, multiplied, and weighed by how often a draw takes a seed."""
+        return (
+            (_Term(term.part, (*term.seeds, *seeds)), amounts.times(factor)) for term, amounts in self._terms.items()
+        )
 
     def __sub__(self, other: Estimate) -> Estimate:
-        return Estimate(self.value - other.value, self.draws - other.draws)
+        return self._sum(self.value - other.value, chain(self._times(1), other._times(-1)))
+
+    def __truediv__(self, number: float) -> Estimate:
+        return self._sum(self.value / number, self._times(1 / number))
+
+    @property
+    def draws(self) -> Floats:
+        """float64 (B,), what the number is in each bootstrap draw, to ten digits after the point."""
+        whole: Floats = np.zeros(())
+        for term, amounts in self._terms.items():
+            if term.part is None:
+                whole = whole + _weighted(amounts.values, term)
+        for population, terms in self._by_population().items():
+            found = shares(population, [(part, self._terms[term].values) for part, term in terms])
+            for (_, term), drawn in zip(terms, found.T, strict=True):
+                whole = whole + _weighted(drawn, term)
+        return np.round(whole, 10)  # so that what cancels is exactly nothing
+
+    def _by_population(self) -> dict[Population, list[tuple[Part, _Term]]]:
+        grouped: dict[Population, list[tuple[Part, _Term]]] = {}
+        for term in self._terms:
+            if term.part is not None:
+                grouped.setdefault(term.part.population, []).append((term.part, term))
+        return grouped
 
     def interval(self) -> Interval:
         """The 95 % percentile interval."""
@@ -52,32 +142,34 @@ class Estimate:
         return Interval(self.value, float(low), float(high))
 
 
+def _weighted(draws: Floats, term: _Term) -> Floats:
+    """Draws times how often each takes the term's seeds."""
+    for seed, count, place in term.seeds:
+        draws = draws * seed_counts(count, len(draws), seed)[:, place]
+    return draws
+
+
 def mean(estimates: Iterable[Estimate]) -> Estimate:
-    """The mean, draw by draw. Raises ValueError for none: no mean runs over a hole."""
+    """The mean. Raises ValueError for none: no mean runs over a hole."""
     listed = list(estimates)
     if not listed:
         raise ValueError("the mean of no estimates")
-    return Estimate(
-        float(np.mean([estimate.value for estimate in listed])),
-        np.mean([estimate.draws for estimate in listed], axis=0),
-    )
+    terms = chain.from_iterable(each._times(1 / len(listed)) for each in listed)
+    return Estimate._sum(float(np.mean([each.value for each in listed])), terms)
 
 
 def mean_over_seeds(estimates: Sequence[Estimate], seed: int = 0) -> Estimate:
     """The mean over seeds; with several, every draw also draws the seeds anew, with replacement.
 
     Args:
-        estimates: one a seed, with paired draws.
+        estimates: one a seed.
         seed: of the draw of seeds.
     """
     if len(estimates) == 1:
         return estimates[0]
-    draws = np.stack([estimate.draws for estimate in estimates])
     count = len(estimates)
-    weights = np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws.shape[1])
-    return Estimate(
-        float(np.mean([estimate.value for estimate in estimates])), np.einsum("bs,sb->b", weights, draws) / count
-    )
+    terms = chain.from_iterable(each._times(1 / count, (seed, count, place)) for place, each in enumerate(estimates))
+    return Estimate._sum(float(np.mean([each.value for each in estimates])), terms)
 
 
 def robustness_improvement(
@@ -128,19 +220,18 @@ class Bootstrap:
 
     def __init__(self, draws: int = 2000, seed: int = 0) -> None:
         self.draws, self.seed = draws, seed
-        self._counts: dict[str, NDArray[np.float32]] = {}
-        self._sizes: dict[str, int] = {}
-        self._positions: dict[str, dict[int, int]] = {}
+        self._declared: dict[str, list[NDArray[np.int64]]] = {}
+        self._populations: dict[str, Population] = {}
 
     def declare(self, units: str, sources: NDArray[np.int64]) -> None:
-        """Say which sources a data set has, before the first draw of its namespace."""
-        assert units not in self._counts, "all data sets of a namespace are declared before it is drawn"
-        position = self._positions.setdefault(units, {})
-        for source in np.unique(sources).tolist():
-            position.setdefault(source, len(position))
+        """Say which sources a data set has, before the first estimate of its namespace."""
+        assert units not in self._populations, "all data sets of a namespace are declared before it is drawn"
+        declared = self._declared.setdefault(units, [])
+        if not any(np.array_equal(sources, other) for other in declared):
+            declared.append(sources)
 
     def accuracies(
-        self, units: str, sources: NDArray[np.int64], weights: Floats, right: NDArray[np.bool_]
+        self, units: str, sources: NDArray[np.int64], weights: Floats, right: Iterable[NDArray[np.bool_]]
     ) -> list[Estimate]:
         """Accuracy in percent of several models on one data set.
 
@@ -148,51 +239,60 @@ class Bootstrap:
             units: namespace of the sources.
             sources: int64 (N,), source image of each example.
             weights: float64 (N,), as from `example_weights`.
-            right: bool (models, N).
+            right: bool (N,) of each model; no more than one of them is held at once.
         """
-        scaled = weights / weights.max()  # whole numbers where all weigh the same: exact in float32
-        totals = self._totals(units, sources, np.column_stack([right.T * scaled[:, None], scaled]))
-        values = np.array([accuracy(flags, weights) for flags in right])
-        drawn = totals[:, -1:] > 0  # a draw of a shared namespace may hold no source of a small set
-        shares = np.where(drawn, 100 * totals[:, :-1] / np.where(drawn, totals[:, -1:], 1), values)
-        return [Estimate(float(value), shares[:, model]) for model, value in enumerate(values)]
+        seen = _Seen(self._population(units), sources, weights)
+        return [seen.share(100, accuracy(flags, weights), flags) for flags in right]
 
-    def means(self, units: str, sources: NDArray[np.int64], weights: Floats, values: Floats) -> list[Estimate]:
+    def means(
+        self, units: str, sources: NDArray[np.int64], weights: Floats, values: Iterable[Floats]
+    ) -> list[Estimate]:
         """Weighted mean of a number of several models on one data set, such as a loss of every example.
 
         Args:
-            units, sources, weights: as in `accuracies`, and paired with it: the same draws.
-            values: float64 (models, N).
+            units, sources, weights: as in `accuracies`, and paired with it.
+            values: float64 (N,) of each model.
         """
-        scaled = weights / weights.sum()
-        (total,) = self._totals(units, sources, scaled[:, None]).T
-        drawn = total > 0
-        found = []
-        for row in values:  # one at a time: equal models then differ by exactly nothing
-            value = float(row @ scaled)
-            (sums,) = self._totals(units, sources, (row * scaled)[:, None]).T
-            found.append(Estimate(value, np.where(drawn, sums / np.where(drawn, total, 1), value)))
-        return found
+        seen, scaled = _Seen(self._population(units), sources, weights), weights / weights.sum()
+        return [seen.share(1, float(row @ scaled), row) for row in values]
 
-    def _totals(self, units: str, sources: NDArray[np.int64], columns: Floats) -> Floats:
-        """Sum of every column (N, columns) over each draw's examples: float64 (draws, columns)."""
-        position = self._positions[units]
-        rows = np.array([position[source] for source in sources.tolist()])
-        per_source = np.zeros((len(position), columns.shape[1]), np.float32)
-        np.add.at(per_source, rows, columns.astype(np.float32))
-        return (self._draw(units) @ per_source).astype(np.float64)
+    def _population(self, units: str) -> Population:
+        if units not in self._populations:
+            sources = np.sort(np.concatenate(self._declared[units]))
+            distinct = sources[np.append(True, np.diff(sources) > 0)]
+            self._populations[units] = Population(units, distinct, self.draws, self.seed)
+        return self._populations[units]
 
-    def _draw(self, units: str) -> NDArray[np.float32]:
-        """How often each draw takes each source: float32 (draws, sources)."""
-        if units not in self._counts:
-            count = len(self._positions[units])
-            names = np.frombuffer(units.encode().ljust(4, b"\0"), np.uint8).tolist()
-            generator = np.random.default_rng([self.seed, *names])
-            chosen = generator.integers(count, size=(self.draws, count))
-            chosen += np.arange(self.draws)[:, None] * count
-            counts = np.bincount(chosen.ravel(), minlength=self.draws * count)
-            self._counts[units] = counts.reshape(self.draws, count).astype(np.float32)
-        return self._counts[units]
+
+class _Seen:
+    """A data set as a part of its population."""
+
+    def __init__(self, population: Population, sources: NDArray[np.int64], weights: Floats) -> None:
+        self._count = len(population.sources)
+        self._scaled = weights / weights.max()  # whole numbers where all weigh the same
+        plain = np.array_equal(sources, population.sources) and bool((self._scaled == 1).all())
+        self._rows = None if plain else np.searchsorted(population.sources, sources)
+        totals = self._sums(np.ones(len(sources)))
+        self._largest = float(totals.max())
+        self._part = population.part(totals / self._largest)
+
+    def share(self, unit: float, value: float, each: NDArray[Any]) -> Estimate:
+        """The mean of a number of each example (N,), in units, whose value is known."""
+        return Estimate.of_sources(value, self._part, unit / self._largest, _small(self._sums(each)))
+
+    def _sums(self, each: NDArray[Any]) -> NDArray[Any]:
+        """Of each source's examples, weighted: (sources,)."""
+        return each if self._rows is None else np.bincount(self._rows, self._scaled * each, self._count)
+
+
+def _small(sums: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers below 65,536 in two bytes each or fewer."""
+    if sums.dtype == bool:
+        return sums.view(np.uint8)
+    if sums.min() < 0 or sums.max() >= 1 << 16:
+        return sums
+    whole = sums.astype(np.uint8 if sums.max() < 1 << 8 else np.uint16)
+    return whole if np.array_equal(whole, sums) else sums
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[int]:

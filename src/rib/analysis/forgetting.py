@@ -134,8 +134,7 @@ def reading(together: Estimate, probe: Estimate) -> str:
     """
     if together.interval().high >= 0:
         return "kept"
-    half = Estimate(together.value / 2, together.draws / 2)
-    regained = (probe - half).interval()
+    regained = (probe - together / 2).interval()
     if not regained.excludes_zero:
         return "unclear"
     return "mis-read" if regained.low > 0 else "lost"

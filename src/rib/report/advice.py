@@ -168,8 +168,9 @@ def _candidate(results: Results, item: _Entry, entries: Sequence[_Entry], front:
 
 
 def _beats(one: _Entry, other: _Entry) -> bool:
-    own, ood = (one.own - other.own).interval(), (one.ood - other.ood).interval()
-    return min(own.value, ood.value) >= 0 and max(own.low, ood.low) > 0
+    if one.own.value < other.own.value or one.ood.value < other.ood.value:
+        return False
+    return any(gain.interval().low > 0 for gain in (one.own - other.own, one.ood - other.ood))
 
 
 def _reach(results: Results, sizes: Sequence[int]) -> tuple[str, ...]:

@@ -464,7 +464,7 @@ class Results:
         finished = sorted(key for key in keys if key in self.records)
         if not finished:
             return {}
-        right = np.stack([self._right(self.records[key], kind, len(index)) for key in finished])
+        right = (self._right(self.records[key], kind, len(index)) for key in finished)
         weights = example_weights(index.cells, len(index))
         estimates = self.bootstrap.accuracies(data.units, index.sources, weights, right)
         return dict(zip(finished, estimates, strict=True))
