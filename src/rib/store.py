@@ -11,11 +11,9 @@ from dataclasses import dataclass, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rib.errors import UserError
 from rib.files import try_write, write_aside, written_aside
@@ -23,6 +21,9 @@ from rib.identity import KEY_VERSION
 from rib.models.weights import Weights, read_weights, write_weights
 from rib.prediction import Predictions
 from rib.steps import Predict, Step
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 FORMAT = 1
 """Version of the store's layout."""
@@ -175,6 +176,9 @@ class Store:
 
     def write_predictions(self, step: Predict, predictions: Predictions, columns: Mapping[str, Any]) -> None:
         """Keep per-example predictions as Parquet, beside columns that describe the examples."""
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
         table = pa.table(
             dict(columns) | {field.name: getattr(predictions, field.name) for field in fields(predictions)}
         )
@@ -187,6 +191,8 @@ class Store:
 
     def predictions(self, key: str, columns: list[str] | None = None) -> pa.Table:
         """Per-example predictions of a finished step."""
+        import pyarrow.parquet as pq
+
         return pq.ParquetFile(self.predictions_path(key)).read(columns)
 
     def checkpoint_path(self, key: str) -> Path:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from rib.data.splits import named_generator
 from rib.errors import UserError
@@ -57,10 +56,12 @@ def correlation(distances: Floats, losses: Floats, draws: int = 2000, seed: int 
         )
     if len(first) < FEWEST:
         return Correlation(len(first), None, None)
+    from scipy.stats import rankdata  # takes half a second
+
     rows = named_generator("correlation", seed).integers(len(first), size=(draws, len(first)))
     rows = np.vstack([np.arange(len(first)), rows])  # the pairs themselves come first
     x, y = first[rows], second[rows]
-    ranks = stats.rankdata(x, axis=1), stats.rankdata(y, axis=1)
+    ranks = rankdata(x, axis=1), rankdata(y, axis=1)
     return Correlation(len(first), _interval(_pearson(*ranks)), _interval(_pearson(x, y)))
 
 

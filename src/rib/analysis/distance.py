@@ -6,12 +6,11 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
-from typing import ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
-from scipy.spatial.distance import cdist
 
 from rib.analysis.base import Analysis, Scene, Values
 from rib.data.labels import LabelMap
@@ -201,7 +200,15 @@ def otdd_distance(first: Sample, second: Sample, shrinkage: float) -> float:
         [second.features[second.labels == label] for label in other_labels],
         shrinkage,
     )
-    return float(np.sqrt(solve(cdist(first.features, second.features, "sqeuclidean") + between[own][:, other])))
+    return float(np.sqrt(solve(_squares(first.features, second.features) + between[own][:, other])))
+
+
+def _squares(first: NDArray[Any], second: NDArray[Any]) -> Floats:
+    """Squared Euclidean distances of the rows of (N, D) and (M, D): float64 (N, M)."""
+    from scipy.spatial.distance import cdist
+
+    found: Floats = cdist(first, second, "sqeuclidean")
+    return found
 
 
 def label_distances(first: list[Floats], second: list[Floats], shrinkage: float) -> Floats:
@@ -220,7 +227,7 @@ def label_distances(first: list[Floats], second: list[Floats], shrinkage: float)
     traces, other_traces = (factors**2).sum(axis=(1, 2)), (other_factors**2).sum(axis=(1, 2))
     joint = np.stack([_joint_fidelity(factor, other_factors, shrinkage) for factor in factors])
     spread = traces[:, None] + other_traces - 2 * joint
-    found: Floats = cdist(means, other_means, "sqeuclidean") + np.maximum(spread, 0)
+    found: Floats = _squares(means, other_means) + np.maximum(spread, 0)
     return found
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import norm
+from scipy.special import ndtr, ndtri
 
 from rib.data.splits import named_generator
 from rib.errors import UserError
@@ -42,7 +42,7 @@ class Line:
 
     def expected(self, reference: Floats | float) -> Floats:
         """The accuracy on the line, in percent, at reference accuracies in percent; of any shape."""
-        found: Floats = 100 * norm.cdf(self.intercept + self.slope * probit(reference))
+        found: Floats = 100 * ndtr(self.intercept + self.slope * probit(reference))
         return found
 
     def deviation(self, reference: Floats | float, accuracy: Floats | float) -> Floats:
@@ -53,7 +53,7 @@ class Line:
 
 def probit(accuracy: Floats | Sequence[float] | float) -> Floats:
     """Φ⁻¹ of an accuracy in percent, of any shape; finite, see `EDGE`."""
-    found: Floats = norm.ppf(np.clip(np.asarray(accuracy, np.float64), EDGE, 100 - EDGE) / 100)
+    found: Floats = ndtri(np.clip(np.asarray(accuracy, np.float64), EDGE, 100 - EDGE) / 100)
     return found
 
 
@@ -113,7 +113,7 @@ def deviations(
     at, reached = (np.asarray(each, np.float64) for each in (of_reference, of_accuracy))
     rows = _resamples(x, draws, seed)
     slope, intercept = _fits(x[rows], y[rows])
-    drawn = reached - 100 * norm.cdf(intercept[:, None] + slope[:, None] * probit(at))
+    drawn = reached - 100 * ndtr(intercept[:, None] + slope[:, None] * probit(at))
     values = fit_line(reference, accuracy).deviation(at, reached)
     return [Estimate(float(value), drawn[:, model]) for model, value in enumerate(values)]
 

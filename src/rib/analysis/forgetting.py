@@ -8,9 +8,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
-from sklearn.linear_model import LogisticRegression
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 from torch import Tensor
 
 from rib.analysis.base import Analysis, Scene, Seen, Values
@@ -117,6 +114,10 @@ def probe(
     """
     if not np.isfinite(features).all():
         raise StepError("the features hold values that are not finite; predict in fp32")
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     flags = np.zeros(len(labels), bool)
     for judged, fitted in (folds, folds[::-1]):
         regression = LogisticRegression(C=c, class_weight="balanced", max_iter=1000)
