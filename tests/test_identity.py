@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import importlib
+import json
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -11,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from helpers import document, write_tree
@@ -276,6 +280,24 @@ def test_equal_values_have_equal_keys() -> None:
     assert key_of("x", True) != key_of("x", "True")
     with pytest.raises(TypeError, match="has no canonical form"):
         canonical(object())
+
+
+@pytest.mark.parametrize("step", [step for step, _ in GOLDEN.values()], ids=GOLDEN)
+def test_a_key_is_the_digest_of_the_canonical_document(step: Any) -> None:
+    """However the document is put together."""
+    made = {"key_version": KEY_VERSION, "kind": type(step).__name__, "content": step.spec}
+    text = json.dumps(made, sort_keys=True, separators=(",", ":"))
+    assert step.key == hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
+
+
+Plain = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text()
+
+
+@given(st.recursive(Plain, lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner), max_leaves=20))
+def test_so_is_that_of_anything_else(content: Any) -> None:
+    made = {"key_version": KEY_VERSION, "kind": "x", "content": canonical(content)}
+    text = json.dumps(made, sort_keys=True, separators=(",", ":"))
+    assert key_of("x", content) == hashlib.blake2b(text.encode(), digest_size=20).hexdigest()
 
 
 # -- moved and renamed -------------------------------------------------------------------------------------------------

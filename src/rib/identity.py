@@ -7,6 +7,7 @@ import hashlib
 import importlib
 import inspect
 import json
+from functools import cache
 from typing import Any
 
 from pydantic import BaseModel
@@ -24,8 +25,28 @@ OPTION = {"option": True}
 
 def key_of(kind: str, content: object) -> str:
     """40 hexadecimal digits that name `content`; equal contents give equal keys on every machine."""
-    document = {"key_version": KEY_VERSION, "kind": kind, "content": canonical(content)}
-    return digest(json.dumps(document, sort_keys=True, separators=(",", ":")).encode())
+    document = f'{{"content":{_text(content)},"key_version":{KEY_VERSION},"kind":{_dumped(kind)}}}'
+    return digest(document.encode())
+
+
+def _text(value: Any) -> str:
+    """`canonical` as JSON. That of a frozen dataclass is written once: a label map has many groups and many users."""
+    if isinstance(value, dict):
+        texts = {str(name): _text(content) for name, content in value.items()}
+        return "{" + ",".join(f"{_dumped(name)}:{texts[name]}" for name in sorted(texts)) + "}"
+    if isinstance(value, tuple | list):
+        return "[" + ",".join(map(_text, value)) + "]"
+    if not dataclasses.is_dataclass(value) or isinstance(getattr(value, "key", None), str):
+        return _dumped(canonical(value))
+    known: str | None = vars(value).get("_identity")
+    if known is None:
+        known = _dumped(canonical(value))
+        object.__setattr__(value, "_identity", known)
+    return known
+
+
+def _dumped(value: Any) -> str:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 
 def digest(data: bytes) -> str:
@@ -53,27 +74,33 @@ def canonical(value: Any) -> Any:
     if isinstance(key, str):
         return key
     if dataclasses.is_dataclass(value):
-        return _fields_once(value)
+        return identity_fields(value)
     raise TypeError(f"{type(value).__name__} has no canonical form")
 
 
 def identity_fields(value: Any) -> dict[str, Any]:
     """The hashed fields of a frozen dataclass, in canonical form."""
+    return {name: canonical(content) for name, content in identity_values(value).items()}
+
+
+def identity_values(value: Any) -> dict[str, Any]:
+    """The hashed fields of a frozen dataclass, as they are."""
+    kind: Any = type(value)
     return {
-        field.name: canonical(getattr(value, field.name))
-        for field in dataclasses.fields(value)
-        if field.metadata.get("identity", True)
-        and not (field.metadata.get("option", False) and getattr(value, field.name) is None)
+        name: content
+        for name, is_option in _hashed_fields(kind)
+        if (content := getattr(value, name)) is not None or not is_option
     }
 
 
-def _fields_once(value: Any) -> dict[str, Any]:
-    """`identity_fields` of a frozen dataclass, worked out once: a label map has a thousand groups, and many users."""
-    known: dict[str, Any] | None = vars(value).get("_identity_fields")
-    if known is None:
-        known = identity_fields(value)
-        object.__setattr__(value, "_identity_fields", known)
-    return known
+@cache
+def _hashed_fields(kind: Any) -> tuple[tuple[str, bool], ...]:
+    """Names of the hashed fields of a dataclass, and whether each is an option."""
+    return tuple(
+        (field.name, field.metadata.get("option", False))
+        for field in dataclasses.fields(kind)
+        if field.metadata.get("identity", True)
+    )
 
 
 def model_identity(value: BaseModel) -> dict[str, Any]:

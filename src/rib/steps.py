@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from rib.analysis.base import Analysis
 from rib.data.examples import Part
 from rib.data.labels import LabelMap
-from rib.identity import OPTION, RUNTIME, identity_fields, key_of
+from rib.identity import OPTION, RUNTIME, identity_fields, identity_values, key_of
 from rib.methods.base import MergedMethod, Method
 from rib.models.catalogue import Architecture
 from rib.objectives.base import Objective
@@ -45,7 +45,7 @@ class _Keyed:
     @cached_property
     def key(self) -> str:
         """Hash of the identity fields, and of the keys of what this needs."""
-        return key_of(type(self).__name__, identity_fields(self))
+        return key_of(type(self).__name__, identity_values(self))
 
     @property
     def spec(self) -> dict[str, Any]:

@@ -183,7 +183,8 @@ class Suite(Frozen):
 
 
 def _require_known(place: str, chosen: Iterable[int | str] | None, known: Collection[int | str], what: str) -> None:
-    if lost := [one for one in chosen or () if one not in known]:
+    there = frozenset(known)
+    if lost := [one for one in chosen or () if one not in there]:
         valid = ", ".join(map(str, dict.fromkeys(known)))
         raise ValueError(f"{place}: {what} {lost[0]!r} is not among the suite's {what} ({valid})")
 

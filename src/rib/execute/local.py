@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import multiprocessing
 import os
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -126,10 +128,9 @@ class _Board:
         self.failed: dict[str, str] = {}
         self._steps = {step.key: step for step in plan.steps}
         self._done: set[str] = set()
-        self._users: dict[str, set[int]] = {}
-        for number, job in enumerate(listed):
-            for key in {key for step in job.steps for key in _weights_read(step)} & self._steps.keys():
-                self._users.setdefault(key, set()).add(number)
+        self._reasons: set[str] = set()
+        self._read = [{key for step in job.steps for key in _weights_read(step)} & self._steps.keys() for job in listed]
+        self._users = Counter(itertools.chain.from_iterable(self._read))
 
     def begin(self, number: int) -> tuple[Step, ...]:
         """The steps of a job, less those done before a worker died and those that need a failed step of another job."""
@@ -165,7 +166,8 @@ class _Board:
     def fail(self, key: str, reason: str) -> None:
         """Note a failed step."""
         step = self._steps[key]
-        if reason not in self.failed.values():
+        if reason not in self._reasons:
+            self._reasons.add(reason)
             self.watcher.say(f"failed: {step.title}\n  {reason}")
         self.failed[key] = reason
         self.outcome.failed[distinct(step, self.outcome.failed)] = reason
@@ -179,10 +181,9 @@ class _Board:
         self.queue.done(number)
         if any(step.key in self.failed for step in self.jobs[number].steps):
             return
-        for key, users in list(self._users.items()):
-            users.discard(number)
-            if not users:
-                del self._users[key]
+        for key in self._read[number]:
+            self._users[key] -= 1
+            if not self._users[key]:
                 pretrained = isinstance(self._steps[key], Pretrain)
                 if self.how.keep == "none" or (self.how.keep == "pretrained" and not pretrained):
                     self.store.drop_weights(key)
