@@ -399,3 +399,17 @@ def test_fifty_thousand_images_take_little_memory() -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 20 << 20
+
+
+def test_amounts_that_are_whole_and_amounts_that_are_not_add_up() -> None:
+    """Cells of two images and of one: an image of the small one counts two, of the large one one, or half and one."""
+    sources, weights = np.arange(3), example_weights(np.array([0, 0, 1], np.int16), 3)
+    bootstrap = Bootstrap(50)
+    bootstrap.declare("set", sources)
+    right = np.array([[0, 0, 1], [1, 0, 0], [1, 0, 1]], bool)
+    large, half, both = bootstrap.accuracies("set", sources, weights, right)
+    assert [each.value for each in (large, half, both)] == [50, 25, 75]
+    for change, value in ((large - half, 25), (half - large, -25), (both - half - large, 0)):
+        assert change.value == value
+    np.testing.assert_allclose((both - half - large).draws, 0, atol=1e-9)
+    np.testing.assert_allclose((large - half).draws, large.draws - half.draws, atol=1e-9)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import json
 import re
 import shlex
@@ -66,6 +68,7 @@ T = TypeVar("T")
 
 def main() -> NoReturn:
     """Run the command and exit: 0 done, 1 some steps failed, 2 the user's mistake, 130 interrupted."""
+    atexit.register(gc.freeze)  # a last search for garbage among torch's objects takes a third of a second
     try:
         code = app(standalone_mode=False) or 0  # what typer.Exit was raised with
     except typer.Abort:
@@ -133,12 +136,10 @@ def run(
     _tell(outcome, suite)
     if outcome.interrupted:
         raise typer.Exit(130)
-    results = _results(plan, place)
-    _show(results, as_json)
     page = html or place.root / "reports" / f"{plan.suite.name}.html"
-    _write_page(results, page)
+    complete = _reported(plan, place, page, as_json, anew=bool(outcome.done or outcome.failed))
     print(f"page: {page}", file=sys.stderr if as_json else sys.stdout)
-    if outcome.failed or results.unfinished():
+    if not complete:
         raise typer.Exit(1)
 
 
@@ -671,14 +672,39 @@ def _results(plan: Plan, store: Store) -> Results:
     return Results(plan, store)
 
 
+def _reported(plan: Plan, store: Store, page: Path, as_json: bool, anew: bool) -> bool:
+    """Show the report and write its page, or show it again where nothing has changed; whether all steps are done."""
+    from rib.report.kept import Kept
+
+    console = Console()
+    kept = Kept(plan, store, page, as_json, console.width, console.color_system)
+    text = None if anew else kept.read()
+    if text is not None:
+        sys.stdout.write(text)
+        return True
+    results = _results(plan, store)
+    text = _shown(results, as_json, console)
+    sys.stdout.write(text)
+    _write_page(results, page)
+    complete = not results.unfinished()
+    if complete:
+        kept.write(text)
+    return complete
+
+
 def _show(results: Results, as_json: bool) -> None:
+    sys.stdout.write(_shown(results, as_json, Console()))
+
+
+def _shown(results: Results, as_json: bool, console: Console) -> str:
+    """The report as a terminal shows it, or as JSON."""
     from rib.report import tables
 
     if as_json:
-        print(json.dumps(tables.as_json(results), indent=1))
-    else:
-        console = Console()
+        return json.dumps(tables.as_json(results), indent=1) + "\n"
+    with console.capture() as shown:
         console.print(tables.headline(results, console.width))
+    return shown.get()
 
 
 def _write_page(results: Results, path: Path) -> None:

@@ -8,6 +8,7 @@ import importlib
 import inspect
 import json
 from functools import cache
+from json.encoder import encode_basestring_ascii
 from typing import Any
 
 from pydantic import BaseModel
@@ -46,6 +47,8 @@ def _text(value: Any) -> str:
 
 
 def _dumped(value: Any) -> str:
+    if isinstance(value, str):
+        return encode_basestring_ascii(value)
     return json.dumps(value, sort_keys=True, separators=(",", ":"))
 
 

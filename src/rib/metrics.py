@@ -64,10 +64,12 @@ class _Amounts:
 
     @staticmethod
     def sum(several: Sequence[_Amounts]) -> _Amounts:
+        if len(several) == 1:
+            return several[0]
         scale = abs(several[0].scale)
-        if len(several) == 1 or any(abs(each.scale) != scale for each in several):
-            return several[0] if len(several) == 1 else _Amounts(1, sum(each.values for each in several))  # type: ignore[arg-type]
-        whole = np.zeros(len(several[0].whole), np.result_type(np.int32, several[0].whole))
+        if any(abs(each.scale) != scale for each in several):
+            return _Amounts(1, np.sum([each.values for each in several], axis=0))
+        whole = np.zeros(len(several[0].whole), np.result_type(np.int32, *(each.whole for each in several)))
         for each in several:
             (np.add if each.scale > 0 else np.subtract)(whole, each.whole, out=whole)
         return _Amounts(scale, whole)

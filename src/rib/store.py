@@ -108,12 +108,12 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Whether a step is finished."""
-        return self._path("records", key, "json").exists()
+        return self.record_path(key).exists()
 
     def record(self, key: str) -> Record | None:
         """The record of a step; None where it is not finished or its file was cut off by a crash of the machine."""
         try:
-            values = json.loads(self._path("records", key, "json").read_bytes())
+            values = json.loads(self.record_path(key).read_bytes())
             return Record(**{field.name: values[field.name] for field in fields(Record)})
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
@@ -130,8 +130,12 @@ class Store:
             "images": images,
             "made_by": made_by() | {"device": device},
         }
-        write_aside(self._path("records", step.key, "json"), json.dumps(document).encode())
+        write_aside(self.record_path(step.key), json.dumps(document).encode())
         self.failure_path(step.key).unlink(missing_ok=True)
+
+    def record_path(self, key: str) -> Path:
+        """Where a step's record is, or would be."""
+        return self._path("records", key, "json")
 
     def has_weights(self, key: str) -> bool:
         """Whether a step's weights are kept."""
@@ -213,7 +217,7 @@ class Store:
         return path.read_text() if path.exists() else None
 
     def _path(self, folder: str, key: str, suffix: str) -> Path:
-        return self.root / folder / key[:2] / f"{key}.{suffix}"
+        return self.root / f"{folder}/{key[:2]}/{key}.{suffix}"
 
 
 @cache

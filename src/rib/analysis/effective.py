@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr, ndtri
 
 from rib.data.splits import named_generator
 from rib.errors import UserError
@@ -42,8 +41,7 @@ class Line:
 
     def expected(self, reference: Floats | float) -> Floats:
         """The accuracy on the line, in percent, at reference accuracies in percent; of any shape."""
-        found: Floats = 100 * ndtr(self.intercept + self.slope * probit(reference))
-        return found
+        return percent_below(self.intercept + self.slope * probit(reference))
 
     def deviation(self, reference: Floats | float, accuracy: Floats | float) -> Floats:
         """Effective robustness, in points: how far an accuracy lies above the line (Taori et al. 2020, ρ)."""
@@ -53,7 +51,17 @@ class Line:
 
 def probit(accuracy: Floats | Sequence[float] | float) -> Floats:
     """Φ⁻¹ of an accuracy in percent, of any shape; finite, see `EDGE`."""
+    from scipy.special import ndtri  # takes a tenth of a second
+
     found: Floats = ndtri(np.clip(np.asarray(accuracy, np.float64), EDGE, 100 - EDGE) / 100)
+    return found
+
+
+def percent_below(probits: Floats) -> Floats:
+    """100 Φ: the accuracy in percent of a probit, of any shape."""
+    from scipy.special import ndtr
+
+    found: Floats = 100 * ndtr(probits)
     return found
 
 
@@ -113,7 +121,7 @@ def deviations(
     at, reached = (np.asarray(each, np.float64) for each in (of_reference, of_accuracy))
     rows = _resamples(x, draws, seed)
     slope, intercept = _fits(x[rows], y[rows])
-    drawn = reached - 100 * ndtr(intercept[:, None] + slope[:, None] * probit(at))
+    drawn = reached - percent_below(intercept[:, None] + slope[:, None] * probit(at))
     values = fit_line(reference, accuracy).deviation(at, reached)
     return [Estimate(float(value), drawn[:, model]) for model, value in enumerate(values)]
 

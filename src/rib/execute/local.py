@@ -15,13 +15,12 @@ from multiprocessing.process import BaseProcess
 from typing import Any
 
 import torch
-from threadpoolctl import threadpool_limits
 
 from rib.data.pack import pack_file
 from rib.execute.packing import prepare
 from rib.execute.progress import Silent, Watcher
 from rib.execute.schedule import Job, Queue, jobs
-from rib.execute.worker import Assignment, do_steps, serve
+from rib.execute.worker import Assignment, do_steps, limit_threads, serve
 from rib.plan import Plan, missing
 from rib.steps import Embed, Fit, Predict, Pretrain, Step, distinct
 from rib.store import Store
@@ -63,7 +62,7 @@ def execute(plan: Plan, store: Store, how: How | None = None, watcher: Watcher |
         UserError: the store cannot be written, or an image cannot be read.
     """
     how, watcher = how or How(), watcher or Silent()
-    plan = replace(plan, share=how.share)
+    plan = plan if plan.share == how.share else replace(plan, share=how.share)
     todo = missing(plan.steps, store)
     outcome = Outcome(before=len(plan.steps) - len(todo))
     if not todo:
@@ -206,7 +205,7 @@ def _in_this_process(board: _Board, how: How) -> None:
     torch.set_num_threads(how.threads)
     workshop = Workshop(board.plan.suite, board.store, how, board.watcher.images)
     try:
-        with threadpool_limits(how.threads, user_api="blas"):  # numpy's and scipy's own
+        with limit_threads(how.threads):
             while (number := board.queue.take()) is not None:
                 do_steps(workshop, board.begin(number), board.tell)
                 board.end(number)

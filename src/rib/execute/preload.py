@@ -10,6 +10,11 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 # ruff: noqa: E402
 # isort: off
 import rib._compat  # before timm
+import pyarrow.parquet  # noqa: F401
+import scipy.linalg
+import scipy.stats  # noqa: F401
+import sklearn.linear_model  # noqa: F401
+import threadpoolctl  # noqa: F401
 import timm  # noqa: F401
 import rib.execute.worker
 import rib.analysis

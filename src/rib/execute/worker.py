@@ -6,13 +6,13 @@ import os
 import signal
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from threadpoolctl import threadpool_limits
 
 from rib.errors import RibError
 from rib.steps import Predict, Step
@@ -89,11 +89,20 @@ def _place(error: Exception) -> str:
     return f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})" if trace else ""
 
 
+def limit_threads(threads: int) -> AbstractContextManager[Any]:
+    """Let numpy's and scipy's own BLAS use so many threads; until the block ends, where it begins one."""
+    import scipy.linalg  # noqa: F401  # only a library that is loaded can be limited
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(threads, user_api="blas")
+    return limits
+
+
 def serve(connection: Connection, assignment: Assignment) -> None:
     """The life of a worker process: take jobs from the connection until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     torch.set_num_threads(assignment.how.threads)
-    threadpool_limits(assignment.how.threads, user_api="blas")  # numpy's and scipy's own
+    limit_threads(assignment.how.threads)
     images = _Throttled(connection)
     suite = assignment.suite.based_at(assignment.base)
     workshop = Workshop(suite, Store(assignment.store), assignment.how, images.add)

@@ -1,0 +1,69 @@
+"""Kept: the report as it was last shown, for a run that finds nothing to do and nothing changed."""
+
+from __future__ import annotations
+
+import json
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from rib.files import try_write
+from rib.identity import digest
+from rib.plan import Plan
+from rib.store import Store
+
+LIBRARIES = ("numpy", "scipy", "plotly", "rich")
+"""What a report is worked out and drawn by, beside RIB itself."""
+
+
+class Kept:
+    """What a terminal showed of a plan whose steps are all done, and that its page is as it was written then.
+
+    A report is a function of plan, records and code: where none of them has changed, neither has the report.
+
+    Args:
+        plan: the plan.
+        store: its records; keeps one report a suite.
+        page: where the page is.
+        manner: what else the text depends on: width, colours, form.
+    """
+
+    def __init__(self, plan: Plan, store: Store, page: Path, *manner: Any) -> None:
+        self._file, self._page = store.facts / f"report-{plan.suite.name}.json", page
+        self._stamp = digest(json.dumps([*map(str, (page.absolute(), *manner)), *_sources(plan, store)]).encode())
+
+    def read(self) -> str | None:
+        """The text; None where there is none, or anything has changed since."""
+        try:
+            found = json.loads(self._file.read_bytes())
+            same = found["stamp"] == self._stamp and found["page"] == _state(self._page)
+            return str(found["text"]) if same else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def write(self, text: str) -> None:
+        """Keep the text of a report whose page has just been written; where it cannot be kept, go on without."""
+        kept = {"stamp": self._stamp, "page": _state(self._page), "text": text}
+        try_write(self._file, json.dumps(kept).encode())
+
+
+def _sources(plan: Plan, store: Store) -> list[Any]:
+    """What a report is made of: the suite, the records as they are on disk, the code."""
+    home = Path(__file__).parents[1]
+    code = sorted(path for path in home.rglob("*") if path.suffix in (".py", ".toml", ".jinja", ".css", ".js"))
+    return [
+        plan.suite.model_dump_json(),
+        str(plan.suite.base),
+        [(step.key, _state(store.record_path(step.key))) for step in plan.steps],
+        [version(name) for name in LIBRARIES],
+        digest(b"\0".join(path.read_bytes() for path in code)),
+    ]
+
+
+def _state(path: Path) -> list[int] | None:
+    """Size and time of a file's last change; None where it is not there."""
+    try:
+        facts = path.stat()
+    except OSError:
+        return None
+    return [facts.st_size, facts.st_mtime_ns]

@@ -1,0 +1,110 @@
+"""A finished run that is asked for again shows the same report, and works nothing out that has not changed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers import Say, document, toml
+from rib.report import kept, page
+from rib.report.results import Results
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    """A suite file with a finished run in `store` beside it."""
+    file = tmp_path / "tiny.toml"
+    file.write_text(toml(document(tmp_path, runs=[{"methods": ["finetune"]}])))
+    return file
+
+
+class Asked:
+    """How often numbers were worked out and pages written."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.summaries = self.pages = 0
+        summaries, write = Results.summaries.func, page.write_page
+
+        def count(results: Results) -> Any:
+            self.summaries += 1
+            return summaries(results)
+
+        def count_page(results: Results, path: Path) -> None:
+            self.pages += 1
+            write(results, path)
+
+        monkeypatch.setattr(Results, "summaries", property(count))
+        monkeypatch.setattr(page, "write_page", count_page)
+
+
+def test_nothing_is_worked_out_again_until_something_changes(
+    suite: Path, rib_says: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = suite.parent / "store"
+    words = ("run", suite, "--store", store, "--workers", 1)
+    code, first = rib_says(*words)
+    assert code == 0
+    asked = Asked(monkeypatch)
+    assert told(rib_says(*words)) == told((0, first))
+    assert (asked.summaries, asked.pages) == (0, 0)
+
+    written = store / "reports" / "tiny.html"
+    text = written.read_text()
+    written.write_text("by another hand")
+    assert told(rib_says(*words)) == told((0, first))
+    assert asked.pages == 1
+    assert written.read_text() == text
+    written.unlink()
+    rib_says(*words)
+    assert asked.pages == 2
+    rib_says(*words)
+    assert asked.pages == 2
+
+    record = next((store / "records").rglob("*.json"))
+    values = json.loads(record.read_text())
+    record.write_text(json.dumps(values | {"images": values["images"] + 1000}))
+    rib_says(*words)
+    assert asked.pages == 3
+    assert written.read_text() != text
+
+
+def test_another_form_or_suite_or_code_is_another_report(
+    suite: Path, rib_says: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ("run", suite, "--store", suite.parent / "store", "--workers", 1)
+    rib_says(*words)
+    asked = Asked(monkeypatch)
+    code, printed = rib_says(*words, "--json")
+    assert code == 0
+    assert '"summaries"' in printed
+    assert asked.pages == 1
+    suite.write_text(suite.read_text().replace('name = "tiny"', 'name = "tiny"\nnote = "mind this"', 1))
+    assert "mind this" in rib_says(*words)[1]
+    assert asked.pages == 2
+    monkeypatch.setattr(kept, "LIBRARIES", ("numpy",))
+    rib_says(*words)
+    assert asked.pages == 3
+
+
+def test_a_run_with_a_hole_is_not_kept(suite: Path, rib_says: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step that fails is tried and told again."""
+    words = ("run", suite, "--store", suite.parent / "store", "--workers", 1)
+
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("a bad day")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("rib.work.predict", broken)
+        assert rib_says(*words)[0] == 1
+        assert "a bad day" in rib_says(*words)[1]
+    assert rib_says(*words)[0] == 0
+    assert "a bad day" not in rib_says(*words)[1]
+
+
+def told(said: tuple[int, str]) -> str:
+    """What was said, less how many steps were done now and before."""
+    assert said[0] == 0
+    return "\n".join(line for line in said[1].splitlines() if "steps done" not in line)
