@@ -121,6 +121,7 @@ def run(
     models: ModelNames = None,
     pack_budget: PackBudget = None,
     at_once: Annotated[int, typer.Option(min=1, help="models that predict unpacked data in one pass over it")] = 16,
+    profiled: Annotated[bool, typer.Option("--profile", help="say where the time went, here and in the page")] = False,
     as_json: Json = False,
 ) -> None:
     """Do what the suite asks for and has not been done; then show the report."""
@@ -137,7 +138,10 @@ def run(
     if outcome.interrupted:
         raise typer.Exit(130)
     page = html or place.root / "reports" / f"{plan.suite.name}.html"
-    complete = _reported(plan, place, page, as_json, anew=bool(outcome.done or outcome.failed))
+    if profiled:
+        complete = _profiled(plan, place, page, as_json, outcome)
+    else:
+        complete = _reported(plan, place, page, as_json, anew=bool(outcome.done or outcome.failed))
     print(f"page: {page}", file=sys.stderr if as_json else sys.stdout)
     if not complete:
         raise typer.Exit(1)
@@ -690,6 +694,24 @@ def _reported(plan: Plan, store: Store, page: Path, as_json: bool, anew: bool) -
     if complete:
         kept.write(text)
     return complete
+
+
+def _profiled(plan: Plan, store: Store, page: Path, as_json: bool, outcome: Outcome) -> bool:
+    """Show the report and where the time went, and write both into the page; whether all steps are done."""
+    from rib.report.page import write_page
+    from rib.report.profile import profile, profile_json, profile_lines
+    from rib.report.tables import as_json as report_json
+
+    results, console = _results(plan, store), Console(highlight=False)
+    found = profile(results, outcome.made, outcome.workers, outcome.decoding, outcome.working)
+    if as_json:
+        print(json.dumps(report_json(results) | {"profile": profile_json(found)}, indent=1))
+    else:
+        _show(results, as_json)
+        for line in profile_lines(found, console.width):
+            console.print(line)
+    _written(lambda results, path: write_page(results, path, found), results, page)
+    return not results.unfinished()
 
 
 def _show(results: Results, as_json: bool) -> None:

@@ -42,6 +42,8 @@ class Record:
         seconds: wall time it took.
         images: images that went through a model.
         made_by: versions, commit, device.
+        cpu: seconds of processor time, over all threads; None in records that are older than this field.
+        loading: seconds of the wall time spent on reading weights, features and packs and on building nets; likewise.
     """
 
     key: str
@@ -52,6 +54,8 @@ class Record:
     seconds: float
     images: int
     made_by: dict[str, Any]
+    cpu: float | None = None
+    loading: float | None = None
 
 
 class Store:
@@ -114,12 +118,21 @@ class Store:
         """The record of a step; None where it is not finished or its file was cut off by a crash of the machine."""
         try:
             values = json.loads(self.record_path(key).read_bytes())
-            return Record(**{field.name: values[field.name] for field in fields(Record)})
+            return Record(**{field.name: values[field.name] for field in fields(Record) if field.name in values})
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
-    def write(self, step: Step, values: Mapping[str, Any], seconds: float, images: int, device: str) -> None:
-        """Record a finished step. Raises as `written_aside`."""
+    def write(
+        self,
+        step: Step,
+        values: Mapping[str, Any],
+        seconds: float,
+        images: int,
+        device: str,
+        cpu: float | None = None,
+        loading: float | None = None,
+    ) -> None:
+        """Record a finished step; arguments as in `Record`. Raises as `written_aside`."""
         document = {
             "key": step.key,
             "kind": type(step).__name__,
@@ -129,6 +142,8 @@ class Store:
             "seconds": round(seconds, 3),
             "images": images,
             "made_by": made_by() | {"device": device},
+            "cpu": cpu and round(cpu, 3),
+            "loading": loading and round(loading, 3),
         }
         write_aside(self.record_path(step.key), json.dumps(document).encode())
         self.failure_path(step.key).unlink(missing_ok=True)

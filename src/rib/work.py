@@ -84,6 +84,7 @@ class Workshop:
         self._examples: dict[tuple[str, Part, View], Examples] = {}
         self._weights: dict[str, Weights] = {}  # asked for last, last
         self._loaded: tuple[tuple[str, LastBlock | None], Classifier] | None = None
+        self._loading = Stopwatch()
 
     def do(self, step: Step) -> None:
         """Do a step whose needs are done, and record it.
@@ -92,7 +93,7 @@ class Workshop:
             StepError: it cannot be done: training diverged, an ingredient did, the disk is full.
             UserError: an input is at fault.
         """
-        began = time.perf_counter()
+        began, cpu, loading = time.perf_counter(), time.process_time(), self._loading.seconds
         images = _Count(self.watch, passes=3.0 if step.trains else 1.0)
         match step:
             case Pretrain():
@@ -105,7 +106,15 @@ class Workshop:
                 values = self._predict(step, images)
             case Compare():
                 values = self._compare(step, images)
-        self.store.write(step, values, time.perf_counter() - began, images.total, str(self.device))
+        self.store.write(
+            step,
+            values,
+            time.perf_counter() - began,
+            images.total,
+            str(self.device),
+            cpu=time.process_time() - cpu,
+            loading=self._loading.seconds - loading,
+        )
         self.store.checkpoint_path(step.key).unlink(missing_ok=True)
 
     def _pretrain(self, step: Pretrain, watch: _Count) -> dict[str, Any]:
@@ -148,7 +157,8 @@ class Workshop:
         """What a step reads of features, where they are kept: float32 (N, D)."""
         if not self.how.share or step.features is None or not self.store.has_features(step.features.key):
             return None
-        return torch.from_numpy(np.array(self.store.features(step.features.key)))
+        with self._loading:
+            return torch.from_numpy(np.array(self.store.features(step.features.key)))
 
     def _fit(self, step: Fit, watch: _Count) -> dict[str, Any]:
         if isinstance(step.method, MergedMethod):
@@ -310,9 +320,11 @@ class Workshop:
         return self._loaded[1]
 
     def _built(self, step: Load | Pretrain | Fit, last_block: LastBlock | None) -> Classifier:
-        classifier = build(step.architecture, last_block=last_block)
-        classifier.net.load_state_dict(self.weights(step))
-        return classifier.to(self.device)
+        weights = self.weights(step)
+        with self._loading:
+            classifier = build(step.architecture, last_block=last_block)
+            classifier.net.load_state_dict(weights)
+            return classifier.to(self.device)
 
     def weights(self, step: Load | Step) -> Weights:
         """The weights of a finished step, read, loaded, or merged on the spot; those asked for last stay at hand."""
@@ -328,15 +340,17 @@ class Workshop:
     def _find_weights(self, step: Load | Step) -> Weights:
         if isinstance(step, Load):
             row = find_row(step.model, self.suite.model)
-            classes = self.world[self.suite.reference].classes
-            return load_pretrained(
-                step.model, row, step.architecture, self.suite.base, classes, self.store.facts, str(self.device)
-            )
+            with self._loading:
+                classes = self.world[self.suite.reference].classes
+                return load_pretrained(
+                    step.model, row, step.architecture, self.suite.base, classes, self.store.facts, str(self.device)
+                )
         if isinstance(step, Fit) and isinstance(step.method, MergedMethod):
             merged = step.method.merge(self.weights(step.start), self._fitted(step))
             _require_finite(merged)
             return merged
-        return self.store.weights(step.key)
+        with self._loading:
+            return self.store.weights(step.key)
 
     def lost(self, step: Load | Step) -> list[str]:
         """Keys of the steps whose weights would be needed for this step's, and are no longer kept."""
@@ -351,13 +365,28 @@ class Workshop:
         """A part of a data set, for a view: from its pack, or decoded whenever it is looked at."""
         place = (data.name, data.part, view)
         if place not in self._examples:
-            wanted = (self.world[data.name], data.part, view)
-            streamed = self._file(data, view).name in self.how.streamed
-            self._examples[place] = undecoded(*wanted) if streamed else open_pack(*wanted, self.store.packs)
+            with self._loading:
+                wanted = (self.world[data.name], data.part, view)
+                streamed = self._file(data, view).name in self.how.streamed
+                self._examples[place] = undecoded(*wanted) if streamed else open_pack(*wanted, self.store.packs)
         return self._examples[place]
 
     def _file(self, data: DataPart, view: View) -> Path:
         return pack_file(self.world[data.name], data.part, view, self.store.packs)
+
+
+@dataclass
+class Stopwatch:
+    """Adds up the wall seconds of the blocks that it is around, one at a time."""
+
+    seconds: float = field(default=0.0)
+    _began: float = field(default=0.0)
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._began
 
 
 @dataclass

@@ -25,7 +25,7 @@ from rib.plan import Plan, missing
 from rib.steps import Embed, Fit, Predict, Pretrain, Step, distinct
 from rib.store import Store
 from rib.sweep import sweeps
-from rib.work import How, Workshop
+from rib.work import How, Stopwatch, Workshop
 
 
 @dataclass
@@ -37,12 +37,20 @@ class Outcome:
         before: number of steps that were done before.
         failed: reason by title of each step that failed.
         interrupted: whether the user stopped it.
+        made: keys of the steps done now.
+        workers: how many worked at once.
+        decoding: seconds that went into decoding data before the first step.
+        working: seconds from then to the end of the last step.
     """
 
     done: int = 0
     before: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
+    made: set[str] = field(default_factory=set)
+    workers: int = 0
+    decoding: float = 0.0
+    working: float = 0.0
 
 
 def execute(plan: Plan, store: Store, how: How | None = None, watcher: Watcher | None = None) -> Outcome:
@@ -68,18 +76,23 @@ def execute(plan: Plan, store: Store, how: How | None = None, watcher: Watcher |
     if not todo:
         return outcome
     store.prepare()
+    decoding, working = Stopwatch(), Stopwatch()
     try:
-        how = replace(how, streamed=prepare(plan, todo, store, watcher, how.pack_budget))
+        with decoding:
+            how = replace(how, streamed=prepare(plan, todo, store, watcher, how.pack_budget))
         watcher.begin(len(plan.steps), outcome.before, sum(plan.image_passes(step) for step in todo))
         listed = _jobs(plan, todo, store, how)
         board = _Board(plan, store, how, watcher, outcome, listed)
         devices = _devices(how, len(listed))
-        if len(devices) == 1 and how.workers in (None, 1):
-            _in_this_process(board, replace(how, device=devices[0]))
-        else:
-            _Crew(board, devices).run()
+        outcome.workers = len(devices)
+        with working:
+            if len(devices) == 1 and how.workers in (None, 1):
+                _in_this_process(board, replace(how, device=devices[0]))
+            else:
+                _Crew(board, devices).run()
     except KeyboardInterrupt:
         outcome.interrupted = True
+    outcome.decoding, outcome.working = decoding.seconds, working.seconds
     return outcome
 
 
@@ -158,6 +171,7 @@ class _Board:
             case ("done", key):
                 self._done.add(key)
                 self.outcome.done += 1
+                self.outcome.made.add(key)
                 self.watcher.finished(self.plan.image_passes(self._steps[key]))
             case ("failed", key, reason):
                 self.fail(key, reason)

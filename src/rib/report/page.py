@@ -19,8 +19,10 @@ from rib.report.finding import extent, finding, holes, main_size, ordered, signe
 from rib.report.inside import inside
 from rib.report.inside.signs import HEADS, VERDICTS, held_against, measured, telling
 from rib.report.panels import panel_data, shown_panels
+from rib.report.profile import HEADS as PROFILE_HEADS
+from rib.report.profile import Profile, row_cells, summary
 from rib.report.results import Results
-from rib.report.tables import provenance
+from rib.report.tables import duration, provenance
 from rib.steps import short
 
 SCRIPTS = ("plots.js", "panels.js", "page.js")
@@ -43,20 +45,21 @@ class Scale:
         return f"{100 * (interval.high - interval.low) / (self.high - self.low):.1f}%"
 
 
-def write_page(results: Results, path: Path) -> None:
+def write_page(results: Results, path: Path, profile: Profile | None = None) -> None:
     """Write everything a reader needs into one file.
 
     Args:
         results: what to show.
         path: the file; its folder is made if need be.
+        profile: where the time of a run went, to be shown too.
 
     Raises:
         UserError: the place is not writable.
     """
-    write_aside(path, _render(results).encode())
+    write_aside(path, _render(results, profile).encode())
 
 
-def _render(results: Results) -> str:
+def _render(results: Results, profile: Profile | None) -> str:
     rows = [row for _, row in ordered(results)]
     tuned = [row for row in rows if row.method != "pretrained"]
     data, found = figure_data(results), inside(results)
@@ -86,6 +89,12 @@ def _render(results: Results) -> str:
         held_against=held_against,
         panels=shown_panels(insides),
         worst=[row for row in found.classes if row.size == main_size(rows)],
+        profile=profile,
+        profile_heads=PROFILE_HEADS,
+        profiled=[(line.title, row_cells(line, profile.total)) for line in (*profile.lines, profile.total)]
+        if profile
+        else [],
+        profile_summary=summary(profile) if profile else "",
     )
 
 
@@ -171,13 +180,3 @@ def _percent(value: float) -> str:
 def _share(value: float | None) -> str:
     """A part of something, in percent; a dash where there was nothing to be a part of."""
     return "–" if value is None else f"{100 * value:.1f} %"
-
-
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"

@@ -297,6 +297,16 @@ def _trouble(results: Results, width: int) -> list[Text]:
     return [Text(), *lines] if lines else []
 
 
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
 def first_line(text: str) -> str:
     """The first line that is not empty."""
     return next((line.strip() for line in text.splitlines() if line.strip()), "")

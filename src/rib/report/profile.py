@@ -1,0 +1,183 @@
+"""Profile: where the time of a run went, by kind of step; from the records, and what the run noted of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.text import Text
+
+from rib.report.results import Results
+from rib.report.tables import ABSENT, cut, duration, grid, wrapped
+from rib.steps import Compare, Embed, Fit, Predict, Pretrain, Step
+from rib.store import Record
+
+
+@dataclass(frozen=True)
+class Line:
+    """What the finished steps of one kind took.
+
+    Attributes:
+        kind: "pretraining", "features", "fitting", "predicting", "comparing"; "all" for all of them.
+        what: the method, the data set, the analysis; empty where a kind is not divided.
+        steps: number of finished steps, whoever made them and when.
+        seconds: wall time of them, added up over workers.
+        cpu, loading: as in `Record`, added up; None where a record does not say.
+        images: that went through a model.
+        now: number of those steps that were made in this run.
+        seconds_now: wall time of these.
+    """
+
+    kind: str
+    what: str
+    steps: int
+    seconds: float
+    cpu: float | None
+    loading: float | None
+    images: int
+    now: int
+    seconds_now: float
+
+    @property
+    def title(self) -> str:
+        """For people."""
+        return f"{self.kind} {self.what}".strip()
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of a run went.
+
+    Attributes:
+        lines: by kind of step, in the order in which steps build on one another.
+        total: of all of them.
+        workers: how many worked at once in this run; 0 where there was nothing to do.
+        decoding: seconds in which data were decoded, before the first step.
+        working: seconds from then to the end of the last step.
+        waiting: seconds that workers spent on no finished step: starting, waiting for one another, steps that failed.
+    """
+
+    lines: tuple[Line, ...]
+    total: Line
+    workers: int
+    decoding: float
+    working: float
+    waiting: float
+
+
+HEADS = ("steps", "wall", "share", "CPU", "loading", "now", "wall now")
+
+KINDS: dict[type[Step], str] = {
+    Pretrain: "pretraining",
+    Embed: "features",
+    Fit: "fitting",
+    Predict: "predicting",
+    Compare: "comparing",
+}
+
+
+def profile(results: Results, made: Set[str], workers: int, decoding: float, working: float) -> Profile:
+    """The profile of a run.
+
+    Args:
+        results: of the plan that was run.
+        made: keys of the steps that were made in this run.
+        workers, decoding, working: as in `Profile`.
+    """
+    found: dict[tuple[str, str], list[Record]] = {(kind, ""): [] for kind in KINDS.values()}
+    for step in results.plan.steps:
+        if record := results.records.get(step.key):
+            found.setdefault((KINDS[type(step)], _what(step)), []).append(record)
+    order = list(KINDS.values())
+    lines = [_line(*place, records, made) for place, records in found.items() if records]
+    lines.sort(key=lambda line: order.index(line.kind))
+    total = _line("all", "", [record for records in found.values() for record in records], made)
+    return Profile(
+        lines=tuple(lines),
+        total=total,
+        workers=workers,
+        decoding=decoding,
+        working=working,
+        waiting=max(0.0, workers * working - total.seconds_now),
+    )
+
+
+def _what(step: Step) -> str:
+    match step:
+        case Fit():
+            return step.method.name
+        case Predict():
+            return step.data.label
+        case Compare():
+            return step.analysis.name
+    return ""
+
+
+def _line(kind: str, what: str, records: Sequence[Record], made: Set[str]) -> Line:
+    now = [record.seconds for record in records if record.key in made]
+    return Line(
+        kind=kind,
+        what=what,
+        steps=len(records),
+        seconds=sum(record.seconds for record in records),
+        cpu=_sum(record.cpu for record in records),
+        loading=_sum(record.loading for record in records),
+        images=sum(record.images for record in records),
+        now=len(now),
+        seconds_now=sum(now),
+    )
+
+
+def _sum(amounts: Iterable[float | None]) -> float | None:
+    """The sum; None where one is not known."""
+    listed = list(amounts)
+    known = [each for each in listed if each is not None]
+    return sum(known) if len(known) == len(listed) else None
+
+
+def summary(found: Profile) -> str:
+    """What this run did, in a sentence or two."""
+    if not found.total.now:
+        return "This run made no step: all of them were there."
+    before = found.total.steps - found.total.now
+    held = found.workers * found.working
+    workers = "1 worker" if found.workers == 1 else f"{found.workers} workers"
+    share = 100 * found.waiting / held if held else 0.0
+    return (
+        f"This run made {found.total.now:,} of these steps in {_time(found.working)} with {workers}"
+        + (f" ({before:,} were there)" if before else "")
+        + f": {_time(found.total.seconds_now)} at work, {_time(found.waiting)} starting or waiting ({share:.0f} %)."
+        + (f" Decoding before: {_time(found.decoding)}." if found.decoding >= 0.05 else "")
+    )
+
+
+def profile_lines(found: Profile, width: int) -> list[Text]:
+    """The profile for a terminal, so many columns wide."""
+    lines = [*found.lines, found.total]
+    cells = [[Text(cell) for cell in row_cells(line, found.total)] for line in lines]
+    table = grid("where the time went", [line.title for line in lines], HEADS, cells, width)
+    said = wrapped(f"{summary(found)} Times of steps are added up over workers.", width, "dim")
+    return [cut(line, width) for line in [Text(), *table, Text(), *said]]
+
+
+def row_cells(line: Line, total: Line) -> tuple[str, ...]:
+    """What a table says of a line: steps, wall time, its share of all, CPU, loading; steps and time now."""
+    return (
+        f"{line.steps:,}",
+        _time(line.seconds),
+        f"{100 * line.seconds / total.seconds:.1f} %" if total.seconds else ABSENT,
+        _time(line.cpu),
+        _time(line.loading),
+        f"{line.now:,}",
+        _time(line.seconds_now),
+    )
+
+
+def _time(seconds: float | None) -> str:
+    return ABSENT if seconds is None else duration(seconds)
+
+
+def profile_json(found: Profile) -> dict[str, Any]:
+    """The profile as JSON types."""
+    return asdict(found)
