@@ -83,8 +83,11 @@ def loop(before: Flags, after: Flags, draws: int, shared: bool, seed: int = 0) -
 
 
 def require_equal(before: Flags, after: Flags, shared: bool) -> None:
-    """The same number, and the same spread within what 200 draws can tell."""
-    estimate, drawn = ours(before, after, shared), loop(before, after, 200, shared, seed=1)
+    """The same number; the same mean, spread and ends of the interval, within what 400 draws can tell."""
+    estimate, drawn = ours(before, after, shared), loop(before, after, 400, shared, seed=1)
+    spread = drawn.std()
     assert abs(estimate.value - 100 * (after.mean() - before.mean())) < 1e-9
-    assert abs(estimate.draws.std() / drawn.std() - 1) < 0.25
-    assert abs(estimate.draws.mean() - drawn.mean()) < 0.4 * drawn.std()
+    assert abs(estimate.draws.std() / spread - 1) < 0.15
+    assert abs(estimate.draws.mean() - drawn.mean()) < 0.2 * spread
+    ends, theirs = (np.percentile(draws, [2.5, 97.5]) for draws in (estimate.draws, drawn))
+    assert np.abs(ends - theirs).max() < 0.5 * spread

@@ -413,3 +413,24 @@ def test_amounts_that_are_whole_and_amounts_that_are_not_add_up() -> None:
         assert change.value == value
     np.testing.assert_allclose((both - half - large).draws, 0, atol=1e-9)
     np.testing.assert_allclose((large - half).draws, large.draws - half.draws, atol=1e-9)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("cells", [1, 6], ids=["an image once", "in six cells"])
+def test_the_spread_is_that_of_the_formula(monkeypatch: pytest.MonkeyPatch, way: str, cells: int) -> None:
+    """A mean over n source images drawn with replacement has variance Σ(x - x̄)²/n², x being the mean of an image."""
+    any_population(monkeypatch, way)
+    generator, count, draws = np.random.default_rng(cells), 150, 20_000
+    names = np.repeat(np.arange(cells, dtype=np.int16), count)
+    sources = np.tile(np.arange(count), cells)
+    skill = generator.uniform(0.1, 0.9, count)[sources]
+    before, after = (generator.random(len(sources)) < drop * skill for drop in (1.0, 0.8))
+    bootstrap = Bootstrap(draws)
+    bootstrap.declare("c", sources)
+    weights = example_weights(names if cells > 1 else None, len(sources))
+    start, end = bootstrap.accuracies("c", sources, weights, [before, after])
+    change = 100 * (after.astype(float) - before).reshape(cells, count).mean(axis=0)
+    found, deviation = (end - start).draws, change.std() / np.sqrt(count)
+    assert (end - start).value == pytest.approx(change.mean())
+    assert found.std() == pytest.approx(deviation, rel=0.03)  # six times what 20,000 draws leave open
+    assert found.mean() == pytest.approx(change.mean(), abs=6 * deviation / np.sqrt(draws))
