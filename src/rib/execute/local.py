@@ -30,7 +30,7 @@ from rib.work import How, Stopwatch, Workshop
 
 @dataclass
 class Outcome:
-    """What became of a run.
+    """What became of a run; two are equal where the same steps came of it, however long they took.
 
     Attributes:
         done: number of steps done now.
@@ -47,10 +47,10 @@ class Outcome:
     before: int = 0
     failed: dict[str, str] = field(default_factory=dict)
     interrupted: bool = False
-    made: set[str] = field(default_factory=set)
-    workers: int = 0
-    decoding: float = 0.0
-    working: float = 0.0
+    made: set[str] = field(default_factory=set, compare=False)
+    workers: int = field(default=0, compare=False)
+    decoding: float = field(default=0.0, compare=False)
+    working: float = field(default=0.0, compare=False)
 
 
 def execute(plan: Plan, store: Store, how: How | None = None, watcher: Watcher | None = None) -> Outcome:
