@@ -139,11 +139,11 @@ class Store:
             "title": step.title,
             "spec": step.spec,
             "values": dict(values),
-            "seconds": round(seconds, 3),
+            "seconds": round(float(seconds), 3),
             "images": images,
             "made_by": made_by() | {"device": device},
-            "cpu": cpu and round(cpu, 3),
-            "loading": loading and round(loading, 3),
+            "cpu": None if cpu is None else round(float(cpu), 3),
+            "loading": None if loading is None else round(float(loading), 3),
         }
         write_aside(self.record_path(step.key), json.dumps(document).encode())
         self.failure_path(step.key).unlink(missing_ok=True)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from rib.analysis import Scene, Seen
@@ -93,7 +94,7 @@ class Workshop:
             StepError: it cannot be done: training diverged, an ingredient did, the disk is full.
             UserError: an input is at fault.
         """
-        began, cpu, loading = time.perf_counter(), time.process_time(), self._loading.seconds
+        began = self._clock()
         images = _Count(self.watch, passes=3.0 if step.trains else 1.0)
         match step:
             case Pretrain():
@@ -106,16 +107,13 @@ class Workshop:
                 values = self._predict(step, images)
             case Compare():
                 values = self._compare(step, images)
-        self.store.write(
-            step,
-            values,
-            time.perf_counter() - began,
-            images.total,
-            str(self.device),
-            cpu=time.process_time() - cpu,
-            loading=self._loading.seconds - loading,
-        )
+        seconds, cpu, loading = self._clock() - began
+        self.store.write(step, values, seconds, images.total, str(self.device), cpu, loading)
         self.store.checkpoint_path(step.key).unlink(missing_ok=True)
+
+    def _clock(self) -> NDArray[np.float64]:
+        """Seconds by the clock, of the processor, and of loading: three numbers."""
+        return np.array([time.perf_counter(), time.process_time(), self._loading.seconds])
 
     def _pretrain(self, step: Pretrain, watch: _Count) -> dict[str, Any]:
         classifier = build(step.architecture, seed=step.seed).to(self.device)
@@ -224,17 +222,17 @@ class Workshop:
         Raises:
             UserError: an image cannot be read.
         """
-        began, images = time.perf_counter(), _Count(self.watch, passes=1.0)
+        began, images = self._clock(), _Count(self.watch, passes=1.0)
         asked, failed = self._ask(steps)
         if asked:
             self._look(steps[0], asked, images)
-        seconds = (time.perf_counter() - began) / max(1, len(asked))
+        seconds, cpu, loading = (self._clock() - began) / max(1, len(asked))
         count = images.total // max(1, len(asked))
         for step in steps:
             if step.key in asked:
                 examples = self.examples(step.data, step.architecture.view)
                 values = self._judged(step, asked[step.key].predictions, examples)
-                self.store.write(step, values, seconds, count, str(self.device))
+                self.store.write(step, values, seconds, count, str(self.device), cpu, loading)
                 self.store.checkpoint_path(step.key).unlink(missing_ok=True)
         return failed
 

@@ -105,7 +105,7 @@ def _jobs(plan: Plan, todo: Sequence[Step], store: Store, how: How) -> list[Job]
             for part in step.parts
         )
 
-    if not how.share:
+    if not how.share or not how.streamed:
         return jobs(todo)
     kept = [step for step in todo if not (isinstance(step, Embed) and streamed(step))]
     return jobs(kept, sweeps((step for step in kept if isinstance(step, Predict) and streamed(step)), how.at_once))
