@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rib.data.examples import Examples
+from rib.data.feed import fed
 from rib.data.labels import LabelMap
 from rib.models.classifier import Classifier
 from rib.recipe import Precision
@@ -108,9 +109,9 @@ def collect(
     classifier.eval()
     device = classifier.mean.device
     parts = []
-    for images in batches(examples, batch_size):
+    for images in fed(examples, batches(len(examples), batch_size), device):
         with autocast(device, precision):
-            parts.append(function(images.to(device, non_blocking=True)).float())
+            parts.append(function(images).float())
         if watch:
             watch(len(images))
     return torch.cat([part.cpu() for part in parts])
@@ -129,10 +130,9 @@ def read_out(classifier: Classifier, features: Tensor, batch_size: int, precisio
     return torch.cat(parts)
 
 
-def batches(examples: Examples, batch_size: int) -> Iterator[Tensor]:
-    """uint8 (n, H, W, 3) tensors of at most `batch_size` examples, in order."""
-    for start in range(0, len(examples), batch_size):
-        yield torch.from_numpy(examples.batch(slice(start, start + batch_size)))
+def batches(count: int, batch_size: int) -> list[slice]:
+    """So many examples in batches, in order."""
+    return [slice(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
