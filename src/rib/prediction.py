@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from rib.recipe import Precision
 
 Watch = Callable[[int], None]
 """Told the number of images done since it was last told."""
+
+JUDGED = 64
+"""Batches whose logits are kept until they are judged: those of a whole set may take more memory than there is."""
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,21 @@ def predict(
         features: what the head sees of the examples, float32 (N, D), where that is known already.
         watch: told of progress.
     """
-    if features is None:
-        logits = collect(classifier, classifier.forward, examples, batch_size, precision, watch)
-    else:
-        logits = read_out(classifier, features, batch_size, precision)
-    return judge(logits, torch.from_numpy(examples.labels), label_map)
+    pieces = []
+    for some in batches(len(examples), JUDGED * batch_size):
+        chosen = examples.take(np.arange(some.start, some.stop))
+        if features is None:
+            logits = collect(classifier, classifier.forward, chosen, batch_size, precision, watch)
+        else:
+            logits = read_out(classifier, features[some], batch_size, precision)
+        pieces.append(judge(logits, torch.from_numpy(chosen.labels), label_map))
+    return joined(pieces)
+
+
+def joined(pieces: Sequence[Predictions]) -> Predictions:
+    """Predictions of examples that follow one another, as one."""
+    columns = {each.name: [getattr(piece, each.name) for piece in pieces] for each in fields(Predictions)}
+    return Predictions(**{name: np.concatenate(values) for name, values in columns.items()})
 
 
 def judge(logits: Tensor, labels: Tensor, label_map: LabelMap) -> Predictions:
