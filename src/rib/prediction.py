@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -72,21 +73,36 @@ def predict(
         features: what the head sees of the examples, float32 (N, D), where that is known already.
         watch: told of progress.
     """
-    pieces = []
-    for some in batches(len(examples), JUDGED * batch_size):
-        chosen = examples.take(np.arange(some.start, some.stop))
-        if features is None:
-            logits = collect(classifier, classifier.forward, chosen, batch_size, precision, watch)
-        else:
-            logits = read_out(classifier, features[some], batch_size, precision)
-        pieces.append(judge(logits, torch.from_numpy(chosen.labels), label_map))
-    return joined(pieces)
+
+    def pieces() -> Iterator[Predictions]:
+        for some in batches(len(examples), JUDGED * batch_size):
+            chosen = examples.take(np.arange(some.start, some.stop))
+            if features is None:
+                logits = collect(classifier, classifier.forward, chosen, batch_size, precision, watch)
+            else:
+                logits = read_out(classifier, features[some], batch_size, precision)
+            yield judge(logits, torch.from_numpy(chosen.labels), label_map)
+
+    return joined(pieces(), len(examples))
 
 
-def joined(pieces: Sequence[Predictions]) -> Predictions:
-    """Predictions of examples that follow one another, as one."""
-    columns = {each.name: [getattr(piece, each.name) for piece in pieces] for each in fields(Predictions)}
-    return Predictions(**{name: np.concatenate(values) for name, values in columns.items()})
+def joined(pieces: Iterable[Predictions], count: int) -> Predictions:
+    """Predictions of `count` examples, given in pieces that follow one another.
+
+    Pieces that are made while they are joined are not kept: among the larger arrays that are let go of between them
+    they would splinter the memory.
+    """
+    columns: dict[str, NDArray[Any]] = {}
+    done = 0
+    for piece in pieces:
+        for each in fields(Predictions):
+            found = getattr(piece, each.name)
+            if each.name not in columns:
+                columns[each.name] = np.empty(count, found.dtype)
+            columns[each.name][done : done + len(found)] = found
+        done += len(piece.masked_class)
+    assert done == count
+    return Predictions(**columns)
 
 
 def judge(logits: Tensor, labels: Tensor, label_map: LabelMap) -> Predictions:

@@ -75,7 +75,7 @@ class Asked:
     @property
     def predictions(self) -> Predictions:
         """All that was said, as one."""
-        return joined(self.said)
+        return joined(self.said, self.done)
 
     def state(self) -> dict[str, Any]:
         """What was said, for a checkpoint."""
