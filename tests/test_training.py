@@ -14,12 +14,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers import PART, WHOLE, classifier, examples, same_weights
+from rib import prediction
 from rib.data.labels import LabelMap
 from rib.data.splits import named_generator, named_seed
 from rib.errors import StepError
 from rib.models.classifier import Classifier
 from rib.models.small import small_resnet
 from rib.models.weights import take_weights
+from rib.prediction import predict
 from rib.recipe import Recipe
 from rib.training import FileCheckpoint, Pull, rate, train
 
@@ -277,6 +279,28 @@ def test_a_pretrained_model_that_begins_badly_has_not_diverged() -> None:
     outcome = train(net, examples(), WHOLE, Recipe(epochs=2, batch_size=6, lr=1e-5), seed=0)
     assert outcome.losses[0] > 3 * math.log(4)
     assert not outcome.diverged
+
+
+def test_logits_of_a_whole_set_are_never_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are judged some batches at a time, and what is said is the same."""
+    net, seen = classifier("resnet"), examples(23)
+    whole = predict(net, seen, WHOLE, batch_size=3)
+    features = prediction.collect(net, net.features, seen, 3)
+    held: list[int] = []
+    judge = prediction.judge
+
+    def counted(logits: Tensor, labels: Tensor, label_map: LabelMap) -> prediction.Predictions:
+        held.append(len(logits))
+        return judge(logits, labels, label_map)
+
+    monkeypatch.setattr(prediction, "judge", counted)
+    monkeypatch.setattr(prediction, "JUDGED", 2)
+    for known in (None, features):
+        found = predict(net, seen, WHOLE, batch_size=3, features=known)
+        for name, values in vars(whole).items():
+            assert np.array_equal(getattr(found, name), values), name
+            assert getattr(found, name).dtype == values.dtype
+    assert held == [6, 6, 6, 5] * 2
 
 
 def test_the_penalty_is_added_and_told_the_batch() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,12 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rib.data.examples import Examples
+from rib.data.feed import fed
 from rib.data.labels import LabelMap
 from rib.models.classifier import Classifier
 from rib.recipe import Precision
 
 Watch = Callable[[int], None]
 """Told the number of images done since it was last told."""
+
+JUDGED = 64
+"""Batches whose logits are kept until they are judged: those of a whole set may take more memory than there is."""
 
 
 @dataclass(frozen=True)
@@ -68,11 +73,36 @@ def predict(
         features: what the head sees of the examples, float32 (N, D), where that is known already.
         watch: told of progress.
     """
-    if features is None:
-        logits = collect(classifier, classifier.forward, examples, batch_size, precision, watch)
-    else:
-        logits = read_out(classifier, features, batch_size, precision)
-    return judge(logits, torch.from_numpy(examples.labels), label_map)
+
+    def pieces() -> Iterator[Predictions]:
+        for some in batches(len(examples), JUDGED * batch_size):
+            chosen = examples.take(np.arange(some.start, some.stop))
+            if features is None:
+                logits = collect(classifier, classifier.forward, chosen, batch_size, precision, watch)
+            else:
+                logits = read_out(classifier, features[some], batch_size, precision)
+            yield judge(logits, torch.from_numpy(chosen.labels), label_map)
+
+    return joined(pieces(), len(examples))
+
+
+def joined(pieces: Iterable[Predictions], count: int) -> Predictions:
+    """Predictions of `count` examples, given in pieces that follow one another.
+
+    Pieces that are made while they are joined are not kept: among the larger arrays that are let go of between them
+    they would splinter the memory.
+    """
+    columns: dict[str, NDArray[Any]] = {}
+    done = 0
+    for piece in pieces:
+        for each in fields(Predictions):
+            found = getattr(piece, each.name)
+            if each.name not in columns:
+                columns[each.name] = np.empty(count, found.dtype)
+            columns[each.name][done : done + len(found)] = found
+        done += len(piece.masked_class)
+    assert done == count
+    return Predictions(**columns)
 
 
 def judge(logits: Tensor, labels: Tensor, label_map: LabelMap) -> Predictions:
@@ -108,9 +138,9 @@ def collect(
     classifier.eval()
     device = classifier.mean.device
     parts = []
-    for images in batches(examples, batch_size):
+    for images in fed(examples, batches(len(examples), batch_size), device):
         with autocast(device, precision):
-            parts.append(function(images.to(device, non_blocking=True)).float())
+            parts.append(function(images).float())
         if watch:
             watch(len(images))
     return torch.cat([part.cpu() for part in parts])
@@ -129,10 +159,9 @@ def read_out(classifier: Classifier, features: Tensor, batch_size: int, precisio
     return torch.cat(parts)
 
 
-def batches(examples: Examples, batch_size: int) -> Iterator[Tensor]:
-    """uint8 (n, H, W, 3) tensors of at most `batch_size` examples, in order."""
-    for start in range(0, len(examples), batch_size):
-        yield torch.from_numpy(examples.batch(slice(start, start + batch_size)))
+def batches(count: int, batch_size: int) -> list[slice]:
+    """So many examples in batches, in order."""
+    return [slice(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:

@@ -6,14 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
 from rib.models.classifier import Classifier
-from rib.prediction import Predictions, Watch, autocast, judge
+from rib.prediction import Predictions, Watch, autocast, joined, judge
 from rib.recipe import Precision
 from rib.steps import Predict
 
@@ -76,8 +75,7 @@ class Asked:
     @property
     def predictions(self) -> Predictions:
         """All that was said, as one."""
-        pieces = [vars(piece) for piece in self.said]
-        return Predictions(**{name: np.concatenate([piece[name] for piece in pieces]) for name in pieces[0]})
+        return joined(self.said, self.done)
 
     def state(self) -> dict[str, Any]:
         """What was said, for a checkpoint."""

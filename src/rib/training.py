@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rib.data.examples import Examples
+from rib.data.feed import fed
 from rib.data.labels import LabelMap
 from rib.data.splits import Rows, named_generator, named_seed
 from rib.errors import StepError
@@ -225,8 +226,8 @@ class _Loop:
         right = torch.zeros((), device=self.device)
         began = loss_sum
         seen = 0
-        for step, rows in self._batches(number):
-            loss, hits = self._step(step, rows)
+        for step, rows, images in self._batches(number):
+            loss, hits = self._step(step, rows, images)
             began = began if seen else loss
             loss_sum += loss * len(rows)
             right += hits
@@ -242,12 +243,16 @@ class _Loop:
             if isinstance(module, _BatchNorm) and not any(value.requires_grad for value in module.parameters()):
                 module.train(self.trainable is None and self.classifier.training)
 
-    def _batches(self, epoch: int) -> Iterator[tuple[int, Tensor]]:
-        order = torch.from_numpy(self._order(epoch))
+    def _batches(self, epoch: int) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+        """Number, examples and images of every step; no images where features stand for them."""
+        order, size = self._order(epoch), self.recipe.batch_size
         first = epoch * self.per_epoch
-        for step in range(first, min(first + self.per_epoch, self.total)):
-            start = (step - first) * self.recipe.batch_size
-            yield step, order[start : start + self.recipe.batch_size]
+        steps = range(first, min(first + self.per_epoch, self.total))
+        wanted = [order[start : start + size] for start in range(0, len(steps) * size, size)]
+        known = self.features is not None
+        images = itertools.repeat(None, len(steps)) if known else fed(self.examples, wanted, self.device)
+        for step, rows, seen in zip(steps, wanted, images, strict=True):
+            yield step, torch.from_numpy(rows), seen
 
     def _order(self, epoch: int) -> Rows:
         """The examples of an epoch, as many as there are, in its order; of a prefix each comes round several times."""
@@ -265,11 +270,11 @@ class _Loop:
         """How many of the first examples a step may draw."""
         return self.prefixes[min(step * len(self.prefixes) // self.total, len(self.prefixes) - 1)]
 
-    def _step(self, step: int, rows: Tensor) -> tuple[Tensor, Tensor]:
+    def _step(self, step: int, rows: Tensor, images: Tensor | None) -> tuple[Tensor, Tensor]:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * rate(step, self.recipe.warmup(self.total), self.total)
         with autocast(self.device, self.recipe.precision):
-            loss, told, right = self._objective(rows) if self.objective else self._cross_entropy(rows)
+            loss, told, right = self._objective(rows, images) if self.objective else self._cross_entropy(rows, images)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
         if self.pull is not None:
@@ -279,28 +284,26 @@ class _Loop:
         self.scaler.update()
         return told.detach().float(), right
 
-    def _cross_entropy(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _cross_entropy(self, rows: Tensor, images: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """What is minimised, what of it is told, and how many are right."""
         labels = self.labels[rows.to(self.device)]
-        logits = self.label_map.mask(self._forward(rows))
+        logits = self.label_map.mask(self._forward(rows, images))
         entropy = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         loss = entropy + self.penalty(self.classifier.net, logits, rows) if self.penalty else entropy
         return loss, entropy, (logits.detach().argmax(dim=1) == labels).sum()
 
-    def _objective(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _objective(self, rows: Tensor, images: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Likewise."""
         assert self.objective is not None
-        loss, right = self.objective(self.classifier.features, self._images(rows), self.labels[rows.to(self.device)])
+        assert images is not None
+        loss, right = self.objective(self.classifier.features, images, self.labels[rows.to(self.device)])
         return loss, loss, right
 
-    def _forward(self, rows: Tensor) -> Tensor:
+    def _forward(self, rows: Tensor, images: Tensor | None) -> Tensor:
         if self.features is not None:
             logits: Tensor = self.classifier.head(self.features[rows.to(self.device)])
             return logits
-        return self.classifier(self._images(rows))
-
-    def _images(self, rows: Tensor) -> Tensor:
-        return torch.from_numpy(self.examples.batch(rows.numpy())).to(self.device, non_blocking=True)
+        return self.classifier(images)
 
 
 def prefixes(labels: Rows, stages: Sequence[float]) -> tuple[int, ...]:

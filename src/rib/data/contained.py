@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from os import cpu_count
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +16,7 @@ from rib.data.examples import Index, Part, View
 from rib.data.folders import shortened
 from rib.data.images import SUFFIXES, apply_view, decode_pixels
 from rib.data.splits import carve
+from rib.data.threads import side_by_side
 from rib.errors import UserError
 from rib.identity import digest
 
@@ -130,14 +129,17 @@ def decoded(container: Container, rows: Rows, view: View, border: int = 0, nativ
         native: as in `apply_view`.
     """
 
-    def one(pair: tuple[int, bytes]) -> NDArray[np.uint8]:
-        pixels = decode_pixels(pair[1], container.title(pair[0]))
+    images = np.empty((len(rows), view.size, view.size, 3), np.uint8)
+    contents = container.read(rows)
+
+    def one(place: int) -> None:
+        pixels = decode_pixels(contents[place], container.title(int(rows[place])))
         if border:
             pixels = pixels[border:-border, border:-border]
-        return apply_view(pixels, view, native)
+        images[place] = apply_view(pixels, view, native)
 
-    with ThreadPoolExecutor(cpu_count()) as pool:  # decoding and resizing release the interpreter
-        return np.stack(list(pool.map(one, zip(rows.tolist(), container.read(rows), strict=True))))
+    side_by_side(one, range(len(rows)))  # decoding and resizing release the interpreter
+    return images
 
 
 def _classes(listing: Listing, classes: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, str]]:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from os import cpu_count
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.images import check_whole
+from rib.data.threads import side_by_side
 from rib.files import try_write
 from rib.identity import digest
 
@@ -132,5 +131,4 @@ def in_chunks(container: Container, rows: Rows) -> Iterator[tuple[Rows, list[byt
 
 def read_files(files: Sequence[Path]) -> list[bytes]:
     """The bytes of several files, read side by side."""
-    with ThreadPoolExecutor(cpu_count()) as pool:
-        return list(pool.map(Path.read_bytes, files))
+    return side_by_side(Path.read_bytes, files)

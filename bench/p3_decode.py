@@ -1,0 +1,103 @@
+"""P3: decoding bit for bit, and decoding into a pack, beside Pillow and torchvision; processor time."""
+
+from __future__ import annotations
+
+import io
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from bench.base import Row, Setting, at_least, interleaved
+from bench.images import source, tree
+from rib import _compat  # noqa: F401  # before torchvision
+from rib.data.catalogue import DataRow, open_data
+from rib.data.examples import View
+from rib.data.images import decode_pixels
+from rib.data.pack import open_pack, pack_file
+
+VIEW = View(224, 0.875)
+
+LIMIT = (
+    "; both run libjpeg-turbo with the same transform, 97 % of ours: what can be saved is Pillow's own handling of "
+    "what it gives; faster transforms would change pixels"
+)
+"""What keeps decoding from being faster."""
+
+
+def measure(setting: Setting) -> list[Row]:
+    """Processor time over images of 224 × 224, as ImageNet-C publishes them, and of full size."""
+    count = 50 if setting.quick else 300
+    with tempfile.TemporaryDirectory() as folder:
+        rows = _rows(setting, tree(Path(folder) / "224", count, 224), "224 px", goal=True)
+        return rows + _rows(setting, tree(Path(folder) / "full", count), "full size", goal=False)
+
+
+def _rows(setting: Setting, root: Path, title: str, goal: bool) -> list[Row]:
+    from torchvision.datasets import ImageFolder
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+    transform = Compose([Resize(256, InterpolationMode.BICUBIC), CenterCrop(224)])
+    theirs = ImageFolder(str(root), transform)
+    contents = [Path(file).read_bytes() for file, _ in theirs.samples]
+    data = open_data("bench", DataRow(folder=str(root)), root, None)
+    data.fingerprint("tune")
+    packs, by_hand = root.parent / "packs", root.parent / "theirs.npy"
+
+    def build() -> None:
+        """As a run does it, checksums and all."""
+        for file in packs.glob("*"):
+            file.unlink()
+        open_pack(data, "tune", VIEW, packs)
+
+    def peer() -> None:
+        """The same file filled from ImageFolder, by as many threads."""
+        images = np.lib.format.open_memmap(by_hand, "w+", np.uint8, (len(theirs), 224, 224, 3))
+
+        def one(row: int) -> None:
+            images[row] = np.asarray(theirs[row][0])
+
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(one, range(len(theirs))))
+        images.flush()
+
+    def decode(one: Callable[[bytes], object]) -> None:
+        for content in contents:
+            one(content)
+
+    works = {
+        "decode": lambda: decode(lambda content: decode_pixels(content, "")),
+        "their decode": lambda: decode(pillow),
+        "pack": build,
+        "their pack": peer,
+    }
+    timings = interleaved(works, setting.repeats(5), time.process_time)
+    made = np.load(pack_file(data, "tune", VIEW, packs), mmap_mode="r")
+    assert np.array_equal(made, np.load(by_hand, mmap_mode="r"))
+    for content in contents:
+        assert np.array_equal(decode_pixels(content, ""), pillow(content))
+    same = f"{len(theirs)} JPEGs of {source()}; pixels bitwise equal"
+    found = []
+    for what, wanted, limit in (("decode", 1.6, LIMIT), ("pack", 1.15, "")):
+        ratio = timings.ratio(f"their {what}", what)
+        rates = [len(theirs) / timings.median(name) for name in (what, f"their {what}")]
+        said = f"{same}; ours {rates[0]:.0f}, theirs {rates[1]:.0f} images a second and core"
+        said += limit if goal and ratio < wanted else ""
+        name = ("decode" if what == "decode" else "decode, resize, crop and pack") + f", {title}"
+        against = "Pillow" if what == "decode" else "ImageFolder into a file, same threads"
+        found.append(
+            at_least("P3", name, against, wanted, ratio, said)
+            if goal
+            else Row("P3", name, against, "", f"{ratio:.3g} ×", None, said)
+        )
+    return found
+
+
+def pillow(content: bytes) -> np.ndarray:
+    """Pixels as torchvision's loader has them."""
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))

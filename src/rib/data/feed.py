@@ -1,0 +1,170 @@
+"""Feed: how batches of examples reach the device that computes on them. By whichever road, they are the same.
+
+On a GPU with room for it a pack lives on the device, copied once for all that is done with it there. Where there is no
+room, each batch goes through pinned memory, copied beside the work on the one before. A CPU reads plain memory. What no
+pack holds is decoded a batch ahead.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rib.data.examples import Examples
+
+Rows = NDArray[np.int64]
+Images = NDArray[np.uint8]
+
+Road = Literal["plain", "resident", "pinned"]
+Room = Callable[[torch.device], tuple[int, int]]
+"""Bytes free and bytes in all, of a device."""
+
+RESERVE = 0.25
+"""Share of a device's memory that packs leave to models and what they compute."""
+
+PIECE = 2**26
+"""Bytes that are copied at a time where a whole pack is."""
+
+
+@dataclass
+class Shelf:
+    """Packs that live on devices, each for as long as its images are in use on the host.
+
+    Attributes:
+        room: tells the memory of a device.
+    """
+
+    room: Room = torch.cuda.mem_get_info
+    _kept: dict[tuple[int, torch.device], Tensor] = field(default_factory=dict)
+
+    def road(self, images: Images, device: torch.device) -> Road:
+        """How batches of some images best reach a device."""
+        if device.type != "cuda":
+            return "plain"
+        if (id(images), device) in self._kept:
+            return "resident"
+        free, total = self.room(device)
+        return "resident" if images.nbytes <= free - RESERVE * total else "pinned"
+
+    def on(self, images: Images, device: torch.device) -> Tensor:
+        """All of some images on a device: uint8 (M, H, W, 3)."""
+        place = (id(images), device)
+        if place not in self._kept:
+            self._kept[place] = _whole(images, device)
+            weakref.finalize(images, self._kept.pop, place, None)
+        return self._kept[place]
+
+
+SHELF = Shelf()
+"""Of this process."""
+
+
+def fed(
+    examples: Examples, wanted: Iterable[Rows | slice], device: torch.device, shelf: Shelf = SHELF
+) -> Iterator[Tensor]:
+    """Batches of examples on a device: uint8 (n, H, W, 3), not to be changed.
+
+    Args:
+        examples: whose pixels.
+        wanted: which examples are in each batch.
+        device: where it is used, by the stream of work that is current when it is asked for.
+        shelf: packs that are on the device already.
+
+    Raises:
+        UserError: an image that no pack holds cannot be read.
+    """
+    images = examples.images
+    if callable(images):
+        return (torch.from_numpy(pixels).to(device) for pixels in _decoded(examples, wanted))
+    road = shelf.road(images, device)
+    if road == "plain":
+        return (torch.from_numpy(examples.batch(chosen)).to(device) for chosen in wanted)
+    places = (examples.places(chosen) for chosen in wanted)
+    if road == "pinned":
+        return _sent(images, places, device)
+    whole = shelf.on(images, device)
+    return (whole.index_select(0, torch.from_numpy(rows).to(device)) for rows in places)
+
+
+def _decoded(examples: Examples, wanted: Iterable[Rows | slice]) -> Iterator[Images]:
+    """Batches that are decoded while the one before is used."""
+    ahead: Future[Images] | None = None
+    with ThreadPoolExecutor(1) as pool:
+        for chosen in wanted:
+            under_way, ahead = ahead, pool.submit(examples.batch, chosen)
+            if under_way is not None:
+                yield under_way.result()
+        if ahead is not None:
+            yield ahead.result()
+
+
+@torch.inference_mode(False)
+def _whole(images: Images, device: torch.device) -> Tensor:
+    whole = torch.empty(images.shape, dtype=torch.uint8, device=device)
+    pieces = np.array_split(np.arange(len(images)), max(1, images.nbytes // PIECE))
+    for rows, copied in zip(pieces, _sent(images, pieces, device), strict=True):
+        whole[rows[0] : rows[-1] + 1] = copied
+    return whole
+
+
+def _sent(images: Images, wanted: Iterable[Rows], device: torch.device) -> Iterator[Tensor]:
+    """Batches copied to a device beside the work on the one before."""
+    lane = _Lane(images, device)
+    ahead: tuple[Tensor, torch.cuda.Event | None] | None = None
+    for rows in wanted:
+        under_way, ahead = ahead, lane.send(rows)
+        if under_way is not None:
+            yield lane.receive(*under_way)
+    if ahead is not None:
+        yield lane.receive(*ahead)
+
+
+class _Lane:
+    """Two buffers of pinned memory that take turns: one is filled while the other is copied from.
+
+    Args:
+        images: batches are of these.
+        device: where they go. A CPU has the same lane, of plain memory and without a stream.
+    """
+
+    def __init__(self, images: Images, device: torch.device) -> None:
+        self._images, self._device = images, device
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        self._buffers: list[Tensor] = [torch.empty(0, dtype=torch.uint8)] * 2
+        self._copied: list[torch.cuda.Event | None] = [None, None]
+        self._turn = 0
+
+    def send(self, rows: Rows) -> tuple[Tensor, torch.cuda.Event | None]:
+        """A batch on its way to the device, and what tells that it is there."""
+        self._turn = 1 - self._turn
+        if (copied := self._copied[self._turn]) is not None:
+            copied.synchronize()
+        host = self._buffer(len(rows))
+        np.take(self._images, rows, axis=0, out=host.numpy(), mode="clip")  # "raise" would copy once more
+        with torch.cuda.stream(self._stream) if self._stream else nullcontext():
+            batch = host.to(self._device, non_blocking=True, copy=True)
+            self._copied[self._turn] = self._stream.record_event() if self._stream else None
+        return batch, self._copied[self._turn]
+
+    def receive(self, batch: Tensor, copied: torch.cuda.Event | None) -> Tensor:
+        """A batch that the work to come may use."""
+        if copied is not None:
+            using = torch.cuda.current_stream(self._device)
+            using.wait_event(copied)
+            batch.record_stream(using)
+        return batch
+
+    def _buffer(self, count: int) -> Tensor:
+        if len(self._buffers[self._turn]) < count:
+            shape = (count, *self._images.shape[1:])
+            self._buffers[self._turn] = torch.empty(shape, dtype=torch.uint8, pin_memory=self._stream is not None)
+        return self._buffers[self._turn][:count]

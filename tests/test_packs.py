@@ -1,0 +1,407 @@
+"""Packs: Pillow's pixels, builds that are killed, damage, the budget of disk space; streams in their place."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+import rib
+from helpers import surroundings, tiny, write_arrays, write_tree
+from rib import _compat  # noqa: F401  # before torchvision
+from rib.data.ahead import chunk_rows, chunks, undecoded
+from rib.data.base import DataSet
+from rib.data.budget import divided, pack_bytes, parse_bytes, require_room, room, shown_bytes
+from rib.data.catalogue import DataRow, open_data
+from rib.data.examples import Examples, Index, Part, View
+from rib.data.images import apply_view, decode_pixels
+from rib.data.pack import check_pack, damaged_rows, is_checked, open_pack, pack_file
+from rib.errors import UserError
+from rib.execute.packing import pack, prepare
+from rib.execute.progress import Silent
+from rib.plan import make_plan
+from rib.steps import Predict
+from rib.store import Store
+from rib.work import How
+
+VIEW = View(9, 0.8, "bilinear")
+
+
+def opened(base: Path, **row: Any) -> DataSet:
+    return open_data("x", DataRow.model_validate(row), base, None)
+
+
+class Counted(DataSet):
+    """Twenty images, each of one grey level: its row times ten; notes which rows are asked for."""
+
+    def __init__(self, count: int = 20, chunk: int = 3) -> None:
+        self.name, self.classes, self.family, self.units = "counted", ("a", "b"), "counted", "counted"
+        self.disjoint, self.chunk, self.count = True, chunk, count
+        self.asked: list[int] = []
+        self.told = threading.Condition()
+
+    def index(self, part: Part) -> Index:
+        return Index(np.arange(self.count) % 2, np.arange(self.count), np.arange(self.count, dtype=np.int16))
+
+    def fingerprint(self, part: Part) -> str:
+        return f"{part:0<24}"
+
+    def reading_order(self, part: Part) -> NDArray[np.int64]:
+        return np.arange(self.count)[::-1].copy()
+
+    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
+        with self.told:
+            self.asked += rows
+            self.told.notify_all()
+        return np.stack([np.full((view.size, view.size, 3), 10 * row, np.uint8) for row in rows])
+
+
+# -- pixels ------------------------------------------------------------------------------------------------------------
+
+
+def jpeg(seed: int, mode: str, **words: Any) -> bytes:
+    """A file of smooth colours under a little noise."""
+    generator = np.random.default_rng(seed)
+    height, width = generator.integers(20, 90, 2)
+    small = Image.fromarray(generator.integers(0, 256, (5, 6, 3), np.uint8))
+    smooth = np.asarray(small.resize((width, height), Image.Resampling.BICUBIC)).astype(int)
+    noisy = np.clip(smooth + generator.integers(-9, 10, smooth.shape), 0, 255).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noisy).convert(mode).save(buffer, "JPEG", **words)
+    return buffer.getvalue()
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 10**6),
+    mode=st.sampled_from(["RGB", "L", "CMYK"]),
+    quality=st.integers(5, 100),
+    subsampling=st.sampled_from([0, 1, 2]),
+    progressive=st.booleans(),
+)
+def test_exact_is_pillow_and_torchvision_bit_for_bit(
+    seed: int, mode: str, quality: int, subsampling: int, progressive: bool
+) -> None:
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+    content = jpeg(seed, mode, quality=quality, subsampling=subsampling, progressive=progressive)
+    theirs = Image.open(io.BytesIO(content)).convert("RGB")
+    ours = decode_pixels(content, "x")
+    assert np.array_equal(ours, np.asarray(theirs))
+    transform = Compose([Resize(32, InterpolationMode.BICUBIC), CenterCrop(28)])
+    assert np.array_equal(apply_view(ours, View(28, 0.875)), np.asarray(transform(theirs)))
+
+
+def test_fast_is_near_and_has_another_name(tmp_path: Path) -> None:
+    content = jpeg(1, "RGB", quality=90)
+    exact, fast = (
+        apply_view(decode_pixels(content, "x"), View(28, 0.875, decode=how)).astype(int) for how in ("exact", "fast")
+    )
+    assert np.abs(exact - fast).max() <= 7
+    data = Counted()
+    files = [pack_file(data, "test", View(28, decode=how), tmp_path).name for how in ("exact", "fast")]
+    assert files[0] != files[1]
+    assert "fast" in files[1]
+
+
+def test_fast_is_in_the_key_of_every_step_that_sees_pixels(tmp_path: Path) -> None:
+    exact, fast = (make_plan(tiny(tmp_path, decode=how)) for how in ("exact", "fast"))
+    assert len(exact.steps) == len(fast.steps)
+    assert not {step.key for step in exact.steps} & {step.key for step in fast.steps}
+
+
+# -- a build that is killed --------------------------------------------------------------------------------------------
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from rib.data.catalogue import DataRow, open_data
+from rib.data.examples import View
+from rib.data.pack import open_pack
+
+data = open_data("x", DataRow(folder="t"), Path(sys.argv[1]), None)
+type(data).chunk = 3
+seen = 0
+
+def advance(images):
+    global seen
+    seen += images
+    if seen >= 6:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+open_pack(data, "tune", View(9, 0.8, "bilinear"), Path(sys.argv[1]) / "packs", advance)
+"""
+
+
+def test_a_build_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_tree(tmp_path / "t", per_class=5)
+    words = [sys.executable, "-c", KILLED, str(tmp_path)]
+    assert subprocess.run(words, env=surroundings(), timeout=120, check=False).returncode == -signal.SIGKILL
+    data = opened(tmp_path, folder="t")
+    file = pack_file(data, "tune", VIEW, tmp_path / "packs")
+    assert not file.exists()
+    partial = np.lib.format.open_memmap(file.with_suffix(".part"), "r+")
+    partial[1, 0, 0, 0] ^= 1  # as if the machine had crashed before it was written
+    del partial
+    asked: list[int] = []
+    pixels = type(data).pixels
+    monkeypatch.setattr(
+        type(data), "pixels", lambda self, part, rows, view: asked.extend(rows) or pixels(self, part, rows, view)
+    )
+    counts: list[int] = []
+    made = open_pack(data, "tune", VIEW, tmp_path / "packs", counts.append)
+    assert counts[0] == 5
+    assert sum(counts) == 20
+    assert sorted(asked) == [1, *range(6, 20)]
+    assert np.array_equal(made.images, pixels(data, "tune", range(20), VIEW))
+    assert len(damaged_rows(file)) == 0
+    assert not file.with_suffix(".part").exists()
+
+
+def test_an_unreadable_image_leaves_nothing_behind(tmp_path: Path) -> None:
+    write_tree(tmp_path / "t", per_class=3)
+    data = opened(tmp_path, folder="t")
+    data.fingerprint("tune")
+    (tmp_path / "t" / "cat" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    with pytest.raises(UserError, match=r"cat.1\.png"):
+        open_pack(data, "tune", VIEW, tmp_path / "packs")
+    assert [file.suffix for file in (tmp_path / "packs").iterdir()] in ([], [".lock"])
+
+
+# -- damage ------------------------------------------------------------------------------------------------------------
+
+
+def damage_pixel(file: Path) -> list[int]:
+    images = np.lib.format.open_memmap(file, "r+")
+    images[[4, 7], 3, 3, 1] ^= 8
+    return [4, 7]
+
+
+def cut_off(file: Path) -> list[int]:
+    os.truncate(file, file.stat().st_size - 1)
+    return list(range(20))
+
+
+def lose_sums(file: Path) -> list[int]:
+    file.with_suffix(".crc32").unlink()
+    return list(range(20))
+
+
+@pytest.mark.parametrize("harm", [damage_pixel, cut_off, lose_sums])
+def test_damage_is_found_told_and_decoded_again(tmp_path: Path, harm: Any) -> None:
+    data = Counted()
+    check_pack(data, "test", View(6), tmp_path)
+    file = pack_file(data, "test", View(6), tmp_path)
+    assert is_checked(file)
+    expected = file.read_bytes()
+    data.asked.clear()
+    lost = harm(file)
+    os.utime(file, (1, 1))
+    assert not is_checked(file)
+    said: list[str] = []
+    check_pack(data, "test", View(6), tmp_path, say=said.append)
+    assert sorted(data.asked) == lost
+    assert file.read_bytes() == expected
+    assert "damaged" in said[0]
+    assert is_checked(file)
+    data.asked.clear()
+    check_pack(data, "test", View(6), tmp_path, say=said.append)
+    assert (data.asked, len(said)) == ([], 1)
+
+
+def test_a_pack_from_another_machine_is_read_once_to_be_sure(tmp_path: Path) -> None:
+    data = Counted()
+    open_pack(data, "test", View(6), tmp_path)
+    file = pack_file(data, "test", View(6), tmp_path)
+    file.with_suffix(".checked").unlink()
+    assert not is_checked(file)
+    data.asked.clear()
+    check_pack(data, "test", View(6), tmp_path)
+    assert is_checked(file)
+    assert data.asked == []
+
+
+# -- the budget --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("200GB", 200 * 10**9),
+        ("1.5 TB", 1_500_000_000_000),
+        ("512MiB", 2**29),
+        ("7", 7),
+        ("0", 0),
+        ("2kb", 2000),
+        (" 3 g ", 3 * 10**9),
+    ],
+)
+def test_amounts_of_space(text: str, number: int) -> None:
+    assert parse_bytes(text) == number
+
+
+@pytest.mark.parametrize("text", ["", "much", "-3GB", "3 PB", "GB", "1e9"])
+def test_what_is_no_amount_of_space(text: str) -> None:
+    with pytest.raises(UserError, match="not an amount"):
+        parse_bytes(text)
+
+
+def test_space_for_people() -> None:
+    assert [shown_bytes(n) for n in (0, 999, 1500, 564e9, 2.5e13)] == ["0 B", "999 B", "1.5 kB", "564 GB", "25 TB"]
+
+
+def test_the_budget_is_for_all_packs_together(tmp_path: Path) -> None:
+    data = Counted()
+    size = 20 * (6 * 6 * 3 + 4)
+    assert pack_bytes(data, "test", View(6)) == size == 2240
+    assert room(tmp_path / "none", 5000) == 5000
+    open_pack(data, "test", View(6), tmp_path)
+    left = room(tmp_path, 5000)
+    assert 5000 - size - 500 < left < 5000 - size  # headers and what is noted beside it
+    assert room(tmp_path, 10) == 0
+
+
+def test_what_is_tuned_on_must_fit(tmp_path: Path) -> None:
+    wanted = [(Counted(), "tune", View(6)), (Counted(), "test", View(6))]
+    require_room(wanted, tmp_path, 2 * 2240)
+    with pytest.raises(UserError, match="no room for the packs") as caught:
+        require_room(wanted, tmp_path, 2 * 2240 - 1)
+    assert "4.48 kB to decode" in str(caught.value)
+    assert "--pack-budget" in str(caught.value)
+    assert divided(wanted, tmp_path, 2240) == (wanted[:1], wanted[1:])
+    assert divided(wanted, tmp_path, 2239) == (wanted[:1], wanted[1:])  # and then refused
+    assert divided(wanted, tmp_path, 0) == ([], wanted)
+
+
+def test_the_smallest_parts_are_packed(tmp_path: Path) -> None:
+    small, middle, large = (Counted(count) for count in (10, 20, 40))
+    for place, data in enumerate((small, middle, large)):
+        data.fingerprint = lambda part, place=place: f"{place}" * 24  # type: ignore[method-assign,misc]
+    wanted = [(data, "test", View(6)) for data in (large, small, middle)]
+    packed, streamed = divided(wanted, tmp_path, 1120 + 2240 + 4479)
+    assert [data.count for data, _, _ in packed] == [10, 20]
+    assert [data.count for data, _, _ in streamed] == [40]
+    for one in packed:
+        open_pack(*one, tmp_path)
+    assert divided(wanted, tmp_path, 10) == (packed, streamed)  # a pack that is there is used
+    assert divided([], tmp_path, 0) == ([], [])
+
+
+# -- streams -----------------------------------------------------------------------------------------------------------
+
+
+@given(size=st.integers(1, 300), batch=st.integers(1, 512), memory=st.integers(1, 10**9))
+def test_two_chunks_fit_the_memory_in_whole_batches(size: int, batch: int, memory: int) -> None:
+    rows = chunk_rows(View(size), batch, memory)
+    assert rows % batch == 0
+    assert rows == batch or 2 * rows * 3 * size**2 <= memory
+    assert 2 * (rows + batch) * 3 * size**2 > memory
+
+
+@settings(max_examples=30, deadline=None)
+@given(rows=st.integers(1, 25), first=st.integers(0, 20), chunk=st.integers(1, 25))
+def test_chunks_are_the_whole_in_pieces(rows: int, first: int, chunk: int) -> None:
+    found = list(chunks(Counted(chunk=chunk), "test", View(6), rows, first))
+    assert all(len(each) == len(each.images) == rows for each in found[:-1])
+    expected = list(range(first, 20))
+
+    def joined(values: Callable[[Examples], NDArray[Any]]) -> list[int]:
+        return [value for each in found for value in values(each).tolist()]
+
+    assert joined(lambda each: each.batch(slice(None))[:, 0, 0, 0]) == [10 * row for row in expected]
+    assert joined(lambda each: each.rows) == joined(lambda each: each.index.cells) == expected
+    assert joined(lambda each: each.labels) == [row % 2 for row in expected]
+
+
+def test_the_next_chunk_is_decoded_while_one_is_used_and_no_more() -> None:
+    data = Counted(chunk=2)
+    following = chunks(data, "test", View(6), 4)
+    assert next(following).rows.tolist() == [0, 1, 2, 3]
+    with data.told:
+        assert data.told.wait_for(lambda: len(data.asked) == 8, timeout=60)
+    assert sorted(data.asked[:4]) == [0, 1, 2, 3]
+    following.close()  # waits for what is under way
+    assert len(data.asked) == 8
+
+
+def test_a_stream_names_the_image_that_cannot_be_read(tmp_path: Path) -> None:
+    write_tree(tmp_path / "t", per_class=3)
+    data = opened(tmp_path, folder="t")
+    (tmp_path / "t" / "cat" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
+    with pytest.raises(UserError, match=r"cat.1\.png"):
+        list(chunks(data, "test", VIEW, 2))
+
+
+@pytest.mark.parametrize("kind", ["folder", "arrays"])
+def test_a_stream_has_the_pixels_of_the_pack(tmp_path: Path, kind: str) -> None:
+    write_tree(tmp_path / "t", per_class=4)
+    write_arrays(tmp_path / "a.npz", 0, per_class=4)
+    data = opened(tmp_path, **{kind: {"folder": "t", "arrays": "a.npz"}[kind]}, test_fraction=0.5)
+    whole = open_pack(data, "test", VIEW, tmp_path / "packs")
+    found = [chunk.batch(slice(None)) for chunk in chunks(data, "test", VIEW, 3)]
+    assert [len(images) for images in found] == [3, 3, 2]
+    assert np.array_equal(np.concatenate(found), whole.images)
+    streamed = undecoded(data, "test", VIEW).take(np.array([5, 0, 3]))
+    assert np.array_equal(streamed.batch(slice(1, 3)), whole.batch(np.array([0, 3])))
+
+
+class Heard(Silent):
+    """Notes what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
+
+
+def test_a_run_without_room_predicts_the_same(tmp_path: Path) -> None:
+    """All that is tuned on fits, and not one set that is only scored."""
+    words: dict[str, Any] = {"models": ("resnet", "vit"), "analyses": [{"names": ["cka"]}], "per_class": 20}
+    suite = tiny(tmp_path, **words)
+    plan = make_plan(suite)
+    views = {step.architecture.view for step in plan.steps}
+    parts = {(part.name, part.part) for step in plan.steps for part in step.parts}
+    tuned = {one for one in parts if one[1] == "tune"}
+    assert tuned
+    assert len(parts) > len(tuned)
+    budget = sum(pack_bytes(plan.world[name], "tune", view) for name, _ in tuned for view in views)
+    with pytest.raises(UserError, match="no room"):
+        pack(plan, Store(tmp_path / "little"), Silent(), budget)
+    heard = Heard()
+    streamed = prepare(plan, plan.steps, Store(tmp_path / "little"), heard, budget)
+    assert len(streamed) == len(heard.said) == (len(parts) - len(tuned)) * len(views)
+    assert all("no room" in text for text in heard.said)
+    for name, room_for in (("plenty", None), ("little", budget)):
+        rib.run(suite, store=tmp_path / name, how=How(workers=1, pack_budget=room_for))
+    files = {name: sorted(f.name for f in (tmp_path / name / "packs").glob("*.npy")) for name in ("plenty", "little")}
+    assert len(files["little"]) == len(tuned) * len(views)
+    assert len(files["plenty"]) == len(parts) * len(views)
+    plenty, little = Store(tmp_path / "plenty"), Store(tmp_path / "little")
+    for step in plan.steps:
+        one, other = plenty.record(step.key), little.record(step.key)
+        assert one is not None
+        assert other is not None
+        assert one.values == other.values, step.title
+        if isinstance(step, Predict):
+            assert plenty.predictions(step.key).equals(little.predictions(step.key))
+
+
+def test_a_run_that_cannot_tune_says_so_before_it_begins(tmp_path: Path) -> None:
+    plan = make_plan(tiny(tmp_path))
+    with pytest.raises(UserError, match="no room for the packs"):
+        pack(plan, Store(tmp_path / "store"), Silent(), 100)
+    assert not (tmp_path / "store" / "packs").exists()
