@@ -1,0 +1,151 @@
+"""Digital: contrast, elastic deformation, large pixels and JPEG."""
+
+from __future__ import annotations
+
+import io
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL.JpegImagePlugin import JpegImageFile
+
+from rib.data.corruptions.base import Draws, Image, Level, Plane, floored, rows_of
+from rib.data.corruptions.linear import gaussian_band, mirror
+from rib.data.corruptions.weather import brightest
+
+_TINY = np.float32(1e-3)
+
+
+def contrast(image: Image, level: Level, draws: Draws) -> Image:
+    """The distance from each colour's mean shrinks to a share `level`."""
+    height, width = image.shape[:2]
+    rows = image.reshape(height, -1)
+    means = rows.sum(axis=0, dtype=np.uint32).reshape(width, 3).sum(axis=0) / (height * width)
+    values = rows * np.float32(level[0])
+    values += np.tile(means * (1 - level[0]) + 1e-3, width).astype(np.float32)
+    return values.astype(np.uint8).reshape(image.shape)
+
+
+def saturate(image: Image, level: Level, draws: Draws) -> Image:
+    """Saturation times `level[0]` plus `level[1]`, at the same hue and value; greys count as red."""
+    highest = brightest(image)
+    lowest = np.minimum(np.minimum(image[..., 0], image[..., 1]), image[..., 2])
+    span = (highest - lowest).astype(np.float32)
+    value = highest.astype(np.float32)
+    wanted = np.minimum(span * np.float32(level[0]) + value * np.float32(level[1]), value)
+    grey = span == 0
+    span[grey] = 1
+    factor = wanted / span
+    found = np.empty(image.shape, np.uint8)
+    for colour in range(3):
+        away = (highest - image[..., colour]) * factor
+        if colour:
+            away[grey] = wanted[grey]
+        found[..., colour] = np.maximum(value - away + _TINY, 0)
+    return found
+
+
+def elastic_transform(image: Image, level: Level, draws: Draws) -> Image:
+    """Every pixel looked up somewhere near: smoothed uniform steps, `level` times as far."""
+    height, width = image.shape[:2]
+    reach = height * 0.005
+    right, down = (
+        _smooth(draws.uniform(-reach, reach, (height, width))) * np.float32(level[0]) for _ in range(2)
+    )
+    down += np.arange(height, dtype=np.float32)[:, None]
+    right += np.arange(width, dtype=np.float32)
+    found = interpolated(image, down, right)
+    found += _TINY
+    return floored(found)
+
+
+def _smooth(values: Plane) -> Plane:
+    """A Gaussian of a hundredth of the sides, cut at three deviations; mirrored at the border."""
+    height, width = values.shape
+    across = gaussian_band(width, width * 0.01, 3.0, True).along(values)
+    return gaussian_band(height, height * 0.01, 3.0, True).down(across)
+
+
+def interpolated(image: Image, down: Plane, right: Plane) -> Plane:
+    """Bilinear values at places (H, W) of an image that is mirrored beyond its border: float32 (H, W, 3)."""
+    height, width = image.shape[:2]
+    top, left = np.floor(down), np.floor(right)
+    low, near = (down - top).reshape(-1, 1), (right - left).reshape(-1, 1)
+    rows = [mirror(top.astype(np.int64).reshape(-1) + step, height) * width for step in (0, 1)]
+    columns = [mirror(left.astype(np.int64).reshape(-1) + step, width) for step in (0, 1)]
+    pixels = packed(image)
+    corners = [[_lanes(pixels.take(row + column)) for column in columns] for row in rows]
+    upper = corners[0][0] + (corners[0][1] - corners[0][0]) * near
+    under = corners[1][0] + (corners[1][1] - corners[1][0]) * near
+    return (upper + (under - upper) * low).reshape(height, width, 4)[..., :3]
+
+
+def packed(image: Image) -> NDArray[np.uint32]:
+    """Every pixel as one number: uint32 (H × W,)."""
+    wide = np.zeros((*image.shape[:2], 4), np.uint8)
+    wide[..., :3] = image
+    return wide.view(np.uint32).reshape(-1)
+
+
+def _lanes(pixels: NDArray[np.uint32]) -> Plane:
+    return pixels.view(np.uint8).reshape(-1, 4).astype(np.float32)
+
+
+def pixelate(image: Image, level: Level, draws: Draws) -> Image:
+    """Shrunk to a share `level` of its sides by box means, and enlarged again pixel by pixel."""
+    height, width = image.shape[:2]
+    (tops, bottoms, row_weight), rows = boxes(height, int(height * level[0]))
+    (lefts, rights, column_weight), columns = boxes(width, int(width * level[0]))
+    sums = np.zeros((height + 1, width * 3), np.uint16)
+    np.cumsum(image.reshape(height, -1), axis=0, dtype=np.uint16, out=sums[1:])
+    strips = sums.take(bottoms, axis=0)
+    strips -= sums.take(tops, axis=0)  # exact, for sums wrap around
+    lanes = np.zeros((len(tops), width + 1, 4), np.uint16)
+    lanes[:, 1:, :3] = strips.reshape(len(tops), width, 3)
+    whole = lanes.view(np.uint64)[..., 0]
+    np.cumsum(whole, axis=1, out=whole)
+    cells = whole.take(rights, axis=1)
+    cells -= whole.take(lefts, axis=1)
+    means = cells.view(np.uint16).reshape(len(tops), len(lefts), 4) * column_weight[:, None]
+    means *= row_weight[:, None, None]
+    means += np.float32(0.5)
+    small = means.astype(np.uint8).view(np.uint32)[..., 0]
+    wide = small.take(columns, axis=1).view(np.uint8).reshape(len(tops), width, 4)[..., :3]
+    return np.ascontiguousarray(wide).take(rows, axis=0)
+
+
+Box = tuple[NDArray[np.int64], NDArray[np.int64], Plane]
+
+
+@lru_cache(maxsize=64)
+def boxes(size: int, small: int) -> tuple[Box, NDArray[np.int64]]:
+    """Pillow's BOX filter along one axis, and the way back by its NEAREST.
+
+    Returns:
+        First and last (excluded) pixel of each of `small` cells, and 1 / their number; and the cell of each pixel.
+    """
+    scale = size / small
+    middles = (np.arange(small) + 0.5) * scale
+    first = np.ceil(middles - scale / 2 - 0.5).astype(np.int64)
+    last = np.ceil(middles + scale / 2 - 0.5).astype(np.int64).clip(None, size)
+    back = ((np.arange(size) + 0.5) * (small / size)).astype(np.int64)
+    return (first, last, (1 / (last - first)).astype(np.float32)), back
+
+
+def jpeg_compression(image: Image, level: Level, draws: Draws) -> Image:
+    """Through Pillow's JPEG encoder at quality `level` and back."""
+    buffer = io.BytesIO()
+    Pillow.fromarray(image).save(buffer, "JPEG", quality=int(level[0]))
+    buffer.seek(0)
+    return np.asarray(JpegImageFile(buffer))
+
+
+ROWS = rows_of(
+    "digital",
+    (contrast, (0.4, 0.3, 0.2, 0.1, 0.05), False),
+    (elastic_transform, (250 * 0.05, 250 * 0.065, 250 * 0.085, 250 * 0.1, 250 * 0.12), True),
+    (pixelate, (0.6, 0.5, 0.4, 0.3, 0.25), False),
+    (jpeg_compression, (25, 18, 15, 10, 7), False),
+)
+EXTRA = rows_of("extra", (saturate, ((0.3, 0), (0.1, 0), (2, 0), (5, 0.1), (20, 0.2)), False))
