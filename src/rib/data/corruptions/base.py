@@ -21,6 +21,9 @@ Level = tuple[float, ...]
 SMALLEST = 32
 """Least height and width: below it, blurs reach over the whole image."""
 
+TINY = np.float32(1e-3)
+"""Added before rounding down, so that a flat patch keeps its grey level in floating point."""
+
 WORDS = 1 << 16
 """Different values of a 16-bit random word: laws that are read off a table are exact to one part in so many."""
 

@@ -8,18 +8,15 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.data.corruptions.base import Draws, Image, Level, Plane, floored, rows_of
+from rib.data.corruptions.base import TINY, Draws, Image, Level, Plane, floored, rows_of
 from rib.data.corruptions.linear import (
-    gaussian_band,
     interleaved,
     padded,
     planes,
+    smoothed,
     weighted_shifts,
     zoom_band,
 )
-
-_TINY = np.float32(1e-3)
-"""Added before rounding down, so that a flat patch keeps its grey level in floating point."""
 
 _AREA = 65535 // 255
 """So many pixels can be summed in 16 bits."""
@@ -27,16 +24,13 @@ _AREA = 65535 // 255
 
 def gaussian_blur(image: Image, level: Level, draws: Draws) -> Image:
     """A Gaussian of deviation `level` pixels, cut at four deviations."""
-    return interleaved(floored(_gaussian(planes(image), level[0])))
+    return interleaved(_blurred(planes(image), level[0]))
 
 
-def _gaussian(values: Plane, deviation: float) -> Plane:
-    """Values (3, H, W) under a Gaussian filter; beyond the border its last value goes on."""
-    height, width = values.shape[-2:]
-    across = gaussian_band(width, deviation, 4.0, False).along(values)
-    found = gaussian_band(height, deviation, 4.0, False).down(across)
-    found += _TINY
-    return found
+def _blurred(values: Plane, deviation: float) -> Image:
+    found = smoothed(values, deviation)
+    found += TINY
+    return floored(found)
 
 
 def defocus_blur(image: Image, level: Level, draws: Draws) -> Image:
@@ -53,7 +47,7 @@ def defocus_blur(image: Image, level: Level, draws: Draws) -> Image:
         if radius >= 8:
             total += _edge(flat, disk, image.shape[0], 3 * image.shape[1])
     total *= np.float32(1 / disk.area)
-    total += _TINY
+    total += TINY
     return floored(total).reshape(image.shape)
 
 
@@ -151,13 +145,13 @@ def glass_blur(image: Image, level: Level, draws: Draws) -> Image:
     """
     deviation, reach, rounds = level[0], int(level[1]), int(level[2])
     height, width = image.shape[:2]
-    first = floored(_gaussian(planes(image), deviation)).reshape(3, -1)
+    first = _blurred(planes(image), deviation).reshape(3, -1)
     places = np.arange(height * width)
     for _ in range(rounds):
         count = max(0, height - 2 * reach) * max(0, width - 2 * reach)
         places = places.take(_copied(height, width, reach, draws.shifts(reach, count)))
     moved = first.take(places, axis=1).astype(np.float32).reshape(3, height, width)
-    return interleaved(floored(_gaussian(moved, deviation)))
+    return interleaved(_blurred(moved, deviation))
 
 
 def _copied(height: int, width: int, reach: int, shifts: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -190,7 +184,7 @@ def _copied(height: int, width: int, reach: int, shifts: NDArray[np.int64]) -> N
 def motion_blur(image: Image, level: Level, draws: Draws) -> Image:
     """The image moved along a line at a random angle within 45° of level: radius and deviation are `level`."""
     total = moved(image, level, draws.angle(-45, 45))
-    total += _TINY
+    total += TINY
     return floored(total)
 
 
@@ -227,7 +221,7 @@ def zoom_blur(image: Image, level: Level, draws: Draws) -> Image:
         columns, wide = zoom_band(width, factor, width)
         total += rows.down(columns.along(values[:, tall, wide]))
     total *= np.float32(1 / (len(factors) + 1))
-    total += _TINY
+    total += TINY
     return interleaved(floored(total))
 
 

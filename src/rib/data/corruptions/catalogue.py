@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.data.corruptions import blur, digital, noise, weather
+from rib.data.corruptions import blur, digital, noise, spatter, weather
 from rib.data.corruptions.base import SMALLEST, Corruption, Draws
 from rib.data.corruptions.frost import Textures
 from rib.data.published import SEVERITIES
@@ -18,7 +18,7 @@ ROWS: Mapping[str, Corruption] = {
     row.name: row
     for row in (
         *(*noise.ROWS, *blur.ROWS, *weather.ROWS, *digital.ROWS),
-        *(*noise.EXTRA, *blur.EXTRA, *digital.EXTRA),
+        *(*noise.EXTRA, *blur.EXTRA, *spatter.EXTRA, *digital.EXTRA),
     )
 }
 """Every corruption by name: the fifteen in the published order, then the four extra ones."""

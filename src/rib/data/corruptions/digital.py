@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import io
-from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from PIL.JpegImagePlugin import JpegImageFile
 
-from rib.data.corruptions.base import Draws, Image, Level, Plane, floored, rows_of
-from rib.data.corruptions.linear import gaussian_band, mirror
+from rib.data.corruptions.base import TINY, Draws, Image, Level, Plane, floored, rows_of
+from rib.data.corruptions.linear import mirror, smoothed
 from rib.data.corruptions.weather import brightest
-
-_TINY = np.float32(1e-3)
+from rib.data.images import decode_pixels
 
 
 def contrast(image: Image, level: Level, draws: Draws) -> Image:
@@ -42,29 +39,25 @@ def saturate(image: Image, level: Level, draws: Draws) -> Image:
         away = (highest - image[..., colour]) * factor
         if colour:
             away[grey] = wanted[grey]
-        found[..., colour] = np.maximum(value - away + _TINY, 0)
+        found[..., colour] = np.maximum(value - away + TINY, 0)
     return found
 
 
 def elastic_transform(image: Image, level: Level, draws: Draws) -> Image:
-    """Every pixel looked up somewhere near: smoothed uniform steps, `level` times as far."""
+    """Every pixel looked up somewhere near: uniform steps, smoothed by a hundredth of the sides, `level` times as far."""
     height, width = image.shape[:2]
     reach = height * 0.005
+    deviation = (height * 0.01, width * 0.01)
     right, down = (
-        _smooth(draws.uniform(-reach, reach, (height, width))) * np.float32(level[0]) for _ in range(2)
+        smoothed(draws.uniform(-reach, reach, (height, width)), deviation, cut=3, mirrored=True) for _ in range(2)
     )
+    right *= np.float32(level[0])
+    down *= np.float32(level[0])
     down += np.arange(height, dtype=np.float32)[:, None]
     right += np.arange(width, dtype=np.float32)
     found = interpolated(image, down, right)
-    found += _TINY
+    found += TINY
     return floored(found)
-
-
-def _smooth(values: Plane) -> Plane:
-    """A Gaussian of a hundredth of the sides, cut at three deviations; mirrored at the border."""
-    height, width = values.shape
-    across = gaussian_band(width, width * 0.01, 3.0, True).along(values)
-    return gaussian_band(height, height * 0.01, 3.0, True).down(across)
 
 
 def interpolated(image: Image, down: Plane, right: Plane) -> Plane:
@@ -93,52 +86,21 @@ def _lanes(pixels: NDArray[np.uint32]) -> Plane:
 
 
 def pixelate(image: Image, level: Level, draws: Draws) -> Image:
-    """Shrunk to a share `level` of its sides by box means, and enlarged again pixel by pixel."""
+    """Shrunk to a share `level` of its sides by box means, and enlarged again pixel by pixel, both by Pillow."""
     height, width = image.shape[:2]
-    (tops, bottoms, row_weight), rows = boxes(height, int(height * level[0]))
-    (lefts, rights, column_weight), columns = boxes(width, int(width * level[0]))
-    sums = np.zeros((height + 1, width * 3), np.uint16)
-    np.cumsum(image.reshape(height, -1), axis=0, dtype=np.uint16, out=sums[1:])
-    strips = sums.take(bottoms, axis=0)
-    strips -= sums.take(tops, axis=0)  # exact, for sums wrap around
-    lanes = np.zeros((len(tops), width + 1, 4), np.uint16)
-    lanes[:, 1:, :3] = strips.reshape(len(tops), width, 3)
-    whole = lanes.view(np.uint64)[..., 0]
-    np.cumsum(whole, axis=1, out=whole)
-    cells = whole.take(rights, axis=1)
-    cells -= whole.take(lefts, axis=1)
-    means = cells.view(np.uint16).reshape(len(tops), len(lefts), 4) * column_weight[:, None]
-    means *= row_weight[:, None, None]
-    means += np.float32(0.5)
-    small = means.astype(np.uint8).view(np.uint32)[..., 0]
-    wide = small.take(columns, axis=1).view(np.uint8).reshape(len(tops), width, 4)[..., :3]
-    return np.ascontiguousarray(wide).take(rows, axis=0)
-
-
-Box = tuple[NDArray[np.int64], NDArray[np.int64], Plane]
-
-
-@lru_cache(maxsize=64)
-def boxes(size: int, small: int) -> tuple[Box, NDArray[np.int64]]:
-    """Pillow's BOX filter along one axis, and the way back by its NEAREST.
-
-    Returns:
-        First and last (excluded) pixel of each of `small` cells, and 1 / their number; and the cell of each pixel.
-    """
-    scale = size / small
-    middles = (np.arange(small) + 0.5) * scale
-    first = np.ceil(middles - scale / 2 - 0.5).astype(np.int64)
-    last = np.ceil(middles + scale / 2 - 0.5).astype(np.int64).clip(None, size)
-    back = ((np.arange(size) + 0.5) * (small / size)).astype(np.int64)
-    return (first, last, (1 / (last - first)).astype(np.float32)), back
+    whole, wide, tall = Pillow.fromarray(image), int(width * level[0]), int(height * level[0])
+    if width % wide == height % tall == 0:  # boxes of whole pixels have a faster way
+        small = whole.reduce((width // wide, height // tall))
+    else:
+        small = whole.resize((wide, tall), Pillow.Resampling.BOX)
+    return np.asarray(small.resize((width, height), Pillow.Resampling.NEAREST))
 
 
 def jpeg_compression(image: Image, level: Level, draws: Draws) -> Image:
     """Through Pillow's JPEG encoder at quality `level` and back."""
     buffer = io.BytesIO()
     Pillow.fromarray(image).save(buffer, "JPEG", quality=int(level[0]))
-    buffer.seek(0)
-    return np.asarray(JpegImageFile(buffer))
+    return decode_pixels(buffer.getvalue(), "encoded a moment ago")
 
 
 ROWS = rows_of(

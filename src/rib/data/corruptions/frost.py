@@ -62,9 +62,7 @@ def read_textures(folder: Path) -> Textures:
     """
     files = sorted(file for file in folder.glob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise UserError(
-            "no pictures of frost", got=folder, valid=f"a folder of image files ({' '.join(SUFFIXES)})"
-        )
+        raise UserError("no pictures of frost", got=folder, valid=f"a folder of image files ({' '.join(SUFFIXES)})")
     return Textures([np.asarray(read_image(file)) for file in files], str(folder.name))
 
 
@@ -133,7 +131,7 @@ def _ranked(values: NDArray[np.float64]) -> Plane:
     return ranks.reshape(values.shape)
 
 
-def _frequencies() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _frequencies() -> tuple[NDArray[np.floating], NDArray[np.floating]]:
     return np.fft.fftfreq(_SIDE)[:, None] * _SIDE, np.fft.rfftfreq(_SIDE)[None] * _SIDE
 
 

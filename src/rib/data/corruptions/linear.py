@@ -69,6 +69,21 @@ def gaussian_band(size: int, deviation: float, truncate: float, mirrored: bool) 
     return Band.of(matrix)
 
 
+def smoothed(values: Plane, deviation: float | tuple[float, float], cut: float = 4, mirrored: bool = False) -> Plane:
+    """Values (..., H, W) under a Gaussian filter.
+
+    Args:
+        values: float32.
+        deviation: in pixels; or down and across.
+        cut: deviations beyond which the Gaussian is 0.
+        mirrored: at the border; else its last value goes on.
+    """
+    down, across = deviation if isinstance(deviation, tuple) else (deviation, deviation)
+    height, width = values.shape[-2:]
+    found = gaussian_band(width, across, cut, mirrored).along(values)
+    return gaussian_band(height, down, cut, mirrored).down(found)
+
+
 @lru_cache(maxsize=256)
 def zoom_band(size: int, factor: float, kept: int) -> tuple[Band, slice]:
     """Linear interpolation of the middle 1 / `factor` of an axis, its end points kept.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtri
 from scipy.stats import poisson
 
-from rib.data.corruptions.base import WORDS, Draws, Image, Level, Plane, floored, rows_of
+from rib.data.corruptions.base import TINY, WORDS, Draws, Image, Level, Plane, floored, rows_of
 
 _COLUMNS = 64
 
@@ -56,7 +56,7 @@ def speckle_noise(image: Image, level: Level, draws: Draws) -> Image:
     """Normal noise of deviation `level` times the value."""
     factors = speckle_factors(level[0]).take(draws.words(image.size))
     factors *= image.reshape(-1)
-    factors += np.float32(1e-3)  # black and unchanged values stay what they are in floating point
+    factors += TINY
     return floored(factors).reshape(image.shape)
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.data.corruptions.base import Draws, Image, Level, Plane, floored, rows_of
+from rib.data.corruptions.base import TINY, Draws, Image, Level, Plane, floored, rows_of
 from rib.data.corruptions.blur import moved
 from rib.data.corruptions.frost import Textures, procedural
 from rib.data.corruptions.linear import zoom_band
 
-_TINY = np.float32(1e-3)
 _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 
 
@@ -36,7 +35,7 @@ def snow(image: Image, level: Level, draws: Draws) -> Image:
     values *= share
     found += values
     found += spread(layer)
-    found += _TINY
+    found += TINY
     return floored(found)
 
 
@@ -69,7 +68,7 @@ def frost(image: Image, level: Level, draws: Draws, textures: Textures | None = 
     found = image * np.float32(level[0])
     part = texture[top : top + height, left : left + width]
     found += part * np.float32(level[1])
-    found += _TINY
+    found += TINY
     return floored(found)
 
 
@@ -81,7 +80,7 @@ def fog(image: Image, level: Level, draws: Draws) -> Image:
     scale = brightest / (brightest + level[0])
     found = image * np.float32(scale)
     found += spread(cloud * np.float32(255 * level[0] * scale))
-    found += _TINY
+    found += TINY
     return floored(found)
 
 
@@ -140,7 +139,7 @@ def brightness(image: Image, level: Level, draws: Draws) -> Image:
     found = np.empty(image.shape, np.uint8)
     for colour in range(3):
         values = image[..., colour] * factors
-        values += _TINY
+        values += TINY
         np.minimum(values, 255, out=values)
         found[..., colour] = values
     found[highest == 0] = int(grown[0])
