@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ def saturate(image: Image, level: Level, draws: Draws) -> Image:
 
 
 def elastic_transform(image: Image, level: Level, draws: Draws) -> Image:
-    """Every pixel looked up somewhere near: uniform steps, smoothed by a hundredth of the sides, `level` times as far."""
+    """Every pixel looked up somewhere near: steps drawn evenly, smoothed, `level` times as far."""
     height, width = image.shape[:2]
     reach = height * 0.005
     deviation = (height * 0.01, width * 0.01)
@@ -63,15 +64,46 @@ def elastic_transform(image: Image, level: Level, draws: Draws) -> Image:
 def interpolated(image: Image, down: Plane, right: Plane) -> Plane:
     """Bilinear values at places (H, W) of an image that is mirrored beyond its border: float32 (H, W, 3)."""
     height, width = image.shape[:2]
-    top, left = np.floor(down), np.floor(right)
-    low, near = (down - top).reshape(-1, 1), (right - left).reshape(-1, 1)
-    rows = [mirror(top.astype(np.int64).reshape(-1) + step, height) * width for step in (0, 1)]
-    columns = [mirror(left.astype(np.int64).reshape(-1) + step, width) for step in (0, 1)]
-    pixels = packed(image)
-    corners = [[_lanes(pixels.take(row + column)) for column in columns] for row in rows]
-    upper = corners[0][0] + (corners[0][1] - corners[0][0]) * near
-    under = corners[1][0] + (corners[1][1] - corners[1][0]) * near
-    return (upper + (under - upper) * low).reshape(height, width, 4)[..., :3]
+    pixels, found = packed(image), np.empty(image.shape, np.float32)
+    (rows, top), (columns, left) = _unfolded(down, height), _unfolded(right, width)
+    rows *= width
+    for start in range(0, height, _ROWS_AT_ONCE):  # what is at hand stays in the cache
+        part = slice(start, start + _ROWS_AT_ONCE)
+        above, low = _floored(down[part], top)
+        before, near = _floored(right[part], left)
+        lefts, rights = columns.take(before), columns.take(before + 1)
+        upper, under = rows.take(above), rows.take(above + 1)
+        here = _between(pixels.take(upper + lefts), pixels.take(upper + rights), near)
+        below = _between(pixels.take(under + lefts), pixels.take(under + rights), near)
+        below -= here
+        below *= low
+        here += below
+        found[part] = here.reshape(-1, width, 4)[..., :3]
+    return found
+
+
+_ROWS_AT_ONCE = 32
+
+
+def _unfolded(places: Plane, size: int) -> tuple[NDArray[np.int64], int]:
+    """Pixels along an axis that is mirrored at its ends, as far as places reach; and the first of them."""
+    first, last = math.floor(places.min()), math.floor(places.max()) + 1
+    return mirror(np.arange(first, last + 1), size), first
+
+
+def _floored(places: Plane, first: int) -> tuple[NDArray[np.int64], Plane]:
+    """Whole part of places, from `first` on, and what is left of them, (n, 1)."""
+    whole = np.floor(places).reshape(-1)
+    return whole.astype(np.int64) - first, (places.reshape(-1) - whole)[:, None]
+
+
+def _between(one: NDArray[np.uint32], other: NDArray[np.uint32], share: Plane) -> Plane:
+    """Packed pixels, and a share of the way to others: float32 (n, 4)."""
+    found = one.view(np.uint8).reshape(-1, 4).astype(np.float32)
+    way = other.view(np.uint8).reshape(-1, 4) - found
+    way *= share
+    found += way
+    return found
 
 
 def packed(image: Image) -> NDArray[np.uint32]:
@@ -79,10 +111,6 @@ def packed(image: Image) -> NDArray[np.uint32]:
     wide = np.zeros((*image.shape[:2], 4), np.uint8)
     wide[..., :3] = image
     return wide.view(np.uint32).reshape(-1)
-
-
-def _lanes(pixels: NDArray[np.uint32]) -> Plane:
-    return pixels.view(np.uint8).reshape(-1, 4).astype(np.float32)
 
 
 def pixelate(image: Image, level: Level, draws: Draws) -> Image:

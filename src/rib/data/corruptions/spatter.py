@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from rib.data.corruptions.base import TINY, Draws, Image, Level, Plane, floored, rows_of
-from rib.data.corruptions.linear import smoothed
+from rib.data.corruptions.linear import padded, smoothed
+from rib.data.corruptions.weather import spread
 
 _WATER = np.array([175, 238, 238], np.float32)
 _MUD = np.array([63, 42, 20], np.float32)
@@ -33,10 +34,12 @@ def spatter(image: Image, level: Level, draws: Draws) -> Image:
     if level[5]:
         share = smoothed((liquid > level[3]).astype(np.float32), level[4])
         share[share < 0.8] = 0
-        found = image * (1 - share)[..., None]
-        found += share[..., None] * _MUD
+        found, colour = image * spread(1 - share), _MUD
     else:
-        found = image + (_shaded(liquid) * np.float32(level[4]))[..., None] * _WATER
+        share = _shaded(liquid) * np.float32(level[4])
+        found, colour = image.astype(np.float32), _WATER
+    for channel, strength in enumerate(colour):
+        found[..., channel] += share * strength
     found += TINY
     return floored(found)
 
@@ -61,32 +64,33 @@ def edges(values: Bytes, low: int, high: int) -> Mask:
     """
     right, down = _gradients(values)
     strength = np.abs(right) + np.abs(down)
-    wide = np.pad(strength, 1)
-    step = wide.shape[1]
-    rows, columns = np.nonzero(strength > low)
-    place = (rows + 1) * step + columns + 1
-    flat = wide.reshape(-1)
-    here, across, along = flat[place], right[rows, columns], down[rows, columns]
-    flat_enough = 13573 * np.abs(across)  # tan 22.5° in 15 bits
+    step = strength.shape[1]
+    flat = strength.reshape(-1)
+    place = np.flatnonzero(flat > low)
+    here, across, along = flat.take(place), right.take(place).astype(np.int32), down.take(place).astype(np.int32)
+    shallow = 13573 * np.abs(across)  # tan 22.5° in 15 bits
     steep = np.abs(along) << 15
-    level, upright = steep < flat_enough, steep > flat_enough + (np.abs(across) << 16)
+    level, upright = steep < shallow, steep > shallow + (np.abs(across) << 16)
     beside = np.where(level, 1, np.where(upright, step, step + np.where((across ^ along) < 0, -1, 1)))
-    after = flat[place + beside]
-    thin = (here > flat[place - beside]) & np.where(level | upright, here >= after, here > after)
-    kept = np.zeros(values.shape, np.bool_)
-    kept[rows[thin], columns[thin]] = True
+    after = flat.take(place + beside)
+    thin = (here > flat.take(place - beside)) & ((here > after) | ((level | upright) & (here == after)))
+    kept = np.zeros(strength.shape, np.bool_)
+    kept.reshape(-1)[place[thin]] = True
     groups, count = ndimage.label(kept, np.ones((3, 3), np.bool_))
     strong = np.zeros(count + 1, np.bool_)
-    strong[groups[kept & (strength > high)]] = True
-    return np.asarray(strong[groups], np.bool_)
+    strong[groups.take(place[thin & (here > high)])] = True
+    return np.asarray(strong[groups[1:-1, 1:-1]], np.bool_)
 
 
-def _gradients(values: Bytes) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sobel's gradients right and down; beyond the border the last value goes on."""
-    wide = np.pad(values.astype(np.int16), 1, mode="edge")
+def _gradients(values: Bytes) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
+    """Sobel's gradients right and down, int16 (H + 2, W + 2), 0 at the border; beyond it the last value goes on."""
+    wide = padded(values, (1, 1, 1, 1), np.int16, reflect=False)
     rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
     columns = wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]
-    return (rows[:, 2:] - rows[:, :-2]).astype(np.int64), (columns[2:] - columns[:-2]).astype(np.int64)
+    right, down = np.zeros(wide.shape, np.int16), np.zeros(wide.shape, np.int16)
+    np.subtract(rows[:, 2:], rows[:, :-2], out=right[1:-1, 1:-1])
+    np.subtract(columns[2:], columns[:-2], out=down[1:-1, 1:-1])
+    return right, down
 
 
 def chamfer(marked: Mask) -> Plane:
@@ -109,7 +113,7 @@ def chamfer(marked: Mask) -> Plane:
 
 def boxed(values: Plane) -> Plane:
     """Means over 3 × 3 pixels, reflected at the border (… 2 1 0 1 2 …)."""
-    wide = np.pad(values, 1, mode="reflect")
+    wide = padded(values, (1, 1, 1, 1), np.float32, reflect=True)
     rows = wide[:-2] + wide[1:-1] + wide[2:]
     return np.asarray((rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:]) * np.float32(1 / 9), np.float32)
 
@@ -127,7 +131,7 @@ def equalized(values: Bytes) -> Bytes:
 
 def embossed(values: Bytes) -> Bytes:
     """Lit from the lower right: a filter of 3 × 3, cut to [0, 255]."""
-    wide = np.pad(values.astype(np.int16), 1, mode="reflect")
+    wide = padded(values, (1, 1, 1, 1), np.int16, reflect=True)
     total = wide[1:-1, 1:-1] + wide[1:-1, 2:] + wide[2:, 1:-1] + 2 * wide[2:, 2:]
     total -= 2 * wide[:-2, :-2] + wide[:-2, 1:-1] + wide[1:-1, :-2]
     return np.clip(total, 0, 255).astype(np.uint8)
