@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from functools import partial
 
@@ -35,6 +36,18 @@ def check_severity(severity: int) -> None:
     """Raise UserError unless it is one of 1 … 5."""
     if isinstance(severity, bool) or severity not in SEVERITIES:
         raise UserError("there is no such severity", got=severity, valid="1, 2, 3, 4, 5")
+
+
+def image_seed(content: bytes, seed: int) -> int:
+    """The seed of an image, by what it is: never by its name, or its place among others.
+
+    Args:
+        content: bytes that name it, such as its file's.
+        seed: of the whole set.
+    """
+    found = hashlib.blake2b(f"{seed}/".encode(), digest_size=8)
+    found.update(content)
+    return int.from_bytes(found.digest(), "big") >> 1
 
 
 def corrupt(

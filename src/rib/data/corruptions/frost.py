@@ -16,7 +16,10 @@ from rib.data.images import SUFFIXES, read_image
 from rib.errors import UserError
 
 PROCEDURAL = "procedural"
-_SIDE = 1024
+_SIDE = 512
+_BRIGHTNESS = ((131, 43), (207, 23), (207, 23), (152, 31), (123, 44))
+"""Mean and deviation of the grey levels of the five published pictures, which those made here have too."""
+
 _MARGIN = 1.1
 
 
@@ -54,6 +57,7 @@ class Textures:
         return self._fitted[key]
 
 
+@lru_cache(maxsize=4)
 def read_textures(folder: Path) -> Textures:
     """The pictures of a folder, in the order of their names.
 
@@ -95,12 +99,15 @@ def _resampled(values: Plane, places: NDArray[np.int64], weights: Plane, axis: i
 
 @lru_cache(maxsize=1)
 def procedural() -> Textures:
-    """Five pictures of frost by formula: needles that grow from many seeds, over a veil of rime; bluish white."""
-    return Textures([_frosted(seed) for seed in range(5)], PROCEDURAL)
+    """Five pictures of frost by formula: needles that grow from many seeds, over a veil of rime; bluish white.
+
+    They are not the published photographs: as bright and as rich in contrast, of another texture.
+    """
+    return Textures([_frosted(seed, *levels) for seed, levels in enumerate(_BRIGHTNESS)], PROCEDURAL)
 
 
-def _frosted(seed: int) -> Image:
-    """One picture: uint8 (1024, 1024, 3)."""
+def _frosted(seed: int, mean: float, deviation: float) -> Image:
+    """One picture: uint8 (512, 512, 3)."""
     generator = np.random.Generator(np.random.SFC64(seed))
     veil = _noise(generator, 2.2)
     ferns = np.zeros((_SIDE, _SIDE), np.float32)
@@ -111,10 +118,11 @@ def _frosted(seed: int) -> Image:
         ferns = np.maximum(ferns, grain * _soft(_noise(generator, 2.6), 0.4, 0.9))
     fine = _noise(generator, 0.9)
     height = 0.55 * ferns + 0.35 * _soft(veil, 0.35, 0.95) + 0.2 * fine * _soft(veil, 0.2, 0.8)
-    height = (height - height.min()) / (height.max() - height.min())
-    light = np.clip(40 + 230 * height**1.2, 0, 255)[..., None]
-    tint = np.array([0.80, 0.90, 1.0], np.float32)
-    return np.clip(light * (tint + (1 - tint) * (light / 255) ** 2), 0, 255).astype(np.uint8)
+    tint = np.array([0.94, 1.0, 1.06], np.float32)
+    for _ in range(4):  # cutting changes both
+        height = mean + deviation * (height - height.mean()) / height.std()
+        height = np.clip(height, 0, 255 / tint[-1])
+    return np.asarray(height[..., None] * tint).astype(np.uint8)
 
 
 def _soft(values: Plane, low: float, high: float) -> Plane:
