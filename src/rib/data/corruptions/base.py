@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -37,8 +37,15 @@ class Draws:
     """
 
     def __init__(self, seed: int, *names: object) -> None:
-        self._bits = np.random.SFC64(np.random.SeedSequence([int(seed), _named(*names)]))
-        self._generator = np.random.Generator(self._bits)
+        self._entropy = [int(seed), _named(*names)]
+
+    @cached_property
+    def _bits(self) -> np.random.SFC64:  # made on first use, for a third of the corruptions draw nothing
+        return np.random.SFC64(np.random.SeedSequence(self._entropy))
+
+    @cached_property
+    def _generator(self) -> np.random.Generator:
+        return np.random.Generator(self._bits)
 
     def words(self, count: int) -> NDArray[np.uint16]:
         """Random 16-bit words: uint16 (count,)."""
