@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy.stats import ks_2samp
@@ -20,6 +21,7 @@ from threadpoolctl import threadpool_limits
 
 from bench.base import Row, Setting, at_least, interleaved
 from rib.data.corruptions.base import Draws
+from rib.data.corruptions.batched import ON_DEVICE, corrupt_batch
 from rib.data.corruptions.catalogue import ROWS, corrupt
 from rib.data.corruptions.frost import Textures
 from rib.data.published import CORRUPTIONS, SEVERITIES
@@ -39,6 +41,8 @@ PICTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg"
 
 def measure(setting: Setting) -> list[Row]:
     """Parts of two photographs, 224 pixels; all severities; one core, processor time; equal results first."""
+    if setting.device != "cpu":
+        return on_device(setting)
     try:
         peer = load_peer()
     except ImportError as error:
@@ -170,3 +174,32 @@ def ratio(peer: Any, name: str, images: NDArray[np.uint8], textures: Textures, s
             corrupt(images, name, severity, range(len(images)), textures=textures)
 
     return interleaved({"peer": theirs, "rib": ours}, setting.repeats(5), time.process_time).ratio("peer", "rib")
+
+
+def on_device(setting: Setting) -> list[Row]:
+    """Images a second of the batched form, beside one CPU core: all severities, the batch on the device before."""
+    images = photographs(4)
+    batch = torch.from_numpy(np.tile(images, (16 if setting.quick else 64, 1, 1, 1))).to(setting.device)
+    seeds = list(range(len(batch)))
+    rates, ratios = {}, {}
+    for name in ON_DEVICE:
+
+        def there(name: str = name) -> None:
+            for severity in SEVERITIES:
+                corrupt_batch(batch, name, severity, seeds)
+
+        def here(name: str = name) -> None:
+            for severity in SEVERITIES:
+                corrupt(images, name, severity, seeds[: len(images)])
+
+        timings = interleaved({"device": there, "core": here}, setting.repeats(5))
+        rates[name] = len(SEVERITIES) * len(batch) / timings.median("device")
+        ratios[name] = timings.ratio("core", "device") * len(batch) / len(images)
+    published = [name for name in CORRUPTIONS if name in ON_DEVICE]
+    rate = statistics.harmonic_mean([rates[name] for name in published])
+    each = ", ".join(f"{name} {value / 1000:.3g}k" for name, value in sorted(rates.items(), key=lambda pair: pair[1]))
+    ratio = statistics.harmonic_mean([ratios[name] for name in published])
+    apart = ", ".join(name for name in ROWS if name not in ON_DEVICE)
+    note = f"img/s: {each}; on the CPU only: {apart}; {ratio:.3g} times a CPU core (harmonic mean)"
+    what = f"{len(published)} of the 15 corruptions, harmonic mean, {setting.device}"
+    return [Row("P7", what, "none", "≥ 20k img/s", f"{rate / 1000:.3g}k img/s", rate >= 20_000, note)]
