@@ -58,7 +58,9 @@ def corrupt(
     *,
     textures: Textures | None = None,
 ) -> NDArray[np.uint8]:
-    """Images as ImageNet-C corrupts them. Each depends on its own pixels and seed only, never on its batch.
+    """Images corrupted as the library imagecorruptions does; docs/corruptions.md says where ImageNet-C's script differs.
+
+    Each depends on its own pixels and seed only, never on its batch.
 
     Args:
         images: uint8 (N, H, W, 3), with H and W at least 32.
