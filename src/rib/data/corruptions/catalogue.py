@@ -58,7 +58,7 @@ def corrupt(
     *,
     textures: Textures | None = None,
 ) -> NDArray[np.uint8]:
-    """Images corrupted as the library imagecorruptions does; docs/corruptions.md says where ImageNet-C's script differs.
+    """Images corrupted as by the library imagecorruptions; docs/corruptions.md says where ImageNet-C's script differs.
 
     Each depends on its own pixels and seed only, never on its batch.
 
