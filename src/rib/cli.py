@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import gc
 import json
+import os
 import re
 import shlex
 import sys
@@ -552,15 +553,61 @@ def data_pack(
     print(f"{made} packs made, in {place.packs}")
 
 
-class _Tell:
-    """Shows how many images of a data set have been decoded."""
+@data_app.command("corrupt")
+def data_corrupt(
+    what: Annotated[str, typer.Argument(help="a data set such as imagenet:val, or a folder with one folder a class")],
+    out: Annotated[Path, typer.Option("--out", help="folder to write to; an interrupted run goes on there")],
+    corruptions: Annotated[
+        str | None, typer.Option(help="separated by commas; default ImageNet-C's fifteen; all: four more")
+    ] = None,
+    severities: Annotated[str, typer.Option(help="separated by commas")] = "1,2,3,4,5",
+    seed: Annotated[int, typer.Option(help="of all random numbers")] = 0,
+    size: Annotated[int, typer.Option(help="pixels a side, as published; 0: each image as large as it is")] = 224,
+    frost: Annotated[
+        Path | None, typer.Option(help="folder of pictures of frost; default: pictures made by formula")
+    ] = None,
+    data: DataPath = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core")] = None,
+) -> None:
+    """Write a data set corrupted as ImageNet-C is: OUT/CORRUPTION/SEVERITY/CLASS/IMAGE. It is marked as generated."""
+    from rib.data.corruptions.catalogue import ROWS
+    from rib.data.corruptions.writing import find_source, write_corrupted
+    from rib.data.published import CORRUPTIONS
 
-    def __init__(self, status: Status, name: str) -> None:
-        self._status, self._name, self._count = status, name, 0
+    source = find_source(what, data or Path.cwd())
+    names = list(ROWS) if corruptions == "all" else _names(corruptions) if corruptions is not None else CORRUPTIONS
+    with Console(stderr=True).status("corrupting") as status:
+        written = write_corrupted(
+            source,
+            out,
+            corruptions=names,
+            severities=_severities(severities),
+            seed=seed,
+            size=size,
+            frost=frost,
+            workers=workers or os.cpu_count() or 1,
+            advance=_Tell(status, what, f"of {len(source.names):,} images corrupted"),
+        )
+    print(f"{written:,} files written in {out}; see GENERATED.json there")
+
+
+def _severities(text: str) -> list[int]:
+    """Numbers that a text names, separated by commas."""
+    names = _names(text)
+    if wrong := [name for name in names if not name.isdecimal()]:
+        raise UserError("there is no such severity", got=wrong[0], valid="1, 2, 3, 4, 5")
+    return [int(name) for name in names]
+
+
+class _Tell:
+    """Shows how many images of a data set have been decoded, or whatever is done to them."""
+
+    def __init__(self, status: Status, name: str, done: str = "images decoded") -> None:
+        self._status, self._name, self._done, self._count = status, name, done, 0
 
     def __call__(self, images: int) -> None:
         self._count += images
-        self._status.update(f"looking at {self._name}: {self._count:,} images decoded")
+        self._status.update(f"looking at {self._name}: {self._count:,} {self._done}")
 
 
 def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path]:

@@ -60,6 +60,6 @@ def _explained(error: OSError, path: Path) -> Exception:
         return UserError(
             f"cannot write {path}",
             got=error.strerror,
-            remedy="name another place with --store, or change its rights",
+            remedy="name another place with --store or --out, or change its rights",
         )
     return error

@@ -14,6 +14,7 @@ from rib.data.base import DataSet
 from rib.data.containers import Container, Listing, Rows, digests
 from rib.data.examples import Index, Part, View
 from rib.data.folders import shortened
+from rib.data.generated import generated_caveat
 from rib.data.images import SUFFIXES, apply_view, decode_pixels
 from rib.data.splits import carve
 from rib.data.threads import side_by_side
@@ -50,6 +51,8 @@ class ContainedSet(DataSet):
     ) -> None:
         self.name, self.family, self.units = name, family or name, family or name
         self._cache = cache
+        containers = (tune, test) if test else (tune,)
+        self.caveat = "; ".join(filter(None, dict.fromkeys(generated_caveat(one.where) for one in containers)))
         self.disjoint = bool(test or test_fraction)
         self.classes, self._named = _classes(tune.listing(), classes)
         index, rows = self._read_index(tune)

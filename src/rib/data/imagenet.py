@@ -16,6 +16,7 @@ from rib.data.contained import decoded
 from rib.data.containers import Container, Rows, digests
 from rib.data.examples import Index, Part, View
 from rib.data.folders import FolderContainer
+from rib.data.generated import generated_caveat
 from rib.data.imagenet_classes import check_objectnet_mappings, objectnet
 from rib.data.parquet import ParquetContainer
 from rib.data.places import Place, configured
@@ -59,11 +60,12 @@ class ImageNetSet(DataSet):
         allow_incomplete: bool = False,
     ) -> None:
         self.name, self._published, self._container, self._cache = name, published, container, cache
-        survey = look(name, published, container)
+        survey, caveats = look(name, published, container), [generated_caveat(container.where)]
         if survey.state != "complete":
             if not (allow_incomplete and survey.state == "incomplete" and survey.images):
                 raise survey.error()
-            self.caveat = f"incomplete: {survey.images:,} of {survey.expected:,} images"
+            caveats.append(f"incomplete: {survey.images:,} of {survey.expected:,} images")
+        self.caveat = "; ".join(filter(None, caveats))
         self.classes = class_list(published)
         self.family = self.units = published.family
         self.map_name = MAP_NAMES[published.labels]

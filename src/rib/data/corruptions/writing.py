@@ -1,0 +1,392 @@
+"""Writing: a data set corrupted in every way that is asked for, laid out as ImageNet-C is.
+
+Every image is resized and cropped as the published set's were, corrupted, and written as a JPEG of quality 85 to
+`corruption/severity/class/name.JPEG`. Its random numbers come from the bytes of its file, the corruption, the severity
+and the seed: neither its name nor its place among others matters.
+"""
+
+from __future__ import annotations
+
+import io
+import multiprocessing
+import sys
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pillow
+from threadpoolctl import threadpool_limits
+
+from rib import __version__
+from rib.data.budget import room, shown_bytes
+from rib.data.catalogue import ROWS as DATA
+from rib.data.containers import Container, Rows
+from rib.data.corruptions.base import SMALLEST, Image
+from rib.data.corruptions.catalogue import check_severity, corrupt, find_corruption, image_seed
+from rib.data.corruptions.frost import Textures, procedural, read_textures
+from rib.data.examples import View
+from rib.data.folders import FolderContainer, check_class_folders
+from rib.data.generated import FILE, Marker
+from rib.data.imagenet import find_container
+from rib.data.images import apply_view, decode_pixels
+from rib.data.published import CORRUPTIONS, PUBLISHED, SEVERITIES, Published
+from rib.data.survey import Survey, class_list, look, match
+from rib.errors import StepError, UserError, nearest
+from rib.files import write_aside
+from rib.identity import digest
+
+QUALITY = 85
+"""Of the JPEG files, as published."""
+
+SIZE = 224
+"""Height and width of the published images; before, their shorter side was made 256 pixels long."""
+
+AT_ONCE = 8
+"""Images that are given to a worker at a time."""
+
+_PROBES = 3
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Source:
+    """The images to corrupt.
+
+    Attributes:
+        name: of the set.
+        container: holds them.
+        rows: theirs in the container.
+        names: `class/name.JPEG` of each.
+        border: pixels to cut off every side first.
+    """
+
+    name: str
+    container: Container
+    rows: Rows
+    names: tuple[str, ...]
+    border: int = 0
+
+
+@dataclass(frozen=True)
+class Order:
+    """What to make of each image, and where.
+
+    Attributes:
+        out: root of the tree.
+        cells: corruptions and severities.
+        seed: of all random numbers.
+        size: height and width; 0 to leave every image as large as it is.
+        border: pixels to cut off every side first.
+        frost: folder of pictures of frost; None for those made by formula.
+    """
+
+    out: Path
+    cells: tuple[tuple[str, int], ...]
+    seed: int
+    size: int
+    border: int
+    frost: Path | None
+
+    @property
+    def textures(self) -> Textures:
+        """Pictures of frost."""
+        return read_textures(self.frost) if self.frost else procedural()
+
+    def paths(self, name: str) -> Iterator[tuple[str, int, Path]]:
+        """Corruption, severity and file of everything that one image becomes."""
+        for corruption, severity in self.cells:
+            yield corruption, severity, self.out / corruption / str(severity) / name
+
+
+def find_source(what: str, base: Path) -> Source:
+    """The images behind a name.
+
+    Args:
+        what: a published ImageNet set of the catalogue, or the path of a folder with one folder a class.
+        base: the folder that relative paths start from.
+
+    Raises:
+        UserError: there is no such set, it is not on this machine, or its images cannot be corrupted.
+    """
+    if what in DATA:
+        key = DATA[what].imagenet
+        if key is None:
+            raise UserError(f"{what} cannot be corrupted", got="images of 28 pixels", valid=f"at least {SMALLEST}")
+        return _published(what, PUBLISHED[key], key, base)
+    folder = base / Path(what).expanduser()
+    if not folder.is_dir():
+        raise nearest(what, DATA, "data set or folder")
+    container = FolderContainer(folder, what)
+    check_class_folders(container, what)
+    listing = container.listing()
+    if not len(listing):
+        raise UserError(f"{what} holds no images", got=folder, valid="<folder>/<class>/<image>")
+    classes = [listing.folders[number] for number in listing.folder_of.tolist()]
+    return Source(folder.name, container, np.arange(len(listing)), _file_names(classes, listing.names))
+
+
+def _published(name: str, published: Published, key: str, base: Path) -> Source:
+    if published.celled:
+        raise UserError(f"{name} is corrupted already", got=name, valid="a set of uncorrupted images: imagenet:val")
+    container, _ = find_container(name, key, DATA[name].place, base)
+    survey = container if isinstance(container, Survey) else look(name, published, container)
+    if isinstance(container, Survey) or survey.state not in ("complete", "incomplete"):
+        raise survey.error()
+    listing = container.listing()
+    labels = match(published, listing, isinstance(container, FolderContainer)).labels[listing.folder_of]
+    rows = np.flatnonzero(labels >= 0)
+    known = class_list(published)
+    classes = [known[label] for label in labels[rows].tolist()]
+    names = _file_names(classes, [listing.names[row] for row in rows.tolist()])
+    return Source(name, container, rows, names, published.border)
+
+
+def _file_names(classes: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
+    """`class/name.JPEG` of each image.
+
+    Raises:
+        UserError: two would be the same file.
+    """
+    stems = (name.rpartition(".")[0] or name for name in names)
+    found = tuple(f"{folder}/{stem}.JPEG" for folder, stem in zip(classes, stems, strict=True))
+    if len({name.casefold() for name in found}) < len(found):
+        twice = Counter(name.casefold() for name in found).most_common(1)[0][0]
+        raise UserError("two images would be written to one file", got=twice, remedy="rename one of them")
+    return found
+
+
+def write_corrupted(
+    source: Source,
+    out: Path,
+    *,
+    corruptions: Sequence[str] = CORRUPTIONS,
+    severities: Sequence[int] = SEVERITIES,
+    seed: int = 0,
+    size: int = SIZE,
+    frost: Path | None = None,
+    workers: int = 1,
+    advance: Advance | None = None,
+) -> int:
+    """Write a corrupted set; what an earlier call has written stays as it is.
+
+    Args:
+        source: the images.
+        out: root of the tree: empty, new, or begun by a call with the same settings.
+        corruptions: their names.
+        severities: 1 to 5.
+        seed: of all random numbers, at least 0.
+        size: height and width of the written images; 0 to leave each as large as it is.
+        frost: folder of pictures of frost; None for those made by formula.
+        workers: processes; 1 for this one alone.
+        advance: told the number of images done since it was last told.
+
+    Returns:
+        How many files were written.
+
+    Raises:
+        UserError: an argument is not as said, an image is unreadable or too small, or there is no room on the disk.
+        StepError: the disk is full, or a worker died.
+    """
+    order, marker = _ordered(source, out, corruptions, severities, seed, size, frost)
+    _check_out(out, marker)
+    left = [place for place, name in enumerate(source.names) if not _is_done(order, name)]
+    _check_room(order, source, left)
+    write_aside(out / FILE, marker.content())
+    tell = advance or (lambda _: None)
+    tell(len(source.names) - len(left))
+    written = 0
+    for images, files in _done(order, source, left, workers):
+        written += files
+        tell(images)
+    write_aside(out / FILE, replace(marker, complete=True).content())
+    return written
+
+
+def _ordered(
+    source: Source,
+    out: Path,
+    corruptions: Sequence[str],
+    severities: Sequence[int],
+    seed: int,
+    size: int,
+    frost: Path | None,
+) -> tuple[Order, Marker]:
+    """What to do, checked, and how it will be marked."""
+    corruptions, severities = tuple(dict.fromkeys(corruptions)), tuple(sorted(set(severities)))
+    for name in corruptions:
+        find_corruption(name)
+    for severity in severities:
+        check_severity(severity)
+    if not corruptions or not severities:
+        raise UserError("nothing to do", got="no corruption or no severity", valid="at least one of each")
+    if seed < 0:
+        raise UserError("a seed is not negative", got=seed, valid="0, 1, 2, …")
+    if size and size < SMALLEST:
+        raise UserError("images would be too small", got=size, valid=f"at least {SMALLEST} pixels, or 0: as they are")
+    cells = tuple((name, severity) for name in corruptions for severity in severities)
+    order = Order(out, cells, seed, size, source.border, frost)
+    textures = order.textures if frost and "frost" in corruptions else None
+    marker = Marker(
+        version=__version__,
+        seed=seed,
+        source=source.name,
+        images=len(source.names),
+        listing=digest("\n".join(source.names).encode()),
+        corruptions=corruptions,
+        severities=severities,
+        size=size,
+        frost=f"{textures.source} {textures.digest}" if textures else "procedural",
+    )
+    return order, marker
+
+
+def _check_out(out: Path, marker: Marker) -> None:
+    """Refuse a folder that holds anything but the same set, begun or finished."""
+    there = Marker.read(out)
+    if there is None:
+        if out.exists() and not out.is_dir():
+            raise UserError("not a folder", got=out, remedy="name another place with --out")
+        if out.is_dir() and next(out.iterdir(), None) is not None:
+            raise UserError(f"{out} is not empty", got=f"no {FILE} in it", remedy="name a new folder with --out")
+        return
+    new, old = vars(marker), vars(there)
+    differing = [name for name in new if name != "complete" and new[name] != old[name]]
+    if differing:
+        raise UserError(
+            f"{out} holds a set made with other settings",
+            got=", ".join(f"{name} {_shown(new[name])}" for name in differing),
+            valid=", ".join(f"{name} {_shown(old[name])}" for name in differing),
+            remedy="say the same as then, or name a new folder with --out",
+        )
+
+
+def _shown(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+
+
+def _is_done(order: Order, name: str) -> bool:
+    return all(path.exists() for _, _, path in order.paths(name))
+
+
+def _check_room(order: Order, source: Source, left: Sequence[int]) -> None:
+    """Refuse what would not fit, by the size of a few images' files. Raises UserError."""
+    if not left:
+        return
+    probes = sorted({left[0], left[len(left) // 2], left[-1]})[:_PROBES]
+    contents = source.container.read(source.rows[probes])
+    sizes = [
+        len(encoded)
+        for place, content in zip(probes, contents, strict=True)
+        for _, encoded in _made(order, source.names[place], _title(source, place), content)
+    ]
+    needed, space = sum(sizes) / len(probes) * len(left), room(order.out)
+    if needed > space:
+        raise UserError(
+            f"no room for the corrupted set in {order.out}",
+            got=f"about {shown_bytes(needed)} for {len(left):,} images in {len(order.cells)} ways each",
+            valid=f"{shown_bytes(space)} free, less a reserve",
+            remedy="free some space, name a larger disk with --out, or ask for fewer corruptions or severities",
+        )
+
+
+def _title(source: Source, place: int) -> str:
+    return source.container.title(int(source.rows[place]))
+
+
+Work = list[tuple[str, str, bytes]]
+
+
+def _done(order: Order, source: Source, left: Sequence[int], workers: int) -> Iterator[tuple[int, int]]:
+    """Do what is left, some images at a time, in whatever order they are best read: images and files of each time."""
+    ranked = source.container.reading_order(source.rows)
+    wanted = set(left)
+    places = [place for place in ranked.tolist() if place in wanted]
+    works = (_work(source, places[start : start + AT_ONCE]) for start in range(0, len(places), AT_ONCE))
+    if workers == 1:
+        with threadpool_limits(1, user_api="blas"):
+            yield from (_write(order, work) for work in works)
+        return
+    with _pool(workers) as pool:
+        waiting: deque[Future[tuple[int, int]]] = deque()
+        for work in works:
+            waiting.append(pool.submit(_write, order, work))
+            if len(waiting) > 2 * workers:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+@contextmanager
+def _pool(workers: int) -> Iterator[Executor]:
+    """Processes that each compute on one thread; what they have not begun is dropped when something goes wrong."""
+    context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+    pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
+    try:
+        yield pool
+    except BrokenProcessPool:
+        raise StepError("a worker died, perhaps for want of memory; run again with fewer --workers") from None
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _one_thread() -> None:
+    threadpool_limits(1, user_api="blas")
+
+
+def _work(source: Source, places: Sequence[int]) -> Work:
+    """File name, title and bytes of some images."""
+    contents = source.container.read(source.rows[list(places)])
+    return [
+        (source.names[place], _title(source, place), content) for place, content in zip(places, contents, strict=True)
+    ]
+
+
+def _write(order: Order, work: Work) -> tuple[int, int]:
+    """Write what is not there of some images: number of images, and of files."""
+    files = 0
+    for name, title, content in work:
+        for path, encoded in _made(order, name, title, content):
+            write_aside(path, encoded)
+            files += 1
+    return len(work), files
+
+
+def _made(order: Order, name: str, title: str, content: bytes) -> Iterator[tuple[Path, bytes]]:
+    """Files that are not there of one image, encoded."""
+    image = _prepared(order, title, content)
+    seed = image_seed(content, order.seed)
+    textures = order.textures if any(corruption == "frost" for corruption, _ in order.cells) else None
+    for corruption, severity, path in order.paths(name):
+        if not path.exists():
+            found = corrupt(image[None], corruption, severity, [seed], textures=textures)
+            yield path, _encoded(found[0])
+
+
+def _prepared(order: Order, title: str, content: bytes) -> Image:
+    """The image to corrupt. Raises UserError where it is unreadable or too small."""
+    pixels = decode_pixels(content, title)
+    if order.border:
+        pixels = pixels[order.border : -order.border, order.border : -order.border]
+    if order.size:
+        return np.ascontiguousarray(apply_view(pixels, View(order.size, 0.875, "bilinear")))
+    if min(pixels.shape[:2]) < SMALLEST:
+        height, width = pixels.shape[:2]
+        raise UserError(
+            f"the image {title} is too small to be corrupted",
+            got=f"{width} × {height} pixels",
+            valid=f"at least {SMALLEST}",
+            remedy="leave --size out, so that it is enlarged",
+        )
+    return np.ascontiguousarray(pixels)
+
+
+def _encoded(image: Image) -> bytes:
+    buffer = io.BytesIO()
+    Pillow.fromarray(image).save(buffer, "JPEG", quality=QUALITY)
+    return buffer.getvalue()
