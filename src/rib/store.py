@@ -6,8 +6,8 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,15 +17,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rib.errors import UserError
-from rib.files import try_write, write_aside, written_aside
-from rib.identity import KEY_VERSION
+from rib.errors import DamagedError, UserError
+from rib.files import Seal, explained, sync, sync_folders, try_write, write_aside, written_aside
+from rib.identity import KEY_VERSION, digest
 from rib.models.weights import Weights, read_weights, write_weights
 from rib.prediction import Predictions
 from rib.steps import Predict, Step
 
 FORMAT = 1
 """Version of the store's layout."""
+
+SUFFIXES = {
+    "records": "json",
+    "weights": "safetensors",
+    "predictions": "parquet",
+    "checkpoints": "pt",
+    "failures": "txt",
+}
+"""Folders with a file a step, and how the file's name ends."""
+
+SEALED = ("weights", "predictions")
+"""Folders whose files are sealed by the record."""
+
+DURABLE_SECONDS = 1.0
+"""A step that took as long is waited for until the disk has what it left; any other is sooner done again."""
+
+_DIGEST = b', "digest": "'
 
 
 @dataclass(frozen=True)
@@ -41,6 +58,7 @@ class Record:
         seconds: wall time it took.
         images: images that went through a model.
         made_by: versions, commit, device.
+        files: size and digest of the files that it left, by folder; none in records of older versions.
     """
 
     key: str
@@ -51,6 +69,33 @@ class Record:
     seconds: float
     images: int
     made_by: dict[str, Any]
+    files: dict[str, list[Any]] = field(default_factory=dict)
+
+    def seal(self, folder: str) -> Seal | None:
+        """Of the file in that folder of the store; None where the record does not speak of one."""
+        return Seal(*self.files[folder]) if folder in self.files else None
+
+
+def encode_record(document: Mapping[str, Any]) -> bytes:
+    """A record's file: JSON whose last field is the digest of all others."""
+    text = json.dumps(document).encode()
+    return text[:-1] + _DIGEST + digest(text).encode() + b'"}'
+
+
+def decode_record(data: bytes) -> Record:
+    """What `encode_record` made, or an older version without digests.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is cut off, or not as it was written.
+    """
+    body, found, end = data.rpartition(_DIGEST)
+    values = json.loads(data)
+    if found and end != f'{digest(body + b"}")}"}}'.encode():
+        raise ValueError("its digest is not that of its content")
+    if not found and "files" in values:
+        raise ValueError("its digest is gone")
+    given = {one.name: values[one.name] for one in fields(Record) if one.name != "files"}
+    return Record(**given, files=values.get("files", {}))
 
 
 class Store:
@@ -65,6 +110,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self._left: dict[str, dict[str, Seal]] = {}  # files of steps whose record is to come
         marker = root / "store.json"
         try:
             known = int(json.loads(marker.read_text())["format"]) if marker.exists() else None
@@ -107,18 +153,20 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Whether a step is finished."""
-        return self._path("records", key, "json").exists()
+        return self.path("records", key).exists()
 
     def record(self, key: str) -> Record | None:
-        """The record of a step; None where it is not finished or its file was cut off by a crash of the machine."""
+        """The record of a step; None where it is not finished, or its file is not as it was written."""
         try:
-            values = json.loads(self._path("records", key, "json").read_bytes())
-            return Record(**{field.name: values[field.name] for field in fields(Record)})
+            return decode_record(self.path("records", key).read_bytes())
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
 
     def write(self, step: Step, values: Mapping[str, Any], seconds: float, images: int, device: str) -> None:
-        """Record a finished step. Raises as `written_aside`."""
+        """Record a finished step, with the seals of the files that it left. Raises as `written_aside`."""
+        left, durable = self._left.pop(step.key, {}), seconds >= DURABLE_SECONDS
+        if durable:
+            self._sync(step.key, left)
         document = {
             "key": step.key,
             "kind": type(step).__name__,
@@ -128,25 +176,64 @@ class Store:
             "seconds": round(seconds, 3),
             "images": images,
             "made_by": made_by() | {"device": device},
+            "files": {folder: [seal.size, seal.digest] for folder, seal in left.items()},
         }
-        write_aside(self._path("records", step.key, "json"), json.dumps(document).encode())
+        write_aside(self.path("records", step.key), encode_record(document), durable)
         self.failure_path(step.key).unlink(missing_ok=True)
 
+    def _sync(self, key: str, folders: Iterable[str]) -> None:
+        """Wait until the disk has these files of a step, which its record will speak of."""
+        for folder in folders:
+            path = self.path(folder, key)
+            with explained(path):
+                sync(path)
+                sync_folders(path)
+
+    def _seal(self, folder: str, key: str) -> None:
+        self._left.setdefault(key, {})[folder] = Seal.of(self.path(folder, key))
+
+    def _require_whole(self, folder: str, key: str) -> Path:
+        """A file of a step, unless it differs from what the record says. Raises DamagedError."""
+        path, record = self.path(folder, key), self.record(key)
+        seal = record.seal(folder) if record else None
+        if fault := (seal.fault(path) if seal else None if path.exists() else "it is gone"):
+            raise DamagedError(path, fault)
+        return path
+
+    def put_aside(self, path: Path) -> Path:
+        """Move a damaged file out of the way, so that it counts as missing; where to. Raises as `written_aside`."""
+        aside = self.root / "damaged" / path.parent.parent.name / path.name
+        with explained(path):
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(aside)
+        return aside
+
     def has_weights(self, key: str) -> bool:
-        """Whether a step's weights are kept."""
-        return self.weights_path(key).exists()
+        """Whether a step's weights are kept, and as long as they were."""
+        record = self.record(key)
+        seal = record.seal("weights") if record else None
+        try:
+            size = self.weights_path(key).stat().st_size
+        except OSError:
+            return False
+        return seal is None or size == seal.size
 
     def weights_path(self, key: str) -> Path:
         """Where a step's weights are, or would be."""
-        return self._path("weights", key, "safetensors")
+        return self.path("weights", key)
 
     def weights(self, key: str) -> dict[str, Any]:
-        """A step's weights. Raises UserError where they are not kept."""
-        return read_weights(self.weights_path(key))
+        """A step's weights. Raises DamagedError where they are gone, or not those that were written."""
+        path = self._require_whole("weights", key)
+        try:
+            return read_weights(path)
+        except UserError as error:
+            raise DamagedError(path, str(error.got)) from None
 
     def write_weights(self, key: str, weights: Weights) -> None:
-        """Keep a step's weights. Raises as `written_aside`."""
+        """Keep a step's weights; they count once its record is written. Raises as `written_aside`."""
         write_weights(self.weights_path(key), weights)
+        self._seal("weights", key)
 
     def drop_weights(self, key: str) -> None:
         """Forget a step's weights; its record stays."""
@@ -175,27 +262,30 @@ class Store:
 
     def write_predictions(self, step: Predict, predictions: Predictions, columns: Mapping[str, Any]) -> None:
         """Keep per-example predictions as Parquet, beside columns that describe the examples."""
-        table = pa.table(
-            dict(columns) | {field.name: getattr(predictions, field.name) for field in fields(predictions)}
-        )
-        with written_aside(self.predictions_path(step.key)) as aside:
+        table = pa.table(dict(columns) | {one.name: getattr(predictions, one.name) for one in fields(predictions)})
+        with written_aside(self.path("predictions", step.key)) as aside:
             pq.write_table(table, aside, compression="zstd")
+        self._seal("predictions", step.key)
 
-    def predictions_path(self, key: str) -> Path:
-        """Where a step's predictions are, or would be."""
-        return self._path("predictions", key, "parquet")
+    def predictions_file(self, key: str) -> pq.ParquetFile:
+        """Per-example predictions of a finished step, to read. Raises DamagedError as `weights`."""
+        path = self._require_whole("predictions", key)
+        try:
+            return pq.ParquetFile(path)
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedError(path, str(error)) from None
 
     def predictions(self, key: str, columns: list[str] | None = None) -> pa.Table:
-        """Per-example predictions of a finished step."""
-        return pq.ParquetFile(self.predictions_path(key)).read(columns)
+        """Per-example predictions of a finished step. Raises DamagedError as `weights`."""
+        return self.predictions_file(key).read(columns)
 
     def checkpoint_path(self, key: str) -> Path:
         """Where a training run leaves its state."""
-        return self._path("checkpoints", key, "pt")
+        return self.path("checkpoints", key)
 
     def failure_path(self, key: str) -> Path:
         """Where the reason of a step's last failure is kept."""
-        return self._path("failures", key, "txt")
+        return self.path("failures", key)
 
     def write_failure(self, key: str, reason: str) -> None:
         """Keep why a step failed, for the report."""
@@ -206,8 +296,9 @@ class Store:
         path = self.failure_path(key)
         return path.read_text() if path.exists() else None
 
-    def _path(self, folder: str, key: str, suffix: str) -> Path:
-        return self.root / folder / key[:2] / f"{key}.{suffix}"
+    def path(self, folder: str, key: str) -> Path:
+        """Where the file of a step is in one of the folders of `SUFFIXES`, or would be."""
+        return self.root / folder / key[:2] / f"{key}.{SUFFIXES[folder]}"
 
 
 @cache

@@ -18,7 +18,7 @@ from rib.data.ahead import chunk_rows, chunks, undecoded
 from rib.data.examples import Examples, Part, View
 from rib.data.pack import open_pack, pack_file
 from rib.data.splits import tuning_rows
-from rib.errors import RibError, StepError
+from rib.errors import DamagedError, RibError, StepError
 from rib.methods.base import MergedMethod, Task
 from rib.models.catalogue import find_row
 from rib.models.classifier import Classifier
@@ -336,7 +336,20 @@ class Workshop:
             merged = step.method.merge(self.weights(step.start), self._fitted(step))
             _require_finite(merged)
             return merged
-        return self.store.weights(step.key)
+        assert not isinstance(step, Load)
+        return self._stored_weights(step)
+
+    def _stored_weights(self, step: Step) -> Weights:
+        """Weights from the store; where they are not those that were written, the step is done again."""
+        try:
+            return self.store.weights(step.key)
+        except DamagedError as error:
+            if not self.store.has(step.key):
+                raise
+            if error.path.exists():
+                self.store.put_aside(error.path)
+            self.do(step)
+            return self.store.weights(step.key)
 
     def lost(self, step: Load | Step) -> list[str]:
         """Keys of the steps whose weights would be needed for this step's, and are no longer kept."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rib.data.examples import Decode
 from rib.errors import UserError, nearest
+from rib.files import file_digest, read_fact, write_fact
 from rib.identity import digest, import_object, source_digest
 from rib.models import clip, vision
 from rib.models.catalogue import Architecture, ModelRow
@@ -283,7 +284,7 @@ def _clip_weights(
         if cache_folder
         else None
     )
-    if kept and kept.exists():
+    if kept and kept.exists() and read_fact(kept.with_suffix(".txt")) == file_digest(kept).encode():
         return read_weights(kept)
     config, _ = clip.model_config(row.open_clip, row.tag, base)
     folder = clip.clip_folder(row.open_clip, base)
@@ -292,6 +293,7 @@ def _clip_weights(
     )
     if kept:
         write_weights(kept, weights)
+        write_fact(kept.with_suffix(".txt"), file_digest(kept).encode())
     return weights
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -72,12 +71,6 @@ def write_weights(path: Path, weights: Weights) -> None:
     with written_aside(path) as aside:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, aside)
         aside.chmod(0o644)  # safetensors makes files that only their owner can read
-
-
-def file_digest(path: Path) -> str:
-    """Digest of a checkpoint's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
 
 
 def check_weights(weights: Weights, model: nn.Module, what: str, head: str = "") -> None:
