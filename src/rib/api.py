@@ -20,6 +20,7 @@ from rib.steps import Load
 from rib.store import Store
 from rib.studies import find_study
 from rib.suite import Suite, load_suite
+from rib.terminal import console
 from rib.work import How, Workshop
 
 if TYPE_CHECKING:
@@ -51,12 +52,10 @@ class Finished:
 
     def table(self) -> None:
         """Print the headline table."""
-        from rich.console import Console
-
         from rib.report.tables import headline
 
-        console = Console()
-        console.print(headline(self.results, console.width))
+        screen = console()
+        screen.print(headline(self.results, screen.width))
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a score: accuracy of a model on a data set, in percent. Needs pandas."""
@@ -86,12 +85,10 @@ class Studied:
 
     def table(self) -> None:
         """Print question, verdict and points."""
-        from rich.console import Console
-
         from rib.report.answer_text import answer_lines
 
-        console = Console(highlight=False)
-        console.print(answer_lines(self.answer, console.width))
+        screen = console(highlight=False)
+        screen.print(answer_lines(self.answer, screen.width))
 
     def page(self, path: str | Path) -> None:
         """Write everything into one HTML file."""

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from rib import __version__
+from rib.cli_store import store_app
 from rib.errors import RibError, StepError, StoppedError, UserError, nearest
+from rib.terminal import console, printable
 
 if TYPE_CHECKING:
     from rich.status import Status
@@ -42,6 +44,7 @@ listing = typer.Typer(help="What can be named in a suite.", no_args_is_help=True
 app.add_typer(listing, name="list")
 data_app = typer.Typer(help="Look at data, or decode them, before a run.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(store_app, name="store")
 
 SuiteName = Annotated[str, typer.Argument(help="a shipped suite's name, or a path to a suite file")]
 StorePath = Annotated[Path, typer.Option("--store", envvar="RIB_STORE", help="folder of records and weights")]
@@ -74,16 +77,16 @@ def main() -> NoReturn:
         print("interrupted; everything finished is kept", file=sys.stderr)
         code = 130
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         code = 2
     except StoppedError as error:
         print(error, file=sys.stderr)
         code = 130
     except StepError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         code = 1
     except RibError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         code = 1
     except Exception as error:
         code = _usage_or_raise(error)
@@ -162,7 +165,7 @@ def show_plan(
     plan, place = _plan(suite, store, data, models, assume=True)
     estimate, measured = Estimate(plan, place), find_device(device)
     workers, devices = crew(measured)
-    with Console(stderr=True).status("measuring" if calibrate else "counting"):
+    with console(stderr=True).status("measuring" if calibrate else "counting"):
         cost = (
             estimate.with_hours(lambda architecture, recipe: measure(architecture, recipe, measured), workers)
             if calibrate
@@ -171,7 +174,7 @@ def show_plan(
     if as_json:
         print(json.dumps(plan_json(plan, place, cost), indent=1))
         return
-    Console().print(plan_table(plan, place, every))
+    console().print(plan_table(plan, place, every))
     if not every:
         print("\n" + cost_lines(cost, suite, devices))
 
@@ -285,9 +288,9 @@ def verify(
     if as_json:
         print(json.dumps(checks_json(found), indent=1))
     else:
-        console = Console(highlight=False)
-        console.print(checks_table(found))
-        console.print(summary(found))
+        screen = console(highlight=False)
+        screen.print(checks_table(found))
+        screen.print(summary(found))
     if any(check.verdict == "differs" for check in found):
         raise typer.Exit(1)
 
@@ -311,8 +314,8 @@ def recommend(
     if as_json:
         print(json.dumps(advice_json(advice), indent=1))
     else:
-        console = Console(highlight=False, markup=False)
-        console.print(advice_lines(advice, console.width))
+        screen = console(highlight=False)
+        screen.print(advice_lines(advice, screen.width))
     if advice.declined:
         raise typer.Exit(1)
 
@@ -518,14 +521,14 @@ def data_check(
 
     rows, base = _data_rows(what, data)
     found = []
-    with Console(stderr=True).status("looking at the data") as status:
+    with console(stderr=True).status("looking at the data") as status:
         for name, row in rows.items():
-            status.update(f"looking at {name}")
+            status.update(Text(f"looking at {name}"))
             found.append(check(name, row, base, deep, _Tell(status, name)))
     if as_json:
         print(json.dumps(check_json(found), indent=1))
     else:
-        Console(highlight=False).print(check_table(found))
+        console(highlight=False).print(check_table(found))
     if not all(checked.fine for checked in found):
         raise typer.Exit(1)
 
@@ -555,7 +558,7 @@ class _Tell:
 
     def __call__(self, images: int) -> None:
         self._count += images
-        self._status.update(f"looking at {self._name}: {self._count:,} images decoded")
+        self._status.update(Text(f"looking at {self._name}: {self._count:,} images decoded"))
 
 
 def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path]:
@@ -589,7 +592,7 @@ def _columns(rows: list[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(markup=False, highlight=False).print(table)
+    console(highlight=False).print(table)
 
 
 def _plan(
@@ -599,7 +602,7 @@ def _plan(
     from rib.store import Store
 
     place = Store(store)
-    with Console(stderr=True).status("reading the suite, its data and its weights"):
+    with console(stderr=True).status("reading the suite, its data and its weights"):
         return make_plan(_suite(suite, data, models), place.facts, assume), place
 
 
@@ -649,10 +652,10 @@ def _check_device(device: str) -> None:
 def _watched(job: Callable[[Any], T]) -> T:
     from rib.execute.progress import Bar, PlainLines
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    screen = console(stderr=True)
+    if not screen.is_terminal:
         return job(PlainLines())
-    with Bar(console) as bar:
+    with Bar(screen) as bar:
         return job(bar)
 
 
@@ -677,8 +680,8 @@ def _show(results: Results, as_json: bool) -> None:
     if as_json:
         print(json.dumps(tables.as_json(results), indent=1))
     else:
-        console = Console()
-        console.print(tables.headline(results, console.width))
+        screen = console()
+        screen.print(tables.headline(results, screen.width))
 
 
 def _write_page(results: Results, path: Path) -> None:

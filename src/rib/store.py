@@ -158,9 +158,10 @@ class Store:
     def record(self, key: str) -> Record | None:
         """The record of a step; None where it is not finished, or its file is not as it was written."""
         try:
-            return decode_record(self.path("records", key).read_bytes())
+            record = decode_record(self.path("records", key).read_bytes())
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+        return record if record.key == key else None
 
     def write(self, step: Step, values: Mapping[str, Any], seconds: float, images: int, device: str) -> None:
         """Record a finished step, with the seals of the files that it left. Raises as `written_aside`."""
@@ -192,8 +193,8 @@ class Store:
     def _seal(self, folder: str, key: str) -> None:
         self._left.setdefault(key, {})[folder] = Seal.of(self.path(folder, key))
 
-    def _require_whole(self, folder: str, key: str) -> Path:
-        """A file of a step, unless it differs from what the record says. Raises DamagedError."""
+    def whole(self, folder: str, key: str) -> Path:
+        """The file of a step in one of the folders of `SEALED`. Raises DamagedError where it is gone, or differs."""
         path, record = self.path(folder, key), self.record(key)
         seal = record.seal(folder) if record else None
         if fault := (seal.fault(path) if seal else None if path.exists() else "it is gone"):
@@ -224,7 +225,7 @@ class Store:
 
     def weights(self, key: str) -> dict[str, Any]:
         """A step's weights. Raises DamagedError where they are gone, or not those that were written."""
-        path = self._require_whole("weights", key)
+        path = self.whole("weights", key)
         try:
             return read_weights(path)
         except UserError as error:
@@ -269,7 +270,7 @@ class Store:
 
     def predictions_file(self, key: str) -> pq.ParquetFile:
         """Per-example predictions of a finished step, to read. Raises DamagedError as `weights`."""
-        path = self._require_whole("predictions", key)
+        path = self.whole("predictions", key)
         try:
             return pq.ParquetFile(path)
         except (OSError, pa.ArrowException) as error:
