@@ -268,6 +268,10 @@ class Store:
             pq.write_table(table, aside, compression="zstd")
         self._seal("predictions", step.key)
 
+    def predictions_path(self, key: str) -> Path:
+        """Where a step's predictions are, or would be."""
+        return self.path("predictions", key)
+
     def predictions_file(self, key: str) -> pq.ParquetFile:
         """Per-example predictions of a finished step, to read. Raises DamagedError as `weights`."""
         path = self.whole("predictions", key)
