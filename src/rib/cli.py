@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import sys
@@ -69,6 +70,7 @@ T = TypeVar("T")
 
 def main() -> NoReturn:
     """Run the command and exit: 0 done, 1 some steps failed, 2 the user's mistake, 130 interrupted."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no library fetches anything unless the user says HF_HUB_OFFLINE=0
     try:
         code = app(standalone_mode=False) or 0  # what typer.Exit was raised with
     except typer.Abort:

@@ -128,7 +128,7 @@ def classifier_weights(
     library = _open_clip()
     model = _clip(config, _is_custom(config)).eval()
     try:
-        library.load_checkpoint(model, str(file))
+        library.load_checkpoint(model, str(file), weights_only=True)
     except Exception as error:  # open_clip lets torch's and its own errors through
         reason = str(error).strip().splitlines()
         raise UserError(

@@ -41,7 +41,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"cannot read the checkpoint {path}",
             got=_reason(error),
             valid="a safetensors file, or a state dict saved by torch.save",
-            remedy="copy the file again; save `model.state_dict()` rather than the model",
+            remedy="copy the file again; a pickled model can run code when it is read, so it is never read here: where "
+            "you trust who made it, save `model.state_dict()` rather than the model: torch.save(torch.load(FILE, "
+            "weights_only=False).state_dict(), NEW)",
         ) from None
     for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
