@@ -25,7 +25,7 @@ from rib.execute.local import Outcome, execute
 from rib.files import Seal, file_name, is_stamped, read_fact, stamp, write_aside, write_fact, written_aside
 from rib.models.weights import write_weights
 from rib.plan import Plan, make_plan
-from rib.steps import Fit, Predict, Pretrain
+from rib.steps import Embed, Fit, Predict, Pretrain
 from rib.store import DURABLE_SECONDS, Store, decode_record, encode_record
 from rib.suite import load_suite
 from rib.training import FileCheckpoint
@@ -135,6 +135,43 @@ def test_damaged_weights_are_made_again_where_something_needs_them(
     assert outcome.failed == {}
     assert_same(plan, copied, Store(expected))
     assert verify(copied).faults == []
+
+
+@pytest.fixture(scope="module")
+def probed(tmp_path_factory: pytest.TempPathFactory) -> Finished:
+    """A suite two methods of which read features, and the store of a run that nothing disturbed."""
+    folder = tmp_path_factory.mktemp("probed")
+    file = folder / "tiny.toml"
+    file.write_text(toml(document(folder, per_class=6, runs=[{"methods": ["linear_probe", "lwf"]}])))
+    assert do(file, folder / "store").failed == {}
+    return file, folder / "store"
+
+
+@pytest.mark.parametrize("readers", [1, 2], ids=["made by the reader", "made for both"])
+@pytest.mark.parametrize("where", ["flipped", "torn", "zeros", "gone"])
+def test_damaged_features_are_made_again_for_who_reads_them(
+    probed: Finished, tmp_path: Path, where: str, readers: int
+) -> None:
+    file, expected = probed
+    shutil.copytree(expected, tmp_path / "store")
+    store, plan = Store(tmp_path / "store"), plan_of(file)
+    step = next(step for step in plan.steps if isinstance(step, Embed) and step.seed is not None)
+    path = store.path("features", step.key)
+    content = path.read_bytes()
+    damaged = {"flipped": flipped(content, -3, 6), "torn": content[:-4], "zeros": bytes(len(content))}
+    if where == "gone":
+        path.unlink()
+    else:
+        path.write_bytes(damaged[where])
+        with pytest.raises(DamagedError):
+            store.features(step.key)
+    reading = [one for one in plan.steps if one.features == step][:readers]
+    assert len(reading) == readers
+    for one in reading:
+        store.path("records", one.key).unlink()
+    assert do(file, store.root).failed == {}
+    assert_same(plan, store, Store(expected))
+    assert verify(store).faults == []
 
 
 def test_unreadable_weights_of_older_versions_are_found(finished: Finished, copied: Store) -> None:

@@ -190,7 +190,7 @@ def nasty(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made["method"] = {QUOTE: {"kind": "finetune"}}
     made["runs"] = [{"methods": [QUOTE]}]
     made["description"] = made["note"] = NASTY + QUOTE
-    made["analyses"] = [{"names": ["churn", "calibration"]}]
+    made["analyses"] = [{"names": ["drift", "forgetting"]}]
     (folder / "s.toml").write_text(toml(made))
     return folder
 
@@ -283,7 +283,7 @@ def test_no_command_asks_the_network(tmp_path: Path, rib_says: Say, monkeypatch:
 
 def test_libraries_are_told_to_stay_offline_unless_the_user_says_otherwise(tmp_path: Path) -> None:
     (tmp_path / "tell.py").write_text(
-        "import os\ndef net(num_classes): raise TypeError(os.environ['HF_HUB_OFFLINE'])\n"
+        "import os\ndef net(num_classes, **_): raise TypeError(os.environ['HF_HUB_OFFLINE'])\n"
     )
     made = document(tmp_path)
     made["model"]["resnet"] |= {"build": "tell:net"}

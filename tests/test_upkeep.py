@@ -18,13 +18,13 @@ from rib.errors import UserError
 from rib.execute.local import execute
 from rib.files import Seal
 from rib.plan import Plan, make_plan
-from rib.steps import Fit, Predict
+from rib.steps import Embed, Fit, Predict
 from rib.store import Store, encode_record
 from rib.suite import load_suite
 from rib.upkeep.archive import MANIFEST, pack, unpack
 from rib.upkeep.garbage import garbage, remove
 from rib.upkeep.merge import merge
-from rib.upkeep.verify import repair, verify
+from rib.upkeep.verify import files_of, repair, verify
 from rib.work import How
 
 Finished = tuple[Path, Path]
@@ -36,7 +36,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Finished:
     """A suite file and the store of a run of it."""
     folder = tmp_path_factory.mktemp("finished")
     file = folder / "tiny.toml"
-    file.write_text(toml(document(folder, ("resnet",), per_class=6)))
+    runs = [{"methods": ["finetune", "linear_probe", "lwf"]}]  # two of them read features
+    file.write_text(toml(document(folder, ("resnet",), per_class=6, runs=runs)))
     assert execute(plan_of(file), Store(folder / "store"), HOW).failed == {}
     return file, folder / "store"
 
@@ -54,7 +55,7 @@ def plan_of(file: Path) -> Plan:
 
 def some(plan: Plan, kind: type[Any]) -> Any:
     """A step of a kind that leaves a file."""
-    return next(step for step in plan.steps if isinstance(step, kind) and (kind is Predict or step.data))
+    return next(step for step in plan.steps if isinstance(step, kind) and (kind is not Fit or step.data))
 
 
 def changed(store: Store, key: str, **values: Any) -> None:
@@ -78,6 +79,7 @@ def flip(path: Path, at: int = -9) -> None:
 def test_a_store_that_nothing_happened_to_is_fine(finished: Finished) -> None:
     found = verify(Store(finished[1]))
     files = [path for path in finished[1].rglob("*") if path.suffix in (".json", ".parquet", ".safetensors", ".npy")]
+    assert any(path.is_relative_to(finished[1] / "features") for path in files)
     files = [path for path in files if path.parent.name != "facts" and path.name != "store.json"]
     assert (found.faults, found.unsealed, found.files) == ([], [], len(files))
     assert found.size == sum(path.stat().st_size for path in files)
@@ -89,6 +91,8 @@ def test_every_damage_is_named_and_mended_by_the_next_run(finished: Finished, co
     predictions = [step for step in plan.steps if isinstance(step, Predict)]
     fit = some(plan, Fit)
     flip(copied.weights_path(fit.key), -3)
+    embed = some(plan, Embed)
+    flip(copied.path("features", embed.key), -5)
     flip(copied.predictions_path(predictions[0].key), 40)
     copied.predictions_path(predictions[1].key).unlink()
     copied.path("records", predictions[2].key).write_bytes(b"")
@@ -100,13 +104,20 @@ def test_every_damage_is_named_and_mended_by_the_next_run(finished: Finished, co
     said = {fault.path.relative_to(copied.root).parts[0] + ": " + fault.what.split(":")[0] for fault in found.faults}
     assert said == {
         "weights: its bytes are not those that were written",
+        "features: its bytes are not those that were written",
         "predictions: its bytes are not those that were written",
         "predictions: it is gone",
         "records: it is cut off or changed (JSONDecodeError)",
         "records: it is the record of another step",
         f"packs: it has {packed.stat().st_size:,} bytes, not {packed.stat().st_size + 1:,}",
     }
-    assert {fault.title for fault in found.faults} == {fit.title, predictions[0].title, predictions[1].title, ""}
+    assert {fault.title for fault in found.faults} == {
+        fit.title,
+        embed.title,
+        predictions[0].title,
+        predictions[1].title,
+        "",
+    }
     repair(copied, found.faults)
     assert verify(copied).faults == []
     assert execute(plan, copied, HOW).done == 4 + 1  # the predictions, and the weights that one of them needs
@@ -174,7 +185,8 @@ def test_garbage(finished: Finished, copied: Store, tmp_path: Path) -> None:
     assert garbage(copied, [plan], grace=0) == []
     old = [copied.root / "weights" / "ab" / f".{'ab' * 20}.safetensors.1-2", copied.failure_path(step.key)]
     old += [copied.checkpoint_path(step.key), copied.root / "damaged" / "weights" / "x.safetensors"]
-    unknown = [copied.weights_path("cd" * 20), copied.packs / "other-12.npy", copied.failure_path("cd" * 20)]
+    unknown = [copied.weights_path("cd" * 20), copied.path("features", "cd" * 20), copied.packs / "other-12.npy"]
+    unknown.append(copied.failure_path("cd" * 20))  # of a step that may be tried again: it stays
     for path in (*old, *unknown):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"12345")
@@ -185,11 +197,11 @@ def test_garbage(finished: Finished, copied: Store, tmp_path: Path) -> None:
     fresh.write_bytes(b"being written")
     assert {item.path for item in garbage(copied)} == set(old)
     found = garbage(copied, [plan])
-    assert {item.path for item in found} == {*old, *unknown[:2]}
+    assert {item.path for item in found} == {*old, *unknown[:3]}
     assert {item.size for item in found} == {5}
     before = {path for path in copied.root.rglob("*") if path.is_file()}
     remove(found)
-    assert before - {path for path in copied.root.rglob("*") if path.is_file()} == {*old, *unknown[:2]}
+    assert before - {path for path in copied.root.rglob("*") if path.is_file()} == {*old, *unknown[:3]}
     assert execute(plan, copied, HOW).done == 0
 
 
@@ -232,14 +244,14 @@ def test_merge_takes_what_is_missing_and_names_what_differs(finished: Finished, 
         merge(Store(tmp_path / "empty"), ours)
 
 
-def test_merge_brings_weights_that_were_dropped_if_they_are_the_same(
-    finished: Finished, copied: Store, tmp_path: Path
-) -> None:
-    step = some(plan_of(finished[0]), Fit)
-    content = copied.weights_path(step.key).read_bytes()
-    copied.drop_weights(step.key)
+def test_merge_brings_what_was_dropped_if_it_is_the_same(finished: Finished, copied: Store, tmp_path: Path) -> None:
+    plan = plan_of(finished[0])
+    paths = [copied.weights_path(some(plan, Fit).key), copied.path("features", some(plan, Embed).key)]
+    contents = [path.read_bytes() for path in paths]
+    copied.drop_weights(some(plan, Fit).key)
+    copied.drop_features(some(plan, Embed).key)
     merge(Store(finished[1]), copied)
-    assert copied.weights_path(step.key).read_bytes() == content
+    assert [path.read_bytes() for path in paths] == contents
 
 
 def test_the_merge_command(finished: Finished, copied: Store, tmp_path: Path, rib_says: Say) -> None:
@@ -293,8 +305,11 @@ def test_equal_stores_make_equal_archives_and_weights_come_when_asked_for(finish
         pack(store, plan, beside, tmp_path / f"{name}.tar.zst", weights)
     assert (tmp_path / "a.tar.zst").read_bytes() == (tmp_path / "b.tar.zst").read_bytes()
     unpack(tmp_path / "c.tar.zst", Store(tmp_path / "theirs"))
-    step = some(plan, Fit)
-    assert Seal.of(Store(tmp_path / "theirs").weights_path(step.key)) == Seal.of(store.weights_path(step.key))
+    theirs = Store(tmp_path / "theirs")
+    for folder in ("weights", "features"):
+        there = {path.name: Seal.of(path) for path in files_of(store, folder)}
+        assert there
+        assert {path.name: Seal.of(path) for path in files_of(theirs, folder)} == there
     with pytest.raises(UserError, match="unknown kind of archive"):
         pack(store, plan, beside, tmp_path / "a.zip")
     with pytest.raises(UserError, match="nothing of suite"):

@@ -30,14 +30,18 @@ FORMAT = 1
 SUFFIXES = {
     "records": "json",
     "weights": "safetensors",
+    "features": "npy",
     "predictions": "parquet",
     "checkpoints": "pt",
     "failures": "txt",
 }
 """Folders with a file a step, and how the file's name ends."""
 
-SEALED = ("weights", "predictions")
+SEALED = ("weights", "features", "predictions")
 """Folders whose files are sealed by the record."""
+
+DROPPABLE = ("weights", "features")
+"""Those of them whose files may go while the record stays: they are made again where they are needed."""
 
 DURABLE_SECONDS = 1.0
 """A step that took as long is waited for until the disk has what it left; any other is sooner done again."""
@@ -209,15 +213,19 @@ class Store:
             path.replace(aside)
         return aside
 
-    def has_weights(self, key: str) -> bool:
-        """Whether a step's weights are kept, and as long as they were."""
+    def _is_kept(self, folder: str, key: str) -> bool:
+        """Whether a step's file is there, and as long as it was."""
         record = self.record(key)
-        seal = record.seal("weights") if record else None
+        seal = record.seal(folder) if record else None
         try:
-            size = self.weights_path(key).stat().st_size
+            size = self.path(folder, key).stat().st_size
         except OSError:
             return False
         return seal is None or size == seal.size
+
+    def has_weights(self, key: str) -> bool:
+        """Whether a step's weights are kept, and as long as they were."""
+        return self._is_kept("weights", key)
 
     def weights_path(self, key: str) -> Path:
         """Where a step's weights are, or would be."""
@@ -241,25 +249,27 @@ class Store:
         self.weights_path(key).unlink(missing_ok=True)
 
     def has_features(self, key: str) -> bool:
-        """Whether a step's features are kept."""
-        return self.features_path(key).exists()
-
-    def features_path(self, key: str) -> Path:
-        """Where a step's features are, or would be."""
-        return self._path("features", key, "npy")
+        """Whether a step's features are kept, and as long as they were."""
+        return self._is_kept("features", key)
 
     def features(self, key: str) -> np.ndarray[Any, Any]:
-        """A step's features, float32 (N, D), mapped from their file."""
-        return np.load(self.features_path(key), mmap_mode="r")
+        """A step's features, float32 (N, D), mapped from their file. Raises DamagedError as `weights`."""
+        path = self.whole("features", key)
+        try:
+            found: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DamagedError(path, str(error)) from None
+        return found
 
     def write_features(self, key: str, features: np.ndarray[Any, Any]) -> None:
-        """Keep a step's features. Raises as `written_aside`."""
-        with written_aside(self.features_path(key)) as aside, aside.open("wb") as file:
+        """Keep a step's features; they count once its record is written. Raises as `written_aside`."""
+        with written_aside(self.path("features", key)) as aside, aside.open("wb") as file:
             np.save(file, features)
+        self._seal("features", key)
 
     def drop_features(self, key: str) -> None:
         """Forget a step's features; its record stays."""
-        self.features_path(key).unlink(missing_ok=True)
+        self.path("features", key).unlink(missing_ok=True)
 
     def write_predictions(self, step: Predict, predictions: Predictions, columns: Mapping[str, Any]) -> None:
         """Keep per-example predictions as Parquet, beside columns that describe the examples."""

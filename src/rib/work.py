@@ -145,10 +145,15 @@ class Workshop:
         return {"examples": len(examples), "width": features.shape[1]}
 
     def _features(self, step: Fit | Predict) -> Tensor | None:
-        """What a step reads of features, where they are kept: float32 (N, D)."""
-        if not self.how.share or step.features is None or not self.store.has_features(step.features.key):
+        """What a step reads of features, where they are kept as they were written: float32 (N, D)."""
+        if not self.how.share or step.features is None:
             return None
-        return torch.from_numpy(np.array(self.store.features(step.features.key)))
+        try:
+            return torch.from_numpy(np.array(self.store.features(step.features.key)))
+        except DamagedError as error:
+            if error.path.exists():
+                self.store.put_aside(error.path)
+            return None
 
     def _fit(self, step: Fit, watch: _Count) -> dict[str, Any]:
         if isinstance(step.method, MergedMethod):

@@ -20,7 +20,7 @@ from rib.data.places import Place, expanded
 from rib.data.published import PUBLISHED
 from rib.data.scans import DigitsSet
 from rib.data.shards import ShardContainer
-from rib.errors import nearest
+from rib.errors import UserError, nearest
 from rib.recipe import Frozen
 from rib.terminal import UNPRINTABLE
 

@@ -24,7 +24,7 @@ from rib.errors import UserError
 from rib.files import BLOCK, Seal, written_aside
 from rib.identity import KEY_VERSION, digest
 from rib.plan import Plan
-from rib.store import SEALED, Store
+from rib.store import DROPPABLE, SEALED, Store
 from rib.upkeep.merge import Merged, merge
 
 FORMAT = 1
@@ -41,6 +41,7 @@ NAMES = re.compile(
     r"records/(?P<a>[0-9a-f]{2})/(?P=a)[0-9a-f]{38}\.json"
     r"|predictions/(?P<b>[0-9a-f]{2})/(?P=b)[0-9a-f]{38}\.parquet"
     r"|weights/(?P<c>[0-9a-f]{2})/(?P=c)[0-9a-f]{38}\.safetensors"
+    r"|features/(?P<d>[0-9a-f]{2})/(?P=d)[0-9a-f]{38}\.npy"
     r"|suite\.toml|page\.html"
 )
 """Every name that a file of an archive can have."""
@@ -69,7 +70,7 @@ def pack(store: Store, plan: Plan, beside: Mapping[str, Path], target: Path, wei
         plan: of the suite.
         beside: `suite.toml` and `page.html`.
         target: the file, .tar.zst or .tar.gz.
-        weights: take the weights too, so that others can go on from them.
+        weights: take the weights and the features too, so that others can go on from them.
 
     Returns:
         The number of steps in it.
@@ -109,8 +110,11 @@ def _files(store: Store, keys: Sequence[str], weights: bool) -> Iterator[tuple[s
         record = store.record(key)
         assert record is not None
         for folder in SEALED:
-            wanted = weights if folder == "weights" else folder in record.files or record.kind == "Predict"
-            if wanted and (folder != "weights" or store.has_weights(key)):
+            if folder in DROPPABLE:
+                wanted = weights and store.path(folder, key).exists()
+            else:
+                wanted = folder in record.files or record.kind == "Predict"
+            if wanted:
                 path = store.whole(folder, key)
                 yield path.relative_to(store.root).as_posix(), path
         path = store.path("records", key)

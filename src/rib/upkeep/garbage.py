@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rib.data.pack import pack_file
 from rib.plan import Plan
-from rib.store import Store
+from rib.steps import Embed
+from rib.store import DROPPABLE, Store
 from rib.upkeep.verify import files_of
 
 GRACE = 3600.0
@@ -36,13 +37,14 @@ def garbage(store: Store, kept: Sequence[Plan] = (), grace: float = GRACE) -> li
 
     Args:
         store: the store.
-        kept: plans of the suites that are still wanted; with any, weights and packs that none of them needs can go.
+        kept: plans of the suites that are still wanted; with any, weights, features and packs that none of
+            them needs can go.
         grace: seconds for which a file must not have been touched before its writer is taken for dead.
     """
     before = time.time() - grace
     found = [*_left_behind(store, before), *_of_finished(store, before)]
     if kept:
-        found += [*_weights(store, kept), *_packs(store, kept)]
+        found += [*_made_again(store, kept), *_packs(store, kept)]
     return found
 
 
@@ -70,11 +72,12 @@ def _of_finished(store: Store, before: float) -> Iterator[Garbage]:
                 yield _garbage(path, f"{what} of a finished step")
 
 
-def _weights(store: Store, kept: Sequence[Plan]) -> Iterator[Garbage]:
-    needed = {step.key for plan in kept for step in plan.steps if step.keeps_weights}
-    for path in files_of(store, "weights"):
-        if path.stem not in needed:
-            yield _garbage(path, "weights that no kept suite has")
+def _made_again(store: Store, kept: Sequence[Plan]) -> Iterator[Garbage]:
+    needed = {step.key for plan in kept for step in plan.steps if step.keeps_weights or isinstance(step, Embed)}
+    for folder in DROPPABLE:
+        for path in files_of(store, folder):
+            if path.stem not in needed:
+                yield _garbage(path, f"{folder} that no kept suite has")
 
 
 def _packs(store: Store, kept: Sequence[Plan]) -> Iterator[Garbage]:

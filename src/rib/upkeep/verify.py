@@ -84,7 +84,7 @@ def verify(store: Store, advance: Advance | None = None) -> Verified:
     for path in files_of(store, "checkpoints"):
         found.look(path, _checkpoint_fault(path), "")
     for path in sorted(store.packs.glob("[!.]*.npy")):
-        found.look(path, pack_fault(path), "")
+        found.look(path, array_fault(path), "")
     return found
 
 
@@ -122,15 +122,15 @@ def record_fault(path: Path) -> tuple[Record | None, str | None]:
 
 
 def file_fault(store: Store, record: Record, folder: str) -> str | None:
-    """What is wrong with a file that a record speaks of; weights may have been dropped."""
+    """What is wrong with a file that a record speaks of; weights and features may have been dropped."""
     path, seal = store.path(folder, record.key), record.seal(folder)
     if not path.exists():
         return "it is gone" if folder == "predictions" and record.kind == "Predict" else None
     return seal.fault(path) if seal else _unreadable(path)
 
 
-def pack_fault(path: Path) -> str | None:
-    """What is wrong with a pack, by its size."""
+def array_fault(path: Path) -> str | None:
+    """What is wrong with a file of an array, by its size."""
     try:
         with path.open("rb") as file:
             np.lib.format.read_magic(file)
@@ -170,6 +170,8 @@ def _unreadable(path: Path) -> str | None:
     try:
         if path.suffix == ".parquet":
             pq.ParquetFile(path).metadata  # noqa: B018
+        elif path.suffix == ".npy":
+            return array_fault(path)
         else:
             with safe_open(path, "numpy") as file:
                 file.keys()
