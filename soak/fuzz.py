@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
-import fuzzing  # noqa: E402
+import fuzzing
 
 SHARES = {"suites": 0.5, "checkpoints": 0.3, "trees": 0.2}
 """Of all cases."""
@@ -65,7 +65,7 @@ def tries(kind: str, place: fuzzing.Ground, cases: int, start: int, outcomes: Co
     drawn, one = {
         "suites": (fuzzing.suites(place.suite), suite),
         "checkpoints": (fuzzing.checkpoints(place.root), checkpoint),
-        "trees": (fuzzing.trees_and_fractions, tree),
+        "trees": (fuzzing.trees(), tree),
     }[kind]
     run = settings(
         max_examples=cases,

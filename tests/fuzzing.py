@@ -428,10 +428,16 @@ def files(draw: st.DrawFn) -> tuple[str, bytes | str]:
 Tree = dict[str, list[tuple[str, bytes | str]]]
 """Files of folders."""
 
-trees = st.dictionaries(
-    st.one_of(st.sampled_from(FOLDERS[:4]), st.sampled_from(FOLDERS)), st.lists(files(), max_size=4), max_size=5
-)
-trees_and_fractions = st.tuples(trees, st.sampled_from((0.0, 0.5, 0.9)))
+
+@st.composite
+def trees(draw: st.DrawFn) -> tuple[Tree, float]:
+    """A folder tree, mostly a good one with files or folders more; and the share of it that is tested on."""
+    good = {name: [("png", _image("png")), ("jpg", _image("jpg"))] for name in FOLDERS[:4]}
+    made: Tree = draw(st.sampled_from((good, good, good, {})))
+    names = st.one_of(st.sampled_from(FOLDERS[:4]), st.sampled_from(FOLDERS))
+    more = draw(st.dictionaries(names, st.lists(files(), max_size=3), max_size=2))
+    made = made | {name: [*made.get(name, []), *added] for name, added in more.items()}
+    return made, draw(st.sampled_from((0.0, 0.5, 0.9)))
 
 
 def _plant(root: Path, tree: Tree) -> None:

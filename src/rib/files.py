@@ -10,6 +10,7 @@ import errno
 import hashlib
 import os
 import re
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -91,6 +92,18 @@ def sync_folders(path: Path) -> None:
     if os.name == "posix":  # elsewhere a folder cannot be opened
         sync(path.parent)
         sync(path.parent.parent)
+
+
+def require_plain(path: Path) -> None:
+    """Refuse a pipe, a device or a folder, which may have no end. Raises OSError, also where nothing is there."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "neither a file nor a link to one", str(path))
+
+
+def read_plain(path: Path) -> bytes:
+    """The bytes of a file. Raises as `require_plain`."""
+    require_plain(path)
+    return path.read_bytes()
 
 
 # -- digests -----------------------------------------------------------------------------------------------------------

@@ -207,7 +207,7 @@ class Store:
 
     def put_aside(self, path: Path) -> Path:
         """Move a damaged file out of the way, so that it counts as missing; where to. Raises as `written_aside`."""
-        aside = self.root / "damaged" / path.parent.parent.name / path.name
+        aside = self.root / "damaged" / path.relative_to(self.root).parts[0] / path.name
         with explained(path):
             aside.parent.mkdir(parents=True, exist_ok=True)
             path.replace(aside)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.images import check_whole
-from rib.files import read_fact, write_fact
+from rib.files import read_fact, read_plain, write_fact
 from rib.identity import digest
 
 Rows = NDArray[np.int64]
@@ -133,4 +133,4 @@ def in_chunks(container: Container, rows: Rows) -> Iterator[tuple[Rows, list[byt
 def read_files(files: Sequence[Path]) -> list[bytes]:
     """The bytes of several files, read side by side."""
     with ThreadPoolExecutor(cpu_count()) as pool:
-        return list(pool.map(Path.read_bytes, files))
+        return list(pool.map(read_plain, files))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rib.data.examples import Decode
 from rib.errors import UserError, nearest
-from rib.files import file_digest, read_fact, write_fact
+from rib.files import file_digest, read_fact, read_plain, write_fact
 from rib.identity import digest, import_object, source_digest
 from rib.models import clip, vision
 from rib.models.catalogue import Architecture, ModelRow
@@ -108,11 +108,11 @@ def _from_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The model in a folder that timm saved: its name and arguments, and its view."""
     file = folder / "config.json"
     try:
-        document = json.loads(file.read_text("utf-8"))
+        document = json.loads(read_plain(file))
         config = document.get("pretrained_cfg", document)
         arguments = {key: value for key, value in document.get("model_args", {}).items() if key != "num_classes"}
         return {"timm": document["architecture"], "arguments": arguments}, _view_of(config)
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {file}", got=error, valid="the config.json of a model that timm saved") from None
     except KeyError as error:
         raise UserError(

@@ -87,8 +87,8 @@ def _packs(store: Store, kept: Sequence[Plan]) -> Iterator[Garbage]:
         for step in plan.steps
         for data in step.parts
     }
-    for path in sorted(store.packs.glob("[!.]*.npy")):
-        if path not in needed:
+    for path in sorted(store.packs.glob("[!.]*")):  # beside a pack lie its checksums
+        if path.with_suffix(".npy") not in needed:
             yield _garbage(path, "pack that no kept suite looks at")
 
 

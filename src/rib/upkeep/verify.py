@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
+from rib.data.pack import damaged_rows
 from rib.files import is_stamped
 from rib.identity import KEY_VERSION, key_of
 from rib.store import SEALED, SUFFIXES, Record, Store, decode_record
@@ -84,7 +85,7 @@ def verify(store: Store, advance: Advance | None = None) -> Verified:
     for path in files_of(store, "checkpoints"):
         found.look(path, _checkpoint_fault(path), "")
     for path in sorted(store.packs.glob("[!.]*.npy")):
-        found.look(path, array_fault(path), "")
+        found.look(path, pack_fault(path), "")
     return found
 
 
@@ -140,6 +141,14 @@ def array_fault(path: Path) -> str | None:
         return f"it is no array: {error}"
     found = path.stat().st_size
     return None if found == wanted else f"it has {found:,} bytes, not {wanted:,}"
+
+
+def pack_fault(path: Path) -> str | None:
+    """What is wrong with a pack: its form, or the checksums of its images."""
+    if fault := array_fault(path):
+        return fault
+    damaged = len(damaged_rows(path))
+    return f"{damaged:,} of its images are not as they were decoded" if damaged else None
 
 
 def _of_step(store: Store, path: Path) -> Verified:
