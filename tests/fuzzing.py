@@ -408,7 +408,8 @@ FOLDERS = ("ant", "bee", "cat", "dog", "Ant", "ant ", ".hidden", "x\x1b[2J", "a\
 
 
 @cache
-def _image(kind: str) -> bytes:
+def image_file(kind: str) -> bytes:
+    """A good image file."""
     out = io.BytesIO()
     Image.fromarray(pictures(np.array([1]), 0)[0]).save(out, FORMATS[kind])
     return out.getvalue()
@@ -420,7 +421,7 @@ def files(draw: st.DrawFn) -> tuple[str, bytes | str]:
     kind = draw(st.sampled_from(sorted(FORMATS)))
     odd = st.sampled_from(("link up", "dangling", "loop", "pipe", "zero", "folder", "huge", "unreadable"))
     content = st.one_of(
-        st.just(_image(kind)), st.just(_image(kind)), changed(_image(kind)), st.binary(max_size=60), odd
+        st.just(image_file(kind)), st.just(image_file(kind)), changed(image_file(kind)), st.binary(max_size=60), odd
     )
     return draw(st.sampled_from((kind, kind, kind.upper(), "png", "txt"))), draw(content)
 
@@ -432,7 +433,7 @@ Tree = dict[str, list[tuple[str, bytes | str]]]
 @st.composite
 def trees(draw: st.DrawFn) -> tuple[Tree, float]:
     """A folder tree, mostly a good one with files or folders more; and the share of it that is tested on."""
-    good = {name: [("png", _image("png")), ("jpg", _image("jpg"))] for name in FOLDERS[:4]}
+    good = {name: [("png", image_file("png")), ("jpg", image_file("jpg"))] for name in FOLDERS[:4]}
     made: Tree = draw(st.sampled_from((good, good, good, {})))
     names = st.one_of(st.sampled_from(FOLDERS[:4]), st.sampled_from(FOLDERS))
     more = draw(st.dictionaries(names, st.lists(files(), max_size=3), max_size=2))
@@ -464,7 +465,7 @@ def _odd(path: Path, what: str) -> None:
     elif what == "huge":  # 60,000 x 60,000 in a few bytes
         path.write_bytes(b"P6 60000 60000 255\n" + bytes(100))
     else:
-        path.write_bytes(_image("png"))
+        path.write_bytes(image_file("png"))
         path.chmod(0)
 
 
