@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -57,14 +56,16 @@ def test_image_folders() -> None:
             try_tree(place, *case)
 
         one()
-        assert try_tree(place, {name: [("png", fuzzing.image_file("png"))] * 2 for name in fuzzing.FOLDERS[:4]}, 0.5) == 0
+        assert (
+            try_tree(place, {name: [("png", fuzzing.image_file("png"))] * 2 for name in fuzzing.FOLDERS[:4]}, 0.5) == 0
+        )
 
     in_turn(tries)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Iterator[Ground]:
-    yield fuzzing.ground(tmp_path.resolve())
+def place(tmp_path: Path) -> Ground:
+    return fuzzing.ground(tmp_path.resolve())
 
 
 @pytest.mark.parametrize("what", ["outside", "link", "network", "slow", "traceback", "escape", "code"])

@@ -32,6 +32,7 @@ FLOORS = (
     ("models",),
     ("data",),
     ("registry", "metrics", "recipe", "gates"),
+    ("remote",),
     ("identity", "files"),
     ("errors", "terminal", "_compat", "__init__"),
 )

@@ -17,7 +17,7 @@ from rib.report.answer import Answer
 from rib.report.comparison import Comparison, gate_names
 from rib.report.results import Results, Summary
 from rib.steps import Load
-from rib.store import Store
+from rib.store import Store, store_folder
 from rib.studies import find_study
 from rib.suite import Suite, load_suite
 from rib.terminal import console
@@ -133,7 +133,7 @@ def run(
         StoppedError: the user stopped it; call again to go on.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
-    place = Store(Path(store))
+    place = Store(store_folder(store))
     plan = make_plan(chosen, place.facts)
     outcome = execute(plan, place, how, watcher)
     if outcome.interrupted:
@@ -174,7 +174,7 @@ def study(
     """
     base = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
     found = find_study(name, base)
-    place = Store(Path(store))
+    place = Store(store_folder(store))
     plan = make_plan(found.suite(base), place.facts)
     outcome = execute(plan, place, how, watcher)
     if outcome.interrupted:
@@ -221,7 +221,7 @@ def compare(
         StoppedError: the user stopped it; call again to go on.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
-    place = Store(Path(store) if store else cache_store())
+    place = Store(store_folder(store) if store else cache_store())
     pair = make_pair(
         chosen,
         str(base),

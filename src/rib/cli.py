@@ -16,7 +16,7 @@ import typer
 from rich.text import Text
 
 from rib import __version__
-from rib.cli_store import store_app
+from rib.cli_store import STORE, DataPath, StorePath, store_app
 from rib.errors import RibError, StepError, StoppedError, UserError, nearest
 from rib.terminal import console, printable
 
@@ -48,11 +48,6 @@ app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 
 SuiteName = Annotated[str, typer.Argument(help="a shipped suite's name, or a path to a suite file")]
-StorePath = Annotated[Path, typer.Option("--store", envvar="RIB_STORE", help="folder of records and weights")]
-DataPath = Annotated[
-    Path | None,
-    typer.Option("--data", "--root", envvar="RIB_DATA", help="folder that relative paths in the suite start from"),
-]
 ModelNames = Annotated[
     str | None,
     typer.Option("--models", help="these models only, separated by commas: the suite's, or any of the catalogue"),
@@ -62,8 +57,6 @@ PackBudget = Annotated[
     typer.Option("--pack-budget", help="disk space for decoded data, e.g. 200GB; default what is free, less a reserve"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
-
-STORE = Path("rib-store")
 
 T = TypeVar("T")
 

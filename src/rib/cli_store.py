@@ -20,7 +20,21 @@ if TYPE_CHECKING:
 store_app = typer.Typer(help="Verify a store, clear it, move it, merge it.", no_args_is_help=True)
 
 STORE = Path("rib-store")
-StorePath = Annotated[Path, typer.Option("--store", envvar="RIB_STORE", help="folder of records and weights")]
+
+
+def store_place(name: str | Path) -> Path:
+    """The folder of a store that is named on the command line. Raises UserError, as `store_folder`."""
+    from rib.remote import remote_url
+
+    if remote_url(name) is None:
+        return Path(name)
+    from rib.store import store_folder
+
+    return store_folder(name)
+
+
+HELP = "folder of records and weights, or an address such as s3://bucket/folder"
+StorePath = Annotated[Path, typer.Option("--store", envvar="RIB_STORE", parser=store_place, metavar="PATH", help=HELP)]
 DataPath = Annotated[
     Path | None,
     typer.Option("--data", "--root", envvar="RIB_DATA", help="folder that relative paths in the suite start from"),
@@ -29,7 +43,9 @@ DataPath = Annotated[
 
 @store_app.command("verify")
 def store_verify(
-    store: Annotated[Path, typer.Argument(envvar="RIB_STORE", help="folder of records and weights")] = STORE,
+    store: Annotated[
+        Path, typer.Argument(envvar="RIB_STORE", parser=store_place, metavar="[STORE]", help=HELP)
+    ] = STORE,
     mend: Annotated[
         bool, typer.Option("--repair", help="put what is wrong aside, so that the next run makes it again")
     ] = False,
@@ -121,8 +137,14 @@ def store_import(
 
 @store_app.command("merge")
 def store_merge(
-    others: Annotated[list[Path], typer.Argument(help="stores to take from; nothing in them is changed")],
-    into: Annotated[Path, typer.Option("--into", envvar="RIB_STORE", help="the store that grows")] = STORE,
+    others: Annotated[
+        list[Path],
+        typer.Argument(parser=store_place, metavar="OTHERS...", help="stores to take from; nothing in them is changed"),
+    ],
+    into: Annotated[
+        Path,
+        typer.Option("--into", envvar="RIB_STORE", parser=store_place, metavar="PATH", help="the store that grows"),
+    ] = STORE,
 ) -> None:
     """Take the steps of other stores. Exit code 1 if one is there with other results; ours stays as it is."""
     from rib.store import Store

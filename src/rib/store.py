@@ -7,6 +7,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.metadata import version
@@ -17,11 +18,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rib.errors import DamagedError, UserError
+from rib.errors import DamagedError, StepError, UserError
 from rib.files import Seal, explained, sync, sync_folders, try_write, write_aside, written_aside
 from rib.identity import KEY_VERSION, digest
 from rib.models.weights import Weights, read_weights, write_weights
 from rib.prediction import Predictions
+from rib.remote import Remote, remote_of, remote_url, working_folder
 from rib.steps import Predict, Step
 
 FORMAT = 1
@@ -114,6 +116,7 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.remote: Remote | None = remote_of(root)
         self._left: dict[str, dict[str, Seal]] = {}  # files of steps whose record is to come
         marker = root / "store.json"
         try:
@@ -185,6 +188,7 @@ class Store:
         }
         write_aside(self.path("records", step.key), encode_record(document), durable)
         self.failure_path(step.key).unlink(missing_ok=True)
+        self.share(step.key)
 
     def _sync(self, key: str, folders: Iterable[str]) -> None:
         """Wait until the disk has these files of a step, which its record will speak of."""
@@ -197,9 +201,53 @@ class Store:
     def _seal(self, folder: str, key: str) -> None:
         self._left.setdefault(key, {})[folder] = Seal.of(self.path(folder, key))
 
+    def share(self, key: str) -> None:
+        """Put a finished step where others find it, if the store has a remote: its record last.
+
+        Raises:
+            StepError: the remote cannot be reached; the step is done here, and shared when the store is next opened.
+        """
+        if self.remote is None:
+            return
+        try:
+            for folder in (*SEALED, "records"):
+                if self.path(folder, key).exists():
+                    self.remote.put(self.path(folder, key), self._name(folder, key))
+        except UserError as error:
+            raise StepError(f"done, but not shared: {error}") from None
+
+    def meet(self) -> None:
+        """Fetch the records that others have put on the remote, and put there what it lacks. Raises UserError."""
+        if self.remote is None:
+            return
+        there = {name for name in self.remote.names("records") if name.endswith(".json")}
+        here = {self._name("records", key): key for key in self.keys()}
+        for name, data in self.remote.read(sorted(there - here.keys())):
+            with suppress(ValueError, KeyError, TypeError):
+                key = decode_record(data).key
+                if self._name("records", key) == name:
+                    write_aside(self.path("records", key), data)
+        for name in sorted(here.keys() - there):
+            self.share(here[name])
+
+    def fetched(self, folder: str, key: str) -> Path:
+        """Where the file of a step is, once it has been fetched if only the remote has it. Raises UserError."""
+        path = self.path(folder, key)
+        if self.remote and not path.exists() and self.remote.has(self._name(folder, key)):
+            self.remote.fetch(self._name(folder, key), path)
+        return path
+
+    def _name(self, folder: str, key: str) -> str:
+        return self.path(folder, key).relative_to(self.root).as_posix()
+
+    def _drop(self, folder: str, key: str) -> None:
+        self.path(folder, key).unlink(missing_ok=True)
+        if self.remote:
+            self.remote.drop(self._name(folder, key))
+
     def whole(self, folder: str, key: str) -> Path:
         """The file of a step in one of the folders of `SEALED`. Raises DamagedError where it is gone, or differs."""
-        path, record = self.path(folder, key), self.record(key)
+        path, record = self.fetched(folder, key), self.record(key)
         seal = record.seal(folder) if record else None
         if fault := (seal.fault(path) if seal else None if path.exists() else "it is gone"):
             raise DamagedError(path, fault)
@@ -213,19 +261,19 @@ class Store:
             path.replace(aside)
         return aside
 
-    def _is_kept(self, folder: str, key: str) -> bool:
-        """Whether a step's file is there, and as long as it was."""
+    def is_kept(self, folder: str, key: str) -> bool:
+        """Whether a step's file is there, and as long as it was; or on the remote."""
         record = self.record(key)
         seal = record.seal(folder) if record else None
         try:
             size = self.path(folder, key).stat().st_size
         except OSError:
-            return False
+            return self.remote is not None and self.remote.has(self._name(folder, key))
         return seal is None or size == seal.size
 
     def has_weights(self, key: str) -> bool:
         """Whether a step's weights are kept, and as long as they were."""
-        return self._is_kept("weights", key)
+        return self.is_kept("weights", key)
 
     def weights_path(self, key: str) -> Path:
         """Where a step's weights are, or would be."""
@@ -246,11 +294,11 @@ class Store:
 
     def drop_weights(self, key: str) -> None:
         """Forget a step's weights; its record stays."""
-        self.weights_path(key).unlink(missing_ok=True)
+        self._drop("weights", key)
 
     def has_features(self, key: str) -> bool:
         """Whether a step's features are kept, and as long as they were."""
-        return self._is_kept("features", key)
+        return self.is_kept("features", key)
 
     def features(self, key: str) -> np.ndarray[Any, Any]:
         """A step's features, float32 (N, D), mapped from their file. Raises DamagedError as `weights`."""
@@ -269,7 +317,7 @@ class Store:
 
     def drop_features(self, key: str) -> None:
         """Forget a step's features; its record stays."""
-        self.path("features", key).unlink(missing_ok=True)
+        self._drop("features", key)
 
     def write_predictions(self, step: Predict, predictions: Predictions, columns: Mapping[str, Any]) -> None:
         """Keep per-example predictions as Parquet, beside columns that describe the examples."""
@@ -314,6 +362,21 @@ class Store:
     def path(self, folder: str, key: str) -> Path:
         """Where the file of a step is in one of the folders of `SUFFIXES`, or would be."""
         return self.root / folder / key[:2] / f"{key}.{SUFFIXES[folder]}"
+
+
+def store_folder(store: str | Path) -> Path:
+    """The folder of a store that is named by its folder, or by an address of object storage: then that of a working
+    copy, once the records that others have put there are in it.
+
+    Raises:
+        UserError: the address cannot be reached.
+    """
+    url = remote_url(store)
+    if url is None:
+        return Path(store)
+    folder = working_folder(url)
+    Store(folder).meet()
+    return folder
 
 
 @cache

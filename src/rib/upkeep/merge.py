@@ -96,6 +96,7 @@ def _merge_step(other: Store, into: Store, path: Path, found: Merged) -> None:
     if ours is None:
         with written_aside(into.path("records", theirs.key), durable=True) as aside:
             shutil.copyfile(path, aside)
+        into.share(theirs.key)
         found.taken += 1
     else:
         found.same += 1
@@ -113,7 +114,7 @@ def _text(record: Record, name: str) -> str:
 
 def _take(other: Store, into: Store, theirs: Record, ours: Record | None, folder: str) -> None:
     """Copy a file of a step, if it is there and fits the record that will speak of it. Raises DamagedError."""
-    source, target = other.path(folder, theirs.key), into.path(folder, theirs.key)
+    source, target = other.fetched(folder, theirs.key), into.path(folder, theirs.key)
     seal = (ours or theirs).seal(folder)
     if ours is not None and (target.exists() or not source.exists() or seal != theirs.seal(folder)):
         return

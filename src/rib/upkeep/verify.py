@@ -16,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 from rib.data.pack import damaged_rows
 from rib.files import is_stamped
 from rib.identity import KEY_VERSION, key_of
-from rib.store import SEALED, SUFFIXES, Record, Store, decode_record
+from rib.store import DROPPABLE, SEALED, SUFFIXES, Record, Store, decode_record
 
 Advance = Callable[[int], None]
 
@@ -126,7 +126,8 @@ def file_fault(store: Store, record: Record, folder: str) -> str | None:
     """What is wrong with a file that a record speaks of; weights and features may have been dropped."""
     path, seal = store.path(folder, record.key), record.seal(folder)
     if not path.exists():
-        return "it is gone" if folder == "predictions" and record.kind == "Predict" else None
+        wanted = folder not in DROPPABLE and (folder in record.files or record.kind == "Predict")
+        return "it is gone" if wanted and not store.is_kept(folder, record.key) else None
     return seal.fault(path) if seal else _unreadable(path)
 
 
