@@ -308,7 +308,7 @@ def mounted(folder: Path, *words: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        subprocess.run(["umount", str(folder)], check=True)
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)  # a pack may still be mapped
 
 
 def _root() -> bool:
