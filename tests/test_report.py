@@ -20,7 +20,7 @@ from rib.analysis.connectivity import Connectivity
 from rib.analysis.distance import Distance
 from rib.analysis.drift import Drift
 from rib.analysis.forgetting import Forgetting
-from rib.errors import UserError
+from rib.errors import DamagedError, UserError
 from rib.plan import make_plan
 from rib.prediction import Predictions
 from rib.report.export import latex, write_latex, write_parquet
@@ -391,11 +391,11 @@ def test_parquet_has_a_row_for_every_example(broken: Results, tmp_path: Path) ->
     assert len(pq.read_table(tmp_path / "ri.parquet")) == 6 * 3
 
 
-def test_parquet_names_the_record_of_lost_predictions(tmp_path: Path) -> None:
+def test_parquet_names_lost_predictions_and_the_way_out(tmp_path: Path) -> None:
     results = made_up(tmp_path, models=["small"], runs=[])
     key = results.plan.runs[0].scores["paint"].key
     results.store.predictions_path(key).unlink()
-    with pytest.raises(UserError, match=f"remove records/{key[:2]}/{key}.json"):
+    with pytest.raises(DamagedError, match=f"{key}.parquet is damaged: it is gone\n.*rib store verify --repair"):
         write_parquet(results, tmp_path / "out")
     assert not list((tmp_path / "out").iterdir())
 

@@ -16,10 +16,10 @@ PACKAGE = Path(rib.__file__).parent
 
 FLOORS = (
     ("__main__",),
-    ("cli",),
+    ("cli", "cli_store"),
     ("api",),
     ("studies",),
-    ("execute", "report"),
+    ("execute", "report", "upkeep"),
     ("work",),
     ("pair",),
     ("plan",),
@@ -32,9 +32,9 @@ FLOORS = (
     ("models",),
     ("data",),
     ("registry", "metrics", "recipe", "gates"),
-    ("resample",),
+    ("resample", "remote"),
     ("identity", "files"),
-    ("errors", "_compat", "__init__"),
+    ("errors", "terminal", "_compat", "__init__"),
 )
 """Rooms from the top down. A room imports from its own floor and from those below it."""
 

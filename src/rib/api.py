@@ -17,9 +17,10 @@ from rib.report.answer import Answer
 from rib.report.comparison import Comparison, gate_names
 from rib.report.results import Results, Summary
 from rib.steps import Load
-from rib.store import Store
+from rib.store import Store, store_folder
 from rib.studies import find_study
 from rib.suite import Suite, load_suite
+from rib.terminal import console
 from rib.work import How, Workshop
 
 if TYPE_CHECKING:
@@ -51,12 +52,10 @@ class Finished:
 
     def table(self) -> None:
         """Print the headline table."""
-        from rich.console import Console
-
         from rib.report.tables import headline
 
-        console = Console()
-        console.print(headline(self.results, console.width))
+        screen = console()
+        screen.print(headline(self.results, screen.width))
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a score: accuracy of a model on a data set, in percent. Needs pandas."""
@@ -86,12 +85,10 @@ class Studied:
 
     def table(self) -> None:
         """Print question, verdict and points."""
-        from rich.console import Console
-
         from rib.report.answer_text import answer_lines
 
-        console = Console(highlight=False)
-        console.print(answer_lines(self.answer, console.width))
+        screen = console(highlight=False)
+        screen.print(answer_lines(self.answer, screen.width))
 
     def page(self, path: str | Path) -> None:
         """Write everything into one HTML file."""
@@ -136,7 +133,7 @@ def run(
         StoppedError: the user stopped it; call again to go on.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
-    place = Store(Path(store))
+    place = Store(store_folder(store))
     plan = make_plan(chosen, place.facts)
     outcome = execute(plan, place, how, watcher)
     if outcome.interrupted:
@@ -177,7 +174,7 @@ def study(
     """
     base = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
     found = find_study(name, base)
-    place = Store(Path(store))
+    place = Store(store_folder(store))
     plan = make_plan(found.suite(base), place.facts)
     outcome = execute(plan, place, how, watcher)
     if outcome.interrupted:
@@ -224,7 +221,7 @@ def compare(
         StoppedError: the user stopped it; call again to go on.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
-    place = Store(Path(store) if store else cache_store())
+    place = Store(store_folder(store) if store else cache_store())
     pair = make_pair(
         chosen,
         str(base),

@@ -15,12 +15,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
-from rich.console import Console
+from rich.text import Text
 
 from rib import __version__
+from rib.cli_store import STORE, DataPath, StorePath, store_app
 from rib.errors import RibError, StepError, StoppedError, UserError, nearest
+from rib.terminal import console, printable
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.status import Status
 
     from rib.api import Studied
@@ -45,13 +48,9 @@ listing = typer.Typer(help="What can be named in a suite.", no_args_is_help=True
 app.add_typer(listing, name="list")
 data_app = typer.Typer(help="Look at data, or decode them, before a run.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(store_app, name="store")
 
 SuiteName = Annotated[str, typer.Argument(help="a shipped suite's name, or a path to a suite file")]
-StorePath = Annotated[Path, typer.Option("--store", envvar="RIB_STORE", help="folder of records and weights")]
-DataPath = Annotated[
-    Path | None,
-    typer.Option("--data", "--root", envvar="RIB_DATA", help="folder that relative paths in the suite start from"),
-]
 ModelNames = Annotated[
     str | None,
     typer.Option("--models", help="these models only, separated by commas: the suite's, or any of the catalogue"),
@@ -62,14 +61,13 @@ PackBudget = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
-STORE = Path("rib-store")
-
 T = TypeVar("T")
 
 
 def main() -> NoReturn:
     """Run the command and exit: 0 done, 1 some steps failed, 2 the user's mistake, 130 interrupted."""
     atexit.register(gc.freeze)  # a last search for garbage among torch's objects takes a third of a second
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no library fetches anything unless the user says HF_HUB_OFFLINE=0
     try:
         code = app(standalone_mode=False) or 0  # what typer.Exit was raised with
     except typer.Abort:
@@ -78,16 +76,16 @@ def main() -> NoReturn:
         print("interrupted; everything finished is kept", file=sys.stderr)
         code = 130
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         code = 2
     except StoppedError as error:
         print(error, file=sys.stderr)
         code = 130
     except StepError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         code = 1
     except RibError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(printable(f"error: {error}"), file=sys.stderr)
         code = 1
     except Exception as error:
         code = _usage_or_raise(error)
@@ -168,7 +166,7 @@ def show_plan(
     plan, place = _plan(suite, store, data, models, assume=True)
     estimate, measured = Estimate(plan, place), find_device(device)
     workers, devices = crew(measured)
-    with Console(stderr=True).status("measuring" if calibrate else "counting"):
+    with console(stderr=True).status("measuring" if calibrate else "counting"):
         cost = (
             estimate.with_hours(lambda architecture, recipe: measure(architecture, recipe, measured), workers)
             if calibrate
@@ -177,7 +175,7 @@ def show_plan(
     if as_json:
         print(json.dumps(plan_json(plan, place, cost), indent=1))
         return
-    Console().print(plan_table(plan, place, every))
+    console().print(plan_table(plan, place, every))
     if not every:
         print("\n" + cost_lines(cost, suite, devices))
 
@@ -291,9 +289,9 @@ def verify(
     if as_json:
         print(json.dumps(checks_json(found), indent=1))
     else:
-        console = Console(highlight=False)
-        console.print(checks_table(found))
-        console.print(summary(found))
+        screen = console(highlight=False)
+        screen.print(checks_table(found))
+        screen.print(summary(found))
     if any(check.verdict == "differs" for check in found):
         raise typer.Exit(1)
 
@@ -317,8 +315,8 @@ def recommend(
     if as_json:
         print(json.dumps(advice_json(advice), indent=1))
     else:
-        console = Console(highlight=False, markup=False)
-        console.print(advice_lines(advice, console.width))
+        screen = console(highlight=False)
+        screen.print(advice_lines(advice, screen.width))
     if advice.declined:
         raise typer.Exit(1)
 
@@ -524,14 +522,14 @@ def data_check(
 
     rows, base = _data_rows(what, data)
     found = []
-    with Console(stderr=True).status("looking at the data") as status:
+    with console(stderr=True).status("looking at the data") as status:
         for name, row in rows.items():
-            status.update(f"looking at {name}")
+            status.update(Text(f"looking at {name}"))
             found.append(check(name, row, base, deep, _Tell(status, name)))
     if as_json:
         print(json.dumps(check_json(found), indent=1))
     else:
-        Console(highlight=False).print(check_table(found))
+        console(highlight=False).print(check_table(found))
     if not all(checked.fine for checked in found):
         raise typer.Exit(1)
 
@@ -576,7 +574,7 @@ def data_corrupt(
 
     source = find_source(what, data or Path.cwd())
     names = list(ROWS) if corruptions == "all" else _names(corruptions) if corruptions is not None else CORRUPTIONS
-    with Console(stderr=True).status("corrupting") as status:
+    with console(stderr=True).status("corrupting") as status:
         written = write_corrupted(
             source,
             out,
@@ -607,7 +605,7 @@ class _Tell:
 
     def __call__(self, images: int) -> None:
         self._count += images
-        self._status.update(f"looking at {self._name}: {self._count:,} {self._done}")
+        self._status.update(Text(f"looking at {self._name}: {self._count:,} {self._done}"))
 
 
 def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path]:
@@ -641,7 +639,7 @@ def _columns(rows: list[tuple[str, str]]) -> None:
     table.add_column(overflow="fold")
     for row in rows:
         table.add_row(*row)
-    Console(markup=False, highlight=False).print(table)
+    console(highlight=False).print(table)
 
 
 def _plan(
@@ -651,7 +649,7 @@ def _plan(
     from rib.store import Store
 
     place = Store(store)
-    with Console(stderr=True).status("reading the suite, its data and its weights"):
+    with console(stderr=True).status("reading the suite, its data and its weights"):
         return make_plan(_suite(suite, data, models), place.facts, assume), place
 
 
@@ -701,10 +699,10 @@ def _check_device(device: str) -> None:
 def _watched(job: Callable[[Any], T]) -> T:
     from rib.execute.progress import Bar, PlainLines
 
-    console = Console(stderr=True)
-    if not console.is_terminal:
+    screen = console(stderr=True)
+    if not screen.is_terminal:
         return job(PlainLines())
-    with Bar(console) as bar:
+    with Bar(screen) as bar:
         return job(bar)
 
 
@@ -727,14 +725,14 @@ def _reported(plan: Plan, store: Store, page: Path, as_json: bool, anew: bool) -
     """Show the report and write its page, or show it again where nothing has changed; whether all steps are done."""
     from rib.report.kept import Kept
 
-    console = Console()
-    kept = Kept(plan, store, page, as_json, console.width, console.color_system)
+    screen = console()
+    kept = Kept(plan, store, page, as_json, screen.width, screen.color_system)
     text = None if anew else kept.read()
     if text is not None:
         sys.stdout.write(text)
         return True
     results = _results(plan, store)
-    text = _shown(results, as_json, console)
+    text = _shown(results, as_json, screen)
     sys.stdout.write(text)
     _write_page(results, page)
     complete = not results.unfinished()
@@ -749,30 +747,30 @@ def _profiled(plan: Plan, store: Store, page: Path, as_json: bool, outcome: Outc
     from rib.report.profile import profile, profile_json, profile_lines
     from rib.report.tables import as_json as report_json
 
-    results, console = _results(plan, store), Console(highlight=False)
+    results, screen = _results(plan, store), console(highlight=False)
     found = profile(results, outcome.made, outcome.workers, outcome.decoding, outcome.working)
     if as_json:
         print(json.dumps(report_json(results) | {"profile": profile_json(found)}, indent=1))
     else:
         _show(results, as_json)
-        for line in profile_lines(found, console.width):
-            console.print(line)
+        for line in profile_lines(found, screen.width):
+            screen.print(line)
     _written(lambda results, path: write_page(results, path, found), results, page)
     return not results.unfinished()
 
 
 def _show(results: Results, as_json: bool) -> None:
-    sys.stdout.write(_shown(results, as_json, Console()))
+    sys.stdout.write(_shown(results, as_json, console()))
 
 
-def _shown(results: Results, as_json: bool, console: Console) -> str:
+def _shown(results: Results, as_json: bool, screen: Console) -> str:
     """The report as a terminal shows it, or as JSON."""
     from rib.report import tables
 
     if as_json:
         return json.dumps(tables.as_json(results), indent=1) + "\n"
-    with console.capture() as shown:
-        console.print(tables.headline(results, console.width))
+    with screen.capture() as shown:
+        screen.print(tables.headline(results, screen.width))
     return shown.get()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class RibError(Exception):
@@ -34,6 +35,24 @@ class UserError(RibError):
 
 class StepError(RibError):
     """A step that could not be carried out (diverged training, a full disk). Exit code 1."""
+
+
+class DamagedError(StepError):
+    """A file of the store is not as it was written, or is gone. Exit code 1.
+
+    Args:
+        path: the file.
+        fault: what is wrong with it.
+    """
+
+    def __init__(self, path: Path, fault: str) -> None:
+        self.path, self.fault = path, fault
+        super().__init__(
+            f"{path} is damaged: {fault}\n  remedy: rib store verify --repair, and then rib run, which makes it again"
+        )
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.path, self.fault)
 
 
 class StoppedError(StepError):

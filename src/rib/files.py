@@ -1,20 +1,39 @@
-"""Files written aside and renamed, so that a reader sees the old one, the new one, or none: never a half."""
+"""Files written aside and renamed, so that a reader sees the old one, the new one, or none: never a half.
+
+What a disk may lose or turn over is found by digests: of a file as a whole (`Seal`), or at the end of the file itself
+(`stamp`, `write_fact`).
+"""
 
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import re
+import stat
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
-from rib.errors import StepError, UserError
+from rib.errors import RibError, StepError, UserError
+from rib.identity import digest
+
+DIGITS = 40
+"""Length of a digest in hexadecimal."""
+
+BLOCK = 1 << 20
+"""Bytes read at once."""
 
 
 @contextmanager
-def written_aside(path: Path) -> Iterator[Path]:
+def written_aside(path: Path, durable: bool = False) -> Iterator[Path]:
     """A path to write to, renamed to `path` when the block ends well and removed when it does not.
+
+    Args:
+        path: the file.
+        durable: wait until the disk has it, so that not even a power cut takes it away.
 
     Raises:
         UserError: the place is not writable.
@@ -24,9 +43,15 @@ def written_aside(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield aside
+        if durable:
+            sync(aside)
         aside.replace(path)
-    except OSError as error:
-        raise _explained(error, path) from error
+        if durable:
+            sync_folders(path)
+    except Exception as error:
+        if isinstance(error, RibError) or (cause := _os_error(error)) is None:
+            raise
+        raise _explained(cause, path) from error
     finally:
         with suppress(OSError):
             aside.unlink()
@@ -41,9 +66,9 @@ def explained(path: Path) -> Iterator[None]:
         raise _explained(error, path) from error
 
 
-def write_aside(path: Path, data: bytes) -> None:
-    """Write a small file atomically. Raises as `written_aside`."""
-    with written_aside(path) as aside:
+def write_aside(path: Path, data: bytes, durable: bool = False) -> None:
+    """Write a small file atomically. Takes and raises as `written_aside`."""
+    with written_aside(path, durable) as aside:
         aside.write_bytes(data)
 
 
@@ -51,6 +76,132 @@ def try_write(path: Path, data: bytes) -> None:
     """Write a file that only saves time later: where it cannot be written, go on without."""
     with suppress(UserError, StepError):
         write_aside(path, data)
+
+
+def sync(path: Path) -> None:
+    """Wait until the disk has a file, or the names in a folder."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folders(path: Path) -> None:
+    """Wait until the disk has a file's name, and its folder's, which may be new."""
+    if os.name == "posix":  # elsewhere a folder cannot be opened
+        sync(path.parent)
+        sync(path.parent.parent)
+
+
+def require_plain(path: Path) -> None:
+    """Refuse a pipe, a device or a folder, which may have no end. Raises OSError, also where nothing is there."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "neither a file nor a link to one", str(path))
+
+
+def read_plain(path: Path) -> bytes:
+    """The bytes of a file. Raises as `require_plain`."""
+    require_plain(path)
+    return path.read_bytes()
+
+
+# -- digests -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Seal:
+    """What a file held when it was written.
+
+    Attributes:
+        size: in bytes.
+        digest: BLAKE2b, 160 bits in hexadecimal.
+    """
+
+    size: int
+    digest: str
+
+    @staticmethod
+    def of(path: Path) -> Seal:
+        """Of a file as it is now."""
+        return Seal(path.stat().st_size, file_digest(path))
+
+    def fault(self, path: Path) -> str | None:
+        """What is wrong with a file that should be as sealed; None where nothing is."""
+        try:
+            if (size := path.stat().st_size) != self.size:
+                return f"it has {size:,} bytes, not the {self.size:,} that were written"
+            return None if file_digest(path) == self.digest else "its bytes are not those that were written"
+        except FileNotFoundError:
+            return "it is gone"
+        except OSError as error:
+            return f"it cannot be read: {error.strerror}"
+
+
+def file_digest(path: Path) -> str:
+    """Digest of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, _blake2b).hexdigest()
+
+
+def stamp(path: Path) -> None:
+    """Put a digest of what a file holds at its end; for formats whose readers look no further than their own end."""
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, _blake2b)
+    with path.open("ab") as file:
+        file.write(found.hexdigest().encode())
+
+
+def is_stamped(path: Path) -> bool:
+    """Whether a file ends with the digest of all before it. Raises OSError."""
+    left, found = path.stat().st_size - DIGITS, _blake2b()
+    with path.open("rb") as file:
+        while left > 0 and (block := file.read(min(left, BLOCK))):
+            found.update(block)
+            left -= len(block)
+        return left == 0 and file.read() == found.hexdigest().encode()
+
+
+def write_fact(path: Path, data: bytes) -> None:
+    """Keep what is only kept to save time, for `read_fact`; where it cannot be written, go on without."""
+    try_write(path, data + digest(data).encode())
+
+
+def read_fact(path: Path) -> bytes | None:
+    """What `write_fact` kept; None where there is none, or it is not whole."""
+    try:
+        content = path.read_bytes()
+    except OSError:
+        return None
+    data, end = content[:-DIGITS], content[-DIGITS:]
+    return data if digest(data).encode() == end else None
+
+
+def _blake2b() -> hashlib.blake2b:
+    return hashlib.blake2b(digest_size=DIGITS // 2)
+
+
+# -- words -------------------------------------------------------------------------------------------------------------
+
+
+def file_name(text: str) -> str:
+    """A name that a file can have anywhere, from any text: no separators, no spaces, no dot in front.
+
+    Texts that differ in more than spaces give names that differ.
+    """
+    plain = re.sub(r"[^\w.+=,@-]", "_", text.replace(" ", "_"), flags=re.ASCII).lstrip(".")[:150]
+    return plain if plain == text.replace(" ", "_") else f"{plain}-{digest(text.encode())[:8]}"
+
+
+def _os_error(error: BaseException | None) -> OSError | None:
+    """The operating system's part in an error: itself, what it came from, or what it only tells of in its words."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error
+        if told := re.search(r"\(os error (\d+)\)", str(error)):  # safetensors
+            return OSError(int(told[1]), os.strerror(int(told[1])))
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return None
 
 
 def _explained(error: OSError, path: Path) -> Exception:

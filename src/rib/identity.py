@@ -5,10 +5,15 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import importlib
+import importlib.util
 import inspect
 import json
+import os
+import site
+import sysconfig
 from functools import cache
 from json.encoder import encode_basestring_ascii
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -22,6 +27,10 @@ RUNTIME = {"identity": False}
 
 OPTION = {"option": True}
 """Metadata of a dataclass field that is not hashed where it is None: a new option forgets nothing done without it."""
+
+
+TRUSTED = "RIB_TRUST"
+"""Environment variable: installed packages that suites may name, separated by commas."""
 
 
 def key_of(kind: str, content: object) -> str:
@@ -131,15 +140,53 @@ def source_digest(module: str) -> str | None:
         return None
 
 
+def _may_run(module: str) -> bool:
+    """Whether a suite may name a module: RIB's, the user's own, or one that the user trusts by name.
+
+    Installed packages hold functions that load code from anywhere, given the right arguments; they are not for a suite
+    to choose.
+    """
+    top = module.partition(".")[0]
+    if top == "rib" or top in os.environ.get(TRUSTED, "").split(","):
+        return True
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return True  # the import will say that it is not there
+    places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
+    return bool(places) and not any(_is_installed(Path(place)) for place in places if place)
+
+
+def _is_installed(place: Path) -> bool:
+    return any(place.resolve().is_relative_to(folder) for folder in _installed_folders())
+
+
+@cache
+def _installed_folders() -> frozenset[Path]:
+    """Where Python's own modules and installed packages lie."""
+    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return frozenset(Path(path).resolve() for path in (*paths, *site.getsitepackages(), site.getusersitepackages()))
+
+
 def import_object(path: str, what: str) -> Any:
     """The object that a suite names as `package.module:name`.
 
     Raises:
-        UserError: the text has another form, the module cannot be imported, or it has no such name.
+        UserError: the text has another form, the module is not the user's own or cannot be imported, or it has no such
+            name.
     """
     module, colon, name = path.partition(":")
     if not (module and colon and name):
         raise UserError(f"a {what} is named as 'package.module:name'", got=path)
+    if not _may_run(module):
+        raise UserError(
+            f"the {what} {path!r} is installed code that is no part of RIB, and a suite alone cannot run it",
+            got=path,
+            valid="a module beside the suite file, in the working folder or on PYTHONPATH",
+            remedy=f"if you trust the suite: export {TRUSTED}={module.partition('.')[0]}",
+        )
     try:
         home = importlib.import_module(module)
     except ImportError as error:

@@ -396,4 +396,4 @@ def distinct(step: Step, taken: Container[str]) -> str:
 
 def short(name: str) -> str:
     """A name without its namespace."""
-    return name.rpartition(":")[2]
+    return name.rpartition(":")[2] or name

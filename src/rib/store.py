@@ -6,8 +6,9 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, fields
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -15,18 +16,41 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rib.errors import UserError
-from rib.files import try_write, write_aside, written_aside
-from rib.identity import KEY_VERSION
+from rib.errors import DamagedError, StepError, UserError
+from rib.files import Seal, explained, sync, sync_folders, try_write, write_aside, written_aside
+from rib.identity import KEY_VERSION, digest
 from rib.models.weights import Weights, read_weights, write_weights
 from rib.prediction import Predictions
+from rib.remote import Remote, remote_of, remote_url, working_folder
 from rib.steps import Predict, Step
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 FORMAT = 1
 """Version of the store's layout."""
+
+SUFFIXES = {
+    "records": "json",
+    "weights": "safetensors",
+    "features": "npy",
+    "predictions": "parquet",
+    "checkpoints": "pt",
+    "failures": "txt",
+}
+"""Folders with a file a step, and how the file's name ends."""
+
+SEALED = ("weights", "features", "predictions")
+"""Folders whose files are sealed by the record."""
+
+DROPPABLE = ("weights", "features")
+"""Those of them whose files may go while the record stays: they are made again where they are needed."""
+
+DURABLE_SECONDS = 1.0
+"""A step that took as long is waited for until the disk has what it left; any other is sooner done again."""
+
+_DIGEST = b', "digest": "'
 
 
 @dataclass(frozen=True)
@@ -44,6 +68,7 @@ class Record:
         made_by: versions, commit, device.
         cpu: seconds of processor time, over all threads; None in records that are older than this field.
         loading: seconds of the wall time spent on reading weights, features and packs and on building nets; likewise.
+        files: size and digest of the files that it left, by folder; none in records of older versions.
     """
 
     key: str
@@ -56,6 +81,32 @@ class Record:
     made_by: dict[str, Any]
     cpu: float | None = None
     loading: float | None = None
+    files: dict[str, list[Any]] = field(default_factory=dict)
+
+    def seal(self, folder: str) -> Seal | None:
+        """Of the file in that folder of the store; None where the record does not speak of one."""
+        return Seal(*self.files[folder]) if folder in self.files else None
+
+
+def encode_record(document: Mapping[str, Any]) -> bytes:
+    """A record's file: JSON whose last field is the digest of all others."""
+    text = json.dumps(document).encode()
+    return text[:-1] + _DIGEST + digest(text).encode() + b'"}'
+
+
+def decode_record(data: bytes) -> Record:
+    """What `encode_record` made, or an older version without digests.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is cut off, or not as it was written.
+    """
+    body, found, end = data.rpartition(_DIGEST)
+    values = json.loads(data)
+    if found and end != f'{digest(body + b"}")}"}}'.encode():
+        raise ValueError("its digest is not that of its content")
+    if not found and "files" in values:
+        raise ValueError("its digest is gone")
+    return Record(**{one.name: values[one.name] for one in fields(Record) if one.name in values})
 
 
 class Store:
@@ -70,6 +121,8 @@ class Store:
 
     def __init__(self, root: Path) -> None:
         self.root = root
+        self.remote: Remote | None = remote_of(root)
+        self._left: dict[str, dict[str, Seal]] = {}  # files of steps whose record is to come
         marker = root / "store.json"
         try:
             known = int(json.loads(marker.read_text())["format"]) if marker.exists() else None
@@ -112,15 +165,15 @@ class Store:
 
     def has(self, key: str) -> bool:
         """Whether a step is finished."""
-        return self.record_path(key).exists()
+        return self.path("records", key).exists()
 
     def record(self, key: str) -> Record | None:
-        """The record of a step; None where it is not finished or its file was cut off by a crash of the machine."""
+        """The record of a step; None where it is not finished, or its file is not as it was written."""
         try:
-            values = json.loads(self.record_path(key).read_bytes())
-            return Record(**{field.name: values[field.name] for field in fields(Record) if field.name in values})
+            record = decode_record(self.path("records", key).read_bytes())
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+        return record if record.key == key else None
 
     def write(
         self,
@@ -132,7 +185,13 @@ class Store:
         cpu: float | None = None,
         loading: float | None = None,
     ) -> None:
-        """Record a finished step; arguments as in `Record`. Raises as `written_aside`."""
+        """Record a finished step, with the seals of the files that it left. Arguments as in `Record`.
+
+        Raises as `written_aside`.
+        """
+        left, durable = self._left.pop(step.key, {}), seconds >= DURABLE_SECONDS
+        if durable:
+            self._sync(step.key, left)
         document = {
             "key": step.key,
             "kind": type(step).__name__,
@@ -144,83 +203,181 @@ class Store:
             "made_by": made_by() | {"device": device},
             "cpu": None if cpu is None else round(float(cpu), 3),
             "loading": None if loading is None else round(float(loading), 3),
+            "files": {folder: [seal.size, seal.digest] for folder, seal in left.items()},
         }
-        write_aside(self.record_path(step.key), json.dumps(document).encode())
+        write_aside(self.path("records", step.key), encode_record(document), durable)
         self.failure_path(step.key).unlink(missing_ok=True)
+        self.share(step.key)
+
+    def _sync(self, key: str, folders: Iterable[str]) -> None:
+        """Wait until the disk has these files of a step, which its record will speak of."""
+        for folder in folders:
+            path = self.path(folder, key)
+            with explained(path):
+                sync(path)
+                sync_folders(path)
+
+    def _seal(self, folder: str, key: str) -> None:
+        self._left.setdefault(key, {})[folder] = Seal.of(self.path(folder, key))
+
+    def share(self, key: str) -> None:
+        """Put a finished step where others find it, if the store has a remote: its record last.
+
+        Raises:
+            StepError: the remote cannot be reached; the step is done here, and shared when the store is next opened.
+        """
+        if self.remote is None:
+            return
+        try:
+            for folder in (*SEALED, "records"):
+                if self.path(folder, key).exists():
+                    self.remote.put(self.path(folder, key), self._name(folder, key))
+        except UserError as error:
+            raise StepError(f"done, but not shared: {error}") from None
+
+    def meet(self) -> None:
+        """Fetch the records that others have put on the remote, and put there what it lacks. Raises UserError."""
+        if self.remote is None:
+            return
+        there = {name for name in self.remote.names("records") if name.endswith(".json")}
+        here = {self._name("records", key): key for key in self.keys()}
+        for name, data in self.remote.read(sorted(there - here.keys())):
+            with suppress(ValueError, KeyError, TypeError):
+                key = decode_record(data).key
+                if self._name("records", key) == name:
+                    write_aside(self.path("records", key), data)
+        for name in sorted(here.keys() - there):
+            self.share(here[name])
+
+    def fetched(self, folder: str, key: str) -> Path:
+        """Where the file of a step is, once it has been fetched if only the remote has it. Raises UserError."""
+        path = self.path(folder, key)
+        if self.remote and not path.exists() and self.remote.has(self._name(folder, key)):
+            self.remote.fetch(self._name(folder, key), path)
+        return path
+
+    def _name(self, folder: str, key: str) -> str:
+        return self.path(folder, key).relative_to(self.root).as_posix()
+
+    def _drop(self, folder: str, key: str) -> None:
+        self.path(folder, key).unlink(missing_ok=True)
+        if self.remote:
+            self.remote.drop(self._name(folder, key))
+
+    def whole(self, folder: str, key: str) -> Path:
+        """The file of a step in one of the folders of `SEALED`. Raises DamagedError where it is gone, or differs."""
+        path, record = self.fetched(folder, key), self.record(key)
+        seal = record.seal(folder) if record else None
+        if fault := (seal.fault(path) if seal else None if path.exists() else "it is gone"):
+            raise DamagedError(path, fault)
+        return path
+
+    def put_aside(self, path: Path) -> Path:
+        """Move a damaged file out of the way, so that it counts as missing; where to. Raises as `written_aside`."""
+        aside = self.root / "damaged" / path.relative_to(self.root).parts[0] / path.name
+        with explained(path):
+            aside.parent.mkdir(parents=True, exist_ok=True)
+            path.replace(aside)
+        return aside
+
+    def is_kept(self, folder: str, key: str) -> bool:
+        """Whether a step's file is there, and as long as it was; or on the remote."""
+        record = self.record(key)
+        seal = record.seal(folder) if record else None
+        try:
+            size = self.path(folder, key).stat().st_size
+        except OSError:
+            return self.remote is not None and self.remote.has(self._name(folder, key))
+        return seal is None or size == seal.size
 
     def record_path(self, key: str) -> Path:
         """Where a step's record is, or would be."""
-        return self._path("records", key, "json")
+        return self.path("records", key)
 
     def has_weights(self, key: str) -> bool:
-        """Whether a step's weights are kept."""
-        return self.weights_path(key).exists()
+        """Whether a step's weights are kept, and as long as they were."""
+        return self.is_kept("weights", key)
 
     def weights_path(self, key: str) -> Path:
         """Where a step's weights are, or would be."""
-        return self._path("weights", key, "safetensors")
+        return self.path("weights", key)
 
     def weights(self, key: str) -> dict[str, Any]:
-        """A step's weights. Raises UserError where they are not kept."""
-        return read_weights(self.weights_path(key))
+        """A step's weights. Raises DamagedError where they are gone, or not those that were written."""
+        path = self.whole("weights", key)
+        try:
+            return read_weights(path)
+        except UserError as error:
+            raise DamagedError(path, str(error.got)) from None
 
     def write_weights(self, key: str, weights: Weights) -> None:
-        """Keep a step's weights. Raises as `written_aside`."""
+        """Keep a step's weights; they count once its record is written. Raises as `written_aside`."""
         write_weights(self.weights_path(key), weights)
+        self._seal("weights", key)
 
     def drop_weights(self, key: str) -> None:
         """Forget a step's weights; its record stays."""
-        self.weights_path(key).unlink(missing_ok=True)
+        self._drop("weights", key)
 
     def has_features(self, key: str) -> bool:
-        """Whether a step's features are kept."""
-        return self.features_path(key).exists()
-
-    def features_path(self, key: str) -> Path:
-        """Where a step's features are, or would be."""
-        return self._path("features", key, "npy")
+        """Whether a step's features are kept, and as long as they were."""
+        return self.is_kept("features", key)
 
     def features(self, key: str) -> np.ndarray[Any, Any]:
-        """A step's features, float32 (N, D), mapped from their file."""
-        return np.load(self.features_path(key), mmap_mode="r")
+        """A step's features, float32 (N, D), mapped from their file. Raises DamagedError as `weights`."""
+        path = self.whole("features", key)
+        try:
+            found: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise DamagedError(path, str(error)) from None
+        return found
 
     def write_features(self, key: str, features: np.ndarray[Any, Any]) -> None:
-        """Keep a step's features. Raises as `written_aside`."""
-        with written_aside(self.features_path(key)) as aside, aside.open("wb") as file:
+        """Keep a step's features; they count once its record is written. Raises as `written_aside`."""
+        with written_aside(self.path("features", key)) as aside, aside.open("wb") as file:
             np.save(file, features)
+        self._seal("features", key)
 
     def drop_features(self, key: str) -> None:
         """Forget a step's features; its record stays."""
-        self.features_path(key).unlink(missing_ok=True)
+        self._drop("features", key)
 
     def write_predictions(self, step: Predict, predictions: Predictions, columns: Mapping[str, Any]) -> None:
         """Keep per-example predictions as Parquet, beside columns that describe the examples."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        table = pa.table(
-            dict(columns) | {field.name: getattr(predictions, field.name) for field in fields(predictions)}
-        )
-        with written_aside(self.predictions_path(step.key)) as aside:
+        table = pa.table(dict(columns) | {one.name: getattr(predictions, one.name) for one in fields(predictions)})
+        with written_aside(self.path("predictions", step.key)) as aside:
             pq.write_table(table, aside, compression="zstd")
+        self._seal("predictions", step.key)
 
     def predictions_path(self, key: str) -> Path:
         """Where a step's predictions are, or would be."""
-        return self._path("predictions", key, "parquet")
+        return self.path("predictions", key)
 
-    def predictions(self, key: str, columns: list[str] | None = None) -> pa.Table:
-        """Per-example predictions of a finished step."""
+    def predictions_file(self, key: str) -> pq.ParquetFile:
+        """Per-example predictions of a finished step, to read. Raises DamagedError as `weights`."""
+        import pyarrow as pa
         import pyarrow.parquet as pq
 
-        return pq.ParquetFile(self.predictions_path(key)).read(columns)
+        path = self.whole("predictions", key)
+        try:
+            return pq.ParquetFile(path)
+        except (OSError, pa.ArrowException) as error:
+            raise DamagedError(path, str(error)) from None
+
+    def predictions(self, key: str, columns: list[str] | None = None) -> pa.Table:
+        """Per-example predictions of a finished step. Raises DamagedError as `weights`."""
+        return self.predictions_file(key).read(columns)
 
     def checkpoint_path(self, key: str) -> Path:
         """Where a training run leaves its state."""
-        return self._path("checkpoints", key, "pt")
+        return self.path("checkpoints", key)
 
     def failure_path(self, key: str) -> Path:
         """Where the reason of a step's last failure is kept."""
-        return self._path("failures", key, "txt")
+        return self.path("failures", key)
 
     def write_failure(self, key: str, reason: str) -> None:
         """Keep why a step failed, for the report."""
@@ -231,8 +388,24 @@ class Store:
         path = self.failure_path(key)
         return path.read_text() if path.exists() else None
 
-    def _path(self, folder: str, key: str, suffix: str) -> Path:
-        return self.root / f"{folder}/{key[:2]}/{key}.{suffix}"
+    def path(self, folder: str, key: str) -> Path:
+        """Where the file of a step is in one of the folders of `SUFFIXES`, or would be."""
+        return self.root / folder / key[:2] / f"{key}.{SUFFIXES[folder]}"
+
+
+def store_folder(store: str | Path) -> Path:
+    """The folder of a store that is named by its folder, or by an address of object storage: then that of a working
+    copy, once the records that others have put there are in it.
+
+    Raises:
+        UserError: the address cannot be reached.
+    """
+    url = remote_url(store)
+    if url is None:
+        return Path(store)
+    folder = working_folder(url)
+    Store(folder).meet()
+    return folder
 
 
 @cache

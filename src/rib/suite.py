@@ -17,6 +17,7 @@ from rib.data.examples import Decode
 from rib.errors import UserError, nearest
 from rib.models.catalogue import ROWS, ModelRow, replicates
 from rib.recipe import Frozen, Recipe, RecipeField
+from rib.terminal import UNPRINTABLE
 
 SHIPPED = Path(__file__).parent / "suites"
 
@@ -71,7 +72,7 @@ class Suite(Frozen):
     RI needs at least two downstream sets: tuned on one, tested on the others.
     """
 
-    name: str = Field(pattern=r"^[\w.+-]+$")
+    name: str = Field(pattern=r"^[\w+][\w.+-]*$")
     description: str = ""
     note: str = Field("", description="what readers of its numbers should know; shown with the report")
     reference: str = Field(description="data set of the pretrained models' own task; names the classes")
@@ -212,6 +213,17 @@ def shipped() -> dict[str, Path]:
     return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
 
 
+def suite_file(name: str | Path) -> Path:
+    """The file of a shipped suite by name, or the path that is given. Raises UserError where no suite has that name."""
+    path = Path(name)
+    if path.suffix == ".toml":
+        return path
+    if str(name) not in shipped():
+        error = nearest(str(name), shipped(), "suite")
+        raise UserError(error.problem, got=name, valid=f"{error.valid}, or a path to a .toml file", remedy=error.remedy)
+    return shipped()[str(name)]
+
+
 def load_suite(name: str | Path, data: Path | None = None) -> Suite:
     """A shipped suite by name, or a suite file by path.
 
@@ -223,14 +235,7 @@ def load_suite(name: str | Path, data: Path | None = None) -> Suite:
     Raises:
         UserError: there is no such suite, or it is not valid TOML, or a key or value is wrong.
     """
-    path = Path(name)
-    if path.suffix != ".toml":
-        if str(name) not in shipped():
-            error = nearest(str(name), shipped(), "suite")
-            raise UserError(
-                error.problem, got=name, valid=f"{error.valid}, or a path to a .toml file", remedy=error.remedy
-            )
-        path = shipped()[str(name)]
+    path = suite_file(name)
     try:
         document = tomllib.loads(path.read_text("utf-8"))
     except FileNotFoundError:
@@ -248,7 +253,21 @@ def parse_suite(document: dict[str, Any], path: Path | str = "suite") -> Suite:
     Raises:
         UserError: a key is unknown (the valid ones are named) or a value is wrong.
     """
+    _require_printable(document, str(path))
     return validated(Suite, document, str(path))
+
+
+def _require_printable(value: object, where: str) -> None:
+    """Refuse text that would steer a terminal: a name or word with control characters, wherever it stands."""
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _require_printable(name, where)
+            _require_printable(item, f"{where}: {name}")
+    elif isinstance(value, list):
+        for item in value:
+            _require_printable(item, where)
+    elif isinstance(value, str) and (found := UNPRINTABLE.search(value)):
+        raise UserError(f"{where}: a control character", got=ascii(value), remedy=f"take {found[0]!a} out")
 
 
 T = TypeVar("T", bound=BaseModel)

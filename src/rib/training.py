@@ -22,7 +22,7 @@ from rib.data.feed import fed
 from rib.data.labels import LabelMap
 from rib.data.splits import Rows, named_generator, named_seed
 from rib.errors import StepError
-from rib.files import written_aside
+from rib.files import is_stamped, stamp, written_aside
 from rib.models.classifier import Classifier
 from rib.models.weights import first_not_finite
 from rib.objectives.base import Loss
@@ -384,8 +384,10 @@ class FileCheckpoint:
         self._last, self._pause = time.monotonic(), seconds
 
     def load(self) -> dict[str, Any] | None:
-        """The state that was kept; None without one, or with one that was cut off."""
+        """The state that was kept; None without one, or with one that is not whole (torch sees no flipped bit)."""
         try:
+            if not is_stamped(self.path):
+                return None
             state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError):
             return None
@@ -397,7 +399,9 @@ class FileCheckpoint:
         if began - self._last < self._pause:
             return
         with written_aside(self.path) as aside:
-            torch.save(state(), aside)
+            with aside.open("wb") as file:  # given a name, torch does not say why it could not write
+                torch.save(state(), file)
+            stamp(aside)
         self._last = time.monotonic()
         self._pause = max(self.seconds, 20 * (self._last - began)) if self.seconds else 0.0
 

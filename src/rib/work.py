@@ -19,7 +19,7 @@ from rib.data.ahead import chunk_rows, chunks, undecoded
 from rib.data.examples import Examples, Part, View
 from rib.data.pack import open_pack, pack_file
 from rib.data.splits import tuning_rows
-from rib.errors import RibError, StepError
+from rib.errors import DamagedError, RibError, StepError
 from rib.methods.base import MergedMethod, Task
 from rib.models.catalogue import find_row
 from rib.models.classifier import Classifier
@@ -152,11 +152,16 @@ class Workshop:
         return {"examples": len(examples), "width": features.shape[1]}
 
     def _features(self, step: Fit | Predict) -> Tensor | None:
-        """What a step reads of features, where they are kept: float32 (N, D)."""
-        if not self.how.share or step.features is None or not self.store.has_features(step.features.key):
+        """What a step reads of features, where they are kept as they were written: float32 (N, D)."""
+        if not self.how.share or step.features is None:
             return None
-        with self._loading:
-            return torch.from_numpy(np.array(self.store.features(step.features.key)))
+        try:
+            with self._loading:
+                return torch.from_numpy(np.array(self.store.features(step.features.key)))
+        except DamagedError as error:
+            if error.path.exists():
+                self.store.put_aside(error.path)
+            return None
 
     def _fit(self, step: Fit, watch: _Count) -> dict[str, Any]:
         if isinstance(step.method, MergedMethod):
@@ -347,7 +352,20 @@ class Workshop:
             merged = step.method.merge(self.weights(step.start), self._fitted(step))
             _require_finite(merged)
             return merged
-        with self._loading:
+        assert not isinstance(step, Load)
+        return self._stored_weights(step)
+
+    def _stored_weights(self, step: Step) -> Weights:
+        """Weights from the store; where they are not those that were written, the step is done again."""
+        try:
+            with self._loading:
+                return self.store.weights(step.key)
+        except DamagedError as error:
+            if not self.store.has(step.key):
+                raise
+            if error.path.exists():
+                self.store.put_aside(error.path)
+            self.do(step)
             return self.store.weights(step.key)
 
     def lost(self, step: Load | Step) -> list[str]:

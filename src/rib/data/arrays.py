@@ -16,6 +16,7 @@ from rib.data.examples import Index, Part, View
 from rib.data.images import apply_view
 from rib.data.splits import carve
 from rib.errors import UserError
+from rib.files import require_plain
 from rib.identity import digest
 
 
@@ -88,6 +89,7 @@ def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _load(file: Path, data: str) -> dict[str, Any]:
     try:
+        require_plain(file)
         with file.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except FileNotFoundError:

@@ -20,8 +20,9 @@ from rib.data.places import Place, expanded
 from rib.data.published import PUBLISHED
 from rib.data.scans import DigitsSet
 from rib.data.shards import ShardContainer
-from rib.errors import nearest
+from rib.errors import UserError, nearest
 from rib.recipe import Frozen
+from rib.terminal import UNPRINTABLE
 
 CONTAINERS = ("folder", "parquet", "shards")
 KINDS = (*CONTAINERS, "arrays", "digits")
@@ -107,7 +108,7 @@ def find_row(name: str, own: Mapping[str, DataRow]) -> DataRow:
 
 
 def open_data(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
-    """The data set behind a row.
+    """The data set behind a row, its class names fit for show.
 
     Args:
         name: its name in the suite.
@@ -116,8 +117,17 @@ def open_data(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSe
         cache: folder for fingerprints of what does not change.
 
     Raises:
-        UserError: the data are missing, empty or malformed.
+        UserError: the data are missing, empty or malformed, or a class name has control characters.
     """
+    data = _open(name, row, base, cache)
+    if odd := next((one for one in data.classes if UNPRINTABLE.search(one)), None):
+        raise UserError(
+            f"data set {name!r}: a class name has control characters", got=ascii(odd), remedy="rename its folder"
+        )
+    return data
+
+
+def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
     if row.digits is not None:
         return DigitsSet(name, row.digits, cache)
     if row.imagenet is not None:

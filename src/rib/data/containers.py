@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rib.data.images import check_whole
 from rib.data.threads import side_by_side
-from rib.files import try_write
+from rib.files import read_fact, read_plain, write_fact
 from rib.identity import digest
 
 Rows = NDArray[np.int64]
@@ -108,8 +108,8 @@ def digests(container: Container, rows: Rows, cache: Path | None) -> list[str]:
     # The place is part of the stamp: trees unpacked without times may agree in every file's name, size and time.
     stamp = digest(json.dumps([str(container.where.resolve()), container.stamp(rows)]).encode())
     known = cache / f"{stamp}.json" if cache else None
-    if known and known.exists():
-        cached: list[str] = json.loads(known.read_text())
+    if known and (kept := read_fact(known)):
+        cached: list[str] = json.loads(kept)
         return cached
     found = [""] * len(rows)
     for places, contents in in_chunks(container, rows):
@@ -117,7 +117,7 @@ def digests(container: Container, rows: Rows, cache: Path | None) -> list[str]:
             check_whole(content, container.title(int(rows[place])))
             found[place] = digest(content)
     if known:
-        try_write(known, json.dumps(found).encode())
+        write_fact(known, json.dumps(found).encode())
     return found
 
 
@@ -131,4 +131,4 @@ def in_chunks(container: Container, rows: Rows) -> Iterator[tuple[Rows, list[byt
 
 def read_files(files: Sequence[Path]) -> list[bytes]:
     """The bytes of several files, read side by side."""
-    return side_by_side(Path.read_bytes, files)
+    return side_by_side(read_plain, files)

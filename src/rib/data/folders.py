@@ -59,12 +59,15 @@ class FolderContainer(Container):
         return self._path(row)
 
     def stamp(self, rows: Rows) -> object:
-        """A digest of every file's name, size and time."""
+        """A digest of every file's name, size and time. Raises UserError as `read`."""
         stamp = hashlib.blake2b(digest_size=20)
         start = len(str(self.where))
         for row in rows.tolist():
             path = self._path(row)
-            stat = os.stat(path)  # noqa: PTH116 -- millions of files: a Path each would double the time
+            try:
+                stat = os.stat(path)  # noqa: PTH116 -- millions of files: a Path each would double the time
+            except OSError as error:
+                raise _unreadable(error) from None
             stamp.update(f"{path[start:]} {stat.st_size} {stat.st_mtime_ns}\n".encode())
         return stamp.hexdigest()
 
@@ -72,19 +75,21 @@ class FolderContainer(Container):
         try:
             return read_files([Path(self._path(row)) for row in rows.tolist()])
         except OSError as error:
-            raise UserError(
-                f"cannot read the image {error.filename}", got=error.strerror, remedy="copy the file again"
-            ) from None
+            raise _unreadable(error) from None
 
     def _path(self, row: int) -> str:
         listing = self._listing
         return f"{self.where}/{listing.folders[listing.folder_of[row]]}/{listing.names[row]}"
 
 
+def _unreadable(error: OSError) -> UserError:
+    return UserError(f"cannot read the image {error.filename}", got=error.strerror, remedy="copy the file again")
+
+
 def _sub_folders(folder: Path, data: str) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if entry.is_dir() and not entry.name.startswith(".")]
+            return [entry.name for entry in entries if _is_folder(entry) and not entry.name.startswith(".")]
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise UserError(
             f"data set {data!r}: folder not found" if not folder.exists() else f"data set {data!r}: {error}",
@@ -95,11 +100,22 @@ def _sub_folders(folder: Path, data: str) -> list[str]:
 
 
 def _images(folder: str) -> tuple[list[str], list[str]]:
-    """Names of the images of a folder, and of the folders in it; both sorted."""
-    with os.scandir(folder) as entries:
-        listing = [(entry.name, entry.is_dir()) for entry in entries if not entry.name.startswith(".")]
+    """Names of the images of a folder, and of the folders in it; both sorted. Raises UserError."""
+    try:
+        with os.scandir(folder) as entries:
+            listing = [(entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith(".")]
+    except OSError as error:
+        raise UserError(f"cannot read the folder {folder}", got=error.strerror, remedy="change its rights") from None
     images = sorted(sys.intern(name) for name, is_dir in listing if not is_dir and name.lower().endswith(SUFFIXES))
     return images, sorted(name for name, is_dir in listing if is_dir)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether an entry is a folder or leads to one. A link that leads in a circle is none: its reader says so."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
 
 
 def check_class_folders(container: FolderContainer, data: str) -> None:

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 
 from rib.errors import UserError
+
+RANGE = re.compile(r"\{([0-9]{1,18})\.\.([0-9]{1,18})\}")
+"""{000..099}"""
+
+MOST = 100_000
+"""Names that a pattern may stand for."""
 
 
 def files_under(pattern: Path, suffix: str, data: str) -> list[tuple[Path, str]]:
@@ -24,6 +31,7 @@ def files_under(pattern: Path, suffix: str, data: str) -> list[tuple[Path, str]]
         found = [pattern] if pattern.is_file() else sorted(pattern.rglob(f"*{suffix}"))
     else:
         rest = pattern.relative_to(fixed).as_posix()
+        _require_few(rest, data)
         found = sorted({path for text in _expanded(rest) for path in fixed.glob(text)})
     base = pattern.parent if pattern.is_file() else fixed
     if not found:
@@ -41,9 +49,15 @@ def _wild(text: str) -> bool:
     return bool(re.search(r"[*?\[{]", text))
 
 
+def _require_few(pattern: str, data: str) -> None:
+    count = math.prod(int(last) - int(first) + 1 for first, last in RANGE.findall(pattern))
+    if count > MOST:
+        raise UserError(f"data set {data!r}: a pattern that stands for {count:,} names", got=pattern, valid=f"{MOST:,}")
+
+
 def _expanded(pattern: str) -> list[str]:
     """A pattern without {first..last}: one for each number, padded as the first is."""
-    match = re.search(r"\{(\d+)\.\.(\d+)\}", pattern)
+    match = RANGE.search(pattern)
     if match is None:
         return [pattern]
     first, last = match.groups()

@@ -15,6 +15,7 @@ from PIL import Image
 
 from rib.data.examples import View
 from rib.errors import UserError
+from rib.files import read_plain
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm", ".tif", ".tiff")
 
@@ -40,7 +41,7 @@ def read_image(path: Path) -> Image.Image:
         UserError: the file is missing, truncated, or no image; it is named.
     """
     try:
-        content = path.read_bytes()
+        content = read_plain(path)
     except OSError as error:
         raise _unreadable(str(path), error) from None
     return decode_image(content, str(path))

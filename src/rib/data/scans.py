@@ -16,7 +16,7 @@ from rib.data.base import DataSet
 from rib.data.examples import Index, Part, View
 from rib.data.images import apply_view
 from rib.errors import nearest
-from rib.files import try_write
+from rib.files import read_fact, write_fact
 from rib.identity import digest
 
 
@@ -77,14 +77,14 @@ class DigitsSet(DataSet):
                 facts |= {"cells": index.cells, "cell_names": np.array(index.cell_names)}
             buffer = io.BytesIO()
             np.savez(buffer, **cast(dict[str, Any], facts))
-            try_write(file, buffer.getvalue())
+            write_fact(file, buffer.getvalue())
         return index, fingerprint
 
     def _read_facts(self, part: Part) -> tuple[Index, str] | None:
         file = self._facts_file(part)
-        if file is None or not file.exists():
+        if file is None or (kept := read_fact(file)) is None:
             return None
-        with np.load(file) as facts:
+        with np.load(io.BytesIO(kept), allow_pickle=False) as facts:
             cells = facts.get("cells", None)
             names = tuple(str(name) for name in facts["cell_names"]) if cells is not None else ()
             return Index(facts["labels"], facts["sources"], cells, names), str(facts["fingerprint"])

@@ -12,6 +12,8 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column
 from rich.text import Text
 
+from rib.terminal import printable
+
 
 class Watcher(Protocol):
     """Told what happens; shows it or not."""
@@ -109,7 +111,7 @@ class PlainLines:
         self._maybe()
 
     def say(self, line: str) -> None:
-        print(line, file=sys.stderr, flush=True)
+        print(printable(line), file=sys.stderr, flush=True)
 
     def _maybe(self) -> None:
         if time.monotonic() - self._last < self._seconds:
@@ -129,7 +131,7 @@ class Bar(_Tally):
             SpinnerColumn(),
             BarColumn(bar_width=None, table_column=Column(ratio=1, min_width=8)),
             _Counts(self),
-            TextColumn("{task.fields[title]}", table_column=Column(ratio=2, no_wrap=True, min_width=10)),
+            TextColumn("{task.fields[title]}", markup=False, table_column=Column(ratio=2, no_wrap=True, min_width=10)),
             console=console,
             transient=True,
             expand=True,
@@ -162,7 +164,7 @@ class Bar(_Tally):
         self._progress.update(self._task, completed=self.share * self.work)
 
     def say(self, line: str) -> None:
-        self._progress.console.print(line, highlight=False, markup=False)
+        self._progress.console.print(printable(line), highlight=False, markup=False, emoji=False)
 
 
 class _Counts(ProgressColumn):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -93,13 +94,15 @@ class ModelRow(Frozen):
             raise ValueError(f"give exactly one of {', '.join(KINDS)} (got {', '.join(given) or 'none'})")
         if self.weights and self.pretrain:
             raise ValueError("give weights or pretrain, not both")
+        if self.weights and self.weights.startswith("zoo:") and not re.fullmatch(r"\w+", self.weights[4:]):
+            raise ValueError(f"{self.weights!r} names no shipped weights: zoo: and letters, digits, underscores")
         if self.build and not (self.weights or self.pretrain):
             raise ValueError("a model of `build` needs weights or pretrain")
         if self.build and self.size is None:
             raise ValueError("a model of `build` needs its input size in pixels")
         if self.pretrain and (self.open_clip or self.hf):
             raise ValueError(f"a model of `{given[0]}` comes with weights and cannot have pretrain")
-        if bad := next((text for text in self.prompts or () if text.count("{}") != 1), None):
+        if bad := next((text for text in self.prompts or () if re.findall(r"[{}]+", text) != ["{}"]), None):
             raise ValueError(f"a prompt has one {{}} for the class, not {bad!r}")
         return self
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rib import _compat
 from rib.errors import UserError, nearest
+from rib.files import read_plain
 
 BUILDER = "rib.models.clip:clip_classifier"
 CONFIG = "open_clip_config.json"
@@ -69,7 +70,7 @@ def model_config(name: str, tag: str | None, base: Path) -> tuple[dict[str, Any]
         UserError: open_clip is not installed, or has no such model or weights, or the folder has no configuration.
     """
     if folder := clip_folder(name, base):
-        document = json.loads((folder / CONFIG).read_text("utf-8"))
+        document = json.loads(read_plain(folder / CONFIG))
         config, published = document["model_cfg"], document.get("preprocess_cfg", {})
     else:
         config, published = _catalogued(name, tag)
@@ -128,7 +129,7 @@ def classifier_weights(
     library = _open_clip()
     model = _clip(config, _is_custom(config)).eval()
     try:
-        library.load_checkpoint(model, str(file))
+        library.load_checkpoint(model, str(file), weights_only=True)
     except Exception as error:  # open_clip lets torch's and its own errors through
         reason = str(error).strip().splitlines()
         raise UserError(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from rib.data.examples import Decode
 from rib.errors import UserError, nearest
+from rib.files import file_digest, read_fact, read_plain, write_fact
 from rib.identity import digest, import_object, source_digest
 from rib.models import clip, vision
 from rib.models.catalogue import Architecture, ModelRow
@@ -107,11 +108,11 @@ def _from_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """The model in a folder that timm saved: its name and arguments, and its view."""
     file = folder / "config.json"
     try:
-        document = json.loads(file.read_text("utf-8"))
+        document = json.loads(read_plain(file))
         config = document.get("pretrained_cfg", document)
         arguments = {key: value for key, value in document.get("model_args", {}).items() if key != "num_classes"}
         return {"timm": document["architecture"], "arguments": arguments}, _view_of(config)
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise UserError(f"cannot read {file}", got=error, valid="the config.json of a model that timm saved") from None
     except KeyError as error:
         raise UserError(
@@ -283,7 +284,7 @@ def _clip_weights(
         if cache_folder
         else None
     )
-    if kept and kept.exists():
+    if kept and kept.exists() and read_fact(kept.with_suffix(".txt")) == file_digest(kept).encode():
         return read_weights(kept)
     config, _ = clip.model_config(row.open_clip, row.tag, base)
     folder = clip.clip_folder(row.open_clip, base)
@@ -292,6 +293,7 @@ def _clip_weights(
     )
     if kept:
         write_weights(kept, weights)
+        write_fact(kept.with_suffix(".txt"), file_digest(kept).encode())
     return weights
 
 

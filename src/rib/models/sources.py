@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rib.errors import UserError
-from rib.files import try_write
+from rib.files import file_digest, read_fact, write_fact
 from rib.identity import digest
 from rib.models import clip, vision
 from rib.models.catalogue import ModelRow, weights_path
-from rib.models.weights import file_digest
 
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 FOLDER_FILES = (*TIMM_FILES, "model.pth", "pytorch_model.pth")
@@ -77,11 +76,11 @@ def cached_digest(path: Path, cache: Path | None) -> str:
     stat = path.stat()
     stamp = digest(json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns]).encode())
     known = cache / f"weights-{stamp}.txt" if cache else None
-    if known and known.exists():
-        return known.read_text()
+    if known and (kept := read_fact(known)):
+        return kept.decode()
     found = file_digest(path)
     if known:
-        try_write(known, found.encode())
+        write_fact(known, found.encode())
     return found
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -42,7 +41,9 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"cannot read the checkpoint {path}",
             got=_reason(error),
             valid="a safetensors file, or a state dict saved by torch.save",
-            remedy="copy the file again; save `model.state_dict()` rather than the model",
+            remedy="copy the file again; a pickled model can run code when it is read, so it is never read here: where "
+            "you trust who made it, save `model.state_dict()` rather than the model: torch.save(torch.load(FILE, "
+            "weights_only=False).state_dict(), NEW)",
         ) from None
     for wrapper in ("state_dict", "model_state_dict", "model"):
         if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
@@ -72,12 +73,6 @@ def write_weights(path: Path, weights: Weights) -> None:
     with written_aside(path) as aside:
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, aside)
         aside.chmod(0o644)  # safetensors makes files that only their owner can read
-
-
-def file_digest(path: Path) -> str:
-    """Digest of a checkpoint's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=20)).hexdigest()
 
 
 def check_weights(weights: Weights, model: nn.Module, what: str, head: str = "") -> None:

@@ -26,6 +26,7 @@ from rib.report.inside.signs import VERDICTS
 from rib.report.results import Change, Results, Summary
 from rib.report.tables import first_line, provenance
 from rib.steps import short
+from rib.terminal import console
 
 
 @dataclass(frozen=True)
@@ -174,10 +175,8 @@ class Comparison:
 
     def table(self) -> None:
         """Print what `rib compare` prints."""
-        from rich.console import Console
-
-        console = Console(highlight=False)
-        console.print(comparison_lines(self, console.width))
+        screen = console(highlight=False)
+        screen.print(comparison_lines(self, screen.width))
 
     def page(self, path: str | Path) -> None:
         """Write the page. Raises UserError where the place is not writable."""

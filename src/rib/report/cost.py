@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rib.data.budget import divided, shown_bytes
 from rib.data.pack import pack_file
-from rib.files import try_write
+from rib.files import read_fact, write_fact
 from rib.identity import key_of
 from rib.models.catalogue import Architecture
 from rib.models.loading import build
@@ -123,10 +123,10 @@ class Estimate:
         if start not in self._models:
             file = self.store.facts / f"cost-{key_of('cost', architecture)}.json"
             try:
-                self._models[start] = ModelCost(**json.loads(file.read_text()))
-            except (OSError, ValueError, TypeError):
+                self._models[start] = ModelCost(**json.loads(read_fact(file) or b""))
+            except (ValueError, TypeError):
                 self._models[start] = count(architecture)
-                try_write(file, json.dumps(asdict(self._models[start])).encode())
+                write_fact(file, json.dumps(asdict(self._models[start])).encode())
         return self._models[start]
 
     def with_hours(self, measure: Callable[[Architecture, Recipe], tuple[float, float]], workers: int) -> Cost:

@@ -67,7 +67,7 @@ def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> It
 
 def slug(name: str) -> str:
     """A name that a file can have."""
-    return re.sub(r"[^\w.-]+", "-", name.replace(",", ""))
+    return re.sub(r"[^\w.-]+", "-", name.replace(",", "")).lstrip(".")
 
 
 def new(width: float, height: float) -> Figure:

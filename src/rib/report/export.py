@@ -13,7 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rib.analysis import Analysis
-from rib.errors import UserError
 from rib.files import write_aside, written_aside
 from rib.metrics import Interval
 from rib.plan import Run
@@ -71,7 +70,8 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
         The files.
 
     Raises:
-        UserError: the folder is not writable, or predictions that a record speaks of are gone.
+        UserError: the folder is not writable.
+        DamagedError: predictions that a record speaks of are gone, or not as they were written.
     """
     tables = {
         "scores": _table(Score, results.scores),
@@ -117,15 +117,7 @@ def _batches(results: Results) -> Iterator[pa.RecordBatch]:
 
 
 def _stored(results: Results, predict: Predict) -> Iterator[pa.RecordBatch]:
-    path = results.store.predictions_path(predict.key)
-    try:
-        yield from pq.ParquetFile(path).iter_batches(ROWS)
-    except FileNotFoundError:
-        raise UserError(
-            f"the predictions of {predict.title!r} are gone, though their record is there",
-            got=f"no {path}",
-            remedy=f"remove records/{predict.key[:2]}/{predict.key}.json from the store and run again",
-        ) from None
+    yield from results.store.predictions_file(predict.key).iter_batches(ROWS)
 
 
 def _constant(run: Run, name: str, role: str) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from rib.files import file_name
 from rib.metrics import Interval
 from rib.models.loading import build
 from rib.models.weights import Weights, write_weights
@@ -50,7 +51,7 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
 def run_name(run: Run) -> str:
     """A file name: model, method, set tuned on, size, seed, as far as they say something."""
     words = [short(run.model), run.method, short(run.tuned_on or ""), run.size, run.seed]
-    return "-".join(str(word).replace(" ", "_") for word in words if word not in (None, ""))
+    return file_name("-".join(str(word) for word in words if word not in (None, "")))
 
 
 def _save_for_timm(run: Run, weights: Weights, target: Path) -> None:

@@ -1,0 +1,77 @@
+"""Fuzz: suite files, checkpoints and image folders at random, by the rules of tests/fuzzing.py. Needs POSIX."""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import sys
+import time
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import fuzzing
+
+SHARES = {"suites": 0.5, "checkpoints": 0.3, "trees": 0.2}
+"""Of all cases."""
+
+MEMORY = 8 << 30
+"""Bytes of address space: what asks for more is told so, rather than taking the machine along."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Try cases until one breaks a rule; exit code 1 where one did, with the smallest such case found."""
+    options = arguments(words)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    for kind in options.kinds:
+        began, outcomes = time.perf_counter(), Counter[str]()
+        cases = max(1, round(options.cases * SHARES[kind]))
+        try:
+            fuzzing.in_turn(lambda place: tries(kind, place, cases, options.seed, outcomes))  # noqa: B023
+        except BaseException as error:
+            print(f"{kind}: a rule is broken (seed {options.seed}): {type(error).__name__}: {error}")
+            raise
+        counts = ", ".join(f"{count:,} {word}" for word, count in sorted(outcomes.items()))
+        spent = time.perf_counter() - began
+        print(f"{kind}: {sum(outcomes.values()):,} cases in {spent:,.0f} s, seed {options.seed}: {counts}", flush=True)
+    return 0
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """What is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m soak fuzz", description=__doc__)
+    parser.add_argument("kinds", nargs="*", default=list(SHARES), help=f"of {', '.join(SHARES)}; default all")
+    parser.add_argument("--cases", type=int, default=10_000, help="in all")
+    parser.add_argument("--seed", type=int, default=0)
+    return parser.parse_args(words)
+
+
+def tries(kind: str, place: fuzzing.Ground, cases: int, start: int, outcomes: Counter[str]) -> None:
+    """Try so many cases of a kind."""
+
+    def suite(content: bytes) -> None:
+        outcomes["refused" if fuzzing.try_suite(place, content) else "planned"] += 1
+
+    def checkpoint(case: tuple[str, bytes]) -> None:
+        outcomes["taken" if fuzzing.try_checkpoint(place, *case) else "refused"] += 1
+
+    def tree(case: tuple[fuzzing.Tree, float]) -> None:
+        outcomes["refused" if fuzzing.try_tree(place, *case) else "decoded"] += 1
+
+    drawn, one = {
+        "suites": (fuzzing.suites(place.suite), suite),
+        "checkpoints": (fuzzing.checkpoints(place.root), checkpoint),
+        "trees": (fuzzing.trees(), tree),
+    }[kind]
+    run = settings(
+        max_examples=cases,
+        deadline=None,
+        database=None,
+        phases=(Phase.generate, Phase.shrink),
+        suppress_health_check=list(HealthCheck),
+    )
+    seed(start)(run(given(drawn)(one)))()

@@ -1,0 +1,205 @@
+"""The commands `rib store`: what is done to a store as a whole."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rib.errors import UserError
+from rib.terminal import console, printable
+
+if TYPE_CHECKING:
+    from rib.store import Store
+    from rib.upkeep.merge import Merged
+
+store_app = typer.Typer(help="Verify a store, clear it, move it, merge it.", no_args_is_help=True)
+
+STORE = Path("rib-store")
+
+
+def store_place(name: str | Path) -> Path:
+    """The folder of a store that is named on the command line. Raises UserError, as `store_folder`."""
+    from rib.remote import remote_url
+
+    if remote_url(name) is None:
+        return Path(name)
+    from rib.store import store_folder
+
+    return store_folder(name)
+
+
+HELP = "folder of records and weights, or an address such as s3://bucket/folder"
+StorePath = Annotated[Path, typer.Option("--store", envvar="RIB_STORE", parser=store_place, metavar="PATH", help=HELP)]
+DataPath = Annotated[
+    Path | None,
+    typer.Option("--data", "--root", envvar="RIB_DATA", help="folder that relative paths in the suite start from"),
+]
+
+
+@store_app.command("verify")
+def store_verify(
+    store: Annotated[
+        Path, typer.Argument(envvar="RIB_STORE", parser=store_place, metavar="[STORE]", help=HELP)
+    ] = STORE,
+    mend: Annotated[
+        bool, typer.Option("--repair", help="put what is wrong aside, so that the next run makes it again")
+    ] = False,
+) -> None:
+    """Hold every file of a store against its digest. Exit code 1 if one is not as it was written."""
+    from rib.upkeep.verify import repair, verify
+
+    place = _existing(store)
+    with console(stderr=True).status("reading the store"):
+        found = verify(place)
+    _table([(str(fault.path.relative_to(place.root)), fault.what, fault.title) for fault in found.faults])
+    old = f"; {len(found.unsealed)} of older versions have no digests" if found.unsealed else ""
+    print(f"{found.files} files ({_bytes(found.size)}) looked at, {len(found.faults)} wrong{old}")
+    if not found.faults:
+        return
+    if mend:
+        print(f"{len(repair(place, found.faults))} put aside in {place.root / 'damaged'}; `rib run` makes them again")
+    else:
+        print("`rib store verify --repair` puts them aside, and `rib run` makes them again", file=sys.stderr)
+    raise typer.Exit(1)
+
+
+@store_app.command("gc")
+def store_gc(
+    store: StorePath = STORE,
+    keep: Annotated[
+        list[str] | None,
+        typer.Option(help="a suite still wanted, and so on: weights and packs that none of them needs can go"),
+    ] = None,
+    delete: Annotated[bool, typer.Option("--delete/--dry-run", help="remove them, or only say what can go")] = False,
+    data: DataPath = None,
+) -> None:
+    """Say what of a store can go, with sizes; remove it with --delete. Records and predictions always stay."""
+    from rib.cli import _plan as plan_of
+    from rib.upkeep.garbage import garbage, remove
+
+    place = _existing(store)
+    plans = [plan_of(name, store, data)[0] for name in keep or ()]
+    found = garbage(place, plans)
+    _table([(str(item.path.relative_to(place.root)), _bytes(item.size), item.why) for item in found])
+    size = _bytes(sum(item.size for item in found))
+    if delete:
+        remove(found)
+        print(f"{len(found)} files removed, {size}")
+    else:
+        print(f"{len(found)} files can go, {size}" + ("; remove them with --delete" if found else ""))
+
+
+@store_app.command("export")
+def store_export(
+    suite: Annotated[str, typer.Argument(help="a shipped suite's name, or a path to a suite file")],
+    archive: Annotated[Path, typer.Argument(help="file to write: .tar.zst or .tar.gz")],
+    store: StorePath = STORE,
+    data: DataPath = None,
+    weights: Annotated[bool, typer.Option("--weights", help="the weights too, so that others can go on")] = False,
+) -> None:
+    """Put what is done of a suite into one file: records, predictions, suite file, page."""
+    from rib.cli import _plan as plan_of
+    from rib.report.page import write_page
+    from rib.report.results import Results
+    from rib.suite import suite_file
+    from rib.upkeep.archive import pack
+
+    _existing(store)
+    plan, place = plan_of(suite, store, data)
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder) / "page.html"
+        beside = {"suite.toml": suite_file(suite)}
+        if any(map(place.has, (step.key for step in plan.steps))):
+            write_page(Results(plan, place), page)
+            beside["page.html"] = page
+        steps = pack(place, plan, beside, archive, weights)
+    print(f"{steps} of {len(plan.steps)} steps, {_bytes(archive.stat().st_size)}: {archive}")
+
+
+@store_app.command("import")
+def store_import(
+    archive: Annotated[Path, typer.Argument(help="file that `rib store export` wrote")], store: StorePath = STORE
+) -> None:
+    """Take an archive into a store. Exit code 1 if a step is there with other results; it stays as it is."""
+    from rib.store import Store
+    from rib.upkeep.archive import unpack
+
+    found = unpack(archive, Store(store))
+    for path in found.beside:
+        print(path)
+    _tell(found.merged, f"suite {found.suite}")
+
+
+@store_app.command("merge")
+def store_merge(
+    others: Annotated[
+        list[Path],
+        typer.Argument(parser=store_place, metavar="OTHERS...", help="stores to take from; nothing in them is changed"),
+    ],
+    into: Annotated[
+        Path,
+        typer.Option("--into", envvar="RIB_STORE", parser=store_place, metavar="PATH", help="the store that grows"),
+    ] = STORE,
+) -> None:
+    """Take the steps of other stores. Exit code 1 if one is there with other results; ours stays as it is."""
+    from rib.store import Store
+    from rib.upkeep.merge import merge
+
+    place, dirty = Store(into), False
+    for other in others:
+        found = merge(Store(other), place)
+        _say(found, str(other))
+        dirty |= not found.clean
+    if dirty:
+        raise typer.Exit(1)
+
+
+def _tell(found: Merged, what: str) -> None:
+    _say(found, what)
+    if not found.clean:
+        raise typer.Exit(1)
+
+
+def _say(found: Merged, what: str) -> None:
+    _table([(one.key[:12], one.title, "differs: " + ", ".join(one.values)) for one in found.conflicts])
+    _table([(str(path), "not taken: " + fault) for path, fault in found.damaged])
+    words = f"{what}: {found.taken} steps taken, {found.same} were here before"
+    if found.conflicts:
+        words += f", {len(found.conflicts)} differ and stay as they are here"
+    if found.damaged:
+        words += f", {len(found.damaged)} damaged and not taken"
+    print(printable(words))
+
+
+def _existing(store: Path) -> Store:
+    from rib.store import Store
+
+    place = Store(store)
+    if not (store / "store.json").exists() and not (store / "records").is_dir():
+        raise UserError("no store there", got=store, remedy="name it, or set RIB_STORE")
+    return place
+
+
+def _table(rows: Sequence[tuple[str, ...]]) -> None:
+    from rich.table import Table
+
+    if not rows:
+        return
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    for row in rows:
+        table.add_row(*map(printable, row))
+    console(highlight=False).print(table)
+
+
+def _bytes(count: int) -> str:
+    """Bytes for people: 812 B, 3.4 MB."""
+    value, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
+    unit = next(units)
+    while value >= 1000 and unit != "TB":
+        value, unit = value / 1000, next(units)
+    return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"

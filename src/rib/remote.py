@@ -1,0 +1,146 @@
+"""Remote: object storage that a store is shared through. The store itself is a folder here that works as any other.
+
+What a step leaves goes there when it is done, its record last; records that others have put there are fetched when the
+store is opened, and everything else when it is asked for. An object is put whole or not at all, so that a reader there
+sees what a reader of a folder sees: a finished step, or none.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from rib.errors import UserError
+from rib.files import file_name, write_aside, written_aside
+from rib.identity import digest
+
+MARKER = "remote.json"
+"""Names a working folder's remote."""
+
+AT_ONCE = 500
+"""Objects that are fetched side by side."""
+
+_URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])(.*)")  # a drive is one letter; a `Path` keeps one slash of two
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A folder of object storage, or of any other file system that fsspec opens.
+
+    Args:
+        url: such as s3://bucket/folder or memory://folder.
+    """
+
+    url: str
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        """The file system, and the folder in it."""
+        try:
+            from fsspec.core import url_to_fs
+
+            system, folder = url_to_fs(self.url, use_listings_cache=False)
+        except (ImportError, ValueError) as error:
+            raise UserError(
+                f"cannot open the store {self.url}",
+                got=error,
+                remedy='pip install "rib-benchmark[object]", and what opens this kind of address, such as s3fs',
+            ) from None
+        return system, folder.rstrip("/")
+
+    def names(self, folder: str) -> list[str]:
+        """Names of all objects below a folder, from the store's root. Raises UserError, as all that follow."""
+        system, root = self._opened
+        with self._explained():
+            found = system.find(f"{root}/{folder}") if system.exists(f"{root}/{folder}") else []
+        return [path[len(root) + 1 :] for path in found]
+
+    def has(self, name: str) -> bool:
+        """Whether an object is there."""
+        system, root = self._opened
+        with self._explained():
+            return bool(system.exists(f"{root}/{name}"))
+
+    def read(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
+        """The bytes of many small objects, by name."""
+        system, root = self._opened
+        for start in range(0, len(names), AT_ONCE):
+            paths = {f"{root}/{name}": name for name in names[start : start + AT_ONCE]}
+            with self._explained():
+                found: Mapping[str, bytes] = system.cat(list(paths), on_error="raise")
+            yield from ((paths[path], data) for path, data in found.items())
+
+    def fetch(self, name: str, target: Path) -> None:
+        """Copy an object into a file."""
+        system, root = self._opened
+        with written_aside(target) as aside, self._explained():
+            system.get_file(f"{root}/{name}", str(aside))
+
+    def put(self, path: Path, name: str) -> None:
+        """Copy a file into an object, whole or not at all."""
+        system, root = self._opened
+        target = f"{root}/{name}"
+        with self._explained():
+            if "file" in _protocols(system):  # what is no object storage shows halves
+                aside = f"{target}.{os.getpid()}.aside"
+                system.makedirs(target.rpartition("/")[0], exist_ok=True)
+                system.put_file(str(path), aside)
+                Path(aside).replace(target)
+            else:
+                system.put_file(str(path), target)
+
+    def drop(self, name: str) -> None:
+        """Remove an object, if it is there."""
+        system, root = self._opened
+        with self._explained():
+            if system.exists(f"{root}/{name}"):
+                system.rm_file(f"{root}/{name}")
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except UserError:
+            raise
+        except Exception as error:  # every kind of storage has errors of its own
+            raise UserError(
+                f"the store {self.url} cannot be reached",
+                got=str(error).strip() or type(error).__name__,
+                remedy="check the address, your rights and the network, and run again: what is done is kept here",
+            ) from None
+
+
+def _protocols(system: Any) -> tuple[str, ...]:
+    return (system.protocol,) if isinstance(system.protocol, str) else tuple(system.protocol)
+
+
+def remote_url(store: str | Path) -> str | None:
+    """The address of a store that is named by one; None for a folder."""
+    found = _URL.fullmatch(str(store))
+    return f"{found[1]}://{'/' if found[1] == 'file' else ''}{found[2]}" if found else None
+
+
+def working_folder(url: str) -> Path:
+    """The folder here for the store at an address: made if need be, below $RIB_CACHE or ~/.cache/rib."""
+    home = os.environ.get("RIB_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rib"
+    folder = (
+        Path(home).expanduser() / "stores" / f"{file_name(url.rpartition('://')[2])[:40]}-{digest(url.encode())[:8]}"
+    )
+    if remote_of(folder) is None:
+        write_aside(folder / MARKER, json.dumps({"url": url}).encode())
+    return folder
+
+
+def remote_of(folder: Path) -> Remote | None:
+    """The remote of a working folder; None for a store of its own."""
+    try:
+        return Remote(str(json.loads((folder / MARKER).read_bytes())["url"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None

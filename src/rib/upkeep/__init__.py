@@ -1,0 +1,1 @@
+"""Upkeep: what is done to a store as a whole: verified, cleared of garbage, archived, merged with another."""

@@ -1,0 +1,280 @@
+"""Archive: a suite's records, predictions and page in one file, that another machine takes into its store.
+
+An archive comes from somewhere else. Nothing of it is believed: a file is taken if the manifest announced it, its name
+is one that a store has, and its size and digest are those announced; all others refuse the archive as a whole.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, cast
+from zlib import error as ZlibError
+
+import pyarrow as pa
+
+from rib.errors import UserError
+from rib.files import BLOCK, Seal, written_aside
+from rib.identity import KEY_VERSION, digest
+from rib.plan import Plan
+from rib.store import DROPPABLE, SEALED, Store
+from rib.upkeep.merge import Merged, merge
+
+FORMAT = 1
+"""Version of the archive's layout."""
+
+MANIFEST = "rib-archive.json"
+LONGEST_MANIFEST = 1 << 28
+"""Bytes of the longest manifest that is read."""
+
+COMPRESSIONS = {".tar.zst": "zstd", ".tar.gz": "gzip", ".tgz": "gzip"}
+MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip"}
+
+NAMES = re.compile(
+    r"records/(?P<a>[0-9a-f]{2})/(?P=a)[0-9a-f]{38}\.json"
+    r"|predictions/(?P<b>[0-9a-f]{2})/(?P=b)[0-9a-f]{38}\.parquet"
+    r"|weights/(?P<c>[0-9a-f]{2})/(?P=c)[0-9a-f]{38}\.safetensors"
+    r"|features/(?P<d>[0-9a-f]{2})/(?P=d)[0-9a-f]{38}\.npy"
+    r"|suite\.toml|page\.html"
+)
+"""Every name that a file of an archive can have."""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """What came of an archive.
+
+    Attributes:
+        suite: its name.
+        merged: what became of its steps.
+        beside: where its suite file and its page are now.
+    """
+
+    suite: str
+    merged: Merged
+    beside: tuple[Path, ...]
+
+
+def pack(store: Store, plan: Plan, beside: Mapping[str, Path], target: Path, weights: bool = False) -> int:
+    """Write an archive of what a store holds of a plan.
+
+    Args:
+        store: the store.
+        plan: of the suite.
+        beside: `suite.toml` and `page.html`.
+        target: the file, .tar.zst or .tar.gz.
+        weights: take the weights and the features too, so that others can go on from them.
+
+    Returns:
+        The number of steps in it.
+
+    Raises:
+        UserError: nothing of the suite is in the store, or the target cannot be written or has another ending.
+        DamagedError: a file is not as it was written.
+    """
+    compression = next((kind for end, kind in COMPRESSIONS.items() if target.name.endswith(end)), None)
+    if compression is None:
+        raise UserError("unknown kind of archive", got=target.name, valid=f"a name in {', '.join(COMPRESSIONS)}")
+    keys = [step.key for step in plan.steps if store.record(step.key)]
+    if not keys:
+        raise UserError(f"nothing of suite {plan.suite.name!r} is in the store", got=store.root, remedy="run it")
+    files = dict(beside) | dict(_files(store, keys, weights))
+    sealed = {name: Seal.of(path) for name, path in files.items()}
+    manifest = {
+        "format": FORMAT,
+        "key_version": KEY_VERSION,
+        "suite": plan.suite.name,
+        "files": [[name, seal.size, seal.digest] for name, seal in sealed.items()],
+    }
+    with (
+        written_aside(target) as aside,
+        pa.output_stream(str(aside), compression=compression) as out,
+        tarfile.open(fileobj=out, mode="w|", format=tarfile.USTAR_FORMAT) as tar,
+    ):
+        _add_bytes(tar, MANIFEST, json.dumps(manifest).encode())
+        for name, path in files.items():
+            _add_file(tar, name, path, sealed[name].size)
+    return len(keys)
+
+
+def _files(store: Store, keys: Sequence[str], weights: bool) -> Iterator[tuple[str, Path]]:
+    """Names in the archive and files; whole ones only."""
+    for key in keys:
+        record = store.record(key)
+        assert record is not None
+        for folder in SEALED:
+            if folder in DROPPABLE:
+                wanted = weights and store.path(folder, key).exists()
+            else:
+                wanted = folder in record.files or record.kind == "Predict"
+            if wanted:
+                path = store.whole(folder, key)
+                yield path.relative_to(store.root).as_posix(), path
+        path = store.path("records", key)
+        yield path.relative_to(store.root).as_posix(), path
+
+
+def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
+
+
+def _add_file(tar: tarfile.TarFile, name: str, path: Path, size: int) -> None:
+    member = tarfile.TarInfo(name)  # no owner, no time: equal contents make equal archives
+    member.size = size
+    with path.open("rb") as file:
+        tar.addfile(member, file)
+
+
+# -- from elsewhere ----------------------------------------------------------------------------------------------------
+
+
+def unpack(archive: Path, store: Store) -> Unpacked:
+    """Take an archive into a store.
+
+    Args:
+        archive: the file.
+        store: the store that grows; a record that it has and that differs stays as it is, and is named.
+
+    Raises:
+        UserError: it is no archive of RIB, is damaged, or holds what no such archive holds; nothing is taken then.
+        StepError: the disk is full.
+    """
+    store.prepare()
+    staging = Store(store.root / f".import-{digest(str(archive.resolve()).encode())[:12]}")
+    shutil.rmtree(staging.root, ignore_errors=True)
+    try:
+        (staging.root / "records").mkdir(parents=True)
+        with _refusing(archive), _opened(archive) as stream:
+            name = _stage(stream, staging.root, archive)
+        merged = merge(staging, store)
+        return Unpacked(name, merged, tuple(_beside(staging.root, store.root, name)))
+    finally:
+        shutil.rmtree(staging.root, ignore_errors=True)
+
+
+@contextmanager
+def _refusing(archive: Path) -> Iterator[None]:
+    """Whatever a damaged or hostile archive makes of its readers, as an error for people."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise UserError("archive not found", got=archive) from None
+    except (tarfile.TarError, pa.ArrowException, EOFError, ZlibError, ValueError, KeyError, TypeError) as error:
+        raise _refused(archive, f"{type(error).__name__}: {error}") from None
+    except OSError as error:
+        if error.errno is not None:  # of the system; those of the decompressors have no number
+            raise
+        raise _refused(archive, str(error)) from None
+
+
+def _refused(archive: Path, why: str) -> UserError:
+    return UserError(
+        f"{archive} is not taken: it is damaged, or not an archive of `rib store export`",
+        got=why,
+        remedy="copy or export it again; nothing of it was taken",
+    )
+
+
+class _Capped:
+    """A stream that ends with an error after so many bytes, whatever its headers promise."""
+
+    def __init__(self, stream: Any, most: int) -> None:
+        self._stream, self.left = stream, most
+
+    def read(self, size: int = -1) -> bytes:
+        data: bytes = self._stream.read(min(size, self.left + 1) if size >= 0 else self.left + 1)
+        self.left -= len(data)
+        if self.left < 0:
+            raise ValueError("it is larger than its manifest says")
+        return data
+
+
+@contextmanager
+def _opened(archive: Path) -> Iterator[_Capped]:
+    with archive.open("rb") as file:
+        start = file.read(4)
+    kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
+    if kind is None:
+        raise ValueError("neither zstd nor gzip")
+    with pa.input_stream(str(archive), compression=kind) as stream:
+        yield _Capped(stream, LONGEST_MANIFEST)
+
+
+def _stage(stream: _Capped, root: Path, archive: Path) -> str:
+    """Write what the manifest announces into an empty folder; the suite's name."""
+    with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
+        first = tar.next()
+        if first is None or first.name != MANIFEST or not _is_plain(first):
+            raise ValueError(f"its first file is not {MANIFEST}")
+        name, sealed = _manifest(json.loads(_content(tar, first).read()))
+        stream.left = sum(seal.size + 4 * tarfile.BLOCKSIZE for seal in sealed.values()) + tarfile.RECORDSIZE
+        _require_space(archive, root, sum(seal.size for seal in sealed.values()))
+        while (member := tar.next()) is not None:
+            seal = sealed.pop(member.name, None)
+            if seal is None or not _is_plain(member) or member.size != seal.size:
+                raise ValueError(f"{member.name!r} is not as the manifest announces it")
+            _write(_content(tar, member), root / member.name, seal)
+    if sealed:
+        raise ValueError(f"{next(iter(sealed))} and {len(sealed) - 1} other files are missing")
+    return name
+
+
+def _manifest(document: dict[str, Any]) -> tuple[str, dict[str, Seal]]:
+    """The suite's name, and the seal of every file."""
+    if document["format"] > FORMAT:
+        raise ValueError(f"it was written by a newer version of RIB (format {document['format']})")
+    sealed = {name: Seal(int(size), str(found)) for name, size, found in document["files"]}
+    if odd := next((name for name in sealed if not NAMES.fullmatch(name)), None):
+        raise ValueError(f"{odd!r} is no file of a store")
+    if len(sealed) != len(document["files"]) or any(seal.size < 0 for seal in sealed.values()):
+        raise ValueError("its manifest is inconsistent")
+    if not re.fullmatch(r"[\w+][\w.+-]{0,99}", document["suite"]):
+        raise ValueError(f"{document['suite']!r} is no name of a suite")
+    return document["suite"], sealed
+
+
+def _is_plain(member: tarfile.TarInfo) -> bool:
+    """Whether a member is a file and nothing else: no link, device, folder or sparse file."""
+    return member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
+
+
+def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = tar.extractfile(member)
+    assert content is not None
+    return content
+
+
+def _require_space(archive: Path, root: Path, wanted: int) -> None:
+    free = shutil.disk_usage(root).free
+    if wanted > free:
+        raise UserError(
+            f"{archive} does not fit on the disk", got=f"{wanted:,} bytes", valid=f"{free:,} bytes are free at {root}"
+        )
+
+
+def _write(content: IO[bytes], path: Path, seal: Seal) -> None:
+    with written_aside(path) as aside:
+        with aside.open("xb") as file:
+            shutil.copyfileobj(content, file, BLOCK)
+        if Seal.of(aside) != seal:
+            raise ValueError(f"the bytes of {path.name} are not those that were archived")
+
+
+def _beside(staging: Path, root: Path, suite: str) -> Iterator[Path]:
+    """Keep the suite file and the page, named by content, so that no other is written over."""
+    for name, folder in (("suite.toml", "suites"), ("page.html", "reports")):
+        path = staging / name
+        if path.exists():
+            target = root / folder / f"{suite}-{digest(path.read_bytes())[:8]}{path.suffix}"
+            with written_aside(target) as aside:
+                shutil.copyfile(path, aside)
+            yield target

@@ -1,0 +1,96 @@
+"""Garbage: files of a store that nothing will ever read, or nothing that the user still wants."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from rib.data.pack import pack_file
+from rib.plan import Plan
+from rib.steps import Embed
+from rib.store import DROPPABLE, Store
+from rib.upkeep.verify import files_of
+
+GRACE = 3600.0
+"""Seconds for which a file must not have been touched before its writer is taken for dead."""
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """A file that can go.
+
+    Attributes:
+        path: the file.
+        size: in bytes.
+        why: nothing wants it.
+    """
+
+    path: Path
+    size: int
+    why: str
+
+
+def garbage(store: Store, kept: Sequence[Plan] = (), grace: float = GRACE) -> list[Garbage]:
+    """What can go. Records and predictions never do.
+
+    Args:
+        store: the store.
+        kept: plans of the suites that are still wanted; with any, weights, features and packs that none of
+            them needs can go.
+        grace: seconds for which a file must not have been touched before its writer is taken for dead.
+    """
+    before = time.time() - grace
+    found = [*_left_behind(store, before), *_of_finished(store, before)]
+    if kept:
+        found += [*_made_again(store, kept), *_packs(store, kept)]
+    return found
+
+
+def remove(found: Sequence[Garbage]) -> None:
+    """Remove what can go."""
+    for item in found:
+        item.path.unlink(missing_ok=True)
+
+
+def _left_behind(store: Store, before: float) -> Iterator[Garbage]:
+    for path in sorted(store.root.rglob("*")):
+        hidden = any(part.startswith(".") for part in path.relative_to(store.root).parts)
+        if path.is_symlink() or not path.is_file():
+            continue
+        if hidden and path.stat().st_mtime < before:
+            yield _garbage(path, "left by a writer that died")
+        elif path.is_relative_to(store.root / "damaged"):
+            yield _garbage(path, "put aside as damaged")
+
+
+def _of_finished(store: Store, before: float) -> Iterator[Garbage]:
+    for folder, what in (("failures", "failure"), ("checkpoints", "checkpoint")):
+        for path in files_of(store, folder):
+            if store.has(path.stem) and path.stat().st_mtime < before:
+                yield _garbage(path, f"{what} of a finished step")
+
+
+def _made_again(store: Store, kept: Sequence[Plan]) -> Iterator[Garbage]:
+    needed = {step.key for plan in kept for step in plan.steps if step.keeps_weights or isinstance(step, Embed)}
+    for folder in DROPPABLE:
+        for path in files_of(store, folder):
+            if path.stem not in needed:
+                yield _garbage(path, f"{folder} that no kept suite has")
+
+
+def _packs(store: Store, kept: Sequence[Plan]) -> Iterator[Garbage]:
+    needed = {
+        pack_file(plan.world[data.name], data.part, step.architecture.view, store.packs)
+        for plan in kept
+        for step in plan.steps
+        for data in step.parts
+    }
+    for path in sorted(store.packs.glob("[!.]*")):  # beside a pack lie its checksums
+        if path.with_suffix(".npy") not in needed:
+            yield _garbage(path, "pack that no kept suite looks at")
+
+
+def _garbage(path: Path, why: str) -> Garbage:
+    return Garbage(path, path.stat().st_size, why)

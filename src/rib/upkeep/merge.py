@@ -1,0 +1,128 @@
+"""Merge: the steps of another store, taken into this one. What differs is named, and ours stays."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rib.errors import DamagedError, UserError
+from rib.files import Seal, written_aside
+from rib.store import SEALED, Record, Store
+from rib.upkeep.verify import file_fault, files_of, record_fault
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Conflict:
+    """A step that two stores have done with different results.
+
+    Attributes:
+        key: of the step.
+        title: of the step.
+        values: names of what differs.
+    """
+
+    key: str
+    title: str
+    values: tuple[str, ...]
+
+
+@dataclass
+class Merged:
+    """What became of a merge.
+
+    Attributes:
+        taken: number of steps taken.
+        same: number of steps that both had, with the same results.
+        conflicts: steps that both had, with different results; ours stayed.
+        damaged: what was not taken because it is not as it was written: the file, and what is wrong.
+    """
+
+    taken: int = 0
+    same: int = 0
+    conflicts: list[Conflict] = field(default_factory=list)
+    damaged: list[tuple[Path, str]] = field(default_factory=list)
+
+    @property
+    def clean(self) -> bool:
+        """Whether everything is here now."""
+        return not (self.conflicts or self.damaged)
+
+
+def merge(other: Store, into: Store, advance: Advance | None = None) -> Merged:
+    """Copy every step that another store has and this one lacks.
+
+    Args:
+        other: the other store. Nothing in it is changed.
+        into: the store that grows.
+        advance: told that one more step was looked at.
+
+    Raises:
+        UserError: they are the same store, `other` is none, or `into` cannot be written.
+        StepError: the disk is full.
+    """
+    if other.root.resolve() == into.root.resolve():
+        raise UserError("a store cannot be merged into itself", got=other.root)
+    if not (other.root / "records").is_dir():
+        raise UserError("not a store, or an empty one", got=other.root, valid="a folder that holds records/")
+    into.prepare()
+    found = Merged()
+    for path in files_of(other, "records"):
+        _merge_step(other, into, path, found)
+        if advance:
+            advance(1)
+    return found
+
+
+def _merge_step(other: Store, into: Store, path: Path, found: Merged) -> None:
+    theirs, fault = record_fault(path)
+    if theirs is None:
+        found.damaged.append((path, fault or ""))
+        return
+    ours = into.record(theirs.key)
+    if ours is not None and (differing := differences(ours, theirs)):
+        found.conflicts.append(Conflict(theirs.key, theirs.title, differing))
+        return
+    try:
+        for folder in SEALED:
+            _take(other, into, theirs, ours, folder)
+    except DamagedError as error:
+        found.damaged.append((error.path, error.fault))
+        return
+    if ours is None:
+        with written_aside(into.path("records", theirs.key), durable=True) as aside:
+            shutil.copyfile(path, aside)
+        into.share(theirs.key)
+        found.taken += 1
+    else:
+        found.same += 1
+
+
+def differences(ours: Record, theirs: Record) -> tuple[str, ...]:
+    """Names of the values in which two records of a step differ."""
+    names = dict.fromkeys((*ours.values, *theirs.values))
+    return tuple(name for name in names if _text(ours, name) != _text(theirs, name))
+
+
+def _text(record: Record, name: str) -> str:
+    return json.dumps(record.values.get(name, "(none)"), sort_keys=True)  # so that NaN equals NaN
+
+
+def _take(other: Store, into: Store, theirs: Record, ours: Record | None, folder: str) -> None:
+    """Copy a file of a step, if it is there and fits the record that will speak of it. Raises DamagedError."""
+    source, target = other.fetched(folder, theirs.key), into.path(folder, theirs.key)
+    seal = (ours or theirs).seal(folder)
+    if ours is not None and (target.exists() or not source.exists() or seal != theirs.seal(folder)):
+        return
+    if fault := file_fault(other, theirs, folder):
+        raise DamagedError(source, fault)
+    if not source.exists():
+        return
+    with written_aside(target, durable=True) as aside:
+        shutil.copyfile(source, aside)
+        if seal and Seal.of(aside) != seal:
+            raise DamagedError(source, "its bytes changed while it was copied")

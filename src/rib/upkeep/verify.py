@@ -1,0 +1,190 @@
+"""Verify: whether every file of a store is as it was written, and which ones have to be made again."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from safetensors import SafetensorError, safe_open
+
+from rib.data.pack import damaged_rows
+from rib.files import is_stamped
+from rib.identity import KEY_VERSION, key_of
+from rib.store import DROPPABLE, SEALED, SUFFIXES, Record, Store, decode_record
+
+Advance = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Fault:
+    """A file that is not as it was written.
+
+    Attributes:
+        path: the file.
+        what: is wrong with it.
+        title: of the step that left it; "" where that is not known.
+        aside: files to put aside, so that what they hold counts as missing.
+    """
+
+    path: Path
+    what: str
+    title: str
+    aside: tuple[Path, ...]
+
+
+@dataclass
+class Verified:
+    """What was looked at, and what was found.
+
+    Attributes:
+        files: how many files were looked at.
+        size: their bytes.
+        unsealed: titles of steps of older versions, whose record has no digests; their files can be read, no more.
+        faults: what is wrong.
+    """
+
+    files: int = 0
+    size: int = 0
+    unsealed: list[str] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+    def add(self, other: Verified) -> None:
+        """Count in what was found elsewhere."""
+        self.files += other.files
+        self.size += other.size
+        self.unsealed += other.unsealed
+        self.faults += other.faults
+
+    def look(self, path: Path, fault: str | None, title: str, aside: tuple[Path, ...] = ()) -> None:
+        """Count in one file."""
+        self.files += 1
+        self.size += path.stat().st_size if path.exists() else 0
+        if fault:
+            self.faults.append(Fault(path, fault, title, aside or (path,)))
+
+
+def verify(store: Store, advance: Advance | None = None) -> Verified:
+    """Read every file of a store and hold it against its digest.
+
+    Args:
+        store: the store. Nothing in it is changed.
+        advance: told how many more files have been looked at.
+    """
+    found = Verified()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # digests are computed without Python's lock
+        for part in pool.map(lambda path: _of_step(store, path), files_of(store, "records")):
+            found.add(part)
+            if advance:
+                advance(part.files)
+    for path in files_of(store, "checkpoints"):
+        found.look(path, _checkpoint_fault(path), "")
+    for path in sorted(store.packs.glob("[!.]*.npy")):
+        found.look(path, pack_fault(path), "")
+    return found
+
+
+def repair(store: Store, faults: list[Fault]) -> list[Path]:
+    """Put damaged files aside, so that the next run makes them again.
+
+    Returns:
+        Where they are now.
+
+    Raises:
+        UserError: the store cannot be written.
+    """
+    wanted = dict.fromkeys(path for fault in faults for path in fault.aside)
+    return [store.put_aside(path) for path in wanted if path.exists()]
+
+
+def files_of(store: Store, folder: str) -> Iterator[Path]:
+    """The files of one of the store's folders of a file a step, in order; none that are being written."""
+    yield from sorted((store.root / folder).glob(f"??/[!.]*.{SUFFIXES[folder]}"))
+
+
+def record_fault(path: Path) -> tuple[Record | None, str | None]:
+    """A record, or what is wrong with its file."""
+    try:
+        record = decode_record(path.read_bytes())
+    except OSError as error:
+        return None, f"it cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError) as error:
+        return None, f"it is cut off or changed ({type(error).__name__})"
+    if record.key != path.stem:
+        return None, "it is the record of another step"
+    if record.made_by.get("key_version") == KEY_VERSION and key_of(record.kind, record.spec) != record.key:
+        return None, "its key is not that of what it says was done"
+    return record, None
+
+
+def file_fault(store: Store, record: Record, folder: str) -> str | None:
+    """What is wrong with a file that a record speaks of; weights and features may have been dropped."""
+    path, seal = store.path(folder, record.key), record.seal(folder)
+    if not path.exists():
+        wanted = folder not in DROPPABLE and (folder in record.files or record.kind == "Predict")
+        return "it is gone" if wanted and not store.is_kept(folder, record.key) else None
+    return seal.fault(path) if seal else _unreadable(path)
+
+
+def array_fault(path: Path) -> str | None:
+    """What is wrong with a file of an array, by its size."""
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, kind = np.lib.format.read_array_header_1_0(file)
+            wanted = file.tell() + int(np.prod(shape, dtype=np.int64)) * kind.itemsize
+    except (OSError, ValueError) as error:
+        return f"it is no array: {error}"
+    found = path.stat().st_size
+    return None if found == wanted else f"it has {found:,} bytes, not {wanted:,}"
+
+
+def pack_fault(path: Path) -> str | None:
+    """What is wrong with a pack: its form, or the checksums of its images."""
+    if fault := array_fault(path):
+        return fault
+    damaged = len(damaged_rows(path))
+    return f"{damaged:,} of its images are not as they were decoded" if damaged else None
+
+
+def _of_step(store: Store, path: Path) -> Verified:
+    found = Verified()
+    record, fault = record_fault(path)
+    found.look(path, fault, record.title if record else "")
+    if record is None:
+        return found
+    for folder in SEALED:
+        file = store.path(folder, record.key)
+        fault = file_fault(store, record, folder)
+        if fault or file.exists():
+            found.look(file, fault, record.title, (file, path) if folder == "predictions" else (file,))
+        if file.exists() and record.seal(folder) is None:
+            found.unsealed.append(record.title)
+    return found
+
+
+def _checkpoint_fault(path: Path) -> str | None:
+    try:
+        return None if is_stamped(path) else "it is cut off or changed; its training will begin anew"
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+
+
+def _unreadable(path: Path) -> str | None:
+    """What is wrong with a file of a step whose record has no digests."""
+    try:
+        if path.suffix == ".parquet":
+            pq.ParquetFile(path).metadata  # noqa: B018
+        elif path.suffix == ".npy":
+            return array_fault(path)
+        else:
+            with safe_open(path, "numpy") as file:
+                file.keys()
+    except (OSError, pa.ArrowException, SafetensorError) as error:
+        return f"it cannot be read: {error}"
+    return None

@@ -1,0 +1,95 @@
+"""Hostile input at random, in a short form; `python -m soak fuzz` is the long one. The rules stand in fuzzing.py."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+
+import fuzzing
+from fuzzing import FuzzError, Ground, in_turn, said, try_checkpoint, try_suite, try_tree
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs pipes and alarms")
+
+
+def few(count: int) -> settings:
+    return settings(max_examples=count, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+
+
+def test_suite_files() -> None:
+    def tries(place: Ground) -> None:
+        @seed(1)
+        @few(40)
+        @given(fuzzing.suites(place.suite))
+        def one(content: bytes) -> None:
+            try_suite(place, content)
+
+        one()
+        assert try_suite(place, fuzzing.to_toml(place.suite).encode()) == 0
+
+    in_turn(tries)
+
+
+def test_checkpoints() -> None:
+    def tries(place: Ground) -> None:
+        @seed(1)
+        @few(40)
+        @given(fuzzing.checkpoints(place.root))
+        def one(case: tuple[str, bytes]) -> None:
+            try_checkpoint(place, *case)
+
+        one()
+        assert try_checkpoint(place, "safetensors", (place.root / "resnet-0.safetensors").read_bytes())
+
+    in_turn(tries)
+
+
+def test_image_folders() -> None:
+    def tries(place: Ground) -> None:
+        @seed(1)
+        @few(25)
+        @given(fuzzing.trees())
+        def one(case: tuple[fuzzing.Tree, float]) -> None:
+            try_tree(place, *case)
+
+        one()
+        assert (
+            try_tree(place, {name: [("png", fuzzing.image_file("png"))] * 2 for name in fuzzing.FOLDERS[:4]}, 0.5) == 0
+        )
+
+    in_turn(tries)
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Ground:
+    return fuzzing.ground(tmp_path.resolve())
+
+
+@pytest.mark.parametrize("what", ["outside", "link", "network", "slow", "traceback", "escape", "code"])
+def test_the_rules_see_what_they_forbid(place: Ground, what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A rule that nothing can break is none."""
+
+    def bad() -> None:
+        if what == "outside":
+            (place.root / "x").write_bytes(b"")
+        elif what == "link":
+            (place.store).mkdir(exist_ok=True)
+            (place.store / "x").symlink_to(place.root / "home")
+            (place.store / "x" / "y").write_bytes(b"")
+        elif what == "network":
+            with socket.socket() as one, pytest.raises(OSError):
+                one.connect(("127.0.0.1", 1))
+        elif what == "slow":
+            while True:
+                pass
+        elif what in ("traceback", "escape"):
+            print({"traceback": "Traceback (most recent call last)", "escape": "\x1b[2J"}[what])
+        raise SystemExit(3 if what == "code" else 0)
+
+    monkeypatch.setattr(fuzzing, "main", bad)
+    monkeypatch.setattr(fuzzing, "SECONDS", 1 if what == "slow" else 30)
+    with pytest.raises(FuzzError):
+        said(place, "plan")
