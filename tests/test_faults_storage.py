@@ -103,7 +103,7 @@ def test_no_flipped_bit_of_a_record_changes_what_it_says(finished: Finished) -> 
 @given(values=st.dictionaries(st.text(max_size=5), st.text(max_size=12) | st.floats(allow_nan=False) | st.none()))
 def test_a_record_is_read_as_it_was_written(values: dict[str, Any]) -> None:
     fields = {"key": "a", "kind": "Fit", "title": '", "digest": "', "spec": values, "values": values}
-    fields |= {"seconds": 1.5, "images": 3, "made_by": {}, "files": {"weights": [3, "ab"]}}
+    fields |= {"seconds": 1.5, "images": 3, "made_by": {}, "cpu": 0.5, "loading": None, "files": {"weights": [3, "ab"]}}
     content = encode_record(fields)
     assert vars(decode_record(content)) == fields
     for cut in range(len(content)):

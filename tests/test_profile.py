@@ -125,6 +125,7 @@ def test_an_old_record_is_still_one(tmp_path: Path) -> None:
     path = store.record_path(step.key)
     values = json.loads(path.read_text())
     assert (values.pop("cpu"), values.pop("loading")) == (0.5, 0.0)
+    del values["files"], values["digest"]
     path.write_text(json.dumps(values))
     record = store.record(step.key)
     assert record is not None
