@@ -1,0 +1,88 @@
+"""P4: a step of every method that trains, beside a step of plain fine-tuning."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from dataclasses import replace
+
+import torch
+
+from bench.base import Row, Setting, at_most
+from bench.p5_step import CLASSES, WHOLE, noise
+from rib.methods import METHODS, Method, Task
+from rib.models.catalogue import Architecture, ModelRow
+from rib.models.loading import build, describe
+from rib.models.weights import Weights, take_weights
+from rib.prediction import collect
+from rib.recipe import Recipe
+
+GOALS = {"lwf": 1.03, "ewc": 1.03, "l2_sp": 1.03, "lora": 0.78, "linear_probe": 0.005}
+"""Most that a step may take, in steps of plain fine-tuning."""
+
+
+def measure(setting: Setting) -> list[Row]:
+    """Steps as `Method.fit` takes them; what it does before the first one is not a step."""
+    gpu = setting.device != "cpu"
+    name = "vit_base_patch16_224" if gpu else "vit_tiny_patch16_224"
+    batch, steps = (64, 20) if gpu else (32, 3 if setting.quick else 6)
+    architecture = describe(ModelRow(timm=name), classes=CLASSES)
+    recipe = Recipe(epochs=1, batch_size=batch, eval_batch_size=batch, precision="bf16" if gpu else "fp32")
+    start = take_weights(build(architecture).net)
+    task = task_of(architecture, recipe, batch * steps, setting.device)
+    methods = {name: METHODS.find(name)() for name in ("finetune", *GOALS)}
+    methods["ewc"] = METHODS.find("ewc")(samples=4)  # fewer samples for the Fisher: it is there before the first step
+    seconds: dict[str, list[float]] = {name: [] for name in methods}
+    for turn in range(1 + setting.repeats(5)):
+        for method, value in methods.items():
+            taken = step_seconds(value, start, task, gpu)
+            if turn:
+                seconds[method].append(taken)
+    rows = []
+    for method, goal in GOALS.items():
+        pairs = zip(seconds[method], seconds["finetune"], strict=True)
+        ratio = statistics.median(one / other for one, other in pairs)
+        goal = 1.05 if gpu and goal > 1 else goal
+        rows.append(at_most("P4", f"step of {method}", "step of plain fine-tuning", goal, ratio))
+    plain = 1e3 * statistics.median(seconds["finetune"])
+    return [
+        *rows[:-1],
+        Row(
+            **(vars(rows[-1]) | {"note": f"{name}, batches of {batch}, {recipe.precision}: plain step {plain:.0f} ms"})
+        ),
+    ]
+
+
+def task_of(architecture: Architecture, recipe: Recipe, images: int, device: str) -> Task:
+    """A tuning set of noise, with the pretrained model's features at hand as the sweep keeps them."""
+    data = noise(images, architecture.size)
+    classifier = build(architecture).to(device)
+    return Task(
+        architecture=architecture,
+        tuning=data,
+        held_out=data.take(data.rows[:0]),
+        label_map=WHOLE,
+        recipe=recipe,
+        seed=0,
+        device=torch.device(device),
+        watch=lambda _: None,
+        checkpoint=None,
+        note=lambda _name, _value: None,
+        known=collect(classifier, classifier.features, data, recipe.eval_batch_size),
+    )
+
+
+def step_seconds(method: Method, start: Weights, task: Task, wall: bool) -> float:
+    """Median seconds of a step: from one report of progress to the next; on a GPU, of all steps in a row."""
+    moments: list[float] = []
+
+    def watch(images: int) -> None:
+        if images:
+            moments.append(time.perf_counter() if wall else time.process_time())
+
+    method.fit(start, replace(task, watch=watch), ())
+    if wall:
+        torch.cuda.synchronize()
+        return (time.perf_counter() - moments[0]) / (len(moments) - 1)
+    return statistics.median(after - before for before, after in itertools.pairwise(moments))

@@ -1,0 +1,135 @@
+"""P5: a training step and a forward pass, beside the same timm model in a plain loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from bench.base import Row, Setting, Timings, at_least, interleaved
+from rib import _compat  # noqa: F401  # before timm, which imports torchvision
+from rib.data.examples import Examples, Index
+from rib.data.labels import LabelMap
+from rib.models.catalogue import ModelRow
+from rib.models.classifier import Classifier
+from rib.models.loading import build, describe
+from rib.prediction import collect
+from rib.recipe import Recipe
+from rib.training import train
+
+CLASSES = 100
+WHOLE = LabelMap("by name", tuple((label,) for label in range(CLASSES)), CLASSES)
+
+
+def measure(setting: Setting) -> list[Row]:
+    """Training and prediction: the same weights, batches, optimizer and precision on both sides."""
+    gpu = setting.device != "cpu"
+    name = "vit_base_patch16_224" if gpu else "vit_tiny_patch16_224"
+    batch, steps = (64, 20) if gpu else (16, 2 if setting.quick else 4)
+    precision = "bf16" if gpu else "fp32"
+    architecture = describe(ModelRow(timm=name), classes=CLASSES)
+    data = noise(batch * steps, architecture.size)
+    recipe = Recipe(epochs=1, batch_size=batch, precision=precision, eval_batch_size=batch, eval_precision=precision)
+    mine = build(architecture, last_block="pooled").to(setting.device)
+    theirs = plain_net(name, mine)
+    images = torch.from_numpy(data.batch(slice(batch))).to(setting.device)
+    with torch.inference_mode():
+        differs = float((mine.eval()(images) - theirs.eval()(mine.normalise(images))).abs().max())
+    assert differs < 1e-5 or gpu, differs
+
+    clock: Callable[[], float] = time.perf_counter if gpu else time.process_time
+    pixels, labels = data.batch(slice(None)), data.labels
+    training = interleaved(
+        {
+            "plain": lambda: train_plainly(theirs, mine, pixels, labels, recipe),
+            "ours": lambda: train(mine, data, WHOLE, recipe, seed=0),
+        },
+        setting.repeats(7),
+        clock,
+    )
+    predicting = interleaved(
+        {
+            "plain": lambda: predict_plainly(theirs, mine, pixels, recipe),
+            "ours": lambda: collect(mine, mine.forward, data, batch, recipe.eval_precision),
+        },
+        setting.repeats(7),
+        clock,
+    )
+    note = f"{name}, batches of {batch}, {precision}; largest difference of logits {differs:.0e}"
+    peer = "timm's model in a plain loop"
+    return [
+        at_least("P5", "training step", peer, 1.06, training.ratio("plain", "ours"), note),
+        at_least("P5", "forward pass", peer, 1.06, predicting.ratio("plain", "ours")),
+        *(shares(mine, training, predicting, len(data)) if gpu else []),
+    ]
+
+
+def noise(count: int, side: int) -> Examples:
+    """Images of noise, labels in turn."""
+    images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
+    return Examples.whole(images, Index(np.arange(count) % CLASSES, np.arange(count)))
+
+
+def plain_net(name: str, like: Classifier) -> nn.Module:
+    """timm's own model with the same weights."""
+    import timm
+
+    net: nn.Module = timm.create_model(name, num_classes=CLASSES)
+    net.load_state_dict(like.net.state_dict())
+    return net.to(like.mean.device)
+
+
+def train_plainly(
+    net: nn.Module, normal: Classifier, images: NDArray[np.uint8], labels: NDArray[np.int64], recipe: Recipe
+) -> float:
+    """An epoch as scripts have it: torch's SGD as it comes, the loss read at every step."""
+    device, total = normal.mean.device, 0.0
+    net.train()
+    optimizer = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum)
+    for begin in range(0, len(images), recipe.batch_size):
+        batch = torch.from_numpy(images[begin : begin + recipe.batch_size]).to(device)
+        target = torch.from_numpy(labels[begin : begin + recipe.batch_size]).to(device)
+        optimizer.zero_grad()
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
+            loss = F.cross_entropy(net(normal.normalise(batch)), target)
+        loss.backward()
+        optimizer.step()
+        total += loss.item()
+    return total
+
+
+@torch.no_grad()
+def predict_plainly(net: nn.Module, normal: Classifier, images: NDArray[np.uint8], recipe: Recipe) -> Tensor:
+    """Logits, as scripts have them."""
+    device, found = normal.mean.device, []
+    net.eval()
+    for begin in range(0, len(images), recipe.eval_batch_size):
+        batch = torch.from_numpy(images[begin : begin + recipe.eval_batch_size]).to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=recipe.eval_precision == "bf16"):
+            found.append(net(normal.normalise(batch)).float().cpu())
+    return torch.cat(found)
+
+
+def shares(net: Classifier, training: Timings, predicting: Timings, images: int) -> list[Row]:
+    """The share of the GPU's own rate of matrix products, measured here, that training and prediction reach."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    one = torch.zeros(1, 224, 224, 3, dtype=torch.uint8, device=net.mean.device)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        net.eval()(one)
+    size = 8192
+    left = torch.randn(size, size, device=net.mean.device, dtype=torch.bfloat16)
+    product = interleaved({"product": lambda: [left @ left for _ in range(10)]}, 5).median("product") / 10
+    rate = 2 * size**3 / product
+    rows = []
+    for what, passes, timings, wanted in (("training", 3, training, 0.4), ("prediction", 1, predicting, 0.5)):
+        share = passes * counter.get_total_flops() * images / timings.median("ours") / rate
+        peer = f"{rate / 1e12:.0f} TFLOP/s of matrix products"
+        seen = f"{100 * share:.0f} %"
+        rows.append(Row("P5", f"{what}, share of the rate", peer, f"≥ {100 * wanted:.0f} %", seen, share >= wanted))
+    return rows

@@ -1,0 +1,52 @@
+"""P6: eight checkpoints that predict streamed data in one pass, beside their forward passes alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import torch
+
+from bench.base import Row, Setting, interleaved
+from bench.p5_step import CLASSES, WHOLE, noise
+from rib import _compat  # noqa: F401  # before timm, which imports torchvision
+from rib.models.catalogue import ModelRow
+from rib.models.loading import build, describe
+from rib.prediction import autocast
+from rib.sweep import Asked, predict_chunk
+
+K = 8
+
+
+def measure(setting: Setting) -> list[Row]:
+    """The same batches through the same nets; the bare passes have their pixels normalised beforehand."""
+    gpu = setting.device != "cpu"
+    name = "vit_base_patch16_224" if gpu else "vit_tiny_patch16_224"
+    batch, count = (256, 2048) if gpu else (16, 16 if setting.quick else 32)
+    precision = "bf16" if gpu else "fp32"
+    architecture = describe(ModelRow(timm=name), classes=CLASSES)
+    nets = [build(architecture, seed, "pooled").to(setting.device).eval() for seed in range(K)]
+    chunk = noise(count, architecture.size)
+    pixels = [nets[0].normalise(images) for images in torch.from_numpy(chunk.images).to(setting.device).split(batch)]
+    found: dict[str, list[torch.Tensor]] = {}
+
+    def bare() -> None:
+        with torch.inference_mode(), autocast(pixels[0].device, precision):
+            found["bare"] = [torch.cat([net.net(images) for images in pixels]) for net in nets]
+
+    def swept() -> None:
+        asked = [Asked(net, net.head, WHOLE, precision) for net in nets]
+        predict_chunk(chunk, asked, batch, lambda _: None)
+        found["swept"] = [torch.from_numpy(one.predictions.unmasked_class).long() for one in asked]
+
+    clock: Callable[[], float] = time.perf_counter if gpu else time.process_time
+    timings = interleaved({"bare": bare, "swept": swept}, setting.repeats(9), clock)
+    for logits, chosen in zip(found["bare"], found["swept"], strict=True):
+        assert torch.equal(logits.argmax(1).cpu(), chosen)
+    share = timings.ratio("swept", "bare") - 1
+    wanted = 0.03 if gpu else 0.05
+    note = f"{name}, {count} images in batches of {batch}, {precision}; normalising, judging and noting are beside"
+    what = f"{K} checkpoints a pass"
+    return [
+        Row("P6", what, "their forward passes", f"≤ {100 * wanted:g} %", f"{100 * share:.1f} %", share <= wanted, note)
+    ]
