@@ -1,0 +1,289 @@
+"""P1: a whole sweep, beside a straightforward loop as published code has it."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import rib
+from bench.base import Row, Setting, at_least, interleaved
+from bench.images import source, tree
+from rib import _compat  # noqa: F401  # before torchvision
+from rib.data.splits import named_generator, named_seed
+from rib.methods.ewc import diagonal_fisher, normalised
+from rib.models.catalogue import ModelRow
+from rib.models.classifier import Classifier
+from rib.models.loading import build, describe
+from rib.models.weights import Weights, interpolate, take_weights, write_weights
+from rib.plan import Plan, make_plan
+from rib.recipe import Recipe
+from rib.store import Store
+from rib.suite import Suite, parse_suite
+from rib.training import rate
+from rib.work import How, Workshop
+
+MODEL, CLASSES, BATCH = "vit_tiny_patch16_224", 10, 16
+METHODS = ("finetune", "linear_probe", "lp_ft", "l2_sp", "ewc", "lwf", "wise_ft", "soup")
+SETS = {"reference": 48, "one": 40, "two": 42, "three": 44}
+"""Images of each; the first is the reference set, on which nothing is tuned."""
+SAMPLES = 16
+"""Images for the Fisher: with the published 200 it would outweigh the training on so few."""
+
+
+def measure(setting: Setting) -> list[Row]:
+    """Processor time of one process and one thread on both sides: JPEGs on disk to accuracies of every cell."""
+    if setting.device != "cpu":
+        return []
+    sets = {name: count // 2 for name, count in SETS.items()} if setting.quick else SETS
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            return _measured(setting, Path(folder), sets)
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _measured(setting: Setting, folder: Path, sets: Mapping[str, int]) -> list[Row]:
+    for name, count in sets.items():
+        tree(folder / name, count)
+    classifier = build(describe(ModelRow(timm=MODEL), classes=CLASSES), seed=1)
+    write_weights(folder / "start.safetensors", take_weights(classifier.net))
+    epochs = 2
+    plain = Recipe(epochs=epochs, batch_size=BATCH, lr=0.01, eval_batch_size=BATCH, last_block="pooled")
+    recipes = {"fp32": plain, "bf16": plain.model_copy(update={"precision": "bf16", "eval_precision": "bf16"})}
+    suites = {name: suite_of(folder, sets, recipe) for name, recipe in recipes.items()}
+    found: dict[str, dict[tuple[str, str, str], float]] = {}
+    counted = Counted()
+
+    def sweep(name: str) -> Callable[[], None]:
+        def work() -> None:
+            with tempfile.TemporaryDirectory() as store, counted:
+                rib.run(suites[name], store=store, how=How(workers=1))
+                found[name] = accuracies(suites[name], Path(store))
+
+        return work
+
+    def loop() -> None:
+        found["loop"] = Loop(folder, sets, recipes["fp32"]).run()
+
+    works = {"loop": loop, "fp32": sweep("fp32"), "bf16": sweep("bf16")}
+    timings = interleaved(works, 1 if setting.quick else 2, time.process_time, warmup=0)
+    assert found["loop"].keys() == found["fp32"].keys() == found["bf16"].keys()
+    differ = {name: largest(found["loop"], found[name]) for name in recipes}
+    assert differ["fp32"] <= 100 / min(sets.values()) + 1e-6, differ  # of one image
+    planned = sum(plan_forwards(make_plan(suite)) for suite in suites.values()) * len(timings.seconds["loop"])
+    note = (
+        f"{MODEL}, {len(METHODS)} methods, {len(sets) - 1} sets of {min(sets.values())} {source()} or a few more, tuned on "
+        f"for {epochs} epochs; largest difference of an accuracy {differ['fp32']:.2g} points in fp32, "
+        f"{differ['bf16']:.2g} in bf16"
+    )
+    peer = "loop over runs with ImageFolder and DataLoader, fp32"
+    return [
+        at_least("P1", "whole sweep, fp32", peer, 1.25, timings.ratio("loop", "fp32"), note),
+        at_least("P1", "whole sweep, bf16", peer, 2.2, timings.ratio("loop", "bf16")),
+        Row(
+            "P1",
+            "images through a net",
+            "the plan",
+            "equal",
+            f"{counted.images:,} of {planned:,}",
+            counted.images == planned,
+        ),
+    ]
+
+
+def suite_of(folder: Path, sets: Mapping[str, int], recipe: Recipe) -> Suite:
+    """What is compared."""
+    downstream = [name for name in sets if name != "reference"]
+    row = {"timm": MODEL, "weights": str(folder / "start.safetensors")}
+    return parse_suite(
+        {
+            "name": "bench",
+            "reference": "reference",
+            "downstream": downstream,
+            "models": ["vit"],
+            "runs": [{"methods": list(METHODS)}],
+            "recipe": recipe.model_dump(exclude_none=True),
+            "data": {name: {"folder": str(folder / name)} for name in sets},
+            "model": {"vit": row},
+            "method": {"ewc": {"samples": SAMPLES}},
+        }
+    ).based_at(folder)
+
+
+def accuracies(suite: Suite, store: Path) -> dict[tuple[str, str, str], float]:
+    """Percent right by method, set tuned on and set tested on."""
+    plan, kept = make_plan(suite), Store(store)
+    found = {}
+    for run in plan.runs:
+        for name, step in run.scores.items():
+            right = kept.predictions(step.key, ["masked_right"])["masked_right"].to_numpy()
+            found[run.method, run.tuned_on or "", name] = 100 * float(right.mean())
+    return found
+
+
+def largest(one: Mapping[tuple[str, str, str], float], other: Mapping[tuple[str, str, str], float]) -> float:
+    """Largest difference, in points."""
+    return max(abs(one[cell] - other[cell]) for cell in one)
+
+
+def plan_forwards(plan: Plan) -> int:
+    """Images that the plan says go through a net."""
+    return sum(plan.passes(step).forwards for step in plan.steps)
+
+
+class Counted:
+    """Counts the images that go through nets of RIB while it is entered."""
+
+    def __init__(self) -> None:
+        self.images = 0
+
+    def __enter__(self) -> None:
+        self._plain = plain = Classifier.normalise
+
+        def normalise(net: Classifier, images: Tensor) -> Tensor:
+            self.images += len(images)
+            return plain(net, images)
+
+        Classifier.normalise = normalise  # type: ignore[method-assign]
+
+    def __exit__(self, *_: object) -> None:
+        Classifier.normalise = self._plain  # type: ignore[method-assign]
+        self.images += SAMPLES * (len(SETS) - 1)  # for the Fisher they are normalised once and pass twice
+
+
+@dataclass
+class Loop:
+    """One run a method and set, each with its own loaders and its own evaluation, in fp32.
+
+    It trains on the same images in the same order at the same rates. It is given the Fisher by RIB's function, and what
+    wise_ft and soup merge by the runs before, so that these cost it nothing more.
+    """
+
+    folder: Path
+    sets: Mapping[str, int]
+    recipe: Recipe
+    found: dict[tuple[str, str, str], float] = field(default_factory=dict)
+
+    def run(self) -> dict[tuple[str, str, str], float]:
+        """Every cell."""
+        from rib.models.weights import read_weights
+
+        self.start = read_weights(self.folder / "start.safetensors")
+        self.normal = build(describe(ModelRow(timm=MODEL), classes=CLASSES))
+        self.evaluate("pretrained", "", self.net(self.start))
+        for tuned in self.sets:
+            if tuned != "reference":
+                self.tune(tuned)
+        return self.found
+
+    def tune(self, tuned: str) -> None:
+        """All methods on one set."""
+        made = {}
+        for method in METHODS:
+            if method == "wise_ft":
+                made[method] = interpolate(self.start, made["finetune"], 0.5)
+            elif method == "soup":
+                members = [self.start, made["finetune"], made["l2_sp"], made["lwf"]]
+                made[method] = {
+                    name: torch.stack([weights[name] for weights in members]).mean(dim=0) for name in self.start
+                }
+            else:
+                begin = self.train("linear_probe", tuned, self.start) if method == "lp_ft" else self.start
+                made[method] = self.train("finetune" if method == "lp_ft" else method, tuned, begin)
+            self.evaluate(method, tuned, self.net(made[method]))
+
+    def net(self, weights: Weights) -> nn.Module:
+        """timm's model."""
+        import timm
+
+        net: nn.Module = timm.create_model(MODEL, num_classes=CLASSES)
+        net.load_state_dict(weights)
+        return net
+
+    def batches(self, name: str, epoch: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
+        """Normalised images and labels; of an epoch in its order."""
+        from torch.utils.data import DataLoader
+        from torchvision.datasets import ImageFolder
+        from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
+
+        view = self.normal
+        size = round(224 / describe(ModelRow(timm=MODEL), classes=CLASSES).crop)
+        transform = Compose(
+            [
+                Resize(size, InterpolationMode.BICUBIC),
+                CenterCrop(224),
+                ToTensor(),
+                Normalize((view.mean / 255).flatten().tolist(), (view.std / 255).flatten().tolist()),
+            ]
+        )
+        images = ImageFolder(str(self.folder / name), transform)
+        order = None if epoch is None else named_generator("shuffle", 0, epoch).permutation(len(images)).tolist()
+        yield from DataLoader(images, BATCH, sampler=order)
+
+    def train(self, method: str, tuned: str, begin: Weights) -> Weights:
+        """One run."""
+        net, teacher = self.net(begin), self.net(self.start).eval()
+        head = [value for name, value in net.named_parameters() if name.startswith("head.")]
+        fisher = self.fisher(tuned) if method == "ewc" else None
+        net.train(method != "linear_probe")
+        for value in net.parameters():
+            value.requires_grad_(method != "linear_probe")
+        for value in head:
+            value.requires_grad_(True)
+        trained = [value for value in net.parameters() if value.requires_grad]
+        optimizer = torch.optim.SGD(trained, self.recipe.lr, self.recipe.momentum)
+        step, total, seen = 0, self.recipe.total_steps(self.sets[tuned]), 0.0
+        for epoch in range(self.recipe.epochs):
+            for images, labels in self.batches(tuned, epoch):
+                for group in optimizer.param_groups:
+                    group["lr"] = self.recipe.lr * rate(step, self.recipe.warmup(total), total)
+                logits = net(images)
+                loss = F.cross_entropy(logits, labels)
+                if method in ("l2_sp", "ewc"):
+                    for name, value in net.named_parameters():
+                        change = (value - self.start[name]).square()
+                        loss = loss + (change * fisher[name] if fisher else change).sum()
+                if method == "lwf":
+                    with torch.no_grad():
+                        wanted = (teacher(images) / 2).softmax(dim=1)
+                    loss = loss + F.kl_div((logits / 2).log_softmax(dim=1), wanted, reduction="batchmean")
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                seen += loss.item()
+                step += 1
+        return take_weights(net)
+
+    def fisher(self, tuned: str) -> dict[str, Tensor]:
+        """As RIB has it."""
+        suite = suite_of(self.folder, self.sets, self.recipe)
+        with tempfile.TemporaryDirectory() as place:
+            workshop = Workshop(suite, Store(Path(place)), How(device="cpu"), lambda _images, _passes: None)
+            plan = make_plan(suite)
+            run = next(one for one in plan.runs if one.method == "ewc" and one.tuned_on == tuned)
+            assert run.fit.data is not None
+            pool = workshop.examples(run.fit.data, run.fit.architecture.view)
+            chosen = named_generator("fisher samples", 0).permutation(len(pool))[:SAMPLES]
+            self.normal.net.load_state_dict(self.start)
+            found = diagonal_fisher(
+                self.normal, pool.take(chosen), run.fit.data.label_map, named_seed("fisher labels", 0)
+            )
+        return normalised(found, 100.0)
+
+    @torch.no_grad()
+    def evaluate(self, method: str, tuned: str, net: nn.Module) -> None:
+        """Accuracy on every other set."""
+        net.eval()
+        for name in self.sets:
+            if name != tuned:
+                right = sum(int((net(images).argmax(dim=1) == labels).sum()) for images, labels in self.batches(name))
+                self.found[method, tuned, name] = 100 * right / self.sets[name]
