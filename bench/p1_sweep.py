@@ -81,8 +81,8 @@ def _measured(setting: Setting, folder: Path, sets: Mapping[str, int]) -> list[R
     assert differ["fp32"] <= 100 / min(sets.values()) + 1e-6, differ  # of one image
     planned = sum(plan_forwards(make_plan(suite)) for suite in suites.values()) * len(timings.seconds["loop"])
     note = (
-        f"{MODEL}, {len(METHODS)} methods, {len(sets) - 1} sets of {min(sets.values())} {source()} or a few more, tuned on "
-        f"for {epochs} epochs; largest difference of an accuracy {differ['fp32']:.2g} points in fp32, "
+        f"{MODEL}, {len(METHODS)} methods, {len(sets) - 1} sets of {min(sets.values())} {source()} or a few more, "
+        f"{epochs} epochs; largest difference of an accuracy {differ['fp32']:.2g} points in fp32, "
         f"{differ['bf16']:.2g} in bf16"
     )
     peer = "loop over runs with ImageFolder and DataLoader, fp32"
