@@ -5,7 +5,8 @@ from __future__ import annotations
 import gc
 import statistics
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -95,6 +96,17 @@ def interleaved(
             if turn >= warmup:
                 timings.seconds[name].append(clock() - began)
     return timings
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """One torch thread within: several wait for each other at work while others use the machine, and it is counted."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def wait() -> None:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import rib
-from bench.base import Row, Setting, at_least, interleaved
+from bench.base import Row, Setting, at_least, interleaved, one_thread
 from bench.images import source, tree
 from rib import _compat  # noqa: F401  # before torchvision
 from rib.data.splits import named_generator, named_seed
@@ -42,13 +42,8 @@ def measure(setting: Setting) -> list[Row]:
     if setting.device != "cpu":
         return []
     sets = {name: count // 2 for name, count in SETS.items()} if setting.quick else SETS
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            return _measured(setting, Path(folder), sets)
-    finally:
-        torch.set_num_threads(threads)
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
+        return _measured(setting, Path(folder), sets)
 
 
 def _measured(setting: Setting, folder: Path, sets: Mapping[str, int]) -> list[Row]:

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import torch
 
-from bench.base import Row, Setting, at_most
+from bench.base import Row, Setting, at_most, one_thread
 from bench.p5_step import CLASSES, WHOLE, noise
 from rib.methods import METHODS, Method, Task
 from rib.models.catalogue import Architecture, ModelRow
@@ -24,6 +24,11 @@ GOALS = {"lwf": 1.03, "ewc": 1.03, "l2_sp": 1.03, "lora": 0.78, "linear_probe": 
 
 def measure(setting: Setting) -> list[Row]:
     """Steps as `Method.fit` takes them; what it does before the first one is not a step."""
+    with one_thread():
+        return _measured(setting)
+
+
+def _measured(setting: Setting) -> list[Row]:
     gpu = setting.device != "cpu"
     name = "vit_base_patch16_224" if gpu else "vit_tiny_patch16_224"
     batch, steps = (64, 20) if gpu else (32, 3 if setting.quick else 6)

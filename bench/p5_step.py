@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bench.base import Row, Setting, Timings, at_least, interleaved
+from bench.base import Row, Setting, Timings, at_least, interleaved, one_thread
 from rib import _compat  # noqa: F401  # before timm, which imports torchvision
 from rib.data.examples import Examples, Index
 from rib.data.labels import LabelMap
@@ -28,6 +28,11 @@ WHOLE = LabelMap("by name", tuple((label,) for label in range(CLASSES)), CLASSES
 
 def measure(setting: Setting) -> list[Row]:
     """Training and prediction: the same weights, batches, optimizer and precision on both sides."""
+    with one_thread():
+        return _measured(setting)
+
+
+def _measured(setting: Setting) -> list[Row]:
     gpu = setting.device != "cpu"
     name = "vit_base_patch16_224" if gpu else "vit_tiny_patch16_224"
     batch, steps = (64, 20) if gpu else (16, 2 if setting.quick else 4)

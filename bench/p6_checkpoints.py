@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import torch
 
-from bench.base import Row, Setting, interleaved
+from bench.base import Row, Setting, interleaved, one_thread
 from bench.p5_step import CLASSES, WHOLE, noise
 from rib import _compat  # noqa: F401  # before timm, which imports torchvision
 from rib.models.catalogue import ModelRow
@@ -20,6 +20,11 @@ K = 8
 
 def measure(setting: Setting) -> list[Row]:
     """The same batches through the same nets; the bare passes have their pixels normalised beforehand."""
+    with one_thread():
+        return _measured(setting)
+
+
+def _measured(setting: Setting) -> list[Row]:
     gpu = setting.device != "cpu"
     name = "vit_base_patch16_224" if gpu else "vit_tiny_patch16_224"
     batch, count = (256, 2048) if gpu else (16, 16 if setting.quick else 32)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from bench.base import Row, Setting, at_least, interleaved
+from bench.base import Row, Setting, at_least, interleaved, one_thread
 from rib.analysis import cka
 from rib.analysis.layers import choose, watched
 from rib.data.examples import Examples, Index
@@ -25,12 +25,8 @@ MIB = 1024
 
 def measure(setting: Setting) -> list[Row]:
     """Random weights, images of coloured noise, layers as the analysis chooses them; one thread, processor time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with one_thread():
         return _measured(setting, "vit_tiny_patch16_224" if setting.quick else "vit_base_patch32_224")
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _measured(setting: Setting, model: str) -> list[Row]:
