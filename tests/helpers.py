@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,9 @@ from rib.data.examples import Examples, Index
 from rib.data.labels import LabelMap
 from rib.models.classifier import Classifier
 from rib.models.weights import take_weights, write_weights
+from rib.plan import Plan
+from rib.steps import Embed, Predict
+from rib.store import Store
 from rib.suite import Suite, parse_suite
 
 Said = tuple[int, str]
@@ -209,3 +214,41 @@ def surroundings() -> dict[str, str]:
 def same_weights(a: Mapping[str, Tensor], b: Mapping[str, Tensor]) -> bool:
     """Whether two state dicts are equal bit for bit."""
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def assert_same(plan: Plan, store: Path, expected: Path) -> None:
+    """Values, weights and predictions of every step that was asked for are equal bit for bit."""
+    mine, theirs = Store(store), Store(expected)
+    for step in plan.steps:
+        if isinstance(step, Embed):
+            continue  # made where several steps to do read it
+        a, b = mine.record(step.key), theirs.record(step.key)
+        assert a is not None, step.title
+        assert b is not None
+        assert a.values == b.values, step.title
+        if isinstance(step, Predict):
+            assert mine.predictions(step.key).equals(theirs.predictions(step.key)), step.title
+        elif step.keeps_weights:
+            assert same_weights(mine.weights(step.key), theirs.weights(step.key)), step.title
+
+
+def start(file: Path, store: Path, *words: str) -> subprocess.Popen[str]:
+    """`rib run`, leading its own process group, and heeding interrupts even where these tests run in the background."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "rib", "run", str(file), "--store", str(store), *words],
+        env=surroundings(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+    """Wait while the process lives."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "too late"
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)

@@ -7,10 +7,7 @@ import os
 import random
 import shutil
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +15,12 @@ import pytest
 import torch
 
 import rib
-from helpers import document, same_weights, surroundings, toml
-from rib.execute import local
+from helpers import assert_same, document, start, toml, wait_until
+from rib.execute.crew import Crew
 from rib.execute.local import Outcome, execute
 from rib.execute.progress import Silent
-from rib.plan import Plan, make_plan
-from rib.steps import Embed, Fit, Predict, Pretrain
+from rib.plan import make_plan
+from rib.steps import Fit, Predict, Pretrain
 from rib.store import Store
 from rib.suite import load_suite
 from rib.work import How
@@ -48,22 +45,6 @@ def do(file: Path, store: Path, watcher: Any = None, **how: Any) -> Outcome:
     place = Store(store)
     plan = make_plan(load_suite(file), place.facts)
     return execute(plan, place, How(**{"workers": 1, "checkpoint_seconds": 0.0} | how), watcher)
-
-
-def assert_same(plan: Plan, store: Path, expected: Path) -> None:
-    """Values, weights and predictions of every step that was asked for are equal bit for bit."""
-    mine, theirs = Store(store), Store(expected)
-    for step in plan.steps:
-        if isinstance(step, Embed):
-            continue  # made where several steps to do read it
-        a, b = mine.record(step.key), theirs.record(step.key)
-        assert a is not None, step.title
-        assert b is not None
-        assert a.values == b.values, step.title
-        if isinstance(step, Predict):
-            assert mine.predictions(step.key).equals(theirs.predictions(step.key)), step.title
-        elif step.keeps_weights:
-            assert same_weights(mine.weights(step.key), theirs.weights(step.key)), step.title
 
 
 @pytest.fixture(scope="module")
@@ -138,28 +119,6 @@ def test_the_command_killed_with_all_its_processes(finished: Finished, tmp_path:
     assert all(Store(store).record(key) for key in Store(store).keys())  # noqa: SIM118
     assert do(file, store).failed == {}
     assert_same(make_plan(load_suite(file)), store, expected)
-
-
-def start(file: Path, store: Path, *words: str) -> subprocess.Popen[str]:
-    """`rib run`, leading its own process group, and heeding interrupts even where these tests run in the background."""
-    return subprocess.Popen(
-        [sys.executable, "-m", "rib", "run", str(file), "--store", str(store), *words],
-        env=surroundings(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    )
-
-
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
-    """Wait while the process lives."""
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, "too late"
-        assert process.poll() is None, process.communicate()
-        time.sleep(0.02)
 
 
 def test_a_checkpoint_is_taken_up_in_mid_training(finished: Finished, tmp_path: Path) -> None:
@@ -312,15 +271,15 @@ def test_an_idle_worker_that_is_killed_is_replaced(
 ) -> None:
     file, expected = finished
     crews: list[Any] = []
-    run = local._Crew.run
-    monkeypatch.setattr(local._Crew, "run", lambda crew: (crews.append(crew), run(crew))[1])
+    run = Crew.run
+    monkeypatch.setattr(Crew, "run", lambda crew, board: (crews.append(crew), run(crew, board))[1])
 
     class Killer(Silent):
         killed = 0
 
         def now(self, title: str) -> None:
             crew = crews[0] if crews else None
-            idle = [process for pipe, process in crew._processes.items() if pipe not in crew._busy] if crew else []
+            idle = [worker.process for worker in crew._workers.values() if worker.job is None] if crew else []
             if idle and not self.killed:
                 self.killed = idle[0].pid
                 os.kill(self.killed, signal.SIGKILL)

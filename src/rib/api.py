@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rib.errors import StoppedError, UserError
 from rib.execute.local import Outcome, execute
 from rib.execute.progress import Watcher
+from rib.execute.runtime import Runtime
 from rib.gates import parse_gate
 from rib.pair import Pair, make_pair
 from rib.plan import make_plan
@@ -116,6 +117,7 @@ def run(
     data: str | Path | None = None,
     how: How | None = None,
     watcher: Watcher | None = None,
+    runtime: Runtime | None = None,
 ) -> Finished:
     """Do what a suite asks for and has not been done, and return its results.
 
@@ -127,6 +129,7 @@ def run(
         data: folder that the suite's relative paths start from.
         how: workers, device, checkpoints, retention.
         watcher: told of progress.
+        runtime: executor, limits, whether what failed is tried again.
 
     Raises:
         UserError: something in the suite, the data or the store is at fault.
@@ -135,7 +138,7 @@ def run(
     chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
     place = Store(store_folder(store))
     plan = make_plan(chosen, place.facts)
-    outcome = execute(plan, place, how, watcher)
+    outcome = execute(plan, place, how, watcher, runtime)
     if outcome.interrupted:
         raise StoppedError("interrupted; everything finished is kept, call again to go on")
     return Finished(Results(plan, place), outcome.failed)
@@ -176,7 +179,7 @@ def study(
     found = find_study(name, base)
     place = Store(store_folder(store))
     plan = make_plan(found.suite(base), place.facts)
-    outcome = execute(plan, place, how, watcher)
+    outcome = execute(plan, place, how, watcher, Runtime(retry_failed=True))
     if outcome.interrupted:
         raise StoppedError("interrupted; everything finished is kept, call again to go on")
     results = Results(plan, place)
@@ -234,7 +237,7 @@ def compare(
     )
     gates = [parse_gate(text, gate_names(pair)) for text in fail_if]
     _require_readable(pair, place)
-    outcome = execute(pair.plan, place, how, watcher)
+    outcome = execute(pair.plan, place, how, watcher, Runtime(retry_failed=True))
     if outcome.interrupted:
         raise StoppedError("interrupted; everything finished is kept, call again to go on")
     return Comparison(pair, Results(pair.plan, place), gates, done=outcome.done)

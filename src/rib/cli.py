@@ -120,19 +120,33 @@ def run(
     models: ModelNames = None,
     pack_budget: PackBudget = None,
     at_once: Annotated[int, typer.Option(min=1, help="models that predict unpacked data in one pass over it")] = 16,
+    executor: Annotated[
+        str | None, typer.Option(help="local, ray, slurm; default the runtime file's, or local")
+    ] = None,
+    runtime: Annotated[Path | None, typer.Option(help="TOML file: where and how steps are done; docs/reliability.md")] = None,
+    step_limit: Annotated[
+        float | None, typer.Option(help="minutes after which a step is ended, and tried once more")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="try again what failed and would fail the same way")
+    ] = False,
     profiled: Annotated[bool, typer.Option("--profile", help="say where the time went, here and in the page")] = False,
     as_json: Json = False,
 ) -> None:
     """Do what the suite asks for and has not been done; then show the report."""
     from rib.execute.local import execute
+    from rib.execute.runtime import read_runtime
     from rib.work import How
 
     if keep not in ("all", "pretrained", "none"):
         raise UserError("unknown --keep", got=keep, valid="all, pretrained, none")
     _check_device(device)
     how = How(workers=workers, device=device, keep=keep, pack_budget=_budget(pack_budget), at_once=at_once)
+    where = read_runtime(
+        runtime, executor=executor, step_minutes=step_limit, retry_failed=True if retry_failed else None
+    )
     plan, place = _plan(suite, store, data, models)
-    outcome = _watched(lambda watcher: execute(plan, place, how, watcher))
+    outcome = _watched(lambda watcher: execute(plan, place, how, watcher, where))
     _tell(outcome, suite)
     if outcome.interrupted:
         raise typer.Exit(130)
@@ -188,12 +202,13 @@ def status(
     models: ModelNames = None,
     as_json: Json = False,
 ) -> None:
-    """Say how far a suite is: steps done, to do, failed. Exit code 1 if any failed."""
+    """Say how far a suite is: steps done, to do, failed, and who is at work. Exit code 1 if any failed."""
+    from rib.execute.leases import Leases
     from rib.report.overview import status_json, status_lines
 
     plan, place = _plan(suite, store, data, models)
-    facts = status_json(plan, place)
-    print(json.dumps(facts, indent=1) if as_json else status_lines(facts))
+    facts = status_json(plan, place, list(Leases(place.root).listed()))
+    print(json.dumps(facts, indent=1) if as_json else printable(status_lines(facts)))
     if facts["failed"]:
         raise typer.Exit(1)
 
@@ -708,6 +723,8 @@ def _watched(job: Callable[[Any], T]) -> T:
 
 def _tell(outcome: Outcome, suite: str) -> None:
     words = f"{outcome.done} steps done, {outcome.before} were done before"
+    if outcome.elsewhere:
+        words += f", {outcome.elsewhere} were done meanwhile by others"
     if outcome.failed:
         words += f", {len(outcome.failed)} failed"
     if outcome.interrupted:

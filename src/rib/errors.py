@@ -37,6 +37,10 @@ class StepError(RibError):
     """A step that could not be carried out (diverged training, a full disk). Exit code 1."""
 
 
+class DivergedError(StepError):
+    """Training whose loss or weights are no longer what anyone can use."""
+
+
 class DamagedError(StepError):
     """A file of the store is not as it was written, or is gone. Exit code 1.
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
-from rib.errors import StepError
+from rib.errors import DivergedError
 from rib.models.classifier import Classifier
 from rib.objectives.base import Loss
 from rib.prediction import Watch
@@ -43,7 +43,7 @@ def pretrain(
         How the last stage went.
 
     Raises:
-        StepError: a stage diverged.
+        DivergedError: a stage diverged.
     """
     kept = checkpoint.load()
     first = kept.get("stage", 0) if kept else 0
@@ -64,7 +64,7 @@ def pretrain(
             watch=watch,
         )
         if outcome.diverged:
-            raise StepError(f"training diverged, loss {outcome.losses[-1]:.2f}; try a lower learning rate")
+            raise DivergedError(f"training diverged, loss {outcome.losses[-1]:.2f}; try a lower learning rate")
     return outcome
 
 

@@ -8,7 +8,8 @@ import platform
 import subprocess
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields
+from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -37,7 +38,7 @@ SUFFIXES = {
     "features": "npy",
     "predictions": "parquet",
     "checkpoints": "pt",
-    "failures": "txt",
+    "failures": "json",
 }
 """Folders with a file a step, and how the file's name ends."""
 
@@ -109,6 +110,33 @@ def decode_record(data: bytes) -> Record:
     return Record(**{one.name: values[one.name] for one in fields(Record) if one.name in values})
 
 
+@dataclass(frozen=True)
+class Failure:
+    """Why a step failed when it was last tried.
+
+    Attributes:
+        reason: for people.
+        kind: "error", "diverged", "memory", "died", "hung", or "need" where a step that it needs failed.
+        again: whether the next run tries it anyway; a step that would fail the same way waits until it is asked for.
+        trace: traceback, as far as there is one.
+        log: the last lines that the step printed.
+        attempt: how many runs have tried it.
+        by: machine and process.
+        when: UTC.
+        rib: version and commit that it failed with.
+    """
+
+    reason: str
+    kind: str = "error"
+    again: bool = True
+    trace: str = ""
+    log: str = ""
+    attempt: int = 1
+    by: str = ""
+    when: str = ""
+    rib: str = ""
+
+
 class Store:
     """A folder of records, weights, predictions and packs.
 
@@ -154,7 +182,14 @@ class Store:
 
     def keys(self) -> frozenset[str]:
         """Keys of all finished steps."""
-        folder = self.root / "records"
+        return self._keys("records")
+
+    def failed_keys(self) -> frozenset[str]:
+        """Keys of all steps that failed when they were last tried."""
+        return self._keys("failures")
+
+    def _keys(self, name: str) -> frozenset[str]:
+        folder = self.root / name
         if not folder.exists():
             return frozenset()
         found = []
@@ -233,7 +268,7 @@ class Store:
                 if self.path(folder, key).exists():
                     self.remote.put(self.path(folder, key), self._name(folder, key))
         except UserError as error:
-            raise StepError(f"done, but not shared: {error}") from None
+            raise StepError(f"done, but not shared: {error}") from error
 
     def meet(self) -> None:
         """Fetch the records that others have put on the remote, and put there what it lacks. Raises UserError."""
@@ -376,17 +411,40 @@ class Store:
         return self.path("checkpoints", key)
 
     def failure_path(self, key: str) -> Path:
-        """Where the reason of a step's last failure is kept."""
+        """Where a step's last failure is kept."""
         return self.path("failures", key)
 
-    def write_failure(self, key: str, reason: str) -> None:
-        """Keep why a step failed, for the report."""
-        try_write(self.failure_path(key), reason.encode())
+    def write_failure(
+        self, key: str, reason: str, *, kind: str = "error", again: bool = True, trace: str = "", log: str = ""
+    ) -> None:
+        """Keep why a step failed, for the report and for the next run. Arguments as in `Failure`."""
+        before = self.last_failure(key)
+        failure = Failure(
+            reason,
+            kind,
+            again,
+            trace,
+            log,
+            attempt=before.attempt + 1 if before else 1,
+            by=f"{platform.node()}:{os.getpid()}",
+            when=datetime.now(UTC).isoformat(timespec="seconds"),
+            rib=rib_version(),
+        )
+        try_write(self.failure_path(key), json.dumps(asdict(failure), indent=1).encode())
+
+    def last_failure(self, key: str) -> Failure | None:
+        """How a step failed when it was last tried; None where it did not."""
+        try:
+            return Failure(**json.loads(self.failure_path(key).read_bytes()))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError):
+            return Failure("it failed, and the file that says why cannot be read")
 
     def failure(self, key: str) -> str | None:
         """Why a step failed when it was last tried; None where it did not."""
-        path = self.failure_path(key)
-        return path.read_text() if path.exists() else None
+        found = self.last_failure(key)
+        return found.reason if found else None
 
     def path(self, folder: str, key: str) -> Path:
         """Where the file of a step is in one of the folders of `SUFFIXES`, or would be."""
@@ -419,6 +477,11 @@ def made_by() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         **_commit(),
     }
+
+
+def rib_version() -> str:
+    """Version and commit of RIB."""
+    return f"{made_by()['rib']} {made_by().get('commit', '')}".strip()
 
 
 def _commit() -> dict[str, Any]:

@@ -21,7 +21,7 @@ from rib.data.examples import Examples
 from rib.data.feed import fed
 from rib.data.labels import LabelMap
 from rib.data.splits import Rows, named_generator, named_seed
-from rib.errors import StepError
+from rib.errors import DivergedError
 from rib.files import is_stamped, stamp, written_aside
 from rib.models.classifier import Classifier
 from rib.models.weights import first_not_finite
@@ -152,7 +152,7 @@ def train(
         watch: told of progress in images.
 
     Raises:
-        StepError: the loss or a weight is no longer finite.
+        DivergedError: the loss or a weight is no longer finite.
     """
     loop = _Loop(classifier, examples, label_map, recipe, seed, trainable, penalty, pull, objective, stages, features)
     state = _resume(loop, checkpoint)
@@ -341,7 +341,7 @@ def _require_finite(losses: Sequence[float], modules: Mapping[str, nn.Module]) -
     bad = "the loss" if not math.isfinite(losses[-1]) else next(filter(None, found), None)
     if bad:
         told = ", ".join(f"{loss:.3g}" for loss in losses[-3:])
-        raise StepError(
+        raise DivergedError(
             f"training diverged: {bad} is no longer finite after epoch {len(losses)} (losses {told}); "
             "try a lower learning rate"
         )

@@ -19,7 +19,7 @@ from rib.data.ahead import chunk_rows, chunks, undecoded
 from rib.data.examples import Examples, Part, View
 from rib.data.pack import open_pack, pack_file
 from rib.data.splits import tuning_rows
-from rib.errors import DamagedError, RibError, StepError
+from rib.errors import DamagedError, DivergedError, RibError, StepError
 from rib.methods.base import MergedMethod, Task
 from rib.models.catalogue import find_row
 from rib.models.classifier import Classifier
@@ -377,6 +377,13 @@ class Workshop:
         needed = (step.start, *step.ingredients) if isinstance(step, Fit) else step.needs
         return [key for need in needed for key in self.lost(need)]
 
+    def forget(self) -> None:
+        """Let go of the weights at hand, and of the memory that the device keeps for them."""
+        self._weights.clear()
+        self._loaded = None
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
     def examples(self, data: DataPart, view: View) -> Examples:
         """A part of a data set, for a view: from its pack, or decoded whenever it is looked at."""
         place = (data.name, data.part, view)
@@ -431,4 +438,4 @@ def example_columns(examples: Examples) -> dict[str, np.ndarray[Any, Any]]:
 
 def _require_finite(weights: Weights) -> None:
     if bad := first_not_finite(weights):
-        raise StepError(f"weights are no longer finite ({bad}); try a lower learning rate")
+        raise DivergedError(f"weights are no longer finite ({bad}); try a lower learning rate")

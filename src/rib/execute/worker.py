@@ -2,84 +2,158 @@
 
 from __future__ import annotations
 
+import faulthandler
+import io
+import multiprocessing
 import os
 import signal
+import sys
+import threading
 import time
+import traceback
+from collections import deque
 from collections.abc import Callable
-from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, suppress
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TextIO, cast
 
 import torch
 
-from rib.errors import RibError
+from rib.errors import DamagedError, DivergedError, RibError, StepError
+from rib.models.catalogue import Architecture
+from rib.models.loading import build
 from rib.steps import Predict, Step
 from rib.store import Store
 from rib.suite import Suite
 from rib.work import How, Workshop
 
 Tell = Callable[[tuple[Any, ...]], None]
-"""Takes ("now", title), ("images", count, passes), ("done", key), ("failed", key, reason) and ("idle",)."""
+"""Takes ("now", keys, title), ("images", count, passes), ("done", key), ("failed", key, reason) and ("idle",)."""
+
+LOG_PIECES = 200
+"""So many of the last pieces of text that a step printed are kept if it fails."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is told once: the suite, the store's folder, its device."""
+    """What a worker is told once: the suite, the store's folder, its device, where it says where it is."""
 
     suite: Suite
     base: Path
     store: Path
     how: How
+    traces: Path | None = None
 
 
-def do_steps(workshop: Workshop, steps: tuple[Step, ...], tell: Tell) -> None:
-    """Do the steps of a job, telling of each; a step that needs a failed one fails too."""
+@dataclass(frozen=True)
+class Fault:
+    """How a step failed.
+
+    Attributes:
+        reason, kind, again, trace: as the store's `Failure` has them.
+    """
+
+    reason: str
+    kind: str = "error"
+    again: bool = True
+    trace: str = ""
+
+
+def do_steps(workshop: Workshop, steps: tuple[Step, ...], tell: Tell, printed: deque[str] | None = None) -> None:
+    """Do the steps of a job, telling of each; a step that needs a failed one fails too.
+
+    Args:
+        workshop: does them.
+        steps: each after those that it needs.
+        tell: told.
+        printed: what the process has printed lately, where that is kept.
+    """
+    printed = deque() if printed is None else printed
     if steps and workshop.how.share and all(workshop.is_streamed(step) for step in steps):
-        do_sweep(workshop, cast("tuple[Predict, ...]", steps), tell)
+        do_sweep(workshop, cast("tuple[Predict, ...]", steps), tell, printed)
         return
     failed: dict[str, str] = {}
     for step in steps:
-        tell(("now", step.title))
+        tell(("now", (step.key,), step.title))
+        printed.clear()
         cause = next((failed[need.key] for need in step.needs if need.key in failed), None)
-        reason = cause or attempt(lambda step=step: workshop.do(step))  # type: ignore[misc]
-        if reason is not None:
-            failed[step.key] = reason
-        _tell(workshop, step, reason, tell)
+        fault = Fault(cause, "need") if cause else attempt(workshop, step, partial(workshop.do, step))
+        if fault is not None:
+            failed[step.key] = fault.reason
+        _tell(workshop, step, fault, tell, printed)
 
 
-def do_sweep(workshop: Workshop, steps: tuple[Predict, ...], tell: Tell) -> None:
+def do_sweep(workshop: Workshop, steps: tuple[Predict, ...], tell: Tell, printed: deque[str]) -> None:
     """Do predictions that are made in one pass over their data."""
-    tell(("now", f"{len(steps)} models → {steps[0].data.label}"))
+    tell(("now", tuple(step.key for step in steps), f"{len(steps)} models → {steps[0].data.label}"))
+    printed.clear()
     failed: dict[str, RibError] = {}
-    reason = attempt(lambda: failed.update(workshop.sweep(steps)))
+    fault = attempt(workshop, steps[0], lambda: failed.update(workshop.sweep(steps)))
     for step in steps:
         error = failed.get(step.key)
-        _tell(workshop, step, reason or (str(error) if error else None), tell)
+        _tell(workshop, step, fault or (Fault(str(error)) if error else None), tell, printed)
 
 
-def _tell(workshop: Workshop, step: Step, reason: str | None, tell: Tell) -> None:
-    if reason is None:
+def _tell(workshop: Workshop, step: Step, fault: Fault | None, tell: Tell, printed: deque[str]) -> None:
+    if fault is None:
         tell(("done", step.key))
     else:
-        workshop.store.write_failure(step.key, reason)
-        tell(("failed", step.key, reason))
+        workshop.store.write_failure(step.key, **asdict(fault), log="".join(printed))
+        tell(("failed", step.key, fault.reason))
 
 
-def attempt(work: Callable[[], object]) -> str | None:
-    """Do something; the reason where it failed."""
+def attempt(workshop: Workshop, step: Step, work: Callable[[], object]) -> Fault | None:
+    """Do something for a step; how it failed where it did.
+
+    Work for which the device has too little memory is tried once more with nothing else at hand. Never with smaller
+    batches: their size can move the last bit of a result, so a step with smaller ones is another step.
+    """
+    fault = _attempt(work)
+    if fault is None or fault.kind != "memory":
+        return fault
+    workshop.forget()
+    fault = _attempt(work)
+    if fault is not None and fault.kind == "memory" and not fits(step.architecture, workshop.device):
+        reason = f"the model is too large for {workshop.device}: not even one image passes. {ONE_DEVICE}"
+        return replace(fault, reason=reason, again=False)
+    return fault
+
+
+ONE_DEVICE = "A step is never split over devices; take one with more memory"
+
+
+def _attempt(work: Callable[[], object]) -> Fault | None:
     try:
         work()
+    except DivergedError as error:
+        return Fault(str(error), "diverged", again=False, trace=traceback.format_exc())
+    except StepError as error:  # again, where something outside of the step is at fault: a disk, a file, a network
+        again = isinstance(error, DamagedError) or error.__cause__ is not None
+        return Fault(str(error), again=again, trace=traceback.format_exc())
     except RibError as error:
-        return str(error)
+        return Fault(str(error), trace=traceback.format_exc())
     except torch.OutOfMemoryError:
-        return "the device is out of memory; try a smaller batch size or fewer workers"
+        reason = "the device is out of memory; try a smaller batch size or fewer workers"
+        return Fault(reason, "memory", trace=traceback.format_exc())
     except MemoryError:
-        return "out of memory; try fewer workers"
+        return Fault("out of memory; try fewer workers", "memory", trace=traceback.format_exc())
     except Exception as error:  # a fault in the user's own method or model must not take the run along
-        return f"{type(error).__name__}: {error}{_place(error)}"
+        return Fault(f"{type(error).__name__}: {error}{_place(error)}", trace=traceback.format_exc())
     return None
+
+
+def fits(architecture: Architecture, device: torch.device) -> bool:
+    """Whether a device has the memory for a model and one image."""
+    try:
+        classifier = build(architecture).to(device).eval()
+        with torch.inference_mode():
+            classifier(torch.zeros(1, architecture.size, architecture.size, 3, dtype=torch.uint8, device=device))
+    except (torch.OutOfMemoryError, MemoryError):
+        return False
+    return True
 
 
 def _place(error: Exception) -> str:
@@ -98,22 +172,64 @@ def limit_threads(threads: int) -> AbstractContextManager[Any]:
     return limits
 
 
+class _Copied(io.TextIOBase):
+    """A stream whose last text is kept too."""
+
+    def __init__(self, shown: TextIO, kept: deque[str]) -> None:
+        self._shown, self._kept = shown, kept
+
+    def write(self, text: str) -> int:
+        self._kept.append(text)
+        return self._shown.write(text)
+
+    def flush(self) -> None:
+        self._shown.flush()
+
+
 def serve(connection: Connection, assignment: Assignment) -> None:
     """The life of a worker process: take jobs from the connection until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
     torch.set_num_threads(assignment.how.threads)
     limit_threads(assignment.how.threads)
+    _leave_traces(assignment.traces)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    printed: deque[str] = deque(maxlen=LOG_PIECES)
+    sys.stdout, sys.stderr = _Copied(sys.stdout, printed), _Copied(sys.stderr, printed)
     images = _Throttled(connection)
     suite = assignment.suite.based_at(assignment.base)
     workshop = Workshop(suite, Store(assignment.store), assignment.how, images.add)
     try:
         while True:
             steps = connection.recv()
-            do_steps(workshop, steps, connection.send)
+            do_steps(workshop, steps, connection.send, printed)
             images.flush()
             connection.send(("idle",))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         os._exit(0)  # the parent is gone, and with it all reason to go on
+
+
+def _end_with_parent() -> None:
+    """Whoever the steps are done for is gone: what is under way is taken over by another, who must not wait for it."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(0)
+
+
+def _leave_traces(folder: Path | None) -> None:
+    """Say where every thread is, in a file, when native code crashes and when asked to."""
+    if folder is None:
+        return
+    with suppress(OSError):  # the parent has been stopped meanwhile
+        file = trace_file(folder, os.getpid()).open("w")
+        faulthandler.enable(file)
+        if hasattr(faulthandler, "register"):
+            faulthandler.register(signal.SIGUSR1, file)
+
+
+def trace_file(folder: Path, pid: int) -> Path:
+    """Where a worker says where it is."""
+    return folder / f"{pid}.txt"
 
 
 class _Throttled:
@@ -129,5 +245,8 @@ class _Throttled:
             self.flush()
 
     def flush(self) -> None:
-        self._connection.send(("images", self._count, self._passes))
+        try:
+            self._connection.send(("images", self._count, self._passes))
+        except OSError:
+            os._exit(0)  # the parent is gone, and no step has failed by that
         self._count, self._passes, self._last = 0, 0.0, time.monotonic()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
+from collections.abc import Container, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.table import Table
 
@@ -13,17 +15,28 @@ from rib.report.cost import Cost
 from rib.steps import Compare, Fit, distinct
 from rib.store import Store
 
+if TYPE_CHECKING:
+    from rib.execute.leases import Lease
 
-def status_json(plan: Plan, store: Store) -> dict[str, Any]:
-    """Steps done, to do and failed, by kind, with the reasons of the failures."""
+
+def status_json(plan: Plan, store: Store, leases: Sequence[Lease] = ()) -> dict[str, Any]:
+    """Steps done, to do and failed, by kind; how each failed; and who is at which.
+
+    Args:
+        plan: the plan.
+        store: where its records are.
+        leases: of the store; those of steps of other plans are left out.
+    """
     finished = store.keys()
     kinds = {kind: {"done": 0, "to do": 0} for kind in dict.fromkeys(type(step).__name__ for step in plan.steps)}
     failed: dict[str, str] = {}
+    failures: dict[str, dict[str, Any]] = {}
     for step in plan.steps:
         done = step.key in finished
         kinds[type(step).__name__]["done" if done else "to do"] += 1
-        if not done and (reason := store.failure(step.key)):
-            failed[distinct(step, failed)] = reason
+        if not done and (failure := store.last_failure(step.key)):
+            title = distinct(step, failed)
+            failed[title], failures[title] = failure.reason, asdict(failure)
     return {
         "suite": plan.suite.name,
         "steps": len(plan.steps),
@@ -31,15 +44,59 @@ def status_json(plan: Plan, store: Store) -> dict[str, Any]:
         "to do": sum(count["to do"] for count in kinds.values()),
         "kinds": kinds,
         "failed": failed,
+        "failures": failures,
+        "at work": _at_work(plan, finished, leases),
     }
+
+
+def _at_work(plan: Plan, finished: Container[str], leases: Sequence[Lease]) -> list[dict[str, Any]]:
+    """Who has which steps that are not done, those before others that come first in the plan."""
+    order = {step.key: number for number, step in enumerate(plan.steps)}
+    held = [lease for lease in leases if lease.name in order and lease.name not in finished]
+    return [
+        {
+            "step": plan.steps[order[lease.name]].title,
+            "by": lease.owner.name if lease.owner else "",
+            "alive": lease.alive,
+            "heartbeat": round(lease.age, 1) if lease.owner else None,
+        }
+        for lease in sorted(held, key=lambda lease: order[lease.name])
+    ]
 
 
 def status_lines(facts: dict[str, Any]) -> str:
     """The status for people."""
     lines = [f"{facts['suite']}: {facts['done']} of {facts['steps']} steps done"]
     lines += [f"  {kind:9} {count['done']:6} done {count['to do']:6} to do" for kind, count in facts["kinds"].items()]
-    lines += [f"failed: {title}\n  {reason}" for title, reason in facts["failed"].items()]
+    for by, held in itertools.groupby(sorted(facts["at work"], key=_by), key=_by):
+        lines += _work_lines(*by, [one["step"] for one in held])
+    lines += [f"failed: {title}\n  {_told(failure)}" for title, failure in facts["failures"].items()]
     return "\n".join(lines)
+
+
+def _by(one: dict[str, Any]) -> tuple[str, bool]:
+    return one["by"], one["alive"]
+
+
+MOST_NAMED = 3
+"""So many of the steps that one process has are named."""
+
+
+def _work_lines(by: str, alive: bool, steps: list[str]) -> list[str]:
+    said = f"{by} is at" if alive else f"{by or 'someone unknown'}, no longer at work, had"
+    more = [f"  and {len(steps) - MOST_NAMED} more"] if len(steps) > MOST_NAMED else []
+    return [
+        f"{said} {len(steps)} {'step' if len(steps) == 1 else 'steps'}",
+        *(f"  {step}" for step in steps[:MOST_NAMED]),
+        *more,
+    ]
+
+
+def _told(failure: dict[str, Any]) -> str:
+    times = f"{failure['attempt']} times" if failure["attempt"] > 1 else "once"
+    where = f" on {failure['by']}, {failure['when']}" if failure["by"] else ""
+    again = "" if failure["again"] else "; not tried again without --retry-failed"
+    return f"{failure['reason']}\n  ({failure['kind']}, {times}{where}{again})"
 
 
 def plan_table(plan: Plan, store: Store, every: bool) -> Table:

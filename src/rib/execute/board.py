@@ -1,0 +1,290 @@
+"""Board: what is done, under way, elsewhere and to do, as one driver sees it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections import Counter, deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from rib.execute.leases import Leases
+from rib.execute.progress import Watcher
+from rib.execute.schedule import Job, Queue
+from rib.plan import Plan
+from rib.steps import Embed, Fit, Pretrain, Step, distinct
+from rib.store import Failure, Store
+from rib.work import How
+
+SOONEST, LATEST = 0.02, 1.0
+"""Seconds between two looks at what others do: longer and longer while nothing changes."""
+
+
+@dataclass
+class Outcome:
+    """What became of a run; two are equal where the same steps came of it, however long they took.
+
+    Attributes:
+        done: number of steps done now.
+        before: number of steps that were done before.
+        failed: reason by title of each step that failed, now or before.
+        interrupted: whether the user stopped it.
+        made: keys of the steps done now.
+        workers: how many worked at once.
+        decoding: seconds that went into decoding data before the first step.
+        working: seconds from then to the end of the last step.
+        elsewhere: number of steps that others did meanwhile.
+        doubled: number of steps done here whose lease another had taken over: done twice, with the same result.
+    """
+
+    done: int = 0
+    before: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    interrupted: bool = False
+    made: set[str] = field(default_factory=set, compare=False)
+    workers: int = field(default=0, compare=False)
+    decoding: float = field(default=0.0, compare=False)
+    working: float = field(default=0.0, compare=False)
+    elsewhere: int = 0
+    doubled: int = 0
+
+
+class Board:
+    """Hands out jobs under a lease, takes in what becomes of them, and lets go of weights that nothing needs.
+
+    Args:
+        plan: all there is to do.
+        store: where it is left.
+        how: which weights are kept.
+        watcher: told of progress.
+        outcome: kept up to date.
+        listed: the jobs to do.
+        leases: of the store.
+        held_back: reason by key of steps that failed before and are not to be tried again.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        store: Store,
+        how: How,
+        watcher: Watcher,
+        outcome: Outcome,
+        listed: Sequence[Job],
+        leases: Leases,
+        held_back: dict[str, str] | None = None,
+    ) -> None:
+        self.plan, self.store, self.how, self.watcher, self.outcome = plan, store, how, watcher, outcome
+        self.jobs, self.queue, self.leases = listed, Queue(listed), leases
+        self.failed: dict[str, str] = {}
+        self._elsewhere: deque[int] = deque()
+        self._next_look, self._pause, self._looked = 0.0, SOONEST, 0
+        self._steps = {step.key: step for step in plan.steps}
+        self._settled: set[str] = set()  # done or failed, here or elsewhere
+        self._reasons: set[str] = set()
+        self._unneeded: set[str] = set()
+        self._asked_whether_alone = 0.0
+        self._read = [{key for step in job.steps for key in _weights_read(step)} & self._steps.keys() for job in listed]
+        self._users = Counter(itertools.chain.from_iterable(self._read))
+        self._before = {key: store.last_failure(key) for key in store.failed_keys()}
+        for key, reason in (held_back or {}).items():
+            self.fail(key, reason)
+
+    # -- handing out -------------------------------------------------------------------------------------------------
+
+    def take(self) -> int | None:
+        """The number of a job that is now this driver's to do; None where there is none just now.
+
+        Jobs that others have are remembered, and looked at again when there is nothing else to do: `waits` says
+        whether there are any.
+        """
+        while (number := self._candidate()) is not None:
+            if self._is_over(number):
+                self.end(number)
+            elif self._lease(number):
+                return number
+            else:
+                self._elsewhere.append(number)
+        return None
+
+    @property
+    def waits(self) -> bool:
+        """Whether others are at work on what this driver needs to see done."""
+        return bool(self._elsewhere) and not self.leases.dismissed
+
+    @property
+    def patience(self) -> float | None:
+        """Seconds until others are to be looked at again; None where there are none."""
+        return max(0.0, self._next_look - time.monotonic()) if self._elsewhere else None
+
+    def _candidate(self) -> int | None:
+        """A job that may be begun, as far as this driver knows; of those that others had, each once a look."""
+        if self.leases.dismissed:
+            return None
+        if (number := self.queue.take()) is not None:
+            return number
+        if time.monotonic() < self._next_look or not self._elsewhere:
+            return None
+        if self._looked < len(self._elsewhere):
+            self._looked += 1
+            return self._elsewhere.popleft()
+        self._looked = 0
+        self._pause = min(2 * self._pause, LATEST + len(self._elsewhere) / 50)
+        self._next_look = time.monotonic() + self._pause
+        return None
+
+    def _is_over(self, number: int) -> bool:
+        return all(step.key in self._settled or self._was_done(step) for step in self.jobs[number].steps)
+
+    def _lease(self, number: int) -> bool:
+        """Take a lease on every step of a job that is left, or on none.
+
+        A step's key is the lease's name, however drivers group steps into jobs; taken in order, so that of drivers
+        whose jobs overlap one gets on.
+        """
+        taken: list[str] = []
+        for key in sorted(step.key for step in self.jobs[number].steps if step.key not in self._settled):
+            if not self.leases.take(key):
+                for other in taken:
+                    self.leases.drop(other)
+                return False
+            taken.append(key)
+        return True
+
+    def begin(self, number: int) -> tuple[Step, ...]:
+        """The steps of a job, less those that are done by now and those that need a failed step of another job."""
+        possible: list[Step] = []
+        for step in self.jobs[number].steps:
+            if step.key in self._settled or self._was_done(step):
+                continue
+            if lost := next((need for need in step.needs if need.key in self.failed), None):
+                reason = self.failed[lost.key]
+                if isinstance(step, Fit):
+                    reason = f"{lost.title} failed: {reason}"  # an ingredient, or the pretraining
+                self.store.write_failure(step.key, reason, kind="need")
+                self.fail(step.key, reason)
+            elif failure := self._failed_elsewhere(step.key):
+                self.fail(step.key, failure.reason)
+            else:
+                possible.append(step)
+        return tuple(possible)
+
+    def _was_done(self, step: Step) -> bool:
+        """Whether another has done a step since this run began."""
+        if not self.store.has(step.key) or self.store.record(step.key) is None:
+            return False
+        if step.keeps_weights and not self.store.has_weights(step.key):
+            return False
+        if isinstance(step, Embed) and not self.store.has_features(step.key):
+            return False
+        self._settle(step, elsewhere=1)
+        return True
+
+    def _failed_elsewhere(self, key: str) -> Failure | None:
+        """How another failed at a step since this run began."""
+        failure = self.store.last_failure(key)
+        return failure if failure != self._before.get(key) else None
+
+    def settle_elsewhere(self) -> int:
+        """Take in all that others have done and failed at; the number of steps that are left."""
+        done, failed = self.store.keys(), self.store.failed_keys()
+        left = [step for job in self.jobs for step in job.steps if step.key not in self._settled]
+        for step in left:
+            if step.key in done and self._was_done(step):
+                continue
+            if step.key in failed and (failure := self._failed_elsewhere(step.key)):
+                self.fail(step.key, failure.reason)
+        return sum(step.key not in self._settled for step in left)
+
+    # -- taking in ---------------------------------------------------------------------------------------------------
+
+    def tell(self, message: tuple[Any, ...]) -> None:
+        """Take a worker's message."""
+        match message:
+            case ("now", _, title):
+                self.watcher.now(title)
+            case ("images", count, passes):
+                self.watcher.images(count, passes)
+            case ("done", key):
+                self.outcome.done += 1
+                self.outcome.made.add(key)
+                self._settle(self._steps[key])
+            case ("failed", key, reason):
+                self.fail(key, reason)
+
+    def fail(self, key: str, reason: str) -> None:
+        """Note a failed step."""
+        step = self._steps[key]
+        if reason not in self._reasons:
+            self._reasons.add(reason)
+            self.watcher.say(f"failed: {step.title}\n  {reason}")
+        self.failed[key] = reason
+        self.outcome.failed[distinct(step, self.outcome.failed)] = reason
+        self._settle(step)
+
+    def _settle(self, step: Step, elsewhere: int = 0) -> None:
+        self._settled.add(step.key)
+        self._looked, self._pause = 0, SOONEST
+        self.outcome.elsewhere += elsewhere
+        self.watcher.finished(self.plan.image_passes(step))
+
+    def end(self, number: int) -> None:
+        """A job is over: give its lease back, and let go of weights that no job to come reads, if they are not kept.
+
+        What a failed step reads is kept for the next try. While others are at work in the store, nothing is let go:
+        they may need it.
+        """
+        job = self.jobs[number]
+        self.release(number)
+        self.queue.done(number)
+        if any(step.key in self.failed for step in job.steps):
+            return
+        for key in self._read[number]:
+            self._users[key] -= 1
+            if not self._users[key]:
+                pretrained = isinstance(self._steps[key], Pretrain)
+                if self.how.keep == "none" or (self.how.keep == "pretrained" and not pretrained):
+                    self._unneeded.add(key)
+        if self._unneeded and time.monotonic() > self._asked_whether_alone + 1:
+            self.let_go()
+
+    def put_back(self, number: int) -> None:
+        """A job that was begun and not ended; its lease is kept."""
+        self.queue.put_back(number)
+
+    def left(self, number: int) -> list[str]:
+        """Keys of the steps of a job that are neither done nor failed."""
+        return [
+            step.key for step in self.jobs[number].steps if step.key not in self._settled and not self._was_done(step)
+        ]
+
+    def title(self, key: str) -> str:
+        """Of a step, for people."""
+        return self._steps[key].title
+
+    def release(self, number: int) -> None:
+        """Give a job's leases back, and count what was done after another had taken it over."""
+        for step in self.jobs[number].steps:
+            if self.leases.has_taken(step.key) and not self.leases.drop(step.key):
+                self.outcome.doubled += step.key in self.outcome.made
+
+    def let_go(self) -> None:
+        """Drop the weights that nothing needs any more, unless others are at work."""
+        if self._unneeded and self.leases.alone():
+            for key in self._unneeded:
+                self.store.drop_weights(key)
+                self.store.drop_features(key)
+            self._unneeded.clear()
+        self._asked_whether_alone = time.monotonic()
+
+
+def _weights_read(step: Step) -> set[str]:
+    """Keys of the kept weights that doing a step writes or reads, through merges too; and of features."""
+    read: set[str] = {step.features.key} if step.features else set()
+    for item in (step, *step.needs):
+        if item.keeps_weights:
+            read.add(item.key)
+        elif item is not step:
+            read |= _weights_read(item)
+    return read

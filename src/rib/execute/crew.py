@@ -1,0 +1,198 @@
+"""Crew: worker processes of this machine, each with a pipe."""
+
+from __future__ import annotations
+
+import math
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from rib.execute.board import Board
+from rib.execute.worker import Assignment, serve, trace_file
+
+TRIES = 2
+"""A step whose process dies is tried so often."""
+
+START_SECONDS = 60.0
+"""How long a process may take to begin with a job, before the time of its step counts."""
+
+TRACE_SECONDS = 2.0
+"""How long a step that is given up has to say where it is."""
+
+
+@dataclass
+class _Worker:
+    """A worker process.
+
+    Attributes:
+        process: the process.
+        device: what it works on.
+        job: number of the job that it is at; None while it is idle.
+        steps: keys of what it is at, as far as it has told: one step, or those of a sweep.
+        since: when that began, in this process' own time; some time ahead until it says that it has.
+        hung: whether it has been ended because the step took too long.
+    """
+
+    process: BaseProcess
+    device: str
+    job: int | None = None
+    steps: tuple[str, ...] = ()
+    since: float = 0.0
+    hung: bool = False
+
+
+class Crew:
+    """Does jobs in worker processes.
+
+    Args:
+        devices: one a worker.
+        step_seconds: a step that takes longer is ended; None for no limit.
+    """
+
+    def __init__(self, devices: Sequence[str], step_seconds: float | None = None) -> None:
+        self._devices, self._limit = devices, step_seconds
+        self._context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
+        if sys.platform == "linux":
+            self._context.set_forkserver_preload(["rib.execute.preload"])
+        self._workers: dict[Connection, _Worker] = {}
+        self._deaths: dict[str, int] = {}
+
+    def run(self, board: Board) -> None:
+        """Until no job is left."""
+        self._board = board
+        self._traces = Path(tempfile.mkdtemp(prefix="rib-"))
+        try:
+            for device in self._devices:
+                self._hire(device)
+            self._hand_out()
+            while self._busy or board.waits:
+                for connection in wait(self._busy, timeout=self._patience()):
+                    assert isinstance(connection, Connection)
+                    self._listen(connection)
+                self._end_hung()
+                self._hand_out()
+        finally:
+            for connection, worker in self._workers.items():
+                connection.close()
+                worker.process.terminate()
+            for worker in self._workers.values():
+                worker.process.join()
+            shutil.rmtree(self._traces, ignore_errors=True)
+
+    @property
+    def _busy(self) -> list[Connection]:
+        return [connection for connection, worker in self._workers.items() if worker.job is not None]
+
+    def _patience(self) -> float | None:
+        """How long to listen: until others are to be looked at, if anyone is idle, or a step takes too long."""
+        idle = len(self._busy) < len(self._workers)
+        until = [self._board.patience] if idle else []
+        if self._limit is not None:
+            ends = (self._end_of(worker) for worker in self._workers.values() if worker.job is not None)
+            until += [max(0.0, end - time.monotonic()) for end in ends]
+        return min((seconds for seconds in until if seconds is not None), default=None)
+
+    def _hire(self, device: str) -> None:
+        here, there = self._context.Pipe()
+        board = self._board
+        how, suite = replace(board.how, device=device), board.plan.suite
+        assignment = Assignment(suite, suite.base, board.store.root, how, self._traces)
+        process = self._context.Process(target=serve, args=(there, assignment), daemon=True)  # type: ignore[attr-defined]
+        process.start()
+        there.close()
+        self._workers[here] = _Worker(process, device)
+
+    def _hand_out(self) -> None:
+        for connection, worker in self._workers.items():
+            while worker.job is None and (number := self._board.take()) is not None:
+                steps = self._board.begin(number)
+                if not steps:
+                    self._board.end(number)
+                    continue
+                worker.job, worker.steps, worker.since = number, (steps[0].key,), time.monotonic() + START_SECONDS
+                with suppress(BrokenPipeError, ConnectionResetError):  # it died while idle: `_listen` will find out
+                    connection.send(steps)
+
+    def _listen(self, connection: Connection) -> None:
+        worker = self._workers[connection]
+        try:
+            message = connection.recv()
+        except (EOFError, ConnectionResetError):
+            self._bury(connection)
+            return
+        if message == ("idle",):
+            assert worker.job is not None
+            self._board.end(worker.job)
+            worker.job = None
+            return
+        if message[0] == "now":
+            worker.steps, worker.since = message[1], time.monotonic()
+        self._board.tell(message)
+
+    def _end_of(self, worker: _Worker) -> float:
+        """When what a worker is at has taken too long; a sweep has the time of all its steps."""
+        return worker.since + (self._limit or math.inf) * max(1, len(worker.steps))
+
+    def _end_hung(self) -> None:
+        """End the workers whose step takes too long, once they have said where they are."""
+        if self._limit is None:
+            return
+        for worker in self._workers.values():
+            if worker.job is not None and self._end_of(worker) < time.monotonic() and not worker.hung:
+                worker.hung = True
+                self._ask_where(worker)
+                worker.process.kill()
+
+    def _ask_where(self, worker: _Worker) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(worker.process.pid or 0, signal.SIGUSR1)
+        end = time.monotonic() + TRACE_SECONDS
+        while time.monotonic() < end and "most recent call first" not in self._trace(worker):
+            time.sleep(0.02)
+
+    def _trace(self, worker: _Worker) -> str:
+        """Where a worker was when it crashed or was given up; empty where that cannot be known."""
+        with suppress(OSError):
+            return trace_file(self._traces, worker.process.pid or 0).read_text()
+        return ""
+
+    def _bury(self, connection: Connection) -> None:
+        """A worker died (killed, out of memory, a crash in native code): its job is tried once more."""
+        worker = self._workers.pop(connection)
+        worker.process.join()
+        connection.close()
+        assert worker.job is not None
+        left = self._board.left(worker.job)
+        at = [key for key in worker.steps if key in left] or left[:1]
+        for key in at:
+            self._deaths[key] = self._deaths.get(key, 0) + 1
+        code = worker.process.exitcode or 0
+        how = f"signal {-code}" if code < 0 else f"exit {code}"
+        if not at or self._deaths[at[0]] < TRIES:
+            what = "a step took too long" if worker.hung else f"a worker process died ({how})"
+            title = self._board.title((at or worker.steps)[0])
+            self._board.watcher.say(f"{what} at: {title}; its work is tried once more")
+        else:
+            self._give_up(at, worker, how)
+        self._hire(worker.device)
+        self._board.put_back(worker.job)
+
+    def _give_up(self, at: Sequence[str], worker: _Worker, how: str) -> None:
+        """What was tried often enough has failed."""
+        hint = "out of memory? try fewer workers" if how == "signal 9" else "a crash in native code"
+        kind, reason = "died", f"its worker process died twice ({how}): {hint}"
+        if worker.hung:
+            kind, reason = "hung", f"it took longer than {(self._limit or 0) / 60:g} minutes, twice"
+        for key in at:
+            self._board.store.write_failure(key, reason, kind=kind, trace=self._trace(worker))
+            self._board.fail(key, reason)

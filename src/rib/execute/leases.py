@@ -1,0 +1,326 @@
+"""Leases: who does what, said in the store's folder, so that several machines share the work and none does it twice.
+
+    leases/owners/ID.json       who ID is; its time of change, by the file system's own clock, is ID's heartbeat
+    leases/work/ab/NAME/ID      ID has the work NAME
+
+The folder `NAME` is renamed into place with its one file in it, which fails where another's is there: taking is atomic.
+Taking over from a dead owner renames the file `NAME/DEAD` to `NAME/ID`, which fails where another was first. Both hold
+on network file systems, where an exclusive create may not. No id ever comes again, so that a lease cannot be mistaken
+for a later one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from rib.files import explained
+
+EXPIRY = 120.0
+"""Seconds without a heartbeat after which an owner on another machine counts as dead. More than network file systems
+remember a time of change, which is a minute."""
+
+BEAT = 15.0
+"""Seconds between heartbeats."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """Who works.
+
+    Attributes:
+        id: never used again.
+        host: the machine's name, for people.
+        pid: of the process.
+        started: of the process, in the clock of its machine; tells it from a later process with the same number.
+        place: where `pid` means this process: a boot of a machine, and a namespace of processes in it.
+    """
+
+    id: str
+    host: str
+    pid: int
+    started: int
+    place: str
+
+    @property
+    def name(self) -> str:
+        """For people, and for records."""
+        return f"{self.host}:{self.pid}"
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A piece of work that someone has.
+
+    Attributes:
+        name: of the work.
+        owner: who has it; None where the owner's file is gone.
+        alive: whether the owner is believed to be at work.
+        age: seconds since the owner's last heartbeat, by the file system's clock.
+    """
+
+    name: str
+    owner: Owner | None
+    alive: bool
+    age: float
+
+
+class Leases:
+    """The leases of a store, as one owner sees them. Use as a context: it is at work within, and leaves at the end.
+
+    Args:
+        root: the store's folder.
+        id: of the owner, where whoever started it has chosen one; it may then be dismissed by striking it off.
+        expiry: seconds without a heartbeat after which an owner on another machine counts as dead.
+        beat: seconds between heartbeats.
+    """
+
+    def __init__(self, root: Path, id: str | None = None, expiry: float = EXPIRY, beat: float = BEAT) -> None:
+        self._work, self._owners = root / "leases" / "work", root / "leases" / "owners"
+        self.owner = Owner(id or new_id(), socket.gethostname(), os.getpid(), _started(os.getpid()) or 0, place())
+        self._expiry, self._interval = expiry, beat
+        self._held: set[str] = set()
+        self._watched: dict[str, tuple[int, float]] = {}  # heartbeat of others, and when it was first seen, here
+        self._known: dict[str, Owner | None] = {}
+        self._over = threading.Event()
+        self._dismissible, self.dismissed = id is not None, False
+
+    # -- being at work ---------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        with explained(self._file(self.owner.id)):
+            self._owners.mkdir(parents=True, exist_ok=True)
+            self._sign_up()
+        self._thread = threading.Thread(target=self._beats, daemon=True, name="heartbeat")
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+        for name in list(self._held):
+            self.drop(name)
+        self._file(self.owner.id).unlink(missing_ok=True)
+
+    def _sign_up(self) -> None:
+        aside = self._owners / f".{self.owner.id}"
+        aside.write_text(json.dumps(asdict(self.owner)))
+        aside.replace(self._file(self.owner.id))
+
+    def _beats(self) -> None:
+        while not self._over.wait(self._interval):
+            self.beat()
+
+    def beat(self) -> None:
+        """Say that this owner is at work; notes where it has been dismissed."""
+        try:
+            os.utime(self._file(self.owner.id))  # the file system's time, not this machine's
+        except FileNotFoundError:
+            self.dismissed = self._dismissible
+            if not self.dismissed:  # taken for dead after a long silence; what it had may be another's by now
+                with contextlib.suppress(OSError):
+                    self._sign_up()
+        except OSError:
+            pass  # a server that is away for a moment: the next beat tells
+
+    # -- taking ------------------------------------------------------------------------------------------------------
+
+    def take(self, name: str) -> bool:
+        """Take a piece of work: free, or of an owner that is dead. False where another has it."""
+        holder = self._holder(name)
+        while holder not in (None, self.owner.id):
+            assert holder is not None
+            if self._is_alive(holder) or not self._take_over(name, holder):
+                return False
+            holder = self._holder(name)
+        if holder is None and not self._take_free(name):
+            return False
+        self._held.add(name)
+        return True
+
+    def _take_free(self, name: str) -> bool:
+        made, there = self._work / f".{self.owner.id}-{secrets.token_hex(4)}", self._folder(name)
+        try:
+            made.mkdir(parents=True)
+            (made / self.owner.id).touch()
+            with contextlib.suppress(FileNotFoundError):
+                made.rename(there)
+                return True
+            there.parent.mkdir(parents=True, exist_ok=True)
+            made.rename(there)
+        except OSError:  # another's is there; or ours is, and a lost answer made the server try again
+            for left in (made / self.owner.id, made):
+                with contextlib.suppress(OSError):
+                    left.unlink() if left != made else left.rmdir()
+            return self._holder(name) == self.owner.id
+        return True
+
+    def _take_over(self, name: str, dead: str) -> bool:
+        folder = self._folder(name)
+        try:
+            (folder / dead).rename(folder / self.owner.id)
+        except OSError:  # another was first
+            return self._holder(name) == self.owner.id
+        return True
+
+    def has_taken(self, name: str) -> bool:
+        """Whether this owner has taken a piece of work and not given it back, as far as it knows."""
+        return name in self._held
+
+    def drop(self, name: str) -> bool:
+        """Give a piece of work back. False where it had been taken over meanwhile."""
+        self._held.discard(name)
+        folder = self._folder(name)
+        try:
+            (folder / self.owner.id).unlink()
+        except OSError:
+            return False
+        with contextlib.suppress(OSError):  # an empty folder is free too
+            folder.rmdir()
+        return True
+
+    def _holder(self, name: str) -> str | None:
+        try:
+            return next((file.name for file in self._folder(name).iterdir()), None)
+        except FileNotFoundError:
+            return None
+
+    # -- who is alive ------------------------------------------------------------------------------------------------
+
+    def _is_alive(self, id: str) -> bool:
+        """Whether an owner is at work: its process is there, or its heartbeat on another machine is not too old."""
+        owner, stamp = self._owner(id)
+        if owner is None:
+            return False
+        if owner.place == self.owner.place:
+            return _started(owner.pid) == owner.started
+        first = self._watched.get(id)
+        if first is None or first[0] != stamp:  # even an old heartbeat is watched for a while: a server was away
+            self._watched[id] = first = (stamp, time.monotonic())
+        watched = time.monotonic() - first[1]
+        return self._age(stamp) < self._expiry or watched < min(2 * self._interval, self._expiry)
+
+    def _owner(self, id: str) -> tuple[Owner | None, int]:
+        """An owner's file and its last heartbeat, in nanoseconds."""
+        try:
+            with self._file(id).open() as handle:  # opened, so that a network file system asks its server
+                stamp = os.fstat(handle.fileno()).st_mtime_ns
+                if id not in self._known:
+                    self._known[id] = Owner(**json.load(handle))
+                return self._known[id], stamp
+        except (OSError, ValueError, TypeError):
+            return None, 0
+
+    def _age(self, stamp: int) -> float:
+        """Seconds since a heartbeat, as the file system counts them."""
+        return (self._now() - stamp) / 1e9
+
+    def _now(self) -> int:
+        """The file system's time, in nanoseconds: that of this owner's own heartbeat, made now."""
+        mine = self._file(self.owner.id)
+        try:
+            os.utime(mine)
+            return mine.stat().st_mtime_ns
+        except OSError:
+            return _probe(self._owners)
+
+    def alone(self) -> bool:
+        """Whether no one else is at work in the store."""
+        return not any(map(self._is_alive, self._others()))
+
+    def dismiss(self, id: str) -> None:
+        """Strike an owner off, known to be dead or to be stopped: what it has is free at once."""
+        self._file(id).unlink(missing_ok=True)
+
+    def tidy(self) -> None:
+        """Strike off the dead, and give back what they had."""
+        for id in self._others():
+            if not self._is_alive(id):
+                self.dismiss(id)
+        for folder in self._work.glob("[!.]*/*"):
+            if (name := folder.name) not in self._held and self.take(name):
+                self.drop(name)
+        for made in self._work.glob(".*-*"):  # whoever made it died before it was in place
+            if (id := made.name[1:].partition("-")[0]) != self.owner.id and not self._is_alive(id):
+                shutil.rmtree(made, ignore_errors=True)
+
+    def _others(self) -> list[str]:
+        return [file.stem for file in self._owners.glob("[!.]*.json") if file.stem != self.owner.id]
+
+    def listed(self) -> Iterator[Lease]:
+        """Every lease there is."""
+        now = None
+        for folder in sorted(self._work.glob("[!.]*/*")):
+            for file in folder.iterdir():
+                owner, stamp = self._owner(file.name)
+                now = now or self._now()
+                age = (now - stamp) / 1e9
+                near = owner is not None and owner.place == self.owner.place
+                alive = owner is not None and (_started(owner.pid) == owner.started if near else age < self._expiry)
+                yield Lease(folder.name, owner, alive, age)
+
+    def _folder(self, name: str) -> Path:
+        return self._work / name[:2] / name
+
+    def _file(self, id: str) -> Path:
+        return self._owners / f"{id}.json"
+
+
+def new_id() -> str:
+    """An id that no owner has had."""
+    return secrets.token_hex(8)
+
+
+def _probe(folder: Path) -> int:
+    """The time of the file system that a folder lies on, in nanoseconds; this machine's where it cannot be written."""
+    probe = folder / f".probe-{secrets.token_hex(4)}"
+    try:
+        probe.touch()
+        stamp = probe.stat().st_mtime_ns
+        probe.unlink()
+    except OSError:
+        return time.time_ns()
+    return stamp
+
+
+@cache
+def place() -> str:
+    """Where process numbers mean the same processes as here."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _started(pid: int) -> int | None:
+    """When a process began, in a unit of its machine's; 0 where that cannot be asked; None where it is no more."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return None if fields[0] in (b"Z", b"X") else int(fields[19])
+    except (FileNotFoundError, ProcessLookupError):
+        if Path("/proc/self/stat").exists():
+            return None
+    except OSError:
+        return None
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return None
+    except PermissionError:
+        pass
+    return 0

@@ -1,0 +1,103 @@
+"""Slurm: joiners as arrays of jobs, through submitit (https://github.com/facebookincubator/submitit)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from rib.errors import UserError
+from rib.execute.fleet import Engine, Joiner
+from rib.execute.runtime import SlurmRuntime
+
+
+class Requeued:
+    """A joiner that asks to be queued anew when its node is taken away or its time is over.
+
+    What it had begun goes on from the last checkpoint, wherever it is taken up.
+    """
+
+    def __init__(self, joiner: Joiner) -> None:
+        self.joiner = joiner
+
+    def __call__(self) -> None:
+        """Work."""
+        self.joiner()
+
+    def checkpoint(self) -> Any:
+        """What submitit queues in its place."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+class SlurmEngine(Engine):
+    """Starts joiners as Slurm jobs.
+
+    Args:
+        runtime: partition, time limit, what a job has.
+        store: the store's folder, for logs.
+
+    Raises:
+        UserError: submitit is not installed, or there is no Slurm here.
+    """
+
+    def __init__(self, runtime: SlurmRuntime, store: Path) -> None:
+        try:
+            import submitit
+        except ImportError:
+            raise UserError(
+                "the executor slurm needs the package submitit", remedy="pip install 'rib-benchmark[slurm]'"
+            ) from None
+        folder = Path(runtime.logs) if runtime.logs else store.resolve() / "slurm"
+        try:
+            self._executor = submitit.AutoExecutor(folder, cluster=runtime.cluster)
+        except RuntimeError as error:
+            raise UserError(
+                "there is no Slurm on this machine", got=error, remedy="run it where sbatch is, or --executor local"
+            ) from None
+        given = {
+            "slurm_partition": runtime.partition,
+            "slurm_account": runtime.account,
+            "slurm_qos": runtime.qos,
+            "mem_gb": runtime.memory_gb,
+            "slurm_additional_parameters": runtime.options or None,
+        }
+        self._executor.update_parameters(
+            name="rib",
+            timeout_min=runtime.minutes,
+            gpus_per_node=runtime.gpus,
+            cpus_per_task=runtime.cpus,
+            **{name: value for name, value in given.items() if value is not None},
+        )
+
+    def __enter__(self) -> SlurmEngine:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def size(self) -> int:
+        """One, where nothing is said."""
+        return 1
+
+    def start(self, joiners: Sequence[Joiner]) -> list[Any]:
+        """An array of as many jobs."""
+        with self._executor.batch():
+            return [self._executor.submit(Requeued(joiner)) for joiner in joiners]
+
+    def ended(self, handle: Any) -> str | None:
+        """As submitit knows it."""
+        if not handle.done():
+            return None
+        try:
+            error = handle.exception()
+        except Exception as lost:  # no result file and no word of it: it was killed
+            error = lost
+        return "" if error is None else str(error).strip().splitlines()[0]
+
+    def stop(self, handle: Any) -> None:
+        """Cancel a job."""
+        with suppress(Exception):
+            handle.cancel(check=False)

@@ -1,0 +1,67 @@
+"""Runtime: where and how steps are carried out. No field of it is ever part of a key."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import Field
+
+from rib.errors import UserError
+from rib.recipe import Frozen
+from rib.suite import validated
+
+
+class RayRuntime(Frozen):
+    """Joiners as tasks of Ray."""
+
+    address: str | None = Field(None, description="an existing cluster, 'auto' or HOST:PORT; none: start one here")
+    gpus: float | None = Field(None, ge=0, description="GPUs, or a part of one, a joiner; default 1 if there are any")
+    cpus: float = Field(1, gt=0, description="cores a joiner")
+    bind: str = Field("127.0.0.1", description="where a cluster started here listens")
+    dashboard: bool = Field(False, description="whether a cluster started here has a dashboard")
+    temporary: str | None = Field(None, description="short folder for Ray's sockets and logs of a cluster started here")
+    environment: dict[str, str] = Field(default_factory=dict, description="environment variables of the joiners")
+
+
+class SlurmRuntime(Frozen):
+    """Joiners as an array of Slurm jobs."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    gpus: int = Field(1, ge=0, description="GPUs a job")
+    cpus: int = Field(4, ge=1, description="cores a job")
+    memory_gb: float | None = Field(None, gt=0, description="memory a job")
+    minutes: int = Field(240, ge=1, description="time limit of a job; what it has not done, the next one does")
+    logs: str | None = Field(None, description="folder of scripts and logs; default STORE/slurm")
+    cluster: Literal["slurm", "local"] = Field("slurm", description="'local' runs the jobs on this machine")
+    options: dict[str, Any] = Field(default_factory=dict, description="further options of sbatch")
+
+
+class Runtime(Frozen):
+    """Where steps are carried out, and when one is given up."""
+
+    executor: Literal["local", "ray", "slurm"] = "local"
+    workers: int | None = Field(None, ge=1, description="processes, or joiners of a cluster")
+    step_minutes: float | None = Field(None, gt=0, description="a step that takes longer is ended and tried once more")
+    retry_failed: bool = Field(False, description="try again what failed and would fail again")
+    ray: RayRuntime = Field(default_factory=RayRuntime)
+    slurm: SlurmRuntime = Field(default_factory=SlurmRuntime)
+
+
+def read_runtime(file: Path | None, **given: Any) -> Runtime:
+    """The runtime of a TOML file; what is `given` and not None has the last word.
+
+    Raises:
+        UserError: there is no such file, or a key or value is wrong.
+    """
+    table: dict[str, Any] = {}
+    if file is not None:
+        try:
+            table = tomllib.loads(file.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UserError(f"cannot read the runtime file {file}", got=error, valid="TOML") from None
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return validated(Runtime, table | chosen, str(file or "runtime"))
