@@ -123,7 +123,9 @@ def run(
     executor: Annotated[
         str | None, typer.Option(help="local, ray, slurm; default the runtime file's, or local")
     ] = None,
-    runtime: Annotated[Path | None, typer.Option(help="TOML file: where and how steps are done; docs/reliability.md")] = None,
+    runtime: Annotated[
+        Path | None, typer.Option(help="TOML file: where and how steps are done; docs/reliability.md")
+    ] = None,
     step_limit: Annotated[
         float | None, typer.Option(help="minutes after which a step is ended, and tried once more")
     ] = None,

@@ -23,6 +23,9 @@ from rib.work import How
 LOOK = 1.0
 """Seconds between two looks at the store and the joiners."""
 
+FAREWELL = 10.0
+"""Seconds that joiners have to end by themselves when nothing is left to do."""
+
 IN_VAIN = 3
 """So often in a row every joiner's place is filled anew, with no step settled in between, before it is given up."""
 
@@ -115,6 +118,10 @@ class Fleet:
             count = board.outcome.workers = min(board.how.workers or engine.size(), len(board.jobs))
             try:
                 self._keep_at_work(board, engine, count)
+                end = time.monotonic() + FAREWELL
+                while self._at_work and time.monotonic() < end:  # they find nothing more to do
+                    self._see_off(board, engine)
+                    time.sleep(LOOK / 4)
             finally:
                 for id, handle in self._at_work.items():
                     engine.stop(handle)
@@ -126,18 +133,23 @@ class Fleet:
         while left:
             time.sleep(LOOK)
             before, left = left, board.settle_elsewhere()
-            for id, handle in list(self._at_work.items()):
-                if (how := engine.ended(handle)) is not None:
-                    del self._at_work[id]
-                    board.leases.dismiss(id)
-                    ends, said = ends + 1, how or "it found nothing to do"
-                    if how:
-                        board.watcher.say(f"a joiner ended: {how}; another takes its place")
+            for how in self._see_off(board, engine):
+                ends, said = ends + 1, how or "it found nothing to do"
+                if how:
+                    board.watcher.say(f"a joiner ended: {how}; another takes its place")
             ends = ends if left == before else 0
             if ends > IN_VAIN * count:
                 raise StepError(f"every joiner ends before anything is done; the last one: {said}")
             if left:
                 self._hire(board, engine, count - len(self._at_work))
+
+    def _see_off(self, board: Board, engine: Engine) -> list[str]:
+        """Strike off the joiners that have ended; how each did."""
+        ended = {id: how for id, handle in self._at_work.items() if (how := engine.ended(handle)) is not None}
+        for id in ended:
+            del self._at_work[id]
+            board.leases.dismiss(id)
+        return list(ended.values())
 
     def _hire(self, board: Board, engine: Engine, count: int) -> None:
         how, runtime = replace(board.how, workers=1), self._runtime.model_copy(update={"executor": "local"})
