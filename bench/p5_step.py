@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable
 
@@ -71,7 +72,31 @@ def _measured(setting: Setting) -> list[Row]:
         at_least("P5", "training step", peer, 1.06, training.ratio("plain", "ours"), note),
         at_least("P5", "forward pass", peer, 1.06, predicting.ratio("plain", "ours")),
         *(shares(mine, training, predicting, len(data)) if gpu else []),
+        *(compiling(mine, data, recipe) if gpu else []),
     ]
+
+
+def compiling(net: Classifier, data: Examples, recipe: Recipe) -> list[Row]:
+    """Steps of a training through torch.compile, beside those of one as it is, once it is compiled."""
+    rows = []
+    for name, mode in (("compiled", "default"), ("CUDA graphs", "reduce-overhead")):
+        pairs = [
+            [later_step(net, data, recipe.model_copy(update={"epochs": 4, "compile": way})) for way in (None, mode)]
+            for _ in range(3)
+        ]
+        ratio = statistics.median(plain / other for plain, other in pairs)
+        rows.append(Row("P5", f"training step, {name}", "training step", "", f"{ratio:.3g} ×", None))
+    return rows
+
+
+def later_step(net: Classifier, data: Examples, recipe: Recipe) -> float:
+    """Seconds a step after the first epoch, in which a net is compiled."""
+    moments: list[float] = []
+    train(
+        net, data, WHOLE, recipe, seed=0, watch=lambda images: moments.append(time.perf_counter()) if images else None
+    )
+    steps = recipe.steps_per_epoch(len(data))
+    return (time.perf_counter() - moments[steps]) / (len(moments) - steps - 1)
 
 
 def noise(count: int, side: int) -> Examples:

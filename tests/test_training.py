@@ -18,6 +18,7 @@ from rib import prediction
 from rib.data.labels import LabelMap
 from rib.data.splits import named_generator, named_seed
 from rib.errors import StepError
+from rib.models import compiled
 from rib.models.classifier import Classifier
 from rib.models.small import small_resnet
 from rib.models.weights import take_weights
@@ -365,3 +366,48 @@ def test_training_through_a_frozen_group_norm_equals_planes() -> None:
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed
     assert changed <= biases
+
+
+@pytest.fixture
+def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """Graphs that torch.compile hands over; they are run as they are."""
+    handed: list[Any] = []
+
+    def backend(graph: Any, _inputs: Any) -> Any:
+        handed.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(compiled, "BACKEND", backend)
+    return handed
+
+
+@pytest.mark.parametrize("family", ["resnet", "vit"])
+def test_a_compiled_net_trains_as_it_would(family: str, graphs: list[Any], tmp_path: Any) -> None:
+    recipe = PLAIN.model_copy(update={"compile": "default"})
+    plain, net = classifier(family), classifier(family)
+    train(plain, examples(), WHOLE, PLAIN, seed=0)
+    names = list(net.net.state_dict())
+    train(net, examples(), WHOLE, recipe, seed=0)
+    assert len(graphs) == 2  # a whole batch, and the smaller last one
+    assert same_weights(take_weights(net.net), take_weights(plain.net))
+    assert list(net.net.state_dict()) == names
+    predict(net, examples(), WHOLE, batch_size=3)
+    assert len(graphs) == 2
+
+
+def test_a_head_alone_is_not_compiled(graphs: list[Any]) -> None:
+    net = classifier("resnet")
+    recipe = PLAIN.model_copy(update={"compile": "default"})
+    train(net, examples(), WHOLE, recipe, seed=0, trainable=net.head_parameters)
+    assert not graphs
+
+
+def test_a_net_that_cannot_be_compiled_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def backend(*_: Any) -> Any:
+        raise RuntimeError("no compiler found")
+
+    monkeypatch.setattr(compiled, "BACKEND", backend)
+    net = classifier("resnet")
+    with pytest.raises(StepError, match=r"(?s)cannot be compiled here \(.*no compiler found.*leave `compile` out"):
+        train(net, examples(), WHOLE, PLAIN.model_copy(update={"compile": "default"}), seed=0)
+    predict(net, examples(), WHOLE, batch_size=3)

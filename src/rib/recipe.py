@@ -11,6 +11,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 LastBlock = Literal["pooled"]
 
+Compile = Literal["default", "reduce-overhead"]
+
 
 class Frozen(BaseModel):
     """A strict value: frozen, unknown keys refused, numbers finite."""
@@ -41,6 +43,10 @@ class Recipe(Frozen):
     last_block: LastBlock | None = Field(
         None,
         description="'pooled': of a transformer's last block only what its pooling takes; equal but for rounding",
+    )
+    compile: Compile | None = Field(
+        None,
+        description="torch.compile's mode where cross-entropy trains a whole net; 'reduce-overhead': CUDA graphs",
     )
 
     def total_steps(self, examples: int) -> int:

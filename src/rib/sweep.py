@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from rib.data.examples import Examples
+from rib.data.feed import fed
 from rib.data.labels import LabelMap
 from rib.models.classifier import Classifier
-from rib.prediction import Predictions, Watch, autocast, joined, judge
+from rib.prediction import Predictions, Watch, autocast, batches, joined, judge
 from rib.recipe import Precision
 from rib.steps import Predict
 
@@ -97,21 +98,20 @@ def predict_chunk(chunk: Examples, asked: Sequence[Asked], batch_size: int, watc
         batch_size: images a forward pass.
         watch: told of progress, in images a net.
     """
-    pixels = torch.from_numpy(chunk.batch(slice(None))).to(asked[0].net.mean.device)
     labels = torch.from_numpy(chunk.labels)
     riders: dict[Classifier, list[Asked]] = {}
     for one in asked:
         riders.setdefault(one.net, []).append(one)
     for net, together in riders.items():
-        logits = _logits(pixels, net.eval(), together, batch_size, watch)
+        logits = _logits(chunk, net.eval(), together, batch_size, watch)
         for one, found in zip(together, logits, strict=True):
             one.said.append(judge(found, labels, one.label_map))
 
 
-def _logits(pixels: Tensor, net: Classifier, asked: Sequence[Asked], size: int, watch: Watch) -> list[Tensor]:
+def _logits(chunk: Examples, net: Classifier, asked: Sequence[Asked], size: int, watch: Watch) -> list[Tensor]:
     """Logits float32 (N, classes) of checkpoints with one net, on the CPU."""
     parts: list[list[Tensor]] = [[] for _ in asked]
-    for images in pixels.split(size):
+    for images in fed(chunk, batches(len(chunk), size), net.mean.device):
         with autocast(images.device, asked[0].precision):
             if len(asked) == 1 and asked[0].head is net.head:
                 parts[0].append(net(images).float())

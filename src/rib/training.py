@@ -24,6 +24,7 @@ from rib.data.splits import Rows, named_generator, named_seed
 from rib.errors import DivergedError
 from rib.files import is_stamped, stamp, written_aside
 from rib.models.classifier import Classifier
+from rib.models.compiled import compiled
 from rib.models.weights import first_not_finite
 from rib.objectives.base import Loss
 from rib.prediction import Watch, autocast, collect
@@ -153,12 +154,13 @@ def train(
 
     Raises:
         DivergedError: the loss or a weight is no longer finite.
+        StepError: the recipe says `compile`, and the net cannot be compiled on this machine.
     """
     loop = _Loop(classifier, examples, label_map, recipe, seed, trainable, penalty, pull, objective, stages, features)
     state = _resume(loop, checkpoint)
     if watch:
         watch(min(state.epoch * loop.per_epoch, loop.total) * recipe.batch_size)
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), compiled(classifier.net, loop.compile):
         while state.epoch * loop.per_epoch < loop.total:
             loss, state.right, began = loop.epoch(state.epoch, watch)
             state.began = state.began if state.losses else began
@@ -211,6 +213,8 @@ class _Loop:
         self.features = None
         if trainable == classifier.head_parameters:
             self.features = self._frozen_features() if features is None else features
+        whole = self.features is None and objective is None  # heads alone, and objectives, look inside the net
+        self.compile = recipe.compile if whole else None
 
     def _frozen_features(self) -> Tensor:
         """A head alone is trained on features that are computed once: they cannot change."""
