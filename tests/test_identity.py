@@ -168,6 +168,7 @@ OTHER_RECIPE = {
     "eval_batch_size": 255,
     "eval_precision": "bf16",
     "last_block": "pooled",
+    "compile": "default",
 }
 
 
