@@ -7,16 +7,19 @@ away leaves nothing to be repaired.
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from rib.errors import StepError
+from rib.errors import StepError, UserError
 from rib.execute.board import Board
 from rib.execute.leases import new_id
 from rib.execute.runtime import Runtime
+from rib.store import Store
 from rib.suite import Suite
 from rib.work import How
 
@@ -25,6 +28,13 @@ LOOK = 1.0
 
 FAREWELL = 10.0
 """Seconds that joiners have to end by themselves when nothing is left to do."""
+
+PATIENCE = 60.0
+"""Seconds without a joiner at work after which it is said that the cluster lets them wait."""
+
+TAKEN_ALONG = ("RIB_", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_HOME")
+"""What the names of environment variables begin with that joiners have as the driver has them, unless their machine has
+its own. None is a secret: they may lie in files."""
 
 IN_VAIN = 3
 """So often in a row every joiner's place is filled anew, with no step settled in between, before it is given up."""
@@ -39,7 +49,9 @@ class Joiner:
         store: the store's folder, the same on every machine.
         how: device, checkpoints, retention.
         runtime: limits of a step.
-        id: under which it takes leases.
+        id: what the id begins with under which it takes leases.
+        modules: folders in which the suite's own modules are looked for.
+        environment: variables of RIB and of where weights lie.
     """
 
     suite: Suite
@@ -48,13 +60,21 @@ class Joiner:
     how: How
     runtime: Runtime
     id: str
+    modules: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
 
     def __call__(self) -> None:
         """Work until nothing is left that may be done, or until it is dismissed."""
+        for name, value in self.environment:
+            os.environ.setdefault(name, value)
+        sys.path.extend(folder for folder in self.modules if folder not in sys.path)
         from rib.execute.local import execute
         from rib.plan import make_plan
-        from rib.store import Store
 
+        if not (self.store / "store.json").exists():  # else all would be done anew, where nobody looks
+            raise UserError(
+                "the store is not on this machine", got=self.store, valid="a folder that all machines share"
+            )
         store = Store(self.store)
         plan = make_plan(self.suite.based_at(self.base), store.facts)
         execute(plan, store, self.how, runtime=self.runtime, id=self.id)
@@ -64,7 +84,7 @@ class Engine(Protocol):
     """What starts joiners."""
 
     def __enter__(self) -> Engine:
-        """Reach the cluster, or start one."""
+        """Reach the cluster, or start one. Raises UserError where that cannot be."""
         ...
 
     def __exit__(self, *error: object) -> None:
@@ -76,7 +96,7 @@ class Engine(Protocol):
         ...
 
     def start(self, joiners: Sequence[Joiner]) -> list[Any]:
-        """Start joiners; a handle of each."""
+        """Start joiners; a handle of each. Raises UserError where the cluster refuses them."""
         ...
 
     def ended(self, handle: Any) -> str | None:
@@ -88,15 +108,25 @@ class Engine(Protocol):
         ...
 
 
-def find_engine(runtime: Runtime, store: Path) -> Engine:
-    """The engine of a runtime. Raises UserError where its package is missing."""
+def find_engine(runtime: Runtime, store: Store) -> Engine:
+    """The engine of a runtime.
+
+    Raises:
+        UserError: its package is missing, or the store is in a folder that is worked on by this machine alone.
+    """
+    if store.remote and not runtime.is_here:
+        raise UserError(
+            f"the executor {runtime.executor} needs a store that all its machines share",
+            got=store.remote.url,
+            remedy="name a folder on a shared disk, or run on each machine other models or suites (docs/store.md)",
+        )
     if runtime.executor == "ray":
         from rib.execute.on_ray import RayEngine
 
         return RayEngine(runtime.ray)
     from rib.execute.on_slurm import SlurmEngine
 
-    return SlurmEngine(runtime.slurm, store)
+    return SlurmEngine(runtime.slurm, store.root)
 
 
 class Fleet:
@@ -109,27 +139,36 @@ class Fleet:
 
     def __init__(self, runtime: Runtime, engine: Engine | None = None) -> None:
         self._runtime, self._engine = runtime, engine
-        self._at_work: dict[str, Any] = {}
+        self._handles: dict[str, Any] = {}
+        self._waiting_since: float | None = None
 
     def run(self, board: Board) -> None:
-        """Until every step is settled. Raises StepError where joiners end again and again with nothing done."""
-        engine = self._engine or find_engine(self._runtime, board.store.root)
+        """Until every step is settled.
+
+        Raises:
+            UserError: the cluster is not there, or refuses.
+            StepError: joiners end again and again with nothing done.
+        """
+        engine = self._engine or find_engine(self._runtime.on_device(board.how.device), board.store)
         with engine:
             count = board.outcome.workers = min(board.how.workers or engine.size(), len(board.jobs))
             try:
                 self._keep_at_work(board, engine, count)
                 end = time.monotonic() + FAREWELL
-                while self._at_work and time.monotonic() < end:  # they find nothing more to do
+                while self._handles and time.monotonic() < end:  # they find nothing more to do
                     self._see_off(board, engine)
                     time.sleep(LOOK / 4)
             finally:
-                for id, handle in self._at_work.items():
+                for id, handle in self._handles.items():
                     engine.stop(handle)
                     board.leases.dismiss(id)
+        for number in range(len(board.jobs)):  # the joiners are gone: what nothing needs any more is let go here
+            board.end(number)
 
     def _keep_at_work(self, board: Board, engine: Engine, count: int) -> None:
         left, ends, said = board.settle_elsewhere(), 0, ""
         self._hire(board, engine, count)
+        self._waiting_since = time.monotonic()
         while left:
             time.sleep(LOOK)
             before, left = left, board.settle_elsewhere()
@@ -141,20 +180,43 @@ class Fleet:
             if ends > IN_VAIN * count:
                 raise StepError(f"every joiner ends before anything is done; the last one: {said}")
             if left:
-                self._hire(board, engine, count - len(self._at_work))
+                self._hire(board, engine, count - len(self._handles))
+                self._tell(board)
+
+    def _tell(self, board: Board) -> None:
+        """How many are at work; once, that a cluster lets them wait."""
+        at_work = board.leases.signed_up(self._handles)
+        board.watcher.now(f"{at_work} of {len(self._handles)} joiners at work")
+        if at_work:
+            self._waiting_since = None
+        if self._waiting_since is not None and time.monotonic() > self._waiting_since + PATIENCE:
+            board.watcher.say("no joiner has begun yet: they wait for a place in the cluster")
+            self._waiting_since = None
 
     def _see_off(self, board: Board, engine: Engine) -> list[str]:
         """Strike off the joiners that have ended; how each did."""
-        ended = {id: how for id, handle in self._at_work.items() if (how := engine.ended(handle)) is not None}
+        ended = {id: how for id, handle in self._handles.items() if (how := engine.ended(handle)) is not None}
         for id in ended:
-            del self._at_work[id]
+            del self._handles[id]
             board.leases.dismiss(id)
         return list(ended.values())
 
     def _hire(self, board: Board, engine: Engine, count: int) -> None:
-        how, runtime = replace(board.how, workers=1), self._runtime.model_copy(update={"executor": "local"})
-        suite = board.plan.suite
-        root = board.store.root.resolve()
-        joiners = [Joiner(suite, suite.base.resolve(), root, how, runtime, new_id()) for _ in range(max(0, count))]
-        for joiner, handle in zip(joiners, engine.start(joiners) if joiners else [], strict=True):
-            self._at_work[joiner.id] = handle
+        if count < 1:
+            return
+        suite, device = board.plan.suite, board.how.device
+        if device == "auto" and self._runtime.on_device(device).gpus == 0:
+            device = "cpu"
+        joiner = Joiner(
+            suite,
+            suite.base.resolve(),
+            board.store.root.resolve(),
+            replace(board.how, workers=1, device=device),
+            self._runtime.model_copy(update={"executor": "local"}),
+            "",
+            tuple(str(Path(folder).resolve()) for folder in sys.path),
+            tuple((name, value) for name, value in os.environ.items() if name.startswith(TAKEN_ALONG)),
+        )
+        joiners = [replace(joiner, id=new_id()) for _ in range(count)]
+        for one, handle in zip(joiners, engine.start(joiners), strict=True):
+            self._handles[one.id] = handle

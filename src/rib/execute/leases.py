@@ -19,7 +19,7 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
@@ -31,6 +31,8 @@ from rib.files import explained
 EXPIRY = 120.0
 """Seconds without a heartbeat after which an owner on another machine counts as dead. More than network file systems
 remember a time of change, which is a minute."""
+
+ID_LENGTH = 16
 
 BEAT = 15.0
 """Seconds between heartbeats."""
@@ -82,14 +84,16 @@ class Leases:
 
     Args:
         root: the store's folder.
-        id: of the owner, where whoever started it has chosen one; it may then be dismissed by striking it off.
+        id: what the owner's id begins with, where whoever started it has chosen that; it may then be dismissed by it. The
+            rest is new at every start: a cluster may start a job again, on another machine.
         expiry: seconds without a heartbeat after which an owner on another machine counts as dead.
         beat: seconds between heartbeats.
     """
 
     def __init__(self, root: Path, id: str | None = None, expiry: float = EXPIRY, beat: float = BEAT) -> None:
         self._work, self._owners = root / "leases" / "work", root / "leases" / "owners"
-        self.owner = Owner(id or new_id(), socket.gethostname(), os.getpid(), _started(os.getpid()) or 0, place())
+        own = (id or "") + new_id()
+        self.owner = Owner(own, socket.gethostname(), os.getpid(), _started(os.getpid()) or 0, place())
         self._expiry, self._interval = expiry, beat
         self._held: set[str] = set()
         self._watched: dict[str, tuple[int, float]] = {}  # heartbeat of others, and when it was first seen, here
@@ -243,8 +247,14 @@ class Leases:
         return not any(map(self._is_alive, self._others()))
 
     def dismiss(self, id: str) -> None:
-        """Strike an owner off, known to be dead or to be stopped: what it has is free at once."""
-        self._file(id).unlink(missing_ok=True)
+        """Strike off whoever's id begins so, known to be dead or to be stopped: what they have is free at once."""
+        for file in self._owners.glob(f"{id}*.json"):
+            file.unlink(missing_ok=True)
+
+    def signed_up(self, ids: Iterable[str]) -> int:
+        """How many of the ids that were chosen for owners have begun, and not left."""
+        there = {id[:ID_LENGTH] for id in self._others()}
+        return sum(id in there for id in ids)
 
     def tidy(self) -> None:
         """Strike off the dead, and give back what they had."""
@@ -282,7 +292,7 @@ class Leases:
 
 def new_id() -> str:
     """An id that no owner has had."""
-    return secrets.token_hex(8)
+    return secrets.token_hex(ID_LENGTH // 2)
 
 
 def _probe(folder: Path) -> int:

@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Protocol
 
@@ -54,7 +54,8 @@ def execute(
         how: workers, device, checkpoints, retention.
         watcher: told of progress.
         runtime: the executor and its settings; default: worker processes of this machine.
-        id: under which leases are taken, where whoever started this has chosen one.
+        id: what the id begins with under which leases are taken, where whoever started this has chosen that. Signals are
+            theirs to heed then: a cluster's own way to queue a job anew begins with one.
 
     Returns:
         What became of it. An interrupt (Ctrl-C, SIGTERM) stops the workers and returns; everything finished is kept,
@@ -74,7 +75,7 @@ def execute(
     store.prepare()
     decoding, working = Stopwatch(), Stopwatch()
     try:
-        with _terminable(), Leases(store.root, id) as leases:
+        with _terminable() if id is None else nullcontext(), Leases(store.root, id) as leases:
             leases.tidy()
             with decoding:
                 how = replace(how, streamed=prepare(plan, todo, store, watcher, how.pack_budget))

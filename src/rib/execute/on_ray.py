@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
@@ -11,6 +12,11 @@ from typing import Any
 from rib.errors import UserError
 from rib.execute.fleet import Engine, Joiner
 from rib.execute.runtime import RayRuntime
+
+LOOPBACK = "127.0.0.1"
+
+REACH_SECONDS = 10.0
+"""How long the address of a cluster may take to answer; Ray itself would try for minutes."""
 
 
 class RayEngine(Engine):
@@ -22,12 +28,14 @@ class RayEngine(Engine):
         runtime: address of the cluster, what a joiner has.
 
     Raises:
-        UserError: Ray is not installed, or the cluster is not there.
+        UserError: Ray is not installed.
     """
 
     def __init__(self, runtime: RayRuntime) -> None:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anyone
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # who asked for no GPU sees none
+        if runtime.on_loopback:  # as Ray reads it when imported: without, it takes 127.0.0.1 for the machine's address
+            os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         try:
             import ray
         except ImportError:
@@ -37,6 +45,11 @@ class RayEngine(Engine):
         self._ray, self._runtime = ray, runtime
 
     def __enter__(self) -> RayEngine:
+        """Reach the cluster, or start one.
+
+        Raises:
+            UserError: it is not there, has no place for a joiner, or would listen to other machines unasked.
+        """
         runtime = self._runtime
         own: dict[str, Any] = {
             "_node_ip_address": runtime.bind,
@@ -44,6 +57,8 @@ class RayEngine(Engine):
             "dashboard_host": runtime.bind,
             "_temp_dir": runtime.temporary,
         }
+        logging.getLogger("ray").setLevel(logging.ERROR)
+        _require_answer(runtime.address)
         try:
             self._ray.init(
                 address=runtime.address or "local",
@@ -52,20 +67,50 @@ class RayEngine(Engine):
                 runtime_env={"env_vars": runtime.environment} if runtime.environment else None,
                 **({} if runtime.address else own),
             )
-        except (ConnectionError, RuntimeError, ValueError) as error:
-            raise UserError(
-                "Ray cannot be reached", got=error, valid="ray.address: HOST:PORT, 'auto', or none to start one here"
-            ) from None
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            raise _unreachable(error) from None
+        try:
+            self._require_loopback()
+            self._require_place()
+        except UserError:
+            self._ray.shutdown()
+            raise
         return self
 
     def __exit__(self, *error: object) -> None:
         self._ray.shutdown()
 
+    def _require_loopback(self) -> None:
+        """A cluster started here listens where it was told to."""
+        where = {node["NodeManagerAddress"] for node in self._ray.nodes()}
+        if not self._runtime.address and where != {self._runtime.bind}:
+            raise UserError(
+                "the cluster that Ray started would listen to other machines",
+                got=", ".join(sorted(where)),
+                remedy="set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before ray is imported, or name an address by [ray] bind",
+            )
+
+    def _require_place(self) -> None:
+        """A cluster started here never grows; one that was there may, so a joiner may wait for its place."""
+        if self._runtime.address or self._places():
+            return
+        has = self._ray.cluster_resources()
+        raise UserError(
+            "there is no place for a joiner on this machine",
+            got=f"{self._runtime.cpus:g} cores and {self._gpus():g} GPUs a joiner",
+            valid=f"at most {has.get('CPU', 0):g} cores and {has.get('GPU', 0):g} GPUs; a step is never split",
+            remedy="ask for less in the runtime file, or name a larger cluster by [ray] address",
+        )
+
     def size(self) -> int:
         """As many as the cluster's GPUs, or its cores, have place for."""
-        there = self._ray.cluster_resources()
-        gpus = self._gpus()
-        return max(1, int(there.get("GPU", 0) / gpus if gpus else there.get("CPU", 1) / self._runtime.cpus))
+        return max(1, self._places())
+
+    def _places(self) -> int:
+        """Joiners that the nodes that are there have place for."""
+        asked = {"CPU": self._runtime.cpus, "GPU": self._gpus()}
+        there = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
+        return sum(min(_times(node.get(kind, 0), part) for kind, part in asked.items() if part) for node in there)
 
     def _gpus(self) -> float:
         if self._runtime.gpus is not None:
@@ -85,7 +130,7 @@ class RayEngine(Engine):
         try:
             self._ray.get(handle)
         except self._ray.exceptions.RayError as error:
-            return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            return _told(error)
         return ""
 
     def stop(self, handle: Any) -> None:
@@ -96,3 +141,31 @@ class RayEngine(Engine):
 
 def _join(joiner: Joiner) -> None:
     joiner()
+
+
+def _times(there: float, part: float) -> int:
+    """How often a part fits into what is there; Ray counts in ten-thousandths."""
+    return int(round(1e4 * there) // round(1e4 * part))
+
+
+def _told(error: Exception) -> str:
+    """What an error of a task comes down to: of one in the task, the last line; of a lost one, the first."""
+    lines = [line for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if hasattr(error, "traceback_str") else lines[0]).strip() if lines else type(error).__name__
+
+
+def _unreachable(error: Exception) -> UserError:
+    return UserError(
+        "Ray cannot be reached", got=error, valid="ray.address: HOST:PORT, 'auto', or none to start one here"
+    )
+
+
+def _require_answer(address: str | None) -> None:
+    """That something answers at HOST:PORT."""
+    host, colon, port = (address or "").rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise _unreachable(ConnectionError(f"{address}: {error}")) from None

@@ -62,7 +62,7 @@ class SlurmEngine(Engine):
             "slurm_account": runtime.account,
             "slurm_qos": runtime.qos,
             "mem_gb": runtime.memory_gb,
-            "slurm_additional_parameters": runtime.options or None,
+            "slurm_additional_parameters": {"requeue": True} | runtime.options,
         }
         self._executor.update_parameters(
             name="rib",
@@ -83,21 +83,33 @@ class SlurmEngine(Engine):
         return 1
 
     def start(self, joiners: Sequence[Joiner]) -> list[Any]:
-        """An array of as many jobs."""
-        with self._executor.batch():
-            return [self._executor.submit(Requeued(joiner)) for joiner in joiners]
+        """An array of as many jobs. Raises UserError where Slurm refuses it."""
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        try:
+            with self._executor.batch():
+                return [self._executor.submit(Requeued(joiner)) for joiner in joiners]
+        except (FailedJobError, FailedSubmissionError, OSError) as error:
+            raise UserError(
+                "Slurm does not take the jobs", got=str(error).strip(), remedy="see [slurm] in the runtime file"
+            ) from None
 
     def ended(self, handle: Any) -> str | None:
-        """As submitit knows it."""
+        """As submitit knows it: by the file in which a job leaves how it ended, or by what Slurm says of it."""
         if not handle.done():
             return None
-        try:
-            error = handle.exception()
-        except Exception as lost:  # no result file and no word of it: it was killed
-            error = lost
-        return "" if error is None else str(error).strip().splitlines()[0]
+        if not handle.paths.result_pickle.exists():  # submitit would wait for it
+            return f"job {handle.job_id} is no more ({handle.state.lower()})"
+        error = handle.exception()
+        return "" if error is None else _told(str(error))
 
     def stop(self, handle: Any) -> None:
         """Cancel a job."""
         with suppress(Exception):
             handle.cancel(check=False)
+
+
+def _told(error: str) -> str:
+    """What the error of a job comes down to: the last line of its traceback."""
+    trace = error.partition("\n-----")[2].partition("\n-----")[0] or error
+    return ([line.strip() for line in trace.splitlines() if line.strip()] or [""])[-1]

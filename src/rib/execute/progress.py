@@ -83,6 +83,11 @@ class _Tally:
         """Images a second since the beginning."""
         return self.image_count / max(1e-9, time.monotonic() - self.began)
 
+    def counts(self, unit: str) -> str:
+        """Steps, images a second where they are counted here, time left."""
+        rate = [f"{self.rate:,.0f} {unit}"] if self.image_count else []
+        return " · ".join([f"{self.done}/{self.steps} steps", *rate, f"{duration(self.seconds_left)} left"])
+
 
 class PlainLines:
     """A line now and then, where there is no terminal.
@@ -118,8 +123,7 @@ class PlainLines:
             return
         self._last = time.monotonic()
         tally = self._tally
-        left = duration(tally.seconds_left)
-        self.say(f"{tally.done}/{tally.steps} steps · {tally.rate:,.0f} images/s · {left} left · {tally.title}")
+        self.say(f"{tally.counts('images/s')} · {tally.title}")
 
 
 class Bar(_Tally):
@@ -175,8 +179,7 @@ class _Counts(ProgressColumn):
         self._tally = tally
 
     def render(self, task: Task) -> Text:
-        tally = self._tally
-        return Text(f"{tally.done}/{tally.steps} steps · {tally.rate:,.0f} img/s · {duration(tally.seconds_left)} left")
+        return Text(self._tally.counts("img/s"))
 
 
 def duration(seconds: float | None) -> str:

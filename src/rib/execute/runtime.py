@@ -19,10 +19,16 @@ class RayRuntime(Frozen):
     address: str | None = Field(None, description="an existing cluster, 'auto' or HOST:PORT; none: start one here")
     gpus: float | None = Field(None, ge=0, description="GPUs, or a part of one, a joiner; default 1 if there are any")
     cpus: float = Field(1, gt=0, description="cores a joiner")
-    bind: str = Field("127.0.0.1", description="where a cluster started here listens")
+    bind: str = Field("127.0.0.1", description="of a cluster started here: any other address lets other machines in")
     dashboard: bool = Field(False, description="whether a cluster started here has a dashboard")
     temporary: str | None = Field(None, description="short folder for Ray's sockets and logs of a cluster started here")
     environment: dict[str, str] = Field(default_factory=dict, description="environment variables of the joiners")
+
+    @property
+    def on_loopback(self) -> bool:
+        """Whether the cluster is to be had by this machine alone."""
+        host = (self.address or self.bind).rpartition(":")[0] if self.address else self.bind
+        return host in ("127.0.0.1", "localhost")
 
 
 class SlurmRuntime(Frozen):
@@ -49,6 +55,26 @@ class Runtime(Frozen):
     retry_failed: bool = Field(False, description="try again what failed and would fail again")
     ray: RayRuntime = Field(default_factory=RayRuntime)
     slurm: SlurmRuntime = Field(default_factory=SlurmRuntime)
+
+    @property
+    def is_here(self) -> bool:
+        """Whether nothing but this machine is at work."""
+        return {"ray": self.ray.address is None, "slurm": self.slurm.cluster == "local"}.get(self.executor, True)
+
+    @property
+    def gpus(self) -> float | None:
+        """GPUs a joiner; None where the engine is to find out."""
+        return {"ray": self.ray.gpus, "slurm": self.slurm.gpus}.get(self.executor)
+
+    def on_device(self, device: str) -> Runtime:
+        """The same; with no GPU asked for where the device is the CPU, unless the file asks for one."""
+        if device != "cpu":
+            return self
+        ray, slurm = (
+            part if "gpus" in part.model_fields_set else part.model_copy(update={"gpus": 0})
+            for part in (self.ray, self.slurm)
+        )
+        return self.model_copy(update={"ray": ray, "slurm": slurm})
 
 
 def read_runtime(file: Path | None, **given: Any) -> Runtime:
