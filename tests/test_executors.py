@@ -561,7 +561,9 @@ def test_a_runtime_file_and_what_is_said_beside_it(tmp_path: Path) -> None:
     [
         ("executor = 'kube'", "local"),
         ("step_minutes = 0", "step_minutes"),
-        ("[ray]\ngpu = 1", "gpu"),
+        ("[ray]\ngpu = 1", "did you mean 'gpus'?"),
+        ("[slurm]\nminutes = 'many'", "slurm.minutes: "),
+        ("[ray]\nenvironment = 3", "ray.environment: "),
         ("a = [", "TOML"),
     ],
 )
@@ -570,4 +572,8 @@ def test_a_wrong_runtime_file_is_refused(tmp_path: Path, rib_says: Say, text: st
     code, printed = rib_says("run", "digits", "--runtime", "lab.toml", "--store", "store")
     assert code == 2
     assert says in printed
+    assert "lab.toml" in printed
+    code, printed = rib_says("run", "digits", "--runtime", "none.toml", "--store", "store")
+    assert code == 2
+    assert "cannot read the runtime file none.toml" in printed
     assert not (tmp_path / "store").exists()

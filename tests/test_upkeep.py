@@ -178,6 +178,20 @@ def test_the_command_says_what_is_wrong(finished: Finished, copied: Store, rib_s
     assert rib_says("store", "verify", "nowhere")[0] == 2
 
 
+def test_every_command_is_told_the_store_by_the_same_option(
+    rib_says: Say, finished: tuple[Plan, Path], copied: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert rib_says("store", "verify", "--store", copied.root)[0] == 0
+    assert rib_says("store", "verify", "--store", "nowhere")[0] == 2
+    assert rib_says("store", "verify", copied.root, "--store", "nowhere")[0] == 0
+    assert rib_says("store", "gc", "--store", copied.root)[0] == 0
+    assert rib_says("store", "merge", finished[1], "--store", tmp_path / "ours")[0] == 0
+    monkeypatch.setenv("RIB_STORE", str(tmp_path / "ours"))
+    code, said = rib_says("store", "verify")
+    assert code == 0
+    assert ", 0 wrong" in said
+
+
 # -- gc ----------------------------------------------------------------------------------------------------------------
 
 

@@ -64,6 +64,18 @@ class Counts(Marked):
         return {name: tensor * (1 - self.seconds) for name, tensor in start.items()}
 
 
+class Waits(Marked):
+    """Waits until the file `go` is there, and changes nothing."""
+
+    name = "waits"
+
+    def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
+        self.tries()
+        while not (Path(self.folder) / "go").exists():
+            time.sleep(0.05)
+        return dict(start)
+
+
 class Hangs(Marked):
     """Does not come back, so many times."""
 

@@ -124,7 +124,7 @@ def run(
         str | None, typer.Option(help="local, ray, slurm; default the runtime file's, or local")
     ] = None,
     runtime: Annotated[
-        Path | None, typer.Option(help="TOML file: where and how steps are done; docs/reliability.md")
+        Path | None, typer.Option(help="TOML file: where and how steps are done; docs/clusters.md")
     ] = None,
     step_limit: Annotated[
         float | None, typer.Option(help="minutes after which a step is ended, and tried once more")

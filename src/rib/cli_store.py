@@ -43,9 +43,10 @@ DataPath = Annotated[
 
 @store_app.command("verify")
 def store_verify(
-    store: Annotated[
-        Path, typer.Argument(envvar="RIB_STORE", parser=store_place, metavar="[STORE]", help=HELP)
-    ] = STORE,
+    named: Annotated[
+        Path | None, typer.Argument(parser=store_place, metavar="[STORE]", help="in place of --store")
+    ] = None,
+    store: StorePath = STORE,
     mend: Annotated[
         bool, typer.Option("--repair", help="put what is wrong aside, so that the next run makes it again")
     ] = False,
@@ -53,7 +54,7 @@ def store_verify(
     """Hold every file of a store against its digest. Exit code 1 if one is not as it was written."""
     from rib.upkeep.verify import repair, verify
 
-    place = _existing(store)
+    place = _existing(named or store)
     with console(stderr=True).status("reading the store"):
         found = verify(place)
     _table([(str(fault.path.relative_to(place.root)), fault.what, fault.title) for fault in found.faults])
@@ -143,7 +144,9 @@ def store_merge(
     ],
     into: Annotated[
         Path,
-        typer.Option("--into", envvar="RIB_STORE", parser=store_place, metavar="PATH", help="the store that grows"),
+        typer.Option(
+            "--into", "--store", envvar="RIB_STORE", parser=store_place, metavar="PATH", help="the store that grows"
+        ),
     ] = STORE,
 ) -> None:
     """Take the steps of other stores. Exit code 1 if one is there with other results; ours stays as it is."""

@@ -26,6 +26,9 @@ TRIES = 2
 START_SECONDS = 60.0
 """How long a process may take to begin with a job, before the time of its step counts."""
 
+LISTEN_SECONDS = 2.0
+"""How long to listen to workers before looking whether this is still wanted."""
+
 TRACE_SECONDS = 2.0
 """How long a step that is given up has to say where it is."""
 
@@ -68,14 +71,14 @@ class Crew:
         self._deaths: dict[str, int] = {}
 
     def run(self, board: Board) -> None:
-        """Until no job is left."""
+        """Until no job is left; or until whoever started this takes it for dead, and has its work done by others."""
         self._board = board
         self._traces = Path(tempfile.mkdtemp(prefix="rib-"))
         try:
             for device in self._devices:
                 self._hire(device)
             self._hand_out()
-            while self._busy or board.waits:
+            while (self._busy or board.waits) and not board.leases.dismissed:
                 for connection in wait(self._busy, timeout=self._patience()):
                     assert isinstance(connection, Connection)
                     self._listen(connection)
@@ -93,14 +96,14 @@ class Crew:
     def _busy(self) -> list[Connection]:
         return [connection for connection, worker in self._workers.items() if worker.job is not None]
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         """How long to listen: until others are to be looked at, if anyone is idle, or a step takes too long."""
         idle = len(self._busy) < len(self._workers)
-        until = [self._board.patience] if idle else []
+        until = [LISTEN_SECONDS, self._board.patience if idle else None]
         if self._limit is not None:
             ends = (self._end_of(worker) for worker in self._workers.values() if worker.job is not None)
             until += [max(0.0, end - time.monotonic()) for end in ends]
-        return min((seconds for seconds in until if seconds is not None), default=None)
+        return min(seconds for seconds in until if seconds is not None)
 
     def _hire(self, device: str) -> None:
         here, there = self._context.Pipe()

@@ -162,6 +162,7 @@ class Fleet:
                 for id, handle in self._handles.items():
                     engine.stop(handle)
                     board.leases.dismiss(id)
+                board.leases.tidy()
         for number in range(len(board.jobs)):  # the joiners are gone: what nothing needs any more is let go here
             board.end(number)
 

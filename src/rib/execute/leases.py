@@ -84,8 +84,8 @@ class Leases:
 
     Args:
         root: the store's folder.
-        id: what the owner's id begins with, where whoever started it has chosen that; it may then be dismissed by it. The
-            rest is new at every start: a cluster may start a job again, on another machine.
+        id: what the owner's id begins with, where whoever started it has chosen that; it may then be dismissed by it.
+            The rest is new at every start: a cluster may start a job again, on another machine.
         expiry: seconds without a heartbeat after which an owner on another machine counts as dead.
         beat: seconds between heartbeats.
     """

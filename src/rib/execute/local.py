@@ -54,8 +54,8 @@ def execute(
         how: workers, device, checkpoints, retention.
         watcher: told of progress.
         runtime: the executor and its settings; default: worker processes of this machine.
-        id: what the id begins with under which leases are taken, where whoever started this has chosen that. Signals are
-            theirs to heed then: a cluster's own way to queue a job anew begins with one.
+        id: what the id begins with under which leases are taken, where whoever started this has chosen that. Signals
+            are theirs to heed then: a cluster's own way to queue a job anew begins with one.
 
     Returns:
         What became of it. An interrupt (Ctrl-C, SIGTERM) stops the workers and returns; everything finished is kept,

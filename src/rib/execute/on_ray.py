@@ -5,8 +5,9 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, redirect_stdout, suppress
 from typing import Any
 
 from rib.errors import UserError
@@ -42,7 +43,7 @@ class RayEngine(Engine):
             raise UserError(
                 "the executor ray needs the package ray", remedy="pip install 'rib-benchmark[ray]'"
             ) from None
-        self._ray, self._runtime = ray, runtime
+        self._ray, self._runtime, self._aside = ray, runtime, ExitStack()
 
     def __enter__(self) -> RayEngine:
         """Reach the cluster, or start one.
@@ -59,6 +60,7 @@ class RayEngine(Engine):
         }
         logging.getLogger("ray").setLevel(logging.ERROR)
         _require_answer(runtime.address)
+        self._aside.enter_context(redirect_stdout(sys.stderr))  # Ray prints what befalls its nodes, whatever it is told
         try:
             self._ray.init(
                 address=runtime.address or "local",
@@ -67,18 +69,19 @@ class RayEngine(Engine):
                 runtime_env={"env_vars": runtime.environment} if runtime.environment else None,
                 **({} if runtime.address else own),
             )
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            raise _unreachable(error) from None
-        try:
             self._require_loopback()
             self._require_place()
-        except UserError:
-            self._ray.shutdown()
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            self.__exit__()
+            raise _unreachable(error) from None
+        except BaseException:
+            self.__exit__()
             raise
         return self
 
     def __exit__(self, *error: object) -> None:
         self._ray.shutdown()
+        self._aside.close()
 
     def _require_loopback(self) -> None:
         """A cluster started here listens where it was told to."""
@@ -87,7 +90,7 @@ class RayEngine(Engine):
             raise UserError(
                 "the cluster that Ray started would listen to other machines",
                 got=", ".join(sorted(where)),
-                remedy="set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before ray is imported, or name an address by [ray] bind",
+                remedy="set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before ray is imported, or allow it by [ray] bind",
             )
 
     def _require_place(self) -> None:
