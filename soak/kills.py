@@ -39,7 +39,8 @@ from soak._drivers import INCOMPLETE, Driver, Way, fork, kill_worker, start_fork
 from soak._judge import RULES, Faults
 
 VICTIMS = ("driver", "driver, at a change of the store", "worker", "driver and its workers", "all drivers and workers")
-PHASES = ("before the first record", "midway", "after the last")
+PHASES = ("before a new record", "midway", "after the last")
+"""Of a run, by the records that are there: as many as when it began, more, all."""
 
 PATIENCE = 120.0
 """Seconds after which a driver that nobody disturbs should have ended."""
@@ -249,7 +250,7 @@ class Round:
     def _count(self, victim: str, driver: Driver) -> None:
         """Note a kill, and see whether the store is unharmed."""
         there = Store(self.store).keys()
-        phase = PHASES[0] if not there else PHASES[1] if len(there) < len(self.plan.steps) else PHASES[2]
+        phase = PHASES[2 if len(there) >= len(self.plan.steps) else 1 if there > driver.found else 0]
         self.tally.kills[victim, phase] += 1
         self.tally.spawned += driver.way.spawned
         for key in self.seen - there:

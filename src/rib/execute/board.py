@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,10 +83,10 @@ class Board:
         self._steps = {step.key: step for step in plan.steps}
         self._settled: set[str] = set()  # done or failed, here or elsewhere
         self._reasons: set[str] = set()
-        self._unneeded: set[str] = set()
         self._asked_whether_alone = 0.0
         self._read = [{key for step in job.steps for key in _weights_read(step)} & self._steps.keys() for job in listed]
         self._users = Counter(itertools.chain.from_iterable(self._read))
+        self._unneeded = set(self._left_behind())
         self._before = {key: store.last_failure(key) for key in store.failed_keys()}
         for key, reason in (held_back or {}).items():
             self.fail(key, reason)
@@ -242,12 +242,25 @@ class Board:
             return
         for key in self._read[number]:
             self._users[key] -= 1
-            if not self._users[key]:
-                pretrained = isinstance(self._steps[key], Pretrain)
-                if self.how.keep == "none" or (self.how.keep == "pretrained" and not pretrained):
-                    self._unneeded.add(key)
+            if not self._users[key] and self._goes(self._steps[key]):
+                self._unneeded.add(key)
         if self._unneeded and time.monotonic() > self._asked_whether_alone + 1:
             self.let_go()
+
+    def _goes(self, step: Step) -> bool:
+        """Whether what a step leaves for others is let go once they are done."""
+        return self.how.keep == "none" or (self.how.keep == "pretrained" and not isinstance(step, Pretrain))
+
+    def _left_behind(self) -> Iterator[str]:
+        """Keys of steps whose weights or features are there, are not to stay, and are read by no job: who made them
+        was killed before it could let them go."""
+        if self.how.keep == "all":
+            return
+        for key, step in self._steps.items():
+            if not self._users[key] and self._goes(step):
+                folder = "features" if isinstance(step, Embed) else "weights"
+                if self.store.path(folder, key).exists():
+                    yield key
 
     def put_back(self, number: int) -> None:
         """A job that was begun and not ended; its lease is kept."""

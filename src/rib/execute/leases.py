@@ -263,15 +263,25 @@ class Leases:
 
     def listed(self) -> Iterator[Lease]:
         """Every lease there is."""
-        now = None
+        now = self._now() if self._work.exists() else 0
         for folder in sorted(self._work.glob("[!.]*/*")):
             for file in folder.iterdir():
-                owner, stamp = self._owner(file.name)
-                now = now or self._now()
-                age = (now - stamp) / 1e9
-                near = owner is not None and owner.place == self.owner.place
-                alive = owner is not None and (_started(owner.pid) == owner.started if near else age < self._expiry)
-                yield Lease(folder.name, owner, alive, age)
+                yield Lease(folder.name, *self._seen(file.name, now))
+
+    def dead(self) -> Iterator[Path]:
+        """Files of owners who are believed to be no more, and those of their leases."""
+        now = self._now() if self._owners.exists() else 0
+        for file in sorted((*self._work.glob("[!.]*/*/*"), *self._owners.glob("[!.]*.json"))):
+            if not self._seen(file.stem, now)[1]:
+                yield file
+
+    def _seen(self, id: str, now: int) -> tuple[Owner | None, bool, float]:
+        """An owner, whether it seems to be alive, and seconds since its last heartbeat."""
+        owner, stamp = self._owner(id)
+        age = (now - stamp) / 1e9
+        near = owner is not None and owner.place == self.owner.place
+        alive = owner is not None and (_started(owner.pid) == owner.started if near else age < self._expiry)
+        return owner, alive, age
 
     def _folder(self, name: str) -> Path:
         return self._work / name[:2] / name
