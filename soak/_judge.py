@@ -10,7 +10,7 @@ from helpers import difference
 from rib.errors import RibError
 from rib.execute.leases import Leases
 from rib.plan import Plan
-from rib.steps import Embed
+from rib.steps import Embed, Pretrain
 from rib.store import DROPPABLE, Store
 from rib.upkeep.garbage import garbage, remove
 from rib.upkeep.verify import files_of, verify
@@ -21,7 +21,7 @@ Faults = list[tuple[str, str]]
 
 RULES = ("lost", "different", "doubled", "damaged", "left")
 """A record that was there is gone, or a step was never done; it is not as in the reference; it was done twice; a file
-is not as it was written; what the dead left cannot be cleared away."""
+is not as it was written; what the dead left stays."""
 
 
 def unharmed(store: Path, before: Iterable[str]) -> Faults:
@@ -60,8 +60,8 @@ def judge(plan: Plan, store: Path, expected: Path, keep: str) -> tuple[Faults, C
             found = str(error)
         if found:
             faults.append(("lost" if found == "not done" else "different", f"{step.title}: {found}"))
-    faults += _doubled(plan, mine)
-    counts.update(leftovers(plan, mine, keep))
+    faults += _doubled(plan, mine) + _not_dropped(plan, mine, keep)
+    counts.update(leftovers(mine))
     remove(garbage(mine, [plan], grace=0.0))
     faults += [("left", f"{what}, after garbage was removed") for what in _of_the_dead(mine)]
     return faults + unharmed(store, mine.keys()), counts
@@ -74,15 +74,21 @@ def _doubled(plan: Plan, store: Store) -> Faults:
     return faults + [("lost", f"{titles[key]}: nobody said that it was done") for key in store.keys() - times.keys()]
 
 
-def leftovers(plan: Plan, store: Store, keep: str) -> Counter[str]:
-    """How much the dead left: files half written, leases, files of finished steps that have gone on, weights."""
+def leftovers(store: Store) -> Counter[str]:
+    """How much the dead left: files half written, leases, files of finished steps."""
     found = Counter({"leases": sum(1 for _ in Leases(store.root).listed())})
     found["temporary files"] = sum(path.name[0] == "." and path.is_file() for path in store.root.rglob("*"))
     for folder in ("checkpoints", "failures"):
         found[f"{folder} of finished steps"] = sum(store.has(path.stem) for path in files_of(store, folder))
-    if keep == "none":
-        found["weights not dropped"] = sum(1 for folder in DROPPABLE for _ in files_of(store, folder))
     return +found
+
+
+def _not_dropped(plan: Plan, store: Store, keep: str) -> Faults:
+    if keep == "all":
+        return []
+    stays = {step.key for step in plan.steps if isinstance(step, Pretrain) and keep == "pretrained"}
+    files = [file for folder in DROPPABLE for file in files_of(store, folder)]
+    return [("left", f"{file}, though --keep is {keep}") for file in files if file.stem not in stays]
 
 
 def _of_the_dead(store: Store) -> list[str]:

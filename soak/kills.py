@@ -45,7 +45,7 @@ PHASES = ("before a new record", "midway", "after the last")
 PATIENCE = 120.0
 """Seconds after which a driver that nobody disturbs should have ended."""
 
-SPAWNED, STREAMS, WORKERS, PAIRS, FUSED, EARLY = 0.1, 0.35, 0.4, 0.4, 0.25, 0.2
+SPAWNED, STREAMS, WORKERS, PAIRS, FUSED, EARLY = 0.15, 0.35, 0.5, 0.4, 0.3, 0.2
 """Chances: that a driver is `rib run`, that it streams, that it has two workers; that a round has two drivers at once;
 that a driver ends by itself at a change of the store; that a kill comes in the first moments."""
 
@@ -139,7 +139,7 @@ class Round:
         self.chance = Random(f"{ground.seed} {number}")
         self.store = ground.folder / f"round{number}"
         self.told = ground.folder / f"round{number}.told"
-        self.keep = self.chance.choice(("all", "none"))
+        self.keep = self.chance.choice(("all", "pretrained", "none"))
         self.slots = 2 if self.chance.random() < PAIRS else 1
         self.drivers: list[Driver] = []
         self.fused: Driver | None = None
@@ -232,7 +232,7 @@ class Round:
         workers = driver.workers() if driver.way.workers > 1 else []
         victims = ["driver"]
         if workers:
-            victims += ["worker", "driver and its workers"]
+            victims += ["worker", "worker", "driver and its workers"]
         if len(self.drivers) > 1:
             victims.append("all drivers and workers")
         victim = self.chance.choice(victims)

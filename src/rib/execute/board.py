@@ -86,7 +86,7 @@ class Board:
         self._asked_whether_alone = 0.0
         self._read = [{key for step in job.steps for key in _weights_read(step)} & self._steps.keys() for job in listed]
         self._users = Counter(itertools.chain.from_iterable(self._read))
-        self._unneeded = set(self._left_behind())
+        self._unneeded = set(left_behind(plan, store, how.keep)) - self._users.keys()
         self._before = {key: store.last_failure(key) for key in store.failed_keys()}
         for key, reason in (held_back or {}).items():
             self.fail(key, reason)
@@ -242,25 +242,10 @@ class Board:
             return
         for key in self._read[number]:
             self._users[key] -= 1
-            if not self._users[key] and self._goes(self._steps[key]):
+            if not self._users[key] and _goes(self._steps[key], self.how.keep):
                 self._unneeded.add(key)
         if self._unneeded and time.monotonic() > self._asked_whether_alone + 1:
             self.let_go()
-
-    def _goes(self, step: Step) -> bool:
-        """Whether what a step leaves for others is let go once they are done."""
-        return self.how.keep == "none" or (self.how.keep == "pretrained" and not isinstance(step, Pretrain))
-
-    def _left_behind(self) -> Iterator[str]:
-        """Keys of steps whose weights or features are there, are not to stay, and are read by no job: who made them
-        was killed before it could let them go."""
-        if self.how.keep == "all":
-            return
-        for key, step in self._steps.items():
-            if not self._users[key] and self._goes(step):
-                folder = "features" if isinstance(step, Embed) else "weights"
-                if self.store.path(folder, key).exists():
-                    yield key
 
     def put_back(self, number: int) -> None:
         """A job that was begun and not ended; its lease is kept."""
@@ -290,6 +275,22 @@ class Board:
                 self.store.drop_features(key)
             self._unneeded.clear()
         self._asked_whether_alone = time.monotonic()
+
+
+def left_behind(plan: Plan, store: Store, keep: str) -> Iterator[str]:
+    """Keys of steps whose weights or features are in the store and are not to stay there once nothing reads them: more
+    than those under way only where a run was killed before it could let them go."""
+    if keep == "all":
+        return
+    for step in plan.steps:
+        folder = "features" if isinstance(step, Embed) else "weights"
+        if _goes(step, keep) and store.path(folder, step.key).exists():
+            yield step.key
+
+
+def _goes(step: Step, keep: str) -> bool:
+    """Whether what a step leaves for others is let go when they are done."""
+    return keep == "none" or (keep == "pretrained" and not isinstance(step, Pretrain))
 
 
 def _weights_read(step: Step) -> set[str]:

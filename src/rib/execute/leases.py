@@ -272,7 +272,7 @@ class Leases:
         """Files of owners who are believed to be no more, and those of their leases."""
         now = self._now() if self._owners.exists() else 0
         for file in sorted((*self._work.glob("[!.]*/*/*"), *self._owners.glob("[!.]*.json"))):
-            if not self._seen(file.stem, now)[1]:
+            if not self._seen(file.name.removesuffix(".json"), now)[1]:
                 yield file
 
     def _seen(self, id: str, now: int) -> tuple[Owner | None, bool, float]:
