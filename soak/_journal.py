@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections import Counter
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -36,19 +36,19 @@ def journal(store: Path) -> Path:
     return store.with_name(f"{store.name}.journal")
 
 
-def written(store: Path) -> Counter[str]:
-    """How often the record of each step was put in place.
+def written(store: Path) -> dict[str, list[str]]:
+    """By whom, and when, the record of each step was put in place.
 
     A line was noted before: what it speaks of has not happened where the file that was to be renamed is still there.
     """
     file = journal(store)
     lines = [line.split(" ", 2) for line in file.read_text().splitlines()] if file.exists() else []
     last = {source: number for number, (_, _, source) in enumerate(lines)}
-    return Counter(
-        key
-        for number, (_, key, source) in enumerate(lines)
-        if number != last[source] or not Path(source).exists()
-    )
+    found: dict[str, list[str]] = {}
+    for number, (who, key, source) in enumerate(lines):
+        if number != last[source] or not Path(source).exists():
+            found.setdefault(key, []).append(who)
+    return found
 
 
 class Fuse:
@@ -92,7 +92,9 @@ def _note(source: Path, target: Path) -> None:
     if len(target.parents) < 3 or target.parents[1].name != "records":
         return
     handle = os.open(journal(target.parents[2]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-    os.write(handle, f"{os.getpid()} {target.stem} {source}\n".encode())  # one write: lines of many stay whole
+    os.write(
+        handle, f"{os.getpid()}@{time.monotonic():.3f} {target.stem} {source}\n".encode()
+    )  # one write: lines of many stay whole
     os.close(handle)
 
 

@@ -70,7 +70,7 @@ def judge(plan: Plan, store: Path, expected: Path, keep: str) -> tuple[Faults, C
 def _doubled(plan: Plan, store: Store) -> Faults:
     titles = {step.key: step.title for step in plan.steps}
     times = _journal.written(store.root)
-    faults = [("doubled", f"{titles[key]}: {count} times") for key, count in times.items() if count > 1]
+    faults = [("doubled", f"{titles[key]}: by {', '.join(who)}") for key, who in times.items() if len(who) > 1]
     return faults + [("lost", f"{titles[key]}: nobody said that it was done") for key in store.keys() - times.keys()]
 
 

@@ -145,6 +145,7 @@ class Round:
         self.fused: Driver | None = None
         self.complete = False
         self.seen: frozenset[str] = frozenset()
+        self.log: list[str] = []
         self.tally = Tally()
 
     def play(self) -> Tally:
@@ -157,6 +158,7 @@ class Round:
         else:
             self._judge()
         self.tally.rounds = 1
+        (self.told / "log.txt").write_text("\n".join(self.log))
         if not self.tally.faults:
             shutil.rmtree(self.store)
             shutil.rmtree(self.told)
@@ -167,19 +169,16 @@ class Round:
     def _turn(self) -> None:
         """Start whoever is missing, and wait until a driver has ended or the moment has come to kill somebody."""
         self._start()
-        end = time.monotonic() + self._moment()
+        disturbs = self.fused is None and not self.ground.stop.exists()
+        end = time.monotonic() + (self._moment() if disturbs else PATIENCE)
         while time.monotonic() < end and all(driver.code is None for driver in self.drivers):
             time.sleep(0.002)
         if any(driver.code is not None for driver in self.drivers):
             self._take_in()
-        elif self._disturbs:
+        elif disturbs:
             self._strike()
         else:
             self._fault("lost", f"a driver that nobody disturbs does not end: {self.drivers[0].said[-2000:]}")
-
-    @property
-    def _disturbs(self) -> bool:
-        return self.fused is None and not self.ground.stop.exists()
 
     def _start(self) -> None:
         while not self.complete and len(self.drivers) < self.slots:
@@ -194,6 +193,7 @@ class Round:
                 changes = self.chance.randrange(20 + round(self.ground.changes * self._left))
             driver = Driver(self.ground.file, self.store, way, self.told, changes)
             self.drivers.append(driver)
+            self.log.append(f"{driver.began:.3f} start {driver.pid} {way} {changes}")
             if changes is not None:
                 self.fused = driver
 
@@ -204,8 +204,6 @@ class Round:
 
     def _moment(self) -> float:
         """How long to wait before a kill: any time of what is left of a run is as likely as any other."""
-        if not self._disturbs:
-            return PATIENCE
         patience = 1.15 + self.tally.kills.total() / 20  # the machine may be slower than it was
         newest = self.drivers[-1]
         wait = self.chance.uniform(0, patience * (self.ground.begin + self.ground.length * self._left))
@@ -252,6 +250,7 @@ class Round:
         there = Store(self.store).keys()
         phase = PHASES[2 if len(there) >= len(self.plan.steps) else 1 if there > driver.found else 0]
         self.tally.kills[victim, phase] += 1
+        self.log.append(f"{time.monotonic():.3f} {victim} {driver.pid} {driver.way} {len(there)}")
         self.tally.spawned += driver.way.spawned
         for key in self.seen - there:
             self._fault("lost", f"the record {key} is gone")
