@@ -1,4 +1,4 @@
-"""Journal: whoever puts a record in place says so, beside the store; and a process can be made to end at a change of it.
+"""Journal: whoever puts a record in place says so, beside the store; and a process can be ended at a change of it.
 
 Python tells of every change of the file system before it is made. Importing this module listens: in drivers, and in
 their workers, which import it for the method that a suite takes from here.

@@ -388,7 +388,7 @@ def test_what_a_dead_driver_had_waits_for_its_worker_to_end(tmp_path: Path) -> N
     file = suite_file(tmp_path, ["hangs"], {"hangs": {}}, sets=["part"])
     store, marks = tmp_path / "store", tmp_path / "hangs.txt"
     process = start(file, store, "--workers", "2")
-    wait_until(marks.exists, process)
+    wait_until(lambda: marks.exists() and marks.read_text().endswith("\n"), process)
     worker = int(marks.read_text())
     assert worker != process.pid
     os.kill(worker, signal.SIGSTOP)
