@@ -67,6 +67,7 @@ class Driver:
         told.mkdir(parents=True, exist_ok=True)
         self._told = told / f"{len(list(told.iterdir()))}"
         self._told.touch()
+        _journal.journal(store).touch()
         self.pid = (
             _spawn(file, store, way, self._told)
             if way.spawned

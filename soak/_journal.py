@@ -32,7 +32,7 @@ class Noted(Method):
 
 
 def journal(store: Path) -> Path:
-    """Where is noted what was put in place in a store."""
+    """Where is noted what was put in place in a store, once the file is there."""
     return store.with_name(f"{store.name}.journal")
 
 
@@ -91,7 +91,10 @@ def _listen(event: str, given: tuple[Any, ...]) -> None:
 def _note(source: Path, target: Path) -> None:
     if len(target.parents) < 3 or target.parents[1].name != "records":
         return
-    handle = os.open(journal(target.parents[2]), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    file = journal(target.parents[2])
+    if not file.exists():
+        return
+    handle = os.open(file, os.O_WRONLY | os.O_APPEND)
     os.write(
         handle, f"{os.getpid()}@{time.monotonic():.3f} {target.stem} {source}\n".encode()
     )  # one write: lines of many stay whole
