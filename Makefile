@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test setup lint types tests bench clean
+.PHONY: demo test setup lint types tests bench soak clean
 
 demo: setup  ## run the embedded suite and write its page
 	$(BIN)/rib run digits
@@ -32,6 +32,11 @@ tests: setup
 bench: setup  ## measure every goal of speed beside its peer, and print the table
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m bench
+
+# About 25 minutes on two cores: 15 of kills, 7 of fuzzing. Figures of a run: docs/reliability.md.
+soak: setup  ## look for rare faults at random: drivers and workers killed, hostile input
+	$(BIN)/python -m soak kills --kills 1000 --seed 6
+	$(BIN)/python -m soak fuzz --cases 10000 --seed 6
 
 clean:
 	rm -rf $(VENV) rib-store .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -22,7 +22,7 @@ from rib.data.labels import LabelMap
 from rib.models.classifier import Classifier
 from rib.models.weights import take_weights, write_weights
 from rib.plan import Plan
-from rib.steps import Embed, Predict
+from rib.steps import Embed, Predict, Step
 from rib.store import Store
 from rib.suite import Suite, parse_suite
 
@@ -220,16 +220,30 @@ def assert_same(plan: Plan, store: Path, expected: Path) -> None:
     """Values, weights and predictions of every step that was asked for are equal bit for bit."""
     mine, theirs = Store(store), Store(expected)
     for step in plan.steps:
-        if isinstance(step, Embed):
-            continue  # made where several steps to do read it
-        a, b = mine.record(step.key), theirs.record(step.key)
-        assert a is not None, step.title
-        assert b is not None
-        assert a.values == b.values, step.title
-        if isinstance(step, Predict):
-            assert mine.predictions(step.key).equals(theirs.predictions(step.key)), step.title
-        elif step.keeps_weights:
-            assert same_weights(mine.weights(step.key), theirs.weights(step.key)), step.title
+        if not isinstance(step, Embed):  # made where several steps to do read it
+            assert not (found := difference(step, mine, theirs)), f"{step.title}: {found}"
+
+
+def difference(step: Step, mine: Store, theirs: Store, trimmed: bool = False) -> str:
+    """In what a step of one store is not, bit for bit, as in another; "" where it is.
+
+    Args:
+        step: the step.
+        mine: the store that is looked at.
+        theirs: a store that has everything.
+        trimmed: whether weights may be gone.
+    """
+    a, b = mine.record(step.key), theirs.record(step.key)
+    assert b is not None
+    if a is None:
+        return "not done"
+    if a.values != b.values:
+        return "values"
+    if isinstance(step, Predict):
+        return "" if mine.predictions(step.key).equals(theirs.predictions(step.key)) else "predictions"
+    if not step.keeps_weights or (trimmed and not mine.has_weights(step.key)):
+        return ""
+    return "" if same_weights(mine.weights(step.key), theirs.weights(step.key)) else "weights"
 
 
 def start(file: Path, store: Path, *words: str) -> subprocess.Popen[str]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -380,6 +381,31 @@ def test_a_driver_waits_for_another_and_takes_over_when_it_dies(tmp_path: Path) 
     assert second.returncode == 0, (out, err)
     assert Store(store).has(stuck)
     assert len(marks.read_text().splitlines()) == 3
+
+
+def test_what_a_dead_driver_had_waits_for_its_worker_to_end(tmp_path: Path) -> None:
+    """A worker learns of its driver's death a moment later, and may be about to leave a record."""
+    file = suite_file(tmp_path, ["hangs"], {"hangs": {}}, sets=["part"])
+    store, marks = tmp_path / "store", tmp_path / "hangs.txt"
+    process = start(file, store, "--workers", "2")
+    wait_until(lambda: marks.exists() and marks.read_text().endswith("\n"), process)
+    worker = int(marks.read_text())
+    assert worker != process.pid
+    os.kill(worker, signal.SIGSTOP)
+    held = [lease.name for lease in Leases(store).listed()]
+    assert held
+    process.kill()
+    process.wait()
+    with Leases(store) as other:
+        assert not any(other.take(name) for name in held)
+        assert not other.alone()
+        assert all(lease.alive for lease in other.listed())
+        os.kill(worker, signal.SIGCONT)
+        end = time.monotonic() + 60
+        while not other.alone() and time.monotonic() < end:
+            time.sleep(0.01)
+        assert all(other.take(name) for name in held)
+    process.communicate()
 
 
 def test_status_says_who_does_what(tmp_path: Path, rib_says: Say) -> None:

@@ -243,6 +243,25 @@ def test_retention(finished: Finished, tmp_path: Path, keep: str, left: set[str]
         assert a.values == b.values
 
 
+@pytest.mark.parametrize("complete", [False, True])
+def test_what_a_killed_run_could_not_let_go_the_next_one_does(
+    finished: Finished, tmp_path: Path, complete: bool
+) -> None:
+    """All weights and features are there, as where a run is killed before it drops any."""
+    file, expected = finished
+    store = copied(expected, tmp_path)
+    plan = make_plan(load_suite(file))
+    left = [step for step in plan.steps if isinstance(step, Predict)][-1]
+    if not complete:
+        (store / "records" / left.key[:2] / f"{left.key}.json").unlink()
+    outcome = do(file, store, keep="pretrained", workers=2)
+    assert (outcome.failed, outcome.done) == ({}, 0 if complete else 1)
+    files = [path.stem for folder in ("weights", "features") for path in (store / folder).rglob("*.*")]
+    assert files == [step.key for step in plan.steps if isinstance(step, Pretrain)]
+    assert do(file, store, keep="none").done == 0
+    assert not [path for path in (store / "weights").rglob("*") if path.is_file()]
+
+
 # -- workers that die --------------------------------------------------------------------------------------------------
 
 

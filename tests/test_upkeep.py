@@ -6,6 +6,8 @@ import io
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pytest
 
 from helpers import Say, document, toml
 from rib.errors import UserError
+from rib.execute.leases import Leases
 from rib.execute.local import execute
 from rib.files import Seal
 from rib.plan import Plan, make_plan
@@ -219,6 +222,24 @@ def test_garbage(finished: Finished, copied: Store, tmp_path: Path) -> None:
     remove(found)
     assert before - {path for path in copied.root.rglob("*") if path.is_file()} == {*old, *unknown[:3]}
     assert execute(plan, copied, HOW).done == 0
+
+
+def test_leases_of_the_dead_are_garbage(copied: Store, finished: Finished) -> None:
+    code = (
+        "import os, sys; from pathlib import Path; from rib.execute.leases import Leases\n"
+        "leases = Leases(Path(sys.argv[1])); leases.__enter__(); assert leases.take('abcd'); os._exit(1)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, copied.root], check=False).returncode == 1
+    with Leases(copied.root) as alive:
+        assert alive.take("efab")
+        assert garbage(copied) == []  # young
+        found = garbage(copied, [plan_of(finished[0])], grace=0)
+        assert {item.why for item in found} == {"lease of a process that died"}
+        assert len(found) == 2
+        remove(found)
+        assert garbage(copied, grace=0) == []
+        assert [lease.name for lease in alive.listed()] == ["efab"]
+        assert alive.take("abcd")
 
 
 def test_gc_removes_nothing_unless_told(finished: Finished, copied: Store, rib_says: Say) -> None:

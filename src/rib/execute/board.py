@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,10 +83,10 @@ class Board:
         self._steps = {step.key: step for step in plan.steps}
         self._settled: set[str] = set()  # done or failed, here or elsewhere
         self._reasons: set[str] = set()
-        self._unneeded: set[str] = set()
         self._asked_whether_alone = 0.0
         self._read = [{key for step in job.steps for key in _weights_read(step)} & self._steps.keys() for job in listed]
         self._users = Counter(itertools.chain.from_iterable(self._read))
+        self._unneeded = set(left_behind(plan, store, how.keep)) - self._users.keys()
         self._before = {key: store.last_failure(key) for key in store.failed_keys()}
         for key, reason in (held_back or {}).items():
             self.fail(key, reason)
@@ -242,10 +242,8 @@ class Board:
             return
         for key in self._read[number]:
             self._users[key] -= 1
-            if not self._users[key]:
-                pretrained = isinstance(self._steps[key], Pretrain)
-                if self.how.keep == "none" or (self.how.keep == "pretrained" and not pretrained):
-                    self._unneeded.add(key)
+            if not self._users[key] and _goes(self._steps[key], self.how.keep):
+                self._unneeded.add(key)
         if self._unneeded and time.monotonic() > self._asked_whether_alone + 1:
             self.let_go()
 
@@ -277,6 +275,22 @@ class Board:
                 self.store.drop_features(key)
             self._unneeded.clear()
         self._asked_whether_alone = time.monotonic()
+
+
+def left_behind(plan: Plan, store: Store, keep: str) -> Iterator[str]:
+    """Keys of steps whose weights or features are in the store and are not to stay there once nothing reads them: more
+    than those under way only where a run was killed before it could let them go."""
+    if keep == "all":
+        return
+    for step in plan.steps:
+        folder = "features" if isinstance(step, Embed) else "weights"
+        if _goes(step, keep) and store.path(folder, step.key).exists():
+            yield step.key
+
+
+def _goes(step: Step, keep: str) -> bool:
+    """Whether what a step leaves for others is let go when they are done."""
+    return keep == "none" or (keep == "pretrained" and not isinstance(step, Pretrain))
 
 
 def _weights_read(step: Step) -> set[str]:

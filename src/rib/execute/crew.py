@@ -114,6 +114,7 @@ class Crew:
         process.start()
         there.close()
         self._workers[here] = _Worker(process, device)
+        board.leases.employ(worker.process.pid or 0 for worker in self._workers.values())
 
     def _hand_out(self) -> None:
         for connection, worker in self._workers.items():

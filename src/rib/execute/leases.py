@@ -20,7 +20,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import TracebackType
@@ -48,6 +48,7 @@ class Owner:
         pid: of the process.
         started: of the process, in the clock of its machine; tells it from a later process with the same number.
         place: where `pid` means this process: a boot of a machine, and a namespace of processes in it.
+        workers: number and start of the processes that work for it; they may outlive it for a moment.
     """
 
     id: str
@@ -55,11 +56,17 @@ class Owner:
     pid: int
     started: int
     place: str
+    workers: tuple[tuple[int, int], ...] = ()
 
     @property
     def name(self) -> str:
         """For people, and for records."""
         return f"{self.host}:{self.pid}"
+
+    @property
+    def runs(self) -> bool:
+        """Whether it, or a process that works for it, is there; asked where their numbers mean them."""
+        return any(_started(pid) == started for pid, started in ((self.pid, self.started), *self.workers))
 
 
 @dataclass(frozen=True)
@@ -97,7 +104,6 @@ class Leases:
         self._expiry, self._interval = expiry, beat
         self._held: set[str] = set()
         self._watched: dict[str, tuple[int, float]] = {}  # heartbeat of others, and when it was first seen, here
-        self._known: dict[str, Owner | None] = {}
         self._over = threading.Event()
         self._dismissible, self.dismissed = id is not None, False
 
@@ -124,6 +130,13 @@ class Leases:
         aside = self._owners / f".{self.owner.id}"
         aside.write_text(json.dumps(asdict(self.owner)))
         aside.replace(self._file(self.owner.id))
+
+    def employ(self, pids: Iterable[int]) -> None:
+        """Say which processes work for this owner: should it die, what it has is free once they have ended too."""
+        self.owner = replace(self.owner, workers=tuple((pid, _started(pid) or 0) for pid in pids))
+        if self._file(self.owner.id).exists():  # it has not been struck off
+            with contextlib.suppress(OSError):
+                self._sign_up()
 
     def _beats(self) -> None:
         while not self._over.wait(self._interval):
@@ -211,7 +224,7 @@ class Leases:
         if owner is None:
             return False
         if owner.place == self.owner.place:
-            return _started(owner.pid) == owner.started
+            return owner.runs
         first = self._watched.get(id)
         if first is None or first[0] != stamp:  # even an old heartbeat is watched for a while: a server was away
             self._watched[id] = first = (stamp, time.monotonic())
@@ -222,10 +235,7 @@ class Leases:
         """An owner's file and its last heartbeat, in nanoseconds."""
         try:
             with self._file(id).open() as handle:  # opened, so that a network file system asks its server
-                stamp = os.fstat(handle.fileno()).st_mtime_ns
-                if id not in self._known:
-                    self._known[id] = Owner(**json.load(handle))
-                return self._known[id], stamp
+                return Owner(**json.load(handle)), os.fstat(handle.fileno()).st_mtime_ns
         except (OSError, ValueError, TypeError):
             return None, 0
 
@@ -273,15 +283,25 @@ class Leases:
 
     def listed(self) -> Iterator[Lease]:
         """Every lease there is."""
-        now = None
+        now = self._now() if self._work.exists() else 0
         for folder in sorted(self._work.glob("[!.]*/*")):
             for file in folder.iterdir():
-                owner, stamp = self._owner(file.name)
-                now = now or self._now()
-                age = (now - stamp) / 1e9
-                near = owner is not None and owner.place == self.owner.place
-                alive = owner is not None and (_started(owner.pid) == owner.started if near else age < self._expiry)
-                yield Lease(folder.name, owner, alive, age)
+                yield Lease(folder.name, *self._seen(file.name, now))
+
+    def dead(self) -> Iterator[Path]:
+        """Files of owners who are believed to be no more, and those of their leases."""
+        now = self._now() if self._owners.exists() else 0
+        for file in sorted((*self._work.glob("[!.]*/*/*"), *self._owners.glob("[!.]*.json"))):
+            if not self._seen(file.name.removesuffix(".json"), now)[1]:
+                yield file
+
+    def _seen(self, id: str, now: int) -> tuple[Owner | None, bool, float]:
+        """An owner, whether it seems to be alive, and seconds since its last heartbeat."""
+        owner, stamp = self._owner(id)
+        age = (now - stamp) / 1e9
+        near = owner is not None and owner.place == self.owner.place
+        alive = owner is not None and (owner.runs if near else age < self._expiry)
+        return owner, alive, age
 
     def _folder(self, name: str) -> Path:
         return self._work / name[:2] / name

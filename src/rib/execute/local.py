@@ -14,7 +14,7 @@ from typing import Protocol
 import torch
 
 from rib.data.pack import pack_file
-from rib.execute.board import Board, Outcome
+from rib.execute.board import Board, Outcome, left_behind
 from rib.execute.leases import Leases
 from rib.execute.packing import prepare
 from rib.execute.progress import Silent, Watcher
@@ -70,7 +70,7 @@ def execute(
     plan = plan if plan.share == how.share else replace(plan, share=how.share)
     todo = missing(plan.steps, store)
     outcome = Outcome(before=len(plan.steps) - len(todo))
-    if not todo:
+    if not todo and not any(left_behind(plan, store, how.keep)):
         return outcome
     store.prepare()
     decoding, working = Stopwatch(), Stopwatch()
@@ -82,8 +82,9 @@ def execute(
             watcher.begin(len(plan.steps), outcome.before, sum(plan.image_passes(step) for step in todo))
             listed = _jobs(plan, todo, store, how)
             board = Board(plan, store, how, watcher, outcome, listed, leases, _held_back(todo, store, runtime))
-            with working:
-                _executor(board, runtime, alone=id is None).run(board)
+            if listed:
+                with working:
+                    _executor(board, runtime, alone=id is None).run(board)
             board.let_go()
             leases.tidy()
     except KeyboardInterrupt:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from rib.data.pack import pack_file
+from rib.execute.leases import Leases
 from rib.plan import Plan
 from rib.steps import Embed
 from rib.store import DROPPABLE, Store
@@ -42,7 +44,7 @@ def garbage(store: Store, kept: Sequence[Plan] = (), grace: float = GRACE) -> li
         grace: seconds for which a file must not have been touched before its writer is taken for dead.
     """
     before = time.time() - grace
-    found = [*_left_behind(store, before), *_of_finished(store, before)]
+    found = [*_left_behind(store, before), *_of_finished(store, before), *_of_the_dead(store, before)]
     if kept:
         found += [*_made_again(store, kept), *_packs(store, kept)]
     return found
@@ -70,6 +72,13 @@ def _of_finished(store: Store, before: float) -> Iterator[Garbage]:
         for path in files_of(store, folder):
             if store.has(path.stem) and path.stat().st_mtime < before:
                 yield _garbage(path, f"{what} of a finished step")
+
+
+def _of_the_dead(store: Store, before: float) -> Iterator[Garbage]:
+    for path in Leases(store.root).dead():
+        with suppress(FileNotFoundError):  # taken over meanwhile
+            if path.stat().st_mtime < before:
+                yield _garbage(path, "lease of a process that died")
 
 
 def _made_again(store: Store, kept: Sequence[Plan]) -> Iterator[Garbage]:

@@ -1,0 +1,97 @@
+"""Judge: what is wrong with a store that processes were killed over, and what they left lying about."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+
+from helpers import difference
+from rib.errors import RibError
+from rib.execute.leases import Leases
+from rib.plan import Plan
+from rib.steps import Embed, Pretrain
+from rib.store import DROPPABLE, Store
+from rib.upkeep.garbage import garbage, remove
+from rib.upkeep.verify import files_of, verify
+from soak import _journal
+
+Faults = list[tuple[str, str]]
+"""Which rule is broken, of `RULES`, and how."""
+
+RULES = ("lost", "different", "doubled", "damaged", "left")
+"""A record that was there is gone, or a step was never done; it is not as in the reference; it was done twice; a file
+is not as it was written; what the dead left stays."""
+
+
+def unharmed(store: Path, before: Iterable[str]) -> Faults:
+    """What a kill has done to a store: records that were there before are there, and all files as they were written.
+
+    Args:
+        store: the store's folder. Nothing in it is changed.
+        before: keys of the records that were there.
+    """
+    place = Store(store)
+    there = place.keys()
+    faults = [("lost", f"the record {key} is gone") for key in before if key not in there]
+    faults += [("damaged", f"{fault.path}: {fault.what}") for fault in verify(place).faults]
+    faults += [("damaged", f"{path} was put aside") for path in (store / "damaged").rglob("*") if path.is_file()]
+    return faults
+
+
+def judge(plan: Plan, store: Path, expected: Path, keep: str) -> tuple[Faults, Counter[str]]:
+    """What is wrong with a finished store, and what was counted in it.
+
+    Args:
+        plan: of the suite.
+        store: the finished store's folder; what the dead left is cleared away.
+        expected: folder of a store of the same suite, with all weights, that nothing disturbed.
+        keep: which weights were to be kept.
+    """
+    mine, theirs = Store(store), Store(expected)
+    faults, counts = unharmed(store, ()), Counter[str]()
+    for step in plan.steps:
+        if isinstance(step, Embed) and not (mine.has(step.key) and theirs.has(step.key)):
+            continue  # made where several steps to do read it
+        counts["compared"] += 1
+        try:
+            found = difference(step, mine, theirs, trimmed=keep != "all")
+        except RibError as error:
+            found = str(error)
+        if found:
+            faults.append(("lost" if found == "not done" else "different", f"{step.title}: {found}"))
+    faults += _doubled(plan, mine) + _not_dropped(plan, mine, keep)
+    counts.update(leftovers(mine))
+    remove(garbage(mine, [plan], grace=0.0))
+    faults += [("left", f"{what}, after garbage was removed") for what in _of_the_dead(mine)]
+    return faults + unharmed(store, mine.keys()), counts
+
+
+def _doubled(plan: Plan, store: Store) -> Faults:
+    titles = {step.key: step.title for step in plan.steps}
+    times = _journal.written(store.root)
+    faults = [("doubled", f"{titles[key]}: by {', '.join(who)}") for key, who in times.items() if len(who) > 1]
+    return faults + [("lost", f"{titles[key]}: nobody said that it was done") for key in store.keys() - times.keys()]
+
+
+def leftovers(store: Store) -> Counter[str]:
+    """How much the dead left: files half written, leases, files of finished steps."""
+    found = Counter({"leases": sum(1 for _ in Leases(store.root).listed())})
+    found["temporary files"] = sum(path.name[0] == "." and path.is_file() for path in store.root.rglob("*"))
+    for folder in ("checkpoints", "failures"):
+        found[f"{folder} of finished steps"] = sum(store.has(path.stem) for path in files_of(store, folder))
+    return +found
+
+
+def _not_dropped(plan: Plan, store: Store, keep: str) -> Faults:
+    if keep == "all":
+        return []
+    stays = {step.key for step in plan.steps if isinstance(step, Pretrain) and keep == "pretrained"}
+    files = [file for folder in DROPPABLE for file in files_of(store, folder)]
+    return [("left", f"{file}, though --keep is {keep}") for file in files if file.stem not in stays]
+
+
+def _of_the_dead(store: Store) -> list[str]:
+    found = [str(path) for path in store.root.rglob("*") if path.name[0] == "." and path.is_file()]
+    found += [f"lease of {lease.name}" for lease in Leases(store.root).listed()]
+    return found + [str(path) for path in (store.root / "leases" / "owners").glob("*")]
