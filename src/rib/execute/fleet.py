@@ -8,6 +8,7 @@ away leaves nothing to be repaired.
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +18,8 @@ from rib.errors import StepError
 from rib.execute.board import Board
 from rib.execute.leases import new_id
 from rib.execute.runtime import Runtime
+from rib.execute.schedule import Job
+from rib.steps import Predict
 from rib.suite import Suite
 from rib.work import How
 
@@ -99,6 +102,22 @@ def find_engine(runtime: Runtime, store: Path) -> Engine:
     return SlurmEngine(runtime.slurm, store)
 
 
+PASSES_EACH = 4
+"""So many passes over a streamed set there are at least for each joiner, as far as there are nets."""
+
+
+def share(listed: Sequence[Job], joiners: int, most: int) -> int:
+    """Nets in one pass over streamed data, such that every joiner finds passes to make.
+
+    Args:
+        listed: the jobs.
+        joiners: how many share them.
+        most: nets in one pass.
+    """
+    asked = Counter(step.data.name for job in listed for step in job.steps if isinstance(step, Predict))
+    return max(1, min(most, max(asked.values(), default=0) // (PASSES_EACH * joiners)))
+
+
 class Fleet:
     """Keeps joiners at work until nothing is left to do.
 
@@ -110,12 +129,13 @@ class Fleet:
     def __init__(self, runtime: Runtime, engine: Engine | None = None) -> None:
         self._runtime, self._engine = runtime, engine
         self._at_work: dict[str, Any] = {}
+        self._joiners = 1
 
     def run(self, board: Board) -> None:
         """Until every step is settled. Raises StepError where joiners end again and again with nothing done."""
         engine = self._engine or find_engine(self._runtime, board.store.root)
         with engine:
-            count = board.outcome.workers = min(board.how.workers or engine.size(), len(board.jobs))
+            count = self._joiners = board.outcome.workers = min(board.how.workers or engine.size(), len(board.jobs))
             try:
                 self._keep_at_work(board, engine, count)
                 end = time.monotonic() + FAREWELL
@@ -152,7 +172,8 @@ class Fleet:
         return list(ended.values())
 
     def _hire(self, board: Board, engine: Engine, count: int) -> None:
-        how, runtime = replace(board.how, workers=1), self._runtime.model_copy(update={"executor": "local"})
+        how = replace(board.how, workers=1, at_once=share(board.jobs, self._joiners, board.how.at_once))
+        runtime = self._runtime.model_copy(update={"executor": "local"})
         suite = board.plan.suite
         root = board.store.root.resolve()
         joiners = [Joiner(suite, suite.base.resolve(), root, how, runtime, new_id()) for _ in range(max(0, count))]

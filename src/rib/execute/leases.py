@@ -242,6 +242,10 @@ class Leases:
         """Whether no one else is at work in the store."""
         return not any(map(self._is_alive, self._others()))
 
+    def others(self) -> int:
+        """How many others are at work in the store, or were when they died."""
+        return len(self._others())
+
     def dismiss(self, id: str) -> None:
         """Strike an owner off, known to be dead or to be stopped: what it has is free at once."""
         self._file(id).unlink(missing_ok=True)
