@@ -64,7 +64,9 @@ def main(words: Sequence[str]) -> int:
             for cold in (False, True) if name in COLD and options.cold else (False,):
                 if cold:
                     drop_caches()
-                show(run_apart(options.store, seeds, name, traced=name in traced) | ({"caches": "cold"} if cold else {}))
+                show(
+                    run_apart(options.store, seeds, name, traced=name in traced) | ({"caches": "cold"} if cold else {})
+                )
     if options.delete:
         shutil.rmtree(options.store)
     return 0
@@ -110,7 +112,9 @@ def run_apart(store: Path, seeds: int, name: str, traced: bool = False) -> dict[
 def calls(log: str) -> dict[str, int]:
     """File system calls between the marks, by name."""
     between = log.partition(BEGIN)[2].partition(END)[0]
-    wanted = "openat|getdents64|newfstatat|fstat|statx|stat|unlink|unlinkat|rename|mkdir|rmdir|utimensat|close|read|write"
+    wanted = (
+        "openat|getdents64|newfstatat|fstat|statx|stat|unlink|unlinkat|rename|mkdir|rmdir|utimensat|close|read|write"
+    )
     names = re.findall(rf"^\d+ +({wanted})\(", between, flags=re.MULTILINE)
     return {name: names.count(name) for name in sorted(set(names))}
 

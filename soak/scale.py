@@ -12,7 +12,7 @@ import heapq
 import itertools
 import json
 from collections import Counter
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import asdict, dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -20,12 +20,14 @@ from random import Random
 from typing import Any
 
 from rib.execute.board import LATEST, LOOKS, PATIENT
+from rib.execute.fleet import share
 from rib.execute.leases import EXPIRY
 from rib.execute.schedule import Job, Queue, jobs
 from rib.identity import key_of
 from rib.plan import Plan, make_plan
 from rib.report.cost import ModelCost
 from rib.report.cost import count as count_cost
+from rib.report.drawing import panels, write_drawn
 from rib.steps import Embed, Fit, Predict, Step
 from rib.suite import load_suite
 from rib.sweep import AT_ONCE, backbone, sweeps
@@ -34,6 +36,9 @@ SWEEP = Path(__file__).parent / "paper-sweep.toml"
 
 LARGE = "imagenet:c"
 """The set that is streamed where there is no room for its packs."""
+
+CHUNK = 7000
+"""Images between two checkpoints of a prediction: as many as half of `How.chunk_bytes` holds."""
 
 
 # -- what is simulated -------------------------------------------------------------------------------------------------
@@ -68,6 +73,7 @@ class Setting:
         down: seconds until it is back.
         start: seconds from a node to its driver's first job.
         expiry: seconds until what a lost driver had is free.
+        late: whether a driver looks at what others do only when it has nothing else to do, as RIB did before.
     """
 
     gpus: int
@@ -75,6 +81,7 @@ class Setting:
     down: float = 600.0
     start: float = 60.0
     expiry: float = EXPIRY
+    late: bool = False
 
 
 @dataclass(frozen=True)
@@ -110,13 +117,15 @@ class Outcome:
 class Driver:
     """One driver's view, as `rib.execute.board.Board` has it: its queue, and the jobs that others had."""
 
-    def __init__(self, listed: Sequence[Job]) -> None:
-        self.queue = Queue(listed)
+    def __init__(self, listed: Sequence[Job], late: bool) -> None:
+        self.queue, self.late = Queue(listed), late
         self.elsewhere: dict[int, None] = {}  # in the order in which they were found taken
         self.fresh: dict[int, None] = {}  # of those, what may have changed
 
     def candidate(self) -> int | None:
         """The next job to look at."""
+        if self.late and (first := self.queue.take()) is not None:
+            return first
         if self.fresh:
             number = next(iter(self.fresh))
             del self.fresh[number], self.elsewhere[number]
@@ -196,7 +205,7 @@ class Simulation:
         if node.life != life:
             return
         self._starting += self._now - node.since
-        node.driver = Driver(self._jobs)
+        node.driver = Driver(self._jobs, self._setting.late)
         self._take(number)
 
     def _lose(self, number: int) -> None:
@@ -298,39 +307,73 @@ class Simulation:
 
 @dataclass(frozen=True)
 class Prices:
-    """Seconds of work on one GPU.
+    """Seconds of work on one GPU. All but `flops` and `training` are measured, by `python -m soak fixed` and bench P3.
 
     Attributes:
         flops: a second that a GPU achieves: assumed.
         training: forward passes that a training step costs.
-        step: seconds that every step takes beside its passes: lease, record, files.
-        example: seconds for each prediction that is judged and written.
-        weights: seconds a parameter, for weights that are written, and for a net that is built and filled with them.
+        step: seconds that every step takes beside its passes: lease, record, small files.
+        example: seconds for each prediction, to judge and to keep it.
+        written: seconds a parameter for weights that are written, sealed and synced.
+        read: seconds a parameter for a net that is built and filled.
         decode: images a second that the cores beside one GPU decode, where a set is streamed.
     """
 
     flops: float
     training: float = 3.0
-    step: float = 0.01
-    example: float = 0.0
-    weights: float = 0.0
+    step: float = 0.0065
+    example: float = 3.1e-6
+    written: float = 1.4e-8
+    read: float = 1.5e-8
     decode: float = 16 * 900.0
 
 
 class Costs:
-    """What jobs of a plan cost.
+    """The jobs of a plan, and what they cost.
 
     Args:
         plan: the plan.
         prices: of the work.
         streamed: names of sets whose predictions are made in sweeps.
+        before: as RIB had it: jobs of whole models in the order of the suite, sweeps of sixteen, predictions that
+            begin anew when they are cut off.
     """
 
-    def __init__(self, plan: Plan, prices: Prices, streamed: Container[str] = ()) -> None:
-        self.plan, self.prices, self._streamed = plan, prices, streamed
-        self._known: dict[str, float] = {}
-        self._passes = {step.key: plan.image_passes(step) for step in plan.steps}
+    def __init__(self, plan: Plan, prices: Prices, streamed: Container[str] = (), before: bool = False) -> None:
+        self.plan, self.prices, self._streamed, self._before = plan, prices, streamed, before
+        self._seconds: dict[str, float] = {}
+        self._passes: dict[str, float] = {}
         self._models: dict[str, ModelCost] = {}
+
+    def listed(self, gpus: int) -> list[Job]:
+        """The jobs, as `rib.execute.local` and `rib.execute.fleet` make them for so many drivers."""
+        steps: Sequence[Step] = self.plan.steps
+        groups: list[tuple[Predict, ...]] = []
+        if self._streamed:
+            steps = [step for step in steps if not (isinstance(step, Embed) and self._is_streamed(step))]
+            at_once = AT_ONCE if self._before else share(jobs(steps), gpus, AT_ONCE)
+            groups = sweeps((step for step in steps if isinstance(step, Predict) and self._is_streamed(step)), at_once)
+        return jobs(steps, groups) if self._before else jobs(steps, groups, self._image_passes, self._work)
+
+    def pieces(self, job: Job) -> list[Piece]:
+        """What a job consists of."""
+        if all(isinstance(step, Predict) and self._is_streamed(step) for step in job.steps):
+            return [self._sweep(job)]
+        return [Piece((step.key,), self.of(step), self._parts(step)) for step in job.steps]
+
+    def of_job(self, job: Job) -> float:
+        """Seconds."""
+        return sum(piece.seconds for piece in self.pieces(job))
+
+    def of(self, step: Step) -> float:
+        """Seconds of a step by itself."""
+        if step.key not in self._seconds:
+            prices, passes, model = self.prices, self.plan.passes(step), self.model(step)
+            work = (passes.seen + prices.training * passes.trained) * model.flops / prices.flops
+            weights = (prices.written if step.keeps_weights else 0.0) + (prices.read if isinstance(step, Fit) else 0.0)
+            examples = self._images(step) if isinstance(step, Predict) else 0
+            self._seconds[step.key] = work + prices.step + examples * prices.example + model.parameters * weights
+        return self._seconds[step.key]
 
     def model(self, step: Step) -> ModelCost:
         """Of a step's net, counted once for those that are built alike."""
@@ -341,56 +384,35 @@ class Costs:
             self._models[step.start.key] = self._models[name]
         return self._models[step.start.key]
 
-    def is_streamed(self, step: Step) -> bool:
-        """Whether a step is a prediction of a streamed set."""
-        return isinstance(step, Predict) and step.data.name in self._streamed
+    def _is_streamed(self, step: Predict | Embed) -> bool:
+        return step.data.name in self._streamed
 
-    def listed(self) -> list[Job]:
-        """Jobs of what is left, as `rib.execute.local` makes them."""
-        left = self.plan.steps
-        passes = {"passes": lambda step: self._passes.get(step.key, 0.0)} if self.split else {}
-        work = {"work": self.work} if self.ranked else {}
-        if not self._streamed:
-            return jobs(left, **passes, **work)
-        kept = [s for s in left if not (isinstance(s, Embed) and s.data.name in self._streamed)]
-        groups = sweeps((s for s in kept if isinstance(s, Predict) and self.is_streamed(s)), self.at_once)
-        return jobs(kept, groups, **passes, **work)
+    def _images(self, step: Predict) -> int:
+        return len(self.plan.world[step.data.name].index("test"))
 
-    def work(self, step: Step) -> float:
-        return self._passes[step.key] * (self.model(step).flops if self.ranked == "flops" else 1)
+    def _image_passes(self, step: Step) -> float:
+        if step.key not in self._passes:
+            self._passes[step.key] = self.plan.image_passes(step)
+        return self._passes[step.key]
 
-    def pieces(self, job: Job) -> list[Piece]:
-        """What a job consists of."""
-        if all(map(self.is_streamed, job.steps)):
-            return [self._sweep(job)]
-        return [Piece((step.key,), self.seconds(step), self._parts(step)) for step in job.steps]
-
-    def seconds(self, step: Step) -> float:
-        """Of a step by itself."""
-        if step.key not in self._known:
-            prices, passes, model = self.prices, self.plan.passes(step), self.model(step)
-            work = (passes.seen + prices.training * passes.trained) * model.flops / prices.flops
-            examples = len(self.plan.world[step.data.name].index("test")) if isinstance(step, Predict) else 0
-            nets = 2 if step.keeps_weights else 1 if isinstance(step, Fit | Embed) else 0
-            self._known[step.key] = (
-                work + prices.step + examples * prices.example + nets * model.parameters * prices.weights
-            )
-        return self._known[step.key]
+    def _work(self, step: Step) -> float:
+        return self._image_passes(step) * self.model(step).flops
 
     def _parts(self, step: Step) -> int:
-        """Checkpoints are written after an epoch."""
-        return step.recipe.epochs if isinstance(step, Fit) and step.recipe else 1
+        """Checkpoints are written after an epoch, and after some of the images of a prediction."""
+        if isinstance(step, Fit) and step.recipe:
+            return step.recipe.epochs
+        return 1 if self._before or not isinstance(step, Predict) else max(1, self._images(step) // CHUNK)
 
     def _sweep(self, job: Job) -> Piece:
         """Nets see each chunk while the next one is decoded; what differs in its head rides along."""
-        first, prices = job.steps[0], self.prices
-        assert isinstance(first, Predict)
-        images = len(self.plan.world[first.data.name].index("test"))
-        nets = {backbone(step): self.model(step) for step in job.steps if isinstance(step, Predict)}
+        steps, prices = [step for step in job.steps if isinstance(step, Predict)], self.prices
+        images, nets = self._images(steps[0]), {backbone(step): self.model(step) for step in steps}
         looked = sum(images * net.flops / prices.flops for net in nets.values())
-        own = sum(prices.step + images * prices.example + net.parameters * prices.weights for net in nets.values())
-        chunks = max(1, images // 7000)
-        return Piece(tuple(step.key for step in job.steps), max(looked, images / prices.decode) + own, chunks)
+        own = sum(net.parameters * prices.read for net in nets.values())
+        own += len(steps) * (prices.step + images * prices.example)
+        keys = tuple(step.key for step in steps)
+        return Piece(keys, max(looked, images / prices.decode) + own, max(1, images // CHUNK))
 
 
 def longest(listed: Sequence[Job], seconds: Callable[[Job], float]) -> float:
@@ -402,10 +424,96 @@ def longest(listed: Sequence[Job], seconds: Callable[[Job], float]) -> float:
     return max(ends.values())
 
 
-def longest_chain(steps: Sequence[Step], seconds: Callable[[Step], float]) -> float:
-    """Seconds of the longest chain of steps, were each a job of its own."""
-    ends: dict[str, float] = {}
-    for step in steps:
-        before = (*step.needs, step.features) if step.features else step.needs
-        ends[step.key] = seconds(step) + max((ends.get(need.key, 0.0) for need in before), default=0.0)
-    return max(ends.values())
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Line:
+    """A row of the table."""
+
+    tflops: float
+    data: str
+    way: str
+    jobs: int
+    work: float
+    chain: float
+    largest: float
+    gpus: int
+    found: Outcome
+
+
+def main(words: Sequence[str]) -> int:
+    """Simulate and print a table."""
+    options = arguments(words)
+    suite = load_suite(SWEEP)
+    plan = make_plan(suite, assume=True)
+    kinds = Counter(type(step).__name__ for step in plan.steps)
+    print(f"{len(plan.runs):,} runs, {len(plan.steps):,} steps: {dict(kinds)}; seed {options.seed}")
+    up = 3600 * options.up if options.up else None
+    lines = []
+    for tflops, data, way in itertools.product(options.tflops, options.data, options.ways):
+        costs = Costs(plan, Prices(1e12 * tflops), (LARGE,) if data == "streamed" else (), way == "before")
+        for gpus in options.gpus:
+            listed = costs.listed(gpus)
+            seconds = [costs.of_job(job) for job in listed]
+            setting = Setting(gpus, up, 60 * options.down, options.start, options.expiry, late=way == "before")
+            found = Simulation(listed, costs.pieces, setting, options.seed).run()
+            chain = longest(listed, costs.of_job)
+            lines.append(Line(tflops, data, way, len(listed), sum(seconds), chain, max(seconds), gpus, found))
+            print(row(lines[-1]), flush=True)
+    if options.json:
+        options.json.write_text(json.dumps([asdict(line) for line in lines], indent=1))
+    if options.figure:
+        write_drawn([(options.figure.stem, figure(lines))], options.figure.parent, [options.figure.suffix[1:]])
+    return 0
+
+
+def arguments(words: Sequence[str]) -> argparse.Namespace:
+    """What is asked for."""
+    parser = argparse.ArgumentParser(prog="python -m soak scale", description=__doc__)
+    parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 64, 512])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tflops", type=float, nargs="+", default=[100, 400], help="a GPU achieves; assumed")
+    parser.add_argument("--data", nargs="+", choices=("packed", "streamed"), default=["packed", "streamed"])
+    parser.add_argument("--ways", nargs="+", choices=("before", "now"), default=["before", "now"])
+    parser.add_argument("--up", type=float, default=4.0, help="mean hours until a node is taken away; 0: never")
+    parser.add_argument("--down", type=float, default=10.0, help="minutes until it is back")
+    parser.add_argument("--start", type=float, default=60.0, help="seconds from a node to its first step")
+    parser.add_argument("--expiry", type=float, default=EXPIRY, help="seconds of a lease without a heartbeat")
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--figure", type=Path, help="PNG, PDF or SVG; of the first rate")
+    return parser.parse_args(words)
+
+
+def row(line: Line) -> str:
+    """A line of a Markdown table."""
+    found, hours = line.found, 3600.0
+    ideal = line.work / line.gpus
+    return (
+        f"| {line.tflops:g} | {line.data} | {line.way} | {line.gpus} | {line.jobs:,} | {found.wall / hours:,.2f} "
+        f"| {max(ideal, line.chain) / hours:,.2f} | {100 * found.utilisation:.1f} % "
+        f"| {100 * found.lost / found.busy:.1f} % | {found.losses:,} | {line.chain / hours:.2f} "
+        f"| {line.largest / hours:.2f} | {found.full / hours:.2f} |"
+    )
+
+
+def figure(lines: Sequence[Line]) -> Any:
+    """Hours and utilisation against GPUs, of the first rate."""
+    drawn, (left, right) = panels(2, 3.4, 2.8)
+    chosen = [line for line in lines if line.tflops == lines[0].tflops]
+    gpus = sorted({line.gpus for line in chosen})
+    work = min(line.work for line in chosen)
+    left.plot(gpus, [work / 3600 / count for count in gpus], color="0.6", lw=1, label="work / GPUs")
+    colours = {"packed": "#0072B2", "streamed": "#D55E00"}
+    for data, way in dict.fromkeys((line.data, line.way) for line in chosen):
+        some = [line for line in chosen if (line.data, line.way) == (data, way)]
+        style = {"color": colours[data], "ls": ":" if way == "before" else "-", "marker": "o", "ms": 3}
+        left.plot([s.gpus for s in some], [s.found.wall / 3600 for s in some], label=f"{data}, {way}", **style)
+        right.plot([s.gpus for s in some], [100 * s.found.utilisation for s in some], **style)
+    left.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="hours")
+    right.set(xscale="log", xlabel="GPUs", ylabel="GPU time held that was busy, %", ylim=(0, 102))
+    for axis in (left, right):
+        axis.set_xticks(gpus, [str(count) for count in gpus])
+        axis.minorticks_off()
+    left.legend(fontsize=7)
+    return drawn
