@@ -58,17 +58,14 @@ def near_empty(folder: Path) -> None:
     outcome = execute(plan, store, How(workers=1, device="cpu"))
     seconds = time.perf_counter() - began
     assert not outcome.failed
-    records = {key: record for key in store.keys() if (record := store.record(key))}
+    records = {key: record for key in sorted(store.keys()) if (record := store.record(key))}
     within = sum(record.seconds for record in records.values())
     kinds = Counter(record.kind for record in records.values())
     print(f"{outcome.done} steps {dict(kinds)}: {seconds / outcome.done * 1000:.2f} ms a step, all in")
-    print(
-        f"  of which within steps {within / outcome.done * 1000:.2f} ms, outside {1000 * (seconds - within) / outcome.done:.2f} ms"
-    )
+    print(f"  of which outside of steps {(seconds - within) / outcome.done * 1000:.2f} ms")
     for kind in kinds:
-        print(
-            f"  {kind}: median {1000 * statistics.median(r.seconds for r in records.values() if r.kind == kind):.2f} ms"
-        )
+        middle = statistics.median(record.seconds for record in records.values() if record.kind == kind)
+        print(f"  {kind}: median {middle * 1000:.2f} ms")
 
 
 def median(work: Callable[[int], object], repeats: int) -> float:

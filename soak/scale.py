@@ -292,7 +292,9 @@ class Simulation:
             if node.job is None and node.driver.fresh and not node.looks:
                 node.looks = True
                 others = len(node.driver.elsewhere)
-                pause = max(LATEST + others / 50, min(len(self._nodes) * others / LOOKS, PATIENT))  # as `Board` has it
+                pause = LATEST + others / 50  # as `Board` has it
+                if not self._setting.late:
+                    pause = max(pause, min(len(self._nodes) * others / LOOKS, PATIENT))
                 self._at(self._random.uniform(0, pause), self._look, number, node.life)
 
     def _look(self, number: int, life: int) -> None:
