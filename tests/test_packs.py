@@ -234,6 +234,24 @@ def test_a_pack_from_another_machine_is_read_once_to_be_sure(tmp_path: Path) -> 
     assert data.asked == []
 
 
+def test_a_pack_that_another_machine_found_whole_is_not_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where it is the same file; a copy is read."""
+    data = Counted()
+    open_pack(data, "test", View(6), tmp_path)
+    file = pack_file(data, "test", View(6), tmp_path)
+    monkeypatch.setattr("rib.data.pack.platform.node", lambda: "another")
+    assert is_checked(file)
+    stat, copy = file.stat(), file.with_suffix(".copy")
+    copy.write_bytes(file.read_bytes())
+    copy.replace(file)
+    os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert not is_checked(file)
+    check_pack(data, "test", View(6), tmp_path)
+    assert is_checked(file)
+
+
 # -- the budget --------------------------------------------------------------------------------------------------------
 
 

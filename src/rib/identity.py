@@ -39,6 +39,11 @@ def key_of(kind: str, content: object) -> str:
     return digest(document.encode())
 
 
+def key_of_spec(kind: str, spec: object) -> str:
+    """`key_of`, of content that is in canonical form already, as the spec of a record is."""
+    return digest(f'{{"content":{_dumped(spec)},"key_version":{KEY_VERSION},"kind":{_dumped(kind)}}}'.encode())
+
+
 def _text(value: Any) -> str:
     """`canonical` as JSON. That of a frozen dataclass is written once: a label map has many groups and many users."""
     if isinstance(value, dict):

@@ -191,7 +191,7 @@ def missing(steps: Sequence[Step], store: Store) -> tuple[Step, ...]:
         store: what is there.
     """
     present = store.keys()
-    finished = {step.key for step in steps if step.key in present and store.record(step.key)}  # read, not only there
+    finished = {step.key for step in steps if step.key in present and store.is_done(step.key)}  # read, not only there
     wanted: set[str] = set()
     weights_wanted: set[str] = set()
     readers: Counter[str] = Counter()

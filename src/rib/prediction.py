@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -51,6 +51,28 @@ class Predictions:
     unmasked_confidence: NDArray[np.float32]
     unmasked_right: NDArray[np.bool_]
 
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """For a checkpoint."""
+        return {each.name: torch.from_numpy(getattr(self, each.name)) for each in fields(self)}
+
+    @classmethod
+    def first(cls, state: Mapping[str, Tensor], count: int) -> Predictions:
+        """The first so many of a checkpoint."""
+        return cls(**{each.name: state[each.name][:count].numpy() for each in fields(cls)})
+
+
+class Keeper(Protocol):
+    """Keeps what was said so far, should the work be cut off."""
+
+    def load(self) -> dict[str, Any] | None:
+        """The state that was kept; None without one."""
+        ...
+
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+        """Keep a state, if it is time."""
+        ...
+
 
 def predict(
     classifier: Classifier,
@@ -61,6 +83,7 @@ def predict(
     precision: Precision = "fp32",
     features: Tensor | None = None,
     watch: Watch | None = None,
+    checkpoint: Keeper | None = None,
 ) -> Predictions:
     """Predict every example once, in evaluation mode.
 
@@ -72,10 +95,15 @@ def predict(
         precision: of the forward pass; probabilities are computed in float32.
         features: what the head sees of the examples, float32 (N, D), where that is known already.
         watch: told of progress.
+        checkpoint: of the same predictions, cut off before.
     """
+    size, state = JUDGED * batch_size, checkpoint.load() if checkpoint else None
+    before = len(state["masked_right"]) // size * size if state else 0
 
     def pieces() -> Iterator[Predictions]:
-        for some in batches(len(examples), JUDGED * batch_size):
+        if state and before:
+            yield Predictions.first(state, before)
+        for some in batches(len(examples), size)[before // size :]:
             chosen = examples.take(np.arange(some.start, some.stop))
             if features is None:
                 logits = collect(classifier, classifier.forward, chosen, batch_size, precision, watch)
@@ -83,14 +111,14 @@ def predict(
                 logits = read_out(classifier, features[some], batch_size, precision)
             yield judge(logits, torch.from_numpy(chosen.labels), label_map)
 
-    return joined(pieces(), len(examples))
+    return joined(pieces(), len(examples), checkpoint)
 
 
-def joined(pieces: Iterable[Predictions], count: int) -> Predictions:
+def joined(pieces: Iterable[Predictions], count: int, checkpoint: Keeper | None = None) -> Predictions:
     """Predictions of `count` examples, given in pieces that follow one another.
 
     Pieces that are made while they are joined are not kept: among the larger arrays that are let go of between them
-    they would splinter the memory.
+    they would splinter the memory. A checkpoint is told of each.
     """
     columns: dict[str, NDArray[Any]] = {}
     done = 0
@@ -101,6 +129,8 @@ def joined(pieces: Iterable[Predictions], count: int) -> Predictions:
                 columns[each.name] = np.empty(count, found.dtype)
             columns[each.name][done : done + len(found)] = found
         done += len(piece.masked_class)
+        if checkpoint and done < count:
+            checkpoint.save(lambda: Predictions(**{name: found[:done] for name, found in columns.items()}).state)  # noqa: B023
     assert done == count
     return Predictions(**columns)
 

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
@@ -110,6 +111,17 @@ def decode_record(data: bytes) -> Record:
     return Record(**{one.name: values[one.name] for one in fields(Record) if one.name in values})
 
 
+def is_whole(data: bytes, key: str) -> bool:
+    """Whether a record's file is that of a step, as it was written; its values are not read where it has a digest."""
+    body, found, end = data.rpartition(_DIGEST)
+    if found and data.startswith(f'{{"key": "{key}", '.encode()):
+        return end == f'{digest(body + b"}")}"}}'.encode()
+    try:
+        return decode_record(data).key == key
+    except (ValueError, KeyError, TypeError):
+        return False
+
+
 @dataclass(frozen=True)
 class Failure:
     """Why a step failed when it was last tried.
@@ -201,6 +213,13 @@ class Store:
     def has(self, key: str) -> bool:
         """Whether a step is finished."""
         return self.path("records", key).exists()
+
+    def is_done(self, key: str) -> bool:
+        """Whether a step is finished and its record as it was written: what `record` says, sooner."""
+        try:
+            return is_whole(self.path("records", key).read_bytes(), key)
+        except FileNotFoundError:
+            return False
 
     def record(self, key: str) -> Record | None:
         """The record of a step; None where it is not finished, or its file is not as it was written."""
@@ -449,6 +468,58 @@ class Store:
     def path(self, folder: str, key: str) -> Path:
         """Where the file of a step is in one of the folders of `SUFFIXES`, or would be."""
         return self.root / folder / key[:2] / f"{key}.{SUFFIXES[folder]}"
+
+
+GRAIN = 2.0
+"""Seconds within which two changes of a folder may have the same time on some file systems."""
+
+
+class News:
+    """Names that come into one of the store's folders of a file a step, without listing again what has not changed.
+
+    Args:
+        folder: the folder; need not be there yet.
+        wanted: keys of the steps that are waited for.
+    """
+
+    def __init__(self, folder: Path, wanted: Iterable[str]) -> None:
+        self._folder = folder
+        self._wanted: dict[str, set[str]] = {}
+        for key in wanted:
+            self._wanted.setdefault(key[:2], set()).add(key)
+        self._known: dict[
+            str, tuple[int, float, bool]
+        ] = {}  # time of change, when it was first seen, whether it counts
+
+    def take(self) -> set[str]:
+        """Those that have come, each once."""
+        return {key for shard in list(self._wanted) for key in self._of(shard)}
+
+    def _of(self, shard: str) -> set[str]:
+        try:
+            handle = os.open(self._folder / shard, os.O_RDONLY)  # opened, so that a network file system asks its server
+        except OSError:
+            return set()
+        try:
+            if not self._may_differ(shard, os.fstat(handle).st_mtime_ns):
+                return set()
+            with os.scandir(handle) as entries:
+                found = {entry.name[:-5] for entry in entries if entry.name.endswith(".json")} & self._wanted[shard]
+        finally:
+            os.close(handle)
+        self._wanted[shard] -= found
+        if not self._wanted[shard]:
+            del self._wanted[shard]
+        return found
+
+    def _may_differ(self, shard: str, changed: int) -> bool:
+        """Whether to list a folder. One that has just changed may change again and have the same time of change."""
+        now = time.monotonic()
+        before, since, settled = self._known.get(shard, (-1, now, False))
+        if before != changed:
+            since, settled = now, False
+        self._known[shard] = (changed, since, now - since >= GRAIN)
+        return not settled
 
 
 def store_folder(store: str | Path) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -80,12 +80,12 @@ class Asked:
 
     def state(self) -> dict[str, Any]:
         """What was said, for a checkpoint."""
-        return {name: torch.from_numpy(values) for name, values in vars(self.predictions).items()}
+        return self.predictions.state
 
     def restore(self, state: dict[str, Tensor] | None, count: int) -> None:
         """Go on after so many examples of a checkpoint."""
         if state and count:
-            self.said = [Predictions(**{each.name: state[each.name][:count].numpy() for each in fields(Predictions)})]
+            self.said = [Predictions.first(state, count)]
 
 
 @torch.inference_mode()

@@ -47,7 +47,7 @@ class How:
         workers: worker processes; None chooses from cores or GPUs, 1 stays in this process.
         device: "auto", "cpu", or a torch device.
         threads: torch threads a process.
-        checkpoint_seconds: least time between two checkpoints of a training run.
+        checkpoint_seconds: least time between two checkpoints of a training run, or of a long prediction.
         keep: which weights stay in the store when nothing needs them any more.
         share: whether what several steps would each make is made once; what is found is the same without.
         pack_budget: bytes that all packs in the store may take; None for what is free on the disk, less a reserve.
@@ -279,6 +279,7 @@ class Workshop:
             precision=step.precision,
             features=self._features(step),
             watch=watch,
+            checkpoint=self._checkpoint(step),
         )
         return self._judged(step, predictions, examples)
 

@@ -14,11 +14,15 @@ from rib.execute.progress import Watcher
 from rib.execute.schedule import Job, Queue
 from rib.plan import Plan
 from rib.steps import Embed, Fit, Pretrain, Step, distinct
-from rib.store import Failure, Store
+from rib.store import Failure, News, Store
 from rib.work import How
 
 SOONEST, LATEST = 0.02, 1.0
 """Seconds between two looks at what others do: longer and longer while nothing changes."""
+
+LOOKS, PATIENT = 2000.0, 30.0
+"""Where very many drivers wait, all of them together look at no more than so many jobs a second, as long as none
+waits for longer than so many seconds between two looks."""
 
 
 @dataclass
@@ -79,9 +83,13 @@ class Board:
         self.jobs, self.queue, self.leases = listed, Queue(listed), leases
         self.failed: dict[str, str] = {}
         self._elsewhere: deque[int] = deque()
-        self._next_look, self._pause, self._looked = 0.0, SOONEST, 0
+        self._next_look, self._pause = 0.0, SOONEST
+        self._looking: int | None = None  # jobs of others that are left in a look; None between two looks
         self._steps = {step.key: step for step in plan.steps}
         self._settled: set[str] = set()  # done or failed, here or elsewhere
+        self._left = {step.key for job in listed for step in job.steps}
+        self._news = News(store.root / "records", self._left)
+        self._unsure: set[str] = set()  # recorded by another, and not all is there
         self._reasons: set[str] = set()
         self._asked_whether_alone = 0.0
         self._read = [{key for step in job.steps for key in _weights_read(step)} & self._steps.keys() for job in listed]
@@ -96,8 +104,7 @@ class Board:
     def take(self) -> int | None:
         """The number of a job that is now this driver's to do; None where there is none just now.
 
-        Jobs that others have are remembered, and looked at again when there is nothing else to do: `waits` says
-        whether there are any.
+        Jobs that others have are remembered, and looked at again from time to time: `waits` says whether there are any.
         """
         while (number := self._candidate()) is not None:
             if self._is_over(number):
@@ -119,20 +126,28 @@ class Board:
         return max(0.0, self._next_look - time.monotonic()) if self._elsewhere else None
 
     def _candidate(self) -> int | None:
-        """A job that may be begun, as far as this driver knows; of those that others had, each once a look."""
+        """A job that may be begun, as far as this driver knows.
+
+        When it is time to look at what others do, those that they had come first, each once: what is over lets others
+        begin, and what a dead one had is taken up before anything new.
+        """
         if self.leases.dismissed:
             return None
-        if (number := self.queue.take()) is not None:
-            return number
-        if time.monotonic() < self._next_look or not self._elsewhere:
-            return None
-        if self._looked < len(self._elsewhere):
-            self._looked += 1
+        if self._looking is None and self._elsewhere and time.monotonic() >= self._next_look:
+            self._looking = len(self._elsewhere)
+        if self._looking:
+            self._looking -= 1
             return self._elsewhere.popleft()
-        self._looked = 0
+        if self._looking == 0:
+            self._looking = None
+            self._put_off()
+        return self.queue.take()
+
+    def _put_off(self) -> None:
+        """Say when others are looked at next."""
         self._pause = min(2 * self._pause, LATEST + len(self._elsewhere) / 50)
-        self._next_look = time.monotonic() + self._pause
-        return None
+        all_looks = (1 + self.leases.others()) * len(self._elsewhere)
+        self._next_look = time.monotonic() + max(self._pause, min(all_looks / LOOKS, PATIENT))
 
     def _is_over(self, number: int) -> bool:
         return all(step.key in self._settled or self._was_done(step) for step in self.jobs[number].steps)
@@ -172,7 +187,7 @@ class Board:
 
     def _was_done(self, step: Step) -> bool:
         """Whether another has done a step since this run began."""
-        if not self.store.has(step.key) or self.store.record(step.key) is None:
+        if not self.store.is_done(step.key):
             return False
         if step.keeps_weights and not self.store.has_weights(step.key):
             return False
@@ -188,14 +203,14 @@ class Board:
 
     def settle_elsewhere(self) -> int:
         """Take in all that others have done and failed at; the number of steps that are left."""
-        done, failed = self.store.keys(), self.store.failed_keys()
-        left = [step for job in self.jobs for step in job.steps if step.key not in self._settled]
-        for step in left:
-            if step.key in done and self._was_done(step):
-                continue
-            if step.key in failed and (failure := self._failed_elsewhere(step.key)):
-                self.fail(step.key, failure.reason)
-        return sum(step.key not in self._settled for step in left)
+        self._unsure |= self._news.take()
+        for key in sorted(self._unsure & self._left):
+            self._was_done(self._steps[key])
+        self._unsure &= self._left
+        for key in sorted(self.store.failed_keys() & self._left):
+            if failure := self._failed_elsewhere(key):
+                self.fail(key, failure.reason)
+        return len(self._left)
 
     # -- taking in ---------------------------------------------------------------------------------------------------
 
@@ -225,7 +240,8 @@ class Board:
 
     def _settle(self, step: Step, elsewhere: int = 0) -> None:
         self._settled.add(step.key)
-        self._looked, self._pause = 0, SOONEST
+        self._left.discard(step.key)
+        self._pause = SOONEST
         self.outcome.elsewhere += elsewhere
         self.watcher.finished(self.plan.image_passes(step))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,6 +20,8 @@ from rib.errors import StepError, UserError
 from rib.execute.board import Board
 from rib.execute.leases import new_id
 from rib.execute.runtime import Runtime
+from rib.execute.schedule import Job
+from rib.steps import Predict
 from rib.store import Store
 from rib.suite import Suite
 from rib.work import How
@@ -129,6 +132,22 @@ def find_engine(runtime: Runtime, store: Store) -> Engine:
     return SlurmEngine(runtime.slurm, store.root)
 
 
+PASSES_EACH = 4
+"""So many passes over a streamed set there are at least for each joiner, as far as there are nets."""
+
+
+def share(listed: Sequence[Job], joiners: int, most: int) -> int:
+    """Nets in one pass over streamed data, such that every joiner finds passes to make.
+
+    Args:
+        listed: the jobs.
+        joiners: how many share them.
+        most: nets in one pass.
+    """
+    asked = Counter(step.data.name for job in listed for step in job.steps if isinstance(step, Predict))
+    return max(1, min(most, max(asked.values(), default=0) // (PASSES_EACH * joiners)))
+
+
 class Fleet:
     """Keeps joiners at work until nothing is left to do.
 
@@ -141,6 +160,7 @@ class Fleet:
         self._runtime, self._engine = runtime, engine
         self._handles: dict[str, Any] = {}
         self._waiting_since: float | None = None
+        self._joiners = 1
 
     def run(self, board: Board) -> None:
         """Until every step is settled.
@@ -151,7 +171,7 @@ class Fleet:
         """
         engine = self._engine or find_engine(self._runtime.on_device(board.how.device), board.store)
         with engine:
-            count = board.outcome.workers = min(board.how.workers or engine.size(), len(board.jobs))
+            count = self._joiners = board.outcome.workers = min(board.how.workers or engine.size(), len(board.jobs))
             try:
                 self._keep_at_work(board, engine, count)
                 end = time.monotonic() + FAREWELL
@@ -208,11 +228,12 @@ class Fleet:
         suite, device = board.plan.suite, board.how.device
         if device == "auto" and self._runtime.on_device(device).gpus == 0:
             device = "cpu"
+        at_once = share(board.jobs, self._joiners, board.how.at_once)
         joiner = Joiner(
             suite,
             suite.base.resolve(),
             board.store.root.resolve(),
-            replace(board.how, workers=1, device=device),
+            replace(board.how, workers=1, device=device, at_once=at_once),
             self._runtime.model_copy(update={"executor": "local"}),
             "",
             tuple(str(Path(folder).resolve()) for folder in sys.path),

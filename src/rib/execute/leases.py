@@ -256,6 +256,10 @@ class Leases:
         """Whether no one else is at work in the store."""
         return not any(map(self._is_alive, self._others()))
 
+    def others(self) -> int:
+        """How many others are at work in the store, or were when they died."""
+        return len(self._others())
+
     def dismiss(self, id: str) -> None:
         """Strike off whoever's id begins so, known to be dead or to be stopped: what they have is free at once."""
         for file in self._owners.glob(f"{id}*.json"):

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Protocol
@@ -19,9 +19,10 @@ from rib.execute.leases import Leases
 from rib.execute.packing import prepare
 from rib.execute.progress import Silent, Watcher
 from rib.execute.runtime import Runtime
-from rib.execute.schedule import Job, jobs
+from rib.execute.schedule import LARGE, Job, jobs
 from rib.execute.worker import do_steps, limit_threads
 from rib.plan import Plan, missing
+from rib.report.cost import kept_count
 from rib.steps import Embed, Predict, Step
 from rib.store import Store, rib_version
 from rib.sweep import sweeps
@@ -102,10 +103,29 @@ def _jobs(plan: Plan, todo: Sequence[Step], store: Store, how: How) -> list[Job]
             for part in step.parts
         )
 
+    work = _work(plan, todo, store)
     if not how.share or not how.streamed:
-        return jobs(todo)
+        return jobs(todo, passes=plan.image_passes, work=work)
     kept = [step for step in todo if not (isinstance(step, Embed) and streamed(step))]
-    return jobs(kept, sweeps((step for step in kept if isinstance(step, Predict) and streamed(step)), how.at_once))
+    groups = sweeps((step for step in kept if isinstance(step, Predict) and streamed(step)), how.at_once)
+    return jobs(kept, groups, plan.image_passes, work)
+
+
+def _work(plan: Plan, todo: Sequence[Step], store: Store) -> Callable[[Step], float] | None:
+    """FLOPs of a step; None where all are so small that their order does not matter."""
+    if all(plan.image_passes(step) < LARGE for step in todo):
+        return None
+    flops: dict[str, float] = {}
+
+    def work(step: Step) -> float:
+        if step.start.key not in flops:
+            try:
+                flops[step.start.key] = kept_count(step.architecture, store.facts).flops
+            except Exception:  # a net that cannot be built fails at its own steps
+                flops[step.start.key] = 0.0
+        return plan.image_passes(step) * flops[step.start.key]
+
+    return work
 
 
 def _held_back(todo: Sequence[Step], store: Store, runtime: Runtime) -> dict[str, str]:

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from graphlib import TopologicalSorter
 
 from rib.steps import Predict, Step
+
+LARGE = 500_000
+"""Image passes from which a step is a job of its own: so many that it does not matter that its net is built for it."""
+
+Work = Callable[[Step], float]
 
 
 @dataclass(frozen=True)
@@ -16,31 +22,64 @@ class Job:
     Attributes:
         steps: in order.
         needs: the jobs, by their place in the list, that must be done before.
+        rank: work of the longest chain of jobs that begins with this one; those of a higher rank are begun first.
     """
 
     steps: tuple[Step, ...]
     needs: frozenset[int]
+    rank: float = 0.0
 
 
-def jobs(steps: Sequence[Step], swept: Iterable[Sequence[Predict]] = ()) -> list[Job]:
+def jobs(
+    steps: Sequence[Step],
+    swept: Iterable[Sequence[Predict]] = (),
+    passes: Work | None = None,
+    work: Work | None = None,
+) -> list[Job]:
     """Steps to do, in jobs. Steps come after their needs.
 
     Args:
         steps: all of them.
         swept: predictions among them that are made together, in groups; each group is a job.
+        passes: image passes of a step; one with very many is a job of its own, and so is what reads such features, so
+            that nothing waits for a large step that does not need it, and many workers find enough jobs. None for no
+            such jobs.
+        work: of a step, in any unit, for the rank; None for ranks of 0, and so the order of the steps.
     """
     together = {step.key: f"sweep {number}" for number, group in enumerate(swept) for step in group}
     grouped: dict[str, list[Step]] = {}
     for step in steps:
-        grouped.setdefault(together.get(step.key, step.subject), []).append(step)
-    place = {step.key: number for number, group in enumerate(grouped.values()) for step in group}
-    return [
-        Job(
-            tuple(group),
-            frozenset(place[need.key] for step in group for need in _before(step) if need.key in place) - {number},
-        )
-        for number, group in enumerate(grouped.values())
+        own = f"large {step.key}" if passes and _is_large(step, passes) else step.subject
+        grouped.setdefault(together.get(step.key, own), []).append(step)
+    groups = list(grouped.values())
+    place = {step.key: number for number, group in enumerate(groups) for step in group}
+    needs = [
+        frozenset(place[need.key] for step in group for need in _before(step) if need.key in place) - {number}
+        for number, group in enumerate(groups)
     ]
+    ranks = _ranks(needs, [sum(map(work, group)) for group in groups]) if work else [0.0] * len(groups)
+    return [Job(tuple(group), needed, rank) for group, needed, rank in zip(groups, needs, ranks, strict=True)]
+
+
+def _is_large(step: Step, passes: Work) -> bool:
+    return passes(step) >= LARGE or (step.features is not None and passes(step.features) >= LARGE)
+
+
+def _ranks(needs: Sequence[frozenset[int]], own: Sequence[float]) -> list[float]:
+    """Work of the longest chain that begins with each job, given what each needs and its own work."""
+    ranks, waiting = list(own), users_of(needs)
+    for number in TopologicalSorter(waiting).static_order():
+        ranks[number] += max((ranks[user] for user in waiting.get(number, ())), default=0.0)
+    return ranks
+
+
+def users_of(needs: Sequence[frozenset[int]]) -> dict[int, list[int]]:
+    """The jobs that wait for each job, by their places."""
+    users: dict[int, list[int]] = {}
+    for number, needed in enumerate(needs):
+        for need in needed:
+            users.setdefault(need, []).append(number)
+    return users
 
 
 def _before(step: Step) -> tuple[Step, ...]:
@@ -49,7 +88,7 @@ def _before(step: Step) -> tuple[Step, ...]:
 
 
 class Queue:
-    """Hands out jobs when the jobs they need are done.
+    """Hands out jobs when the jobs they need are done, of those that may begin the one with the longest chain first.
 
     Args:
         listed: the jobs.
@@ -58,11 +97,11 @@ class Queue:
     def __init__(self, listed: Sequence[Job]) -> None:
         self._jobs = listed
         self._left = [len(job.needs) for job in listed]
-        self._users: dict[int, list[int]] = {}
-        for number, job in enumerate(listed):
-            for need in job.needs:
-                self._users.setdefault(need, []).append(number)
-        self._ready = deque(number for number, left in enumerate(self._left) if left == 0)
+        self._users = users_of([job.needs for job in listed])
+        self._ready = deque(self._ranked(number for number, left in enumerate(self._left) if left == 0))
+
+    def _ranked(self, numbers: Iterable[int]) -> list[int]:
+        return sorted(numbers, key=lambda number: -self._jobs[number].rank)
 
     def take(self) -> int | None:
         """The number of the next job; None where every job left waits for one that is under way."""
@@ -74,7 +113,7 @@ class Queue:
 
     def done(self, number: int) -> None:
         """A job is over, well or not: those that waited for it may begin. Jobs made ready go first."""
-        for user in reversed(self._users.get(number, [])):
+        for user in reversed(self._ranked(self._users.get(number, []))):
             self._left[user] -= 1
             if self._left[user] == 0:
                 self._ready.appendleft(user)

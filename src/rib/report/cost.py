@@ -121,12 +121,7 @@ class Estimate:
         """FLOPs and parameters of a step's model, counted once and kept in the store."""
         start, architecture = step.start.key, step.architecture
         if start not in self._models:
-            file = self.store.facts / f"cost-{key_of('cost', architecture)}.json"
-            try:
-                self._models[start] = ModelCost(**json.loads(read_fact(file) or b""))
-            except (ValueError, TypeError):
-                self._models[start] = count(architecture)
-                write_fact(file, json.dumps(asdict(self._models[start])).encode())
+            self._models[start] = kept_count(architecture, self.store.facts)
         return self._models[start]
 
     def with_hours(self, measure: Callable[[Architecture, Recipe], tuple[float, float]], workers: int) -> Cost:
@@ -157,6 +152,17 @@ class Estimate:
         else:
             own = own.model_copy(update={"eval_precision": step.precision, "eval_batch_size": step.batch_size})
         return Recipe(**{field: getattr(own, field) for field in kept})
+
+
+def kept_count(architecture: Architecture, facts: Path) -> ModelCost:
+    """As `count`, once for a folder of facts."""
+    file = facts / f"cost-{key_of('cost', architecture)}.json"
+    try:
+        return ModelCost(**json.loads(read_fact(file) or b""))
+    except (ValueError, TypeError):
+        found = count(architecture)
+        write_fact(file, json.dumps(asdict(found)).encode())
+        return found
 
 
 def count(architecture: Architecture) -> ModelCost:

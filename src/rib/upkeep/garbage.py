@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -57,14 +58,18 @@ def remove(found: Sequence[Garbage]) -> None:
 
 
 def _left_behind(store: Store, before: float) -> Iterator[Garbage]:
-    for path in sorted(store.root.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(store.root).parts)
-        if path.is_symlink() or not path.is_file():
-            continue
-        if hidden and path.stat().st_mtime < before:
-            yield _garbage(path, "left by a writer that died")
-        elif path.is_relative_to(store.root / "damaged"):
-            yield _garbage(path, "put aside as damaged")
+    for place, folders, names in os.walk(store.root):
+        folders.sort()
+        parts = Path(place).relative_to(store.root).parts
+        aside, hidden = parts[:1] == ("damaged",), any(part.startswith(".") for part in parts)
+        for name in sorted(names if aside or hidden else (name for name in names if name.startswith("."))):
+            path = Path(place, name)
+            if path.is_symlink() or not path.is_file():
+                continue
+            if (hidden or name.startswith(".")) and path.stat().st_mtime < before:
+                yield _garbage(path, "left by a writer that died")
+            elif aside:
+                yield _garbage(path, "put aside as damaged")
 
 
 def _of_finished(store: Store, before: float) -> Iterator[Garbage]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from safetensors import SafetensorError, safe_open
 
 from rib.data.pack import damaged_rows
 from rib.files import is_stamped
-from rib.identity import KEY_VERSION, key_of
+from rib.identity import KEY_VERSION, key_of_spec
 from rib.store import DROPPABLE, SEALED, SUFFIXES, Record, Store, decode_record
 
 Advance = Callable[[int], None]
@@ -78,15 +79,22 @@ def verify(store: Store, advance: Advance | None = None) -> Verified:
     """
     found = Verified()
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # digests are computed without Python's lock
-        for part in pool.map(lambda path: _of_step(store, path), files_of(store, "records")):
-            found.add(part)
-            if advance:
-                advance(part.files)
+        for paths in batched(files_of(store, "records")):  # a pool takes in all that it is given at once
+            for part in pool.map(lambda path: _of_step(store, path), paths):
+                found.add(part)
+                if advance:
+                    advance(part.files)
     for path in files_of(store, "checkpoints"):
         found.look(path, _checkpoint_fault(path), "")
     for path in sorted(store.packs.glob("[!.]*.npy")):
         found.look(path, pack_fault(path), "")
     return found
+
+
+def batched(paths: Iterator[Path], count: int = 1000) -> Iterator[list[Path]]:
+    """Lists of so many, the last one shorter."""
+    while some := list(itertools.islice(paths, count)):
+        yield some
 
 
 def repair(store: Store, faults: list[Fault]) -> list[Path]:
@@ -104,7 +112,8 @@ def repair(store: Store, faults: list[Fault]) -> list[Path]:
 
 def files_of(store: Store, folder: str) -> Iterator[Path]:
     """The files of one of the store's folders of a file a step, in order; none that are being written."""
-    yield from sorted((store.root / folder).glob(f"??/[!.]*.{SUFFIXES[folder]}"))
+    for shard in sorted((store.root / folder).glob("??")):
+        yield from sorted(shard.glob(f"[!.]*.{SUFFIXES[folder]}"))
 
 
 def record_fault(path: Path) -> tuple[Record | None, str | None]:
@@ -117,7 +126,7 @@ def record_fault(path: Path) -> tuple[Record | None, str | None]:
         return None, f"it is cut off or changed ({type(error).__name__})"
     if record.key != path.stem:
         return None, "it is the record of another step"
-    if record.made_by.get("key_version") == KEY_VERSION and key_of(record.kind, record.spec) != record.key:
+    if record.made_by.get("key_version") == KEY_VERSION and key_of_spec(record.kind, record.spec) != record.key:
         return None, "its key is not that of what it says was done"
     return record, None
 
