@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 import torch
 
 import trees
-from helpers import command, toml
+from helpers import Say, command, toml
 from rib import _compat
 from rib.data.published import PUBLISHED
 from rib.models.weights import take_weights, write_weights
@@ -137,14 +138,20 @@ def test_data_check_names_what_is_incomplete(place: Path) -> None:
     assert "imagenet:sketch" in done.stdout
 
 
-def test_the_cost_is_known_before_data_and_weights_are_there(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("free", "streamed_sets"), [(10**12, ()), (10**11, ("c",)), (10**10, ("c", "val"))])
+def test_the_cost_is_known_before_data_and_weights_are_there(
+    free: int, streamed_sets: tuple[str, ...], rib_says: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """One ViT-B/16 as performance models put it: 2.17 M image-epochs a method, 27.9 M evaluations a method."""
-    done = command("plan", "imagenet_rib", "--models", "vit_b16_in21k_augreg", "--json", cwd=tmp_path, HF_HOME="hf")
-    assert done.returncode == 0, done.stderr
-    cost = json.loads(done.stdout)["cost"]
+    monkeypatch.setenv("HF_HOME", "hf")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2 * free, free, free))  # type: ignore[attr-defined]
+    code, said = rib_says("plan", "imagenet_rib", "--models", "vit_b16_in21k_augreg", "--json")
+    assert code == 0, said
+    cost = json.loads(said)["cost"]
     images = 10_000 + 7_500 + 30_000 + 50_889 + 18_574 + 50_000 + 50_000
-    here = images + 50_000  # decoded into packs on any machine; ImageNet-C where 564 GB are free
-    assert (cost["decoded"], cost["streamed"]) in [(here + 3_750_000, 0), (here, -(-50 // 16) * 3_750_000)]
+    tested = {"val": 50_000, "c": 3_750_000}
+    assert cost["decoded"] == images + sum(tested[name] for name in tested if name not in streamed_sets)
+    assert cost["streamed"] == -(-50 // 16) * sum(tested[name] for name in streamed_sets)
     assert cost["packed"] == cost["decoded"] * 3 * 224**2
     evaluated = 50 * (images + 50_000 + 3_750_000) - 7 * images  # the probe's heads ride on the pretrained passes
     teacher = images  # what the pretrained model sees of each tuning set, once for probes and LwF
@@ -156,7 +163,7 @@ def test_the_cost_is_known_before_data_and_weights_are_there(tmp_path: Path) -> 
     assert cost["weights"] == 6 * 7 * 4 * 86_567_656
     assert len(cost["assumed"]) == 10
     assert cost["hours"] is None
-    lines = command("plan", "imagenet_rib", "--models", "vit_b16_in21k_augreg", cwd=tmp_path, HF_HOME="hf").stdout
+    _, lines = rib_says("plan", "imagenet_rib", "--models", "vit_b16_in21k_augreg")
     assert "weights of imagenet:vit_b16_in21k_augreg" in lines
     assert "--calibrate" in lines
 
