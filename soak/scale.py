@@ -514,6 +514,7 @@ def figure(lines: Sequence[Line]) -> Any:
         right.plot([s.gpus for s in some], [100 * s.found.utilisation for s in some], **style)
     left.set(xscale="log", yscale="log", xlabel="GPUs", ylabel="hours")
     right.set(xscale="log", xlabel="GPUs", ylabel="GPU time held that was busy, %", ylim=(0, 102))
+    left.set_yticks([1, 10, 100, 1000], ["1", "10", "100", "1,000"])
     for axis in (left, right):
         axis.set_xticks(gpus, [str(count) for count in gpus])
         axis.minorticks_off()
