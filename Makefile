@@ -33,10 +33,11 @@ bench: setup  ## measure every goal of speed beside its peer, and print the tabl
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m bench
 
-# About 25 minutes on two cores: 15 of kills, 7 of fuzzing. Figures of a run: docs/reliability.md.
-soak: setup  ## look for rare faults at random: drivers and workers killed, hostile input
+# About 25 minutes on two cores: 15 of kills, 7 of fuzzing, 2 of clusters. Figures of a run: docs/reliability.md.
+soak: setup  ## look for rare faults at random: drivers, workers and nodes killed, hostile input
 	$(BIN)/python -m soak kills --kills 1000 --seed 6
 	$(BIN)/python -m soak fuzz --cases 10000 --seed 6
+	$(BIN)/python -m soak clusters
 
 clean:
 	rm -rf $(VENV) rib-store .pytest_cache .mypy_cache .ruff_cache .hypothesis
