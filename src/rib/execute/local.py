@@ -16,6 +16,7 @@ import torch
 from rib.data.pack import pack_file
 from rib.execute.board import Board, Outcome, left_behind
 from rib.execute.leases import Leases
+from rib.execute.memory import keep_freed
 from rib.execute.packing import prepare
 from rib.execute.progress import Silent, Watcher
 from rib.execute.runtime import Runtime
@@ -200,6 +201,7 @@ class InThisProcess:
         """Until no job is left."""
         how, threads = replace(board.how, device=self.device), torch.get_num_threads()
         torch.set_num_threads(how.threads)
+        keep_freed()
         workshop = Workshop(board.plan.suite, board.store, how, board.watcher.images)
         try:
             with limit_threads(how.threads):

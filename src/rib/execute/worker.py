@@ -23,6 +23,7 @@ from typing import Any, TextIO, cast
 import torch
 
 from rib.errors import DamagedError, DivergedError, RibError, StepError
+from rib.execute.memory import keep_freed
 from rib.models.catalogue import Architecture
 from rib.models.loading import build
 from rib.steps import Predict, Step
@@ -189,6 +190,7 @@ class _Copied(io.TextIOBase):
 def serve(connection: Connection, assignment: Assignment) -> None:
     """The life of a worker process: take jobs from the connection until it closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    keep_freed()
     torch.set_num_threads(assignment.how.threads)
     limit_threads(assignment.how.threads)
     _leave_traces(assignment.traces)
