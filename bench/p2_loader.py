@@ -20,6 +20,7 @@ from rib.data.examples import Examples, Index, View
 from rib.data.feed import fed
 from rib.data.labels import LabelMap
 from rib.data.pack import open_pack
+from rib.execute.memory import keep_freed
 from rib.models.classifier import Classifier
 from rib.models.loading import HALF
 from rib.models.small import small_resnet
@@ -138,6 +139,7 @@ def taken() -> tuple[float, float]:
 def run(file: Path) -> None:
     """Predict and train over a pack with a small net; print the most memory that was taken on the way."""
     torch.set_num_threads(1)
+    keep_freed()
     classifier = Classifier(small_resnet(num_classes=1000, width=8), 1000, HALF, HALF)
     examples, labels = mapped(file), LabelMap("bench", tuple((label,) for label in range(4)), 1000)
     peak = [0.0, 0.0]
