@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 
 import torch
 
+from rib.recipe import Precision
+
 Work = Callable[[], object]
 
 
@@ -48,6 +50,26 @@ class Setting:
 
     device: str = "cpu"
     quick: bool = False
+
+    @property
+    def gpu(self) -> bool:
+        """Whether it is not the processor that is measured."""
+        return self.device != "cpu"
+
+    @property
+    def model(self) -> str:
+        """The ViT whose steps are measured, as timm calls it."""
+        return "vit_base_patch16_224" if self.gpu else "vit_tiny_patch16_224"
+
+    @property
+    def precision(self) -> Precision:
+        """Of its steps."""
+        return "bf16" if self.gpu else "fp32"
+
+    @property
+    def clock(self) -> Callable[[], float]:
+        """Of its steps: of the processor's time others that share the machine take none."""
+        return time.perf_counter if self.gpu else time.process_time
 
     def repeats(self, usual: int) -> int:
         """How often to measure: at least three times, less when quick."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import statistics
-import time
 from dataclasses import replace
 
 import torch
@@ -29,11 +28,9 @@ def measure(setting: Setting) -> list[Row]:
 
 
 def _measured(setting: Setting) -> list[Row]:
-    gpu = setting.device != "cpu"
-    name = "vit_base_patch16_224" if gpu else "vit_tiny_patch16_224"
-    batch, steps = (64, 20) if gpu else (32, 3 if setting.quick else 6)
-    architecture = describe(ModelRow(timm=name), classes=CLASSES)
-    recipe = Recipe(epochs=1, batch_size=batch, eval_batch_size=batch, precision="bf16" if gpu else "fp32")
+    batch, steps = (64, 20) if setting.gpu else (32, 3 if setting.quick else 6)
+    architecture = describe(ModelRow(timm=setting.model), classes=CLASSES)
+    recipe = Recipe(epochs=1, batch_size=batch, eval_batch_size=batch, precision=setting.precision)
     start = take_weights(build(architecture).net)
     task = task_of(architecture, recipe, batch * steps, setting.device)
     methods = {name: METHODS.find(name)() for name in ("finetune", *GOALS)}
@@ -41,21 +38,19 @@ def _measured(setting: Setting) -> list[Row]:
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     for turn in range(1 + setting.repeats(5)):
         for method, value in methods.items():
-            taken = step_seconds(value, start, task, gpu)
+            taken = step_seconds(value, start, task, setting)
             if turn:
                 seconds[method].append(taken)
     rows = []
     for method, goal in GOALS.items():
         pairs = zip(seconds[method], seconds["finetune"], strict=True)
         ratio = statistics.median(one / other for one, other in pairs)
-        goal = 1.05 if gpu and goal > 1 else goal
+        goal = 1.05 if setting.gpu and goal > 1 else goal
         rows.append(at_most("P4", f"step of {method}", "step of plain fine-tuning", goal, ratio))
     plain = 1e3 * statistics.median(seconds["finetune"])
     return [
         *rows[:-1],
-        Row(
-            **(vars(rows[-1]) | {"note": f"{name}, batches of {batch}, {recipe.precision}: plain step {plain:.0f} ms"})
-        ),
+        replace(rows[-1], note=f"{setting.model}, batches of {batch}, {recipe.precision}: plain step {plain:.0f} ms"),
     ]
 
 
@@ -78,16 +73,16 @@ def task_of(architecture: Architecture, recipe: Recipe, images: int, device: str
     )
 
 
-def step_seconds(method: Method, start: Weights, task: Task, wall: bool) -> float:
+def step_seconds(method: Method, start: Weights, task: Task, setting: Setting) -> float:
     """Median seconds of a step: from one report of progress to the next; on a GPU, of all steps in a row."""
     moments: list[float] = []
 
     def watch(images: int) -> None:
         if images:
-            moments.append(time.perf_counter() if wall else time.process_time())
+            moments.append(setting.clock())
 
     method.fit(start, replace(task, watch=watch), ())
-    if wall:
+    if setting.gpu:
         torch.cuda.synchronize()
-        return (time.perf_counter() - moments[0]) / (len(moments) - 1)
+        return (setting.clock() - moments[0]) / (len(moments) - 1)
     return statistics.median(after - before for before, after in itertools.pairwise(moments))

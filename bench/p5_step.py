@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -34,10 +33,8 @@ def measure(setting: Setting) -> list[Row]:
 
 
 def _measured(setting: Setting) -> list[Row]:
-    gpu = setting.device != "cpu"
-    name = "vit_base_patch16_224" if gpu else "vit_tiny_patch16_224"
+    gpu, name, precision = setting.gpu, setting.model, setting.precision
     batch, steps = (64, 20) if gpu else (16, 2 if setting.quick else 4)
-    precision = "bf16" if gpu else "fp32"
     architecture = describe(ModelRow(timm=name), classes=CLASSES)
     data = noise(batch * steps, architecture.size)
     recipe = Recipe(epochs=1, batch_size=batch, precision=precision, eval_batch_size=batch, eval_precision=precision)
@@ -48,7 +45,6 @@ def _measured(setting: Setting) -> list[Row]:
         differs = float((mine.eval()(images) - theirs.eval()(mine.normalise(images))).abs().max())
     assert differs < 1e-5 or gpu, differs
 
-    clock: Callable[[], float] = time.perf_counter if gpu else time.process_time
     pixels, labels = data.batch(slice(None)), data.labels
     training = interleaved(
         {
@@ -56,7 +52,7 @@ def _measured(setting: Setting) -> list[Row]:
             "ours": lambda: train(mine, data, WHOLE, recipe, seed=0),
         },
         setting.repeats(7),
-        clock,
+        setting.clock,
     )
     predicting = interleaved(
         {
@@ -64,7 +60,7 @@ def _measured(setting: Setting) -> list[Row]:
             "ours": lambda: collect(mine, mine.forward, data, batch, recipe.eval_precision),
         },
         setting.repeats(7),
-        clock,
+        setting.clock,
     )
     note = f"{name}, batches of {batch}, {precision}; largest difference of logits {differs:.0e}"
     peer = "timm's model in a plain loop"

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-
 import torch
 
 from bench.base import Row, Setting, interleaved, one_thread
@@ -25,10 +22,8 @@ def measure(setting: Setting) -> list[Row]:
 
 
 def _measured(setting: Setting) -> list[Row]:
-    gpu = setting.device != "cpu"
-    name = "vit_base_patch16_224" if gpu else "vit_tiny_patch16_224"
-    batch, count = (256, 2048) if gpu else (16, 16 if setting.quick else 32)
-    precision = "bf16" if gpu else "fp32"
+    name, precision = setting.model, setting.precision
+    batch, count = (256, 2048) if setting.gpu else (16, 16 if setting.quick else 32)
     architecture = describe(ModelRow(timm=name), classes=CLASSES)
     nets = [build(architecture, seed, "pooled").to(setting.device).eval() for seed in range(K)]
     chunk = noise(count, architecture.size)
@@ -44,12 +39,11 @@ def _measured(setting: Setting) -> list[Row]:
         predict_chunk(chunk, asked, batch, lambda _: None)
         found["swept"] = [torch.from_numpy(one.predictions.unmasked_class).long() for one in asked]
 
-    clock: Callable[[], float] = time.perf_counter if gpu else time.process_time
-    timings = interleaved({"bare": bare, "swept": swept}, setting.repeats(9), clock)
+    timings = interleaved({"bare": bare, "swept": swept}, setting.repeats(9), setting.clock)
     for logits, chosen in zip(found["bare"], found["swept"], strict=True):
         assert torch.equal(logits.argmax(1).cpu(), chosen)
     share = timings.ratio("swept", "bare") - 1
-    wanted = 0.03 if gpu else 0.05
+    wanted = 0.03 if setting.gpu else 0.05
     note = f"{name}, {count} images in batches of {batch}, {precision}; normalising, judging and noting are beside"
     what = f"{K} checkpoints a pass"
     return [
