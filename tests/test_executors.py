@@ -255,7 +255,7 @@ class Driver:
         if step.keeps_weights:
             store.write_weights(step.key, {})
         if isinstance(step, Embed):
-            store.write_features(step.key, np.zeros((1, 1), np.float32))
+            store.write_features(step.key, 1, [np.zeros((1, 1), np.float32)])
         store.write(step, {"examples": 0}, 0.0, 1, "cpu")
         self._done[step.key] += 1
         self.board.tell(("done", step.key))

@@ -78,6 +78,15 @@ def test_a_pack_is_copied_once_and_for_as_long_as_it_is_in_use(monkeypatch: pyte
     assert len(shelf._kept) == 0
 
 
+def test_a_device_that_ran_out_of_memory_gets_it_back_from_its_packs() -> None:
+    shelf, seen = Shelf(lambda _: (10**9, 10**9)), examples(23)
+    shelf._kept[id(seen.images), GPU] = torch.zeros(1)
+    assert shelf.road(seen.images, GPU) == "resident"
+    shelf.clear()
+    assert shelf._kept == {}
+    assert shelf.road(seen.images, GPU) == "pinned"
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("road", ["plain", "resident", "pinned"])
 def test_batches_are_the_same_by_every_road(road: feed.Road, device: torch.device) -> None:

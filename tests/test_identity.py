@@ -78,7 +78,7 @@ def test_golden_keys(name: str) -> None:
 # -- every field is classed --------------------------------------------------------------------------------------------
 
 CLASSED: dict[type, tuple[set[str], set[str]]] = {
-    DataPart: ({"part", "fingerprint", "label_map"}, {"name"}),
+    DataPart: ({"part", "fingerprint", "label_map"}, {"name", "both"}),
     LabelMap: ({"name", "groups", "outputs"}, set()),
     Load: ({"architecture", "weights"}, {"model"}),
     Reference: ({"data", "probe", "finetune"}, set()),
@@ -99,6 +99,7 @@ CLASSED: dict[type, tuple[set[str], set[str]]] = {
             "at_once",
             "chunk_bytes",
             "streamed",
+            "swept",
         },
     ),
 }

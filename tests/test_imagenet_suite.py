@@ -153,11 +153,10 @@ def test_the_cost_is_known_before_data_and_weights_are_there(
     assert cost["decoded"] == images + sum(tested[name] for name in tested if name not in streamed_sets)
     assert cost["streamed"] == -(-50 // 16) * sum(tested[name] for name in streamed_sets)
     assert cost["packed"] == cost["decoded"] * 3 * 224**2
-    evaluated = 50 * (images + 50_000 + 3_750_000) - 7 * images  # the probe's heads ride on the pretrained passes
-    teacher = images  # what the pretrained model sees of each tuning set, once for probes and LwF
+    evaluated = 50 * (images + 50_000 + 3_750_000) - 7 * images  # heads and LwF ride on the pretrained passes
     looks = 7 * 2 * 2_000 + 9 * 1_000  # CKA of every fine-tuned model, distances once
     fisher = 7 * 200  # of EWC: a draw of the labels, then a gradient
-    assert cost["forward"] == evaluated + teacher + looks + fisher
+    assert cost["forward"] == evaluated + looks + fisher
     assert cost["trained"] == 5 * 10 * images + fisher
     assert cost["flops"] == pytest.approx(35.13e9 * (cost["forward"] + 3 * cost["trained"]), rel=1e-3)
     assert cost["weights"] == 6 * 7 * 4 * 86_567_656

@@ -400,7 +400,8 @@ def test_a_run_without_room_predicts_the_same(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no room"):
         pack(plan, Store(tmp_path / "little"), Silent(), budget)
     heard = Heard()
-    streamed = prepare(plan, plan.steps, Store(tmp_path / "little"), heard, budget)
+    streamed, swept = prepare(plan, plan.steps, Store(tmp_path / "little"), heard, budget)
+    assert swept == streamed
     assert len(streamed) == len(heard.said) == (len(parts) - len(tuned)) * len(views)
     assert all("no room" in text for text in heard.said)
     for name, room_for in (("plenty", None), ("little", budget)):

@@ -224,7 +224,7 @@ def test_what_others_have_done_comes_before_anything_new(planned: Plan, tmp_path
             if step.keeps_weights:
                 store.write_weights(step.key, {})
             if isinstance(step, Embed):
-                store.write_features(step.key, torch.zeros(1, 1).numpy())
+                store.write_features(step.key, 1, [torch.zeros(1, 1).numpy()])
             store.write(step, {"examples": 0}, 0.0, 1, "cpu")
             assert other.drop(step.key)
         board._next_look = 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,14 @@ import torch
 from torch import Tensor
 
 import rib
-from helpers import WHOLE, classifier, examples, same_weights, tiny
+from helpers import WHOLE, classifier, document, examples, same_weights, tiny
 from rib import work
+from rib.data import ahead
 from rib.data.arrays import ArraySet
 from rib.data.examples import Examples, Part
 from rib.data.pack import pack_file
 from rib.errors import StoppedError
-from rib.execute import packing as budget
+from rib.execute import packing
 from rib.methods import METHODS, Passes, ewc
 from rib.models.classifier import Classifier
 from rib.models.last_block import compute_pooled_only
@@ -28,7 +30,7 @@ from rib.plan import make_plan, missing
 from rib.recipe import Recipe
 from rib.steps import Embed, Fit, Predict
 from rib.store import Store
-from rib.suite import Suite
+from rib.suite import Suite, parse_suite
 from rib.sweep import backbone, predict_chunk
 from rib.training import train
 from rib.work import How, Workshop
@@ -133,7 +135,7 @@ def test_streamed_and_packed_find_the_same_and_decode_as_planned(
         counted = Counted(patch)
         # room for what is tuned on, and for no more
         how = How(workers=1, pack_budget=1, at_once=at_once, chunk_bytes=2 * 8 * 3 * 12**2)
-        patch.setattr(budget, "require_room", lambda *_: None)
+        patch.setattr(packing, "require_room", lambda *_: None)
         finished = rib.run(suite, store=tmp_path / "streamed", how=how)
     assert finished.failed == {}
     plan = make_plan(suite)
@@ -144,6 +146,64 @@ def test_streamed_and_packed_find_the_same_and_decode_as_planned(
     for name in suite.downstream:
         assert decoded[name, "tune"] == len(plan.world[name].index("tune"))
     assert_same_findings(suite, tmp_path / "packed", tmp_path / "streamed")
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_a_pack_larger_than_memory_is_read_once_for_many_nets(
+    at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite = tiny(
+        tmp_path,
+        ("resnet", "batch_norm"),
+        runs=[{"methods": ["finetune", "linear_probe", "lwf", "wise_ft"]}],
+        recipe=RECIPE,
+    )
+    rib.run(suite, store=tmp_path / "alone", how=How(workers=1))
+    plan, read = make_plan(suite), Counter[int]()
+
+    def copied(examples: Examples, rows: int, first: int) -> Iterator[Examples]:
+        for chunk in ahead.copied(examples, rows, first):
+            assert len(chunk) <= rows == 8
+            read[len(examples)] += len(chunk)
+            yield chunk
+
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "memory", lambda: 1)
+        patch.setattr(work, "copied", copied)
+        counted = Counted(patch)
+        how = How(workers=1, at_once=at_once, chunk_bytes=2 * 8 * 3 * 12**2)
+        assert rib.run(suite, store=tmp_path / "together", how=how).failed == {}
+    assert counted.passes == planned(suite, True)
+    expected = Counter[int]()
+    for name in suite.tested:
+        nets = len({backbone(step) for step in plan.steps if isinstance(step, Predict) and step.data.name == name})
+        images = len(plan.world[name].index("test"))
+        expected[images] += -(-nets // at_once) * images
+    assert read == expected
+    assert_same_findings(suite, tmp_path / "alone", tmp_path / "together")
+
+
+def test_a_set_in_both_roles_is_seen_by_the_pretrained_model_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in the paper: all of a set is tuned on, by every seed, and all of it is tested."""
+    words: dict[str, Any] = {"runs": [{"methods": ["linear_probe", "lwf"], "seeds": [0, 1]}], "recipe": RECIPE}
+    whole = document(tmp_path, held_out=0.0, **words)
+    for row in whole["data"].values():
+        del row["test_fraction"]
+    suite = parse_suite(whole).based_at(tmp_path)
+    plan = make_plan(suite)
+    embeds = [step for step in plan.steps if isinstance(step, Embed)]
+    assert sorted(step.data.name for step in embeds) == sorted(suite.tested)
+    with monkeypatch.context() as patch:
+        counted = Counted(patch)
+        rib.run(suite, store=tmp_path / "shared", how=How(workers=1))
+    assert counted.passes == planned(suite, True)
+    rib.run(suite, store=tmp_path / "alone", how=How(workers=1, share=False))
+    assert_same_findings(suite, tmp_path / "shared", tmp_path / "alone")
+    held = make_plan(tiny(tmp_path, **words))  # of what is not held out, every seed has the same
+    tuned_on = [step for step in held.steps if isinstance(step, Embed) and step.data.part == "tune"]
+    assert sorted(step.data.name for step in tuned_on) == sorted(suite.downstream)
 
 
 def test_everything_off_finds_the_same(tmp_path: Path) -> None:
@@ -186,10 +246,8 @@ def test_a_sweep_without_the_models_that_cannot_be_asked(tmp_path: Path) -> None
     store, plan = Store(tmp_path / "store"), make_plan(suite)
     fits = {step.method.name: step for step in plan.steps if isinstance(step, Fit)}
     swept = [step for step in plan.steps if isinstance(step, Predict) and step.data.name == "part"]
-    streamed = frozenset(
-        file.name for file in [pack_file(plan.world["part"], "test", swept[0].architecture.view, store.packs)]
-    )
-    workshop = Workshop(suite, store, How(device="cpu", streamed=frozenset([streamed])), lambda _images, _passes: None)
+    streamed = frozenset([pack_file(plan.world["part"], "test", swept[0].architecture.view, store.packs).name])
+    workshop = Workshop(suite, store, How(device="cpu", streamed=streamed), lambda _images, _passes: None)
     for step in swept:
         (store.root / "records" / step.key[:2] / f"{step.key}.json").unlink()
     store.write_weights(fits["finetune"].key, workshop.weights(fits["pretrained"].start))

@@ -245,7 +245,8 @@ class World:
             if not len(data.index(part)):
                 what = f"data set {name!r} has no images to {part} on"
                 raise UserError(what, got="0 images", remedy="give it more images, or another test_fraction")
-            self._parts[name, part] = DataPart(name, part, data.fingerprint(part), label_map)
+            both = not data.disjoint and data.fingerprint("tune") == data.fingerprint("test")
+            self._parts[name, part] = DataPart(name, part, data.fingerprint(part), label_map, both)
         return self._parts[name, part]
 
     @property

@@ -176,6 +176,20 @@ def collect(
     return torch.cat([part.cpu() for part in parts])
 
 
+def collected(
+    classifier: Classifier,
+    function: Callable[[Tensor], Tensor],
+    examples: Examples,
+    batch_size: int,
+    precision: Precision = "fp32",
+    watch: Watch | None = None,
+) -> Iterator[Tensor]:
+    """What `collect` gives, in pieces that follow one another."""
+    for some in batches(len(examples), JUDGED * batch_size):
+        chosen = examples.take(np.arange(some.start, some.stop))
+        yield collect(classifier, function, chosen, batch_size, precision, watch)
+
+
 @torch.inference_mode()
 def read_out(classifier: Classifier, features: Tensor, batch_size: int, precision: Precision) -> Tensor:
     """What the head makes of features float32 (N, D), in batches as `collect` has them.

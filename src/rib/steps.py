@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
@@ -26,12 +26,14 @@ class DataPart:
         part: which part.
         fingerprint: digest of its content.
         label_map: the model's classes for each of its own.
+        both: whether the other part holds the same images: the set plays both roles whole.
     """
 
     name: str = field(metadata=RUNTIME)
     part: Part
     fingerprint: str
     label_map: LabelMap
+    both: bool = field(default=False, metadata=RUNTIME)
 
     @property
     def label(self) -> str:
@@ -235,8 +237,11 @@ class Fit(_Keyed):
         """What its method reads of the pretrained model's features of the tuning set."""
         if not (self.method.reads_features and self.data and self.recipe):
             return None
+        data, seed = self.data, self.seed if self.size is not None else 0  # of all images every seed draws the same
+        if self.size is None and not self.held_out and data.both:  # then predictions of that set read them too
+            data, seed = replace(data, part="test"), None
         size, block = self.recipe.eval_batch_size, self.recipe.last_block
-        return Embed(self.start, self.data, self.size, self.held_out, self.seed, size, "fp32", block)
+        return Embed(self.start, data, self.size, self.held_out, seed, size, "fp32", block)
 
     @property
     def keeps_weights(self) -> bool:

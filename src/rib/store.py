@@ -378,19 +378,40 @@ class Store:
         return self.is_kept("features", key)
 
     def features(self, key: str) -> np.ndarray[Any, Any]:
-        """A step's features, float32 (N, D), mapped from their file. Raises DamagedError as `weights`."""
+        """A step's features, float32 (N, D), mapped from their file; what is changed of them stays in memory.
+
+        Raises DamagedError as `weights`.
+        """
         path = self.whole("features", key)
         try:
-            found: np.ndarray[Any, Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+            found: np.ndarray[Any, Any] = np.load(path, mmap_mode="c", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise DamagedError(path, str(error)) from None
         return found
 
-    def write_features(self, key: str, features: np.ndarray[Any, Any]) -> None:
-        """Keep a step's features; they count once its record is written. Raises as `written_aside`."""
+    def write_features(self, key: str, count: int, pieces: Iterable[np.ndarray[Any, Any]]) -> int:
+        """Keep a step's features; they count once its record is written. Raises as `written_aside`.
+
+        Args:
+            key: of the step.
+            count: N, one or more.
+            pieces: float32 (n, D) that follow one another, N in all; one is in memory at a time.
+
+        Returns:
+            D.
+        """
+        left, width = count, 0
         with written_aside(self.path("features", key)) as aside, aside.open("wb") as file:
-            np.save(file, features)
+            for piece in pieces:
+                if not width:
+                    width = piece.shape[1]
+                    header = {"descr": "<f4", "fortran_order": False, "shape": (count, width)}
+                    np.lib.format.write_array_header_1_0(file, header)
+                file.write(np.ascontiguousarray(piece, "<f4").data)
+                left -= len(piece)
+            assert left == 0
         self._seal("features", key)
+        return width
 
     def drop_features(self, key: str) -> None:
         """Forget a step's features; its record stays."""

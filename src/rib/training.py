@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from rib.data.examples import Examples
-from rib.data.feed import fed
+from rib.data.feed import fed, placed
 from rib.data.labels import LabelMap
 from rib.data.splits import Rows, named_generator, named_seed
 from rib.errors import DivergedError
@@ -46,7 +46,7 @@ class Penalty(Protocol):
         Args:
             net: the module in training, with its parameters as they are.
             logits: its masked logits on the batch, (n, classes of the data set).
-            rows: int64 (n,), which examples of the tuning set are in the batch.
+            rows: int64 (n,), which examples of the tuning set are in the batch, on the device of the training.
         """
         ...
 
@@ -255,8 +255,8 @@ class _Loop:
         wanted = [order[start : start + size] for start in range(0, len(steps) * size, size)]
         known = self.features is not None
         images = itertools.repeat(None, len(steps)) if known else fed(self.examples, wanted, self.device)
-        for step, rows, seen in zip(steps, wanted, images, strict=True):
-            yield step, torch.from_numpy(rows), seen
+        on_device = placed(order, self.device).split(size)[: len(steps)]
+        yield from zip(steps, on_device, images, strict=True)
 
     def _order(self, epoch: int) -> Rows:
         """The examples of an epoch, as many as there are, in its order; of a prefix each comes round several times."""
@@ -290,7 +290,7 @@ class _Loop:
 
     def _cross_entropy(self, rows: Tensor, images: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """What is minimised, what of it is told, and how many are right."""
-        labels = self.labels[rows.to(self.device)]
+        labels = self.labels[rows]
         logits = self.label_map.mask(self._forward(rows, images))
         entropy = F.cross_entropy(logits, labels, label_smoothing=self.recipe.label_smoothing)
         loss = entropy + self.penalty(self.classifier.net, logits, rows) if self.penalty else entropy
@@ -300,12 +300,12 @@ class _Loop:
         """Likewise."""
         assert self.objective is not None
         assert images is not None
-        loss, right = self.objective(self.classifier.features, images, self.labels[rows.to(self.device)])
+        loss, right = self.objective(self.classifier.features, images, self.labels[rows])
         return loss, loss, right
 
     def _forward(self, rows: Tensor, images: Tensor | None) -> Tensor:
         if self.features is not None:
-            logits: Tensor = self.classifier.head(self.features[rows.to(self.device)])
+            logits: Tensor = self.classifier.head(self.features[rows])
             return logits
         return self.classifier(images)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,9 @@ from torch import Tensor
 
 from rib.analysis import Scene, Seen
 from rib.analysis.calibration import calibration
-from rib.data.ahead import chunk_rows, chunks, undecoded
+from rib.data.ahead import chunk_rows, chunks, copied, undecoded
 from rib.data.examples import Examples, Part, View
+from rib.data.feed import SHELF
 from rib.data.pack import open_pack, pack_file
 from rib.data.splits import tuning_rows
 from rib.errors import DamagedError, DivergedError, RibError, StepError
@@ -26,7 +27,7 @@ from rib.models.classifier import Classifier
 from rib.models.loading import build, load_pretrained
 from rib.models.weights import Weights, first_not_finite, take_weights
 from rib.plan import World
-from rib.prediction import Predictions, collect, predict
+from rib.prediction import Predictions, collected, predict
 from rib.pretraining import Stage, pretrain
 from rib.recipe import LastBlock, Recipe
 from rib.steps import Compare, DataPart, Embed, Fit, Load, Predict, Pretrain, Step
@@ -51,9 +52,10 @@ class How:
         keep: which weights stay in the store when nothing needs them any more.
         share: whether what several steps would each make is made once; what is found is the same without.
         pack_budget: bytes that all packs in the store may take; None for what is free on the disk, less a reserve.
-        at_once: nets that predict streamed data in one pass over it.
-        chunk_bytes: memory for two chunks of streamed images.
+        at_once: nets that predict streamed data, or a pack larger than memory, in one pass over it.
+        chunk_bytes: memory for two chunks of such images.
         streamed: names of the packs that are not made, because what would be in them is streamed; found by the run.
+        swept: names of the packs that many nets look at in one pass: those, and what is too large to stay in memory.
     """
 
     workers: int | None = None
@@ -66,6 +68,7 @@ class How:
     at_once: int = AT_ONCE
     chunk_bytes: int = 2**31
     streamed: frozenset[str] = frozenset()
+    swept: frozenset[str] = frozenset()
 
 
 class Workshop:
@@ -147,9 +150,9 @@ class Workshop:
             tuning, _ = tuning_rows(examples.index, step.size, step.held_out, step.seed, step.data.name)
             examples = examples.take(tuning)
         classifier = self._classifier(step.start, step.last_block)
-        features = collect(classifier, classifier.features, examples, step.batch_size, step.precision, watch)
-        self.store.write_features(step.key, features.numpy())
-        return {"examples": len(examples), "width": features.shape[1]}
+        pieces = collected(classifier, classifier.features, examples, step.batch_size, step.precision, watch)
+        width = self.store.write_features(step.key, len(examples), (piece.numpy() for piece in pieces))
+        return {"examples": len(examples), "width": width}
 
     def _features(self, step: Fit | Predict) -> Tensor | None:
         """What a step reads of features, where they are kept as they were written: float32 (N, D)."""
@@ -157,7 +160,7 @@ class Workshop:
             return None
         try:
             with self._loading:
-                return torch.from_numpy(np.array(self.store.features(step.features.key)))
+                return torch.from_numpy(self.store.features(step.features.key))
         except DamagedError as error:
             if error.path.exists():
                 self.store.put_aside(error.path)
@@ -211,12 +214,12 @@ class Workshop:
     def _checkpoint_of(self, key: str) -> FileCheckpoint:
         return FileCheckpoint(self.store.checkpoint_path(key), self.how.checkpoint_seconds)
 
-    def is_streamed(self, step: Step) -> bool:
-        """Whether a step predicts data that are decoded chunk by chunk."""
-        return isinstance(step, Predict) and self._file(step.data, step.architecture.view).name in self.how.streamed
+    def is_swept(self, step: Step) -> bool:
+        """Whether a step predicts data that are taken chunk by chunk."""
+        return isinstance(step, Predict) and self._file(step.data, step.architecture.view).name in self.how.swept
 
     def sweep(self, steps: Sequence[Predict]) -> dict[str, RibError]:
-        """Predict streamed data with several checkpoints in one pass, and record what they say.
+        """Predict data with several checkpoints in one pass, and record what they say.
 
         Args:
             steps: as `rib.sweep.sweeps` groups them.
@@ -263,11 +266,18 @@ class Workshop:
         done = min(len(state["masked_right"]) if state else 0 for state in states.values())
         for key, one in asked.items():
             one.restore(states[key], done)
-        data, view = self.world[step.data.name], step.architecture.view
-        for chunk in chunks(data, step.data.part, view, chunk_rows(view, step.batch_size, self.how.chunk_bytes), done):
+        for chunk in self._chunks(step, done):
             predict_chunk(chunk, list(asked.values()), step.batch_size, watch)
             for key, file in files.items():
                 file.save(asked[key].state)
+
+    def _chunks(self, step: Predict, done: int) -> Iterator[Examples]:
+        """The data of a step from some example on, decoded or copied from their pack while the chunk before is used."""
+        view = step.architecture.view
+        rows = chunk_rows(view, step.batch_size, self.how.chunk_bytes)
+        if self._file(step.data, view).name in self.how.streamed:
+            return chunks(self.world[step.data.name], step.data.part, view, rows, done)
+        return copied(self.examples(step.data, view), rows, done)
 
     def _predict(self, step: Predict, watch: _Count) -> dict[str, Any]:
         examples = self.examples(step.data, step.fit.architecture.view)
@@ -379,9 +389,10 @@ class Workshop:
         return [key for need in needed for key in self.lost(need)]
 
     def forget(self) -> None:
-        """Let go of the weights at hand, and of the memory that the device keeps for them."""
+        """Let go of the weights at hand and of packs on the device, and of the memory that it keeps for them."""
         self._weights.clear()
         self._loaded = None
+        SHELF.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -83,16 +83,33 @@ def chunks(data: DataSet, part: Part, view: View, rows_per_chunk: int, first: in
                 break
         return Examples(images, index.take(rows), rows, first=int(rows[0]))
 
+    yield from _one_ahead(decode, pieces(np.arange(first, len(index)), rows_per_chunk), stopped)
+
+
+def copied(examples: Examples, rows_per_chunk: int, first: int = 0) -> Iterator[Examples]:
+    """Examples of a pack in chunks as `chunks` gives them, each read from the disk once, and copied into memory."""
+
+    def copy(places: Rows) -> Examples:
+        chosen = examples.take(places)
+        return Examples(examples.batch(places), chosen.index, chosen.rows, first=int(chosen.rows[0]))
+
+    return _one_ahead(copy, pieces(np.arange(first, len(examples)), rows_per_chunk), threading.Event())
+
+
+def _one_ahead(
+    make: Callable[[Rows], Examples], wanted: Iterable[Rows], stopped: threading.Event
+) -> Iterator[Examples]:
+    """Chunks of some rows, each made while the one before is used; `stopped` is set when no more is wanted."""
     with ThreadPoolExecutor(1) as pool:
-        waiting = deque(pieces(np.arange(first, len(index)), rows_per_chunk))
+        waiting = deque(wanted)
         ahead: deque[Future[Examples]] = deque()
         try:
             while waiting or ahead:
                 if not ahead:
-                    ahead.append(pool.submit(decode, waiting.popleft()))
+                    ahead.append(pool.submit(make, waiting.popleft()))
                 ready = ahead.popleft().result()
                 if waiting:
-                    ahead.append(pool.submit(decode, waiting.popleft()))
+                    ahead.append(pool.submit(make, waiting.popleft()))
                 yield ready
                 del ready
         finally:

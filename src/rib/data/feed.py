@@ -41,10 +41,12 @@ class Shelf:
 
     Attributes:
         room: tells the memory of a device.
+        closed: whether it takes no more.
     """
 
     room: Room = torch.cuda.mem_get_info
     _kept: dict[tuple[int, torch.device], Tensor] = field(default_factory=dict)
+    closed: bool = False
 
     def road(self, images: Images, device: torch.device) -> Road:
         """How batches of some images best reach a device."""
@@ -52,8 +54,15 @@ class Shelf:
             return "plain"
         if (id(images), device) in self._kept:
             return "resident"
+        if self.closed:
+            return "pinned"
         free, total = self.room(device)
         return "resident" if images.nbytes <= free - RESERVE * total else "pinned"
+
+    def clear(self) -> None:
+        """Let go of all packs, and take no more: the memory was wanted for something else."""
+        self.closed = True
+        self._kept.clear()
 
     def on(self, images: Images, device: torch.device) -> Tensor:
         """All of some images on a device: uint8 (M, H, W, 3)."""
@@ -92,7 +101,13 @@ def fed(
     if road == "pinned":
         return _sent(images, places, device)
     whole = shelf.on(images, device)
-    return (whole.index_select(0, torch.from_numpy(rows).to(device)) for rows in places)
+    return (whole.index_select(0, placed(rows, device)) for rows in places)
+
+
+def placed(rows: Rows, device: torch.device) -> Tensor:
+    """Numbers of rows on a device, int64 (n,), without waiting for what the device is doing."""
+    host = torch.from_numpy(rows)
+    return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
 def _decoded(examples: Examples, wanted: Iterable[Rows | slice]) -> Iterator[Images]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ class LabelMap:
     groups: tuple[tuple[int, ...], ...]
     outputs: int
 
-    @property
+    @cached_property
     def whole(self) -> bool:
         """Whether the map is the identity over all of the model's classes."""
         return self.groups == tuple((index,) for index in range(self.outputs))
@@ -37,10 +38,10 @@ class LabelMap:
         """
         if self.whole:
             return logits
-        if all(len(group) == 1 for group in self.groups):
-            chosen = torch.tensor([group[0] for group in self.groups], device=logits.device)
+        chosen = _indices(self.groups, logits.device)
+        if isinstance(chosen, Tensor):
             return logits.index_select(1, chosen)
-        return torch.stack([logits[:, list(group)].amax(dim=1) for group in self.groups], dim=1)
+        return torch.stack([logits.index_select(1, group).amax(dim=1) for group in chosen], dim=1)
 
     def inverse(self) -> tuple[int, ...]:
         """For each of the model's classes, the data set's class it stands for; -1 where none."""
@@ -49,6 +50,18 @@ class LabelMap:
             for index in group:
                 classes[index] = local
         return tuple(classes)
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def _indices(groups: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor | list[Tensor]:
+    """The model's classes on a device, where they stay: a copy at every step would wait for the step before.
+
+    One tensor where each class has a single one, else one a class.
+    """
+    if all(len(group) == 1 for group in groups):
+        return torch.tensor([group[0] for group in groups], device=device)
+    return [torch.tensor(group, device=device) for group in groups]
 
 
 def match_classes(

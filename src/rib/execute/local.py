@@ -80,7 +80,8 @@ def execute(
         with _terminable() if id is None else nullcontext(), Leases(store.root, id) as leases:
             leases.tidy()
             with decoding:
-                how = replace(how, streamed=prepare(plan, todo, store, watcher, how.pack_budget))
+                streamed, swept = prepare(plan, todo, store, watcher, how.pack_budget)
+                how = replace(how, streamed=streamed, swept=swept)
             watcher.begin(len(plan.steps), outcome.before, sum(plan.image_passes(step) for step in todo))
             listed = _jobs(plan, todo, store, how)
             board = Board(plan, store, how, watcher, outcome, listed, leases, _held_back(todo, store, runtime))
@@ -96,19 +97,19 @@ def execute(
 
 
 def _jobs(plan: Plan, todo: Sequence[Step], store: Store, how: How) -> list[Job]:
-    """The steps in jobs; those that predict streamed data in sweeps, which share features without keeping them."""
+    """The steps in jobs; predictions of what is swept in sweeps, which share features without keeping them."""
 
-    def streamed(step: Step) -> bool:
+    def swept(step: Step) -> bool:
         return all(
-            pack_file(plan.world[part.name], part.part, step.architecture.view, store.packs).name in how.streamed
+            pack_file(plan.world[part.name], part.part, step.architecture.view, store.packs).name in how.swept
             for part in step.parts
         )
 
     work = _work(plan, todo, store)
-    if not how.share or not how.streamed:
+    if not how.share or not how.swept:
         return jobs(todo, passes=plan.image_passes, work=work)
-    kept = [step for step in todo if not (isinstance(step, Embed) and streamed(step))]
-    groups = sweeps((step for step in kept if isinstance(step, Predict) and streamed(step)), how.at_once)
+    kept = [step for step in todo if not (isinstance(step, Embed) and swept(step))]
+    groups = sweeps((step for step in kept if isinstance(step, Predict) and swept(step)), how.at_once)
     return jobs(kept, groups, plan.image_passes, work)
 
 

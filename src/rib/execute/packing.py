@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rib.data.budget import Wanted, divided, require_room
+from rib.data.budget import Wanted, divided, pack_bytes, require_room
 from rib.data.pack import check_pack, is_checked, pack_file
 from rib.execute.progress import Watcher
 from rib.plan import Plan
 from rib.steps import Step
 from rib.store import Store
+
+IN_MEMORY = 0.5
+"""A pack that takes more than this share of the memory is read from the disk anew by everyone who looks at it."""
 
 
 def pack(plan: Plan, store: Store, watcher: Watcher, budget: int | None = None) -> int:
@@ -36,11 +41,14 @@ def pack(plan: Plan, store: Store, watcher: Watcher, budget: int | None = None) 
     return len(wanted)
 
 
-def prepare(plan: Plan, steps: Sequence[Step], store: Store, watcher: Watcher, budget: int | None) -> frozenset[str]:
+def prepare(
+    plan: Plan, steps: Sequence[Step], store: Store, watcher: Watcher, budget: int | None
+) -> tuple[frozenset[str], frozenset[str]]:
     """Decode what the steps look at, as far as there is room; check packs that are new to this machine.
 
     Returns:
-        Names of the packs that are not made: what would be in them is streamed.
+        Names of the packs that are not made: what would be in them is streamed. And of those that many nets are to look
+        at in one pass: the same, and what is only scored and would not stay in memory from one net to the next.
 
     Raises: as `pack`.
     """
@@ -51,7 +59,18 @@ def prepare(plan: Plan, steps: Sequence[Step], store: Store, watcher: Watcher, b
     for data, part, _ in streamed:
         anew = "in every epoch" if part == "tune" else "as often as it is looked at"
         watcher.say(f"{data.label} ({part}, {len(data.index(part)):,} images) is decoded {anew}: no room for its pack")
-    return frozenset(pack_file(*one, store.packs).name for one in streamed)
+    left_out = frozenset(pack_file(*one, store.packs).name for one in streamed)
+    tuned_on = {pack_file(*one, store.packs) for one in packed if one[1] == "tune"}
+    large = {pack_file(*one, store.packs) for one in packed if pack_bytes(*one) > IN_MEMORY * memory()}
+    return left_out, left_out | {file.name for file in large - tuned_on}
+
+
+def memory() -> int:
+    """Bytes of this machine's memory; as much as one could want where the system does not tell."""
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return sys.maxsize
 
 
 def looked_at(plan: Plan, steps: Iterable[Step]) -> list[Wanted]:

@@ -73,7 +73,7 @@ def do_steps(workshop: Workshop, steps: tuple[Step, ...], tell: Tell, printed: d
         printed: what the process has printed lately, where that is kept.
     """
     printed = deque() if printed is None else printed
-    if steps and workshop.how.share and all(workshop.is_streamed(step) for step in steps):
+    if steps and workshop.how.share and all(workshop.is_swept(step) for step in steps):
         do_sweep(workshop, cast("tuple[Predict, ...]", steps), tell, printed)
         return
     failed: dict[str, str] = {}
