@@ -29,6 +29,7 @@ from rib.execute.board import Board, Outcome
 from rib.execute.fleet import Fleet, Joiner, find_engine
 from rib.execute.leases import Leases
 from rib.execute.local import execute
+from rib.execute.on_ray import RayEngine
 from rib.execute.progress import Silent
 from rib.execute.runtime import RayRuntime, Runtime, SlurmRuntime
 from rib.execute.schedule import jobs
@@ -576,6 +577,22 @@ def raylets() -> Iterator[Raylets]:
         process.communicate()
         end(below)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("address", "before", "mode"), [(None, None, "token"), (None, "disabled", "disabled"), ("auto", None, None)]
+)
+def test_a_cluster_that_is_started_here_asks_for_its_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None, before: str | None, mode: str | None
+) -> None:
+    """Whatever the version's default; of one that was there, its owner says."""
+    (tmp_path / "ray.py").write_text("import os\nmode = os.environ.get('RAY_AUTH_MODE')")
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
+    monkeypatch.setattr(os, "environ", environment | ({"RAY_AUTH_MODE": before} if before else {}))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "ray", None)  # whatever was imported comes back in the end
+    del sys.modules["ray"]
+    assert RayEngine(RayRuntime(address=address))._ray.mode == mode
 
 
 def runtime_file(folder: Path, address: str, **fields: object) -> str:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -201,6 +203,175 @@ def test_an_owner_taken_for_dead_signs_up_again(tmp_path: Path) -> None:
         one.beat()
         assert not one.dismissed
         assert not other.alone()
+
+
+# -- a file system that fails ------------------------------------------------------------------------------------------
+
+
+def failing(
+    monkeypatch: pytest.MonkeyPatch,
+    call: str,
+    code: int,
+    part: str = "work",
+    done: bool = False,
+    when: Callable[[], bool] = lambda: True,
+) -> None:
+    """Let a method of Path fail in a folder of the leases; as if it had not been done, or with the answer lost."""
+    real: Callable[..., Any] = getattr(Path, call)
+
+    def fails(self: Path, *words: Any, **named: Any) -> Any:
+        if part not in self.parts[-4:] or not when():
+            return real(self, *words, **named)
+        if done:
+            real(self, *words, **named)
+        raise OSError(code, os.strerror(code), str(self))
+
+    monkeypatch.setattr(Path, call, fails)
+
+
+WORDS = {
+    errno.ENOSPC: (StepError, "the disk is full"),
+    errno.EDQUOT: (StepError, "the disk is full"),
+    errno.EACCES: (UserError, "cannot write"),
+    errno.EROFS: (UserError, "cannot write"),
+    errno.EIO: (StepError, "could not be written"),
+}
+
+
+@pytest.mark.parametrize("code", WORDS, ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", ["mkdir", "touch", "rename"])
+def test_what_keeps_work_from_being_taken_is_told_unless_another_has_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, code: int
+) -> None:
+    kind, words = WORDS[code]
+    taken_by_the_dead(tmp_path, "left")
+    with Leases(tmp_path) as one:
+        with monkeypatch.context() as patch:
+            failing(patch, call, code)
+            with pytest.raises(kind, match=words):
+                one.take("work")
+            if call == "rename":
+                with pytest.raises(kind, match=words):
+                    one.take("left")
+        assert not list((tmp_path / "leases" / "work").glob(".*"))
+        assert not one.has_taken("work")
+        assert one.take("work")
+        assert one.take("left")
+
+
+@pytest.mark.parametrize("code", [errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT, errno.ESTALE], ids=errno.errorcode.get)
+def test_what_another_was_first_at_is_not_taken_now(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int) -> None:
+    taken_by_the_dead(tmp_path, "left")
+    with Leases(tmp_path) as one:
+        with monkeypatch.context() as patch:
+            failing(patch, "rename", code)
+            assert not one.take("work")
+            assert not one.take("left")
+        assert one.take("work")
+        assert one.take("left")
+
+
+def test_work_is_taken_where_only_the_answer_was_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken_by_the_dead(tmp_path, "left")
+    with Leases(tmp_path) as one:
+        failing(monkeypatch, "rename", errno.EIO, done=True)
+        assert one.take("work")
+        assert one.take("left")
+
+
+def test_leases_that_cannot_be_read_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Leases(tmp_path) as one, Leases(tmp_path) as other:
+        assert other.take("work")
+        with monkeypatch.context() as patch:
+            failing(patch, "iterdir", errno.EACCES)
+            for ask in (lambda: one.take("work"), lambda: list(one.listed()), lambda: list(one.dead())):
+                with pytest.raises(UserError, match="cannot read"):
+                    ask()
+        with monkeypatch.context() as patch:
+            failing(patch, "iterdir", errno.EACCES, part="owners")
+            with pytest.raises(UserError, match="cannot read"):
+                one.alone()
+
+
+@pytest.mark.parametrize("code", [errno.EMFILE, errno.EIO, errno.ESTALE], ids=errno.errorcode.get)
+def test_an_owner_that_cannot_be_looked_at_is_not_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    dead = taken_by_the_dead(tmp_path, "work")
+    with Leases(tmp_path) as one:
+        with monkeypatch.context() as patch:
+            failing(patch, "open", code, part=f"{dead}.json")
+            assert not one.take("work")
+            assert not one.alone()
+            assert [(lease.owner, lease.alive) for lease in one.listed()] == [(None, True)]
+            assert list(one.dead()) == []
+            one.tidy()
+        assert [(lease.owner.id if lease.owner else "", lease.alive) for lease in one.listed()] == [(dead, False)]
+        assert one.take("work")
+
+
+def test_an_owner_whose_file_a_power_cut_emptied_dies_of_age(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clock: SimpleNamespace
+) -> None:
+    """It may run all the same, its heart beating."""
+    with away(tmp_path, monkeypatch) as far, Leases(tmp_path, expiry=120, beat=15) as here:
+        assert far.take("work")
+        (tmp_path / "leases" / "owners" / f"{far.owner.id}.json").write_bytes(b"")
+        set_heartbeat(tmp_path, far, 110)
+        clock.now += 1000
+        assert not here.take("work")
+        assert [(lease.owner, lease.alive) for lease in here.listed()] == [(None, True)]
+        assert list(here.dead()) == []
+        set_heartbeat(tmp_path, far, 130)
+        assert [(lease.owner, lease.alive) for lease in here.listed()] == [(None, False)]
+        assert not here.take("work")  # seen for the first time
+        clock.now += 31
+        assert here.take("work")
+
+
+def test_leases_that_are_given_back_meanwhile_are_not_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dead = taken_by_the_dead(tmp_path, "abcd", "abef")
+    gone = tmp_path / "leases" / "work" / "ab" / "abcd"
+
+    def vanishing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def look(path: Any = ".", *words: Any) -> Any:
+            if not isinstance(path, int) and Path(path) == gone:
+                shutil.rmtree(gone, ignore_errors=True)
+            return real(path, *words)
+
+        return look
+
+    for call in (lambda: [lease.name for lease in Leases(tmp_path).listed()], lambda: list(Leases(tmp_path).dead())):
+        gone.mkdir(exist_ok=True)
+        (gone / dead).touch()
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "listdir", vanishing(os.listdir))
+            patch.setattr(os, "scandir", vanishing(os.scandir))
+            assert call() in (["abef"], [tmp_path / "leases" / "owners" / f"{dead}.json", gone.parent / "abef" / dead])
+            assert not gone.exists()
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize(("code", "said"), [(errno.ENOSPC, 1), (errno.EACCES, 2)], ids=["ENOSPC", "EACCES"])
+def test_a_run_whose_leases_cannot_be_written_ends_with_a_word_and_keeps_what_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rib_says: Say, workers: int, code: int, said: int
+) -> None:
+    file = suite_file(tmp_path, ["finetune", "linear_probe"], {})
+    words = ("run", file, "--store", "store", "--workers", workers)
+    store = Store(tmp_path / "store")
+    with monkeypatch.context() as patch:
+        failing(patch, "mkdir", code, when=lambda: bool(store.keys()))
+        stopped, printed = rib_says(*words)
+    assert stopped == said
+    assert WORDS[code][1] in printed
+    assert multiprocessing.active_children() == []
+    done = {key: store.record_path(key).stat().st_mtime_ns for key in sorted(store.keys())}
+    assert done
+    assert list(Leases(store.root).listed()) == []
+    assert not list((store.root / "leases" / "owners").glob("*.json"))
+    assert rib_says(*words)[0] == 0
+    assert len(store.keys()) > len(done)
+    assert {key: store.record_path(key).stat().st_mtime_ns for key in done} == done
 
 
 # -- drivers that group steps differently ------------------------------------------------------------------------------
@@ -484,14 +655,19 @@ def test_a_step_without_memory_is_tried_once_more_as_it_is(tmp_path: Path, times
 def test_a_model_too_large_for_the_device_is_refused_with_a_word(
     planned: Plan, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    forgot: list[bool] = []
-    workshop: Any = SimpleNamespace(device=torch.device("cpu"), forget=lambda: forgot.append(True))
+    told: list[str] = []
+    workshop: Any = SimpleNamespace(device=torch.device("cpu"), forget=lambda: told.append("forget"))
 
     def work() -> None:
+        told.append("work")
         raise torch.OutOfMemoryError
 
+    def too_large(architecture: Any) -> None:
+        told.append("fits")
+        torch.empty(1 << 50)
+
     step = planned.steps[0]
-    monkeypatch.setattr(worker, "build", lambda architecture: (_ for _ in ()).throw(torch.OutOfMemoryError()))
+    monkeypatch.setattr(worker, "build", too_large)
     fault = worker.attempt(workshop, step, work)
     assert fault is not None
     assert fault.reason.startswith("the model is too large for cpu: not even one image passes")
@@ -500,13 +676,34 @@ def test_a_model_too_large_for_the_device_is_refused_with_a_word(
     fault = worker.attempt(workshop, step, work)
     assert fault is not None
     assert fault.again
-    assert forgot == [True, True]
+    assert told == ["work", "forget", "work", "forget", "fits", *("work", "forget") * 2]  # nothing else is in memory
+
+
+def test_a_step_for_which_the_cpu_has_no_memory_is_tried_once_more(planned: Plan) -> None:
+    """Of the CPU torch says so by an error of no kind of its own."""
+    workshop: Any = SimpleNamespace(device=torch.device("cpu"), forget=lambda: None)
+    tries: list[int] = []
+
+    def work() -> None:
+        tries.append(1)
+        torch.empty(1 << 50 if len(tries) < 2 else 1)
+
+    assert worker.attempt(workshop, planned.steps[0], work) is None
+    assert len(tries) == 2
+    fault = worker.attempt(workshop, planned.steps[0], lambda: torch.empty(1 << 50))
+    assert fault is not None
+    assert (fault.kind, fault.again) == ("memory", True)
+    assert "allocate memory" in fault.trace
 
 
 @pytest.mark.parametrize(
     ("error", "kind", "again"),
     [
         (DivergedError("nan"), "diverged", False),
+        (RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"), "memory", True),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "memory", True),
+        (RuntimeError("shapes differ"), "error", True),
+        (OSError(errno.EIO, "Input/output error"), "error", True),
         (StepError("no such layer"), "error", False),
         (UserError("no such file"), "error", True),
         (MemoryError(), "memory", True),

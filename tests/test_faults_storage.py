@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import Say, document, same_weights, toml
-from rib import files
+from rib import cli, files
 from rib.errors import DamagedError, StepError, UserError
 from rib.execute.local import Outcome, execute
 from rib.files import Seal, file_name, is_stamped, read_fact, stamp, write_aside, write_fact, written_aside
@@ -367,6 +368,87 @@ def test_a_store_that_cannot_be_written(finished: Finished, copied: Store, tmp_p
         code, said = rib_says("store", "merge", finished[1], "--into", folder)
         assert code == 2
         assert "cannot write" in said
+
+
+# -- one that cannot be read -------------------------------------------------------------------------------------------
+
+
+def unreadable(monkeypatch: pytest.MonkeyPatch, path: Path, code: int) -> None:
+    """Let a file or a folder refuse to be read; root heeds no mode bits."""
+
+    def refusing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def look(place: Any = ".", *words: Any, **named: Any) -> Any:
+            if not isinstance(place, int) and Path(place) == path:
+                raise OSError(code, os.strerror(code), str(place))
+            return real(place, *words, **named)
+
+        return look
+
+    for call in ("scandir", "listdir"):
+        monkeypatch.setattr(os, call, refusing(getattr(os, call)))
+    for call in ("open", "read_bytes", "read_text"):
+        monkeypatch.setattr(Path, call, refusing(getattr(Path, call)))
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO], ids=["EACCES", "EIO"])
+@pytest.mark.parametrize(
+    ("where", "readers"),
+    [
+        ("store.json", ("status", "report", "run")),
+        ("records", ("status", "run")),
+        ("a shard", ("status", "run")),
+        ("a record", ("report", "run")),
+        ("failures", ("run",)),
+    ],
+)
+def test_a_store_that_cannot_be_read(
+    finished: Finished,
+    copied: Store,
+    monkeypatch: pytest.MonkeyPatch,
+    rib_says: Say,
+    where: str,
+    readers: Sequence[str],
+    code: int,
+) -> None:
+    step = next(step for step in plan_of(finished[0]).steps if isinstance(step, Predict))
+    record = copied.record_path(step.key)
+    copied.failure_path(step.key).parent.mkdir(parents=True)
+    path = {"a shard": record.parent, "a record": record}.get(where, copied.root / where)
+    if where == "failures":  # a run asks for them where something is to do
+        record.unlink()
+    unreadable(monkeypatch, path, code)
+    for command in readers:
+        exit_code, said = rib_says(command, finished[0], "--store", copied.root)
+        assert exit_code == 2, (command, said)
+        assert f"cannot read {path}" in said
+        assert os.strerror(code) in said
+        assert ("change its rights" if code == errno.EACCES else "look after the disk") in said
+
+
+def test_what_the_system_says_of_a_file_is_told_where_nothing_else_has_words_for_it(
+    monkeypatch: pytest.MonkeyPatch, rib_says: Say
+) -> None:
+    def fails(*words: Any) -> None:
+        raise OSError(errno.EIO, "Input/output error", "some/file")
+
+    monkeypatch.setattr(cli, "_plan", fails)
+    code, said = rib_says("status")
+    assert code == 2
+    assert said == "error: some/file: Input/output error\n"
+
+    def breaks(*words: Any) -> None:
+        raise OSError(errno.EBADF, "Bad file descriptor")
+
+    monkeypatch.setattr(cli, "_plan", breaks)
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        cli.main()
+
+
+def test_what_a_library_or_a_failing_disk_says_is_told_apart(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="not a gzip"), written_aside(tmp_path / "x"):
+        raise OSError("not a gzip")
+    with pytest.raises(StepError, match=r"x could not be written: .*Input/output error"), written_aside(tmp_path / "x"):
+        raise OSError(errno.EIO, "Input/output error")
 
 
 # -- files -------------------------------------------------------------------------------------------------------------

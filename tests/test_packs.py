@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import io
 import os
 import signal
@@ -9,6 +11,8 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +26,15 @@ from PIL import Image
 import rib
 from helpers import surroundings, tiny, write_arrays, write_tree
 from rib import _compat  # noqa: F401  # before torchvision
+from rib.data import pack as pack_module
 from rib.data.ahead import chunk_rows, chunks, undecoded
 from rib.data.base import DataSet
 from rib.data.budget import divided, pack_bytes, parse_bytes, require_room, room, shown_bytes
 from rib.data.catalogue import DataRow, open_data
 from rib.data.examples import Examples, Index, Part, View
 from rib.data.images import apply_view, decode_pixels
-from rib.data.pack import check_pack, damaged_rows, is_checked, open_pack, pack_file
-from rib.errors import UserError
+from rib.data.pack import BUILDS, check_pack, damaged_rows, is_checked, open_pack, pack_file
+from rib.errors import StepError, UserError
 from rib.execute.packing import pack, prepare
 from rib.execute.progress import Silent
 from rib.plan import make_plan
@@ -250,6 +255,187 @@ def test_a_pack_that_another_machine_found_whole_is_not_read_again(
     assert not is_checked(file)
     check_pack(data, "test", View(6), tmp_path)
     assert is_checked(file)
+
+
+# -- several builders --------------------------------------------------------------------------------------------------
+
+
+class Eventful(Counted):
+    """Counted, and something happens whenever images are decoded.
+
+    Args:
+        happens: told how many are decoded by then.
+    """
+
+    def __init__(self, happens: Callable[[int], object], count: int = 20) -> None:
+        super().__init__(count)
+        self.happens = happens
+
+    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
+        found = super().pixels(part, rows, view)
+        self.happens(len(self.asked))
+        return found
+
+
+def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a network file system whose locks no other machine sees."""
+    monkeypatch.setattr(pack_module, "FileLock", lambda *_, **__: nullcontext())
+
+
+def assert_whole(folder: Path, count: int = 20) -> None:
+    """One pack, every pixel right, and nothing beside it that a builder has left."""
+    file = pack_file(Counted(count), "test", View(6), folder)
+    images = np.load(file)
+    assert np.array_equal(images[:, 0, 0, 0], 10 * np.arange(count))
+    assert (images == images[:, :1, :1, :1]).all()
+    assert len(damaged_rows(file)) == 0
+    assert {path.name for path in folder.iterdir()} - {file.with_suffix(".lock").name} == {
+        file.with_suffix(suffix).name for suffix in (".npy", ".crc32", ".checked")
+    }
+
+
+def at_once(builders: Sequence[Callable[[], object]]) -> None:
+    """Run them side by side; raises what one of them does."""
+    with ThreadPoolExecutor(len(builders)) as pool:
+        for done in [pool.submit(builder) for builder in builders]:
+            done.result(timeout=60)
+
+
+@pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
+def test_builders_at_once_make_one_whole_pack_without_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    no_locks(monkeypatch)
+    if not links:
+
+        def refuse(*_: Any) -> None:
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", refuse)
+    for number in range(25):
+        folder, gate = tmp_path / str(number), threading.Barrier(3)
+
+        def build(folder: Path = folder, gate: threading.Barrier = gate) -> None:
+            gate.wait()
+            made = open_pack(Counted(), "test", View(6), folder)
+            assert np.array_equal(made.images[:, 5, 5, 2], 10 * np.arange(20))
+
+        at_once([build] * 3)
+        assert_whole(folder)
+
+
+def test_a_builder_that_comes_later_and_ends_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in place by then is what both have written."""
+    no_locks(monkeypatch)
+    late: list[Examples] = []
+
+    def happens(decoded: int) -> None:
+        if decoded == 9:
+            late.append(open_pack(Counted(), "test", View(6), tmp_path))
+
+    first = Eventful(happens)
+    made = open_pack(first, "test", View(6), tmp_path)
+    assert len(late) == 1
+    assert np.array_equal(late[0].images, made.images)
+    assert len(first.asked) == 20  # nothing is decoded twice by one builder
+    assert_whole(tmp_path)
+    assert is_checked(pack_file(first, "test", View(6), tmp_path))
+
+
+def taken_away(file: Path) -> None:
+    """As a builder does that could not read an image."""
+    file.with_suffix(".part").unlink(missing_ok=True)
+    file.with_suffix(".crc32").unlink(missing_ok=True)
+
+
+def begun_anew(file: Path) -> None:
+    """Another's file lies there, with nothing in it so far."""
+    aside = file.with_suffix(".aside")
+    np.lib.format.open_memmap(aside, "w+", np.uint8, (20, 6, 6, 3))
+    aside.replace(file.with_suffix(".part"))
+
+
+def sums_anew(file: Path) -> None:
+    aside = file.with_suffix(".aside")
+    aside.write_bytes(bytes(4 * 20))
+    aside.replace(file.with_suffix(".crc32"))
+
+
+def sum_lost(file: Path) -> None:
+    """As a machine does that has seen the checksum of an image before it saw the image."""
+    np.memmap(file.with_suffix(".crc32"), np.dtype("<u4"), "r+")[19] = 0
+
+
+@pytest.mark.parametrize("harm", [taken_away, begun_anew, sums_anew, sum_lost])
+def test_a_pack_whose_files_change_while_it_is_made_is_whole_in_the_end(tmp_path: Path, harm: Any) -> None:
+    data = Counted()
+    file = pack_file(data, "test", View(6), tmp_path)
+    eventful = Eventful(lambda decoded: harm(file) if decoded == 18 else None)
+    made = open_pack(eventful, "test", View(6), tmp_path)
+    assert np.array_equal(made.images[:, 0, 0, 0], 10 * np.arange(20))
+    assert_whole(tmp_path)
+
+
+def test_a_pack_that_others_take_away_for_ever_is_given_up(tmp_path: Path) -> None:
+    file = pack_file(Counted(), "test", View(6), tmp_path)
+    data = Eventful(lambda _: taken_away(file))
+    with pytest.raises(StepError, match="again and again"):
+        open_pack(data, "test", View(6), tmp_path)
+    assert len(data.asked) == 20 * BUILDS
+
+
+class Unsupported:
+    """A lock as older versions of its library have it where the system has none."""
+
+    def __init__(self, *_: Any, **__: Any) -> None: ...
+
+    def __enter__(self) -> None:
+        raise NotImplementedError
+
+    def __exit__(self, *_: object) -> None: ...
+
+
+@pytest.mark.parametrize("how", ["library", errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str | int) -> None:
+    def refuse(*_: Any) -> None:
+        assert isinstance(how, int)
+        raise OSError(how, os.strerror(how))
+
+    if isinstance(how, str):
+        monkeypatch.setattr(pack_module, "FileLock", Unsupported)
+    else:
+        monkeypatch.setattr(fcntl, "flock", refuse)
+    check_pack(Counted(), "test", View(6), tmp_path)
+    assert_whole(tmp_path)
+
+
+@pytest.mark.parametrize("locks", [True, False], ids=["locks", "no locks"])
+@pytest.mark.parametrize("harm", [damage_pixel, cut_off, lose_sums])
+def test_two_that_find_one_pack_damaged_mend_it_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, harm: Any, locks: bool
+) -> None:
+    if not locks:
+        no_locks(monkeypatch)
+    check_pack(Counted(), "test", View(6), tmp_path)
+    file = pack_file(Counted(), "test", View(6), tmp_path)
+    lost = harm(file)
+    os.utime(file, (1, 1))
+    gate, looked, said = threading.Barrier(2), threading.local(), list[str]()
+
+    def found(path: Path) -> Any:
+        rows = damaged_rows(path)
+        if not getattr(looked, "once", False):
+            looked.once = True
+            gate.wait()  # both know that it is damaged before one of them does anything about it
+        return rows
+
+    monkeypatch.setattr(pack_module, "damaged_rows", found)
+    owners = [Counted(), Counted()]
+    at_once([lambda data=data: check_pack(data, "test", View(6), tmp_path, say=said.append) for data in owners])
+    assert_whole(tmp_path)
+    if locks:
+        assert sorted(owners[0].asked + owners[1].asked) == lost
+        assert len(said) == 1
 
 
 # -- the budget --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import pytest
 
 from helpers import Say, document, toml
 from rib.errors import UserError
-from rib.execute.leases import Leases
+from rib.execute.leases import Leases, file_time
 from rib.execute.local import execute
 from rib.files import Seal
 from rib.plan import Plan, make_plan
@@ -61,12 +62,13 @@ def some(plan: Plan, kind: type[Any]) -> Any:
     return next(step for step in plan.steps if isinstance(step, kind) and (kind is not Fit or step.data))
 
 
-def changed(store: Store, key: str, **values: Any) -> None:
-    """Give a record other values, as another machine might have found."""
+def changed(store: Store, key: str, files: dict[str, list[Any]] | None = None, **values: Any) -> None:
+    """Give a record other values or seals, as another machine might have found."""
     path = store.path("records", key)
     content = json.loads(path.read_bytes())
     del content["digest"]
     content["values"] |= values
+    content["files"] |= files or {}
     path.write_bytes(encode_record(content))
 
 
@@ -224,6 +226,23 @@ def test_garbage(finished: Finished, copied: Store, tmp_path: Path) -> None:
     assert execute(plan, copied, HOW).done == 0
 
 
+def test_how_old_a_file_is_the_file_system_says(
+    finished: Finished, copied: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fresh = copied.root / "records" / "ab" / ".x.json.1-2"
+    fresh.parent.mkdir(exist_ok=True)
+    fresh.write_bytes(b"being written")
+    before = sorted(copied.root.iterdir())
+    now, now_ns = time.time(), time.time_ns()
+    monkeypatch.setattr(time, "time", lambda: now + 86400)  # this machine's date is wrong by a day
+    monkeypatch.setattr(time, "time_ns", lambda: now_ns + 86400 * 10**9)
+    assert garbage(copied) == []
+    assert sorted(copied.root.iterdir()) == before
+    assert file_time(copied.root / "none") == now_ns + 86400 * 10**9  # nothing better to go by
+    os.utime(fresh, (now - 7200, now - 7200))
+    assert [item.path for item in garbage(copied)] == [fresh]
+
+
 def test_leases_of_the_dead_are_garbage(copied: Store, finished: Finished) -> None:
     code = (
         "import os, sys; from pathlib import Path; from rib.execute.leases import Leases\n"
@@ -281,6 +300,26 @@ def test_merge_takes_what_is_missing_and_names_what_differs(finished: Finished, 
         merge(Store(tmp_path / "empty"), ours)
 
 
+@pytest.mark.parametrize(("kind", "folder"), [(Fit, "weights"), (Embed, "features"), (Predict, "predictions")])
+def test_equal_values_from_other_weights_are_a_conflict(
+    finished: Finished, copied: Store, kind: type[Any], folder: str
+) -> None:
+    """Predictions of equal content may have other bytes."""
+    step, ours = some(plan_of(finished[0]), kind), Store(finished[1])
+    record = ours.record(step.key)
+    assert record is not None
+    changed(copied, step.key, {folder: [record.files[folder][0], "0" * 40]})
+    found = merge(copied, ours)
+    expected = [] if folder == "predictions" else [(step.key, (folder,))]
+    assert [(one.key, one.values) for one in found.conflicts] == expected
+    assert found.damaged == []
+    changed(copied, step.key, {folder: record.files[folder]})
+    content = json.loads(copied.path("records", step.key).read_bytes())
+    del content["digest"], content["files"]  # of an older version, which cannot say
+    copied.path("records", step.key).write_text(json.dumps(content))
+    assert merge(copied, ours).clean
+
+
 def test_merge_brings_what_was_dropped_if_it_is_the_same(finished: Finished, copied: Store, tmp_path: Path) -> None:
     plan = plan_of(finished[0])
     paths = [copied.weights_path(some(plan, Fit).key), copied.path("features", some(plan, Embed).key)]
@@ -318,6 +357,8 @@ def test_an_archive_gives_another_machine_the_same_report(
     assert f"{len(plan.steps)} of {len(plan.steps)} steps" in said
     code, said = rib_says("store", "import", f"a{suffix}", "--store", "theirs")
     assert code == 0
+    lines = said.splitlines()
+    assert [("open it only if you trust them" in line) for line in lines] == [".html" in line for line in lines]
     suite = next((tmp_path / "theirs" / "suites").iterdir())
     assert suite.read_bytes() == file.read_bytes()
     assert "<title>" in next((tmp_path / "theirs" / "reports").iterdir()).read_text()

@@ -87,9 +87,19 @@ def main() -> NoReturn:
     except RibError as error:
         print(printable(f"error: {error}"), file=sys.stderr)
         code = 1
+    except OSError as error:
+        code = _system_or_raise(error)
     except Exception as error:
         code = _usage_or_raise(error)
     sys.exit(code)
+
+
+def _system_or_raise(error: OSError) -> int:
+    """What the system says of a file, where nothing nearer to it had words for that: no fault in the code either."""
+    if error.filename is None or error.strerror is None:
+        raise error
+    print(printable(f"error: {error.filename}: {error.strerror}"), file=sys.stderr)
+    return 2
 
 
 def _usage_or_raise(error: Exception) -> int:

@@ -21,6 +21,8 @@ store_app = typer.Typer(help="Verify a store, clear it, move it, merge it.", no_
 
 STORE = Path("rib-store")
 
+PAGE_OF_OTHERS = " (the sender's own page, scripts and all: open it only if you trust them; `rib report` makes yours)"
+
 
 def store_place(name: str | Path) -> Path:
     """The folder of a store that is named on the command line. Raises UserError, as `store_folder`."""
@@ -132,7 +134,7 @@ def store_import(
 
     found = unpack(archive, Store(store))
     for path in found.beside:
-        print(path)
+        print(f"{path}{PAGE_OF_OTHERS if path.suffix == '.html' else ''}")
     _tell(found.merged, f"suite {found.suite}")
 
 

@@ -37,7 +37,7 @@ def written_aside(path: Path, durable: bool = False) -> Iterator[Path]:
 
     Raises:
         UserError: the place is not writable.
-        StepError: the disk is full.
+        StepError: the disk is full, or fails.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
@@ -204,6 +204,15 @@ def _os_error(error: BaseException | None) -> OSError | None:
     return None
 
 
+def unreadable(error: OSError, path: Path) -> UserError:
+    """What kept a file or folder from being read, in words."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        remedy = "change its rights, or name another place with --store"
+    else:
+        remedy = "look after the disk and run again; `rib store verify` says which files are damaged"
+    return UserError(f"cannot read {path}", got=error.strerror or error, remedy=remedy)
+
+
 def _explained(error: OSError, path: Path) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StepError(f"the disk is full: {path} could not be written; free some space and run again")
@@ -213,4 +222,6 @@ def _explained(error: OSError, path: Path) -> Exception:
             got=error.strerror,
             remedy="name another place with --store or --out, or change its rights",
         )
-    return error
+    if error.errno is None:  # of a library, not of the system
+        return error
+    return StepError(f"{path} could not be written: {error}; look after the disk and run again")

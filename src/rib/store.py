@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rib.errors import DamagedError, StepError, UserError
-from rib.files import Seal, explained, sync, sync_folders, try_write, write_aside, written_aside
+from rib.files import Seal, explained, sync, sync_folders, try_write, unreadable, write_aside, written_aside
 from rib.identity import KEY_VERSION, digest
 from rib.models.weights import Weights, read_weights, write_weights
 from rib.prediction import Predictions
@@ -156,7 +156,7 @@ class Store:
         root: the folder; made when first written to.
 
     Raises:
-        UserError: it was written by a newer version of RIB, or is not a store.
+        UserError: it was written by a newer version of RIB, or is not a store, or cannot be read.
     """
 
     def __init__(self, root: Path) -> None:
@@ -168,6 +168,8 @@ class Store:
             known = int(json.loads(marker.read_text())["format"]) if marker.exists() else None
         except (ValueError, KeyError, TypeError):
             raise UserError(f"{marker} is damaged", remedy="name another place with --store") from None
+        except OSError as error:
+            raise unreadable(error, marker) from None
         if known is not None and known > FORMAT:
             raise UserError(
                 f"the store {root} was written by a newer version of RIB",
@@ -193,40 +195,51 @@ class Store:
         write_aside(self.root / "store.json", json.dumps({"format": FORMAT, "key_version": KEY_VERSION}).encode())
 
     def keys(self) -> frozenset[str]:
-        """Keys of all finished steps."""
+        """Keys of all finished steps. Raises UserError: they cannot be read."""
         return self._keys("records")
 
     def failed_keys(self) -> frozenset[str]:
-        """Keys of all steps that failed when they were last tried."""
+        """Keys of all steps that failed when they were last tried. Raises as `keys`."""
         return self._keys("failures")
 
     def _keys(self, name: str) -> frozenset[str]:
-        folder = self.root / name
-        if not folder.exists():
-            return frozenset()
-        found = []
-        for shard in os.scandir(folder):
-            with os.scandir(shard) as entries:
-                found += [entry.name[:-5] for entry in entries if entry.name.endswith(".json") and entry.name[0] != "."]
+        found: list[str] = []
+        for shard in _entries(self.root / name):
+            names = (entry.name for entry in _entries(Path(shard)))
+            found += [name[:-5] for name in names if name.endswith(".json") and name[0] != "."]
         return frozenset(found)
 
     def has(self, key: str) -> bool:
-        """Whether a step is finished."""
-        return self.path("records", key).exists()
+        """Whether a step is finished. Raises as `record`."""
+        path = self.path("records", key)
+        try:
+            return path.exists()
+        except OSError as error:
+            raise unreadable(error, path) from error
 
     def is_done(self, key: str) -> bool:
-        """Whether a step is finished and its record as it was written: what `record` says, sooner."""
+        """Whether a step is finished, its record as it was written: what `record` says, sooner, and raised as there."""
+        path = self.path("records", key)
         try:
-            return is_whole(self.path("records", key).read_bytes(), key)
+            return is_whole(path.read_bytes(), key)
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise unreadable(error, path) from error
 
     def record(self, key: str) -> Record | None:
-        """The record of a step; None where it is not finished, or its file is not as it was written."""
+        """The record of a step; None where it is not finished, or its file is not as it was written.
+
+        Raises:
+            UserError: its file is there and cannot be read.
+        """
+        path = self.path("records", key)
         try:
-            record = decode_record(self.path("records", key).read_bytes())
+            record = decode_record(path.read_bytes())
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
+        except OSError as error:
+            raise unreadable(error, path) from error
         return record if record.key == key else None
 
     def write(
@@ -491,6 +504,17 @@ class Store:
         return self.root / folder / key[:2] / f"{key}.{SUFFIXES[folder]}"
 
 
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder; nothing where there is none. Raises UserError: it cannot be read."""
+    try:
+        with os.scandir(folder) as entries:
+            return list(entries)
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unreadable(error, folder) from error
+
+
 GRAIN = 2.0
 """Seconds within which two changes of a folder may have the same time on some file systems."""
 
@@ -517,8 +541,11 @@ class News:
         return {key for shard in list(self._wanted) for key in self._of(shard)}
 
     def _of(self, shard: str) -> set[str]:
+        folder = self._folder / shard
         try:
-            handle = os.open(self._folder / shard, os.O_RDONLY)  # opened, so that a network file system asks its server
+            handle = os.open(folder, os.O_RDONLY)  # opened, so that a network file system asks its server
+        except PermissionError as error:  # which waiting would not mend
+            raise unreadable(error, folder) from error
         except OSError:
             return set()
         try:

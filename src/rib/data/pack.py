@@ -3,17 +3,25 @@
 Beside `NAME.npy` lie `NAME.crc32`, a checksum of every image, and `NAME.checked`, where it was last found to be whole.
 While it is made, its images are in `NAME.part`, and an image whose checksum is 0 has not been decoded: a build that was
 killed goes on from there.
+
+A lock lets one build a pack while others wait. Not every network file system has locks that other machines see, so
+nothing but time depends on it: builders of one pack write the same bytes into the same two files, which are never cut,
+and each looks in the end whether they are still those that it opened, and all is in them.
 """
 
 from __future__ import annotations
 
+import errno
 import json
+import math
 import os
 import platform
+import secrets
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -24,7 +32,7 @@ from numpy.typing import NDArray
 from rib.data.ahead import pieces, read_ahead
 from rib.data.base import DataSet
 from rib.data.examples import Examples, Part, View
-from rib.errors import UserError
+from rib.errors import StepError, UserError
 from rib.files import explained, try_write
 
 Advance = Callable[[int], None]
@@ -35,6 +43,15 @@ Sums = NDArray[np.uint32]
 
 BLOCK = 2**26
 """Bytes that are checked by one thread at a time."""
+
+BUILDS = 10
+"""So often a pack is built, where its files are taken away meanwhile, before it is given up."""
+
+NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
+"""What a file system says that has no locks."""
+
+NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
+"""What a file system says that gives a file no second name."""
 
 
 def open_pack(data: DataSet, part: Part, view: View, folder: Path, advance: Advance | None = None) -> Examples:
@@ -49,21 +66,21 @@ def open_pack(data: DataSet, part: Part, view: View, folder: Path, advance: Adva
 
     Raises:
         UserError: an image cannot be read, or `folder` cannot be written.
-        StepError: the disk is full.
+        StepError: the disk is full, or others take away what is made.
     """
     index = data.index(part)
     file = pack_file(data, part, view, folder)
     shape = (len(index), view.size, view.size, 3)
-    images = _mapped(file, shape)
-    if images is None:
+    builds = 0
+    while (images := _mapped(file, shape)) is None:
+        if builds == BUILDS:
+            raise StepError(f"{file} could not be made: again and again, others took away what was begun")
         with explained(file):
             file.parent.mkdir(parents=True, exist_ok=True)
-        with explained(file), FileLock(file.with_suffix(".lock")):
-            if _mapped(file, shape) is None:
-                _build(data, part, view, file, advance or (lambda _: None))
-        file.with_suffix(".lock").unlink(missing_ok=True)
-        images = _mapped(file, shape)
-        assert images is not None
+            with _alone(file):
+                if _mapped(file, shape) is None:
+                    _build(data, part, view, file, advance or (lambda _: None))
+        builds += 1
     return Examples.whole(images, index)
 
 
@@ -80,17 +97,28 @@ def check_pack(
     Raises: as `open_pack`.
     """
     file = pack_file(data, part, view, folder)
-    if file.exists() and not is_checked(file):
-        damaged = damaged_rows(file)
-        if len(damaged):
-            (say or (lambda _: None))(
-                f"{file.name} is damaged ({data.label}, {part}: {len(damaged):,} images); they are decoded again"
-            )
-            with explained(file):
-                _discard(file, damaged)
-        else:
-            _note_checked(file)
+    if len(_damage(file)):
+        with explained(file), _alone(file):
+            if len(damaged := _damage(file)):  # another may have mended it meanwhile
+                (say or (lambda _: None))(
+                    f"{file.name} is damaged ({data.label}, {part}: {len(damaged):,} images); they are decoded again"
+                )
+                _discard(file)
     open_pack(data, part, view, folder, advance)
+
+
+def _damage(file: Path) -> Rows:
+    """Rows of a pack that are damaged; none where it is not there. Read only where nobody has found it whole before."""
+    try:
+        stamp = _stamp(file.stat())
+    except FileNotFoundError:
+        return np.arange(0)
+    if is_checked(file):
+        return np.arange(0)
+    damaged = damaged_rows(file)
+    if not len(damaged):
+        _note_checked(file, stamp)
+    return damaged
 
 
 def pack_file(data: DataSet, part: Part, view: View, folder: Path) -> Path:
@@ -118,51 +146,160 @@ def damaged_rows(file: Path) -> Rows:
 def is_checked(file: Path) -> bool:
     """Whether a pack is there and was found whole, as it is now, by a machine that sees the same file."""
     try:
-        return _stamp(file) in dict(json.loads(_marker(file).read_text())).values()
+        return _stamp(file.stat()) in dict(json.loads(_marker(file).read_text())).values()
     except (OSError, ValueError, TypeError):
         return False
 
 
+@dataclass(frozen=True)
+class _Draft:
+    """A pack that is not finished: its files as they were opened, whatever lies at their paths by now.
+
+    Attributes:
+        images: in which the pack's pixels are.
+        begin: where in it.
+        checks: in which the checksums are.
+        sums: the checksums, mapped.
+    """
+
+    images: BinaryIO
+    begin: int
+    checks: BinaryIO
+    sums: Sums
+
+
 def _build(data: DataSet, part: Part, view: View, file: Path, advance: Advance) -> None:
-    """Decode what is not decoded yet."""
-    partial = file.with_suffix(".part")
-    images, sums = _begin(partial, (len(data.index(part)), view.size, view.size, 3))
+    """Decode what is not decoded yet, and put the pack in place if it is still there and whole: who calls looks."""
     order = data.reading_order(part)
-    left = order[sums[order] == 0]
-    if len(left) < len(order):
-        advance(len(order) - len(left))
-    try:
-        with _one_torch_thread(view), partial.open("r+b") as handle:
-            for rows, pixels in read_ahead(data, part, view, pieces(left, data.chunk)):
-                _write(handle, images.offset, rows, pixels)
-                sums[rows] = _checksums(pixels)
-                advance(len(rows))
-            os.fsync(handle.fileno())
-    except UserError:  # the data must change, and with them the pack's name
-        partial.unlink()
-        _sums_file(file).unlink()
-        raise
-    sums.flush()
-    partial.replace(file)
-    _note_checked(file)
-
-
-def _begin(partial: Path, shape: tuple[int, ...]) -> tuple[np.memmap, np.memmap]:
-    """The images and checksums of a pack to be, with those that an earlier build has left whole."""
-    images, sums = _mapped(partial, shape, "r+"), _sums(partial, shape[0], "r+")
-    if images is None or sums is None:
+    with _draft(file.with_suffix(".part"), (len(data.index(part)), view.size, view.size, 3)) as draft:
+        left = order[draft.sums[order] == 0]
+        if len(left) < len(order):
+            advance(len(order) - len(left))
         try:
-            images = np.lib.format.open_memmap(partial, "w+", np.uint8, shape)
-            _claim(partial)
-            sums = np.memmap(_sums_file(partial), np.dtype("<u4"), "w+", shape=shape[:1])
-        except OSError:
-            partial.unlink(missing_ok=True)
+            with _one_torch_thread(view):
+                for rows, pixels in read_ahead(data, part, view, pieces(left, data.chunk)):
+                    _write(draft.images, draft.begin, rows, pixels)
+                    draft.sums[rows] = _checksums(pixels)
+                    advance(len(rows))
+                os.fsync(draft.images.fileno())
+        except UserError:  # the data must change, and with them the pack's name
+            file.with_suffix(".part").unlink(missing_ok=True)
+            _sums_file(file).unlink(missing_ok=True)
             raise
-    else:
+        cast("np.memmap", draft.sums).flush()
+        _finish(draft, file)
+
+
+def _finish(draft: _Draft, file: Path) -> None:
+    """Put a pack in place, unless it lacks something, or is another file by now than the one that was written."""
+    if not draft.sums.all() or not _lies_at(_sums_file(file), draft.checks):
+        return
+    partial = file.with_suffix(".part")
+    if _lies_at(partial, draft.images):
+        with suppress(FileNotFoundError):  # another that wrote the same was first
+            partial.replace(file)
+    if stat := _lies_at(file, draft.images):
+        _note_checked(file, _stamp(stat))
+
+
+def _lies_at(path: Path, handle: BinaryIO) -> os.stat_result | None:
+    """What the system knows of the file at a path; None where it is not the one that was opened."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found if os.path.samestat(found, os.fstat(handle.fileno())) else None
+
+
+@contextmanager
+def _draft(partial: Path, shape: tuple[int, ...]) -> Iterator[_Draft]:
+    """A pack to go on with: what an earlier build has left whole, and what others write into it meanwhile."""
+
+    def blank(aside: Path) -> None:
+        np.lib.format.open_memmap(aside, "w+", np.uint8, shape)
+        _claim(aside)
+
+    def unset(aside: Path) -> None:
+        aside.write_bytes(bytes(4 * shape[0]))
+
+    with (
+        _opened(partial, blank, lambda handle: _begin(handle, shape) is not None) as images,
+        _opened(_sums_file(partial), unset, lambda handle: _size(handle) == 4 * shape[0]) as checks,
+    ):
+        begin = _begin(images, shape)
+        assert begin is not None
+        sums = np.memmap(checks, np.dtype("<u4"), "r+", shape=shape[:1])
+        pixels = np.memmap(images, np.uint8, "r", begin, shape)
         done = np.flatnonzero(sums)
-        for rows in pieces(done, max(1, BLOCK // images[0].nbytes)):  # a machine that crashed may not have kept all
-            sums[rows[_checksums(images[rows]) != sums[rows]]] = 0
-    return cast("np.memmap", images), cast("np.memmap", sums)
+        for rows in pieces(done, max(1, BLOCK // math.prod(shape[1:]))):  # a machine that crashed may not have kept all
+            sums[rows[_checksums(pixels[rows]) != sums[rows]]] = 0
+        yield _Draft(images, begin, checks, cast(Sums, sums))
+
+
+def _opened(path: Path, make: Callable[[Path], None], fits: Callable[[BinaryIO], bool]) -> BinaryIO:
+    """Open a file to read and write; a new one where there is none, or one that does not fit. None is ever cut: another
+    may have mapped it."""
+    for _ in range(BUILDS):
+        try:
+            handle = path.open("r+b")
+        except FileNotFoundError:
+            _put(path, make)
+            continue
+        if fits(handle):
+            return handle
+        handle.close()
+        path.unlink(missing_ok=True)
+    raise StepError(f"{path} could not be made: again and again, others took it away")
+
+
+def _put(path: Path, make: Callable[[Path], None]) -> None:
+    """Make a file aside, and put it where nothing is; where another's is by then, that stays."""
+    aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
+    try:
+        make(aside)
+        try:
+            os.link(aside, path)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            aside.replace(path)  # if another's is there, its maker finds out in the end
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def _begin(handle: BinaryIO, shape: tuple[int, ...]) -> int | None:
+    """Where the pixels begin in the file of a pack; None where it is not one of that shape, or is cut off."""
+    handle.seek(0)
+    try:
+        version = np.lib.format.read_magic(handle)
+        form = np.lib.format.read_array_header_1_0(handle)
+    except ValueError:
+        return None
+    begin = handle.tell()
+    fits = version == (1, 0) and form == (shape, False, np.dtype(np.uint8))
+    return begin if fits and _size(handle) == begin + math.prod(shape) else None
+
+
+def _size(handle: BinaryIO) -> int:
+    return os.fstat(handle.fileno()).st_size
+
+
+@contextmanager
+def _alone(file: Path) -> Iterator[None]:
+    """One after the other, of all that want to make or mend a pack; where there are no locks, all at once."""
+    lock = file.with_suffix(".lock")
+    with ExitStack() as held:
+        try:
+            held.enter_context(FileLock(lock, fallback_to_soft=False))
+        except NotImplementedError:  # older versions of the library; later ones leave it to the system to say
+            pass
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+        yield
+    lock.unlink(missing_ok=True)
 
 
 def _write(handle: BinaryIO, begin: int, rows: Rows, pixels: Images) -> None:
@@ -174,35 +311,32 @@ def _write(handle: BinaryIO, begin: int, rows: Rows, pixels: Images) -> None:
     handle.flush()
 
 
-def _discard(file: Path, damaged: Rows) -> None:
-    """Make a pack one that is not finished, less its damaged rows."""
-    images = _mapped(file)
-    sums = None if images is None else _sums(file, len(images), "r+")
-    if sums is None:
+def _discard(file: Path) -> None:
+    """Make a pack one that is not finished: whoever goes on with it keeps the images that are not damaged."""
+    with suppress(FileNotFoundError):  # another was first
+        if _mapped(file) is not None:
+            file.replace(file.with_suffix(".part"))
+            return
         file.unlink()
-        return
-    sums[damaged] = 0
-    file.replace(file.with_suffix(".part"))
+        _sums_file(file).unlink()
 
 
-def _mapped(file: Path, shape: tuple[int, ...] | None = None, mode: str = "r") -> Images | None:
+def _mapped(file: Path, shape: tuple[int, ...] | None = None) -> Images | None:
     """The images of a file; None where it is not there, is cut off, or has another shape."""
     try:
-        images = np.lib.format.open_memmap(file, mode)
+        images = np.lib.format.open_memmap(file, "r")
     except (OSError, ValueError):
         return None
     fits = images.dtype == np.uint8 and images.ndim == 4 and shape in (None, images.shape)
-    if not fits:
-        return None
-    return images if mode == "r+" else np.asarray(images)
+    return np.asarray(images) if fits else None
 
 
-def _sums(file: Path, count: int, mode: str = "r") -> Sums | None:
+def _sums(file: Path, count: int) -> Sums | None:
     """The checksums of a pack; None where they are not there or of another number."""
     path = _sums_file(file)
     if not path.exists() or path.stat().st_size != 4 * count:
         return None
-    return cast(Sums, np.memmap(path, np.dtype("<u4"), "r+" if mode == "r+" else "r"))
+    return cast(Sums, np.memmap(path, np.dtype("<u4"), "r"))
 
 
 def _checksums(images: Images) -> Sums:
@@ -227,18 +361,18 @@ def _marker(file: Path) -> Path:
     return file.with_suffix(".checked")
 
 
-def _stamp(file: Path) -> list[int]:
+def _stamp(stat: os.stat_result) -> list[int]:
     """Changes whenever the file may have."""
-    stat = file.stat()
     return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
 
 
-def _note_checked(file: Path) -> None:
+def _note_checked(file: Path, stamp: list[int]) -> None:
+    """Note that a pack was found whole as it was then."""
     try:
         known = dict(json.loads(_marker(file).read_text()))
     except (OSError, ValueError, TypeError):
         known = {}
-    try_write(_marker(file), json.dumps(known | {platform.node(): _stamp(file)}).encode())
+    try_write(_marker(file), json.dumps(known | {platform.node(): stamp}).encode())
 
 
 def _claim(file: Path) -> None:

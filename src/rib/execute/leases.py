@@ -12,6 +12,7 @@ for a later one.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import secrets
@@ -26,7 +27,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from rib.files import explained
+from rib.errors import StepError, UserError
+from rib.files import explained, unreadable
 
 EXPIRY = 120.0
 """Seconds without a heartbeat after which an owner on another machine counts as dead. More than network file systems
@@ -36,6 +38,12 @@ ID_LENGTH = 16
 
 BEAT = 15.0
 """Seconds between heartbeats."""
+
+GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
+"""What is said of a file or folder that is no more; the last by network file systems, of one just removed."""
+
+NOT_NOW = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT, errno.ESTALE)
+"""What is said where a piece of work is another's, or another has tidied away what was to become a lease."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,7 @@ class Lease:
 
     Attributes:
         name: of the work.
-        owner: who has it; None where the owner's file is gone.
+        owner: who has it; None where the owner's file is gone, or does not say.
         alive: whether the owner is believed to be at work.
         age: seconds since the owner's last heartbeat, by the file system's clock.
     """
@@ -124,7 +132,8 @@ class Leases:
         self._thread.join()
         for name in list(self._held):
             self.drop(name)
-        self._file(self.owner.id).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it may be what ends this that nothing can be written any more
+            self._file(self.owner.id).unlink()
 
     def _sign_up(self) -> None:
         aside = self._owners / f".{self.owner.id}"
@@ -134,8 +143,8 @@ class Leases:
     def employ(self, pids: Iterable[int]) -> None:
         """Say which processes work for this owner: should it die, what it has is free once they have ended too."""
         self.owner = replace(self.owner, workers=tuple((pid, _started(pid) or 0) for pid in pids))
-        if self._file(self.owner.id).exists():  # it has not been struck off
-            with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError):
+            if self._file(self.owner.id).exists():  # it has not been struck off
                 self._sign_up()
 
     def _beats(self) -> None:
@@ -157,7 +166,12 @@ class Leases:
     # -- taking ------------------------------------------------------------------------------------------------------
 
     def take(self, name: str) -> bool:
-        """Take a piece of work: free, or of an owner that is dead. False where another has it."""
+        """Take a piece of work: free, or of an owner that is dead. False where another has it.
+
+        Raises:
+            UserError: leases cannot be read or written.
+            StepError: the disk is full, or fails.
+        """
         holder = self._holder(name)
         while holder not in (None, self.owner.id):
             assert holder is not None
@@ -179,20 +193,31 @@ class Leases:
                 return True
             there.parent.mkdir(parents=True, exist_ok=True)
             made.rename(there)
-        except OSError:  # another's is there; or ours is, and a lost answer made the server try again
+        except OSError as error:
             for left in (made / self.owner.id, made):
                 with contextlib.suppress(OSError):
                     left.unlink() if left != made else left.rmdir()
-            return self._holder(name) == self.owner.id
+            return self._is_ours(name, error)
         return True
 
     def _take_over(self, name: str, dead: str) -> bool:
         folder = self._folder(name)
         try:
             (folder / dead).rename(folder / self.owner.id)
-        except OSError:  # another was first
-            return self._holder(name) == self.owner.id
+        except OSError as error:
+            return self._is_ours(name, error)
         return True
+
+    def _is_ours(self, name: str, error: OSError) -> bool:
+        """Whether work that could not be taken is this owner's all the same: an answer was lost, and the server tried
+        again. False where it is another's. Raises as `take` what is neither, which waiting would not mend.
+        """
+        if self._holder(name) == self.owner.id:
+            return True
+        if error.errno not in NOT_NOW:
+            with explained(self._folder(name)):
+                raise error
+        return False
 
     def has_taken(self, name: str) -> bool:
         """Whether this owner has taken a piece of work and not given it back, as far as it knows."""
@@ -211,19 +236,19 @@ class Leases:
         return True
 
     def _holder(self, name: str) -> str | None:
-        try:
-            return next((file.name for file in self._folder(name).iterdir()), None)
-        except FileNotFoundError:
-            return None
+        return next((file.name for file in _within(self._folder(name))), None)
 
     # -- who is alive ------------------------------------------------------------------------------------------------
 
     def _is_alive(self, id: str) -> bool:
         """Whether an owner is at work: its process is there, or its heartbeat on another machine is not too old."""
-        owner, stamp = self._owner(id)
-        if owner is None:
+        try:
+            owner, stamp = self._owner(id)
+        except OSError:  # nobody can say just now, and it is looked at again
+            return True
+        if stamp is None:
             return False
-        if owner.place == self.owner.place:
+        if owner is not None and owner.place == self.owner.place:
             return owner.runs
         first = self._watched.get(id)
         if first is None or first[0] != stamp:  # even an old heartbeat is watched for a while: a server was away
@@ -231,13 +256,22 @@ class Leases:
         watched = time.monotonic() - first[1]
         return self._age(stamp) < self._expiry or watched < min(2 * self._interval, self._expiry)
 
-    def _owner(self, id: str) -> tuple[Owner | None, int]:
-        """An owner's file and its last heartbeat, in nanoseconds."""
+    def _owner(self, id: str) -> tuple[Owner | None, int | None]:
+        """An owner and its last heartbeat, in nanoseconds. No heartbeat where its file is gone; no owner where the file
+        does not say who it is, as a power cut may leave it.
+
+        Raises:
+            OSError: the file may be there, and cannot be read.
+        """
+        owner = None
         try:
             with self._file(id).open() as handle:  # opened, so that a network file system asks its server
-                return Owner(**json.load(handle)), os.fstat(handle.fileno()).st_mtime_ns
-        except (OSError, ValueError, TypeError):
-            return None, 0
+                stamp = os.fstat(handle.fileno()).st_mtime_ns
+                with contextlib.suppress(ValueError, TypeError):
+                    owner = Owner(**json.load(handle))
+        except FileNotFoundError:
+            return None, None
+        return owner, stamp
 
     def _age(self, stamp: int) -> float:
         """Seconds since a heartbeat, as the file system counts them."""
@@ -250,7 +284,7 @@ class Leases:
             os.utime(mine)
             return mine.stat().st_mtime_ns
         except OSError:
-            return _probe(self._owners)
+            return file_time(self._owners)
 
     def alone(self) -> bool:
         """Whether no one else is at work in the store."""
@@ -261,9 +295,11 @@ class Leases:
         return len(self._others())
 
     def dismiss(self, id: str) -> None:
-        """Strike off whoever's id begins so, known to be dead or to be stopped: what they have is free at once."""
+        """Strike off whoever's id begins so, known to be dead or to be stopped: what they have is free at once; where
+        that cannot be written, it is once their hearts have not beaten for long enough."""
         for file in self._owners.glob(f"{id}*.json"):
-            file.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                file.unlink()
 
     def signed_up(self, ids: Iterable[str]) -> int:
         """How many of the ids that were chosen for owners have begun, and not left."""
@@ -271,41 +307,53 @@ class Leases:
         return sum(id in there for id in ids)
 
     def tidy(self) -> None:
-        """Strike off the dead, and give back what they had."""
+        """Strike off the dead, and give back what they had, as far as it can be written."""
         for id in self._others():
             if not self._is_alive(id):
                 self.dismiss(id)
-        for folder in self._work.glob("[!.]*/*"):
-            if (name := folder.name) not in self._held and self.take(name):
-                self.drop(name)
+        for folder in self._folders():
+            with contextlib.suppress(UserError, StepError):  # it will be taken over by who wants it
+                if (name := folder.name) not in self._held and self.take(name):
+                    self.drop(name)
         for made in self._work.glob(".*-*"):  # whoever made it died before it was in place
             if (id := made.name[1:].partition("-")[0]) != self.owner.id and not self._is_alive(id):
                 shutil.rmtree(made, ignore_errors=True)
 
     def _others(self) -> list[str]:
-        return [file.stem for file in self._owners.glob("[!.]*.json") if file.stem != self.owner.id]
+        return [file.stem for file in self._signed() if file.stem != self.owner.id]
 
     def listed(self) -> Iterator[Lease]:
-        """Every lease there is."""
-        now = self._now() if self._work.exists() else 0
-        for folder in sorted(self._work.glob("[!.]*/*")):
-            for file in folder.iterdir():
-                yield Lease(folder.name, *self._seen(file.name, now))
+        """Every lease there is. Raises UserError: they cannot be read."""
+        held = [file for folder in self._folders() for file in _within(folder)]
+        now = self._now() if held else 0
+        for file in held:
+            yield Lease(file.parent.name, *self._seen(file.name, now))
 
     def dead(self) -> Iterator[Path]:
-        """Files of owners who are believed to be no more, and those of their leases."""
-        now = self._now() if self._owners.exists() else 0
-        for file in sorted((*self._work.glob("[!.]*/*/*"), *self._owners.glob("[!.]*.json"))):
+        """Files of owners who are believed to be no more, and those of their leases. Raises as `listed`."""
+        found = [*self._signed(), *(file for folder in self._folders() for file in _within(folder))]
+        now = self._now() if found else 0
+        for file in found:
             if not self._seen(file.name.removesuffix(".json"), now)[1]:
                 yield file
 
+    def _signed(self) -> list[Path]:
+        return [file for file in _within(self._owners) if file.suffix == ".json"]
+
+    def _folders(self) -> Iterator[Path]:
+        return (folder for shard in _within(self._work) for folder in _within(shard))
+
     def _seen(self, id: str, now: int) -> tuple[Owner | None, bool, float]:
         """An owner, whether it seems to be alive, and seconds since its last heartbeat."""
-        owner, stamp = self._owner(id)
+        try:
+            owner, stamp = self._owner(id)
+        except OSError:
+            return None, True, 0.0
+        if stamp is None:
+            return None, False, 0.0
         age = (now - stamp) / 1e9
         near = owner is not None and owner.place == self.owner.place
-        alive = owner is not None and (owner.runs if near else age < self._expiry)
-        return owner, alive, age
+        return owner, owner.runs if owner is not None and near else age < self._expiry, age
 
     def _folder(self, name: str) -> Path:
         return self._work / name[:2] / name
@@ -319,7 +367,17 @@ def new_id() -> str:
     return secrets.token_hex(ID_LENGTH // 2)
 
 
-def _probe(folder: Path) -> int:
+def _within(folder: Path) -> list[Path]:
+    """What is in a folder, in order, less what is being written; nothing where it is gone. Raises UserError."""
+    try:
+        return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    except OSError as error:
+        if error.errno in GONE:
+            return []
+        raise unreadable(error, folder) from error
+
+
+def file_time(folder: Path) -> int:
     """The time of the file system that a folder lies on, in nanoseconds; this machine's where it cannot be written."""
     probe = folder / f".probe-{secrets.token_hex(4)}"
     try:

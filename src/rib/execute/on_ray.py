@@ -23,7 +23,8 @@ REACH_SECONDS = 10.0
 class RayEngine(Engine):
     """Starts joiners as tasks of Ray.
 
-    A cluster that it starts itself listens on the loopback interface and has no dashboard, unless told otherwise.
+    A cluster that it starts itself listens on the loopback interface, asks who connects for its token (as Ray 2.52 and
+    later can) and has no dashboard, unless told otherwise.
 
     Args:
         runtime: address of the cluster, what a joiner has.
@@ -37,6 +38,8 @@ class RayEngine(Engine):
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # who asked for no GPU sees none
         if runtime.on_loopback:  # as Ray reads it when imported: without, it takes 127.0.0.1 for the machine's address
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        if runtime.address is None and "ray" not in sys.modules:  # what it read when imported, it goes by
+            os.environ.setdefault("RAY_AUTH_MODE", "token")
         try:
             import ray
         except ImportError:

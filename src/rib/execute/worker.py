@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import faulthandler
 import io
 import multiprocessing
@@ -117,9 +118,11 @@ def attempt(workshop: Workshop, step: Step, work: Callable[[], object]) -> Fault
         return fault
     workshop.forget()
     fault = _attempt(work)
-    if fault is not None and fault.kind == "memory" and not fits(step.architecture, workshop.device):
-        reason = f"the model is too large for {workshop.device}: not even one image passes. {ONE_DEVICE}"
-        return replace(fault, reason=reason, again=False)
+    if fault is not None and fault.kind == "memory":
+        workshop.forget()  # what the second try has left would be in the way
+        if not fits(step.architecture, workshop.device):
+            reason = f"the model is too large for {workshop.device}: not even one image passes. {ONE_DEVICE}"
+            return replace(fault, reason=reason, again=False)
     return fault
 
 
@@ -139,11 +142,23 @@ def _attempt(work: Callable[[], object]) -> Fault | None:
     except torch.OutOfMemoryError:
         reason = "the device is out of memory; try a smaller batch size or fewer workers"
         return Fault(reason, "memory", trace=traceback.format_exc())
-    except MemoryError:
-        return Fault("out of memory; try fewer workers", "memory", trace=traceback.format_exc())
     except Exception as error:  # a fault in the user's own method or model must not take the run along
+        if is_memory(error):
+            return Fault("out of memory; try fewer workers", "memory", trace=traceback.format_exc())
         return Fault(f"{type(error).__name__}: {error}{_place(error)}", trace=traceback.format_exc())
     return None
+
+
+NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""In what torch says where it has no kind of error of its own: on a CPU on Linux, on Windows, and on MPS."""
+
+
+def is_memory(error: Exception) -> bool:
+    """Whether what went wrong is that there was too little memory."""
+    if isinstance(error, OSError):  # a map of a file
+        return error.errno == errno.ENOMEM
+    said = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
+    return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 def fits(architecture: Architecture, device: torch.device) -> bool:
@@ -152,8 +167,10 @@ def fits(architecture: Architecture, device: torch.device) -> bool:
         classifier = build(architecture).to(device).eval()
         with torch.inference_mode():
             classifier(torch.zeros(1, architecture.size, architecture.size, 3, dtype=torch.uint8, device=device))
-    except (torch.OutOfMemoryError, MemoryError):
-        return False
+    except Exception as error:
+        if is_memory(error):
+            return False
+        raise
     return True
 
 

@@ -83,7 +83,8 @@ MOST_NAMED = 3
 
 
 def _work_lines(by: str, alive: bool, steps: list[str]) -> list[str]:
-    said = f"{by} is at" if alive else f"{by or 'someone unknown'}, no longer at work, had"
+    who = by or "someone unknown"
+    said = f"{who} is at" if alive else f"{who}, no longer at work, had"
     more = [f"  and {len(steps) - MOST_NAMED} more"] if len(steps) > MOST_NAMED else []
     return [
         f"{said} {len(steps)} {'step' if len(steps) == 1 else 'steps'}",

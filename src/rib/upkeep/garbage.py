@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from rib.data.pack import pack_file
-from rib.execute.leases import Leases
+from rib.execute.leases import Leases, file_time
 from rib.plan import Plan
 from rib.steps import Embed
 from rib.store import DROPPABLE, Store
@@ -44,7 +43,7 @@ def garbage(store: Store, kept: Sequence[Plan] = (), grace: float = GRACE) -> li
             them needs can go.
         grace: seconds for which a file must not have been touched before its writer is taken for dead.
     """
-    before = time.time() - grace
+    before = file_time(store.root) / 1e9 - grace  # as the files' own times: by no machine's own date
     found = [*_left_behind(store, before), *_of_finished(store, before), *_of_the_dead(store, before)]
     if kept:
         found += [*_made_again(store, kept), *_packs(store, kept)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rib.errors import DamagedError, UserError
 from rib.files import Seal, written_aside
-from rib.store import SEALED, Record, Store
+from rib.store import DROPPABLE, SEALED, Record, Store
 from rib.upkeep.verify import file_fault, files_of, record_fault
 
 Advance = Callable[[int], None]
@@ -23,7 +23,7 @@ class Conflict:
     Attributes:
         key: of the step.
         title: of the step.
-        values: names of what differs.
+        values: names of what differs: values of the record, or `weights`, `features` where those files do.
     """
 
     key: str
@@ -103,9 +103,17 @@ def _merge_step(other: Store, into: Store, path: Path, found: Merged) -> None:
 
 
 def differences(ours: Record, theirs: Record) -> tuple[str, ...]:
-    """Names of the values in which two records of a step differ."""
+    """Names of the values in which two records of a step differ, and of the folders of files in which their seals do.
+
+    Files of equal numbers are equal, except those of predictions: versions of Parquet's library write them differently.
+    """
     names = dict.fromkeys((*ours.values, *theirs.values))
-    return tuple(name for name in names if _text(ours, name) != _text(theirs, name))
+    values = [name for name in names if _text(ours, name) != _text(theirs, name)]
+    return (*values, *(folder for folder in DROPPABLE if _differ(ours.seal(folder), theirs.seal(folder))))
+
+
+def _differ(ours: Seal | None, theirs: Seal | None) -> bool:
+    return ours is not None and theirs is not None and ours != theirs
 
 
 def _text(record: Record, name: str) -> str:
