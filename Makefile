@@ -29,7 +29,7 @@ types: setup
 tests: setup
 	$(BIN)/pytest -n $(WORKERS)
 
-bench: setup  ## measure every goal of speed beside its peer, and print the table
+bench: setup  ## measure every goal of speed beside its peer, and print the table; status 1 where one is missed
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m bench
 

@@ -8,6 +8,9 @@ import os
 import platform
 import sys
 import time
+import traceback
+from contextlib import suppress
+from importlib import metadata
 from pathlib import Path
 
 import torch
@@ -15,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.base import Row, Setting, total_met
+from bench.rates import rates
 from rib.execute.memory import keep_freed
 
 GOALS = tuple(
@@ -22,19 +26,35 @@ GOALS = tuple(
 )
 
 
-def main() -> None:
-    """Run the benchmarks that were asked for; exit status 1 where a goal is missed."""
+LIBRARIES = ("torch", "numpy", "Pillow", "timm", "simplejpeg", "imagecorruptions")
+"""That figures depend on."""
+
+
+def main() -> int:
+    """Run the benchmarks that were asked for; exit status 1 where a goal is missed or could not be measured."""
     options = arguments()
     setting = Setting(options.device, options.quick)
     keep_freed()  # as every process does that does steps; the peers have it too
     chosen = [name for name in GOALS if not options.goals or name.split("_")[0] in options.goals]
-    rows: list[Row] = []
+    rows = rates(setting.device).rows() if setting.gpu else []
     for name in chosen:
         began = time.perf_counter()
         print(f"{name} …", file=sys.stderr, flush=True)
-        rows += importlib.import_module(f"bench.{name}").measure(setting)
+        rows += measured(name, setting)
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
     show(rows, setting, options.markdown)
+    return int(any(row.met is False for row in rows))
+
+
+def measured(name: str, setting: Setting) -> list[Row]:
+    """The rows of a goal; where its results are not its peer's or it fails, one that says so: others are to come."""
+    try:
+        rows: list[Row] = importlib.import_module(f"bench.{name}").measure(setting)
+    except Exception as error:
+        traceback.print_exc()
+        number, why = name.split("_")[0].upper(), f"{type(error).__name__}: {error}"
+        return [Row(number, name, "", "measured", "failed", False, why)]
+    return rows
 
 
 def arguments() -> argparse.Namespace:
@@ -44,7 +64,10 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--quick", action="store_true", help="smaller work, to see that it runs")
     parser.add_argument("--markdown", type=Path, help="also write the table here, for docs/benchmarks.md")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if unknown := set(options.goals) - {name.split("_")[0] for name in GOALS}:
+        parser.error(f"no such goal: {', '.join(sorted(unknown))}")
+    return options
 
 
 def machine(device: str) -> str:
@@ -52,7 +75,16 @@ def machine(device: str) -> str:
     words = [f"{len(os.sched_getaffinity(0))} cores of {processor()}"]
     if device.startswith("cuda"):
         words.append(torch.cuda.get_device_name(device))
-    return ", ".join([*words, f"Python {platform.python_version()}", f"torch {torch.__version__}"])
+    return ", ".join([*words, f"Python {platform.python_version()}", *versions()])
+
+
+def versions() -> list[str]:
+    """Of the libraries that are installed."""
+    found = []
+    for name in LIBRARIES:
+        with suppress(metadata.PackageNotFoundError):
+            found.append(f"{name} {metadata.version(name)}")
+    return found
 
 
 def processor() -> str:
@@ -72,8 +104,8 @@ def show(rows: list[Row], setting: Setting, markdown: Path | None) -> None:
     console = Console()
     console.print(table)
     for row in rows:
-        if row.note:
-            console.print(f"{row.goal} {row.what}: {row.note}", highlight=False)
+        if row.told:
+            console.print(f"{row.goal} {row.what}: {row.told}", highlight=False)
     met, judged = total_met(rows)
     console.print(f"{met} of {judged} goals met" + (" (quick: not to quote)" if setting.quick else ""))
     if markdown:
@@ -91,9 +123,9 @@ def lines(rows: list[Row], setting: Setting) -> list[str]:
     body = [
         f"| {row.goal} | {row.what} | {row.against} | {row.wanted} | {row.measured} | {word(row.met)} |" for row in rows
     ]
-    notes = [f"- {row.goal} {row.what}: {row.note}" for row in rows if row.note]
+    notes = [f"- {row.goal} {row.what}: {row.told}" for row in rows if row.told]
     return [*head, *body, *(["", *notes] if notes else [])]
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import torch
 
@@ -27,7 +28,8 @@ class Row:
         wanted: the goal in words, "≥ 150 ×".
         measured: the figure in words, with its unit, "289 ×".
         met: whether the goal is reached; None for a figure that has no goal of its own.
-        note: what limits it and what was tried, where it is not reached; or what a reader should know.
+        note: what a reader should know.
+        limit: what keeps it from its goal, and what was tried; told where the goal is not reached.
     """
 
     goal: str
@@ -37,6 +39,12 @@ class Row:
     measured: str
     met: bool | None
     note: str = ""
+    limit: str = ""
+
+    @property
+    def told(self) -> str:
+        """What is said of it below the table."""
+        return "; ".join(filter(None, (self.note, self.limit if self.met is False else "")))
 
 
 @dataclass(frozen=True)
@@ -120,6 +128,36 @@ def interleaved(
     return timings
 
 
+@dataclass
+class Marks:
+    """When the steps of a training were done: on a GPU by events in its order of work, for reports are ahead of it.
+
+    Attributes:
+        setting: which clock.
+    """
+
+    setting: Setting
+    _events: list[torch.cuda.Event] = field(default_factory=list)
+    _seconds: list[float] = field(default_factory=list)
+
+    def watch(self, images: int) -> None:
+        """Told of progress, as `rib.training.train` tells of it."""
+        if not images:
+            return
+        if self.setting.gpu:
+            event = torch.cuda.Event(enable_timing=True)
+            event.record(torch.cuda.current_stream(self.setting.device))
+            self._events.append(event)
+        else:
+            self._seconds.append(self.setting.clock())
+
+    def spans(self) -> list[float]:
+        """Seconds from each step's end to the next one's."""
+        wait()
+        between = [one.elapsed_time(other) / 1e3 for one, other in pairwise(self._events)]
+        return between or [after - before for before, after in pairwise(self._seconds)]
+
+
 @contextmanager
 def one_thread() -> Iterator[None]:
     """One torch thread within: several wait for each other at work while others use the machine, and it is counted."""
@@ -137,14 +175,19 @@ def wait() -> None:
         torch.cuda.synchronize()
 
 
-def at_least(goal: str, what: str, against: str, wanted: float, ratio: float, note: str = "") -> Row:
+def at_least(goal: str, what: str, against: str, wanted: float, ratio: float, note: str = "", limit: str = "") -> Row:
     """A row whose ratio must reach a number."""
-    return Row(goal, what, against, f"≥ {wanted:g} ×", f"{ratio:.3g} ×", ratio >= wanted, note)
+    return Row(goal, what, against, f"≥ {wanted:g} ×", f"{ratio:.3g} ×", ratio >= wanted, note, limit)
 
 
-def at_most(goal: str, what: str, against: str, wanted: float, ratio: float, note: str = "") -> Row:
+def at_most(goal: str, what: str, against: str, wanted: float, ratio: float, note: str = "", limit: str = "") -> Row:
     """A row whose ratio may not exceed a number."""
-    return Row(goal, what, against, f"≤ {wanted:g} ×", f"{ratio:.3g} ×", ratio <= wanted, note)
+    return Row(goal, what, against, f"≤ {wanted:g} ×", f"{ratio:.3g} ×", ratio <= wanted, note, limit)
+
+
+def shown(goal: str, what: str, against: str, measured: str, note: str = "") -> Row:
+    """A row without a goal of its own."""
+    return Row(goal, what, against, "", measured, None, note)
 
 
 def total_met(rows: Iterable[Row]) -> tuple[int, int]:

@@ -1,4 +1,7 @@
-"""P2: batches from a pack, beside ImageFolder with a DataLoader and beside memcpy; memory over packs of two sizes."""
+"""P2: batches from a pack, beside ImageFolder with a DataLoader and beside memcpy; memory over packs of two sizes.
+
+On a GPU, besides: batches to it, beside a training step there.
+"""
 
 from __future__ import annotations
 
@@ -7,24 +10,31 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from bench.base import Row, Setting, at_least, interleaved
+from bench.base import Row, Setting, Work, at_least, interleaved, shown
 from bench.images import source, tree
+from bench.rates import rates
 from rib import _compat  # noqa: F401  # before torchvision
 from rib.data.catalogue import DataRow, open_data
 from rib.data.examples import Examples, Index, View
-from rib.data.feed import fed
+from rib.data.feed import Images, Road, Rows, Shelf, fed
 from rib.data.labels import LabelMap
 from rib.data.pack import open_pack
 from rib.execute.memory import keep_freed
+from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
-from rib.models.loading import HALF
+from rib.models.loading import HALF, build, describe
 from rib.models.small import small_resnet
-from rib.prediction import batches, predict
+from rib.prediction import autocast, batches, predict
 from rib.recipe import Recipe
 from rib.training import train
 
@@ -35,14 +45,28 @@ MIB = 2**20
 TURNS = 3
 """Processes whose memory is measured: what the allocator keeps differs by tens of MiB from one to the next."""
 
+IN_USE = 48
+"""Bytes an image that arrays take at a time: 24 of labels, sources and rows, and 24 of predictions or of an order."""
+
+ROADS: Mapping[Road, str] = {"resident": "device to device", "pinned": "host to device, pinned"}
+"""To a GPU, and which copies of `bench.rates` each is made of."""
+
+LIMITS: Mapping[Road, str] = {
+    "pinned": "one thread gathers a batch in pinned memory before it is copied, both beside the step before: what a "
+    "step waits for it is told apart"
+}
+"""What keeps a road from its goal."""
+
 
 def measure(setting: Setting) -> list[Row]:
     """Processor time of one process an image, shuffled batches of 64 at 224 pixels."""
     with tempfile.TemporaryDirectory() as folder:
-        return [*_loading(setting, Path(folder)), _memory(setting, Path(folder))]
+        rows, pack = _loading(setting, Path(folder))
+        rows.append(_memory(setting, Path(folder)))
+        return rows + (_to_device(setting, pack) if setting.gpu else [])
 
 
-def _loading(setting: Setting, folder: Path) -> list[Row]:
+def _loading(setting: Setting, folder: Path) -> tuple[list[Row], Examples]:
     from torch.utils.data import DataLoader
     from torchvision.datasets import ImageFolder
     from torchvision.transforms import CenterCrop, Compose, InterpolationMode, PILToTensor, Resize
@@ -57,36 +81,54 @@ def _loading(setting: Setting, folder: Path) -> list[Row]:
     assert torch.equal(ours, loaded)
 
     large = tiled(pack, folder / "large.npy", 4 if setting.quick else 24)
-    order = np.random.default_rng(0).permutation(len(large))
-    wanted = [order[each] for each in batches(len(large), BATCH)]
-    buffer = np.empty_like(large.images[:BATCH])
-    works = {
+    wanted, pixels = shuffled(large), pixels_of(large)
+    buffer = np.empty_like(pixels[:BATCH])
+
+    def memcpy() -> None:
+        for each in batches(len(large), BATCH):
+            np.copyto(buffer, pixels[each])
+
+    works: dict[str, Work] = {
         "pack": lambda: [None for _ in fed(large, wanted, CPU)],
-        "memcpy": lambda: [np.copyto(buffer, large.images[each]) for each in batches(len(large), BATCH)],
+        "memcpy": memcpy,
         "ImageFolder": lambda: [None for _ in DataLoader(theirs, BATCH, shuffle=True)],
     }
     timings = interleaved(works, setting.repeats(7), time.process_time)
     scale = len(large) / len(theirs)
     rate = {name: len(theirs if name == "ImageFolder" else large) / timings.median(name) for name in works}
     note = (
-        f"{len(theirs)} JPEGs of {source()}, the pack {large.images.nbytes / 1e6:.0f} MB; pixels bitwise equal; "
+        f"{len(theirs)} JPEGs of {source()}, the pack {pixels.nbytes / 1e6:.0f} MB; pixels bitwise equal; "
         + ", ".join(f"{name} {images:,.0f}" for name, images in rate.items())
         + " images a second"
     )
     share = timings.ratio("memcpy", "pack")
-    return [
+    rows = [
         at_least(
             "P2", "packed loader", "ImageFolder, DataLoader", 150, scale * timings.ratio("ImageFolder", "pack"), note
         ),
         Row("P2", "packed loader, shuffled", "memcpy, in order", "≥ 70 %", f"{100 * share:.0f} %", share >= 0.7),
     ]
+    return rows, large
+
+
+def pixels_of(pack: Examples) -> Images:
+    """Images that are at hand: uint8 (N, H, W, 3)."""
+    assert not callable(pack.images)
+    return pack.images
+
+
+def shuffled(pack: Examples) -> list[Rows]:
+    """The examples of every batch of an epoch; the last one may be smaller."""
+    order = np.random.default_rng(0).permutation(len(pack))
+    return [order[each] for each in batches(len(pack), BATCH)]
 
 
 def tiled(pack: Examples, file: Path, times: int) -> Examples:
     """A pack that holds another so many times, mapped from a file."""
-    images = np.lib.format.open_memmap(file, "w+", np.uint8, (times * len(pack), *pack.images.shape[1:]))
+    pixels = pixels_of(pack)
+    images = np.lib.format.open_memmap(file, "w+", np.uint8, (times * len(pack), *pixels.shape[1:]))
     for turn in range(times):
-        images[turn * len(pack) : (turn + 1) * len(pack)] = pack.images
+        images[turn * len(pack) : (turn + 1) * len(pack)] = pixels
     images.flush()
     return mapped(file)
 
@@ -96,6 +138,67 @@ def mapped(file: Path) -> Examples:
     images = np.asarray(np.lib.format.open_memmap(file, "r"))
     rows = np.arange(len(images))
     return Examples.whole(images, Index(rows % 4, rows))
+
+
+@dataclass
+class Forced(Shelf):
+    """A shelf that takes one road, whatever room there is.
+
+    Attributes:
+        way: to every device.
+    """
+
+    way: Road = "resident"
+
+    def road(self, images: Images, device: torch.device) -> Road:
+        return self.way
+
+
+def _to_device(setting: Setting, pack: Examples) -> list[Row]:
+    """Batches on the GPU, by either road, alone and with a training step on each, beside steps on one that is there."""
+    device, wanted = torch.device(setting.device), shuffled(pack)
+    there, steps = torch.from_numpy(pack.batch(wanted[0])).to(device), stepping(setting, device)
+    works: dict[str, Work] = {"steps": lambda: steps(repeat(there, len(wanted)))}
+
+    def add(way: Road) -> None:
+        shelf = Forced(way=way)
+        assert torch.equal(next(iter(fed(pack, wanted, device, shelf))), there)
+        works[way] = lambda: [None for _ in fed(pack, wanted, device, shelf)]
+        works[f"steps, {way}"] = lambda: steps(fed(pack, wanted, device, shelf))
+
+    for way in ROADS:
+        add(way)
+    timings = interleaved(works, setting.repeats(7))
+    step = timings.median("steps") / len(wanted)
+    peer = f"a step of {setting.model}, {setting.precision}, batch {BATCH}, {1e3 * step:.3g} ms"
+    rows = []
+    for way, copies in ROADS.items():
+        share, more = timings.ratio(way, "steps"), timings.ratio(f"steps, {way}", "steps") - 1
+        rate = pixels_of(pack).nbytes / timings.median(way)
+        note = f"{rate / 1e9:.3g} GB/s, {100 * rate / rates(setting.device).copies[copies]:.0f} % of copies {copies}"
+        what = f"a batch to the device, {way}"
+        rows += [
+            Row("P2", f"{what}, alone", peer, "< 2 %", f"{100 * share:.2g} %", share < 0.02, note, LIMITS.get(way, "")),
+            shown("P2", f"{what}, as steps wait for it", peer, f"{100 * more:+.1f} %"),
+        ]
+    return rows
+
+
+def stepping(setting: Setting, device: torch.device) -> Callable[[Iterable[Tensor]], None]:
+    """A training step on each of some batches."""
+    net = build(describe(ModelRow(timm=setting.model), classes=10)).to(device).train()
+    optimizer = torch.optim.SGD(net.parameters(), 1e-4, 0.9, fused=True)
+
+    def steps(given: Iterable[Tensor]) -> None:
+        for images in given:
+            labels = torch.zeros(len(images), dtype=torch.int64, device=device)
+            with autocast(device, setting.precision):
+                loss = F.cross_entropy(net(images), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+
+    return steps
 
 
 def _memory(setting: Setting, folder: Path) -> Row:
@@ -124,6 +227,8 @@ def _memory(setting: Setting, folder: Path) -> Row:
         grown <= 0.1 * own,
         f"{own:.0f} and {own_large:.0f} MiB of its own; besides, {file_pages:.0f} and {file_pages_large:.0f} MiB of "
         "files are mapped, which the system takes back when it needs them",
+        f"what grows is labels, sources and rows, and predictions or an order: {IN_USE} bytes an image, "
+        f"{9 * count * IN_USE / MIB:.0f} MiB more for so many; the rest is what the allocator keeps for the next ones",
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import statistics
-import time
 
 import numpy as np
 import torch
@@ -11,18 +10,22 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from bench.base import Row, Setting, Timings, at_least, interleaved, one_thread
+from bench.base import Marks, Row, Setting, Timings, at_least, interleaved, one_thread, shown
+from bench.rates import rates
 from rib import _compat  # noqa: F401  # before timm, which imports torchvision
 from rib.data.examples import Examples, Index
 from rib.data.labels import LabelMap
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
 from rib.models.loading import build, describe
-from rib.prediction import collect
-from rib.recipe import Recipe
+from rib.prediction import autocast, collect
+from rib.recipe import Precision, Recipe
 from rib.training import train
 
 CLASSES = 100
+TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "bf16": 2**-5}
+"""Of logits, which lie between -2 and 2: four steps of bf16 there."""
+
 WHOLE = LabelMap("by name", tuple((label,) for label in range(CLASSES)), CLASSES)
 
 
@@ -41,9 +44,8 @@ def _measured(setting: Setting) -> list[Row]:
     mine = build(architecture, last_block="pooled").to(setting.device)
     theirs = plain_net(name, mine)
     images = torch.from_numpy(data.batch(slice(batch))).to(setting.device)
-    with torch.inference_mode():
-        differs = float((mine.eval()(images) - theirs.eval()(mine.normalise(images))).abs().max())
-    assert differs < 1e-5 or gpu, differs
+    differs = difference(mine, theirs, images, precision)
+    assert differs < TOLERANCE[precision], differs
 
     pixels, labels = data.batch(slice(None)), data.labels
     training = interleaved(
@@ -67,32 +69,40 @@ def _measured(setting: Setting) -> list[Row]:
     return [
         at_least("P5", "training step", peer, 1.06, training.ratio("plain", "ours"), note),
         at_least("P5", "forward pass", peer, 1.06, predicting.ratio("plain", "ours")),
-        *(shares(mine, training, predicting, len(data)) if gpu else []),
-        *(compiling(mine, data, recipe) if gpu else []),
+        *(shares(mine, training, predicting, data, rates(setting.device).products[precision]) if gpu else []),
+        *(compiling(mine, data, recipe, setting) if gpu else []),
     ]
 
 
-def compiling(net: Classifier, data: Examples, recipe: Recipe) -> list[Row]:
+@torch.inference_mode()
+def difference(mine: Classifier, theirs: nn.Module, images: Tensor, precision: Precision) -> float:
+    """The largest of logits, by the same forward pass on both sides."""
+    with autocast(images.device, precision):
+        logits, wanted = mine.eval()(images), theirs.eval()(mine.normalise(images))
+    return float((logits.float() - wanted.float()).abs().max())
+
+
+def compiling(net: Classifier, data: Examples, recipe: Recipe, setting: Setting) -> list[Row]:
     """Steps of a training through torch.compile, beside those of one as it is, once it is compiled."""
     rows = []
     for name, mode in (("compiled", "default"), ("CUDA graphs", "reduce-overhead")):
         pairs = [
-            [later_step(net, data, recipe.model_copy(update={"epochs": 4, "compile": way})) for way in (None, mode)]
+            [
+                later_step(net, data, recipe.model_copy(update={"epochs": 4, "compile": way}), setting)
+                for way in (None, mode)
+            ]
             for _ in range(3)
         ]
         ratio = statistics.median(plain / other for plain, other in pairs)
-        rows.append(Row("P5", f"training step, {name}", "training step", "", f"{ratio:.3g} ×", None))
+        rows.append(shown("P5", f"training step, {name}", "training step", f"{ratio:.3g} ×"))
     return rows
 
 
-def later_step(net: Classifier, data: Examples, recipe: Recipe) -> float:
+def later_step(net: Classifier, data: Examples, recipe: Recipe, setting: Setting) -> float:
     """Seconds a step after the first epoch, in which a net is compiled."""
-    moments: list[float] = []
-    train(
-        net, data, WHOLE, recipe, seed=0, watch=lambda images: moments.append(time.perf_counter()) if images else None
-    )
-    steps = recipe.steps_per_epoch(len(data))
-    return (time.perf_counter() - moments[steps]) / (len(moments) - steps - 1)
+    marks = Marks(setting)
+    train(net, data, WHOLE, recipe, seed=0, watch=marks.watch)
+    return statistics.fmean(marks.spans()[recipe.steps_per_epoch(len(data)) :])
 
 
 def noise(count: int, side: int) -> Examples:
@@ -141,20 +151,16 @@ def predict_plainly(net: nn.Module, normal: Classifier, images: NDArray[np.uint8
     return torch.cat(found)
 
 
-def shares(net: Classifier, training: Timings, predicting: Timings, images: int) -> list[Row]:
-    """The share of the GPU's own rate of matrix products, measured here, that training and prediction reach."""
+def shares(net: Classifier, training: Timings, predicting: Timings, data: Examples, rate: float) -> list[Row]:
+    """The share of the GPU's own rate of matrix products that training and prediction reach."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    one = torch.zeros(1, 224, 224, 3, dtype=torch.uint8, device=net.mean.device)
+    one = torch.from_numpy(data.batch(slice(1))).to(net.mean.device)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         net.eval()(one)
-    size = 8192
-    left = torch.randn(size, size, device=net.mean.device, dtype=torch.bfloat16)
-    product = interleaved({"product": lambda: [left @ left for _ in range(10)]}, 5).median("product") / 10
-    rate = 2 * size**3 / product
     rows = []
     for what, passes, timings, wanted in (("training", 3, training, 0.4), ("prediction", 1, predicting, 0.5)):
-        share = passes * counter.get_total_flops() * images / timings.median("ours") / rate
+        share = passes * counter.get_total_flops() * len(data) / timings.median("ours") / rate
         peer = f"{rate / 1e12:.0f} TFLOP/s of matrix products"
         seen = f"{100 * share:.0f} %"
         rows.append(Row("P5", f"{what}, share of the rate", peer, f"≥ {100 * wanted:.0f} %", seen, share >= wanted))

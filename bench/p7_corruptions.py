@@ -35,6 +35,9 @@ NEARLY_ALL = 0.999
 """Share of spatter's values that must be within a grey level: a hair of difference before its histogram is equalised
 moves a few further."""
 
+ALIKE = 0.25
+"""By this part the mean change of an image may differ, where two forms draw other numbers: fog, elastic transform."""
+
 PICTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
 """Of the six that the library has it uses five."""
 
@@ -83,7 +86,7 @@ def load_peer() -> Any:
     sys.modules.setdefault("pkg_resources", resources)
     sys.modules["scipy.ndimage.interpolation"] = interpolation
     np.float_ = np.float64  # type: ignore[attr-defined]
-    corruptions = importlib.import_module("imagecorruptions.corruptions")
+    corruptions: Any = importlib.import_module("imagecorruptions.corruptions")
     gaussian = corruptions.gaussian
 
     def with_channels(image: Any, sigma: Any, multichannel: bool = False, **options: Any) -> Any:
@@ -176,9 +179,30 @@ def ratio(peer: Any, name: str, images: NDArray[np.uint8], textures: Textures, s
     return interleaved({"peer": theirs, "rib": ours}, setting.repeats(5), time.process_time).ratio("peer", "rib")
 
 
+def check_batch(name: str, images: NDArray[np.uint8], device: str) -> None:
+    """Assert that the batched form on a device makes what the kernels make, of images (N, H, W, 3).
+
+    Within a grey level where both draw the same numbers or none; else, noise of one law, or changes of about one size.
+    """
+    seeds = list(range(len(images)))
+    for severity in SEVERITIES:
+        found = corrupt_batch(torch.from_numpy(images).to(device), name, severity, seeds).cpu().numpy().astype(int)
+        wanted = corrupt(images, name, severity, seeds).astype(int)
+        if name in NOISE:
+            p = float(ks_2samp((found - images).ravel(), (wanted - images).ravel()).pvalue)
+            assert p > UNLIKELY, (name, severity, p)
+        elif ROWS[name].random and name != "frost":
+            alike = np.abs(found - images).mean() / np.abs(wanted - images).mean()
+            assert abs(alike - 1) < ALIKE, (name, severity, alike)
+        else:
+            assert np.abs(found - wanted).max() <= 1, (name, severity, np.abs(found - wanted).max())
+
+
 def on_device(setting: Setting) -> list[Row]:
     """Images a second of the batched form, beside one CPU core: all severities, the batch on the device before."""
     images = photographs(4)
+    for name in ON_DEVICE:
+        check_batch(name, np.tile(images, (4, 1, 1, 1)), setting.device)
     batch = torch.from_numpy(np.tile(images, (16 if setting.quick else 64, 1, 1, 1))).to(setting.device)
     seeds = list(range(len(batch)))
     rates, ratios = {}, {}

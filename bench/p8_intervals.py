@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bench.base import Row, Setting, Timings, at_least, interleaved
+from bench.base import Row, Setting, Timings, Work, at_least, interleaved
 from rib.metrics import Bootstrap, Estimate, example_weights, robustness_improvement
 
 SETS, IMAGES, DRAWS = 8, 50_000, 2000
@@ -21,19 +21,19 @@ def measure(setting: Setting) -> list[Row]:
     for shared, what in ((False, "images of their own"), (True, "the same images")):
         before, after = answers(shared)
         draws = 4 if setting.quick else GATHERED
-
-        timings = interleaved(
-            {
-                "ours": lambda before=before, after=after, shared=shared: ours(before, after, shared).interval(),
-                "loop": lambda before=before, after=after, shared=shared, draws=draws: loop(
-                    before, after, draws, shared
-                ),
-            },
-            setting.repeats(5),
-        )
+        timings = timed(before, after, shared, draws, setting.repeats(5))
         require_equal(before, after, shared)
         rows += told(timings, what, DRAWS / draws)
     return rows
+
+
+def timed(before: Flags, after: Flags, shared: bool, draws: int, repeats: int) -> Timings:
+    """Both sides, the loop with fewer draws."""
+    works: dict[str, Work] = {
+        "ours": lambda: ours(before, after, shared).interval(),
+        "loop": lambda: loop(before, after, draws, shared),
+    }
+    return interleaved(works, repeats)
 
 
 def told(timings: Timings, what: str, scale: float) -> list[Row]:
