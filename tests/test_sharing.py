@@ -46,6 +46,12 @@ def suite_of_all(folder: Path, family: str, **fields: Any) -> Suite:
     return tiny(folder, (family,), runs=[{"methods": FAMILIES[family]}], **fields)
 
 
+def suite_of_two(folder: Path) -> Suite:
+    """Two models, and heads that ride on either."""
+    runs = [{"methods": ["finetune", "linear_probe", "lwf", "wise_ft"]}]
+    return tiny(folder, ("resnet", "batch_norm"), runs=runs, recipe=RECIPE)
+
+
 def assert_same_findings(suite: Suite, one: Path, other: Path) -> None:
     """Values, weights and predictions of every step that was asked for are equal bit for bit."""
     mine, theirs = Store(one), Store(other)
@@ -116,12 +122,7 @@ def test_streamed_and_packed_find_the_same_and_decode_as_planned(
     at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Chunks smaller than a set; two models; every image decoded once for all nets of a sweep."""
-    suite = tiny(
-        tmp_path,
-        ("resnet", "batch_norm"),
-        runs=[{"methods": ["finetune", "linear_probe", "lwf", "wise_ft"]}],
-        recipe=RECIPE,
-    )
+    suite = suite_of_two(tmp_path)
     rib.run(suite, store=tmp_path / "packed", how=How(workers=1))
     decoded: Counter[tuple[str, str]] = Counter()
     plain = ArraySet.pixels
@@ -152,12 +153,7 @@ def test_streamed_and_packed_find_the_same_and_decode_as_planned(
 def test_a_pack_larger_than_memory_is_read_once_for_many_nets(
     at_once: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    suite = tiny(
-        tmp_path,
-        ("resnet", "batch_norm"),
-        runs=[{"methods": ["finetune", "linear_probe", "lwf", "wise_ft"]}],
-        recipe=RECIPE,
-    )
+    suite = suite_of_two(tmp_path)
     rib.run(suite, store=tmp_path / "alone", how=How(workers=1))
     plan, read = make_plan(suite), Counter[int]()
 
