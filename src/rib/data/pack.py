@@ -1,8 +1,8 @@
 """Packs: a part of a data set decoded once for one view, as a uint8 file mapped into memory.
 
 Beside `NAME.npy` lie `NAME.crc32`, a checksum of every image, and `NAME.checked`, where it was last found to be whole.
-While it is made, its images are in `NAME.part`, and an image whose checksum is 0 has not been decoded: a build that was
-killed goes on from there.
+While it is made, its images are in `NAME.part`; one whose checksum is 0 or another's has not been decoded: a build that
+was killed goes on from there.
 
 A lock lets one build a pack while others wait. Not every network file system has locks that other machines see, so
 nothing but time depends on it: builders of one pack write the same bytes into the same two files, which are never cut,
@@ -159,20 +159,22 @@ class _Draft:
         images: in which the pack's pixels are.
         begin: where in it.
         checks: in which the checksums are.
-        sums: the checksums, mapped.
+        sums: the checksums, mapped. Others write into them, and maybe into another file of images.
+        whole: of shape (images,), which of them were found in this file of images when it was opened.
     """
 
     images: BinaryIO
     begin: int
     checks: BinaryIO
     sums: Sums
+    whole: NDArray[np.bool_]
 
 
 def _build(data: DataSet, part: Part, view: View, file: Path, advance: Advance) -> None:
     """Decode what is not decoded yet, and put the pack in place if it is still there and whole: who calls looks."""
     order = data.reading_order(part)
     with _draft(file.with_suffix(".part"), (len(data.index(part)), view.size, view.size, 3)) as draft:
-        left = order[draft.sums[order] == 0]
+        left = order[~draft.whole[order]]
         if len(left) < len(order):
             advance(len(order) - len(left))
         try:
@@ -230,10 +232,11 @@ def _draft(partial: Path, shape: tuple[int, ...]) -> Iterator[_Draft]:
         assert begin is not None
         sums = np.memmap(checks, np.dtype("<u4"), "r+", shape=shape[:1])
         pixels = np.memmap(images, np.uint8, "r", begin, shape)
-        done = np.flatnonzero(sums)
+        whole = np.asarray(sums) != 0
+        done = np.flatnonzero(whole)
         for rows in pieces(done, max(1, BLOCK // math.prod(shape[1:]))):  # a machine that crashed may not have kept all
-            sums[rows[_checksums(pixels[rows]) != sums[rows]]] = 0
-        yield _Draft(images, begin, checks, cast(Sums, sums))
+            whole[rows] = _checksums(pixels[rows]) == sums[rows]
+        yield _Draft(images, begin, checks, cast(Sums, sums), whole)
 
 
 def _opened(path: Path, make: Callable[[Path], None], fits: Callable[[BinaryIO], bool]) -> BinaryIO:
@@ -288,18 +291,19 @@ def _size(handle: BinaryIO) -> int:
 
 @contextmanager
 def _alone(file: Path) -> Iterator[None]:
-    """One after the other, of all that want to make or mend a pack; where there are no locks, all at once."""
-    lock = file.with_suffix(".lock")
+    """One after the other, of all that want to make or mend a pack; where there are no locks, all at once.
+
+    The lock's file stays: were it taken away, one could hold the old file while the next makes and holds a new one.
+    """
     with ExitStack() as held:
         try:
-            held.enter_context(FileLock(lock, fallback_to_soft=False))
+            held.enter_context(FileLock(file.with_suffix(".lock"), fallback_to_soft=False))
         except NotImplementedError:  # older versions of the library; later ones leave it to the system to say
             pass
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
         yield
-    lock.unlink(missing_ok=True)
 
 
 def _write(handle: BinaryIO, begin: int, rows: Rows, pixels: Images) -> None:
