@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -554,18 +554,22 @@ def raylets() -> Iterator[Raylets]:
 
     def begin(*gpus: int) -> tuple[str, list[int]]:
         words = [sys.executable, "-W", "ignore", str(HERE / "raylets.py"), folder, *map(str, gpus)]
-        process = subprocess.Popen(
-            words,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=surroundings(),
-            start_new_session=True,
-        )
+        said = Path(folder, "said")
+        with said.open("w") as file:
+            process = subprocess.Popen(
+                words,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=file,
+                text=True,
+                env=surroundings(),
+                start_new_session=True,
+            )
         processes.append(process)
         assert process.stdout is not None
-        address, pids = json.loads(process.stdout.readline())
+        line = process.stdout.readline()
+        assert line, said.read_text()
+        address, pids = json.loads(line)
         return address, pids
 
     yield begin
@@ -579,20 +583,32 @@ def raylets() -> Iterator[Raylets]:
     shutil.rmtree(folder, ignore_errors=True)
 
 
+TOKEN, TRIES = "RAY_AUTH_MODE", "RAY_NUM_REDIS_GET_RETRIES"
+
+
 @pytest.mark.parametrize(
-    ("address", "before", "mode"), [(None, None, "token"), (None, "disabled", "disabled"), ("auto", None, None)]
+    ("address", "before", "read"),
+    [
+        (None, {}, {TOKEN: "token"}),
+        (None, {TOKEN: "disabled"}, {TOKEN: "disabled"}),
+        ("auto", {}, {TRIES: "3"}),
+        ("10.0.0.1:6379", {TRIES: "9"}, {TRIES: "9"}),
+    ],
 )
-def test_a_cluster_that_is_started_here_asks_for_its_token(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None, before: str | None, mode: str | None
+def test_what_ray_reads_when_it_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str | None, before: dict[str, str], read: dict[str, str]
 ) -> None:
-    """Whatever the version's default; of one that was there, its owner says."""
-    (tmp_path / "ray.py").write_text("import os\nmode = os.environ.get('RAY_AUTH_MODE')")
-    environment = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}
-    monkeypatch.setattr(os, "environ", environment | ({"RAY_AUTH_MODE": before} if before else {}))
+    """A cluster that is started here asks for its token, whatever the version's default; of one that was there its
+    owner says. One that takes calls and never answers is given up after three tries; twenty take a quarter of an hour.
+    """
+    (tmp_path / "ray.py").write_text("import os\nread = dict(os.environ)")
+    environment = {name: value for name, value in os.environ.items() if name not in (TOKEN, TRIES)}
+    monkeypatch.setattr(os, "environ", environment | before)
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setitem(sys.modules, "ray", None)  # whatever was imported comes back in the end
     del sys.modules["ray"]
-    assert RayEngine(RayRuntime(address=address))._ray.mode == mode
+    found = RayEngine(RayRuntime(address=address))._ray.read
+    assert {name: found[name] for name in (TOKEN, TRIES) if name in found} == read
 
 
 def runtime_file(folder: Path, address: str, **fields: object) -> str:
@@ -717,12 +733,27 @@ def test_joiners_of_a_driver_that_is_killed_end_on_a_cluster_that_stays(
     assert_same(plan_of(suite), store, expected)
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "no-such-host.invalid:6379", "nonsense", "auto"])
-def test_a_cluster_that_is_not_there_is_told_soon(rib_says: Say, suite: Path, tmp_path: Path, address: str) -> None:
-    pytest.importorskip("ray")
+@pytest.mark.parametrize(
+    ("address", "known"),
+    [
+        ("127.0.0.1:{port}", ""),
+        ("no-such-host.invalid:6379", ""),
+        ("nonsense", ""),
+        ("auto", ""),
+        ("auto", "127.0.0.1:{port}"),
+    ],
+)
+def test_a_cluster_that_is_not_there_is_told_soon(
+    rib_says: Say, suite: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str, known: str
+) -> None:
+    services = pytest.importorskip("ray._private.services")
+    monkeypatch.setattr(services, "find_gcs_addresses", cache(frozenset))  # another test may have one
+    monkeypatch.setattr(services, "find_bootstrap_address", lambda _: None)
     with socket.socket() as taken:  # bound, but nobody listens
         taken.bind(("127.0.0.1", 0))
-        file = runtime_file(tmp_path, address.format(port=taken.getsockname()[1]))
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("RAY_ADDRESS", known.format(port=port))
+        file = runtime_file(tmp_path, address.format(port=port))
         code, printed = rib_says("run", suite, "--store", "store", "--runtime", file)
     assert code == 2
     assert "Ray cannot be reached" in printed

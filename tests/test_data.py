@@ -261,7 +261,6 @@ def test_a_pack_equals_direct_reading(tmp_path: Path, kind: str, monkeypatch: py
     assert np.array_equal(chosen.take(np.array([2, 1])).batch(np.array([1, 0])), pack.images[[0, 5]])
     again = open_pack(data, "test", view, tmp_path / "packs", lambda _: pytest.fail("decoded again"))
     assert np.array_equal(again.images, pack.images)
-    file = pack_file(data, "test", view, tmp_path / "packs")
     assert {path.suffix for path in (tmp_path / "packs").iterdir()} == {".npy", ".crc32", ".checked", ".lock"}
 
 

@@ -38,8 +38,11 @@ class RayEngine(Engine):
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # who asked for no GPU sees none
         if runtime.on_loopback:  # as Ray reads it when imported: without, it takes 127.0.0.1 for the machine's address
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        if runtime.address is None and "ray" not in sys.modules:  # what it read when imported, it goes by
-            os.environ.setdefault("RAY_AUTH_MODE", "token")
+        if "ray" not in sys.modules:  # what it read when imported, it goes by
+            if runtime.address:  # one that does not answer takes 40 seconds a try, of which Ray would make 20
+                os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")
+            else:
+                os.environ.setdefault("RAY_AUTH_MODE", "token")
         try:
             import ray
         except ImportError:
@@ -62,7 +65,7 @@ class RayEngine(Engine):
             "_temp_dir": runtime.temporary,
         }
         logging.getLogger("ray").setLevel(logging.ERROR)
-        _require_answer(runtime.address)
+        _require_answer(runtime.where)
         self._aside.enter_context(redirect_stdout(sys.stderr))  # Ray prints what befalls its nodes, whatever it is told
         try:
             self._ray.init(

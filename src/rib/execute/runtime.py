@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any, Literal
@@ -25,9 +26,14 @@ class RayRuntime(Frozen):
     environment: dict[str, str] = Field(default_factory=dict, description="environment variables of the joiners")
 
     @property
+    def where(self) -> str | None:
+        """Where the cluster is, as far as it is known: what 'auto' means may be in Ray's own variable."""
+        return (os.environ.get("RAY_ADDRESS") or self.address) if self.address == "auto" else self.address
+
+    @property
     def on_loopback(self) -> bool:
         """Whether the cluster is to be had by this machine alone."""
-        host = (self.address or self.bind).rpartition(":")[0] if self.address else self.bind
+        host = self.where.rpartition(":")[0] if self.where else self.bind
         return host in ("127.0.0.1", "localhost")
 
 
