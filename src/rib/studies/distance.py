@@ -47,29 +47,30 @@ class DataDistance(Study):
 
     def contrasts(self, numbers: Numbers) -> list[Contrast]:
         """The correlation over all pairs of a family, by measure; distances are ranked within each model."""
+        losses = list(distance_losses(numbers.results))
         return [
             Contrast(family, f"100 × rank correlation, {measure}", "above", _over(found, measure))
             for family, cohorts in numbers.families.items()
-            for found in [_of(numbers, cohorts)]
+            for found in [_of(losses, cohorts)]
             for measure in MEASURES
         ]
 
     def panels(self, numbers: Numbers) -> list[Panel]:
         """The correlation by pretraining set, a line a measure; a panel a family and size."""
-        panels = []
+        losses, panels = list(distance_losses(numbers.results)), []
         for family, cohorts in numbers.families.items():
             for size in numbers.sizes:
-                found = [[one for one in _of(numbers, [cohort]) if one.size == size] for cohort in cohorts]
+                found = [[one for one in _of(losses, [cohort]) if one.size == size] for cohort in cohorts]
                 lines = [numbers.drawn(measure, (_over(each, measure) for each in found)) for measure in MEASURES]
                 ticks = tuple(numbers.label(cohort) for cohort in cohorts)
                 panels.append(Panel(f"{family}, n = {size_name(size)}", "pretraining set", ticks, tuple(lines), False))
         return panels
 
 
-def _of(numbers: Numbers, cohorts: Sequence[Cohort]) -> list[DistanceLoss]:
+def _of(losses: Sequence[DistanceLoss], cohorts: Sequence[Cohort]) -> list[DistanceLoss]:
     """What is known of the models of some cohorts; nothing where one of them is missing."""
     models = {short(model) for cohort in cohorts for model in cohort.models}
-    found = [one for one in distance_losses(numbers.results) if one.model in models and one.method == FINETUNE]
+    found = [one for one in losses if one.model in models and one.method == FINETUNE]
     return found if {one.model for one in found} == models else []
 
 
