@@ -555,19 +555,21 @@ def raylets() -> Iterator[Raylets]:
     def begin(*gpus: int) -> tuple[str, list[int]]:
         words = [sys.executable, "-W", "ignore", str(HERE / "raylets.py"), folder, *map(str, gpus)]
         said = Path(folder, "said")
-        with said.open("w") as file:
-            process = subprocess.Popen(
-                words,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=file,
-                text=True,
-                env=surroundings(),
-                start_new_session=True,
-            )
-        processes.append(process)
-        assert process.stdout is not None
-        line = process.stdout.readline()
+        for _ in range(3):  # a machine at its limits may be too slow for one of Ray's own deadlines
+            with said.open("a") as file:
+                process = subprocess.Popen(
+                    words,
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    stderr=file,
+                    text=True,
+                    env=surroundings(),
+                    start_new_session=True,
+                )
+            processes.append(process)
+            assert process.stdout is not None
+            if line := process.stdout.readline():
+                break
         assert line, said.read_text()
         address, pids = json.loads(line)
         return address, pids
