@@ -326,6 +326,8 @@ import torch
 def nothing(num_classes): return None
 def headless(num_classes): return torch.nn.Conv2d(3, 4, 3)
 def strict(num_classes, width): return torch.nn.Linear(3, num_classes)
+def faulty(num_classes): return torch.nn.Linear(3, num_classes // 0)
+def flat(num_classes): return torch.nn.Linear(3, num_classes)
 class Bare: name = "bare"
 """
 
@@ -336,6 +338,7 @@ class Bare: name = "bare"
         ({"build": "mine:nothing"}, 1, ["built no torch.nn.Module", "got:    NoneType"]),
         ({"build": "mine:headless"}, 1, ["no linear head with one output a class", "4 outputs", "remedy:"]),
         ({"build": "mine:strict"}, 1, ["cannot build the model 'mine:strict'", "width", "num_classes"]),
+        ({"build": "mine:faulty"}, 1, ["cannot build the model 'mine:faulty'", "ZeroDivisionError", "(mine.py:6)"]),
         ({"build": "mine:lost"}, 2, ["has no 'lost'"]),
         ({"build": "nowhere:lost"}, 2, ["nowhere", "PYTHONPATH"]),
         ({"build": "mine"}, 2, ["package.module:name"]),
@@ -347,6 +350,31 @@ def test_builders_that_do_not_build(
     (tmp_path / "mine.py").write_text(USER_MODULE)
     file = written(tmp_path, lambda made: made["model"].update(resnet=row | {"size": 12, "pretrain": {"seed": 0}}))
     assert_said(rib_says("run", file, "--workers", 1), code, *texts)
+
+
+TIMM, TINY = "vit_tiny_patch16_224", {"img_size": 12, "patch_size": 4, "depth": 1}
+BUILT = "rib.models.small:small_resnet"
+
+
+@pytest.mark.parametrize(
+    ("row", "texts"),
+    [
+        (
+            {"build": BUILT, "arguments": {"width": 0}},
+            ["cannot build the model", "check `arguments`"],
+        ),
+        ({"build": BUILT, "arguments": {"width": -1}}, ["cannot build the model", "negative dimension"]),
+        ({"build": BUILT, "arguments": {"width": 0.5}}, ["cannot build the model", "ValueError: out_channels"]),
+        ({"build": "mine:flat"}, ["the model 'mine:flat' fails at an image of 12 pixels", "RuntimeError", "remedy:"]),
+        ({"timm": TIMM, "arguments": TINY | {"depth": "x"}}, ["timm cannot build 'vit_tiny", "TypeError"]),
+        ({"timm": TIMM, "arguments": TINY | {"num_heads": 0}}, ["timm cannot build", "ZeroDivision"]),
+        ({"timm": TIMM, "arguments": TINY | {"img_size": 32}}, ["fails at an image of 12 pixels"]),
+    ],
+)
+def test_models_that_a_plan_cannot_count(rib_says: Say, tmp_path: Path, row: dict[str, Any], texts: list[str]) -> None:
+    (tmp_path / "mine.py").write_text(USER_MODULE)
+    file = written(tmp_path, lambda made: made["model"].update(resnet=row | {"size": 12, "pretrain": {"seed": 0}}))
+    assert_said(rib_says("plan", file), 2, *texts)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -82,3 +83,25 @@ def nearest(name: str, known: Iterable[str], what: str) -> UserError:
         valid=(", ".join(shown) or "(none)") + more,
         remedy=f"did you mean {close[0]!r}?" if close else None,
     )
+
+
+_NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
+"""In what torch says where it has no kind of error of its own: on a CPU on Linux, on Windows, and on MPS."""
+
+
+def is_memory(error: Exception) -> bool:
+    """Whether what went wrong is that there was too little memory."""
+    if isinstance(error, OSError):  # a map of a file
+        return error.errno == errno.ENOMEM
+    if isinstance(error, RuntimeError):  # torch's kind is one; that it imports torch is too much to ask of this module
+        return type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in _NO_MEMORY)
+    return isinstance(error, MemoryError)
+
+
+def told(error: Exception) -> str:
+    """What the code of others raised: its kind, its words, and the line."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})" if trace else ""
+    return f"{type(error).__name__}: {error}{place}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import faulthandler
 import io
 import multiprocessing
@@ -23,7 +22,7 @@ from typing import Any, TextIO, cast
 
 import torch
 
-from rib.errors import DamagedError, DivergedError, RibError, StepError
+from rib.errors import DamagedError, DivergedError, RibError, StepError, is_memory, told
 from rib.execute.memory import keep_freed
 from rib.models.catalogue import Architecture
 from rib.models.loading import build
@@ -145,20 +144,8 @@ def _attempt(work: Callable[[], object]) -> Fault | None:
     except Exception as error:  # a fault in the user's own method or model must not take the run along
         if is_memory(error):
             return Fault("out of memory; try fewer workers", "memory", trace=traceback.format_exc())
-        return Fault(f"{type(error).__name__}: {error}{_place(error)}", trace=traceback.format_exc())
+        return Fault(told(error), trace=traceback.format_exc())
     return None
-
-
-NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
-"""In what torch says where it has no kind of error of its own: on a CPU on Linux, on Windows, and on MPS."""
-
-
-def is_memory(error: Exception) -> bool:
-    """Whether what went wrong is that there was too little memory."""
-    if isinstance(error, OSError):  # a map of a file
-        return error.errno == errno.ENOMEM
-    said = isinstance(error, RuntimeError) and any(words in str(error) for words in NO_MEMORY)
-    return said or isinstance(error, (MemoryError, torch.OutOfMemoryError))
 
 
 def fits(architecture: Architecture, device: torch.device) -> bool:
@@ -172,13 +159,6 @@ def fits(architecture: Architecture, device: torch.device) -> bool:
             return False
         raise
     return True
-
-
-def _place(error: Exception) -> str:
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return f" ({Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})" if trace else ""
 
 
 def limit_threads(threads: int) -> AbstractContextManager[Any]:

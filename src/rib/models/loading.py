@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rib.data.examples import Decode
-from rib.errors import UserError, nearest
+from rib.errors import RibError, UserError, is_memory, nearest, told
 from rib.files import file_digest, read_fact, read_plain, write_fact
 from rib.identity import digest, import_object, source_digest
 from rib.models import clip, vision
@@ -149,7 +149,7 @@ def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | Non
         last_block: "pooled" where only what is pooled of a transformer's last block is to be computed.
 
     Raises:
-        UserError: the user's builder cannot be imported or called, or what it builds has no fitting head.
+        UserError: the user's builder cannot be imported, or fails, or what it builds has no fitting head.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -162,11 +162,12 @@ def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | Non
 def _timm_net(architecture: Architecture) -> nn.Module:
     import timm
 
-    assert architecture.timm is not None
+    name = architecture.timm
+    assert name is not None
     try:
-        return timm.create_model(architecture.timm, num_classes=architecture.classes, **architecture.arguments)
-    except TypeError as error:
-        raise UserError(f"timm cannot build {architecture.timm!r}", got=error, remedy="check `arguments`") from None
+        return timm.create_model(name, num_classes=architecture.classes, **architecture.arguments)
+    except Exception as error:  # arguments are the suite's, and what they lead to in there is not foreseen
+        raise _unbuilt(error, f"timm cannot build {name!r}", remedy="check `arguments`") from None
 
 
 def _own_net(architecture: Architecture) -> nn.Module:
@@ -174,15 +175,23 @@ def _own_net(architecture: Architecture) -> nn.Module:
     function = import_object(architecture.build, "model builder")
     try:
         net = function(num_classes=architecture.classes, **architecture.arguments)
-    except TypeError as error:
-        raise UserError(
+    except Exception as error:
+        raise _unbuilt(
+            error,
             f"cannot build the model {architecture.build!r}",
-            got=error,
             valid="a function that takes num_classes and the suite's `arguments`",
+            remedy="check `arguments`",
         ) from None
     if not isinstance(net, nn.Module):
         raise UserError(f"{architecture.build!r} built no torch.nn.Module", got=type(net).__name__)
     return net
+
+
+def _unbuilt(error: Exception, problem: str, **words: str) -> Exception:
+    """A builder's error in words; one that has some, and a lack of memory, as it is."""
+    if isinstance(error, RibError) or is_memory(error):
+        return error
+    return UserError(problem, got=told(error), **words)
 
 
 def weights_digest(

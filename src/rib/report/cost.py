@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rib.data.budget import divided, shown_bytes
 from rib.data.pack import pack_file
+from rib.errors import RibError, UserError, told
 from rib.files import read_fact, write_fact
 from rib.identity import key_of
 from rib.models.catalogue import Architecture
@@ -166,12 +167,26 @@ def kept_count(architecture: Architecture, facts: Path) -> ModelCost:
 
 
 def count(architecture: Architecture) -> ModelCost:
-    """FLOPs of one image and parameters, without computing anything where the model allows it."""
+    """FLOPs of one image and parameters, without computing anything where the model allows it.
+
+    Raises:
+        UserError: the model cannot be built, or fails at an image of its size.
+    """
     try:
         with torch.device("meta"):
             return _counted(architecture)
-    except (NotImplementedError, RuntimeError):  # a net that reads its own numbers when it is built
+    except Exception:  # a net that reads its own numbers when it is built, or one that fails in any case
+        pass
+    try:
         return _counted(architecture)
+    except RibError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"the model {architecture.timm or architecture.build!r} fails at an image of {architecture.size} pixels",
+            got=told(error),
+            remedy="check the model's `size` and `arguments`",
+        ) from None
 
 
 def _counted(architecture: Architecture) -> ModelCost:
