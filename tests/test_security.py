@@ -304,4 +304,4 @@ def test_libraries_are_told_to_stay_offline_unless_the_user_says_otherwise(tmp_p
     (tmp_path / "s.toml").write_text(toml(made))
     for given, found in (({}, "1"), ({"HF_HUB_OFFLINE": "0"}, "0")):
         done = command("run", tmp_path / "s.toml", "--workers", 1, cwd=tmp_path, **given)
-        assert f"got:    {found}" in done.stderr + done.stdout
+        assert f"got:    TypeError: {found}" in done.stderr + done.stdout
