@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, NoReturn, cast
 
 import torch
 from torch import Tensor, nn
@@ -167,7 +167,7 @@ def _timm_net(architecture: Architecture) -> nn.Module:
     try:
         return timm.create_model(name, num_classes=architecture.classes, **architecture.arguments)
     except Exception as error:  # arguments are the suite's, and what they lead to in there is not foreseen
-        raise _unbuilt(error, f"timm cannot build {name!r}", remedy="check `arguments`") from None
+        _unbuilt(error, f"timm cannot build {name!r}", remedy="check `arguments`")
 
 
 def _own_net(architecture: Architecture) -> nn.Module:
@@ -176,22 +176,23 @@ def _own_net(architecture: Architecture) -> nn.Module:
     try:
         net = function(num_classes=architecture.classes, **architecture.arguments)
     except Exception as error:
-        raise _unbuilt(
+        _unbuilt(
             error,
             f"cannot build the model {architecture.build!r}",
             valid="a function that takes num_classes and the suite's `arguments`",
             remedy="check `arguments`",
-        ) from None
+        )
     if not isinstance(net, nn.Module):
         raise UserError(f"{architecture.build!r} built no torch.nn.Module", got=type(net).__name__)
     return net
 
 
-def _unbuilt(error: Exception, problem: str, **words: str) -> Exception:
-    """A builder's error in words; one that has some, and a lack of memory, as it is."""
+def _unbuilt(error: Exception, problem: str, **words: str) -> NoReturn:
+    """Raise a builder's error in words, its traceback kept for the record of a step; one that has words, and a lack of
+    memory, as it is."""
     if isinstance(error, RibError) or is_memory(error):
-        return error
-    return UserError(problem, got=told(error), **words)
+        raise error
+    raise UserError(problem, got=told(error), **words) from error
 
 
 def weights_digest(
