@@ -55,6 +55,10 @@ ModelNames = Annotated[
     str | None,
     typer.Option("--models", help="these models only, separated by commas: the suite's, or any of the catalogue"),
 ]
+Seeds = Annotated[
+    str | None,
+    typer.Option("--seeds", help="tuning seeds: how many, e.g. 3, or which, e.g. 0,1,4; default the suite's"),
+]
 PackBudget = Annotated[
     str | None,
     typer.Option("--pack-budget", help="disk space for decoded data, e.g. 200GB; default what is free, less a reserve"),
@@ -128,6 +132,7 @@ def run(
     keep: Annotated[str, typer.Option(help="weights to keep: all, pretrained, none")] = "all",
     html: Annotated[Path | None, typer.Option(help="where the page goes; default STORE/reports/SUITE.html")] = None,
     models: ModelNames = None,
+    seeds: Seeds = None,
     pack_budget: PackBudget = None,
     at_once: Annotated[int, typer.Option(min=1, help="models that predict unpacked data in one pass over it")] = 16,
     executor: Annotated[
@@ -157,7 +162,7 @@ def run(
     where = read_runtime(
         runtime, executor=executor, step_minutes=step_limit, retry_failed=True if retry_failed else None
     )
-    plan, place = _plan(suite, store, data, models)
+    plan, place = _plan(suite, store, data, models, seeds)
     outcome = _watched(lambda watcher: execute(plan, place, how, watcher, where))
     _tell(outcome, suite)
     if outcome.interrupted:
@@ -178,6 +183,7 @@ def show_plan(
     store: StorePath = STORE,
     data: DataPath = None,
     models: ModelNames = None,
+    seeds: Seeds = None,
     every: Annotated[bool, typer.Option("--all", help="list every step")] = False,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="measure each model for a few seconds")] = False,
     device: Annotated[str, typer.Option(help="what to measure: auto, cpu, cuda, mps")] = "auto",
@@ -189,7 +195,7 @@ def show_plan(
     from rib.report.overview import plan_json, plan_table
 
     _check_device(device)
-    plan, place = _plan(suite, store, data, models, assume=True)
+    plan, place = _plan(suite, store, data, models, seeds, assume=True)
     estimate, measured = Estimate(plan, place), find_device(device)
     workers, devices = crew(measured)
     with console(stderr=True).status("measuring" if calibrate else "counting"):
@@ -212,13 +218,14 @@ def status(
     store: StorePath = STORE,
     data: DataPath = None,
     models: ModelNames = None,
+    seeds: Seeds = None,
     as_json: Json = False,
 ) -> None:
     """Say how far a suite is: steps done, to do, failed, and who is at work. Exit code 1 if any failed."""
     from rib.execute.leases import Leases
     from rib.report.overview import status_json, status_lines
 
-    plan, place = _plan(suite, store, data, models)
+    plan, place = _plan(suite, store, data, models, seeds)
     facts = status_json(plan, place, list(Leases(place.root).listed()))
     print(json.dumps(facts, indent=1) if as_json else printable(status_lines(facts)))
     if facts["failed"]:
@@ -237,10 +244,11 @@ def report(
     latex: Annotated[Path | None, typer.Option(help="write the table there")] = None,
     figures: Annotated[Path | None, typer.Option(help="write PDF and PNG figures into this folder")] = None,
     models: ModelNames = None,
+    seeds: Seeds = None,
     as_json: Json = False,
 ) -> None:
     """Show what the records say; run nothing. The data sets are looked at, for their labels and sources."""
-    plan, place = _plan(suite, store, data, models)
+    plan, place = _plan(suite, store, data, models, seeds)
     results = _results(plan, place)
     _require_records(results, place, suite)
     _show(results, as_json)
@@ -267,13 +275,14 @@ def export(
     method: Annotated[str | None, typer.Option(help="only this method")] = None,
     tuned_on: Annotated[str | None, typer.Option(help="only tuned on this data set")] = None,
     models: ModelNames = None,
+    seeds: Seeds = None,
 ) -> None:
     """Write finished models, merged ones too, each with a model card; timm models as folders that timm loads."""
     from rib.report.release import release
     from rib.steps import short
     from rib.work import How, Workshop
 
-    plan, place = _plan(suite, store, data, models)
+    plan, place = _plan(suite, store, data, models, seeds)
     workshop = Workshop(plan.suite, place, How(device="cpu"), lambda _images, _passes: None)
     wanted = [
         item
@@ -302,6 +311,7 @@ def verify(
     store: StorePath = STORE,
     data: DataPath = None,
     models: ModelNames = None,
+    seeds: Seeds = None,
     numbers: Annotated[
         Path | None, typer.Option(help="TOML file of numbers to compare with; default the paper's")
     ] = None,
@@ -311,7 +321,7 @@ def verify(
     from rib.report.verify import PUBLISHED, checks, checks_json, checks_table, read_numbers, summary
 
     wanted = read_numbers(numbers or PUBLISHED)
-    plan, place = _plan(suite, store, data, models)
+    plan, place = _plan(suite, store, data, models, seeds)
     found = checks(_results(plan, place), wanted)
     if as_json:
         print(json.dumps(checks_json(found), indent=1))
@@ -330,12 +340,13 @@ def recommend(
     store: StorePath = STORE,
     data: DataPath = None,
     models: ModelNames = None,
+    seeds: Seeds = None,
     as_json: Json = False,
 ) -> None:
     """Say which model and method the records speak for, at a size. Exit code 1 where the evidence is too thin."""
     from rib.report.advice import advice_json, advice_lines, advise
 
-    plan, place = _plan(suite, store, data, models)
+    plan, place = _plan(suite, store, data, models, seeds)
     results = _results(plan, place)
     _require_records(results, place, suite)
     advice = advise(results, images)
@@ -425,6 +436,7 @@ def study(
     ] = None,
     figures: Annotated[Path | None, typer.Option(help="write the figures as PDF and PNG into this folder")] = None,
     models: ModelNames = None,
+    seeds: Seeds = None,
     as_json: Json = False,
 ) -> None:
     """Ask one question of a suite: run what it needs, give the verdict with its numbers, a page, figures."""
@@ -435,7 +447,7 @@ def study(
         _columns([(name, studies.STUDIES.find(name).question) for name in studies.names()])
         return
     _check_device(device)
-    base = _suite(suite, data, models)
+    base = _suite(suite, data, models, seeds)
     asked = studies.names() if names == ["all"] else list(dict.fromkeys(names))
     for name in asked:  # a mistake in the last name is told before the first hour
         studies.find_study(name, base).suite(base)
@@ -567,13 +579,14 @@ def data_pack(
     store: StorePath = STORE,
     data: DataPath = None,
     models: ModelNames = None,
+    seeds: Seeds = None,
     pack_budget: PackBudget = None,
 ) -> None:
     """Decode everything that a suite looks at, once, into the store."""
     from rib.execute.packing import pack
 
     budget = _budget(pack_budget)
-    plan, place = _plan(suite, store, data, models)
+    plan, place = _plan(suite, store, data, models, seeds)
     made = _watched(lambda watcher: pack(plan, place, watcher, budget))
     print(f"{made} packs made, in {place.packs}")
 
@@ -670,23 +683,29 @@ def _columns(rows: list[tuple[str, str]]) -> None:
 
 
 def _plan(
-    suite: str, store: Path, data: Path | None, models: str | None = None, assume: bool = False
+    suite: str,
+    store: Path,
+    data: Path | None,
+    models: str | None = None,
+    seeds: str | None = None,
+    assume: bool = False,
 ) -> tuple[Plan, Store]:
     from rib.plan import make_plan
     from rib.store import Store
 
     place = Store(store)
     with console(stderr=True).status("reading the suite, its data and its weights"):
-        return make_plan(_suite(suite, data, models), place.facts, assume), place
+        return make_plan(_suite(suite, data, models, seeds), place.facts, assume), place
 
 
-def _suite(name: str, data: Path | None, models: str | None) -> Suite:
-    """A suite, with these models only if any are named."""
-    from rib.suite import load_suite
+def _suite(name: str, data: Path | None, models: str | None, seeds: str | None) -> Suite:
+    """A suite, with only these models and with these tuning seeds where any are named."""
+    from rib.suite import load_suite, parse_seeds
 
     _import_path(name)
     suite = load_suite(name, data)
-    return suite if models is None else suite.with_models(_names(models))
+    suite = suite if models is None else suite.with_models(_names(models))
+    return suite if seeds is None else suite.with_seeds(parse_seeds(seeds))
 
 
 def _budget(text: str | None) -> int | None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 import os
+import re
 import tomllib
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
@@ -173,8 +175,27 @@ class Suite(Frozen):
         if lost := next((name for name in names if name not in full), None):
             raise nearest(lost, known, "model")
         chosen = tuple(dict.fromkeys(full[name] for name in names))
-        runs, looks = _narrowed(self.runs, chosen), _narrowed(self.analyses, chosen)
+        runs, looks = _narrowed(self.runs, "models", chosen), _narrowed(self.analyses, "models", chosen)
         return self.model_copy(update={"models": chosen, "runs": runs, "analyses": looks}).based_at(self.base)
+
+    def with_seeds(self, seeds: int | Sequence[int]) -> Suite:
+        """The same suite with these tuning seeds, in every block of runs and in every study.
+
+        Args:
+            seeds: how many: the suite's own first, then the smallest that it does not have. Or exactly these.
+        """
+        chosen = _extended(self.seeds, seeds)
+        runs = tuple(
+            block.model_copy(update={"seeds": block.seeds and _extended(block.seeds, seeds)}) for block in self.runs
+        )
+        studies = {
+            name: choice.model_copy(update={"seeds": choice.seeds and _extended(choice.seeds, seeds)})
+            for name, choice in self.study.items()
+        }
+        known = {seed for block in runs for seed in block.seeds or chosen}
+        looks = _narrowed(self.analyses, "seeds", known)
+        changed = {"seeds": chosen, "runs": runs, "study": studies, "analyses": looks}
+        return self.model_copy(update=changed).based_at(self.base)
 
     def based_at(self, base: Path) -> Suite:
         """The same suite, with its relative paths starting elsewhere."""
@@ -198,14 +219,49 @@ def _require_fitting(place: str, patterns: Iterable[str], names: Sequence[str]) 
 Block = TypeVar("Block", Runs, Looks)
 
 
-def _narrowed(blocks: Sequence[Block], models: tuple[str, ...]) -> tuple[Block, ...]:
-    """The blocks with these models only, less those that are left with none."""
+def _narrowed(blocks: Sequence[Block], field: str, known: Collection[int | str]) -> tuple[Block, ...]:
+    """The blocks with only these models or seeds, less those that are left with none."""
     kept = []
     for block in blocks:
-        left = None if block.models is None else tuple(name for name in block.models if name in models)
+        own = getattr(block, field)
+        left = None if own is None else tuple(item for item in own if item in known)
         if left is None or left:
-            kept.append(block.model_copy(update={"models": left}))
+            kept.append(block.model_copy(update={field: left}))
     return tuple(kept)
+
+
+def _extended(own: Sequence[int], seeds: int | Sequence[int]) -> tuple[int, ...]:
+    """The first `seeds` of a list, and the smallest seeds that it lacks where it has fewer; or the seeds given."""
+    if not isinstance(seeds, int):
+        return tuple(seeds)
+    others = (seed for seed in itertools.count() if seed not in own)
+    return tuple(itertools.islice(itertools.chain(own, others), seeds))
+
+
+MOST_SEEDS = 1000
+"""Most tuning seeds that `--seeds COUNT` adds; more is a typing error."""
+
+
+def parse_seeds(text: str) -> int | tuple[int, ...]:
+    """Tuning seeds from text: a number of them such as "3", or the seeds themselves such as "0,1,4" or "7,".
+
+    Raises:
+        UserError: it is neither, or names a seed twice.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if len(names) > 1 and not names[-1]:
+        names.pop()
+    valid = "a number of seeds, e.g. 3; or seeds separated by commas, e.g. 0,1,4 (one seed: 7,)"
+    if not all(re.fullmatch(r"[0-9]{1,9}", name) for name in names):
+        raise UserError("--seeds is neither a number of seeds nor a list of them", got=text, valid=valid)
+    seeds = tuple(map(int, names))
+    if len(set(seeds)) != len(seeds):
+        raise UserError("--seeds names a seed twice", got=text, valid=valid)
+    if "," in text:
+        return seeds
+    if not 0 < seeds[0] <= MOST_SEEDS:
+        raise UserError("--seeds is a number of seeds", got=text, valid=f"1 to {MOST_SEEDS:,}", remedy=valid)
+    return seeds[0]
 
 
 def shipped() -> dict[str, Path]:
