@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.images import check_whole
+from rib.data.modes import image_digest
 from rib.data.threads import side_by_side
 from rib.files import read_fact, read_plain, write_fact
 from rib.identity import digest
@@ -106,7 +107,7 @@ def digests(container: Container, rows: Rows, cache: Path | None) -> list[str]:
         UserError: an image is truncated or cannot be read; it is named.
     """
     # The place is part of the stamp: trees unpacked without times may agree in every file's name, size and time.
-    stamp = digest(json.dumps([str(container.where.resolve()), container.stamp(rows)]).encode())
+    stamp = digest(json.dumps(["image_digest", str(container.where.resolve()), container.stamp(rows)]).encode())
     known = cache / f"{stamp}.json" if cache else None
     if known and (kept := read_fact(known)):
         cached: list[str] = json.loads(kept)
@@ -115,7 +116,7 @@ def digests(container: Container, rows: Rows, cache: Path | None) -> list[str]:
     for places, contents in in_chunks(container, rows):
         for place, content in zip(places.tolist(), contents, strict=True):
             check_whole(content, container.title(int(rows[place])))
-            found[place] = digest(content)
+            found[place] = image_digest(content)
     if known:
         write_fact(known, json.dumps(found).encode())
     return found

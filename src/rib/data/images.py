@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rib.data.examples import View
+from rib.data.modes import as_rgb, is_deep_grey
 from rib.errors import UserError
 from rib.files import read_plain
 
@@ -56,7 +57,7 @@ def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
     """Decode the bytes of an image file to RGB, whatever its format and mode: grey, palette, CMYK, with alpha.
 
     The pixels are Pillow's, bit for bit. EXIF orientation is not applied and alpha is dropped, as torchvision's
-    ImageFolder does.
+    ImageFolder does. Of 16-bit grey the high byte is taken (`modes.as_rgb`).
 
     Args:
         content: the file's bytes.
@@ -66,14 +67,14 @@ def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
         uint8 (H, W, 3).
 
     Raises:
-        UserError: it is truncated, or no image.
+        UserError: it is truncated, or no image, or does not say which value is white.
     """
     pixels = _decode_jpeg(content)
     if pixels is not None:
         return pixels
     try:
         with Image.open(io.BytesIO(content)) as image:
-            return np.asarray(image.convert("RGB"))
+            return as_rgb(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise _unreadable(title, error if content else "an empty file") from None
 
@@ -92,12 +93,13 @@ def _decode_jpeg(content: bytes) -> NDArray[np.uint8] | None:
 
 
 def check_whole(content: bytes, title: str) -> None:
-    """Refuse a file that is cut off or no image. Decodes it only where its end does not look as it should.
+    """Refuse a file that is cut off or no image. Decodes it only where its end does not look as it should, or where
+    its values may not say which is white.
 
     Raises:
         UserError: as `decode_pixels`.
     """
-    if not _ends_well(content):
+    if is_deep_grey(content) or not _ends_well(content):
         decode_pixels(content, title)
 
 
