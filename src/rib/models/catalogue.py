@@ -87,6 +87,11 @@ class ModelRow(Frozen):
     pretraining_images: int | None = Field(None, ge=1, description="how many images that is")
     pretraining_seed: int | None = Field(None, ge=0, description="which of several pretrainings that differ by seed")
 
+    @property
+    def title(self) -> str:
+        """What it is built from, in the words of the row."""
+        return next(str(value) for kind in KINDS if (value := getattr(self, kind)) is not None)
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
@@ -100,6 +105,8 @@ class ModelRow(Frozen):
             raise ValueError("a model of `build` needs weights or pretrain")
         if self.build and self.size is None:
             raise ValueError("a model of `build` needs its input size in pixels")
+        if self.torchvision and "name" in self.arguments:
+            raise ValueError("`torchvision` names the model; take `name` out of `arguments`")
         if self.pretrain and (self.open_clip or self.hf):
             raise ValueError(f"a model of `{given[0]}` comes with weights and cannot have pretrain")
         if bad := next((text for text in self.prompts or () if re.findall(r"[{}]+", text) != ["{}"]), None):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rib import _compat
-from rib.errors import UserError, nearest
+from rib.errors import RibError, UserError, nearest
 from rib.files import read_plain
+from rib.models.guard import nothing_but_building
 
 BUILDER = "rib.models.clip:clip_classifier"
 CONFIG = "open_clip_config.json"
@@ -96,6 +98,18 @@ def builder_arguments(config: dict[str, Any]) -> dict[str, Any]:
     return arguments
 
 
+def tower_fields() -> frozenset[str]:
+    """Names of the fields of open_clip's `vision_cfg`."""
+    library = _open_clip()
+    return frozenset(field.name for field in dataclasses.fields(library.CLIPVisionCfg))
+
+
+def text_fields() -> frozenset[str]:
+    """Names of the fields of open_clip's `text_cfg`."""
+    library = _open_clip()
+    return frozenset(field.name for field in dataclasses.fields(library.CLIPTextCfg))
+
+
 def clip_folder(name: str, base: Path) -> Path | None:
     """The folder that a name stands for; None where it is open_clip's own name of a model."""
     folder = base / Path(name).expanduser()
@@ -127,9 +141,12 @@ def classifier_weights(
         UserError: the checkpoint does not fit.
     """
     library = _open_clip()
-    model = _clip(config, _is_custom(config)).eval()
     try:
-        library.load_checkpoint(model, str(file), weights_only=True)
+        with nothing_but_building(f"the open_clip model {name!r}"):
+            model = _clip(config, _is_custom(config)).eval()
+            library.load_checkpoint(model, str(file), weights_only=True)
+    except RibError:
+        raise
     except Exception as error:  # open_clip lets torch's and its own errors through
         reason = str(error).strip().splitlines()
         raise UserError(
@@ -138,7 +155,8 @@ def classifier_weights(
             valid=f"weights of open_clip's {name!r}",
             remedy="check `open_clip` and `tag`",
         ) from None
-    tokenizer = library.get_tokenizer(f"local-dir:{name}" if Path(name, CONFIG).is_file() else name)
+    with nothing_but_building(f"the tokenizer of the open_clip model {name!r}"):
+        tokenizer = library.get_tokenizer(f"local-dir:{name}" if Path(name, CONFIG).is_file() else name)
     templates = tuple(prompts) if prompts else library.OPENAI_IMAGENET_TEMPLATES
     model.to(device)
     with torch.no_grad():
@@ -208,6 +226,8 @@ def _is_custom(config: dict[str, Any]) -> bool:
 def _clip(config: dict[str, Any], custom: bool) -> Any:
     library = _open_clip()
     fields = {key: value for key, value in config.items() if key != "custom_text"}
+    if "hf_model_name" in fields.get("text_cfg", {}):  # the checkpoint brings the text tower's weights
+        fields["text_cfg"] = fields["text_cfg"] | {"hf_model_pretrained": False}
     return (library.CustomTextCLIP if custom else library.CLIP)(**fields)
 
 

@@ -17,8 +17,10 @@ from rib.errors import RibError, UserError, is_memory, nearest, told
 from rib.files import file_digest, read_fact, read_plain, write_fact
 from rib.identity import digest, import_object, source_digest
 from rib.models import clip, vision
+from rib.models.arguments import OWN_BUILDERS, require_builder, require_shapes, require_text
 from rib.models.catalogue import Architecture, ModelRow
 from rib.models.classifier import Classifier
+from rib.models.guard import nothing_but_building
 from rib.models.last_block import compute_pooled_only
 from rib.models.sources import cached_digest, weights_file
 from rib.models.weights import check_weights, read_weights, write_weights
@@ -43,6 +45,7 @@ def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = 
     said = {field: getattr(row, field) for field in own if getattr(row, field) is not None}
     built["arguments"] = built.get("arguments", {}) | row.arguments
     builder = built.get("build")
+    require_shapes(f"model {row.title!r}", builder or f"timm:{built['timm']}", built["arguments"])
     architecture = Architecture(
         timm=built.get("timm"),
         build=builder,
@@ -68,8 +71,10 @@ def _built(row: ModelRow, base: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         return built, vision.own_view(row.torchvision, row.tag)
     if row.open_clip is not None:
         config, view = clip.model_config(row.open_clip, row.tag, base)
+        require_text(f"model {row.title!r}", config)
         return {"build": clip.BUILDER, "arguments": clip.builder_arguments(config), "head": "head"}, view
     assert row.build is not None
+    require_builder(row.build)
     import_object(row.build, "model builder")  # that it is there is known before anything runs
     own = {"size": row.size, "crop": 1.0, "interpolation": "bicubic", "mean": HALF, "std": HALF}
     return {"build": row.build}, own
@@ -153,10 +158,22 @@ def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | Non
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = _timm_net(architecture) if architecture.timm else _own_net(architecture)
+        net = _built_net(architecture)
     if last_block:
         compute_pooled_only(net)
     return Classifier(net, architecture.classes, architecture.mean, architecture.std, architecture.head)
+
+
+def _built_net(architecture: Architecture) -> nn.Module:
+    if architecture.timm is not None:
+        import timm  # noqa: F401 -- before the guard: an import compiles what it finds
+
+        with nothing_but_building(f"the timm model {architecture.timm!r}"):
+            return _timm_net(architecture)
+    if architecture.build not in OWN_BUILDERS:
+        return _own_net(architecture)  # the user's own code may do whatever it likes
+    with nothing_but_building(f"the model {architecture.build!r}"):
+        return _own_net(architecture)
 
 
 def _timm_net(architecture: Architecture) -> nn.Module:
@@ -258,13 +275,14 @@ def _timm_weights(name: str, file: Path, architecture: Architecture) -> dict[str
         return weights
     overlay = {"state_dict": dict(weights), "num_classes": architecture.classes, "source": "", "custom_load": False}
     try:
-        net = timm.create_model(
-            architecture.timm,
-            pretrained=True,
-            num_classes=architecture.classes,
-            pretrained_cfg_overlay=overlay,
-            **architecture.arguments,
-        )
+        with nothing_but_building(f"the timm model {architecture.timm!r}"):
+            net = timm.create_model(
+                architecture.timm,
+                pretrained=True,
+                num_classes=architecture.classes,
+                pretrained_cfg_overlay=overlay,
+                **architecture.arguments,
+            )
     except (RuntimeError, KeyError, ValueError, AttributeError, TypeError):  # as many as there are foreign forms
         return weights  # the check that follows says what does not fit
     return dict(net.state_dict())

@@ -1,0 +1,226 @@
+"""What a suite, or the configuration in a stranger's folder, may pass to a library's model builder.
+
+Builders of timm, torchvision and open_clip also take arguments that download weights, open files or choose where they
+are written. So the names are an allow-list, derived from the signatures of the nets themselves, and the values are
+numbers, words and lists of them: nothing that can be a path or an address.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from torch import nn
+
+from rib import _compat
+from rib.errors import UserError, nearest
+from rib.models import clip, vision
+from rib.models.small import small_resnet, small_vit
+
+OWN_BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
+    "rib.models.small:small_resnet": small_resnet,
+    "rib.models.small:small_vit": small_vit,
+    clip.BUILDER: clip.clip_classifier,
+    vision.BUILDER: vision.torchvision_net,
+}
+"""RIB's functions that a suite may name as `build`."""
+
+_NEVER = frozenset(
+    [
+        "num_classes",
+        "device",
+        "dtype",
+        "weights",
+        "weights_backbone",
+        "progress",
+        "pretrained",
+        "pretrained_cfg",
+        "pretrained_cfg_overlay",
+        "pretrained_strict",
+        "checkpoint_path",
+        "cache_dir",
+        "scriptable",
+        "exportable",
+        "no_jit",
+        "features_only",
+        "out_indices",
+        "feature_cfg",
+        "feature_cls",
+        "feature_location",
+        "cfg",
+        "kwargs",
+        "args",
+        "self",
+        "block",
+        "conv_block",
+        "hybrid_backbone",
+        "stem_backbone",
+        "meta",
+        "url",
+        "transforms",
+    ]
+)
+"""Arguments that load, write, move a net or replace its parts by objects, whichever signature has them."""
+
+_WORD = re.compile(r"[\w+-]{0,64}", re.ASCII)
+"""A value in words, such as "silu" or "avg": no dot, colon or slash, so neither a path nor an address."""
+
+_REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+
+_VISION = "vision"
+
+
+def require_shapes(title: str, builder: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse arguments that are not shapes of the net.
+
+    Args:
+        title: names the model's row in the error.
+        builder: "timm:NAME" for a timm model, else a function of `OWN_BUILDERS`; the user's own builders take anything.
+        arguments: as they will be passed.
+
+    Raises:
+        UserError: a name or a value is not allowed; it is named, with those that are.
+    """
+    if not arguments:
+        return
+    if builder.startswith("timm:"):
+        _require(title, arguments, timm_arguments(builder.removeprefix("timm:")))
+    elif builder == vision.BUILDER:
+        name = str(arguments.get("name"))
+        own = {key: value for key, value in arguments.items() if key != "name"}
+        _require(title, own, torchvision_arguments(name))
+    elif builder == clip.BUILDER:
+        _require_clip(title, arguments)
+    elif builder in OWN_BUILDERS:
+        _require(title, arguments, frozenset(inspect.signature(OWN_BUILDERS[builder]).parameters) - _NEVER)
+
+
+def require_text(title: str, config: Mapping[str, Any]) -> None:
+    """Refuse an open_clip configuration whose text tower would load more than its tokenizer.
+
+    Args:
+        title: names the model's row in the error.
+        config: open_clip's `model_cfg`.
+
+    Raises:
+        UserError: it has a field that is not open_clip's, or would download a tower.
+    """
+    tower = dict(config.get("text_cfg", {}))
+    if tower.pop("hf_model_pretrained", False):
+        raise UserError(f"{title}: `hf_model_pretrained` would download weights", remedy="set it to false")
+    for field in ("hf_model_name", "hf_tokenizer_name"):
+        name = tower.pop(field, None)
+        if name is not None and not (isinstance(name, str) and _REPOSITORY.fullmatch(name)):
+            raise UserError(f"{title}: `text_cfg.{field}` names no repository", got=ascii(name), valid="OWNER/NAME")
+    _require(title, tower, clip.text_fields(), "text_cfg")
+
+
+def require_builder(path: str) -> None:
+    """Refuse a function inside RIB that is no model builder. Raises UserError."""
+    if path.partition(":")[0].partition(".")[0] == "rib" and path not in OWN_BUILDERS:
+        raise nearest(path, OWN_BUILDERS, "model builder of RIB's own:")
+
+
+@cache
+def timm_arguments(name: str) -> frozenset[str]:
+    """Names of the arguments that shape a timm model: parameters of the nets in its module, fields of their configs."""
+    _compat.declare_missing_operators()
+    import timm
+
+    return _names(sys.modules[timm.models.model_entrypoint(name.partition(".")[0]).__module__])
+
+
+@cache
+def torchvision_arguments(name: str) -> frozenset[str]:
+    """Names of the arguments that shape a torchvision model; its classes lie in the module of its builder.
+
+    Raises:
+        UserError: torchvision has no classifier of that name.
+    """
+    _compat.declare_missing_operators()
+    from torchvision import models
+
+    if name not in (known := models.list_models(module=models)):
+        raise nearest(name, known, "torchvision model")
+    return _names(sys.modules[inspect.unwrap(models.get_model_builder(name)).__module__])
+
+
+def _names(module: Any) -> frozenset[str]:
+    kinds = [kind for kind in vars(module).values() if inspect.isclass(kind)]
+    nets = (base for kind in kinds if issubclass(kind, nn.Module) for base in _classifiers(kind))
+    configs = (kind for kind in kinds if dataclasses.is_dataclass(kind) and not issubclass(kind, nn.Module))
+    found = {name for net in nets for name in _parameters(net)}
+    return frozenset(found | {field.name for kind in configs for field in dataclasses.fields(kind)}) - _NEVER
+
+
+def _classifiers(kind: type[nn.Module]) -> Iterator[type[nn.Module]]:
+    """The class and its bases that take a number of classes: subclasses often pass their arguments on unnamed."""
+    for base in kind.__mro__:
+        if issubclass(base, nn.Module) and "num_classes" in _parameters(base):
+            yield base
+
+
+def _parameters(kind: Any) -> Collection[str]:
+    return inspect.signature(kind.__init__).parameters
+
+
+def _require(title: str, arguments: Mapping[str, Any], allowed: Collection[str], where: str = "arguments") -> None:
+    for name, value in arguments.items():
+        if name not in allowed:
+            raise UserError(
+                f"{title}: `{where}` takes what shapes the net, and {name!r} is not among it",
+                got=name,
+                valid=", ".join(sorted(allowed)),
+                remedy="a pretrained checkpoint is named as `weights`" if _loads(name) else "take it out",
+            )
+        if (bad := next(_unfit(value), None)) is not None:
+            raise UserError(
+                f"{title}: `{where}.{name}` has a value that shapes no net",
+                got=ascii(bad),
+                valid="numbers, true or false, words of letters and digits, and lists and tables of these",
+            )
+
+
+def _loads(name: str) -> bool:
+    return name.startswith(("pretrained", "weights", "checkpoint"))
+
+
+def _unfit(value: object) -> Iterator[object]:
+    """What in a value is no number, plain word, list or table of these."""
+    if isinstance(value, str):
+        if not _WORD.fullmatch(value):
+            yield value
+    elif isinstance(value, Mapping):
+        for name, item in value.items():
+            yield from _unfit(name)
+            yield from _unfit(item)
+    elif isinstance(value, Iterable):
+        for item in value:
+            yield from _unfit(item)
+    elif value is not None and not isinstance(value, bool | int | float):
+        yield value
+
+
+def _require_clip(title: str, arguments: Mapping[str, Any]) -> None:
+    """An open_clip image tower: its configuration's fields, and of timm's towers those that timm knows, unloaded."""
+    own = {key: value for key, value in arguments.items() if key != _VISION}
+    _require(title, own, frozenset(inspect.signature(clip.clip_classifier).parameters) - _NEVER - {_VISION})
+    tower = dict(arguments.get(_VISION, {}))
+    if tower.pop("timm_model_pretrained", False):
+        raise UserError(f"{title}: `timm_model_pretrained` would download weights", remedy="set it to false")
+    name = tower.pop("timm_model_name", None)
+    if name is not None and not _is_timm(name):
+        raise UserError(f"{title}: the tower is no model of timm's", got=ascii(name), valid="a name of timm's")
+    _require(title, tower, clip.tower_fields(), f"arguments.{_VISION}")
+
+
+def _is_timm(name: object) -> bool:
+    _compat.declare_missing_operators()
+    import timm
+
+    return isinstance(name, str) and bool(re.fullmatch(r"[\w.]+", name, re.ASCII)) and timm.is_model(name)
