@@ -6,6 +6,7 @@ import io
 import json
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,13 +22,15 @@ import rib
 from helpers import CLASSES, Say, classifier, document, pictures, same_weights, toml
 from rib.data.examples import View
 from rib.errors import UserError
-from rib.gates import SIGNS, Gate, Verdict, parse_gate, quantity_names
+from rib.gates import SIGNS, Gate, Verdict, parse_gate, quantity_names, worst_of
 from rib.metrics import Interval
 from rib.models.classifier import Classifier
 from rib.models.weights import read_weights, take_weights, write_weights
 from rib.pair import make_pair
 from rib.plan import World
 from rib.report.comparison import Comparison, comparison_finding, comparison_json, comparison_lines, reason
+from rib.report.plausible import FAR_BELOW
+from rib.report.verify import Numbers
 from rib.suite import Suite, load_suite
 from rib.work import How, Workshop
 
@@ -128,13 +131,16 @@ def test_a_collapsed_model_fails_its_gate_and_the_page_says_why(place: Path, rib
 
     code, said = compare("good.safetensors", "good.html")
     assert code == 0, said
-    assert "ri < -5: passed" in said
+    assert "requires ri ≥ -5; measured " in said
+    assert said.count(": holds") == 2
+    assert "broken" not in said
     code, said = compare("collapsed.safetensors", "bad.html")
     assert code == 1, said
     found = compared(place, images=16, fail_if=["ri < -5"])
     assert found.ri
-    assert f"ri is {found.ri.value:+.2f}, {-5 - found.ri.value:.2f} points below -5" in said
-    assert "2 of 2 gates failed." in said
+    words = f"requires ri ≥ -5; measured {found.ri.value:+.2f} [{found.ri.low:+.1f}, {found.ri.high:+.1f}]: broken"
+    assert words in " ".join(said.split())
+    assert "2 of 2 gates are broken." in said
     assert found.done == 0, "everything was there already"
     page = Path("bad.html").read_text()
     assert page.count('<li class="failed">') == 2
@@ -176,13 +182,73 @@ def test_terminal_and_json(place: Path, width: int) -> None:
     Console(width=width, file=shown).print(comparison_lines(found, width))
     text = shown.getvalue()
     assert max(map(len, text.splitlines())) <= width
-    for word in ("other", "RI", "lost robustness", "own < -1000: passed", "sets other than whole"):
+    for word in ("other", "RI", "lost robustness", "requires own ≥ -1000; measured ", "sets other than whole"):
         assert word in " ".join(text.split())
     values = json.loads(json.dumps(comparison_json(found), allow_nan=False))
     assert values["ri"]["value"] == found.ri.value  # type: ignore[union-attr]
     assert [gate["failed"] for gate in values["gates"]] == [False, False]
     assert len(values["cka"]["matrix"]) == len(values["cka"]["layers"])
-    assert values["passed"]
+    assert [gate["verdict"] for gate in values["gates"]] == ["holds", "holds"]
+    assert values["gates"][0]["requires"] == "ri.low ≥ -1000"
+    assert values["worst"]["change"]["value"] == min(row["change"]["value"] for row in values["tested"])
+    assert [error.split()[0] for error in values["errors"]] == ["TUNED"], "it is at chance on the reference set"
+    assert not values["passed"], "gates that hold do not pass a model that answers at random"
+    assert "error: TUNED is right on" in text
+
+
+def test_a_base_at_chance_is_an_error_whatever_the_gates_say(place: Path, rib_says: Say) -> None:
+    torch.manual_seed(9)
+    write_weights(place / "drawn.safetensors", take_weights(classifier("resnet").net))
+    code, said = rib_says(
+        *("compare", place / "drawn.safetensors", place / "resnet-0.safetensors", "--model", "resnet"),
+        *("--suite", place / "tiny.toml", "--store", place / "store", "--workers", 1, "--html", "drawn.html"),
+        *("--fail-if", "ri < -2", "--fail-if", "worst < -5"),
+    )
+    assert code == 1, said
+    assert "No comparison: BASE is right on" in said
+    assert "no better than chance (25.0 %)" in " ".join(said.split())
+    assert "All 2 gates hold." in said, "which lets nothing through"
+    assert "Error:" in Path("drawn.html").read_text()
+
+
+def test_a_base_far_below_its_published_accuracy_is_an_error(
+    place: Path, suite: Suite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = compared(place, "good.safetensors")
+    before = next(row.before for row in found.tested if row.role == "reference")
+    assert before
+    assert not found.errors
+    for margin, wrong in ((FAR_BELOW + 0.1, True), (FAR_BELOW - 0.1, False)):
+        numbers = Numbers(accuracy={"resnet": {suite.reference: before.high + margin}})
+        monkeypatch.setattr("rib.report.plausible.read_numbers", lambda _path, numbers=numbers: numbers)
+        again = compared(place, "good.safetensors", fail_if=["worst < -100"])
+        assert bool(again.errors) == wrong
+        assert again.passed != wrong
+        assert not again.verdicts[0].failed
+        assert ("far below the published" in comparison_finding(again)) == wrong
+
+
+def test_the_headline_names_the_largest_loss_the_reference_included(place: Path, suite: Suite) -> None:
+    found = compared(place)
+    after = {
+        name: number - by_hand(suite, place / "resnet-0.safetensors")[name]
+        for name, number in by_hand(suite, place / "collapsed.safetensors").items()
+    }
+    lowest = min(after, key=lambda name: after[name])
+    assert f"The largest loss is on {'the reference set ' * (lowest == suite.reference)}{lowest}: " in (
+        comparison_finding(found)
+    )
+    rows = [
+        replace(row, change=Interval(-24.6, -29.0, -20.0)) if row.role == "reference" else row
+        for row in compared(place, "good.safetensors").tested
+    ]
+    lost = compared(place, "good.safetensors", fail_if=["reference < -2", "worst < -5", "ri < -20"])
+    lost.__dict__["tested"] = tuple(rows)
+    assert comparison_finding(lost).endswith(
+        f"The largest loss is on the reference set {suite.reference}: -24.6 points."
+    )
+    assert [verdict.state for verdict in lost.verdicts] == ["broken", "broken", "holds"]
+    assert lost.verdicts[1].words.endswith(f"measured -24.60 [-29.0, -20.0] on {suite.reference}: broken")
 
 
 # -- what a model can be called ----------------------------------------------------------------------------------------
@@ -411,11 +477,11 @@ def test_an_interrupt_is_no_result(place: Path, rib_says: Say, monkeypatch: pyte
 
 # -- gates -------------------------------------------------------------------------------------------------------------
 
-NAMES = quantity_names(["sketch", "v2", "web-0.7"], own=True)
+NAMES = quantity_names(["digits:sketch", "v2", "web-0.7"], own=True)
 
 
 @given(
-    quantity=st.sampled_from(NAMES),
+    quantity=st.sampled_from(sorted(set(NAMES.values()))),
     bound=st.sampled_from(["value", "low", "high"]),
     sign=st.sampled_from(list(SIGNS)),
     limit=st.floats(-100, 100).map(lambda value: float(f"{value:.4f}")),
@@ -435,7 +501,7 @@ def test_gates_are_read_as_written(
 @given(st.text("ri.<>=change[]slowhigh -+.0123456789", max_size=24))
 def test_any_text_is_a_gate_or_a_mistake_of_the_user(text: str) -> None:
     with suppress(UserError):
-        assert parse_gate(text, NAMES).quantity in NAMES
+        assert parse_gate(text, NAMES).quantity in NAMES.values()
 
 
 @pytest.mark.parametrize(
@@ -481,16 +547,57 @@ def test_malformed_gates(text: str, said: str) -> None:
 @pytest.mark.parametrize(
     ("text", "failed", "words"),
     [
-        ("ri < -2", True, "ri is -3.00, 1.00 points below -2"),
-        ("ri < -3", False, "just there"),
-        ("ri <= -3", True, "just there"),
-        ("ri.high < -2.5", False, "ri.high is -2.00, 0.50 points above -2.5"),
-        ("ri.low > -4.5", True, "ri.low is -4.00, 0.50 points above -4.5"),
-        ("ri >= 0", False, "ri is -3.00, 3.00 points below 0"),
+        ("ri < -2", True, "requires ri ≥ -2; measured -3.00 [-4.0, -2.0]: broken"),
+        ("ri < -3", False, "requires ri ≥ -3; measured -3.00 [-4.0, -2.0]: holds"),
+        ("ri <= -3", True, "requires ri > -3; measured -3.00 [-4.0, -2.0]: broken"),
+        ("ri < -2.9996", True, "requires ri ≥ -2.9996; measured -3.0000 [-4.0, -2.0]: broken"),
+        ("ri.high < -2.5", False, "requires ri.high ≥ -2.5; measured -2.00: holds"),
+        ("ri.low > -4.5", True, "requires ri.low ≤ -4.5; measured -4.00: broken"),
+        ("ri >= 0", False, "requires ri < 0; measured -3.00 [-4.0, -2.0]: holds"),
+        ("worst < -5", False, "requires worst ≥ -5; measured -3.00 [-4.0, -2.0]: holds"),
     ],
 )
 def test_verdicts(text: str, failed: bool, words: str) -> None:
     verdict = Verdict(parse_gate(text, NAMES), Interval(-3.0, -4.0, -2.0))
     assert verdict.failed == failed
-    assert words in verdict.words
+    assert verdict.state == ("broken" if failed else "holds")
+    assert verdict.words == words
     assert Verdict(verdict.gate, None).failed, "a gate whose number is missing does not pass"
+
+
+@pytest.mark.parametrize("sign", SIGNS)
+@pytest.mark.parametrize("bound", ["value", "low", "high"])
+@pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, None])
+def test_a_gate_without_a_number_is_broken(sign: str, bound: Any, number: float | None) -> None:
+    found = None if number is None else Interval(number, number, number)
+    verdict = Verdict(Gate("ri", bound, sign, -2), found, missing="no prediction on sketch")
+    assert verdict.failed
+    assert verdict.words.endswith("is missing (no prediction on sketch): broken")
+    assert (verdict.number, verdict.margin) == (None, None)
+
+
+@given(st.lists(st.tuples(*[st.floats(-9, 9)] * 3).map(sorted), min_size=1, max_size=4), st.floats(-9, 9))
+def test_the_worst_change_is_that_of_some_set(numbers: list[list[float]], limit: float) -> None:
+    """A gate on the worst change is broken exactly where the same gate on one of the sets is."""
+    changes = {f"set {place}": Interval(value, low, high) for place, (low, value, high) in enumerate(numbers)}
+    found = worst_of(changes)
+    assert found
+    name, worst = found
+    assert changes[name].value == min(change.value for change in changes.values())
+    for bound in ("value", "low", "high"):
+        each = [Verdict(Gate("x", bound, "<", limit), change).failed for change in changes.values()]
+        assert Verdict(Gate("worst", bound, "<", limit), worst).failed == any(each)
+    assert worst_of(changes | {"lost": None}) is None, "nothing is the worst while one is not measured"
+    assert worst_of(changes | {"lost": Interval(np.nan, 0, 0)}) is None
+
+
+def test_sets_with_one_short_name_are_named_in_full() -> None:
+    known = quantity_names(["one:set", "two:set", "three:Set", "digits:sketch", "mine:own", "v2"], own=False)
+    for name in ("one:set", "two:set", "three:Set", "mine:own"):
+        assert parse_gate(f"change[{name}] < 0", known).quantity == f"change[{name}]"
+    assert parse_gate("change[digits:sketch] < 0", known) == parse_gate("change[sketch] < 0", known)
+    with pytest.raises(UserError, match="ambiguous") as error:
+        parse_gate("change[set].low < -5", known)
+    assert error.value.valid == "change[one:set], change[two:set]"
+    with pytest.raises(UserError, match="unknown quantity"):
+        parse_gate("change[nowhere:sketch] < 0", known)

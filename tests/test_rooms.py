@@ -33,7 +33,7 @@ FLOORS = (
     ("data",),
     ("registry", "metrics", "recipe", "gates"),
     ("resample", "remote"),
-    ("identity", "files"),
+    ("identity", "files", "names"),
     ("errors", "terminal", "_compat", "__init__"),
 )
 """Rooms from the top down. A room imports from its own floor and from those below it."""

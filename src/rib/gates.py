@@ -1,23 +1,28 @@
-"""Gates: conditions such as `ri < -2` on what a comparison found; one that holds fails a job.
+"""Gates: conditions such as `ri < -2` on the numbers of a comparison. A gate is broken where its condition is true.
 
 gate     = quantity [ "." bound ] sign number
-quantity = "ri" | "reference" | "own" | "change[" data set "]"     changes of accuracy, in points
-bound    = "value" | "low" | "high"                                of the 95 % interval; default the value
+quantity = "ri" | "reference" | "own" | "worst" | "change[" data set "]"     changes of accuracy, in points
+bound    = "value" | "low" | "high"                                          of the 95 % interval; default the value
 sign     = "<" | "<=" | ">" | ">="
+
+A gate whose number is missing or not finite is broken: nothing is let through that was not measured.
 """
 
 from __future__ import annotations
 
+import math
 import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from rib.errors import UserError, nearest
 from rib.metrics import Interval
+from rib.names import Names
 
 Bound = Literal["value", "low", "high"]
+State = Literal["holds", "broken"]
 
 BOUNDS = ("value", "low", "high")
 SIGNS: Mapping[str, Callable[[float, float], bool]] = {
@@ -26,17 +31,20 @@ SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-FORM = "QUANTITY[.low|.high] <|<=|>|>= NUMBER, e.g. 'ri < -2', 'ri.high < 0', 'change[sketch] < -5'"
+REQUIRED = {"<": "≥", "<=": ">", ">": "≤", ">=": "<"}
+"""What must be true for a condition to be false."""
+
+FORM = "QUANTITY[.low|.high] <|<=|>|>= NUMBER, e.g. 'ri < -2', 'worst < -5', 'change[sketch].high < 0'"
 
 TUNED_ON = "with --tuned-on, name the set tuned on; it must have images that are tested on and never tuned on"
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
-_SET = re.compile(r"change\[(?:[^\[\]]*:)?([^\[\]]+)\]")
+_GATE = re.compile(r"(.*?)(<=|>=|<|>)([^<>=]*)", re.DOTALL)
 
 
 @dataclass(frozen=True)
 class Gate:
-    """A condition that must not hold.
+    """A condition that must not be true.
 
     Attributes:
         quantity: name of the number, as `quantity_names` has it.
@@ -55,63 +63,104 @@ class Gate:
         """What is compared: `ri`, `ri.low`, `change[sketch]`."""
         return self.quantity if self.bound == "value" else f"{self.quantity}.{self.bound}"
 
+    @property
+    def requirement(self) -> str:
+        """What must be true: "ri ≥ -2" for the gate `ri < -2`."""
+        return f"{self.subject} {REQUIRED[self.sign]} {self.limit:g}"
+
     def __str__(self) -> str:
         return f"{self.subject} {self.sign} {self.limit:g}"
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of a gate.
+    """A gate and the number that it is about.
 
     Attributes:
         gate: the condition.
-        found: the number that it speaks of; None where it is missing.
+        found: the number; None if it is missing.
+        about: the data set that it belongs to, where the gate does not name it.
+        missing: why it is missing.
     """
 
     gate: Gate
     found: Interval | None
+    about: str = ""
+    missing: str = ""
 
     @property
     def number(self) -> float | None:
-        """What was held against the limit, in points."""
-        return getattr(self.found, self.gate.bound) if self.found else None
+        """What is compared with the limit, in points; None if it is missing or not finite."""
+        number = getattr(self.found, self.gate.bound) if self.found else None
+        return number if number is not None and math.isfinite(number) else None
 
     @property
     def failed(self) -> bool:
-        """Whether the condition holds, or cannot be ruled out because its number is missing."""
+        """Whether the condition is true, or cannot be decided because its number is missing."""
         return self.number is None or SIGNS[self.gate.sign](self.number, self.gate.limit)
 
     @property
+    def state(self) -> State:
+        """In one word."""
+        return "broken" if self.failed else "holds"
+
+    @property
     def margin(self) -> float | None:
-        """Points between the number and the limit, 0 or more; None where the number is missing."""
+        """Points between the number and the limit, 0 or more; None if the number is missing."""
         return None if self.number is None else abs(self.number - self.gate.limit)
 
     @property
     def measured(self) -> str:
-        """What was found, and how far from the limit."""
-        if self.number is None or self.margin is None:
-            return f"{self.gate.quantity} is missing, so nothing rules it out"
-        side = "below" if self.number < self.gate.limit else "above"
-        distance = f"{self.margin:.2f} points {side} {self.gate.limit:g}" if self.margin else "just there"
-        return f"{self.gate.subject} is {self.number:+.2f}, {distance}"
+        """What was measured."""
+        if self.number is None or self.found is None:
+            why = self.missing or ("it is not a finite number" if self.found else "")
+            return f"{self.gate.subject} is missing" + (f" ({why})" if why else "")
+        shown = _shown(self.number, self.gate.limit)
+        if self.gate.bound == "value" and all(map(math.isfinite, (self.found.low, self.found.high))):
+            shown += f" [{self.found.low + 0.0:+.1f}, {self.found.high + 0.0:+.1f}]"
+        return f"measured {shown}" + (f" on {self.about}" if self.about else "")
 
     @property
     def words(self) -> str:
         """One line for people."""
-        return f"{self.gate}: {'failed' if self.failed else 'passed'}: {self.measured}"
+        return f"requires {self.gate.requirement}; {self.measured}: {self.state}"
 
 
-def quantity_names(sets: Iterable[str], own: bool) -> tuple[str, ...]:
-    """Every quantity that a gate can name.
+def _shown(number: float, limit: float) -> str:
+    """A number with two decimals, or with as many as it takes to tell it from the limit."""
+    if number == limit:
+        return f"{number + 0.0:+.2f}"
+    digits = next((digits for digits in range(2, 15) if round(number, digits) != round(limit, digits)), 15)
+    return f"{round(number, digits) + 0.0:+.{digits}f}"
+
+
+def worst_of(changes: Mapping[str, Interval | None]) -> tuple[str, Interval] | None:
+    """The lowest change of accuracy, and the data set that it is on; None if one of them is missing, or all.
+
+    Each bound is the lowest of that bound over the data sets: a gate on `worst.high` is broken exactly where it is
+    broken for the `change[…].high` of one of them.
+    """
+    known = {name: change for name, change in changes.items() if change is not None and math.isfinite(change.value)}
+    if not known or len(known) < len(changes):
+        return None
+    name = min(known, key=lambda name: known[name].value)
+    low, high = (min(getattr(change, end) for change in known.values()) for end in ("low", "high"))
+    return name, replace(known[name], low=low, high=high)
+
+
+def quantity_names(sets: Iterable[str] | Names, own: bool) -> dict[str, str]:
+    """Every way to name a quantity, with the name that the comparison has for it.
 
     Args:
-        sets: data sets, without their namespaces.
+        sets: the data sets by their full names, or their `Names`; each is known by its full and its short name.
         own: whether it is known which of them was tuned on, and it has images of its own.
     """
-    return ("ri", "reference", *(("own",) if own else ()), *(f"change[{name}]" for name in sets))
+    names = sets if isinstance(sets, Names) else Names(sets)
+    plain = {name: name for name in ("ri", "reference", *(("own",) if own else ()), "worst")}
+    return plain | {f"change[{given}]": f"change[{names.short(full)}]" for given, full in names.spellings.items()}
 
 
-def parse_gate(text: str, quantities: Iterable[str]) -> Gate:
+def parse_gate(text: str, quantities: Mapping[str, str]) -> Gate:
     """A gate from text.
 
     Args:
@@ -119,29 +168,32 @@ def parse_gate(text: str, quantities: Iterable[str]) -> Gate:
         quantities: from `quantity_names`.
 
     Raises:
-        UserError: it has another form, or names no such quantity or bound; the nearest is suggested.
+        UserError: it has another form, or names no such quantity or bound (the nearest is suggested), or one that
+            is ambiguous.
     """
-    parts = re.split(r"(<=|>=|<|>)", text)
-    if len(parts) != 3:
-        signs = " ".join(parts[1::2]) or "none of < <= > >="
+    parts = _GATE.fullmatch(text)
+    if parts is None or parts[2] not in SIGNS or re.search("[<>]", parts[1].partition("[")[0]):
+        signs = " ".join(re.findall(r"<=|>=|<|>", text)) or "none of < <= > >="
         raise UserError(f"--fail-if {text!r} is no condition", got=f"{signs} in {text!r}", valid=FORM)
-    subject, sign, number = (part.strip() for part in parts)
+    subject, sign, number = (part.strip() for part in parts.groups())
     if not _NUMBER.fullmatch(number):
         raise UserError(f"--fail-if {text!r}: no number after {sign}", got=number or "nothing", valid=FORM)
-    quantity, bound = _subject(subject, tuple(quantities))
+    quantity, bound = _subject(subject, quantities)
     return Gate(quantity, bound, sign, float(number))
 
 
-def _subject(subject: str, known: tuple[str, ...]) -> tuple[str, Bound]:
-    """The quantity and the bound that a text names. A data set may be given with its namespace, and hold dots."""
+def _subject(subject: str, known: Mapping[str, str]) -> tuple[str, Bound]:
+    """The quantity and the bound that a text names. A data set may be given by its full name, and contain dots."""
     head, dot, tail = subject.rpartition(".")
     for quantity, bound in ((subject, "value"), (head, tail)):
-        plain = _SET.sub(r"change[\1]", quantity)
-        if plain in known and bound in BOUNDS:
-            return plain, cast(Bound, bound)
-    if dot and _SET.sub(r"change[\1]", head) in known:
+        if quantity in known and bound in BOUNDS:
+            return known[quantity], cast(Bound, bound)
+    if dot and head in known:
         raise nearest(tail, BOUNDS, f"bound of {head}:")
     name = head if tail in BOUNDS else subject
+    if several := [each for each in known.values() if each.endswith(f":{name.removeprefix('change[')}")]:
+        valid = ", ".join(dict.fromkeys(several))
+        raise UserError(f"--fail-if: {name} is ambiguous", got=name, valid=valid, remedy="give the full name")
     error = nearest(name, known, "quantity of --fail-if:")
     if name == "own":
         error = UserError(error.problem, got=name, valid=error.valid, remedy=TUNED_ON)

@@ -13,6 +13,7 @@ from rib.data.labels import LabelMap
 from rib.identity import OPTION, RUNTIME, identity_fields, identity_values, key_of
 from rib.methods.base import MergedMethod, Method
 from rib.models.catalogue import Architecture
+from rib.names import short as short
 from rib.objectives.base import Objective
 from rib.recipe import LastBlock, Precision, Recipe
 
@@ -397,8 +398,3 @@ Step = Pretrain | Embed | Fit | Predict | Compare
 def distinct(step: Step, taken: Container[str]) -> str:
     """The step's title, with some of its key where another step has that title (another rate, another alpha)."""
     return f"{step.title} · {step.key[:8]}" if step.title in taken else step.title
-
-
-def short(name: str) -> str:
-    """A name without its namespace."""
-    return name.rpartition(":")[2] or name

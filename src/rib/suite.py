@@ -18,6 +18,7 @@ from rib.data.catalogue import DataRow
 from rib.data.examples import Decode
 from rib.errors import UserError, nearest
 from rib.models.catalogue import ROWS, ModelRow, replicates
+from rib.names import Names, names_of
 from rib.recipe import Frozen, Recipe, RecipeField
 from rib.terminal import UNPRINTABLE
 
@@ -163,6 +164,16 @@ class Suite(Frozen):
     def tested(self) -> tuple[str, ...]:
         """Every data set that is scored."""
         return (*self.downstream, self.reference, *self.evaluate)
+
+    @property
+    def set_names(self) -> Names:
+        """What its data sets are called."""
+        return names_of(self.tested)
+
+    @property
+    def model_names(self) -> Names:
+        """What its models are called."""
+        return names_of(self.models)
 
     def with_models(self, names: Sequence[str]) -> Suite:
         """The same suite with these models only: its own, or any of the catalogue, with or without the namespace.

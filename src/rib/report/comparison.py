@@ -15,17 +15,18 @@ from rich.text import Text
 from rib.analysis.cka import CKA
 from rib.analysis.drift import Drift
 from rib.analysis.signatures import Evidence, Signature, signatures
-from rib.gates import Gate, Verdict, quantity_names
+from rib.gates import Gate, Verdict, quantity_names, worst_of
 from rib.metrics import Interval
+from rib.names import short
 from rib.pair import OWN_DATA, Pair
 from rib.report.finding import signed, spanned
 from rib.report.inside.averages import OWN
 from rib.report.inside.calibration import calibration_changes
 from rib.report.inside.churn import ChurnRow, ClassLoss, churn_rows, worst_classes
 from rib.report.inside.signs import VERDICTS
+from rib.report.plausible import implausible
 from rib.report.results import Change, Results, Summary
 from rib.report.tables import first_line, provenance
-from rib.steps import short
 from rib.terminal import console
 
 
@@ -159,19 +160,43 @@ class Comparison:
 
     @cached_property
     def quantities(self) -> dict[str, Interval | None]:
-        """What gates speak of."""
+        """What gates are about, by name."""
         named = {"ri": self.ri, "reference": self.change_on("reference"), "own": self.change_on("own")}
-        return named | {f"change[{row.name}]": row.change for row in self.tested}
+        worst = {"worst": self.worst[1] if self.worst else None}
+        return named | worst | {f"change[{row.name}]": row.change for row in self.tested}
+
+    @cached_property
+    def worst(self) -> tuple[str, Interval] | None:
+        """The data set of the lowest change, the reference set included, and that change (`rib.gates.worst_of`)."""
+        return worst_of({row.name: row.change for row in self.tested})
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
         """What became of the gates."""
-        return tuple(Verdict(gate, self.quantities.get(gate.quantity)) for gate in self.gates)
+        return tuple(self._verdict(gate) for gate in self.gates)
+
+    def _verdict(self, gate: Gate) -> Verdict:
+        about = self.worst[0] if gate.quantity == "worst" and gate.bound == "value" and self.worst else ""
+        return Verdict(gate, self.quantities.get(gate.quantity), about, self._missing(gate.quantity))
+
+    def _missing(self, quantity: str) -> str:
+        """Which predictions a quantity lacks."""
+        needed = {"ri": ("downstream",), "worst": ("downstream", "own", "reference", "evaluate")}.get(quantity)
+        rows = [row for row in self.tested if f"change[{row.name}]" == quantity or row.role in (needed or (quantity,))]
+        lost = [row.name for row in rows if row.change is None]
+        return f"no prediction on {', '.join(lost)}" if lost else "" if rows else "no data set has that role"
+
+    @cached_property
+    def errors(self) -> tuple[str, ...]:
+        """Why the numbers cannot be trusted, whatever the gates say; empty if nothing speaks against them."""
+        row = next((row for row in self.tested if row.role == "reference"), None)
+        return tuple(implausible(self.results, self.pair.base, row.before, row.after)) if row else ()
 
     @property
     def passed(self) -> bool:
-        """Whether no gate failed and nothing is missing."""
-        return not self.results.unfinished() and not any(verdict.failed for verdict in self.verdicts)
+        """Whether all gates hold, nothing is missing, and the reference accuracies are plausible."""
+        broken = any(verdict.failed for verdict in self.verdicts)
+        return not (self.results.unfinished() or broken or self.errors)
 
     def table(self) -> None:
         """Print what `rib compare` prints."""
@@ -185,9 +210,12 @@ class Comparison:
         write_comparison(self, Path(path))
 
 
-def gate_names(pair: Pair) -> tuple[str, ...]:
-    """Every quantity that a gate of this comparison can name."""
-    return quantity_names([short(name) for name in pair.after.scores], pair.tuned_on in pair.after.scores)
+def gate_names(pair: Pair) -> dict[str, str]:
+    """Every way to name a quantity of this comparison, with its name there."""
+    names = pair.plan.suite.set_names
+    known = quantity_names(names, pair.tuned_on in pair.after.scores)
+    lost = {f"change[{names.short(name)}]" for name in names.full if name not in pair.after.scores}
+    return {given: quantity for given, quantity in known.items() if quantity not in lost}
 
 
 def called(text: str) -> str:
@@ -200,7 +228,9 @@ def called(text: str) -> str:
 
 def comparison_finding(found: Comparison) -> str:
     """What tuning did, in one or two sentences that claim no more than the intervals allow."""
-    suite, ri = found.results.suite, found.ri
+    ri = found.ri
+    if wrong := [error for error in found.errors if error.startswith("BASE")]:
+        return f"No comparison: {wrong[0]}."
     if found.pair.identical:
         return f"{found.tuned} is the same checkpoint as {found.base}: nothing changed."
     if ri is None:
@@ -210,16 +240,31 @@ def comparison_finding(found: Comparison) -> str:
     if ri.excludes_zero:
         verb = "lost robustness" if ri.value < 0 else "gained robustness"
     others = [row for row in found.tested if row.role == "downstream" and row.change]
-    worst = min(others, key=lambda row: row.change.value if row.change else 0.0)
     where = "downstream sets" if found.tuned_on is None else "other downstream sets"
     text = (
         f"{found.tuned} {verb}: against {found.base}, accuracy on the {len(others)} {where} changed by "
         f"{_points(ri)} points on average ({signed(ri.low)} to {signed(ri.high)})"
     )
-    text += f", lowest on {worst.name} ({_points(worst.change)})"
-    if reference := found.change_on("reference"):
-        text += f", and on {short(suite.reference)} by {_points(reference)}"
-    return text + "."
+    if (reference := found.change_on("reference")) and not (found.worst and _is_loss(found.worst, found)):
+        text += f", and on the reference set by {_points(reference)}"
+    return f"{text}.{_largest_loss(found)}"
+
+
+def _largest_loss(found: Comparison) -> str:
+    """The largest loss on any data set, the reference set included, as a sentence; empty if nothing was lost."""
+    if found.worst is None or not found.worst[1].value < 0:
+        return ""
+    name, change = found.worst
+    role = next(row.role for row in found.tested if row.name == name)
+    what = {"reference": f"the reference set {name}", "own": f"{name}, the set tuned on"}.get(role, name)
+    own = next(row.change for row in found.tested if row.name == name)
+    beyond = "" if own is None or own.excludes_zero else ", which chance may explain"
+    return f" The largest loss is on {what}: {_points(change)} points{beyond}."
+
+
+def _is_loss(worst: tuple[str, Interval], found: Comparison) -> bool:
+    """Whether the lowest change is a loss on the reference set."""
+    return worst[1].value < 0 and any(row.name == worst[0] and row.role == "reference" for row in found.tested)
 
 
 def reason(found: Comparison) -> str:
@@ -235,11 +280,13 @@ def reason(found: Comparison) -> str:
 
 
 def gates_finding(found: Comparison) -> str:
-    """How many gates failed, in words; empty without any."""
-    failed = sum(verdict.failed for verdict in found.verdicts)
+    """How many gates are broken, in words; empty without any."""
+    broken, count = sum(verdict.failed for verdict in found.verdicts), len(found.verdicts)
     if not found.verdicts:
         return ""
-    return f"{failed} of {len(found.verdicts)} gates failed." if failed else f"All {len(found.verdicts)} gates passed."
+    if broken:
+        return f"{broken} of {count} gates {'is' if broken == 1 else 'are'} broken."
+    return "The gate holds." if count == 1 else f"All {count} gates hold."
 
 
 def meaning_of_ri(found: Comparison) -> str:
@@ -273,6 +320,7 @@ def comparison_lines(found: Comparison, width: int = 80) -> Lines:
         Text(),
         Text(comparison_finding(found), style="bold"),
     ]
+    lines += [_hung("✗", f"error: {error}", "bold red") for error in found.errors]
     if not found.pair.identical:
         lines += [Text(), *(_hung(MARKS[sign.verdict], sign.words, _sign_style(sign)) for sign in found.signs)]
     if found.verdicts:
@@ -349,10 +397,18 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "identical": found.pair.identical,
         "finding": comparison_finding(found),
         "passed": found.passed,
+        "errors": list(found.errors),
+        "worst": {"on": found.worst[0], "change": asdict(found.worst[1])} if found.worst else None,
         "gates": [
             {
                 "gate": str(verdict.gate),
+                "requires": verdict.gate.requirement,
+                "verdict": verdict.state,
                 "failed": verdict.failed,
+                "quantity": verdict.gate.quantity,
+                "about": verdict.about or None,
+                "missing": verdict.missing or None,
+                "interval": asdict(verdict.found) if verdict.found else None,
                 "value": verdict.number,
                 "limit": verdict.gate.limit,
                 "margin": verdict.margin,

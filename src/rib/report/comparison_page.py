@@ -35,6 +35,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
         title=f"{found.base} → {found.tuned}",
         finding=typeset(finding),
         verdicts=found.verdicts,
+        errors_found=found.errors,
         reason=reason(found),
         base=found.base,
         tuned=found.tuned,

@@ -1,0 +1,82 @@
+"""Names: what data sets and models are called in tables, files and options. Short only if no other has that name."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from types import MappingProxyType
+
+from rib.errors import UserError, nearest
+
+RESERVED = frozenset({"pretrained", "own", "reference", "mean", "ri", "mri", "all", "data of one's own"})
+"""Words of tables and options. No short name is one of them."""
+
+
+class Names:
+    """Data sets, or models, by their full names. A short name is a full name without its namespace.
+
+    Names that differ only in case or in Unicode form count as one name, so that they are told apart by eye and on
+    every file system.
+
+    Args:
+        full: the full names, such as "digits:sketch".
+        reserved: words that no short name may be.
+    """
+
+    def __init__(self, full: Iterable[str], reserved: frozenset[str] = RESERVED) -> None:
+        self.full = tuple(dict.fromkeys(full))
+        tails = {name: short(name) for name in self.full}
+        counts = Counter(folded(tail) for tail in tails.values())
+        self._short = {
+            name: name if counts[folded(tail)] > 1 or folded(tail) in reserved else tail for name, tail in tails.items()
+        }
+        self._tails = tails
+
+    def short(self, name: str) -> str:
+        """The short name, or the full one if another has that short name too; an unknown name as it is."""
+        return self._short.get(name, name)
+
+    @property
+    def spellings(self) -> Mapping[str, str]:
+        """Every name that means one of them, with its full name."""
+        unique = {short: name for name, short in self._short.items()}
+        return MappingProxyType(unique | {name: name for name in self.full})
+
+    def find(self, given: str, what: str) -> str:
+        """The full name of what is meant.
+
+        Args:
+            given: a full name, or a short one.
+            what: "data set" or "model", for the message.
+
+        Raises:
+            UserError: it means none of them, or several.
+        """
+        if given in self.spellings:
+            return self.spellings[given]
+        if several := [name for name, tail in self._tails.items() if tail == given]:
+            raise UserError(
+                f"{what} {given!r}: the name is ambiguous or reserved",
+                got=given,
+                valid=", ".join(several),
+                remedy="give the full name",
+            )
+        raise nearest(given, self.full, what)
+
+
+@lru_cache(maxsize=64)
+def names_of(full: tuple[str, ...], reserved: frozenset[str] = RESERVED) -> Names:
+    """`Names`, worked out once for each tuple of full names."""
+    return Names(full, reserved)
+
+
+def short(name: str) -> str:
+    """A name without its namespace. It may mean several things: in a suite, ask `Names`."""
+    return name.rpartition(":")[2] or name
+
+
+def folded(name: str) -> str:
+    """A name as file systems that ignore case and Unicode form compare it."""
+    return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

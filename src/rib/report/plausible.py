@@ -1,0 +1,55 @@
+"""Plausible: whether the reference accuracy of a model is one that a right input can give."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from rib.metrics import Interval
+from rib.models.catalogue import ROWS
+from rib.names import short
+from rib.report.results import Results
+from rib.report.verify import PUBLISHED, read_numbers
+
+FAR_BELOW = 5.0
+"""Points below the published accuracy from which a measured one is an error, all of its interval."""
+
+CAUSES = "the usual causes: other preprocessing (size, crop, mean and std), another order of classes, other weights"
+
+
+def chance(results: Results, name: str) -> float:
+    """Accuracy in percent of the best constant answer on a data set, or of guessing if that is more."""
+    data = results.plan.world[name]
+    counts = np.bincount(data.index("test").labels, minlength=len(data.classes))
+    return 100 * max(float(counts.max() / counts.sum()), 1 / len(data.classes))
+
+
+def implausible(results: Results, base: str, before: Interval | None, after: Interval | None) -> Iterator[str]:
+    """What is wrong with the reference accuracies of two models, one sentence a fault; none if they are plausible.
+
+    Args:
+        results: of the comparison.
+        base: the name of the model before, as it was given.
+        before, after: accuracy on the suite's reference set, in percent; None if it is missing.
+    """
+    name, level = results.suite.reference, chance(results, results.suite.reference)
+    for role, found in (("BASE", before), ("TUNED", after)):
+        if found is not None and not found.low > level:
+            cause = CAUSES if role == "BASE" else f"{CAUSES}, or a training that collapsed"
+            yield (
+                f"{role} is right on {found.value:.1f} % [{found.low:.1f}, {found.high:.1f}] of the reference set "
+                f"{name}, no better than chance ({level:.1f} %), so its numbers mean nothing; {cause}"
+            )
+    published = _published(base, name)
+    if before is not None and published is not None and before.high < published - FAR_BELOW:
+        yield (
+            f"BASE is right on {before.value:.1f} % [{before.low:.1f}, {before.high:.1f}] of the reference set {name}, "
+            f"far below the published {published:.1f} %; {CAUSES}"
+        )
+
+
+def _published(base: str, name: str) -> float | None:
+    """Published accuracy of a model of the catalogue on a data set, in percent; None if there is none."""
+    full = base if base in ROWS else next((row for row in ROWS if short(row) == base), base)
+    return read_numbers(PUBLISHED).accuracy.get(full, {}).get(name)
