@@ -32,7 +32,8 @@ from rib.data.pack import open_pack
 from rib.execute.memory import keep_freed
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
-from rib.models.loading import HALF, build, describe
+from rib.models.loading import build, describe
+from rib.models.preprocessing import HALF
 from rib.models.small import small_resnet
 from rib.prediction import autocast, batches, predict
 from rib.recipe import Recipe

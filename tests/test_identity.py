@@ -193,6 +193,8 @@ OTHER_ARCHITECTURE = {
     "mean": (0.4, 0.5, 0.5),
     "std": (0.25, 0.25, 0.3),
     "decode": "fast",
+    "resize": "squash",
+    "fill": (0, 0, 0),
 }
 
 

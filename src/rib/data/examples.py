@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 Part = Literal["tune", "test"]
 Decode = Literal["exact", "fast"]
+Filter = Literal["bilinear", "bicubic", "nearest", "lanczos"]
+Resize = Literal["squash", "border"]
 
 
 @dataclass(frozen=True)
@@ -89,16 +91,25 @@ class Examples:
 
 @dataclass(frozen=True)
 class View:
-    """The pixels a model sees: shorter side to `size / crop`, centre crop of `size`, as timm and torchvision do.
+    """The pixels a model sees before normalisation, as timm, torchvision and open_clip make them.
 
-    `decode` says how closely: "exact" gives Pillow's pixels, bit for bit; "fast" resizes as torchvision does tensors,
-    which differ by 0.004 grey levels in the mean, and by 7 at most.
+    Attributes:
+        size: side of the square that the model sees, in pixels.
+        crop: the image is resized to `size / crop`, and its centre of `size` is cut out.
+        interpolation: Pillow's filter.
+        decode: "exact" gives Pillow's pixels, bit for bit; "fast" resizes as torchvision does tensors, which differ by
+            0.004 grey levels in the mean, and by 7 at most.
+        resize: None resizes the shorter side and keeps the shape; "squash" resizes both sides; "border" resizes the
+            longer side, keeps the shape and pads what is missing.
+        fill: RGB colour of the border, 0 … 255.
     """
 
     size: int
     crop: float = 1.0
-    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] = "bicubic"
+    interpolation: Filter = "bicubic"
     decode: Decode = "exact"
+    resize: Resize | None = None
+    fill: tuple[int, int, int] | None = None
 
     @property
     def bytes(self) -> int:

@@ -116,9 +116,10 @@ def _ends_well(content: bytes) -> bool:
 
 
 def apply_view(image: NDArray[np.uint8] | Image.Image, view: View, native: bool = False) -> NDArray[np.uint8]:
-    """Resize the shorter side to floor(size / crop) and cut the centre: uint8 (size, size, 3).
+    """Resize the image to floor(size / crop) and cut the centre: uint8 (size, size, 3).
 
-    The longer side is truncated and the crop's corner is rounded as in torchvision's `resize` and `center_crop`.
+    Sides and corners are truncated or rounded as in torchvision's `resize` and `center_crop`, and for a border as in
+    timm's and open_clip's `ResizeKeepRatio` and `CenterCropOrPad`.
 
     Args:
         image: RGB, uint8 (H, W, 3) or an image of Pillow's.
@@ -129,20 +130,53 @@ def apply_view(image: NDArray[np.uint8] | Image.Image, view: View, native: bool 
     height, width = pixels.shape[:2]
     if native and (width, height) == (view.size, view.size):
         return pixels
-    short = math.floor(view.size / view.crop)
-    scaled = (width, height)
-    if min(scaled) != short:
-        scaled = (short, int(short * height / width)) if width <= height else (int(short * width / height), short)
+    side = math.floor(view.size / view.crop)
+    scaled = _scaled(width, height, side, view)
+    if view.resize == "border" or min(scaled) < view.size:
+        return _crop_or_pad(_resized(pixels, scaled, view), view)
     left, top = round((scaled[0] - view.size) / 2.0), round((scaled[1] - view.size) / 2.0)
     crop = (left, top, left + view.size, top + view.size)
-    if scaled == (width, height):
-        return pixels[top : crop[3], left : crop[2]]
-    if view.decode == "fast" and view.interpolation in _TORCH_FILTERS:
-        return _resize_fast(pixels, scaled, view)[top : crop[3], left : crop[2]]
+    if scaled == (width, height) or _is_fast(view):
+        return _resized(pixels, scaled, view)[top : crop[3], left : crop[2]]
     whole = Image.fromarray(pixels)
-    if width == height and _crops_first(width, short, view):
-        return np.asarray(_resize_cropped(whole, short, crop, view))
+    if width == height and _crops_first(width, side, view):
+        return np.asarray(_resize_cropped(whole, side, crop, view))
     return np.asarray(whole.resize(scaled, _FILTERS[view.interpolation]).crop(crop))
+
+
+def _scaled(width: int, height: int, side: int, view: View) -> tuple[int, int]:
+    """Width and height of an image after it is resized to `side`."""
+    if view.resize == "squash":
+        return side, side
+    if view.resize == "border":
+        ratio = max(height / side, width / side)
+        return max(round(width / ratio), 1), max(round(height / ratio), 1)
+    if min(width, height) == side:
+        return width, height
+    return (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
+
+
+def _resized(pixels: NDArray[np.uint8], scaled: tuple[int, int], view: View) -> NDArray[np.uint8]:
+    if scaled == (pixels.shape[1], pixels.shape[0]):
+        return pixels
+    if _is_fast(view):
+        return _resize_fast(pixels, scaled, view)
+    return np.asarray(Image.fromarray(pixels).resize(scaled, _FILTERS[view.interpolation]))
+
+
+def _is_fast(view: View) -> bool:
+    return view.decode == "fast" and view.interpolation in _TORCH_FILTERS
+
+
+def _crop_or_pad(pixels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+    """The centre of an image on a square of the view's colour: uint8 (size, size, 3)."""
+    before = [max(view.size - length, 0) // 2 for length in pixels.shape[:2]]
+    shape = [max(view.size, length) for length in pixels.shape[:2]]
+    canvas = np.empty((*shape, 3), np.uint8)
+    canvas[:] = view.fill or (0, 0, 0)
+    canvas[before[0] : before[0] + pixels.shape[0], before[1] : before[1] + pixels.shape[1]] = pixels
+    top, left = (round((length - view.size) / 2.0) for length in shape)
+    return canvas[top : top + view.size, left : left + view.size]
 
 
 def _resize_fast(pixels: NDArray[np.uint8], scaled: tuple[int, int], view: View) -> NDArray[np.uint8]:

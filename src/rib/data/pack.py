@@ -123,9 +123,18 @@ def _damage(file: Path) -> Rows:
 
 def pack_file(data: DataSet, part: Part, view: View, folder: Path) -> Path:
     """The file of a pack: named by content and view. It is there once every image of it is."""
-    crop = f"{view.crop:g}".replace(".", "_")
-    mode = "" if view.decode == "exact" else f"-{view.decode}"
-    return folder / f"{data.fingerprint(part)[:24]}-{view.size}-{crop}-{view.interpolation}{mode}.npy"
+    return folder / f"{data.fingerprint(part)[:24]}-{_view_name(view)}.npy"
+
+
+def _view_name(view: View) -> str:
+    """Equal for views with equal pixels alone. What is usual is left out; the crop has six digits if they suffice."""
+    short = f"{view.crop:g}"
+    enough = math.floor(view.size / float(short)) == math.floor(view.size / view.crop)
+    words = [str(view.size), (short if enough else repr(view.crop)).replace(".", "_"), view.interpolation]
+    words += [view.decode] if view.decode != "exact" else []
+    words += [view.resize] if view.resize else []
+    words += ["".join(f"{value:02x}" for value in view.fill)] if view.fill else []
+    return "-".join(words)
 
 
 def damaged_rows(file: Path) -> Rows:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rib.data.examples import View
+from rib.data.examples import Filter, Resize, View
 from rib.errors import nearest
 from rib.models import imagenet
 from rib.recipe import Frozen, Recipe
@@ -76,11 +76,14 @@ class ModelRow(Frozen):
     weights: str | None = Field(None, description="checkpoint file; 'zoo:NAME' for a shipped one")
     pretrain: PretrainRow | None = Field(None, description="train from scratch instead")
     head: str | None = Field(None, description="name of the final linear layer, where it cannot be found")
-    size: int | None = Field(None, ge=8, description="input side in pixels; default timm's, else required")
-    crop: float | None = Field(None, gt=0, le=1, description="centre crop's share; default timm's, else 1")
-    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"] | None = None
-    mean: Triple | None = Field(None, description="normalisation, 0 … 1 scale; default timm's, else 0.5")
-    std: Triple | None = None
+    size: int | None = Field(None, ge=8, description="input side in pixels; default the library's, else required")
+    crop: float | None = Field(None, gt=0, le=1, description="centre crop's share; default the library's, else 1")
+    resize: Literal["shortest", "squash", "border"] | None = Field(
+        None, description="which sides are resized: the shorter, both, or the longer; default the library's"
+    )
+    interpolation: Filter | None = Field(None, description="Pillow's filter; default the library's, else bicubic")
+    mean: Triple | None = Field(None, description="normalisation, 0 … 1 scale; default the library's, else 0.5")
+    std: Triple | None = Field(None, description="default as for mean")
     family: str = Field("", description="architecture at its size; for people and studies, as all that follow")
     objective: str = Field("", description="what its pretraining minimised")
     pretraining: str = Field("", description="what it was pretrained on")
@@ -140,15 +143,17 @@ class Architecture(Frozen):
     head: str | None
     size: int
     crop: float
-    interpolation: Literal["bilinear", "bicubic", "nearest", "lanczos"]
+    interpolation: Filter
     mean: Triple
     std: Triple
+    resize: Resize | None = Field(None, description="how the image is resized, where not by its shorter side")
+    fill: tuple[int, int, int] | None = Field(None, description="colour of the border that `resize` leaves")
     decode: Literal["fast"] | None = Field(None, description="how its images are decoded, where not exactly")
 
     @property
     def view(self) -> View:
         """The pixels it sees before normalisation."""
-        return View(self.size, self.crop, self.interpolation, self.decode or "exact")
+        return View(self.size, self.crop, self.interpolation, self.decode or "exact", self.resize, self.fill)
 
 
 DIGITS_IMAGES: Mapping[str, int] = {

@@ -16,6 +16,7 @@ from rib import _compat
 from rib.errors import RibError, UserError, nearest
 from rib.files import read_plain
 from rib.models.guard import nothing_but_building
+from rib.models.preprocessing import Preprocessing, of_open_clip
 
 BUILDER = "rib.models.clip:clip_classifier"
 CONFIG = "open_clip_config.json"
@@ -60,8 +61,8 @@ def clip_classifier(
     return ClipClassifier(_clip(config, custom).visual, embed_dim, num_classes)
 
 
-def model_config(name: str, tag: str | None, base: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """open_clip's configuration of a model, and size, crop, interpolation, mean and std.
+def model_config(name: str, tag: str | None, base: Path) -> tuple[dict[str, Any], Preprocessing]:
+    """open_clip's configuration of a model, and its preprocessing.
 
     Args:
         name: as open_clip calls it, or a folder with open_clip_config.json.
@@ -71,21 +72,17 @@ def model_config(name: str, tag: str | None, base: Path) -> tuple[dict[str, Any]
     Raises:
         UserError: open_clip is not installed, or has no such model or weights, or the folder has no configuration.
     """
+    _open_clip()
     if folder := clip_folder(name, base):
+        source = str(folder / CONFIG)
         document = json.loads(read_plain(folder / CONFIG))
         config, published = document["model_cfg"], document.get("preprocess_cfg", {})
     else:
+        source = f"open_clip's configuration of {name} {tag or ''}".strip()
         config, published = _catalogued(name, tag)
     if published.get("quick_gelu"):
         config = config | {"quick_gelu": True}
-    library = _open_clip()
-    return config, {
-        "size": _side(config["vision_cfg"].get("image_size", 224)),
-        "crop": 1.0,
-        "interpolation": published.get("interpolation", "bicubic"),
-        "mean": tuple(published.get("mean", library.OPENAI_DATASET_MEAN)),
-        "std": tuple(published.get("std", library.OPENAI_DATASET_STD)),
-    }
+    return config, of_open_clip(published, config["vision_cfg"].get("image_size", 224), source)
 
 
 def builder_arguments(config: dict[str, Any]) -> dict[str, Any]:
@@ -229,10 +226,6 @@ def _clip(config: dict[str, Any], custom: bool) -> Any:
     if "hf_model_name" in fields.get("text_cfg", {}):  # the checkpoint brings the text tower's weights
         fields["text_cfg"] = fields["text_cfg"] | {"hf_model_pretrained": False}
     return (library.CustomTextCLIP if custom else library.CLIP)(**fields)
-
-
-def _side(size: int | Sequence[int]) -> int:
-    return size if isinstance(size, int) else size[0]
 
 
 def _open_clip() -> Any:

@@ -5,15 +5,14 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
-from functools import cache
 from pathlib import Path
-from typing import Any, Literal, NoReturn, cast
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from rib.data.examples import Decode
-from rib.errors import RibError, UserError, is_memory, nearest, told
+from rib.errors import RibError, UserError, is_memory, told
 from rib.files import file_digest, read_fact, read_plain, write_fact
 from rib.identity import digest, import_object, source_digest
 from rib.models import clip, vision
@@ -22,11 +21,10 @@ from rib.models.catalogue import Architecture, ModelRow
 from rib.models.classifier import Classifier
 from rib.models.guard import nothing_but_building
 from rib.models.last_block import compute_pooled_only
+from rib.models.preprocessing import FIELDS, Preprocessing, of_builder, of_timm, of_timm_model, timm_config
 from rib.models.sources import cached_digest, weights_file
 from rib.models.weights import check_weights, read_weights, write_weights
 from rib.recipe import LastBlock
-
-HALF = (0.5, 0.5, 0.5)
 
 
 def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = "exact") -> Architecture:
@@ -42,82 +40,70 @@ def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = 
         UserError: the library does not know the model, or a folder has no readable configuration.
     """
     built, own = _built(row, base)
-    said = {field: getattr(row, field) for field in own if getattr(row, field) is not None}
-    built["arguments"] = built.get("arguments", {}) | row.arguments
     builder = built.get("build")
-    require_shapes(f"model {row.title!r}", builder or f"timm:{built['timm']}", built["arguments"])
+    arguments = built.get("arguments", {}) | row.arguments
+    require_shapes(f"model {row.title!r}", builder or f"timm:{built['timm']}", arguments)
+    view = own.overridden({name: getattr(row, name) for name in FIELDS})
     architecture = Architecture(
         timm=built.get("timm"),
         build=builder,
         build_source=source_digest(builder.partition(":")[0]) if builder else None,
-        arguments=built["arguments"],
+        arguments=arguments,
         classes=classes,
         head=row.head or built.get("head"),
         decode=None if decode == "exact" else decode,
-        **cast(dict[str, Any], own | said),
+        fill=view.fill,
+        **{name: getattr(view, name) for name in FIELDS},
     )
     _require_size(architecture)
     return architecture
 
 
-def _built(row: ModelRow, base: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def preprocessing(row: ModelRow, base: Path = Path()) -> Preprocessing:
+    """The view and normalisation of a row, and who stated each field. Raises as `describe`."""
+    return _built(row, base)[1].overridden({name: getattr(row, name) for name in FIELDS})
+
+
+def _built(row: ModelRow, base: Path) -> tuple[dict[str, Any], Preprocessing]:
     """How a row's model is built (`timm` or `build`, arguments, head), and its own view and normalisation."""
     if row.timm is not None:
-        return {"timm": row.timm}, _timm_view(row.timm)
+        return {"timm": row.timm}, of_timm_model(row.timm)
     if row.hf is not None:
         return _from_folder(base / Path(os.path.expandvars(row.hf)).expanduser())
     if row.torchvision is not None:
-        built = {"build": vision.BUILDER, "arguments": {"name": row.torchvision}}
-        return built, vision.own_view(row.torchvision, row.tag)
+        return _from_torchvision(row.torchvision, row)
     if row.open_clip is not None:
         config, view = clip.model_config(row.open_clip, row.tag, base)
         require_text(f"model {row.title!r}", config)
         return {"build": clip.BUILDER, "arguments": clip.builder_arguments(config), "head": "head"}, view
     assert row.build is not None
     require_builder(row.build)
+    assert row.size is not None
     import_object(row.build, "model builder")  # that it is there is known before anything runs
-    own = {"size": row.size, "crop": 1.0, "interpolation": "bicubic", "mean": HALF, "std": HALF}
-    return {"build": row.build}, own
+    return {"build": row.build}, of_builder(row.size)
 
 
-@cache
-def _timm_view(name: str) -> dict[str, Any]:
-    return _view_of(_timm_config(name).to_dict())
+def _from_torchvision(name: str, row: ModelRow) -> tuple[dict[str, Any], Preprocessing]:
+    """Built as torchvision builds it for its own weights, where those are meant."""
+    view = vision.own_view(name, row.tag)
+    own = {}
+    if row.pretrain is None and (row.tag or row.weights is None):
+        own = vision.own_arguments(name, row.tag)
+    elif row.weights:
+        vision.require_arguments(name, row.arguments)
+    return {"build": vision.BUILDER, "arguments": {"name": name} | own}, view
 
 
-def _timm_config(name: str) -> Any:
-    import timm
-
-    if not timm.is_model(name):
-        raise nearest(name, timm.list_models(), "timm model")
-    try:
-        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
-    except RuntimeError:
-        architecture = name.partition(".")[0]
-        raise nearest(name, timm.list_pretrained(f"{architecture}.*"), "timm model") from None
-    assert config is not None
-    return config
-
-
-def _view_of(config: dict[str, Any]) -> dict[str, Any]:
-    return {
-        "size": config["input_size"][-1],
-        "crop": config.get("crop_pct", 0.875),
-        "interpolation": _known_filter(config.get("interpolation", "bicubic")),
-        "mean": tuple(config["mean"]),
-        "std": tuple(config["std"]),
-    }
-
-
-def _from_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def _from_folder(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
     """The model in a folder that timm saved: its name and arguments, and its view."""
     file = folder / "config.json"
     try:
         document = json.loads(read_plain(file))
         config = document.get("pretrained_cfg", document)
         arguments = {key: value for key, value in document.get("model_args", {}).items() if key != "num_classes"}
-        return {"timm": document["architecture"], "arguments": arguments}, _view_of(config)
-    except (OSError, ValueError) as error:
+        built = {"timm": document["architecture"], "arguments": arguments}
+        return built, of_timm({"input_size": config["input_size"], **config}, str(file))
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"cannot read {file}", got=error, valid="the config.json of a model that timm saved") from None
     except KeyError as error:
         raise UserError(
@@ -132,17 +118,13 @@ def _require_size(architecture: Architecture) -> None:
     """A timm model of a fixed size takes another one only as an argument."""
     if architecture.timm is None or "img_size" in architecture.arguments:
         return
-    config = _timm_config(architecture.timm)
+    config = timm_config(architecture.timm)
     if config.fixed_input_size and config.input_size[-1] != architecture.size:
         raise UserError(
             f"timm model {architecture.timm!r} takes images of {config.input_size[-1]} pixels",
             got=f"size = {architecture.size}",
             remedy=f"add arguments = {{ img_size = {architecture.size} }}, or leave `size` out",
         )
-
-
-def _known_filter(name: str) -> Literal["bilinear", "bicubic", "nearest", "lanczos"]:
-    return cast(Any, name) if name in ("bilinear", "bicubic", "nearest", "lanczos") else "bicubic"
 
 
 def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | None = None) -> Classifier:
@@ -260,6 +242,8 @@ def load_pretrained(
         weights = _timm_weights(name, file, architecture)
     else:
         weights = read_weights(file)
+    if row.torchvision is not None:
+        weights = vision.converted(row.torchvision, weights)
     classifier = build(architecture)
     check_weights(weights, classifier.net, f"model {name!r}", classifier.head_name)
     return weights

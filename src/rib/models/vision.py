@@ -2,44 +2,106 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from rib import _compat
-from rib.errors import nearest
+from rib.errors import UserError, nearest
+from rib.models.preprocessing import Preprocessing, known_filter, stated, triple
 
 BUILDER = "rib.models.vision:torchvision_net"
 
 
+_AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
+"""Models with heads that only their own training code reads, and the names of those heads' tensors."""
+
+_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
+
+
 def torchvision_net(num_classes: int, name: str, **arguments: Any) -> nn.Module:
-    """A torchvision model with fresh weights.
+    """A torchvision model with fresh weights, and without auxiliary heads unless `arguments` ask for them.
 
     Args:
         num_classes: outputs.
         name: as torchvision calls it.
         arguments: of torchvision's builder.
     """
-    return _models().get_model(name, weights=None, num_classes=num_classes, **arguments)
+    own = {"aux_logits": False, "init_weights": True} if name in _AUXILIARY else {}
+    return _models().get_model(name, weights=None, num_classes=num_classes, **(own | arguments))
 
 
-def own_view(name: str, tag: str | None) -> dict[str, Any]:
-    """Size, crop, interpolation, mean and std of published weights (`tag`; None for the newest).
+def own_arguments(name: str, tag: str | None) -> dict[str, Any]:
+    """What torchvision's builder sets by itself for published weights, where it is not its default.
+
+    Args:
+        name: as torchvision calls it.
+        tag: which published weights; None for the newest.
 
     Raises:
         UserError: torchvision has no such model or weights.
     """
-    transform = _published(name, tag).transforms()
+    weights = _published(name, tag)
+    if name in _AUXILIARY:
+        return {"transform_input": True}
+    side = weights.meta.get("min_size", (224, 224))
+    if name.startswith("vit_") and side[0] != 224:
+        return {"image_size": side[0]}
+    return {}
+
+
+def require_arguments(name: str, arguments: Mapping[str, Any]) -> None:
+    """Refuse weights of the user's own for a net that is built in one way for published weights and in another without.
+
+    Raises:
+        UserError: nothing says which way is meant.
+    """
+    if name in _AUXILIARY and "transform_input" not in arguments:
+        raise UserError(
+            f"nothing says how {name!r} normalises images within the net",
+            got="`weights` without `tag` and without arguments.transform_input",
+            valid="transform_input = true, as for nets that start from torchvision's weights; or false",
+            remedy="add arguments = { transform_input = true } to the model's row, or false",
+        )
+
+
+def converted(name: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict in the names that torchvision's code gives its tensors now, without those of auxiliary heads.
+
+    torchvision's own loading does the same: the published files of its densenets have older names, and those of
+    googlenet and inception_v3 hold heads that the built net lacks.
+    """
+    if name.startswith("densenet"):
+        return {_OLD_DENSENET.sub(r"\1\2.", key): tensor for key, tensor in weights.items()}
+    auxiliary = _AUXILIARY.get(name, ())
+    return (
+        {key: tensor for key, tensor in weights.items() if not key.startswith(auxiliary)} if auxiliary else {**weights}
+    )
+
+
+def own_view(name: str, tag: str | None) -> Preprocessing:
+    """Preprocessing that torchvision states for published weights (`tag`; None for the newest).
+
+    Raises:
+        UserError: torchvision has no such model or weights.
+    """
+    weights = _published(name, tag)
+    transform = weights.transforms()
+    source = f"torchvision's transform of {name} {weights.name}"
     size = transform.crop_size[0]
-    return {
-        "size": size,
-        "crop": size / transform.resize_size[0],
-        "interpolation": transform.interpolation.value,
-        "mean": tuple(transform.mean),
-        "std": tuple(transform.std),
-    }
+    return stated(
+        source,
+        size=size,
+        crop=size / transform.resize_size[0],
+        resize=None,
+        interpolation=known_filter(transform.interpolation.value, source),
+        mean=triple(transform.mean, source),
+        std=triple(transform.std, source),
+    )
 
 
 def cached_file(name: str, tag: str | None) -> tuple[Path, str]:

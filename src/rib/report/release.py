@@ -63,6 +63,7 @@ def _save_for_timm(run: Run, weights: Weights, target: Path) -> None:
     seen = {
         "input_size": (3, architecture.size, architecture.size),
         "crop_pct": architecture.crop,
+        "crop_mode": architecture.resize or "center",
         "interpolation": architecture.interpolation,
         "mean": architecture.mean,
         "std": architecture.std,
@@ -94,7 +95,9 @@ def _what(results: Results, run: Run) -> Iterator[str]:
     yield f"{made}, {tuned}{size}, in the suite `{suite.name}` of RIB, the Robustness Inheritance Benchmark."
     yield from ("", f"- Classes: {architecture.classes}, those of `{suite.reference}`.")
     side, filtered = int(architecture.size / architecture.crop), architecture.interpolation
-    yield f"- Images: shorter side to {side} pixels ({filtered}), centre crop of {architecture.size}."
+    resized = {None: "shorter side", "squash": "both sides", "border": "longer side"}[architecture.resize]
+    border = f", on a border of RGB {architecture.fill}" if architecture.fill else ""
+    yield f"- Images: {resized} to {side} pixels ({filtered}){border}, centre crop of {architecture.size}."
     yield f"- Normalisation: mean {list(architecture.mean)}, standard deviation {list(architecture.std)}."
     yield f"- Method: `{json.dumps(run.fit.method.model_dump(mode='json'))}`."
     if run.seed is not None:

@@ -1,0 +1,180 @@
+"""Preprocessing: the view and normalisation of a model, as its library or its files state them, and who stated each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import Any, cast, get_args
+
+from rib import _compat
+from rib.data.examples import Filter, Resize
+from rib.errors import UserError, nearest
+
+Triple = tuple[float, float, float]
+
+HALF = (0.5, 0.5, 0.5)
+
+DEFAULT = "RIB's default"
+"""Source of a value that neither the suite nor the model states."""
+
+SUITE = "the suite"
+"""Source of a value that the model's row states."""
+
+FIELDS = ("size", "crop", "resize", "interpolation", "mean", "std")
+"""What a row can state itself."""
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """What happens to an image before the net sees it.
+
+    Attributes:
+        size: side of the square in pixels.
+        crop: share of the resized image's side that is kept.
+        resize: None for the shorter side; else as in `View`.
+        interpolation: Pillow's filter.
+        mean, std: normalisation on the 0 … 1 scale.
+        border: grey level 0 … 255 of the border; None for the mean's colour, as timm has it.
+        sources: who stated each field.
+    """
+
+    size: int
+    crop: float
+    resize: Resize | None
+    interpolation: Filter
+    mean: Triple
+    std: Triple
+    border: int | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def fill(self) -> tuple[int, int, int] | None:
+        """RGB colour of the border; None without one. A crop that is larger than the image has a black one."""
+        if self.resize != "border":
+            return (0, 0, 0) if self.crop > 1 else None
+        if self.border is not None:
+            return (self.border,) * 3
+        red, green, blue = (round(255 * value) for value in self.mean)
+        return red, green, blue
+
+    def overridden(self, stated: Mapping[str, Any]) -> Preprocessing:
+        """With the fields that a row states. "shortest" stands for a `resize` of None."""
+        given = {name: value for name, value in stated.items() if value is not None}
+        fields: dict[str, Any] = {name: None if value == "shortest" else value for name, value in given.items()}
+        return replace(self, **fields, sources={**self.sources, **dict.fromkeys(given, SUITE)})
+
+
+def stated(source: str, **fields: Any) -> Preprocessing:
+    """A preprocessing all of whose fields have one source."""
+    return Preprocessing(**fields, sources=dict.fromkeys(FIELDS, source))
+
+
+def of_builder(size: int) -> Preprocessing:
+    """Of a net of which nothing but its size is known: the whole image, mean and std 0.5."""
+    own = stated(DEFAULT, size=size, crop=1.0, resize=None, interpolation="bicubic", mean=HALF, std=HALF)
+    return own.overridden({"size": size})
+
+
+def of_timm(config: Mapping[str, Any], source: str) -> Preprocessing:
+    """Of a pretrained configuration of timm's, completed by timm's own defaults.
+
+    Raises:
+        UserError: the images are not square, not in colour, or resized in a way that RIB does not know.
+    """
+    _compat.declare_missing_operators()
+    from timm.data.config import resolve_data_config
+
+    data = resolve_data_config(pretrained_cfg=dict(config))
+    channels, height, width = data["input_size"]
+    if channels != 3 or height != width:
+        raise UserError(
+            f"{source} has images that RIB does not make",
+            got=f"{channels} × {height} × {width}",
+            valid="3 channels and a square",
+        )
+    modes: dict[str, Resize | None] = {"center": None, "squash": "squash", "border": "border"}
+    return stated(
+        source,
+        size=width,
+        crop=data["crop_pct"],
+        resize=_one_of(data["crop_mode"], modes, source, "crop_mode"),
+        interpolation=known_filter(data["interpolation"], source),
+        mean=triple(data["mean"], source),
+        std=triple(data["std"], source),
+    )
+
+
+def of_open_clip(config: Mapping[str, Any], size: int | Sequence[int], source: str) -> Preprocessing:
+    """Of a preprocessing configuration of open_clip's, completed by open_clip's own defaults. Raises as `of_timm`."""
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+    data = PreprocessCfg(**merge_preprocess_dict(PreprocessCfg(), dict(config)))
+    sides = [size] if isinstance(size, int) else list(size)
+    if len(set(sides)) != 1:
+        raise UserError(f"{source} has images that RIB does not make", got=f"{size} pixels", valid="a square")
+    modes: dict[str, Resize | None] = {"shortest": None, "squash": "squash", "longest": "border"}
+    return replace(
+        stated(
+            source,
+            size=sides[0],
+            crop=1.0,
+            resize=_one_of(data.resize_mode, modes, source, "resize_mode"),
+            interpolation="bilinear" if data.interpolation == "bilinear" else "bicubic",  # "random" is for training
+            mean=triple(data.mean, source),
+            std=triple(data.std, source),
+        ),
+        border=data.fill_color,
+    )
+
+
+def known_filter(name: str, source: str) -> Filter:
+    """A filter by the name that the libraries share. Raises UserError: RIB has none of that name."""
+    return cast(Filter, _one_of(name, {known: known for known in get_args(Filter)}, source, "interpolation"))
+
+
+def triple(values: float | Sequence[float], source: str) -> Triple:
+    """A value for each channel; one value stands for all three. Raises UserError: they are neither one nor three."""
+    listed = [values] if isinstance(values, int | float) else list(values)
+    listed = listed * 3 if len(listed) == 1 else listed
+    if len(listed) != 3:
+        raise UserError(f"{source} has another number of channels", got=listed, valid="one value or three")
+    return cast(Triple, tuple(float(value) for value in listed))
+
+
+def _one_of(name: str, known: Mapping[str, Any], source: str, what: str) -> Any:
+    if name not in known:
+        raise UserError(
+            f"{source} has an unknown {what}",
+            got=name,
+            valid=", ".join(known),
+            remedy="state `interpolation` or `resize` in the model's row, in a copy of the configuration",
+        )
+    return known[name]
+
+
+@cache
+def of_timm_model(name: str) -> Preprocessing:
+    """Of a model of timm's by its name; `timm_config` says what is raised."""
+    config = timm_config(name)
+    tag = f".{config.tag}" if config.tag else ""
+    return of_timm(config.to_dict(), f"timm's configuration of {config.architecture}{tag}")
+
+
+def timm_config(name: str) -> Any:
+    """timm's pretrained configuration of a model.
+
+    Raises:
+        UserError: there is no such model; the nearest is named.
+    """
+    import timm
+
+    if not timm.is_model(name):
+        raise nearest(name, timm.list_models(), "timm model")
+    try:
+        config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    except RuntimeError:
+        architecture = name.partition(".")[0]
+        raise nearest(name, timm.list_pretrained(f"{architecture}.*"), "timm model") from None
+    assert config is not None
+    return config
