@@ -11,7 +11,7 @@ from typing import cast
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from rib.data.examples import View
 from rib.data.modes import as_rgb, is_deep_grey
@@ -33,6 +33,12 @@ _SAME_COLOURS = ("YCbCr", "Gray", "RGB")
 """Colour spaces of a JPEG that simplejpeg turns to RGB as Pillow does. CMYK it does not."""
 
 _TAIL = 64
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
+"""What Pillow may take a file for. Its other readers start programs (EPS) or are little tried against hostile bytes."""
+
+MOST_ELONGATED = 100
+"""Longer side of an image per shorter side. One of 1 × 20,000 pixels would be resized to 224 × 4,480,000: 3 GB."""
 
 
 def read_image(path: Path) -> Image.Image:
@@ -73,10 +79,27 @@ def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
     if pixels is not None:
         return pixels
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+            require_moderate(*image.size)
             return as_rgb(image)
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise _unreadable(title, error if content else "an empty file") from None
+    except MemoryError:
+        raise
+    except UnidentifiedImageError:
+        raise _unreadable(title, f"no {', '.join(FORMATS)}" if content else "an empty file") from None
+    except Exception as error:  # decoders raise whatever hostile bytes lead them to
+        raise _unreadable(title, error) from None
+
+
+def require_moderate(width: int, height: int) -> None:
+    """Refuse an image so elongated, or so large, that to resize it would take gigabytes.
+
+    Raises:
+        ValueError: it is; its size and the limit are named.
+    """
+    if min(width, height) < 1 or max(width, height) > MOST_ELONGATED * min(width, height):
+        raise ValueError(f"{width} × {height} pixels: one side is more than {MOST_ELONGATED} times the other")
+    if width * height > (most := Image.MAX_IMAGE_PIXELS or math.inf):
+        raise ValueError(f"{width} × {height} pixels are more than {most:,}")
 
 
 def _decode_jpeg(content: bytes) -> NDArray[np.uint8] | None:
@@ -85,8 +108,9 @@ def _decode_jpeg(content: bytes) -> NDArray[np.uint8] | None:
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        if colours not in _SAME_COLOURS or height * width > (Image.MAX_IMAGE_PIXELS or math.inf):
+        if colours not in _SAME_COLOURS:
             return None
+        require_moderate(width, height)
         return cast(NDArray[np.uint8], simplejpeg.decode_jpeg(content))
     except ValueError:
         return None
@@ -125,11 +149,15 @@ def apply_view(image: NDArray[np.uint8] | Image.Image, view: View, native: bool 
         image: RGB, uint8 (H, W, 3) or an image of Pillow's.
         view: what the model sees, and how it is resized.
         native: use an image that has the model's size already as it is, without resize and crop.
+
+    Raises:
+        ValueError: as `require_moderate`.
     """
     pixels: NDArray[np.uint8] = np.asarray(image)
     height, width = pixels.shape[:2]
     if native and (width, height) == (view.size, view.size):
         return pixels
+    require_moderate(width, height)
     side = math.floor(view.size / view.crop)
     scaled = _scaled(width, height, side, view)
     if view.resize == "border" or min(scaled) < view.size:

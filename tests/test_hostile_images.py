@@ -1,0 +1,130 @@
+"""Image files that are not what they say, or that would take a machine's memory: one error, with the file's name."""
+
+from __future__ import annotations
+
+import io
+import random
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from helpers import Say, document, toml, write_tree
+from rib.data.examples import View
+from rib.data.images import FORMATS, MOST_ELONGATED, apply_view, check_whole, decode_pixels
+from rib.errors import UserError
+
+NOISE = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+
+
+def encoded(kind: str, image: Image.Image | None = None, **options: object) -> bytes:
+    buffer = io.BytesIO()
+    (image or Image.fromarray(NOISE)).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+OTHER_FORMATS = (
+    "GIF",
+    "EPS",
+    "DDS",
+    "TGA",
+    "PCX",
+    "SGI",
+    "ICO",
+    "JPEG2000",
+    "XBM",
+    "MSP",
+    "SPIDER",
+    "QOI",
+    "AVIF",
+)
+
+
+@pytest.mark.parametrize("kind", OTHER_FORMATS)
+def test_a_format_that_is_not_documented_is_not_opened(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ghostscript is what an EPS starts; here nothing may start at all."""
+    image = Image.fromarray(NOISE)
+    image = image.convert({"XBM": "1", "MSP": "1", "SPIDER": "F", "GIF": "P"}.get(kind, "RGB"))
+    try:
+        content = encoded(kind, image)
+    except (OSError, KeyError):
+        pytest.skip(f"this Pillow writes no {kind}")
+    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("a program was started"))
+    for name in ("x.png", "x.jpg", f"x.{kind.lower()}"):
+        with pytest.raises(UserError, match=f"cannot read the image {name}\n  got:    no JPEG, PNG"):
+            decode_pixels(content, name)
+        with pytest.raises(UserError, match=name):
+            check_whole(content, name)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_the_documented_formats_are_opened_whatever_the_suffix(kind: str) -> None:
+    pixels = decode_pixels(encoded(kind), "x.txt")
+    with Image.open(io.BytesIO(encoded(kind))) as image:
+        assert np.array_equal(pixels, np.asarray(image.convert("RGB")))
+
+
+@pytest.mark.parametrize("shape", [(1, 20_000), (20_000, 1), (2, 300), (9, 901)])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "TIFF", "BMP"])
+def test_a_thin_image_is_refused_before_it_is_resized(kind: str, shape: tuple[int, int]) -> None:
+    content = encoded(kind, Image.new("L", shape))
+    with pytest.raises(UserError, match=f"{shape[0]} × {shape[1]} pixels: one side is more than 100 times the other"):
+        decode_pixels(content, "thin.png")
+    with pytest.raises(ValueError, match="more than 100 times"):
+        apply_view(np.zeros((*shape[::-1], 3), np.uint8), View(224))
+
+
+def test_what_is_as_elongated_as_may_be_is_read_as_pillow_reads_it() -> None:
+    image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (3 * MOST_ELONGATED, 3, 3), dtype=np.uint8))
+    pixels = decode_pixels(encoded("PNG", image), "x")
+    assert np.array_equal(pixels, np.asarray(image))
+    seen = apply_view(pixels, View(32))
+    resized = image.resize((32, 3200), Image.Resampling.BICUBIC).crop((0, 1584, 32, 1616))
+    assert np.array_equal(seen, np.asarray(resized))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG"])
+def test_an_image_of_too_many_pixels_is_refused_by_its_header(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded(kind)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)
+    with pytest.raises(UserError, match=r"20 × 24 pixels are more than 400|exceeds limit of 400"):
+        decode_pixels(content, "x")
+
+
+def test_mutated_files_are_read_or_refused_by_name() -> None:
+    """TIFF and WEBP decoders raise struct, key, index and type errors for bytes that were turned over."""
+    rng = random.Random(7)
+    whole = [encoded(kind) for kind in FORMATS] + [encoded("TIFF", compression=way) for way in ("tiff_lzw", "jpeg")]
+    read = refused = 0
+    for _ in range(1500):
+        content = bytearray(rng.choice(whole))
+        for _ in range(rng.randrange(1, 6)):
+            content[rng.randrange(len(content))] = rng.randrange(256)
+        try:
+            cut = rng.randrange(1, len(content)) if rng.random() < 0.2 else len(content)
+            pixels = decode_pixels(bytes(content[:cut]), "odd.img")
+        except UserError as error:
+            assert "odd.img" in str(error)  # noqa: PT017
+            refused += 1
+        else:
+            assert pixels.dtype == np.uint8
+            assert pixels.ndim == 3
+            read += 1
+    assert read > 50
+    assert refused > 500
+
+
+def test_data_check_and_run_name_the_same_file(tmp_path: Path, rib_says: Say) -> None:
+    made = document(tmp_path)
+    tree = write_tree(tmp_path / "tree", ("ant", "bee", "cat", "dog"))
+    file = next(tree.rglob("*.png"))
+    file.write_bytes(encoded("EPS"))
+    made["data"]["whole"] = {"folder": "tree", "test_fraction": 0.5}
+    (tmp_path / "s.toml").write_text(toml(made))
+    for words in (("data", "check"), ("run",)):
+        code, said = rib_says(*words, tmp_path / "s.toml")
+        assert code != 0
+        assert f"{file.parent.name}/{file.name}" in said
+    assert "no JPEG, PNG" in said
