@@ -39,11 +39,12 @@ MODELS: dict[str, dict[str, Any]] = {
 
 
 def suite_document(name: str) -> dict[str, Any]:
-    """A shipped ImageNet suite, with two local models, one epoch in fp32, and leave to be incomplete."""
+    """A shipped ImageNet suite, with two local models, one seed, one epoch in fp32, and leave to be incomplete."""
     shipped = load_suite(name)
     sets = {f"imagenet:{key}": {"imagenet": key, "allow_incomplete": True} for key in PUBLISHED}
     own = {
         "models": list(MODELS),
+        "seeds": [0],
         "recipe": {"base": "paper", "precision": "fp32", "epochs": 1, "eval_batch_size": 100},
         "model": MODELS,
         "data": {key: sets[key] for key in shipped.tested},
@@ -86,6 +87,7 @@ def test_the_shipped_suites_are_what_they_say(name: str) -> None:
     assert set(suite.downstream) == seven | more
     assert suite.evaluate == (("imagenet:c",) if name == "imagenet_rib" else ())
     assert suite.reference == "imagenet:val"
+    assert suite.seeds == (0, 1, 2)
     assert suite.recipe == parse_suite({**suite_document(name), "recipe": "paper"}).recipe
     assert (SHIPPED / f"{name}.toml").read_text().count("\n") < 40
 
@@ -142,7 +144,7 @@ def test_data_check_names_what_is_incomplete(place: Path) -> None:
 def test_the_cost_is_known_before_data_and_weights_are_there(
     free: int, streamed_sets: tuple[str, ...], rib_says: Say, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One ViT-B/16 as performance models put it: 2.17 M image-epochs a method, 27.9 M evaluations a method."""
+    """One ViT-B/16 as performance models put it: 2.17 M image-epochs a method and seed, 27.9 M evaluations."""
     monkeypatch.setenv("HF_HOME", "hf")
     monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(2 * free, free, free))  # type: ignore[attr-defined]
     code, said = rib_says("plan", "imagenet_rib", "--models", "vit_b16_in21k_augreg", "--json")
@@ -151,15 +153,15 @@ def test_the_cost_is_known_before_data_and_weights_are_there(
     images = 10_000 + 7_500 + 30_000 + 50_889 + 18_574 + 50_000 + 50_000
     tested = {"val": 50_000, "c": 3_750_000}
     assert cost["decoded"] == images + sum(tested[name] for name in tested if name not in streamed_sets)
-    assert cost["streamed"] == -(-50 // 16) * sum(tested[name] for name in streamed_sets)
-    assert cost["packed"] == cost["decoded"] * 3 * 224**2
-    evaluated = 50 * (images + 50_000 + 3_750_000) - 7 * images  # heads and LwF ride on the pretrained passes
-    looks = 7 * 2 * 2_000 + 9 * 1_000  # CKA of every fine-tuned model, distances once
-    fisher = 7 * 200  # of EWC: a draw of the labels, then a gradient
+    nets, tuned = 1 + 3 * 7 * 7, 3 * 7  # heads and LwF ride on the pretrained passes; three seeds
+    assert cost["streamed"] == -(-nets // 16) * sum(tested[name] for name in streamed_sets)
+    evaluated = nets * (images + 50_000 + 3_750_000) - tuned * images
+    looks = tuned * 2 * 2_000 + 9 * 1_000  # CKA of every fine-tuned model, distances once
+    fisher = tuned * 200  # of EWC: a draw of the labels, then a gradient
     assert cost["forward"] == evaluated + looks + fisher
-    assert cost["trained"] == 5 * 10 * images + fisher
+    assert cost["trained"] == 3 * 5 * 10 * images + fisher
     assert cost["flops"] == pytest.approx(35.13e9 * (cost["forward"] + 3 * cost["trained"]), rel=1e-3)
-    assert cost["weights"] == 6 * 7 * 4 * 86_567_656
+    assert cost["weights"] == 3 * 6 * 7 * 4 * 86_567_656
     assert len(cost["assumed"]) == 10
     assert cost["hours"] is None
     _, lines = rib_says("plan", "imagenet_rib", "--models", "vit_b16_in21k_augreg")

@@ -7,7 +7,7 @@ import pytest
 from helpers import Say, document, tiny, toml
 from rib.errors import UserError
 from rib.plan import make_plan
-from rib.suite import parse_seeds
+from rib.suite import load_suite, parse_seeds
 
 
 @pytest.mark.parametrize(
@@ -71,3 +71,17 @@ def test_other_words_than_seeds_are_refused(text: str) -> None:
 
 def test_one_seed_and_several_by_name() -> None:
     assert [parse_seeds(text) for text in ("3", "0,1,4", " 0, 7 ", "7,")] == [3, (0, 1, 4), (0, 7), (7,)]
+
+
+@pytest.mark.parametrize("name", ["digits", "digits-quick", "imagenet_rib", "imagenet_rib_lite", "imagenet_rib_8"])
+def test_shipped_suites_have_three_seeds(name: str) -> None:
+    suite = load_suite(name)
+    assert suite.seeds == (0, 1, 2)
+    assert all(block.seeds is None for block in suite.runs)
+
+
+def test_a_plan_says_that_several_seeds_cost_and_how_to_take_one(tmp_path: Path, rib_says: Say) -> None:
+    (tmp_path / "tiny.toml").write_text(toml(document(tmp_path, per_class=8)))
+    assert "seeds" not in rib_says("plan", "tiny.toml")[1]
+    said = rib_says("plan", "tiny.toml", "--seeds", "3")[1]
+    assert "0, 1, 2: one costs 1/3 of the tuning and its scores (--seeds 1)" in said

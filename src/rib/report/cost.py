@@ -54,6 +54,7 @@ class Cost:
         weights: bytes of them.
         free: bytes free where the store is.
         assumed: data sets and weights that are not here, whose published size is taken.
+        seeds: tuning seeds of the plan; what is tuned and predicted grows with their number.
         hours: on this machine; None where nothing was measured.
     """
 
@@ -67,6 +68,7 @@ class Cost:
     weights: int
     free: int
     assumed: tuple[str, ...]
+    seeds: tuple[int, ...] = ()
     hours: float | None = None
 
 
@@ -100,6 +102,7 @@ class Estimate:
             weights=sum(4 * self.of_model(step).parameters for step in kept),
             free=_free(self.store.root),
             assumed=self.plan.assumed,
+            seeds=tuple(sorted({run.seed for run in self.plan.runs if run.seed is not None})),
         )
 
     def _decoding(self) -> tuple[int, int, int]:
@@ -214,6 +217,9 @@ def cost_lines(cost: Cost, suite: str, devices: str) -> str:
     ]
     if cost.streamed:
         lines.insert(2, f"  stream   {cost.streamed:,} images more: no room for the packs of the largest sets")
+    if len(cost.seeds) > 1:
+        listed = ", ".join(map(str, cost.seeds))
+        lines.append(f"  seeds    {listed}: one costs 1/{len(cost.seeds)} of the tuning and its scores (--seeds 1)")
     if cost.hours is None:
         lines.append(f"  time     not measured: rib plan {suite} --calibrate takes a few seconds a model")
     else:
