@@ -250,7 +250,7 @@ def test_a_suite_pretrains_and_brings_the_model_to_the_reference_set(tmp_path: P
     net.load_state_dict(store.weights(step.key))  # nothing of the objective is in it
     record = store.record(step.key)
     assert record is not None
-    assert set(record.values) == {"last_loss", "tuning_accuracy"}
+    assert set(record.values) == {"last_loss", "tuning_accuracy", "chance", "at_chance"}
 
 
 def test_hyper_parameters_of_an_objective(tmp_path: Path) -> None:

@@ -42,6 +42,10 @@ class DivergedError(StepError):
     """Training whose loss or weights are no longer what anyone can use."""
 
 
+class NotFiniteError(StepError):
+    """A model that answers with NaN or infinity: no accuracy of it means anything."""
+
+
 class DamagedError(StepError):
     """A file of the store is not as it was written, or is gone. Exit code 1.
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from rib.data.examples import Examples
 from rib.data.feed import fed
 from rib.data.labels import LabelMap
+from rib.errors import NotFiniteError
 from rib.models.classifier import Classifier
 from rib.recipe import Precision
 
@@ -96,6 +97,9 @@ def predict(
         features: what the head sees of the examples, float32 (N, D), where that is known already.
         watch: told of progress.
         checkpoint: of the same predictions, cut off before.
+
+    Raises:
+        NotFiniteError: a logit is NaN or infinite.
     """
     size, state = JUDGED * batch_size, checkpoint.load() if checkpoint else None
     before = len(state["masked_right"]) // size * size if state else 0
@@ -164,7 +168,11 @@ def collect(
     precision: Precision = "fp32",
     watch: Watch | None = None,
 ) -> Tensor:
-    """`function` (the classifier's `forward` or `features`) of every example: float32 (N, D), on the CPU."""
+    """`function` (the classifier's `forward` or `features`) of every example: float32 (N, D), on the CPU.
+
+    Raises:
+        NotFiniteError: some of it is NaN or infinite.
+    """
     classifier.eval()
     device = classifier.mean.device
     parts = []
@@ -173,7 +181,22 @@ def collect(
             parts.append(function(images).float())
         if watch:
             watch(len(images))
-    return torch.cat([part.cpu() for part in parts])
+    return finite(torch.cat([part.cpu() for part in parts]))
+
+
+def finite(found: Tensor) -> Tensor:
+    """What a model said of N examples, float (N, D), as it is.
+
+    Raises:
+        NotFiniteError: some of it is NaN or infinite. The highest of such logits is no answer.
+    """
+    bad = ~torch.isfinite(found).all(dim=1)
+    if count := int(bad.sum()):
+        raise NotFiniteError(
+            f"the model answers with NaN or infinity for {count} of {len(found)} images; look at its weights and at its "
+            "mean and std, and predict in fp32 (`eval_precision`)"
+        )
+    return found
 
 
 def collected(
@@ -196,11 +219,14 @@ def read_out(classifier: Classifier, features: Tensor, batch_size: int, precisio
 
     Returns:
         float32 (N, classes), on the CPU.
+
+    Raises:
+        NotFiniteError: some of it is NaN or infinite.
     """
     device = classifier.mean.device
     with autocast(device, precision):
         parts = [classifier.head(part.to(device)).float().cpu() for part in features.split(batch_size)]
-    return torch.cat(parts)
+    return finite(torch.cat(parts))
 
 
 def batches(count: int, batch_size: int) -> list[slice]:

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from rib.data.examples import Examples
 from rib.data.feed import fed
 from rib.data.labels import LabelMap
+from rib.errors import NotFiniteError
 from rib.models.classifier import Classifier
-from rib.prediction import Predictions, Watch, autocast, batches, joined, judge
+from rib.prediction import Predictions, Watch, autocast, batches, finite, joined, judge
 from rib.recipe import Precision
 from rib.steps import Predict
 
@@ -60,6 +61,7 @@ class Asked:
         label_map: of the data.
         precision: of the forward pass.
         said: predictions of the first examples, in pieces that follow one another.
+        error: why it is asked no more.
     """
 
     net: Classifier
@@ -67,6 +69,7 @@ class Asked:
     label_map: LabelMap
     precision: Precision
     said: list[Predictions] = field(default_factory=list)
+    error: NotFiniteError | None = None
 
     @property
     def done(self) -> int:
@@ -92,6 +95,8 @@ class Asked:
 def predict_chunk(chunk: Examples, asked: Sequence[Asked], batch_size: int, watch: Watch) -> None:
     """Let every checkpoint predict a chunk, and note what it says. The batches are those of `prediction.predict`.
 
+    One that answers with NaN or infinity is asked no more; the others are.
+
     Args:
         chunk: decoded examples; all but the last have a multiple of the batch size.
         asked: each has predicted as much as the others before.
@@ -101,11 +106,15 @@ def predict_chunk(chunk: Examples, asked: Sequence[Asked], batch_size: int, watc
     labels = torch.from_numpy(chunk.labels)
     riders: dict[Classifier, list[Asked]] = {}
     for one in asked:
-        riders.setdefault(one.net, []).append(one)
+        if one.error is None:
+            riders.setdefault(one.net, []).append(one)
     for net, together in riders.items():
         logits = _logits(chunk, net.eval(), together, batch_size, watch)
         for one, found in zip(together, logits, strict=True):
-            one.said.append(judge(found, labels, one.label_map))
+            try:
+                one.said.append(judge(finite(found), labels, one.label_map))
+            except NotFiniteError as error:
+                one.error = error
 
 
 def _logits(chunk: Examples, net: Classifier, asked: Sequence[Asked], size: int, watch: Watch) -> list[Tensor]:

@@ -36,6 +36,9 @@ DIVERGED = 1.1
 EXPLODED = 3.0
 """or above this many times the larger of its first batch's, before any step, and a uniform guess's."""
 
+AT_CHANCE = 0.05
+"""A run ends at chance unless guessing the most frequent class would do as well with a probability below this."""
+
 
 class Penalty(Protocol):
     """A term added to the cross-entropy of a batch."""
@@ -97,11 +100,45 @@ class Outcome:
         losses: one an epoch.
         accuracy: percent of the tuning set that was right, or matched right, during the last epoch.
         diverged: whether the last epoch's loss is well above where it began and that of a uniform guess.
+        chance: percent of the tuning set that its most frequent class has; None for an objective.
+        seen: images of the last epoch.
     """
 
     losses: tuple[float, ...]
     accuracy: float
     diverged: bool
+    chance: float | None
+    seen: int
+
+    @property
+    def at_chance(self) -> bool:
+        """Whether the last epoch's accuracy is not above chance: see `is_at_chance`."""
+        return self.chance is not None and is_at_chance(self.accuracy, self.chance, self.seen)
+
+    @property
+    def values(self) -> dict[str, float]:
+        """For a record: last loss and accuracy, and `chance` and `at_chance` (0 or 1) where classes are told."""
+        found = {"last_loss": self.losses[-1], "tuning_accuracy": self.accuracy}
+        return found if self.chance is None else found | {"chance": self.chance, "at_chance": float(self.at_chance)}
+
+
+def is_at_chance(accuracy: float, chance: float, count: int) -> bool:
+    """Whether an accuracy is no evidence of more than always naming the most frequent class.
+
+    It is where the number of images that are right lies within the lower 95 % of what a binomial draw with the chance
+    gives, P(X >= right) > 0.05. With one class alone there is nothing to tell.
+
+    Args:
+        accuracy: in percent.
+        chance: share of the most frequent class, in percent.
+        count: images.
+    """
+    if not 0 < chance < 100 or not count:
+        return False
+    from scipy.stats import binom  # takes half a second
+
+    right = round(accuracy * count / 100)
+    return float(binom.sf(right - 1, count, chance / 100)) > AT_CHANCE
 
 
 @dataclass
@@ -171,7 +208,8 @@ def train(
                 checkpoint.save(lambda: _snapshot(loop, state))
     uniform = math.log(max(2, len(label_map.groups))) if objective is None else 0.0
     limit = min(DIVERGED * max(uniform, state.losses[0]), EXPLODED * max(uniform, state.began))
-    return Outcome(tuple(state.losses), state.right, diverged=state.losses[-1] > limit)
+    chance = None if objective is not None else 100 * float(np.bincount(examples.labels).max()) / len(examples)
+    return Outcome(tuple(state.losses), state.right, state.losses[-1] > limit, chance, loop.seen(state.epoch - 1))
 
 
 class _Loop:
@@ -239,6 +277,11 @@ class _Loop:
             if watch:
                 watch(len(rows))
         return float(loss_sum) / seen, 100 * float(right) / seen, float(began)
+
+    def seen(self, epoch: int) -> int:
+        """Number of images that an epoch has."""
+        steps = min(self.per_epoch, self.total - epoch * self.per_epoch)
+        return min(steps * self.recipe.batch_size, len(self.examples))
 
     def _set_mode(self) -> None:
         """Training mode, less what is frozen."""

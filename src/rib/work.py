@@ -129,7 +129,7 @@ class Workshop:
             watch=watch,
         )
         self.store.write_weights(step.key, take_weights(classifier.net))
-        return {"last_loss": outcome.losses[-1], "tuning_accuracy": outcome.accuracy}
+        return outcome.values
 
     def _stages(self, step: Pretrain, classifier: Classifier) -> list[Stage]:
         def stage(data: DataPart, recipe: Recipe, **words: Any) -> Stage:
@@ -234,6 +234,8 @@ class Workshop:
         asked, failed = self._ask(steps)
         if asked:
             self._look(steps[0], asked, images)
+        failed |= {key: one.error for key, one in asked.items() if one.error}
+        asked = {key: one for key, one in asked.items() if not one.error}
         seconds, cpu, loading = (self._clock() - began) / max(1, len(asked))
         count = images.total // max(1, len(asked))
         for step in steps:
@@ -269,7 +271,10 @@ class Workshop:
         for chunk in self._chunks(step, done):
             predict_chunk(chunk, list(asked.values()), step.batch_size, watch)
             for key, file in files.items():
-                file.save(asked[key].state)
+                if asked[key].error is None:
+                    file.save(asked[key].state)
+            if all(one.error for one in asked.values()):
+                return
 
     def _chunks(self, step: Predict, done: int) -> Iterator[Examples]:
         """The data of a step from some example on, decoded or copied from their pack while the chunk before is used."""

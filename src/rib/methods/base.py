@@ -13,6 +13,7 @@ from torch import Tensor
 
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
+from rib.errors import NotFiniteError
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.loading import build
@@ -124,16 +125,17 @@ class Task:
             checkpoint=self.checkpoint,
             watch=self.watch,
         )
-        self.note("first_loss", outcome.losses[0])
-        self.note("last_loss", outcome.losses[-1])
-        self.note("tuning_accuracy", outcome.accuracy)
+        for name, value in ({"first_loss": outcome.losses[0]} | outcome.values).items():
+            self.note(name, value)
         self.note("diverged", float(outcome.diverged))
 
     def held_out_accuracy(self, weights: Weights) -> float:
-        """Masked accuracy in percent on the held-out examples."""
-        predictions = predict(
-            self.build(weights), self.held_out, self.label_map, batch_size=self.recipe.eval_batch_size
-        )
+        """Masked accuracy in percent on the held-out examples; 0 for weights that answer with NaN or infinity."""
+        classifier = self.build(weights)
+        try:
+            predictions = predict(classifier, self.held_out, self.label_map, batch_size=self.recipe.eval_batch_size)
+        except NotFiniteError:
+            return 0.0
         return 100 * float(predictions.masked_right.mean())
 
 

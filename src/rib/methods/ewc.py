@@ -15,9 +15,10 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
 from rib.data.splits import named_generator, named_seed
+from rib.errors import NotFiniteError
 from rib.methods.base import Passes, Task, TrainedMethod
 from rib.models.classifier import Classifier
-from rib.models.weights import Weights
+from rib.models.weights import Weights, first_not_finite
 from rib.recipe import Recipe
 from rib.training import Pull
 
@@ -51,6 +52,8 @@ class EWC(TrainedMethod):
             task.label_map,
             seed=named_seed("fisher labels", task.seed),
         )
+        if bad := first_not_finite(fisher):
+            raise NotFiniteError(f"the Fisher information of {bad} is not finite at the pretrained weights")
         weight = normalised(fisher, self.clip)
         task.note("fisher_samples", float(len(chosen)))
         return Pull(self.strength, {name: start[name].to(task.device) for name in weight}, weight)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rib.methods.base import Task, TrainedMethod
 from rib.models.weights import Weights
+from rib.prediction import finite
 from rib.training import Penalty
 
 
@@ -30,7 +31,7 @@ class LwF(TrainedMethod):
         """weight · KL(teacher ‖ student)."""
         features, head = task.features(start), task.build(start).head
         with torch.no_grad():
-            logits = torch.cat([head(batch) for batch in features.split(task.recipe.eval_batch_size)])
+            logits = finite(torch.cat([head(batch) for batch in features.split(task.recipe.eval_batch_size)]))
         target = (task.label_map.mask(logits) / self.temperature).log_softmax(dim=1)
 
         def distil(net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:
