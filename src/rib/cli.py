@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import errno
 import gc
 import json
 import os
@@ -19,8 +20,8 @@ from rich.text import Text
 
 from rib import __version__
 from rib.cli_store import STORE, DataPath, StorePath, store_app
-from rib.errors import RibError, StepError, StoppedError, UserError, nearest
-from rib.terminal import console, printable
+from rib.errors import RibError, StoppedError, UserError, nearest
+from rib.terminal import console, finish_streams, prepare_streams, printable, say
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,45 +66,62 @@ PackBudget = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
+CLOSED_PIPE = 141
+"""Exit code where nobody reads what is printed: 128 + SIGPIPE, as shells have it."""
+
 T = TypeVar("T")
 
 
 def main() -> NoReturn:
-    """Run the command and exit: 0 done, 1 some steps failed, 2 the user's mistake, 130 interrupted."""
+    """Run the command and exit: 0 done, 1 steps failed, 2 the user's mistake, 130 interrupted, 141 a closed pipe."""
     atexit.register(gc.freeze)  # a last search for garbage among torch's objects takes a third of a second
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no library fetches anything unless the user says HF_HUB_OFFLINE=0
+    prepare_streams()
     try:
-        code = app(standalone_mode=False) or 0  # what typer.Exit was raised with
+        code = _finished()
+    except BrokenPipeError:
+        code = CLOSED_PIPE
+    sys.exit(code if finish_streams() or code else CLOSED_PIPE)
+
+
+def _finished() -> int:
+    """Run the command; its exit code. What went wrong is said on standard error."""
+    try:
+        code: int = app(standalone_mode=False) or 0  # what typer.Exit was raised with
+        sys.stdout.flush()
+    except SystemExit as error:  # click's own, for a pipe that nobody reads
+        raise error.__context__ if isinstance(error.__context__, BrokenPipeError) else error from None
     except typer.Abort:
-        code = 130
+        return 130
     except KeyboardInterrupt:
-        print("interrupted; everything finished is kept", file=sys.stderr)
-        code = 130
+        return _said("interrupted; everything finished is kept", 130)
     except UserError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        code = 2
+        return _said(f"error: {error}", 2)
     except StoppedError as error:
-        print(error, file=sys.stderr)
-        code = 130
-    except StepError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        code = 1
+        return _said(str(error), 130)
     except RibError as error:
-        print(printable(f"error: {error}"), file=sys.stderr)
-        code = 1
+        return _said(f"error: {error}", 1)
+    except BrokenPipeError:
+        raise
     except OSError as error:
-        code = _system_or_raise(error)
+        return _system_or_raise(error)
     except Exception as error:
-        code = _usage_or_raise(error)
-    sys.exit(code)
+        return _usage_or_raise(error)
+    return code
+
+
+def _said(words: str, code: int) -> int:
+    say(words)
+    return code
 
 
 def _system_or_raise(error: OSError) -> int:
     """What the system says of a file, where nothing nearer to it had words for that: no fault in the code either."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+        return _said(f"error: what is printed could not be written: {error.strerror}", 1)
     if error.filename is None or error.strerror is None:
         raise error
-    print(printable(f"error: {error.filename}: {error.strerror}"), file=sys.stderr)
-    return 2
+    return _said(f"error: {error.filename}: {error.strerror}", 2)
 
 
 def _usage_or_raise(error: Exception) -> int:
@@ -172,7 +190,7 @@ def run(
         complete = _profiled(plan, place, page, as_json, outcome)
     else:
         complete = _reported(plan, place, page, as_json, anew=bool(outcome.done or outcome.failed))
-    print(f"page: {page}", file=sys.stderr if as_json else sys.stdout)
+    _page_at(page, as_json)
     if not complete:
         raise typer.Exit(1)
 
@@ -406,17 +424,19 @@ def compare(
             watcher=watcher,
         )
     )
-    print(f"{found.done} steps done, {len(found.results.records) - found.done} were done before", file=sys.stderr)
-    if as_json:
-        print(json.dumps(comparison_json(found), indent=1))
-    else:
-        found.table()
+    say(f"{found.done} steps done, {len(found.results.records) - found.done} were done before")
     names = (re.sub(r"[^\w.-]+", "_", Path(name).name) for name in ("compare", base, tuned))
     page = html or place / "reports" / f"{'-'.join(names)}.html"
-    found.page(page)
-    print(f"page: {page}", file=sys.stderr if as_json else sys.stdout)
+    try:
+        found.page(page)
+    finally:  # numbers are shown even where the page cannot be written
+        if as_json:
+            print(json.dumps(comparison_json(found), indent=1))
+        else:
+            found.table()
+    _page_at(page, as_json)
     if not found.passed:
-        print(gates_finding(found), file=sys.stderr)
+        say(gates_finding(found))
         raise typer.Exit(1)
 
 
@@ -456,13 +476,15 @@ def study(
         one = _watched(partial(_ask, name, base, store, how))
         _tell(one.outcome, suite)
         found.append(one)
-        if not as_json:
-            one.table()
         page = html or store / "reports" / f"{one.answer.suite}.html"
         if html and len(asked) > 1:
             page = html.with_stem(f"{html.stem}-{name}")
-        _written(lambda _, target: found[-1].page(target), one.results, page)
-        print(f"page: {page}", file=sys.stderr if as_json else sys.stdout)
+        try:
+            _written(lambda _, target: found[-1].page(target), one.results, page)
+        finally:
+            if not as_json:
+                one.table()
+        _page_at(page, as_json)
         if figures:
             _written(lambda _, target: found[-1].figures(target), one.results, figures)
     if as_json:
@@ -727,6 +749,11 @@ def _import_path(suite: str) -> None:
             sys.path.append(str(folder))
 
 
+def _page_at(page: Path, as_json: bool) -> None:
+    """Where the page is, beside the table; on standard error where standard output is one JSON document."""
+    (say if as_json else print)(f"page: {page}")
+
+
 def _check_device(device: str) -> None:
     import torch
 
@@ -760,7 +787,7 @@ def _tell(outcome: Outcome, suite: str) -> None:
         words += f", {len(outcome.failed)} failed"
     if outcome.interrupted:
         words = f"interrupted: {words}. Go on with: rib {shlex.join(sys.argv[1:]) or f'run {suite}'}"
-    print(words, file=sys.stderr)
+    say(words)
 
 
 def _results(plan: Plan, store: Store) -> Results:
@@ -774,15 +801,17 @@ def _reported(plan: Plan, store: Store, page: Path, as_json: bool, anew: bool) -
     from rib.report.kept import Kept
 
     screen = console()
-    kept = Kept(plan, store, page, as_json, screen.width, screen.color_system)
+    kept = Kept(plan, store, page, as_json, screen.width, screen.color_system, screen.encoding)
     text = None if anew else kept.read()
     if text is not None:
         sys.stdout.write(text)
         return True
     results = _results(plan, store)
     text = _shown(results, as_json, screen)
-    sys.stdout.write(text)
-    _write_page(results, page)
+    try:
+        _write_page(results, page)
+    finally:
+        sys.stdout.write(text)
     complete = not results.unfinished()
     if complete:
         kept.write(text)
@@ -797,13 +826,15 @@ def _profiled(plan: Plan, store: Store, page: Path, as_json: bool, outcome: Outc
 
     results, screen = _results(plan, store), console(highlight=False)
     found = profile(results, outcome.made, outcome.workers, outcome.decoding, outcome.working)
-    if as_json:
-        print(json.dumps(report_json(results) | {"profile": profile_json(found)}, indent=1))
-    else:
-        _show(results, as_json)
-        for line in profile_lines(found, screen.width):
-            screen.print(line)
-    _written(lambda results, path: write_page(results, path, found), results, page)
+    try:
+        _written(lambda results, path: write_page(results, path, found), results, page)
+    finally:
+        if as_json:
+            print(json.dumps(report_json(results) | {"profile": profile_json(found)}, indent=1))
+        else:
+            _show(results, as_json)
+            for line in profile_lines(found, screen.width):
+                screen.print(line)
     return not results.unfinished()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rib.errors import UserError
-from rib.terminal import console, printable
+from rib.terminal import console, printable, say
 
 if TYPE_CHECKING:
     from rib.store import Store
@@ -67,7 +66,7 @@ def store_verify(
     if mend:
         print(f"{len(repair(place, found.faults))} put aside in {place.root / 'damaged'}; `rib run` makes them again")
     else:
-        print("`rib store verify --repair` puts them aside, and `rib run` makes them again", file=sys.stderr)
+        say("`rib store verify --repair` puts them aside, and `rib run` makes them again")
     raise typer.Exit(1)
 
 

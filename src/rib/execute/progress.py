@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from types import TracebackType
 from typing import Protocol, Self
@@ -12,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column
 from rich.text import Text
 
-from rib.terminal import printable
+from rib.terminal import printable, say
 
 
 class Watcher(Protocol):
@@ -116,7 +115,7 @@ class PlainLines:
         self._maybe()
 
     def say(self, line: str) -> None:
-        print(printable(line), file=sys.stderr, flush=True)
+        say(line)
 
     def _maybe(self) -> None:
         if time.monotonic() - self._last < self._seconds:

@@ -1,0 +1,100 @@
+"""What is printed: on any encoding, into a pipe that is closed, on a full disk; and the page is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import rib
+from helpers import document, surroundings, toml
+from rib.terminal import PLAIN, degraded
+from rib.work import How
+
+NARROW = ("ascii", "latin-1", "cp1252", "cp437", "cp932")
+
+
+@pytest.fixture(scope="module")
+def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished suite of which a model has a name that few encodings know."""
+    folder = tmp_path_factory.mktemp("printing")
+    made = document(folder, runs=[{"methods": ["finetune"]}])
+    made["model"]["Zürich → 模型"] = made["model"].pop("resnet")
+    made["models"] = ["Zürich → 模型"]
+    (folder / "tiny.toml").write_text(toml(made), "utf-8")
+    rib.run(folder / "tiny.toml", store=folder / "rib-store", how=How(workers=1, device="cpu"))
+    return folder
+
+
+def say(folder: Path, *words: str, out: int = subprocess.PIPE, **variables: str) -> tuple[int, str, str]:
+    """Run the command in a process of its own: exit code, standard output, standard error."""
+    found = subprocess.run(
+        [sys.executable, "-m", "rib", *words],
+        cwd=folder,
+        env={**surroundings(), **variables},
+        stdout=out,
+        stderr=subprocess.PIPE,
+        timeout=120,
+    )
+    return found.returncode, (found.stdout or b"").decode("latin-1"), found.stderr.decode("latin-1")
+
+
+@given(st.text(max_size=30), st.sampled_from([*NARROW, "utf-8", "no such encoding"]))
+def test_any_text_fits_any_encoding(text: str, encoding: str) -> None:
+    shown = degraded(text, encoding)
+    plain = "ascii" if encoding.startswith("no") else encoding
+    shown.encode(plain)
+    if text.isascii():
+        assert shown == text
+    if encoding == "utf-8" and not re.search("[\ud800-\udfff]", text):
+        assert shown == text
+
+
+@pytest.mark.parametrize("sign", PLAIN)
+def test_signs_have_a_plain_form(sign: str) -> None:
+    assert degraded(f"a{sign}b", "ascii") == f"a{PLAIN[sign]}b"
+    assert PLAIN[sign].isascii()
+
+
+def test_a_finished_suite_is_shown_and_its_page_written(done: Path) -> None:
+    page = done / "page.html"
+    narrow = {"PYTHONUTF8": "0", "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0"}
+    code, out, err = say(done, "run", "tiny.toml", "--html", "page.html", "--workers", "1", **narrow)
+    assert code == 0, err
+    assert "Traceback" not in err
+    assert out.isascii()
+    assert "Z\\xfcrich -> \\u6a21\\u578b" in re.sub(r"\s+", " ", out)
+    assert "模型" in page.read_text("utf-8"), "the page is UTF-8 whatever the terminal is"
+
+
+def test_a_pipe_that_nobody_reads_ends_quietly(done: Path) -> None:
+    read, write = os.pipe()
+    os.close(read)
+    code, _, err = say(done, "run", "tiny.toml", "--html", "piped.html", out=write)
+    os.close(write)
+    assert code == 141, err
+    assert "Broken" not in err
+    assert "Traceback" not in err
+    assert (done / "piped.html").is_file()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no disk that is always full")
+def test_a_full_disk_is_told_in_words(done: Path) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    code, _, err = say(done, "report", "tiny.toml", out=full)
+    os.close(full)
+    assert code == 1
+    assert "could not be written" in err
+    assert "Traceback" not in err
+
+
+def test_closed_streams_swallow_what_is_printed(done: Path) -> None:
+    script = f"{sys.executable} -m rib report tiny.toml --html closed.html >&- 2>&-"
+    assert subprocess.run(["sh", "-c", script], cwd=done, env=surroundings(), timeout=120).returncode == 0
+    assert (done / "closed.html").is_file()
