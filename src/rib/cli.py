@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from rib.api import Studied
     from rib.data.catalogue import DataRow
+    from rib.data.overlap import Roles
     from rib.execute.local import Outcome
     from rib.execute.progress import Watcher
     from rib.plan import Plan
@@ -68,6 +69,9 @@ Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 CLOSED_PIPE = 141
 """Exit code where nobody reads what is printed: 128 + SIGPIPE, as shells have it."""
+
+MOST_NOTES = 5
+"""Notes on what data sets share that a command prints; `rib data check` has them all."""
 
 T = TypeVar("T")
 
@@ -574,24 +578,28 @@ def _described(kinds: Mapping[str, type[Frozen]]) -> list[tuple[str, str]]:
 def data_check(
     what: Annotated[str, typer.Argument(help="a suite, or a data set such as imagenet:v2")],
     data: DataPath = None,
+    store: StorePath = STORE,
     deep: Annotated[bool, typer.Option("--deep", help="decode every image, not only a sample")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say of each data set whether it is there, complete and readable. Exit code 1 if one is not."""
-    from rib.data.check import check
+    """Say of each data set whether it is there, complete and readable, and what they share. Exit code 1 if not fine."""
+    from rib.data.check import check, check_overlaps
     from rib.report.datacheck import check_json, check_table
 
-    rows, base = _data_rows(what, data)
+    rows, base, roles = _data_rows(what, data)
+    cache = store / "facts" if (store / "facts").is_dir() else None
     found = []
     with console(stderr=True).status("looking at the data") as status:
         for name, row in rows.items():
             status.update(Text(f"looking at {name}"))
             found.append(check(name, row, base, deep, _Tell(status, name)))
+        status.update("looking for images in common")
+        shared = check_overlaps(rows, found, roles, base, cache)
     if as_json:
-        print(json.dumps(check_json(found), indent=1))
+        print(json.dumps(check_json(found, shared), indent=1))
     else:
-        console(highlight=False).print(check_table(found))
-    if not all(checked.fine for checked in found):
+        console(highlight=False).print(check_table(found, shared))
+    if not all(checked.fine for checked in found) or any(one.refused for one in shared):
         raise typer.Exit(1)
 
 
@@ -670,18 +678,19 @@ class _Tell:
         self._status.update(Text(f"looking at {self._name}: {self._count:,} {self._done}"))
 
 
-def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path]:
-    """The data sets of a suite, or the one of that name, and the folder that their paths start from."""
+def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path, Roles]:
+    """The data sets of a suite, or the one of that name; the folder that their paths start from; who is what."""
     from rib.data.catalogue import ROWS, find_row
+    from rib.data.overlap import Roles
     from rib.suite import load_suite, shipped
 
     if what in ROWS:
-        return {what: ROWS[what]}, data or Path.cwd()
+        return {what: ROWS[what]}, data or Path.cwd(), Roles("", (), (what,), ())
     if not what.endswith(".toml") and what not in shipped():
         raise nearest(what, [*shipped(), *ROWS], "suite or data set")
     suite = load_suite(what, data)
     names = dict.fromkeys((suite.reference, *suite.downstream, *suite.evaluate))
-    return {name: find_row(name, suite.data) for name in names}, suite.base
+    return {name: find_row(name, suite.data) for name in names}, suite.base, suite.roles
 
 
 def _require_records(results: Results, place: Store, suite: str) -> None:
@@ -717,7 +726,12 @@ def _plan(
 
     place = Store(store)
     with console(stderr=True).status("reading the suite, its data and its weights"):
-        return make_plan(_suite(suite, data, models, seeds), place.facts, assume), place
+        plan = make_plan(_suite(suite, data, models, seeds), place.facts, assume)
+    for note in plan.notes[:MOST_NOTES]:
+        print(printable(f"note: {note}"), file=sys.stderr)
+    if (more := len(plan.notes) - MOST_NOTES) > 0:
+        print(f"note: {more:,} more of these: rib data check {suite}", file=sys.stderr)
+    return plan, place
 
 
 def _suite(name: str, data: Path | None, models: str | None, seeds: str | None) -> Suite:

@@ -17,6 +17,7 @@ from rib.data.catalogue import open_data
 from rib.data.examples import Part
 from rib.data.expected import ExpectedSet, is_absent
 from rib.data.labels import match_classes
+from rib.data.overlap import overlaps
 from rib.data.splits import tuning_rows
 from rib.errors import UserError, nearest
 from rib.methods import METHODS, MergedMethod, Method, Passes
@@ -80,6 +81,7 @@ class Plan:
         runs: every model, tuned or not, in the order of the suite.
         looks: every analysis of every run that the suite asks for.
         assumed: data sets and weights that are not on this machine; empty for a plan that can be carried out.
+        notes: what data sets share, in sentences, where every number is right all the same.
         share: whether features that several steps read are made once; what is found is the same without.
     """
 
@@ -88,6 +90,7 @@ class Plan:
     runs: tuple[Run, ...]
     looks: tuple[Look, ...] = ()
     assumed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
     share: bool = True
 
     @cached_property
@@ -249,6 +252,17 @@ class World:
             self._parts[name, part] = DataPart(name, part, data.fingerprint(part), label_map, both)
         return self._parts[name, part]
 
+    def shared(self) -> tuple[str, ...]:
+        """What the sets share, in sentences.
+
+        Raises:
+            UserError: a number would be wrong for it.
+        """
+        found = overlaps({name: self[name] for name in self.suite.tested}, self.suite.roles)
+        if refused := next((one for one in found if one.refused), None):
+            raise refused.error()
+        return tuple(one.words for one in found)
+
     @property
     def classes(self) -> int:
         """Number of the reference set's classes: the models' outputs."""
@@ -355,7 +369,8 @@ class _Planner:
         looks = {
             (look.name, look.step.key): look for block in self.suite.analyses for look in self._looks(block, listed)
         }
-        return Plan(self.suite, self.world, listed, tuple(looks.values()), tuple(self.world.assumed))
+        notes = self.world.shared()
+        return Plan(self.suite, self.world, listed, tuple(looks.values()), tuple(self.world.assumed), notes)
 
     def _looks(self, block: Looks, runs: Sequence[Run]) -> Iterable[Look]:
         for name in block.names:

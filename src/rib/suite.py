@@ -14,8 +14,9 @@ from typing import Any, Literal, Self, TypeVar, get_args
 
 from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
-from rib.data.catalogue import DataRow
+from rib.data.catalogue import DataRow, with_families
 from rib.data.examples import Decode
+from rib.data.overlap import Roles
 from rib.errors import UserError, nearest
 from rib.models.catalogue import ROWS, ModelRow, replicates
 from rib.names import Names, names_of
@@ -102,6 +103,11 @@ class Suite(Frozen):
     study: dict[str, StudyChoice] = Field(default_factory=dict, description="what a study takes of this suite")
     _base: Path = PrivateAttr(default=Path())
 
+    @field_validator("data")
+    @classmethod
+    def _of_families(cls, rows: dict[str, DataRow]) -> dict[str, DataRow]:
+        return with_families(rows)
+
     @field_validator("model")
     @classmethod
     def _one_a_seed(cls, rows: dict[str, ModelRow]) -> dict[str, ModelRow]:
@@ -159,6 +165,12 @@ class Suite(Frozen):
     def base(self) -> Path:
         """The folder that the suite's relative paths start from."""
         return self._base
+
+    @property
+    def roles(self) -> Roles:
+        """What each data set is for."""
+        tuned = dict.fromkeys(name for run in self.runs for name in run.downstream or self.downstream)
+        return Roles(self.reference, self.downstream, self.evaluate, tuple(tuned))
 
     @property
     def tested(self) -> tuple[str, ...]:

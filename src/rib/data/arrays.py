@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.base import DataSet
+from rib.data.containers import short_digests
 from rib.data.examples import Index, Part, View
 from rib.data.images import apply_view
-from rib.data.splits import carve
+from rib.data.sources import apart, numbered
+from rib.data.splits import carve, divided
 from rib.errors import UserError
 from rib.files import require_plain
 from rib.identity import digest
@@ -44,16 +46,25 @@ class ArraySet(DataSet):
         self.classes = _classes(tune, classes, name)
         index = _index(tune, self.classes, name)
         self.disjoint = bool(test_file or test_fraction)
+        self.matched = "sources" in tune
+        self._files = file, test_file or file
         if test_file:
             test = _load(test_file, name)
             test_index = _index(test, self.classes, name)
             if "sources" not in test:
-                test_index = Index(test_index.labels, test_index.sources + len(index))
+                index, test_index = apart(index, test_index, None)
             self._parts = {"tune": (tune["images"], index), "test": (test["images"], test_index)}
+            self._rows = {"tune": np.arange(len(index)), "test": np.arange(len(test_index))}
         else:
-            first, second = carve(index, test_fraction, 0, "test part")
+            split = (
+                divided(index, test_fraction)
+                if family and self.matched
+                else carve(index, test_fraction, 0, "test part")
+            )
+            first, second = split
             tested = (tune["images"][second], index.take(second)) if self.disjoint else (tune["images"], index)
             self._parts = {"tune": (tune["images"][first], index.take(first)), "test": tested}
+            self._rows = {"tune": first, "test": second if self.disjoint else first}
 
     def index(self, part: Part) -> Index:
         return self._parts[part][1]
@@ -76,6 +87,20 @@ class ArraySet(DataSet):
             )
             for part, (images, index) in self._parts.items()
         }
+
+    def contents(self, part: Part) -> NDArray[np.uint64]:
+        return self._contents[part]
+
+    @cached_property
+    def _contents(self) -> dict[str, NDArray[np.uint64]]:
+        return {
+            part: short_digests([digest(str(image.shape).encode() + image.tobytes()) for image in images])
+            for part, (images, _) in self._parts.items()
+        }
+
+    def names(self, part: Part) -> list[str]:
+        file = self._files[part == "test"]
+        return [f"{file.name}[{row}]" for row in self._rows[part].tolist()]
 
     def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
         images = self._parts[part][0]
@@ -144,5 +169,11 @@ def _index(arrays: dict[str, Any], classes: tuple[str, ...], data: str) -> Index
     absent = sorted(set(range(len(classes))) - set(labels.tolist()))
     if absent:
         raise UserError(f"data set {data!r}: class {classes[absent[0]]!r} has no images")
-    sources = arrays["sources"].astype(np.int64) if "sources" in arrays else np.arange(len(labels))
-    return Index(labels, sources)
+    return Index(labels, _sources(arrays))
+
+
+def _sources(arrays: dict[str, Any]) -> NDArray[np.int64]:
+    if "sources" not in arrays:
+        return np.arange(len(arrays["labels"]))
+    sources = arrays["sources"]
+    return numbered(sources.tolist()) if sources.dtype.kind in "US" else sources.astype(np.int64)

@@ -27,6 +27,8 @@ class DataSet(ABC):
         map_name: names the label map in every result.
         targets: classes of the reference set that mean a class of this set, where it has another name.
         map_warning: whether the label map is known to be wrong, and kept for comparison only.
+        matched: whether sources are known by more than the row's number, so that they mean the same in other sets.
+        shipped: whether the set is one of the catalogue's, whose overlap with others of it is known.
         caveat: what every result on this set should say of it, such as that the copy is incomplete.
     """
 
@@ -39,6 +41,8 @@ class DataSet(ABC):
     map_name: str = "by name"
     targets: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     map_warning: bool = False
+    matched: bool = False
+    shipped: bool = False
     caveat: str = ""
 
     @property
@@ -53,6 +57,14 @@ class DataSet(ABC):
     @abstractmethod
     def fingerprint(self, part: Part) -> str:
         """A digest of the part's content: pixels or files and labels, never the path."""
+
+    def contents(self, part: Part) -> NDArray[np.uint64] | None:
+        """A digest of each row's content, uint64 (N,), of those that `fingerprint` looks at; None where it has none."""
+        return None
+
+    def names(self, part: Part) -> Sequence[str]:
+        """Where each row comes from, for people: CLASS/FILE or a row of a file, unique within the set."""
+        return [f"{part}/{row}" for row in range(len(self.index(part)))]
 
     def reading_order(self, part: Part) -> NDArray[np.int64]:
         """Rows of a part in the order in which their pixels are best asked for."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from rib.data import digits
 from rib.data.arrays import ArraySet
@@ -20,12 +21,14 @@ from rib.data.places import Place, expanded
 from rib.data.published import PUBLISHED
 from rib.data.scans import DigitsSet
 from rib.data.shards import ShardContainer
+from rib.data.sources import GROUP, SourceRule
 from rib.errors import UserError, nearest
 from rib.recipe import Frozen
 from rib.terminal import UNPRINTABLE
 
 CONTAINERS = ("folder", "parquet", "shards")
 KINDS = (*CONTAINERS, "arrays", "digits")
+SOURCES = ("source", "source_column", "source_file")
 
 
 class DataRow(Frozen):
@@ -48,8 +51,18 @@ class DataRow(Frozen):
     labels: dict[str, str | tuple[str, ...]] = Field(
         default_factory=dict, description="reference classes that a class of another name means"
     )
-    family: str | None = Field(None, description="source family; default the data set's own name")
+    family: str | None = Field(None, description="source family: sets that show the same source images")
+    source: str | None = Field(None, description="pattern with a group (?P<source>…) that finds it in a file name")
+    source_column: str | None = Field(None, description="column of the Parquet files that names the source image")
+    source_file: str | None = Field(None, description="CSV with the columns file (CLASS/NAME) and source")
     allow_incomplete: bool = Field(False, description="take a published set with images missing, and say so")
+
+    @field_validator("family")
+    @classmethod
+    def _family_of(cls, name: str | None) -> str | None:
+        """A published set stands for its family: what is rendered of `imagenet:val` pairs with it."""
+        published = PUBLISHED.get((name or "").removeprefix(PREFIX))
+        return published.family if name and name.startswith(PREFIX) and published else name or None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -65,6 +78,22 @@ class DataRow(Frozen):
             raise ValueError("give either test_fraction or a second set to test on")
         if self.allow_incomplete:
             raise ValueError("allow_incomplete goes with imagenet")
+        return self._sourced(kinds[0])
+
+    def _sourced(self, kind: str) -> Self:
+        given = [field for field in SOURCES if getattr(self, field) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give at most one of {', '.join(SOURCES)} (got {', '.join(given)})")
+        if given and kind not in CONTAINERS:
+            raise ValueError(f"{given[0]} goes with {', '.join(CONTAINERS)}; an .npz file has an array `sources`")
+        if self.source_column is not None and kind != "parquet":
+            raise ValueError("source_column goes with parquet")
+        try:
+            pattern = re.compile(self.source or f"(?P<{GROUP}>)")
+        except re.error as error:
+            raise ValueError(f"source is no regular expression: {error}") from None
+        if GROUP not in pattern.groupindex:
+            raise ValueError(f"source has no group (?P<{GROUP}>…)")
         return self
 
     def _published(self, kinds: list[str]) -> Self:
@@ -73,7 +102,7 @@ class DataRow(Frozen):
         if len(kinds) > 1 or set(kinds) - set(CONTAINERS):
             raise ValueError(f"beside imagenet, give at most one of {', '.join(CONTAINERS)} (got {', '.join(kinds)})")
         fixed = ("test_folder", "test_parquet", "test_shards", "test_arrays", "test_fraction", "classes", "family")
-        if given := [field for field in fixed if getattr(self, field)]:
+        if given := [field for field in (*fixed, *SOURCES) if getattr(self, field)]:
             raise ValueError(f"{given[0]} does not go with imagenet: the published set says so itself")
         return self
 
@@ -93,6 +122,16 @@ ROWS: Mapping[str, DataRow] = {
     **{f"digits:{domain}": DataRow(digits=domain) for domain in digits.DOMAINS + digits.PRETRAINING},
     **{PREFIX + key: DataRow(imagenet=key) for key in PUBLISHED},
 }
+
+
+def with_families(rows: Mapping[str, DataRow]) -> dict[str, DataRow]:
+    """The rows, where one whose name is another's family is of that family itself."""
+    named = {row.family for row in rows.values()}
+    own = {name: row.family is None and row.imagenet is None and row.digits is None for name, row in rows.items()}
+    return {
+        name: row.model_copy(update={"family": name}) if name in named and own[name] else row
+        for name, row in rows.items()
+    }
 
 
 def find_row(name: str, own: Mapping[str, DataRow]) -> DataRow:
@@ -151,6 +190,10 @@ def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
         test_fraction=row.test_fraction,
         classes=row.classes,
         family=row.family,
+        sources=SourceRule(
+            row.source, row.source_column, expanded(base, row.source_file) if row.source_file is not None else None
+        ),
+        targets=row.label_targets,
         cache=cache,
     )
 

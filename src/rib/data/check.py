@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from os import cpu_count
@@ -18,6 +18,7 @@ from rib.data.folders import FolderContainer
 from rib.data.imagenet import find_container, mappings_of
 from rib.data.imagenet_classes import check_objectnet_mappings
 from rib.data.images import decode_pixels
+from rib.data.overlap import Overlap, Roles, overlaps
 from rib.data.published import PUBLISHED, Published
 from rib.data.survey import State, Survey, look, match
 from rib.errors import UserError
@@ -82,6 +83,23 @@ def check(name: str, row: DataRow, base: Path, deep: bool = False, advance: Adva
     rows = _rows(published, container)
     rows = rows if deep else _spread(rows)
     return replace(found, decoded=len(rows), unreadable=_unreadable(container, rows, tell))
+
+
+def check_overlaps(
+    rows: Mapping[str, DataRow], found: Sequence[Checked], roles: Roles, base: Path, cache: Path | None
+) -> list[Overlap]:
+    """What the sets that are fine share, first what a run would be refused for.
+
+    Args:
+        rows: data sets by name.
+        found: what `check` said of each.
+        roles: who is what.
+        base: the folder that relative paths start from.
+        cache: folder that keeps digests; None reads every image.
+    """
+    fine = [checked.survey.name for checked in found if checked.fine]
+    sets = {name: open_data(name, rows[name], base, cache) for name in fine}
+    return overlaps(sets, roles.among(fine))
 
 
 def _look(name: str, published: Published, container: Container) -> Survey:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.base import DataSet
-from rib.data.containers import Container, Listing, Rows, digests
+from rib.data.containers import Container, Listing, Rows, digests, short_digests
 from rib.data.examples import Index, Part, View
 from rib.data.folders import shortened
 from rib.data.generated import generated_caveat
 from rib.data.images import SUFFIXES, apply_view, decode_pixels
-from rib.data.splits import carve
+from rib.data.sources import BY_NAME, SourceRule, apart, row_sources
+from rib.data.splits import carve, divided
 from rib.data.threads import side_by_side
 from rib.errors import UserError
 from rib.identity import digest
@@ -31,7 +33,9 @@ class ContainedSet(DataSet):
         test: the container tested on.
         test_fraction: share of `tune` that is tested on and never tuned on.
         classes: expected classes, in order; default: the folders of `tune`, sorted.
-        family: source family, default the name.
+        family: source family, whose sets show the same source images.
+        sources: how the source image of each row is known.
+        targets: classes of the reference set that mean a class of this one, where it has another name.
         cache: folder for file digests, so that unchanged files are read once.
 
     Raises:
@@ -47,10 +51,15 @@ class ContainedSet(DataSet):
         test_fraction: float = 0.0,
         classes: Sequence[str] | None = None,
         family: str | None = None,
+        sources: SourceRule = BY_NAME,
+        targets: Mapping[str, Sequence[str]] = MappingProxyType({}),
         cache: Path | None = None,
     ) -> None:
         self.name, self.family, self.units = name, family or name, family or name
-        self._cache = cache
+        self._cache, self._rule, self._targets = cache, sources, targets
+        self._of_family = family
+        self._contents: dict[str, NDArray[np.uint64]] = {}
+        self.matched = family is not None or sources.given
         containers = (tune, test) if test else (tune,)
         self.caveat = "; ".join(filter(None, dict.fromkeys(generated_caveat(one.where) for one in containers)))
         self.disjoint = bool(test or test_fraction)
@@ -58,10 +67,11 @@ class ContainedSet(DataSet):
         index, rows = self._read_index(tune)
         if test is not None:
             test_index, test_rows = self._read_index(test)
-            test_index = Index(test_index.labels, test_index.sources + len(index))
+            index, test_index = apart(index, test_index, sources if self.matched else None)
             self._parts = {"tune": (tune, index, rows), "test": (test, test_index, test_rows)}
         else:
-            first, second = carve(index, test_fraction, 0, "test part")
+            split = divided(index, test_fraction) if family else carve(index, test_fraction, 0, "test part")
+            first, second = split
             tested = (tune, index.take(second), rows[second]) if self.disjoint else (tune, index, rows)
             self._parts = {"tune": (tune, index.take(first), rows[first]), "test": tested}
 
@@ -75,7 +85,15 @@ class ContainedSet(DataSet):
         label_of[[place[folder] for folder in wanted]] = np.arange(len(wanted))
         labels = label_of[listing.folder_of]
         rows = np.argsort(labels, kind="stable")[np.count_nonzero(labels < 0) :].astype(np.int64)
-        return Index(labels[rows].astype(np.int64), np.arange(len(rows))), rows
+        return Index(labels[rows].astype(np.int64), self._sources(container, rows, labels[rows])), rows
+
+    def _sources(self, container: Container, rows: Rows, labels: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Source image of each row: its file's, where that matters, or else a number of its own."""
+        if not self.matched:
+            return np.arange(len(rows))
+        names = ["+".join(self._targets.get(name, (name,))) for name in self.classes]
+        classes = [names[label] for label in labels.tolist()]
+        return row_sources(self.name, container, rows, classes, self._of_family, self._rule)
 
     def _check(self, container: Container, listing: Listing, wanted: Sequence[str]) -> None:
         if lost := sorted(set(wanted) - set(listing.folders)):
@@ -107,9 +125,22 @@ class ContainedSet(DataSet):
         for part, (container, index, rows) in self._parts.items():
             if part == "test" and not self.disjoint:
                 return found | {part: found["tune"]}
-            pairs = zip(index.labels.tolist(), digests(container, rows, self._cache), strict=True)
-            found[part] = digest(json.dumps(list(pairs)).encode())
+            contents = digests(container, rows, self._cache)
+            self._contents[part] = short_digests(contents)
+            pairs = zip(index.labels.tolist(), contents, strict=True)
+            named = index.sources.tobytes() if self.matched else b""
+            found[part] = digest(json.dumps(list(pairs)).encode() + named)
         return found
+
+    def contents(self, part: Part) -> NDArray[np.uint64]:
+        self._fingerprints  # noqa: B018 -- reads the digests
+        return self._contents[part if self.disjoint else "tune"]
+
+    def names(self, part: Part) -> list[str]:
+        container, _, rows = self._parts[part]
+        listing = container.listing()
+        places = zip(listing.folder_of[rows].tolist(), rows.tolist(), strict=True)
+        return [f"{listing.folders[folder]}/{listing.names[row]}" for folder, row in places]
 
     def reading_order(self, part: Part) -> Rows:
         container, _, rows = self._parts[part]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from rib.data.images import check_whole
 from rib.data.modes import image_digest
 from rib.data.threads import side_by_side
+from rib.errors import UserError
 from rib.files import read_fact, read_plain, write_fact
 from rib.identity import digest
 
@@ -32,12 +33,14 @@ class Listing:
         folder_of: int32 (N,), the folder of each row.
         names: name of each row's file within its folder; ascending within a folder.
         empty: what a folder without images holds instead, in words.
+        named: whether every name is a file's own, rather than its place in the container.
     """
 
     folders: tuple[str, ...]
     folder_of: NDArray[np.int32]
     names: Sequence[str]
     empty: Mapping[str, str] = field(default_factory=dict)
+    named: bool = True
 
     def __len__(self) -> int:
         return len(self.folder_of)
@@ -90,6 +93,10 @@ class Container(ABC):
     def read(self, rows: Rows) -> list[bytes]:
         """The encoded images of some rows. Raises UserError where one cannot be read, with its title."""
 
+    def column(self, name: str) -> Sequence[object]:
+        """A value of every row, from a column of that name. Raises UserError where there is none or one is empty."""
+        raise UserError(f"{self.where} has no columns", got=name, valid="source_column goes with parquet")
+
     def reading_order(self, rows: Rows) -> Rows:
         """Places within `rows`, in the order in which they are best read."""
         return np.arange(len(rows))
@@ -120,6 +127,11 @@ def digests(container: Container, rows: Rows, cache: Path | None) -> list[str]:
     if known:
         write_fact(known, json.dumps(found).encode())
     return found
+
+
+def short_digests(contents: Sequence[str]) -> NDArray[np.uint64]:
+    """The first 64 bits of hexadecimal digests: uint64 (N,)."""
+    return np.array([int(content[:16], 16) for content in contents], np.uint64)
 
 
 def in_chunks(container: Container, rows: Rows) -> Iterator[tuple[Rows, list[bytes]]]:

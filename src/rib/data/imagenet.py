@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,16 +12,17 @@ from numpy.typing import NDArray
 
 from rib.data.base import DataSet
 from rib.data.contained import decoded
-from rib.data.containers import Container, Rows, digests
+from rib.data.containers import Container, Rows, digests, short_digests
 from rib.data.examples import Index, Part, View
 from rib.data.folders import FolderContainer
 from rib.data.generated import generated_caveat
 from rib.data.imagenet_classes import check_objectnet_mappings, objectnet
 from rib.data.parquet import ParquetContainer
 from rib.data.places import Place, configured
-from rib.data.published import EXTRA, PUBLISHED, VALIDATION, Published
+from rib.data.published import EXTRA, PUBLISHED, Published
 from rib.data.shards import ShardContainer
-from rib.data.splits import named_seed
+from rib.data.sources import published_sources
+from rib.data.splits import mixed, named_seed
 from rib.data.survey import Survey, class_list, look, match, missing
 
 PREFIX = "imagenet:"
@@ -33,8 +33,6 @@ MAP_NAMES = {
     "objectnet": "ObjectNet 113, maximum over synonyms",
     "rib_official_105": "rib_official_105",
 }
-
-_VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
 
 
 class ImageNetSet(DataSet):
@@ -75,6 +73,8 @@ class ImageNetSet(DataSet):
         self.disjoint = published.test_draw is not None
         self.chunk = 64 if published.border else 512  # ObjectNet's files take megabytes each
         self._parts = self._read_parts()
+        self._contents: dict[str, NDArray[np.uint64]] = {}
+        self.matched = self.shipped = True
 
     def _read_parts(self) -> dict[str, tuple[Index, Rows]]:
         """Index of each part, and the container's rows behind it."""
@@ -85,7 +85,9 @@ class ImageNetSet(DataSet):
         rows = rows[labels[rows] >= 0].astype(np.int64)
         names = [listing.names[row] for row in rows]
         unique = published.classes == "objectnet"  # its file names are unique without their classes
-        sources = _sources(self.units, [] if unique else [self.classes[label] for label in labels[rows]], names)
+        sources = published_sources(
+            self.units, [] if unique else [self.classes[label] for label in labels[rows]], names
+        )
         index = Index(
             labels[rows],
             sources,
@@ -123,39 +125,23 @@ class ImageNetSet(DataSet):
             found.update(content.encode())
         return found.hexdigest()
 
+    def contents(self, part: Part) -> NDArray[np.uint64]:
+        place = part if self.disjoint else "test"
+        if place not in self._contents:
+            self._contents[place] = short_digests(digests(self._container, self._parts[place][1], self._cache))
+        return self._contents[place]
+
+    def names(self, part: Part) -> list[str]:
+        listing, rows = self._container.listing(), self._parts[part][1]
+        places = zip(listing.folder_of[rows].tolist(), rows.tolist(), strict=True)
+        return [f"{listing.folders[folder]}/{listing.names[row]}" for folder, row in places]
+
     def reading_order(self, part: Part) -> Rows:
         return self._container.reading_order(self._parts[part][1])
 
     def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
         chosen = self._parts[part][1][np.asarray(rows)]
         return decoded(self._container, chosen, view, self._published.border, self._published.native)
-
-
-def _sources(units: str, classes: Sequence[str], names: Sequence[str]) -> NDArray[np.int64]:
-    """A number for the source image of each row: the same one wherever an image of that file name appears.
-
-    A validation image has its own number, so that its renderings in Cartoon, Drawing and every cell of C share it.
-
-    Args:
-        units: namespace of the numbers.
-        classes: class of each row, for files whose names are unique within their class only; else empty.
-        names: file name of each row.
-    """
-    known: dict[tuple[str, str], int] = {}
-    sources = np.empty(len(names), np.int64)
-    for row, name in enumerate(names):
-        text = (classes[row] if classes else "", name)
-        if text not in known:
-            known[text] = _source(units, "/".join((text[0], name.rpartition(".")[0] or name)))
-        sources[row] = known[text]
-    return sources
-
-
-def _source(units: str, text: str) -> int:
-    validation = _VALIDATION_NAME.search(text) if units == VALIDATION else None
-    if validation:
-        return int(validation[1])
-    return int.from_bytes(hashlib.blake2b(f"{units}/{text}".encode(), digest_size=8).digest(), "big") >> 1
 
 
 def drawn(index: Index, count: int, name: str, at_most: float = 1.0) -> Rows:
@@ -172,21 +158,13 @@ def drawn(index: Index, count: int, name: str, at_most: float = 1.0) -> Rows:
     cells = index.cells.astype(np.int64) if index.cells is not None else np.zeros(len(index), np.int64)
     names = index.cell_names or ("",)
     seeds = np.array([named_seed("draw", name, cell) for cell in names], np.uint64)
-    keys = _mixed(index.sources.astype(np.uint64) ^ seeds[cells])
+    keys = mixed(index.sources.astype(np.uint64) ^ seeds[cells])
     group = cells * (int(index.labels.max(initial=0)) + 1) + index.labels
     order = np.lexsort((keys, group))
     starts, sizes = np.unique(group[order], return_index=True, return_counts=True)[1:]
     rank = np.arange(len(order)) - np.repeat(starts, sizes)
     allowed = np.minimum(count, np.maximum(1, np.floor(at_most * sizes)))
     return np.sort(order[rank < np.repeat(allowed, sizes)]).astype(np.int64)
-
-
-def _mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """64 bits each, scrambled: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
-    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
-    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return numbers ^ (numbers >> np.uint64(31))
 
 
 def find_container(name: str, key: str, place: Place, base: Path) -> tuple[Container | Survey, bool]:

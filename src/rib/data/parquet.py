@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class ParquetContainer(Container):
         pairs: list[tuple[str, str]] = []
         groups: list[_Group] = []
         columns = ("", "")
+        named = True
         for place, (path, prefix) in enumerate(self._files):
             with self._open(path) as file:
                 columns = _columns(file.schema_arrow, path, self._data)
@@ -71,10 +72,11 @@ class ParquetContainer(Container):
                     groups.append(_Group(place, number, count))
                     count += file.metadata.row_group(number).num_rows
                 labels = _labels(file, columns[1])
-                names = _names(file, columns[0], path.stem)
+                names, own = _names(file, columns[0], path.stem)
+                named = named and own
             pairs += [(prefix + label, name) for label, name in zip(labels, names, strict=True)]
         listing, rows = listed(pairs)
-        return listing, rows, groups, columns
+        return replace(listing, named=named), rows, groups, columns
 
     def _open(self, path: Path) -> pq.ParquetFile:
         try:
@@ -95,6 +97,22 @@ class ParquetContainer(Container):
         group = self._group(int(rows[row]))
         inside = int(rows[row]) - next(other.first for other in groups if other.file == group.file)
         return f"{self._files[group.file][0]}, row {inside} ({listing.names[row]})"
+
+    def column(self, name: str) -> Sequence[object]:
+        found: list[object] = []
+        for path, _ in self._files:
+            with self._open(path) as file:
+                if name not in file.schema_arrow.names:
+                    names = ", ".join(file.schema_arrow.names)
+                    raise UserError(f"data set {self._data!r}: {path} lacks a column", got=name, valid=names)
+                found += file.read(columns=[name]).column(0).to_pylist()
+        if empty := sum(value is None for value in found):
+            raise UserError(
+                f"data set {self._data!r}: the column {name!r} is empty in {empty:,} of {len(found):,} rows",
+                got=self.where,
+                remedy="fill it, or name another column",
+            )
+        return [found[row] for row in self._scan[1].tolist()]
 
     def stamp(self, rows: Rows) -> object:
         stats = [(path, path.stat()) for path, _ in self._files]
@@ -174,12 +192,13 @@ def _class_names(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
     return [str(name) for name in names]
 
 
-def _names(file: pq.ParquetFile, column: str, stem: str) -> list[str]:
-    """Name of each image: its path's last part, or else its place in the file."""
+def _names(file: pq.ParquetFile, column: str, stem: str) -> tuple[list[str], bool]:
+    """Name of each image: its path's last part, or else its place in the file; and whether all have a path."""
     kind = file.schema_arrow.field(column).type
     plain = [f"{stem}-{row:07d}" for row in range(file.metadata.num_rows)]
     if not pa.types.is_struct(kind) or all(kind.field(place).name != "path" for place in range(kind.num_fields)):
-        return plain
+        return plain, False
     structs: Any = file.read(columns=[f"{column}.path"]).column(0).combine_chunks()
     paths = structs.field("path").to_pylist()
-    return [path.rpartition("/")[2] if path else name for path, name in zip(paths, plain, strict=True)]
+    names = [path.rpartition("/")[2] if path else name for path, name in zip(paths, plain, strict=True)]
+    return names, all(paths)

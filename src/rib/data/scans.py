@@ -41,6 +41,7 @@ class DigitsSet(DataSet):
         self.classes = tuple(digits.CLASSES[index] for index in self._classes)
         self.family = digits.FAMILY.get(domain, domain)
         self.units = "scan"  # every domain shows the same scans, so they are resampled together
+        self.matched = self.shipped = True
         self.disjoint = True
         self.chunk = 10**9  # a domain is rendered as a whole
         self._known: dict[Part, tuple[Index, str]] = {}

@@ -53,6 +53,38 @@ def carve(index: Index, fraction: float, seed: int, name: str) -> tuple[Rows, Ro
     return np.flatnonzero(~second), np.flatnonzero(second)
 
 
+def divided(index: Index, fraction: float) -> tuple[Rows, Rows]:
+    """Split rows in two by the source alone: it is on one side in every set that shows it, whatever else is there.
+
+    The share holds on average over sources; a class of two sources or more has one on either side.
+
+    Args: as `carve`, without a draw.
+
+    Returns:
+        Rows of the first and of the second half, ascending.
+    """
+    if fraction == 0:
+        return np.arange(len(index)), np.empty(0, np.int64)
+    places = mixed(index.sources.astype(np.uint64) ^ np.uint64(named_seed("divided"))) / 2.0**64
+    second = places < fraction
+    for label in np.unique(index.labels):
+        rows = np.flatnonzero(index.labels == label)
+        if len(np.unique(index.sources[rows])) > 1:
+            if not second[rows].any():
+                second |= places == places[rows].min()
+            elif second[rows].all():
+                second &= places != places[rows].max()
+    return np.flatnonzero(~second), np.flatnonzero(second)
+
+
+def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """64 bits each, scrambled: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
+    numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
+    numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return numbers ^ (numbers >> np.uint64(31))
+
+
 def nested(labels: NDArray[np.int64], seed: int, name: str) -> Rows:
     """An order of the rows of which every prefix is as balanced over classes as can be.
 

@@ -11,13 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from rib.data.check import Checked
+from rib.data.overlap import Overlap
 
 MOST = 3
 """Faults and unreadable files of a set that are shown; the JSON document has them all."""
 
 
-def check_table(found: Sequence[Checked]) -> RenderableType:
-    """One line a data set, then one paragraph for each that is not fine."""
+def check_table(found: Sequence[Checked], shared: Sequence[Overlap] = ()) -> RenderableType:
+    """One line a data set, then one paragraph for each that is not fine, and one for what sets share."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("set", no_wrap=True)
     table.add_column("state", no_wrap=True)
@@ -35,7 +36,13 @@ def check_table(found: Sequence[Checked]) -> RenderableType:
     missing = [checked for checked in found if checked.survey.state == "missing"]
     wrong = [item for item in found if item not in missing and (not item.fine or item.survey.faults)]
     parts = [_details(missing[0])] if len(missing) == 1 else [_absent(missing)] if missing else []
-    return Group(table, *[_details(checked) for checked in wrong], *parts)
+    return Group(table, *[_details(checked) for checked in wrong], *parts, *map(_overlap, shared))
+
+
+def _overlap(found: Overlap) -> Text:
+    if not found.refused:
+        return Text(f"\nnote: {found.words}")
+    return Text(f"\nrefused: {found.words}\n  → {found.remedy}")
 
 
 def _absent(missing: Sequence[Checked]) -> Text:
@@ -68,8 +75,8 @@ def _details(checked: Checked) -> Text:
     return Text("\n".join(lines))
 
 
-def check_json(found: Sequence[Checked]) -> list[dict[str, Any]]:
-    """Everything that was found."""
+def check_json(found: Sequence[Checked], shared: Sequence[Overlap] = ()) -> list[dict[str, Any]]:
+    """Everything that was found; what a set shares with others stands with every set that it names."""
     return [
         asdict(checked.survey)
         | {
@@ -80,6 +87,11 @@ def check_json(found: Sequence[Checked]) -> list[dict[str, Any]]:
             "unreadable": list(checked.unreadable),
             "licence": checked.licence,
             "url": checked.url,
+            "shared": [
+                {"words": one.words, "refused": one.refused, "remedy": one.remedy}
+                for one in shared
+                if checked.survey.name in one.sets
+            ],
         }
         for checked in found
     ]

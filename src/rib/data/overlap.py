@@ -1,0 +1,222 @@
+"""Overlap: what the data sets of a suite share, and where a number would be wrong for it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.data.base import DataSet
+from rib.errors import UserError
+
+MOST_SEEN = 0.01
+"""Share of the images tested on that may be tuned on as well, byte for byte, before RIB refuses to score them."""
+
+SAME = 0.5
+"""Share of common images from which two sets are one under two names, or a set is itself twice over."""
+
+FEWEST_PAIRED = 0.5
+"""Share of the smaller set's source images that another set of its family must show."""
+
+
+@dataclass(frozen=True)
+class Roles:
+    """Who is what in a suite.
+
+    Attributes:
+        reference: the reference set; empty for sets that have no suite.
+        downstream: sets tuned on, and tested on when not.
+        evaluate: sets only tested on.
+        tuned: those of `downstream` that some run tunes on.
+    """
+
+    reference: str
+    downstream: tuple[str, ...]
+    evaluate: tuple[str, ...]
+    tuned: tuple[str, ...]
+
+    @property
+    def tested(self) -> tuple[str, ...]:
+        """Every set that is scored."""
+        return tuple(name for name in dict.fromkeys((*self.downstream, self.reference, *self.evaluate)) if name)
+
+    def among(self, names: Collection[str]) -> Roles:
+        """The same roles, of these sets only."""
+
+        def left(given: tuple[str, ...]) -> tuple[str, ...]:
+            return tuple(name for name in given if name in names)
+
+        reference = self.reference if self.reference in names else ""
+        return Roles(reference, left(self.downstream), left(self.evaluate), left(self.tuned))
+
+
+@dataclass(frozen=True)
+class Overlap:
+    """What two parts share.
+
+    Attributes:
+        sets: the data sets, by name.
+        words: one sentence with counts and an example.
+        remedy: what to do about it; empty where RIB goes on.
+    """
+
+    sets: tuple[str, ...]
+    words: str
+    remedy: str = ""
+
+    @property
+    def refused(self) -> bool:
+        """Whether a number would be wrong."""
+        return bool(self.remedy)
+
+    def error(self) -> UserError:
+        """The error of an overlap that is refused."""
+        return UserError(self.words, remedy=self.remedy)
+
+
+def overlaps(sets: Mapping[str, DataSet], roles: Roles) -> list[Overlap]:
+    """Everything that the sets of a suite share and should not, those that are refused first.
+
+    Reads the images of a set only where their digests are not kept. Pairs of sets that come with RIB's catalogue are
+    left out: what they share is known and meant by their authors.
+
+    Args:
+        sets: every set that is scored, by name.
+        roles: who is what.
+    """
+    found = [
+        *_unpaired(sets),
+        *(one for name in roles.tested for one in _within(name, sets[name])),
+        *(one for pair in _pairs(roles, sets) for one in _seen(*pair)),
+        *_same(sets, roles),
+    ]
+    return sorted(found, key=lambda one: not one.refused)
+
+
+# -- families ----------------------------------------------------------------------------------------------------------
+
+
+def _unpaired(sets: Mapping[str, DataSet]) -> Iterator[Overlap]:
+    """Sets of one family whose images do not pair: the family is then a claim that nothing bears out."""
+    families: dict[str, dict[str, DataSet]] = {}
+    for name, data in sets.items():
+        families.setdefault(data.family, {})[name] = data
+    for family, members in families.items():
+        shares: dict[str, list[tuple[float, str, str]]] = {}
+        for (one, first), (two, second) in combinations(members.items(), 2):
+            share, words = _paired(first, second)
+            shares.setdefault(one, []).append((share, two, words))
+            shares.setdefault(two, []).append((share, one, words))
+        for name, others in shares.items():
+            share, other, words = max(others)
+            if share >= FEWEST_PAIRED or (members[name].shipped and members[other].shipped):
+                continue
+            yield Overlap(
+                (name, other),
+                f"data sets {name!r} and {other!r} are of the family {family!r}, but their images do not pair: {words}",
+                "give images of one source the same class and file name, or say how the source is found: `source`, "
+                "`source_column`, `source_file`, or an array `sources` (docs/datasets.md); or leave out `family`",
+            )
+            break  # its partners would say the same
+
+
+def _paired(first: DataSet, second: DataSet) -> tuple[float, str]:
+    """Share of the smaller set's source images that the other set shows too, and the counts in words."""
+    if first.matched != second.matched:
+        return 0.0, "one has source images by name or number, the other by row only"
+    if not first.matched:
+        same = _row_classes(first) == _row_classes(second)
+        return float(same), "both have no names, and the labels of their rows differ"
+    one, two = (np.unique(np.concatenate(_every_source(data))) for data in (first, second))
+    common = len(np.intersect1d(one, two, assume_unique=True))
+    fewer = min(len(one), len(two))
+    return common / max(1, fewer), f"{common:,} of {fewer:,} source images are in both"
+
+
+def _every_source(data: DataSet) -> list[NDArray[np.int64]]:
+    return [data.index(part).sources for part in ("tune", "test")]
+
+
+def _row_classes(data: DataSet) -> list[list[str]]:
+    return [[data.classes[label] for label in data.index(part).labels.tolist()] for part in ("tune", "test")]
+
+
+# -- one set -----------------------------------------------------------------------------------------------------------
+
+
+def _within(name: str, data: DataSet) -> Iterator[Overlap]:
+    """Images that are in a set more than once."""
+    if data.shipped:
+        return
+    for part in ("tune", "test") if data.disjoint else ("test",):
+        contents = data.contents(part)
+        if contents is None:
+            continue
+        _, first, counts = np.unique(contents, return_index=True, return_counts=True)
+        more = len(contents) - len(counts)
+        if more:
+            example = data.names(part)[int(first[counts.argmax()])]
+            words = (
+                f"data set {name!r}: {more:,} of {len(contents):,} images of the {part} part are copies of others "
+                f"there, byte for byte, such as one of {example}"
+            )
+            yield Overlap((name,), words, "remove the copies" if part == "test" and more >= SAME * len(counts) else "")
+
+
+# -- tuned on and tested on --------------------------------------------------------------------------------------------
+
+
+def _pairs(roles: Roles, sets: Mapping[str, DataSet]) -> Iterator[tuple[str, DataSet, str, DataSet]]:
+    for one in roles.tuned:
+        for two in roles.tested:
+            first, second = sets[one], sets[two]
+            if not (first.shipped and second.shipped) and (one != two or first.disjoint):
+                yield one, first, two, second
+
+
+def _seen(one: str, first: DataSet, two: str, second: DataSet) -> Iterator[Overlap]:
+    """Images of a set tuned on that are tested on, in its own test part or another set's."""
+    tested = f"the test part of {two!r}" if one == two or second.disjoint else f"{two!r}"
+    tuned = "its own tune part" if one == two else f"the images of {one!r} that are tuned on"
+    mine, theirs = first.contents("tune"), second.contents("test")
+    if mine is not None and theirs is not None and (count := int((seen := np.isin(theirs, mine)).sum())):
+        example = second.names("test")[int(np.flatnonzero(seen)[0])]
+        words = f"{count:,} of {len(theirs):,} images of {tested} are byte for byte among {tuned}, such as {example}"
+        most = SAME if one != two and first.family == second.family else MOST_SEEN
+        yield Overlap((one, two), words, _apart(one, two) if count > most * len(theirs) else "")
+    if first.matched and second.matched and first.units == second.units and first.disjoint and second.disjoint:
+        yield from _sources_seen(one, first, two, second, tested, tuned)
+
+
+def _sources_seen(one: str, first: DataSet, two: str, second: DataSet, tested: str, tuned: str) -> Iterator[Overlap]:
+    """Renderings of one source image on both sides, where the suite keeps the sides apart."""
+    theirs = second.index("test").sources
+    seen = np.isin(theirs, first.index("tune").sources)
+    if count := int(seen.sum()):
+        example = second.names("test")[int(np.flatnonzero(seen)[0])]
+        words = f"{count:,} of {len(theirs):,} images of {tested} show source images of {tuned}, such as {example}"
+        yield Overlap((one, two), words, _apart(one, two) if one == two and count > MOST_SEEN * len(theirs) else "")
+
+
+def _apart(one: str, two: str) -> str:
+    if one == two:
+        return "test on images that are not tuned on: remove the copies, or another second set"
+    return f"take {one!r} or {two!r} out of the suite, or remove the common images from one of them"
+
+
+def _same(sets: Mapping[str, DataSet], roles: Roles) -> Iterator[Overlap]:
+    """Two sets that are tested on the same images."""
+    for one, two in combinations(roles.tested, 2):
+        first, second = sets[one], sets[two]
+        mine, theirs = first.contents("test"), second.contents("test")
+        if (first.shipped and second.shipped) or mine is None or theirs is None:
+            continue
+        common, fewer = len(np.intersect1d(mine, theirs)), min(len(np.unique(mine)), len(np.unique(theirs)))
+        if common < SAME * max(1, fewer):
+            continue
+        words = f"{common:,} of {fewer:,} images tested on are the same in {one!r} and {two!r}: one set, two names"
+        harmless = roles.reference in (one, two) or {one, two} <= set(roles.evaluate)
+        yield Overlap((one, two), words, "" if harmless else f"take {one!r} or {two!r} out of the suite")

@@ -1,0 +1,206 @@
+"""Sources: which source image each example was made from, as file names, a column or a file of the user's say."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.data.containers import Container, Rows
+from rib.data.examples import Index
+from rib.data.images import SUFFIXES
+from rib.data.published import PUBLISHED, VALIDATION
+from rib.data.splits import mixed, named_seed
+from rib.errors import UserError
+
+Numbers = NDArray[np.int64]
+
+GROUP = "source"
+"""The named group that a pattern of file names must have."""
+
+_VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
+
+_PUBLISHED_FAMILIES = frozenset(published.family for published in PUBLISHED.values())
+
+
+@dataclass(frozen=True)
+class SourceRule:
+    """How the source image of a row is known: at most one of the three; none of them means by class and file name.
+
+    Attributes:
+        pattern: a regular expression that is searched for in the file name; its group `source` names the source
+            within its class.
+        column: of the Parquet files, a number or a word.
+        file: a CSV file with the columns `file` (CLASS/NAME) and `source`.
+    """
+
+    pattern: str | None = None
+    column: str | None = None
+    file: Path | None = None
+
+    @property
+    def given(self) -> bool:
+        """Whether any of the three is given."""
+        return any((self.pattern, self.column, self.file))
+
+
+BY_NAME = SourceRule()
+"""By class and file name."""
+
+
+def row_sources(
+    data: str, container: Container, rows: Rows, classes: Sequence[str], family: str | None, rule: SourceRule
+) -> Numbers:
+    """The source image of each row: int64 (N,).
+
+    Args:
+        data: the data set's name, for errors.
+        container: holds the rows.
+        rows: int64 (N,), rows of the container.
+        classes: class of each row, by the name that it has in every set of the family.
+        family: the source family, whose sets share the numbers; None for a set without one.
+        rule: how the source is known.
+
+    Raises:
+        UserError: the images have no names, two of one class have the same one, or the rule does not fit them.
+    """
+    if rule.column is not None:
+        return numbered([container.column(rule.column)[row] for row in rows.tolist()])
+    listing = container.listing()
+    if not listing.named:
+        raise UserError(
+            f"data set {data!r}: its images have no file names, so their source images are not known",
+            got=container.where,
+            valid="`image.path` in the Parquet files",
+            remedy='name a column that holds the source of each image: source_column = "…"',
+        )
+    names = [unicodedata.normalize("NFC", listing.names[row]) for row in rows.tolist()]
+    if rule.file is not None:
+        folders = [listing.folders[place] for place in listing.folder_of[rows].tolist()]
+        return numbered(
+            _from_file(data, rule.file, [f"{one}/{name}" for one, name in zip(folders, names, strict=True)])
+        )
+    stems = [stem(name) for name in names] if rule.pattern is None else _found(data, rule.pattern, names)
+    texts = [unicodedata.normalize("NFC", f"{one}/{name}") for one, name in zip(classes, stems, strict=True)]
+    if rule.pattern is None:
+        _require_distinct(data, texts, names)
+    units = family if family in _PUBLISHED_FAMILIES else ""
+    return np.array([number(units or "", text) for text in texts], np.int64)
+
+
+def apart(tune: Index, test: Index, rule: SourceRule | None) -> tuple[Index, Index]:
+    """The indices of a set's two containers, with sources that are each other's only where they are meant to be.
+
+    Args:
+        tune, test: each with the sources of its own container.
+        rule: how they are known; None for row numbers. Names that begin again in the second container (train/cat/1.png,
+            test/cat/1.png) name other images there; a column or file of the user's says what it says.
+    """
+    if rule is None:
+        return tune, replace(test, sources=test.sources + len(tune))
+    if rule.column is not None or rule.file is not None or not np.isin(tune.sources, test.sources).any():
+        return tune, test
+    return _of_part(tune, "tune"), _of_part(test, "test")
+
+
+def _of_part(index: Index, part: str) -> Index:
+    return replace(index, sources=mixed(index.sources.astype(np.uint64) ^ np.uint64(named_seed(part))).astype(np.int64))
+
+
+def published_sources(units: str, classes: Sequence[str], names: Sequence[str]) -> Numbers:
+    """The source image of each row of a published set: the same wherever an image of that file name appears.
+
+    A validation image has its own number, so that its renderings in Cartoon, Drawing and every cell of C share it.
+
+    Args:
+        units: namespace of the numbers.
+        classes: class of each row, for files whose names are unique within their class only; else empty.
+        names: file name of each row.
+    """
+    known: dict[tuple[str, str], int] = {}
+    sources = np.empty(len(names), np.int64)
+    for row, name in enumerate(names):
+        text = (classes[row] if classes else "", name)
+        if text not in known:
+            known[text] = number(units, "/".join((text[0], name.rpartition(".")[0] or name)))
+        sources[row] = known[text]
+    return sources
+
+
+def number(units: str, text: str) -> int:
+    """The number of a source image in a namespace, in [0, 2**63); of a validation image, the one in its file name."""
+    validation = _VALIDATION_NAME.search(text) if units == VALIDATION else None
+    if validation:
+        return int(validation[1])
+    return int.from_bytes(hashlib.blake2b(f"{units}/{text}".encode(), digest_size=8).digest(), "big") >> 1
+
+
+def numbered(values: Sequence[object]) -> Numbers:
+    """Sources that a column names: whole numbers as they are, words by their hash."""
+    texts = [str(value) for value in values]
+    return np.array(
+        [int(text) if text.isdecimal() and len(text) < 19 else number("", text) for text in texts], np.int64
+    )
+
+
+def stem(name: str) -> str:
+    """A file's name without the suffix of its image format."""
+    suffix = next((one for one in SUFFIXES if name.lower().endswith(one)), "")
+    return name[: len(name) - len(suffix)] or name
+
+
+def _found(data: str, pattern: str, names: Sequence[str]) -> list[str]:
+    matches = [re.search(pattern, name) for name in names]
+    lost = [name for name, match in zip(names, matches, strict=True) if not (match and match[GROUP])]
+    if lost:
+        raise UserError(
+            f"data set {data!r}: `source` finds nothing in the names of {len(lost):,} of {len(names):,} images",
+            got=lost[0],
+            valid=pattern,
+            remedy="change the pattern so that it fits every file name",
+        )
+    return [match[GROUP] for match in matches if match]
+
+
+def _from_file(data: str, file: Path, files: Sequence[str]) -> list[str]:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as handle:
+            table: dict[str, str] = {}
+            for row in csv.DictReader(handle):
+                name = unicodedata.normalize("NFC", row["file"])
+                if table.setdefault(name, row["source"]) != row["source"]:
+                    raise KeyError(f"two sources for {name}")
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
+        raise UserError(
+            f"data set {data!r}: cannot read the sources in {file}",
+            got=repr(error),
+            valid="CSV with the columns `file` (CLASS/NAME) and `source`",
+        ) from None
+    if lost := [name for name in files if not table.get(name)]:
+        raise UserError(
+            f"data set {data!r}: {file} names no source for {len(lost):,} of {len(files):,} images",
+            got=lost[0],
+            remedy="add a line for each",
+        )
+    return [table[name] for name in files]
+
+
+def _require_distinct(data: str, texts: Sequence[str], names: Sequence[str]) -> None:
+    if len(set(texts)) == len(texts):
+        return
+    first: dict[str, str] = {}
+    for text, name in zip(texts, names, strict=True):
+        if text in first:
+            raise UserError(
+                f"data set {data!r}: two images of one class have one name, so it cannot tell their source images",
+                got=f"{first[text]} and {name} ({text})",
+                remedy=f"if they show one source, say source = '(?P<{GROUP}>.*)[.]'; else rename one of them",
+            )
+        first[text] = name
