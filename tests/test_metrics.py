@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from rib import resample
+from rib.intervals import Interval, Variance, as_family, holm, t_interval
 from rib.metrics import (
     Bootstrap,
     Estimate,
-    Interval,
+    Seeds,
     accuracy,
     example_weights,
     mean,
@@ -181,16 +182,147 @@ def test_draws_depend_on_the_seed_alone() -> None:
     assert not np.array_equal(estimates(right)[0].draws, estimates(right, seed=1)[0].draws)
 
 
-def test_seeds_widen_the_interval() -> None:
-    """With no spread over images, the interval of a mean over seeds is that of a bootstrap over the seeds."""
+def test_seeds_alone_make_the_t_interval_of_a_textbook() -> None:
+    """With no spread over images, the interval of a mean over seeds is Student's. Oracle: scipy."""
     values = [1.0, 2.0, 6.0]
-    found = mean_over_seeds([Estimate(value, np.full(4000, value)) for value in values])
-    assert found.value == 3
-    means = [np.mean([values[i], values[j], values[k]]) for i in range(3) for j in range(3) for k in range(3)]
-    assert found.draws.std() == pytest.approx(np.std(means), rel=0.05)
-    assert set(np.round(found.draws, 6)) == set(np.round(means, 6))
-    single = Estimate(1.0, np.arange(5.0))
-    assert mean_over_seeds([single]) is single
+    found = mean_over_seeds([Estimate(value) for value in values]).interval()
+    theirs = stats.t.interval(0.95, df=2, loc=3, scale=stats.sem(values))
+    assert (found.value, found.low, found.high) == pytest.approx((3, *theirs))
+    assert (found.kind, found.lacks, found.df) == ("seeds", (), pytest.approx(2))
+    assert found.se == pytest.approx(stats.sem(values))
+    assert found.p == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+
+
+def test_paired_seeds_make_the_paired_t_test() -> None:
+    """Oracle: scipy's paired t test; constants, and the order of differences and means, make no difference."""
+    first, second = [3.0, 1.0, 4.0, 1.5], [2.0, 0.5, 3.8, 0.9]
+    one, other = (mean_over_seeds([Estimate(value) for value in values]) for values in (first, second))
+    theirs = stats.ttest_rel(first, second)
+    ends = theirs.confidence_interval()
+    within = mean_over_seeds([Estimate(a + 7) - Estimate(b + 7) for a, b in zip(first, second, strict=True)])
+    for difference in (one - other, within, one - other - Estimate(0.0)):
+        found = difference.interval()
+        assert (found.p, found.low, found.high) == pytest.approx((theirs.pvalue, ends.low, ends.high))
+
+
+def test_seeds_of_different_kinds_are_independent() -> None:
+    """Two cohorts of pretraining seeds: the variances of their means add up. Oracle: Welch's t test has that se."""
+    first, second = [3.0, 1.0, 4.0], [2.0, 0.5]
+    one, other = (
+        mean_over_seeds([Estimate(value) for value in values], Seeds("pretraining", tuple(range(len(values))), name))
+        for values, name in ((first, "a"), (second, "b"))
+    )
+    found = (one - other).interval()
+    assert found.se == pytest.approx(np.hypot(stats.sem(first), stats.sem(second)))
+    assert found.lacks == ()
+    same = mean_over_seeds([Estimate(value) for value in second], Seeds("pretraining", (0, 1), "b"))
+    assert (other - same).interval() == Interval(0, 0, 0)
+
+
+def test_crossed_seeds_count_their_interaction_once() -> None:
+    """Three pretraining x two tuning seeds. Oracle: the mean squares of a two-way table, worked out by hand.
+
+    Rows 1 3 | 2 2 | 6 10: row means 2 2 8, column means 3 5. MS of rows 24, of columns 6; residuals -0 0 | 1 -1 | -1 1,
+    MS 2. Var = (24 + 6 - 2) / 6.
+    """
+    table = [[1.0, 3.0], [2.0, 2.0], [6.0, 10.0]]
+    rows = [mean_over_seeds([Estimate(value) for value in row]) for row in table]
+    found = mean_over_seeds(rows, Seeds("pretraining", (0, 1, 2), "a"))
+    assert found.value == 4
+    assert found.interval().se == pytest.approx(np.sqrt((24 + 6 - 2) / 6))
+
+
+def test_a_difference_of_models_with_one_pretraining_seed_says_so() -> None:
+    alone = [
+        mean_over_seeds([mean_over_seeds([Estimate(value), Estimate(value + 1)])], Seeds("pretraining", (name,), name))
+        for name, value in (("a", 1.0), ("b", 3.0))
+    ]
+    assert (alone[0] - alone[1]).interval().lacks == ("pretraining seeds",)
+    assert mean(alone).interval().lacks == ()  # of these two models
+    other = mean_over_seeds([Estimate(0.0), Estimate(1.5)])
+    method = mean_over_seeds([other], Seeds("pretraining", ("a",), "a"))
+    assert (alone[0] - method).interval().lacks == ()  # two methods on the very same model
+
+
+def test_one_seed_is_images_only() -> None:
+    """And a model that is not tuned has no seeds; what is exactly nothing depends on none."""
+    before, after = estimates(flags(1, 2, 80))
+    one = mean_over_seeds([after]) - before
+    assert (one.interval().kind, one.interval().lacks) == ("images only", ("tuning seeds",))
+    assert not one.interval().differs
+    assert ((after - before).interval().kind, (after - before).interval().lacks) == ("images", ())
+    assert one.interval() == (after - before).interval()
+    assert (one - one).interval().lacks == ()
+    single = mean_over_seeds([Estimate(1.0)]).interval()
+    assert (single.kind, single.low, single.high, single.p, single.differs) == ("nothing", 1, 1, None, False)
+
+
+@pytest.mark.parametrize("overlap", [False, True], ids=["sets apart", "sets that share images"])
+def test_images_and_seeds_add_up(overlap: bool) -> None:
+    """Seeds that give the same answers, but for a shift of all: se² is that over images plus that over seeds.
+
+    Where seeds give answers of their own, what images and seeds do together is counted once: oracle, the mean
+    squares of a table of images x seeds.
+    """
+    count, generator = 200, np.random.default_rng(3)
+    names = ("x", "x") if overlap else ("x", "y")
+    bootstrap, right = Bootstrap(500), generator.random((2, 4, count)) < 0.6
+    for name in names:
+        bootstrap.declare(name, np.arange(count))
+    sets = [
+        bootstrap.accuracies(name, np.arange(count), example_weights(None, count), flags_)
+        for name, flags_ in zip(names, right, strict=True)
+    ]
+    found = mean(mean_over_seeds(each) for each in sets).interval()
+    table = 50 * right.astype(float)  # of each set's images: what it adds to the mean of the two sets
+    tables = [table.sum(axis=0)] if overlap else list(table)
+    by_seed = table.mean(axis=2).sum(axis=0)
+    main = 0.0
+    for each in tables:
+        residual = each - each.mean(axis=0) - each.mean(axis=1, keepdims=True) + each.mean()
+        images = 4 * each.mean(axis=0).var(ddof=1)
+        main += (images - (residual**2).sum() / (3 * (count - 1))) / (4 * count)
+    assert found.value == pytest.approx(by_seed.mean())
+    images_only = np.sqrt(sum(each.mean(axis=0).var(ddof=1) / count for each in tables))
+    whole = np.sqrt(max(main, 0) + by_seed.var(ddof=1) / 4)
+    assert found.kind == "images and seeds"
+    assert found.se == pytest.approx(whole, rel=1e-6) or found.se == pytest.approx(images_only, rel=1e-6)
+    assert found.high - found.low >= 2 * 1.95 * images_only
+
+
+def test_the_t_quantile_lies_between_its_two_bounds() -> None:
+    """One part: Student's. Two equal ones with 2 and infinite degrees of freedom: by hand from scipy's quantiles."""
+    lone = t_interval(1.0, Variance(0, 1), [Variance(4.0, 3)], "seeds")
+    assert (lone.low, lone.high) == pytest.approx(stats.t.interval(0.95, 3, 1, 2))
+    both = t_interval(0.0, Variance(1, 1e9), [Variance(1.0, 1e9), Variance(1.0, 2)], "images and seeds")
+    welch, cochran = stats.t.ppf(0.975, 8), (stats.norm.ppf(0.975) + stats.t.ppf(0.975, 2)) / 2
+    assert both.high == pytest.approx(np.sqrt(2) * (welch + cochran) / 2)
+    assert both.df is not None
+    assert stats.t.ppf(0.975, both.df) == pytest.approx((welch + cochran) / 2)
+    floor = t_interval(0.0, Variance(9, 1e9), [Variance(1.0, 1e9)], "images and seeds")
+    assert floor.high == pytest.approx(3 * stats.norm.ppf(0.975))  # never narrower than images alone
+
+
+def test_p_values_agree_with_intervals() -> None:
+    """A value that lies on the end of its interval has p = 0.05, and the power of its own detectable value is 0.8."""
+    found = t_interval(2.0, Variance(0, 1), [Variance(1.0, 4)], "seeds")
+    edge = t_interval(found.high - 2.0, Variance(0, 1), [Variance(1.0, 4)], "seeds")
+    assert edge.p == pytest.approx(0.05)
+    assert edge.low == pytest.approx(0)
+    assert found.detectable == pytest.approx(stats.t.ppf(0.975, 4) + stats.t.ppf(0.8, 4))
+    assert found.beyond(1.0) == pytest.approx(stats.t.sf(1, 4))
+    turned = found.times(-10)
+    assert (turned.low, turned.high, turned.se) == pytest.approx((-10 * found.high, -10 * found.low, 10))
+
+
+def test_holm_by_hand() -> None:
+    """0.01 x 4, 0.02 x 3, 0.03 x 2, 0.5 x 1, each at least the one before; whatever the order."""
+    assert holm([0.03, 0.01, 0.5, 0.02]) == pytest.approx([0.06, 0.04, 0.5, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+    listed = as_family([Interval(1, 0.5, 2, p=0.03), None, Interval(1, 0.9, 2, p=0.001), Interval(1, 0.5, 2)])
+    assert [each and each.adjusted for each in listed] == [0.03, None, 0.002, None]
+    assert [each and each.marked for each in as_family([Interval(1, 0.1, 2, p=0.04)] * 2)] == [False, False]
 
 
 # -- properties --------------------------------------------------------------------------------------------------------
@@ -329,7 +461,7 @@ def test_ri_over_sets_has_the_law_of_gathering(monkeypatch: pytest.MonkeyPatch, 
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_seeds_and_sources_are_drawn_together_in_every_way(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+def test_sources_are_drawn_and_seeds_held_in_every_way(monkeypatch: pytest.MonkeyPatch, way: str) -> None:
     any_population(monkeypatch, way)
     right = flags(8, 4, 120)
     draws = 6000
@@ -337,9 +469,9 @@ def test_seeds_and_sources_are_drawn_together_in_every_way(monkeypatch: pytest.M
     found = mean([mean_over_seeds([each - baseline for each in tuned]), tuned[0] - baseline])
     generator, theirs = np.random.default_rng(4), np.empty(draws)
     for draw in range(draws):
-        rows, seeds = generator.integers(120, size=120), generator.integers(1, 4, size=3)
+        rows = generator.integers(120, size=120)
         shares = 100 * right[:, rows].mean(axis=1)
-        theirs[draw] = (shares[seeds].mean() + shares[1]) / 2 - shares[0]
+        theirs[draw] = (shares[1:].mean() + shares[1]) / 2 - shares[0]
     same_law(found.draws, theirs)
     assert found.value == pytest.approx(100 * ((right[1:].mean() + right[1].mean()) / 2 - right[0].mean()))
 

@@ -32,7 +32,7 @@ FLOORS = (
     ("models",),
     ("data",),
     ("registry", "metrics", "recipe", "gates"),
-    ("resample", "remote"),
+    ("intervals", "resample", "remote"),
     ("identity", "files", "names"),
     ("errors", "terminal", "_compat", "__init__"),
 )

@@ -228,18 +228,22 @@ def test_the_map_by_hand() -> None:
     assert found["vit", "largest minus smallest pretraining set: at n = 50 minus at n = 1,000"] == -14
 
 
-def test_an_interval_draws_pretraining_seeds_anew() -> None:
+def test_pretraining_seeds_make_a_t_interval() -> None:
+    """Of 50, 53 and 56, whose standard error is the root of 3: 53 ± 4.303 of it."""
+
     def mri(model: str, method: str, size: int) -> float:
         return {"0": 0.0, "1": 3.0, "2": 6.0}.get(model[-1], 0.0) + size
 
     numbers, contrasts, _ = asked("size", mri, noise=0.0)
     small, *_, large = numbers.families["resnet"]
     spread = interval(numbers.mri(small, "finetune", 50))
-    assert (spread.value, spread.low, spread.high) == (53, 50, 56)
+    half = 4.302653 * 3**0.5
+    assert (spread.value, spread.low, spread.high) == pytest.approx((53, 53 - half, 53 + half))
     paired = interval(minus(numbers.mri(small, "finetune", 50), numbers.mri(small, "finetune", 200)))
     assert paired == Interval(-150, -150, -150)  # the same models at both sizes
     apart = interval(minus(numbers.mri(small, "finetune", 50), numbers.mri(large, "finetune", 50)))
     assert apart.low < 0 < apart.high  # other models: another draw
+    assert apart.se == pytest.approx(6**0.5)
     assert contrasts[0].interval is not None
     assert contrasts[0].interval.low == contrasts[0].interval.high
 

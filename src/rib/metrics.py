@@ -2,37 +2,39 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.resample import Part, Population, seed_counts, shares
+from rib.intervals import Interval as Interval
+from rib.intervals import Kind, Variance, drawn_interval, t_interval
+from rib.resample import Part, Population, shares
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Interval:
-    """A value with its 95 % interval.
+class Seeds:
+    """Seeds of one kind that an estimate is a mean over.
 
     Attributes:
-        value: the estimate itself, not the mean of the draws.
-        low: 2.5th percentile of the draws.
-        high: 97.5th percentile.
+        what: is random: "tuning" or "pretraining".
+        names: of the seeds; equal names of one kind are the same draw in every estimate.
+        of: whose they are, where those of several are drawn independently of each other; empty where they are shared.
     """
 
-    value: float
-    low: float
-    high: float
+    what: str
+    names: tuple[int | str, ...]
+    of: str = ""
 
-    @property
-    def excludes_zero(self) -> bool:
-        """Whether the value is distinguishable from zero."""
-        return self.low > 0 or self.high < 0
+
+Cell = tuple[tuple[Seeds, int], ...]
+"""Which seeds a run is of: of each kind, the place among them. Empty for what does not depend on seeds."""
 
 
 @dataclass(frozen=True)
@@ -41,11 +43,11 @@ class _Term:
 
     Attributes:
         part: amounts are of its sources, shares of their weight; None for amounts that are draws themselves.
-        seeds: the seeds whose counts weigh it: seed of the draw, number of seeds, place among them.
+        cell: the seeds that they are of.
     """
 
     part: Part | None
-    seeds: tuple[tuple[int, int, int], ...] = ()
+    cell: Cell = ()
 
 
 @dataclass(frozen=True)
@@ -76,11 +78,11 @@ class _Amounts:
 
 
 class Estimate:
-    """A number that is linear in source images, and what it is when they are drawn anew.
+    """A number that is linear in source images and in seeds, with what each of them contributes.
 
-    Sums, differences, multiples and means are taken source by source, and drawn only when an interval is asked for:
-    what two estimates share is paired. Subtract estimates, not their draws: those of large data sets are drawn for
-    each estimate by itself.
+    Sums, differences, multiples and means are taken source by source and seed by seed, and an interval is worked out
+    only when it is asked for: what two estimates share is paired. Subtract estimates, not their draws: those of large
+    data sets are drawn for each estimate by itself.
 
     Args:
         value: the number.
@@ -90,6 +92,8 @@ class Estimate:
     def __init__(self, value: float, draws: Floats | None = None) -> None:
         self.value = value
         self._terms: dict[_Term, _Amounts] = {} if draws is None else {_Term(None): _Amounts(1, draws)}
+        self._cells: dict[Cell, float] = {(): value}
+        self._weights: dict[Seeds, float] = {}
 
     @classmethod
     def of_sources(cls, value: float, part: Part, scale: float, whole: NDArray[Any]) -> Estimate:
@@ -99,56 +103,157 @@ class Estimate:
         return found
 
     @classmethod
-    def _sum(cls, value: float, terms: Iterable[tuple[_Term, _Amounts]]) -> Estimate:
+    def _sum(cls, value: float, parts: Sequence[tuple[float, Estimate, Cell]]) -> Estimate:
+        """Multiples of estimates, each within seeds that it is of beside its own."""
         found, grouped = cls(value), dict[_Term, list[_Amounts]]()
-        for term, amounts in terms:
-            grouped.setdefault(term, []).append(amounts)
+        found._cells = {}
+        for factor, each, cell in parts:
+            for term, amounts in each._terms.items():
+                grouped.setdefault(_Term(term.part, (*term.cell, *cell)), []).append(amounts.times(factor))
+            for own, contribution in each._cells.items():
+                place = (*own, *cell)
+                found._cells[place] = found._cells.get(place, 0.0) + factor * contribution
+            for seeds, weight in chain(each._weights.items(), ((seeds, 1.0) for seeds, _ in cell)):
+                found._weights[seeds] = found._weights.get(seeds, 0.0) + factor * weight
         found._terms = {term: _Amounts.sum(several) for term, several in grouped.items()}
         return found
 
-    def _times(self, factor: float, *seeds: tuple[int, int, int]) -> Iterator[tuple[_Term, _Amounts]]:
-        """Its terms, multiplied, and weighed by how often a draw takes a seed."""
-        return (
-            (_Term(term.part, (*term.seeds, *seeds)), amounts.times(factor)) for term, amounts in self._terms.items()
-        )
-
     def __sub__(self, other: Estimate) -> Estimate:
-        return self._sum(self.value - other.value, chain(self._times(1), other._times(-1)))
+        return self._sum(self.value - other.value, [(1, self, ()), (-1, other, ())])
 
     def __truediv__(self, number: float) -> Estimate:
-        return self._sum(self.value / number, self._times(1 / number))
+        return self._sum(self.value / number, [(1 / number, self, ())])
 
     @property
     def draws(self) -> Floats:
-        """float64 (B,), what the number is in each bootstrap draw, to ten digits after the point."""
-        whole: Floats = np.zeros(())
+        """float64 (B,), what the number is when images are drawn anew and seeds are held, to ten digits."""
+        grouped: dict[Part | None, list[_Amounts]] = {}
         for term, amounts in self._terms.items():
-            if term.part is None:
-                whole = whole + _weighted(amounts.values, term)
-        for population, terms in self._by_population().items():
-            found = shares(population, [(part, self._terms[term].values) for part, term in terms])
-            for (_, term), drawn in zip(terms, found.T, strict=True):
-                whole = whole + _weighted(drawn, term)
+            grouped.setdefault(term.part, []).append(amounts)
+        by_population: dict[Population, list[tuple[Part, Floats]]] = {}
+        whole: Floats = np.zeros(())
+        for part, several in grouped.items():
+            if part is None:
+                whole = whole + _Amounts.sum(several).values
+            else:
+                by_population.setdefault(part.population, []).append((part, _Amounts.sum(several).values))
+        for population, drawn in by_population.items():
+            whole = whole + shares(population, drawn).sum(axis=1)
         return np.round(whole, 10)  # so that what cancels is exactly nothing
 
-    def _by_population(self) -> dict[Population, list[tuple[Part, _Term]]]:
-        grouped: dict[Population, list[tuple[Part, _Term]]] = {}
-        for term in self._terms:
-            if term.part is not None:
-                grouped.setdefault(term.part.population, []).append((term.part, term))
-        return grouped
-
     def interval(self) -> Interval:
-        """The 95 % percentile interval."""
-        low, high = np.percentile(self.draws, [2.5, 97.5])
-        return Interval(self.value, float(low), float(high))
+        """The 95 % interval over source images and seeds.
+
+        Over images alone, where no kind of seeds was drawn more than once, it is that of the percentiles of a paired
+        bootstrap; with seeds it is a t interval. docs/analyses.md, "Intervals", says why.
+        """
+        lacks, drawn = self._lacks(), any(len(seeds.names) > 1 for seeds in self._seeds())
+        with_images = bool(self._terms)
+        if drawn:
+            images, parts = self._variances()
+            return t_interval(self.value, images, parts, "images and seeds" if with_images else "seeds", lacks)
+        if not with_images:
+            return Interval(self.value, self.value, self.value, "nothing", lacks)
+        kind: Kind = "images only" if lacks else "images"
+        if all(term.part is None for term in self._terms):
+            kind = "own draws"
+        return drawn_interval(self.value, self.draws, kind, lacks)
+
+    def _seeds(self) -> list[Seeds]:
+        """Every kind of seeds that it depends on; what is exactly nothing depends on none."""
+        cells = [cell for cell, amount in self._cells.items() if abs(amount) > TINY]
+        cells += [term.cell for term, amounts in self._terms.items() if amounts.whole.any()]
+        return list(dict.fromkeys(seeds for cell in cells for seeds, _ in cell))
+
+    def _lacks(self) -> tuple[str, ...]:
+        """Which seeds are random and were drawn once.
+
+        A single pretrained model may stand for itself; but a difference of two of them is also one of their seeds.
+        """
+        lacking = []
+        for seeds in self._seeds():
+            alike = [weight for other, weight in self._weights.items() if other.what == seeds.what and other.of]
+            apart = bool(alike) and min(alike) < -TINY and max(alike) > TINY
+            if len(seeds.names) == 1 and (apart and abs(self._weights[seeds]) > TINY if seeds.of else True):
+                lacking.append(f"{seeds.what} seeds")
+        return tuple(dict.fromkeys(lacking))
+
+    def _variances(self) -> tuple[Variance, list[Variance]]:
+        """Its variance over images, seeds being held; and the parts of its variance over images and seeds.
+
+        What images and seeds do together is in the spread over seeds as well as in that over images: it is taken out
+        of the latter, as in a table of images x seeds.
+        """
+        contributions = {cell: np.array([amount]) for cell, amount in self._cells.items()}
+        parts = [Variance(max(float(found[0]), 0.0), df) for found, df in seed_variances(contributions).values()]
+        held, shared, squared = 0.0, 0.0, 0.0
+        for influences, size in self._influences():
+            correction = size / (size - 1) if size > 1 else 1.0
+            variance = correction * float(np.square(sum(influences.values())).sum())
+            twice = sum(float(found.sum()) for found, _ in seed_variances(influences).values())
+            held, shared = held + variance, shared + variance - correction * twice
+            squared += variance**2 / max(size - 1, 1)
+        df = held**2 / squared if squared else math.inf
+        return Variance(held, df), [Variance(max(shared, 0.0), df), *parts]
+
+    def _influences(self) -> Iterator[tuple[dict[Cell, Floats], float]]:
+        """Of each independent lot of images: what each adds to the estimate, by cell, and how many they are."""
+        lots: dict[Population | None, list[tuple[_Term, _Amounts]]] = {}
+        for term, amounts in self._terms.items():
+            lots.setdefault(term.part.population if term.part else None, []).append((term, amounts))
+        for population, terms in lots.items():
+            found: dict[Cell, Floats] = {}
+            for term, amounts in terms:
+                influence = term.part.influence(amounts.values) if term.part else _centred(amounts.values)
+                found[term.cell] = found[term.cell] + influence if term.cell in found else influence
+            yield found, len(population.sources) if population else math.inf
 
 
-def _weighted(draws: Floats, term: _Term) -> Floats:
-    """Draws times how often each takes the term's seeds."""
-    for seed, count, place in term.seeds:
-        draws = draws * seed_counts(count, len(draws), seed)[:, place]
-    return draws
+TINY = 1e-9
+"""Weights below this are what rounding left of nothing."""
+
+
+def _centred(draws: Floats) -> Floats:
+    """Draws as amounts whose squares add up to their variance."""
+    found: Floats = (draws - draws.mean()) / np.sqrt(len(draws))
+    return found
+
+
+def seed_variances(contributions: Mapping[Cell, Floats]) -> dict[Seeds, tuple[Floats, float]]:
+    """The variance of a sum that each kind of seeds makes, and its degrees of freedom.
+
+    Seeds of two kinds are crossed: the spread over either also holds what the two do together, which is counted once,
+    with the kind that has an owner (pretraining). What is left of the other kind may be below 0.
+
+    Args:
+        contributions: float64 (K,), of K sums, by the seeds that they are of.
+    """
+    kinds = list(dict.fromkeys(seeds for cell in contributions for seeds, _ in cell if len(seeds.names) > 1))
+    found: dict[Seeds, tuple[Floats, float]] = {}
+    for seeds in kinds:
+        table = _table(contributions, seeds)
+        count = len(seeds.names)
+        found[seeds] = count * np.square(table - table.mean(axis=0)).sum(axis=0) / (count - 1), count - 1
+    for shared, owned in product(kinds, kinds):
+        if owned.of and not shared.of:
+            table = _table(contributions, owned, shared)
+            rows, columns = table.mean(axis=1, keepdims=True), table.mean(axis=0, keepdims=True)
+            rest = np.square(table - rows - columns + table.mean(axis=(0, 1))).sum(axis=(0, 1))
+            size = table.shape[0] * table.shape[1]
+            both = size * rest / ((table.shape[0] - 1) * (table.shape[1] - 1))
+            found[shared] = found[shared][0] - both, found[shared][1]
+    return found
+
+
+def _table(contributions: Mapping[Cell, Floats], *kinds: Seeds) -> Floats:
+    """Contributions by the seeds of some kinds, (seeds of the first, seeds of the second, ..., K): of those of all."""
+    width = len(next(iter(contributions.values())))
+    table = np.zeros((*(len(seeds.names) for seeds in kinds), width))
+    for cell, amounts in contributions.items():
+        places = dict(cell)
+        if all(seeds in places for seeds in kinds):
+            table[tuple(places[seeds] for seeds in kinds)] += amounts
+    return table
 
 
 def mean(estimates: Iterable[Estimate]) -> Estimate:
@@ -156,22 +261,20 @@ def mean(estimates: Iterable[Estimate]) -> Estimate:
     listed = list(estimates)
     if not listed:
         raise ValueError("the mean of no estimates")
-    terms = chain.from_iterable(each._times(1 / len(listed)) for each in listed)
-    return Estimate._sum(float(np.mean([each.value for each in listed])), terms)
+    value = float(np.mean([each.value for each in listed]))
+    return Estimate._sum(value, [(1 / len(listed), each, ()) for each in listed])
 
 
-def mean_over_seeds(estimates: Sequence[Estimate], seed: int = 0) -> Estimate:
-    """The mean over seeds; with several, every draw also draws the seeds anew, with replacement.
+def mean_over_seeds(estimates: Sequence[Estimate], seeds: Seeds | None = None) -> Estimate:
+    """The mean over seeds, which knows what each of them contributes.
 
     Args:
         estimates: one a seed.
-        seed: of the draw of seeds.
+        seeds: which; by default tuning seeds that are numbered.
     """
-    if len(estimates) == 1:
-        return estimates[0]
-    count = len(estimates)
-    terms = chain.from_iterable(each._times(1 / count, (seed, count, place)) for place, each in enumerate(estimates))
-    return Estimate._sum(float(np.mean([each.value for each in estimates])), terms)
+    seeds = seeds or Seeds("tuning", tuple(range(len(estimates))))
+    parts = [(1 / len(estimates), each, ((seeds, place),)) for place, each in enumerate(estimates)]
+    return Estimate._sum(float(np.mean([each.value for each in estimates])), parts)
 
 
 def robustness_improvement(

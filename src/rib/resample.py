@@ -1,8 +1,8 @@
-"""Resamples: what a number that is linear in source images, or in seeds, is in each bootstrap draw."""
+"""Resamples: what a number that is linear in source images is in each bootstrap draw."""
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,6 +90,12 @@ class Part:
         self.population, self.weights = population, weights
         self.whole = bool(weights.min() > 1 - 1e-12)
 
+    def influence(self, amounts: Floats) -> Floats:
+        """What each source adds to a share: amounts (N,) over the weights; to first order, (N,)."""
+        total = float(self.weights.sum())
+        found: Floats = (amounts - self.weights * (float(amounts.sum()) / total)) / total
+        return found
+
 
 def shares(population: Population, amounts: list[tuple[Part, Floats]]) -> Floats:
     """Sum of amounts over sum of weights, in each draw: float64 (draws, len(amounts)).
@@ -126,9 +132,3 @@ def distinct_rows(columns: Floats) -> tuple[Floats, NDArray[np.int64]]:
         codes = np.unique(codes * len(values) + inverse, return_inverse=True)[1]
     _, first, counts = np.unique(codes, return_index=True, return_counts=True)
     return columns[first], counts
-
-
-@cache
-def seed_counts(count: int, draws: int, seed: int) -> NDArray[np.int64]:
-    """How often each draw takes each of `count` seeds: int64 (draws, count)."""
-    return np.random.default_rng(seed).multinomial(count, np.full(count, 1 / count), size=draws)

@@ -16,6 +16,7 @@ from rib.metrics import (
     Bootstrap,
     Estimate,
     Interval,
+    Seeds,
     example_weights,
     mean,
     mean_over_seeds,
@@ -258,7 +259,7 @@ class Results:
     def _changes(self, model: str, runs: list[Run]) -> Iterable[tuple[str, str, Estimate | None]]:
         for name in runs[0].scores:
             before = self._before(model, name)
-            after = self._over_seeds([self._after(run, name) for run in runs])
+            after = self._over_seeds(runs, [self._after(run, name) for run in runs])
             yield name, self.role(runs[0], name), after - before if before and after else None
 
     def _summary(self, group: Group) -> Summary:
@@ -368,11 +369,12 @@ class Results:
     def _ri_over_seeds(
         self, runs: list[Run], tuned_on: str, kind: str = "masked", disjoint: bool = False
     ) -> Estimate | None:
-        return self._over_seeds([self._ri(run, kind, disjoint) for run in runs if run.tuned_on == tuned_on])
+        mine = [run for run in runs if run.tuned_on == tuned_on]
+        return self._over_seeds(mine, [self._ri(run, kind, disjoint) for run in mine])
 
-    def _over_seeds(self, estimates: Sequence[Estimate | None]) -> Estimate | None:
+    def _over_seeds(self, runs: Sequence[Run], estimates: Sequence[Estimate | None]) -> Estimate | None:
         present = [estimate for estimate in estimates if estimate is not None]
-        return mean_over_seeds(present) if present and len(present) == len(estimates) else None
+        return over_seeds(runs, present) if present and len(present) == len(estimates) else None
 
     def _ri(self, run: Run, kind: str = "masked", disjoint: bool = False) -> Estimate | None:
         assert run.tuned_on is not None
@@ -413,7 +415,8 @@ class Results:
     def _level(self, runs: list[Run], tuned_on: str, name: str, before: bool) -> Estimate | None:
         if before:
             return self._before(runs[0].model, name)
-        return self._over_seeds([self._after(run, name) for run in runs if run.tuned_on == tuned_on])
+        mine = [run for run in runs if run.tuned_on == tuned_on]
+        return self._over_seeds(mine, [self._after(run, name) for run in mine])
 
     def _before(self, model: str, name: str, kind: str = "masked") -> Estimate | None:
         return self._after(self.groups[model, "pretrained", None][0], name, kind)
@@ -492,6 +495,11 @@ class Results:
     def unfinished(self) -> list[Step]:
         """Steps without a record; features are for other steps and may be left out."""
         return [step for step in self.plan.steps if step.key not in self.records and not isinstance(step, Embed)]
+
+
+def over_seeds(runs: Sequence[Run], estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of one estimate a run over their tuning seeds, which are the same draws in every row of a report."""
+    return mean_over_seeds(estimates, Seeds("tuning", tuple(run.seed or 0 for run in runs)))
 
 
 def _tuned_on(runs: list[Run]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, final
 
 from rib.errors import UserError
-from rib.metrics import Estimate, Interval, mean, mean_over_seeds
+from rib.metrics import Estimate, Interval, Seeds, mean, mean_over_seeds
 from rib.models.catalogue import ModelRow, find_row
 from rib.report.answer import Answer, Contrast, Line, Panel
 from rib.report.finding import holes, size_name, size_order
@@ -147,9 +146,9 @@ class Cohort:
     models: tuple[str, ...]
 
     @property
-    def draw(self) -> int:
-        """Names the draw of its pretraining seeds: the same at every size and method, another for each cohort."""
-        return zlib.crc32("/".join((self.family, self.objective, self.pretraining, *self.models)).encode())
+    def seeds(self) -> Seeds:
+        """Its pretraining seeds: the same draw at every size and method, another for each cohort."""
+        return Seeds("pretraining", self.models, "/".join((self.family, self.objective, self.pretraining)))
 
 
 def cohorts(names: Iterable[str], own: Mapping[str, ModelRow]) -> list[Cohort]:
@@ -299,7 +298,7 @@ class Numbers:
             groups = [(model, method, size) for model in cohort.models]
             found = [self.results.mri(group) if group in self.results.groups else None for group in groups]
             whole = [estimate for estimate in found if estimate is not None]
-            self._known[place] = mean_over_seeds(whole, cohort.draw) if len(whole) == len(found) else None
+            self._known[place] = mean_over_seeds(whole, cohort.seeds) if len(whole) == len(found) else None
         return self._known[place]
 
     def mean(
@@ -398,7 +397,7 @@ def in_percent(correlation: Interval | None) -> Interval | None:
     """A correlation times 100, so that one decimal says enough."""
     if correlation is None:
         return None
-    return Interval(100 * correlation.value, 100 * correlation.low, 100 * correlation.high)
+    return correlation.times(100)
 
 
 def contrast(family: str, says: str, claimed: Literal["above", "below"], estimate: Estimate | None) -> Contrast:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rib.analysis import Analysis
-from rib.metrics import Estimate, mean_over_seeds
+from rib.metrics import Estimate, Seeds, mean_over_seeds
 from rib.report.results import Seen
 from rib.studies.base import Cohort, Numbers, averaged
 
@@ -48,15 +48,15 @@ class Inside:
         """A number of a cohort, the mean over what was tuned on; None with a hole."""
         models = [self._of_model(model, size, number) for model in cohort.models]
         whole = [estimate for estimate in models if estimate is not None]
-        return mean_over_seeds(whole, cohort.draw) if len(whole) == len(models) else None
+        return mean_over_seeds(whole, cohort.seeds) if len(whole) == len(models) else None
 
     def _of_model(self, model: str, size: int | None, number: Number) -> Estimate | None:
         by_set = [self.seeds(model, size, tuned_on, number) for tuned_on in self.numbers.taken.downstream]
         if None in by_set:
             return None
         by_seed = np.mean([values for values in by_set if values], axis=0).tolist()
-        draws = self.numbers.results.draws
-        return mean_over_seeds([Estimate(value, np.full(draws, value)) for value in by_seed])
+        seeds = Seeds("tuning", self.numbers.taken.seeds)
+        return mean_over_seeds([Estimate(value) for value in by_seed], seeds)
 
     def mean(self, cohorts: Sequence[Cohort], number: Number) -> Estimate | None:
         """The mean over cohorts and sizes."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rib.metrics import Estimate, mean, mean_over_seeds
+from rib.metrics import Estimate, mean
 from rib.plan import Run
-from rib.report.results import Group, Results
+from rib.report.results import Group, Results, over_seeds
 from rib.steps import short
 
 OTHERS = "other downstream sets"
@@ -66,14 +66,14 @@ def average(
     results: Results, runs: Sequence[Run], on: str, cell: Callable[[Run, str], Estimate | None]
 ) -> Estimate | None:
     """Mean over the sets tested on, seeds, and sets tuned on, in that order; None with a hole or for nothing."""
-    by_set: dict[str | None, list[Estimate]] = {}
+    by_set: dict[str | None, list[tuple[Run, Estimate]]] = {}
     for run in runs:
         if names := cells(results, run, on):
             found = [estimate for name in names if (estimate := cell(run, name))]
             if len(found) < len(names):
                 return None
-            by_set.setdefault(run.tuned_on, []).append(mean(found))
-    return mean(mean_over_seeds(seeds) for seeds in by_set.values()) if by_set else None
+            by_set.setdefault(run.tuned_on, []).append((run, mean(found)))
+    return mean(over_seeds(*zip(*seeds, strict=True)) for seeds in by_set.values()) if by_set else None
 
 
 def spread_over_runs(

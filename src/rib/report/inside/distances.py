@@ -75,7 +75,7 @@ def _compared(seen: Seen, measure: str, group: tuple[str, str, int | None], chan
             change.tuned_on,
             change.tested_on,
             matrix[place[change.tuned_on]][place[change.tested_on]],
-            Interval(-change.change.value, -change.change.high, -change.change.low),
+            change.change.times(-1),
         )
         for change in changes
         if change.change and change.tuned_on in place and change.tested_on in place
