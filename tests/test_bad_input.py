@@ -312,8 +312,10 @@ def test_checkpoints_that_do_not_fit(rib_says: Say, tmp_path: Path, content: Any
         (tmp_path / "mine.pth").write_text("no checkpoint")
     else:
         torch.save(content(), tmp_path / "mine.pth")
-    code, text = rib_says("run", file, "--workers", 1)
-    assert_said((code, text), 1, *texts)
+    for command in ("plan", "run"):
+        code, text = rib_says(command, file)
+        assert_said((code, text), 2, *texts)
+        assert text.count(texts[0]) == 1
 
 
 def test_a_checkpoint_that_is_not_there(rib_says: Say, tmp_path: Path) -> None:

@@ -204,7 +204,7 @@ def test_a_wrong_head_is_refused_and_not_drawn_anew(tmp_path: Path) -> None:
 @pytest.mark.parametrize("prefix", ["visual.trunk.", "backbone."])
 def test_a_foreign_form_with_a_wrong_head_is_refused(prefix: str, tmp_path: Path) -> None:
     torch.save({prefix + name: value for name, value in tiny_vit(12).state_dict().items()}, tmp_path / "w.pth")
-    with pytest.raises(UserError, match="does not fit"):
+    with pytest.raises(UserError, match="has another number of classes"):
         loaded(vit_row(weights="w.pth"), tmp_path)
 
 

@@ -22,6 +22,7 @@ from rib.models import vision
 from rib.models.catalogue import ROWS, Architecture, ModelRow
 from rib.models.loading import build, describe, load_pretrained, preprocessing
 from rib.models.preprocessing import of_timm
+from rib.models.weights import put_weights
 
 _compat.declare_missing_operators()
 timm = pytest.importorskip("timm")
@@ -143,7 +144,7 @@ def old_names(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key: value for key, value in named.items() if "num_batches" not in key}
 
 
-@pytest.mark.parametrize("name", ["resnet18"])
+@pytest.mark.parametrize("name", ["densenet121", "googlenet", "inception_v3", "mnasnet0_5", "resnet18"])
 def test_published_files_of_torchvision_give_torchvisions_logits(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,7 +168,7 @@ def test_published_files_of_torchvision_give_torchvisions_logits(
 def net_of(row: ModelRow, base: Path, classes: int = 1000) -> nn.Module:
     architecture = describe(row, classes, base)
     net = build(architecture).net
-    net.load_state_dict(load_pretrained("mine", row, architecture, base))
+    put_weights(net, load_pretrained("mine", row, architecture, base))
     return net
 
 

@@ -20,7 +20,7 @@ import rib
 from helpers import CLASSES, Say, command, document, toml, write_arrays, write_tree
 from rib.errors import UserError
 from rib.identity import import_object
-from rib.models.weights import read_weights
+from rib.models.checkpoints import read_checkpoint
 from rib.suite import parse_suite
 from rib.terminal import console, printable
 
@@ -53,7 +53,7 @@ def test_a_pickle_never_runs_and_the_way_out_is_named(tmp_path: Path, suffix: st
     else:
         file.write_bytes(pickle.dumps({"a": Bomb(fired)}))
     with pytest.raises(UserError, match=r"cannot read the checkpoint[^@]*torch\.save\(torch\.load\(FILE"):
-        read_weights(file)
+        read_checkpoint(file)
     assert not fired.exists()
 
 

@@ -7,22 +7,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rib.errors import StoppedError, UserError
+from rib.errors import StoppedError
 from rib.execute.local import Outcome, execute
 from rib.execute.progress import Watcher
 from rib.execute.runtime import Runtime
 from rib.gates import parse_gate
-from rib.pair import Pair, make_pair
+from rib.pair import make_pair
 from rib.plan import make_plan
 from rib.report.answer import Answer
 from rib.report.comparison import Comparison, gate_names
 from rib.report.results import Results, Summary
-from rib.steps import Load
 from rib.store import Store, store_folder
 from rib.studies import find_study
 from rib.suite import Suite, load_suite
 from rib.terminal import console
-from rib.work import How, Workshop
+from rib.work import How
 
 if TYPE_CHECKING:
     import pandas
@@ -236,20 +235,7 @@ def compare(
         cache=place.facts,
     )
     gates = [parse_gate(text, gate_names(pair)) for text in fail_if]
-    _require_readable(pair, place)
     outcome = execute(pair.plan, place, how, watcher, Runtime(retry_failed=True))
     if outcome.interrupted:
         raise StoppedError("interrupted; everything finished is kept, call again to go on")
     return Comparison(pair, Results(pair.plan, place), gates, done=outcome.done)
-
-
-def _require_readable(pair: Pair, store: Store) -> None:
-    """Read weights that are still to be used, so that what is wrong with them is said before anything is decoded."""
-    workshop = Workshop(pair.plan.suite, store, How(device="cpu"), lambda _images, _passes: None)
-    for role, run in (("BASE", pair.before), ("TUNED", pair.after)):
-        if isinstance(run.fit.start, Load) and not all(store.has(step.key) for step in run.scores.values()):
-            try:
-                workshop.weights(run.fit.start)
-            except UserError as error:
-                text = f"{role} cannot be compared: {error.problem}"
-                raise UserError(text, got=error.got, valid=error.valid, remedy=error.remedy) from None

@@ -12,7 +12,7 @@ from rib.analysis.layers import choose
 from rib.errors import StepError, UserError, nearest
 from rib.models import clip
 from rib.models.catalogue import ROWS, Architecture, ModelRow
-from rib.models.loading import build
+from rib.models.loading import build, describe, weights_identity
 from rib.models.weights import differences, first_few, shapes
 from rib.plan import Plan, Run, World, find_analysis, looks_at, make_plan
 from rib.steps import Fit, short
@@ -102,6 +102,7 @@ def make_pair(
     before = _row(base, _architecture(base, model, suite), suite, "BASE")
     after = _row(tuned, before, suite, "TUNED")
     names = (base, tuned if tuned != base else f"{tuned} ({TUNED})")
+    _require_readable(suite, {"BASE": (names[0], before), "TUNED": (names[1], after)}, cache)
     plan = make_plan(_pair_suite(suite, dict(zip(names, (before, after), strict=True)), base), cache)
     first, second = plan.runs
     fit = _alike(second.fit, first.fit.architecture)
@@ -154,7 +155,7 @@ def _full_name(name: str, suite: Suite) -> str:
 
 def _architecture(base: str, model: str | None, suite: Suite) -> ModelRow | None:
     """The row that says the architecture of a base that is a file."""
-    if _is_known(base, suite) or not Path(base).expanduser().is_file():
+    if _is_known(base, suite) or not _file_and_key(base)[0].is_file():
         if model is not None:
             raise UserError(
                 "--model says the architecture of a checkpoint file, and BASE says its own",
@@ -169,13 +170,14 @@ def _architecture(base: str, model: str | None, suite: Suite) -> ModelRow | None
 
 def _row(text: str, architecture: ModelRow | None, suite: Suite, role: str) -> ModelRow:
     """The row of BASE or TUNED: a known model, a checkpoint file of an architecture, or a folder."""
-    path = Path(text).expanduser()
+    path, key = _file_and_key(text)
     if not _is_known(text, suite):
         if path.is_dir():
             return _folder_row(path.resolve())
         if path.is_file():
             assert architecture is not None
-            return architecture.model_copy(update={"weights": str(path.resolve()), "pretrain": None})
+            own = {"weights": str(path.resolve()), "weights_key": key, "outputs": None, "pretrain": None}
+            return architecture.model_copy(update=own)
         if path.suffix in SUFFIXES or "/" in text:
             raise UserError(
                 f"{role}: no such file or folder",
@@ -184,6 +186,15 @@ def _row(text: str, architecture: ModelRow | None, suite: Suite, role: str) -> M
                 remedy="check the path",
             )
     return _named_row(text, suite, f"{role}: ", f"{LIBRARIES}; a checkpoint file or folder")
+
+
+def _file_and_key(text: str) -> tuple[Path, str | None]:
+    """A checkpoint file, and which of its sets of weights is meant: FILE, or FILE#KEY."""
+    path = Path(text).expanduser()
+    file, mark, key = text.rpartition("#")
+    if mark and not path.exists() and Path(file).expanduser().is_file():
+        return Path(file).expanduser(), key
+    return path, None
 
 
 def _is_known(name: str, suite: Suite) -> bool:
@@ -223,6 +234,19 @@ def _folder_row(folder: Path) -> ModelRow:
 
 
 # -- whether the two can be compared -----------------------------------------------------------------------------------
+
+
+def _require_readable(suite: Suite, rows: Mapping[str, tuple[str, ModelRow]], cache: Path | None) -> None:
+    """Read both checkpoints, so that an error says which of the two cannot be used. Raises UserError."""
+    classes = World(suite, cache)[suite.reference].classes
+    for role, (name, row) in rows.items():
+        if row.pretrain is None:
+            try:
+                architecture = describe(row, len(classes), suite.base, suite.decode)
+                weights_identity(name, row, architecture, suite.base, classes, cache)
+            except UserError as error:
+                text = f"{role} cannot be compared: {error.problem}"
+                raise UserError(text, got=error.got, valid=error.valid, remedy=error.remedy) from None
 
 
 def _alike(fit: Fit, base: Architecture) -> Fit:

@@ -23,7 +23,7 @@ from rib.errors import UserError, nearest
 from rib.methods import METHODS, MergedMethod, Method, Passes
 from rib.models.catalogue import Architecture, PretrainRow
 from rib.models.catalogue import find_row as find_model_row
-from rib.models.loading import describe, weights_digest
+from rib.models.loading import describe, weights_identity
 from rib.models.sources import find_weights
 from rib.objectives import OBJECTIVES, Objective
 from rib.recipe import Recipe
@@ -490,7 +490,7 @@ class _Planner:
                 self.world.assumed.append(f"weights of {model}")
                 return Load(model, architecture, f"expected {model}")
             classes = self.world[self.suite.reference].classes
-            digest = weights_digest(model, row, self.suite.base, classes, self.world.cache)
+            digest = weights_identity(model, row, architecture, self.suite.base, classes, self.world.cache)
             return Load(model, architecture, digest)
         return self._pretrain(model, architecture, row.pretrain)
 

@@ -25,7 +25,7 @@ from rib.methods.base import MergedMethod, Task
 from rib.models.catalogue import find_row
 from rib.models.classifier import Classifier
 from rib.models.loading import build, load_pretrained
-from rib.models.weights import Weights, first_not_finite, take_weights
+from rib.models.weights import Weights, first_not_finite, put_weights, take_weights
 from rib.plan import World
 from rib.prediction import Predictions, collected, predict
 from rib.pretraining import Stage, pretrain
@@ -342,7 +342,7 @@ class Workshop:
         weights = self.weights(step)
         with self._loading:
             classifier = build(step.architecture, last_block=last_block)
-            classifier.net.load_state_dict(weights)
+            put_weights(classifier.net, weights)
             return classifier.to(self.device)
 
     def weights(self, step: Load | Step) -> Weights:

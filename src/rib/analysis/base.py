@@ -14,7 +14,7 @@ from rib.data.labels import LabelMap
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.loading import build
-from rib.models.weights import Weights
+from rib.models.weights import Weights, put_weights
 from rib.prediction import Watch
 from rib.recipe import Frozen, Precision
 
@@ -63,7 +63,7 @@ class Scene:
     def build(self, weights: Weights) -> Classifier:
         """A classifier with these weights, on the scene's device, in evaluation mode."""
         classifier = build(self.architecture)
-        classifier.net.load_state_dict(weights)
+        put_weights(classifier.net, weights)
         return classifier.to(self.device).eval()
 
 

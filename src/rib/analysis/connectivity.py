@@ -14,7 +14,7 @@ from torch import Tensor
 from rib.analysis.base import Analysis, Scene, Seen, Values
 from rib.analysis.sample import sample
 from rib.metrics import accuracy, example_weights
-from rib.models.weights import interpolate
+from rib.models.weights import interpolate, put_weights
 from rib.prediction import collect
 
 
@@ -46,7 +46,7 @@ class Connectivity(Analysis):
         alphas = np.linspace(0, 1, self.points).round(6)
         scores = []
         for alpha in alphas.tolist():
-            classifier.net.load_state_dict(interpolate(scene.before, scene.after, alpha))
+            put_weights(classifier.net, interpolate(scene.before, scene.after, alpha))
             logits = collect(
                 classifier, classifier.forward, seen.examples, scene.batch_size, scene.precision, scene.watch
             )

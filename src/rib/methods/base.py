@@ -17,7 +17,7 @@ from rib.errors import NotFiniteError
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.loading import build
-from rib.models.weights import Weights, take_weights
+from rib.models.weights import Weights, put_weights, take_weights
 from rib.prediction import Watch, collect, predict
 from rib.recipe import Frozen, Recipe
 from rib.training import Checkpoint, Penalty, Pull, train
@@ -80,7 +80,7 @@ class Task:
     def build(self, weights: Weights) -> Classifier:
         """A classifier with these weights, on the task's device."""
         classifier = build(self.architecture, last_block=self.recipe.last_block)
-        classifier.net.load_state_dict(weights)
+        put_weights(classifier.net, weights)
         return classifier.to(self.device)
 
     def features(self, start: Weights) -> Tensor:

@@ -74,6 +74,12 @@ class ModelRow(Frozen):
     build: str | None = Field(None, description="package.module:function; called with num_classes and `arguments`")
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the builder")
     weights: str | None = Field(None, description="checkpoint file; 'zoo:NAME' for a shipped one")
+    weights_key: str | None = Field(
+        None, description="which of several sets of weights in the checkpoint, by its entry"
+    )
+    outputs: tuple[str, ...] | None = Field(
+        None, description="the reference set's class that each output stands for; default what the files state"
+    )
     pretrain: PretrainRow | None = Field(None, description="train from scratch instead")
     head: str | None = Field(None, description="name of the final linear layer, where it cannot be found")
     size: int | None = Field(None, ge=8, description="input side in pixels; default the library's, else required")

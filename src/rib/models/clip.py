@@ -15,6 +15,8 @@ from torch import Tensor, nn
 from rib import _compat
 from rib.errors import RibError, UserError, nearest
 from rib.files import read_plain
+from rib.models.checkpoints import read_checkpoint
+from rib.models.fitting import require_numbers
 from rib.models.guard import nothing_but_building
 from rib.models.preprocessing import Preprocessing, of_open_clip
 
@@ -137,6 +139,30 @@ def classifier_weights(
     Raises:
         UserError: the checkpoint does not fit.
     """
+    library, model = _open_clip(), read_model(file, name, config)
+    with nothing_but_building(f"the tokenizer of the open_clip model {name!r}"):
+        tokenizer = library.get_tokenizer(f"local-dir:{name}" if Path(name, CONFIG).is_file() else name)
+    templates = tuple(prompts) if prompts else library.OPENAI_IMAGENET_TEMPLATES
+    model.to(device)
+    with torch.no_grad():
+        directions = library.build_zero_shot_classifier(model, tokenizer, tuple(names), templates, device=device)
+        head = (directions.T * model.logit_scale.exp()).float().cpu()
+    bias = model.logit_bias
+    weights = {f"visual.{key}": value.detach().cpu() for key, value in model.visual.state_dict().items()}
+    shift = float(bias) if bias is not None else 0.0
+    return weights | {"head.weight": head.contiguous(), "head.bias": torch.full((len(head),), shift)}
+
+
+def read_model(file: Path, name: str, config: dict[str, Any]) -> Any:
+    """A whole CLIP model with the weights of a checkpoint.
+
+    Args: as `classifier_weights`.
+
+    Raises:
+        UserError: the checkpoint does not fit, or holds no floating-point weights.
+    """
+    checkpoint = read_checkpoint(file)
+    require_numbers(checkpoint.tensors(checkpoint.likeliest), f"the CLIP checkpoint {file}")
     library = _open_clip()
     try:
         with nothing_but_building(f"the open_clip model {name!r}"):
@@ -152,17 +178,7 @@ def classifier_weights(
             valid=f"weights of open_clip's {name!r}",
             remedy="check `open_clip` and `tag`",
         ) from None
-    with nothing_but_building(f"the tokenizer of the open_clip model {name!r}"):
-        tokenizer = library.get_tokenizer(f"local-dir:{name}" if Path(name, CONFIG).is_file() else name)
-    templates = tuple(prompts) if prompts else library.OPENAI_IMAGENET_TEMPLATES
-    model.to(device)
-    with torch.no_grad():
-        directions = library.build_zero_shot_classifier(model, tokenizer, tuple(names), templates, device=device)
-        head = (directions.T * model.logit_scale.exp()).float().cpu()
-    bias = model.logit_bias
-    weights = {f"visual.{key}": value.detach().cpu() for key, value in model.visual.state_dict().items()}
-    shift = float(bias) if bias is not None else 0.0
-    return weights | {"head.weight": head.contiguous(), "head.bias": torch.full((len(head),), shift)}
+    return model
 
 
 def class_words(classes: Sequence[str]) -> tuple[str, ...]:

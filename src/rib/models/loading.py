@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,18 +14,22 @@ import torch
 from torch import Tensor, nn
 
 from rib.data.examples import Decode
+from rib.data.imagenet_classes import wnids
 from rib.errors import RibError, UserError, is_memory, told
 from rib.files import file_digest, read_fact, read_plain, write_fact
 from rib.identity import digest, import_object, source_digest
 from rib.models import clip, vision
 from rib.models.arguments import OWN_BUILDERS, require_builder, require_shapes, require_text
 from rib.models.catalogue import Architecture, ModelRow
+from rib.models.checkpoints import Checkpoint, read_checkpoint
+from rib.models.class_order import Stated, order_of, reordered, stated_by_files
 from rib.models.classifier import Classifier
+from rib.models.fitting import Convert, fit_weights, require_numbers
 from rib.models.guard import nothing_but_building
 from rib.models.last_block import compute_pooled_only
 from rib.models.preprocessing import FIELDS, Preprocessing, of_builder, of_timm, of_timm_model, timm_config
 from rib.models.sources import cached_digest, weights_file
-from rib.models.weights import check_weights, read_weights, write_weights
+from rib.models.weights import check_finite, read_weights, write_weights
 from rib.recipe import LastBlock
 
 
@@ -235,28 +241,125 @@ def load_pretrained(
         UserError: they are missing, do not fit, or are not finite.
     """
     file = weights_file(name, row, base)
-    if row.open_clip is not None:
-        tower = _as_classifier(row, file, architecture)
-        weights = tower or _clip_weights(name, row, file, base, classes, cache_folder, device)
-    elif architecture.timm is not None:
-        weights = _timm_weights(name, file, architecture)
-    else:
-        weights = read_weights(file)
-    if row.torchvision is not None:
-        weights = vision.converted(row.torchvision, weights)
+    if row.open_clip is not None and not _is_classifier(row, file, architecture):
+        return _clip_weights(name, row, file, base, classes, cache_folder, device)
+    return _read(name, row, architecture, file, classes)[0]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How a checkpoint became the weights of a model, where that is not plain. Part of what the weights are.
+
+    Attributes:
+        entry: the set of weights that the row chose; "" for the only one.
+        cast: whether tensors were stored in another precision.
+        order: the checkpoint's output for each class of the reference set; None for its own order.
+    """
+
+    entry: str = ""
+    cast: bool = False
+    order: tuple[int, ...] | None = None
+
+    @property
+    def text(self) -> str:
+        """As JSON, without what is plain; "" where all is."""
+        fields = {"entry": self.entry or None, "cast": self.cast or None, "order": self.order}
+        given = {name: value for name, value in fields.items() if value is not None}
+        return json.dumps(given) if given else ""
+
+
+def weights_identity(
+    name: str,
+    row: ModelRow,
+    architecture: Architecture,
+    base: Path,
+    classes: Sequence[str] = (),
+    cache_folder: Path | None = None,
+) -> str:
+    """What the pretrained weights of a row are, once they are known to fit: `weights_digest`, and how they are read.
+
+    The checkpoint is read and held against the net, unless that was found to be well before.
+
+    Args: as `load_pretrained`.
+
+    Raises:
+        UserError: as `load_pretrained`.
+    """
+    content = weights_digest(name, row, base, classes, cache_folder)
+    if row.weights and row.weights.startswith("zoo:"):
+        return content
+    file = weights_file(name, row, base)
+    seen = [content, architecture.model_dump(mode="json"), list(classes), row.weights_key, row.outputs, _beside(file)]
+    known = cache_folder / f"fits-{digest(json.dumps([*seen, _READINGS]).encode())}.txt" if cache_folder else None
+    text = read_fact(known) if known else None
+    if text is None:
+        text = _reading(name, row, architecture, file, base, classes).text.encode()
+        if known:
+            write_fact(known, text)
+    return digest(json.dumps([content, text.decode()]).encode()) if text else content
+
+
+_READINGS = 1
+"""Version of what `weights_identity` keeps."""
+
+
+def _beside(file: Path) -> list[str]:
+    """Digests of the configurations beside a checkpoint, which may state its classes."""
+    places = (file.with_suffix(".json"), file.with_name("config.json"))
+    return [digest(read_plain(place)) for place in places if place.is_file()]
+
+
+def _reading(
+    name: str, row: ModelRow, architecture: Architecture, file: Path, base: Path, classes: Sequence[str]
+) -> Reading:
+    if row.open_clip is not None and not _is_classifier(row, file, architecture):
+        config, _ = clip.model_config(row.open_clip, row.tag, base)
+        clip.read_model(file, row.open_clip, config)
+        return Reading()
+    return _read(name, row, architecture, file, classes)[1]
+
+
+def _read(
+    name: str, row: ModelRow, architecture: Architecture, file: Path, classes: Sequence[str]
+) -> tuple[dict[str, Tensor], Reading]:
+    """The weights of a net that a checkpoint holds, their head in the order of the reference set's classes."""
+    checkpoint, what = read_checkpoint(file), f"model {name!r}"
     classifier = build(architecture)
-    check_weights(weights, classifier.net, f"model {name!r}", classifier.head_name)
-    return weights
+    head = classifier.head_name
+    net = classifier.net
+    fitted = fit_weights(checkpoint, net, what, head, row.weights_key, *_conversions(row, architecture))
+    check_finite(fitted.weights, what)
+    stated = _stated_classes(row, checkpoint, classes)
+    order = order_of(stated, classes, what) if stated and classes else None
+    weights = reordered(fitted.weights, net, head, order, what) if order else fitted.weights
+    return weights, Reading(fitted.entry if fitted.chosen else "", fitted.cast, order)
 
 
-def _timm_weights(name: str, file: Path, architecture: Architecture) -> dict[str, Tensor]:
-    """A checkpoint in timm's own names, or in a foreign form that timm converts. Its head is never drawn anew."""
+def _stated_classes(row: ModelRow, checkpoint: Checkpoint, classes: Sequence[str]) -> Stated | None:
+    """What a model's outputs stand for, by its row, its files, or the library that publishes it."""
+    if row.outputs is not None:
+        return Stated(row.outputs, "`outputs` of the model's row")
+    if row.weights is None and (row.timm or row.torchvision):
+        names = wnids()
+        return Stated(names, "ImageNet's classes") if set(names) == set(classes) else None
+    return stated_by_files(checkpoint)
+
+
+def _conversions(row: ModelRow, architecture: Architecture) -> tuple[Convert, Convert | None]:
+    """How a library changes the names of its checkpoints, and what it makes of a foreign form."""
+    if row.torchvision is not None:
+        return partial(vision.converted, row.torchvision), None
+    if architecture.timm is not None:
+        return dict, partial(_converted_by_timm, architecture)
+    return dict, None
+
+
+def _converted_by_timm(architecture: Architecture, weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+    """A foreign form that timm converts, in timm's own names; None where it cannot. Its head is never drawn anew."""
     import timm
 
-    weights = read_weights(file)
     assert architecture.timm is not None
-    if weights.keys() == build(architecture).net.state_dict().keys():
-        return weights
+    require_numbers(weights, f"the checkpoint of timm model {architecture.timm!r}")
     overlay = {"state_dict": dict(weights), "num_classes": architecture.classes, "source": "", "custom_load": False}
     try:
         with nothing_but_building(f"the timm model {architecture.timm!r}"):
@@ -268,16 +371,18 @@ def _timm_weights(name: str, file: Path, architecture: Architecture) -> dict[str
                 **architecture.arguments,
             )
     except (RuntimeError, KeyError, ValueError, AttributeError, TypeError):  # as many as there are foreign forms
-        return weights  # the check that follows says what does not fit
+        return None
     return dict(net.state_dict())
 
 
-def _as_classifier(row: ModelRow, file: Path, architecture: Architecture) -> dict[str, Tensor] | None:
-    """A checkpoint of an image tower with its head, as tuning a classifier leaves it; None for a whole CLIP model."""
+def _is_classifier(row: ModelRow, file: Path, architecture: Architecture) -> bool:
+    """Whether a checkpoint is an image tower with its head, as tuning leaves it, and no whole CLIP model."""
     if row.weights is None:
-        return None
-    weights = read_weights(file)
-    return weights if weights.keys() == build(architecture).net.state_dict().keys() else None
+        return False
+    named = build(architecture).net.state_dict().keys()
+    return any(
+        named <= {name.removeprefix("module.") for name in state} for state in read_checkpoint(file).states.values()
+    )
 
 
 def _clip_weights(

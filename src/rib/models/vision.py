@@ -78,9 +78,7 @@ def converted(name: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     if name.startswith("densenet"):
         return {_OLD_DENSENET.sub(r"\1\2.", key): tensor for key, tensor in weights.items()}
     auxiliary = _AUXILIARY.get(name, ())
-    return (
-        {key: tensor for key, tensor in weights.items() if not key.startswith(auxiliary)} if auxiliary else {**weights}
-    )
+    return {key: tensor for key, tensor in weights.items() if not (auxiliary and key.startswith(auxiliary))}
 
 
 def own_view(name: str, tag: str | None) -> Preprocessing:

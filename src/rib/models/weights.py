@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import re
+from collections import OrderedDict
 from collections.abc import Mapping
 from itertools import zip_longest
 from pathlib import Path
@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rib.errors import UserError
+from rib.errors import UserError, is_memory
 from rib.files import written_aside
 
 Weights = Mapping[str, Tensor]
@@ -20,52 +20,24 @@ Weights = Mapping[str, Tensor]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Read a checkpoint: safetensors, or a .pth/.pt/.bin state dict loaded with `weights_only=True`.
-
-    A state dict inside a training checkpoint (`state_dict`, `model`, `model_state_dict`) is found, and the
-    prefixes that DataParallel (`module.`) and torch.compile (`_orig_mod.`) put before names are taken off.
+    """Tensors of a safetensors file under the names they have there, as `write_weights` wrote them.
 
     Raises:
-        UserError: the file is missing, or no checkpoint of tensors.
+        UserError: the file is missing, or no safetensors file.
     """
     if not path.is_file():
-        raise UserError("checkpoint not found", got=path, remedy="correct `weights` in the suite file")
+        raise UserError("weights not found", got=path)
     try:
-        content: Any = (
-            load_file(path)
-            if path.suffix == ".safetensors"
-            else torch.load(path, map_location="cpu", weights_only=True)
-        )
-    except Exception as error:  # torch's unpickler stumbles in many ways over bytes that are no pickle
+        return load_file(path)
+    except Exception as error:  # safetensors has errors of its own kinds
+        if is_memory(error):
+            raise
         raise UserError(
-            f"cannot read the checkpoint {path}",
-            got=_reason(error),
-            valid="a safetensors file, or a state dict saved by torch.save",
-            remedy="copy the file again; a pickled model can run code when it is read, so it is never read here: where "
-            "you trust who made it, save `model.state_dict()` rather than the model: torch.save(torch.load(FILE, "
-            "weights_only=False).state_dict(), NEW)",
+            f"cannot read the weights {path}",
+            got=f"{type(error).__name__}: {error}",
+            valid="a safetensors file",
+            remedy="copy the file again",
         ) from None
-    for wrapper in ("state_dict", "model_state_dict", "model"):
-        if isinstance(content, dict) and isinstance(content.get(wrapper), dict):
-            content = content[wrapper]
-    named: dict[Any, Any] = content if isinstance(content, dict) else {"": content}
-    if odd := [f"{type(value).__name__} {name}" for name, value in named.items() if not isinstance(value, Tensor)]:
-        raise UserError(
-            f"{path} does not hold a state dict",
-            got=", ".join(odd[:4]).strip(),
-            valid="names to tensors, alone or under `state_dict`, `model_state_dict` or `model`",
-            remedy="save the state dict itself: torch.save(model.state_dict(), file)",
-        )
-    return {_WRAPPERS.sub("", str(name)): tensor for name, tensor in named.items()}
-
-
-_WRAPPERS = re.compile(r"^((module|_orig_mod)\.)+")
-
-
-def _reason(error: Exception) -> str:
-    """Why a file was not read, in a line, without torch's advice on how to read it unsafely."""
-    words = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
-    return f"{type(error).__name__}: {words.partition(' by default. Please')[0]}"
 
 
 def write_weights(path: Path, weights: Weights) -> None:
@@ -75,23 +47,27 @@ def write_weights(path: Path, weights: Weights) -> None:
         aside.chmod(0o644)  # safetensors makes files that only their owner can read
 
 
-def check_weights(weights: Weights, model: nn.Module, what: str, head: str = "") -> None:
-    """Refuse weights that do not fit a model, or that are not finite.
-
-    Args:
-        weights: of a checkpoint.
-        model: whose names and shapes they must have.
-        what: they are of, for people.
-        head: name of the model's final linear layer; a checkpoint that differs there alone has other classes.
-
-    Raises:
-        UserError: a name is missing or left over, a shape differs, or a value is NaN or infinite.
-    """
-    wrong = differences(shapes(model.state_dict()), shapes(weights))
-    if wrong:
-        raise _misfit(wrong, shapes(model.state_dict()), shapes(weights), what, head)
+def check_finite(weights: Weights, what: str) -> None:
+    """Refuse weights that hold NaN or infinity. Raises UserError; the first tensor is named."""
     if bad := first_not_finite(weights):
         raise UserError(f"the checkpoint of {what} holds values that are not finite", got=f"NaN or infinity in {bad}")
+
+
+def put_weights(model: nn.Module, weights: Weights, own_versions: bool = True) -> None:
+    """Load weights into a model, all of them and no others.
+
+    Args:
+        model: whose weights are replaced.
+        weights: in its names.
+        own_versions: whether the weights are of the model's present code, as RIB's own are. Some modules refuse
+            weights of which no version is known, and change those of an older one. False takes what the weights say.
+
+    Raises:
+        RuntimeError: a name or a shape differs.
+    """
+    state: Any = OrderedDict(weights)
+    state._metadata = model.state_dict()._metadata if own_versions else getattr(weights, "_metadata", None)  # type: ignore[attr-defined]
+    model.load_state_dict(state)
 
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -120,7 +96,8 @@ def first_few(wrong: Mapping[str, str]) -> str:
     return "; ".join(list(wrong.values())[:4]) + (f"; … ({len(wrong)} differences)" if len(wrong) > 4 else "")
 
 
-def _misfit(wrong: Mapping[str, str], expected: Shapes, got: Shapes, what: str, head: str) -> UserError:
+def misfit(wrong: Mapping[str, str], expected: Shapes, got: Shapes, what: str, head: str) -> UserError:
+    """The error for weights whose names or shapes are not a model's; `head` as in `fit_weights`."""
     matrix = f"{head}.weight"
     if matrix in wrong and matrix in got and set(wrong) <= {matrix, f"{head}.bias"}:
         return UserError(

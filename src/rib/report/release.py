@@ -10,7 +10,7 @@ from typing import Any
 from rib.files import file_name
 from rib.metrics import Interval
 from rib.models.loading import build
-from rib.models.weights import Weights, write_weights
+from rib.models.weights import Weights, put_weights, write_weights
 from rib.plan import Run
 from rib.report.results import Results, Summary
 from rib.steps import short
@@ -59,7 +59,7 @@ def _save_for_timm(run: Run, weights: Weights, target: Path) -> None:
 
     architecture = run.fit.architecture
     net = build(architecture).net
-    net.load_state_dict(weights)
+    put_weights(net, weights)
     seen = {
         "input_size": (3, architecture.size, architecture.size),
         "crop_pct": architecture.crop,

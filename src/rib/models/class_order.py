@@ -1,0 +1,218 @@
+"""Class order: which class each output of a model stands for, as its files state it, and as a reference set has it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from rib.errors import UserError
+from rib.files import read_plain
+from rib.models.checkpoints import Checkpoint
+
+NAMES = ("label_names", "id2label", "idx_to_class", "classes", "class_names", "categories", "CLASSES", "labels")
+"""Entries with the class of each output: a list, or a table of output to class."""
+
+NUMBERS = ("label2id", "class_to_idx")
+"""Entries with the output of each class."""
+
+_NOTHING_SAID = re.compile(r"LABEL_\d+")
+"""What transformers calls classes of which it knows no names."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """The classes of a model's outputs.
+
+    Attributes:
+        names: one for each output, in order.
+        source: the file and the entry that state them.
+        descriptions: the same classes in words, in the same order; empty where there are none.
+    """
+
+    names: tuple[str, ...]
+    source: str
+    descriptions: tuple[str, ...] = ()
+
+
+def stated_in(document: Mapping[str, Any], source: str) -> Stated | None:
+    """The classes that a document's entries state; None where it has none, or only numbered ones.
+
+    Args:
+        document: a configuration, or what lies beside the tensors of a checkpoint.
+        source: names it in errors.
+
+    Raises:
+        UserError: an entry is no list of classes, or two entries differ.
+    """
+    found = [
+        Stated(names, f"`{entry}` of {source}", _descriptions(document, names))
+        for entry in (*NAMES, *NUMBERS)
+        if (names := _names(document.get(entry), entry, source)) is not None
+    ]
+    if other := next((one for one in found if one.names != found[0].names), None):
+        raise UserError(
+            f"{source} states two orders of its classes",
+            got=f"{found[0].source}: {_some(found[0].names)}; {other.source}: {_some(other.names)}",
+            remedy="correct the file, or state `outputs` in the model's row",
+        )
+    return found[0] if found else None
+
+
+def _names(value: Any, entry: str, source: str) -> tuple[str, ...] | None:
+    """The classes in order of an entry; None for one that states none."""
+    if isinstance(value, str) and value[:1] in "[{" and value:  # notes of safetensors are text
+        try:
+            value = json.loads(value)
+        except ValueError:
+            return None
+    if isinstance(value, Mapping) and value:
+        pairs = [(value[name], name) for name in value] if entry in NUMBERS else list(value.items())
+        return _in_order(pairs, f"`{entry}` of {source}")
+    if not isinstance(value, list | tuple) or not value or not all(isinstance(name, str) for name in value):
+        return None
+    return None if all(map(_NOTHING_SAID.fullmatch, value)) else tuple(value)
+
+
+def _in_order(pairs: Sequence[tuple[Any, Any]], source: str) -> tuple[str, ...] | None:
+    try:
+        placed = {int(number): str(name) for number, name in pairs}
+    except (TypeError, ValueError):
+        return None
+    if sorted(placed) != list(range(len(pairs))):
+        raise UserError(
+            f"{source} does not number the outputs",
+            got=f"{len(pairs)} classes, numbered {min(placed)} … {max(placed)}",
+            valid="each number from 0 on, once",
+        )
+    names = tuple(placed[number] for number in range(len(placed)))
+    return None if all(map(_NOTHING_SAID.fullmatch, names)) else names
+
+
+def _descriptions(document: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    words = document.get("label_descriptions")
+    if not isinstance(words, Mapping) or not all(name in words for name in names):
+        return ()
+    return tuple(str(words[name]) for name in names)
+
+
+def stated_by_files(checkpoint: Checkpoint) -> Stated | None:
+    """The classes that a checkpoint file states, or the configuration beside it.
+
+    Raises:
+        UserError: as `stated_in`; or the checkpoint names a file of classes that is not there.
+    """
+    path = checkpoint.path
+    for document, source in _documents(checkpoint):
+        if found := stated_in(document, source):
+            return found
+    arguments = checkpoint.content.get("args") if isinstance(checkpoint.content, dict) else None
+    named = arguments.get("class_map") if isinstance(arguments, dict) else None
+    return _class_map(str(named), path) if named else None
+
+
+def _documents(checkpoint: Checkpoint) -> Iterator[tuple[Mapping[str, Any], str]]:
+    path = checkpoint.path
+    for file in (path.with_suffix(".json"), path.with_name("config.json")):
+        yield from ((part, str(file)) for part in _json_parts(file))
+    yield checkpoint.notes, str(path)
+    if isinstance(checkpoint.content, dict):
+        inner = (checkpoint.content.get(name) for name in ("args", "hyper_parameters", "config", "cfg", "meta"))
+        yield from ((part, str(path)) for part in (checkpoint.content, *inner) if isinstance(part, dict))
+
+
+def _json_parts(file: Path) -> Iterator[Mapping[str, Any]]:
+    """A configuration and the part of it that timm nests; nothing where there is none."""
+    try:
+        document = json.loads(read_plain(file))
+    except (OSError, ValueError):
+        return
+    if isinstance(document, dict):
+        yield document
+        if isinstance(document.get("pretrained_cfg"), dict):
+            yield document["pretrained_cfg"]
+
+
+def _class_map(named: str, path: Path) -> Stated:
+    """The classes in timm's `--class-map`: one a line, in order."""
+    for file in (path.parent / named, path.parent / Path(named).name):
+        if file.is_file() and file.suffix == ".txt":
+            return Stated(
+                tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()), str(file)
+            )
+    raise UserError(
+        f"{path} was trained with a file that orders its classes, and it is not here",
+        got=f"args.class_map = {named}",
+        remedy="put it beside the checkpoint (.txt, one class a line), or state `outputs` in the model's row",
+    )
+
+
+# -- order -------------------------------------------------------------------------------------------------------------
+
+
+def order_of(stated: Stated, classes: Sequence[str], what: str) -> tuple[int, ...] | None:
+    """The output that stands for each class of a reference set; None where that is its own place.
+
+    Args:
+        stated: the model's classes.
+        classes: the reference set's.
+        what: the model, for errors.
+
+    Raises:
+        UserError: the names are not the same.
+    """
+    for names in (stated.names, stated.descriptions):
+        if names and set(names) == set(classes) and len(set(names)) == len(names) == len(classes):
+            place = {name: number for number, name in enumerate(names)}
+            order = tuple(place[name] for name in classes)
+            return None if order == tuple(range(len(order))) else order
+    missing = [name for name in classes if name not in stated.names]
+    raise UserError(
+        f"the classes of {what} are not those of the reference set",
+        got=f"{stated.source}: {_some(stated.names)}",
+        valid=f"the same {len(classes)} names in any order: {_some(classes)}"
+        + (f"; it lacks {_some(missing)}" if missing else ""),
+        remedy="state in the model's row what each output stands for, in the reference set's names: "
+        f"outputs = [{', '.join(json.dumps(name) for name in classes[:2])}, …]",
+    )
+
+
+def reordered(
+    weights: Mapping[str, Tensor], net: nn.Module, head: str, order: Sequence[int], what: str
+) -> dict[str, Tensor]:
+    """The weights with the rows of the head in another order.
+
+    Args:
+        weights: of the net.
+        net: the net.
+        head: name of its final linear layer.
+        order: the row that comes first, second, …
+        what: the model, for errors.
+
+    Raises:
+        UserError: the net has more than one layer with as many outputs as classes, or the head is not one matrix.
+    """
+    layers = [
+        name
+        for name, module in net.named_modules()
+        if getattr(module, "out_features", getattr(module, "out_channels", None)) == len(order)
+    ]
+    rows = {name for name in (f"{head}.weight", f"{head}.bias") if name in weights}
+    if layers != [head] or {name for name in weights if name.startswith(f"{head}.")} != rows:
+        raise UserError(
+            f"the outputs of {what} are not in the order of the reference set's classes, and RIB cannot put them right",
+            got=f"layers with {len(order)} outputs: {', '.join(layers)}",
+            valid="a single linear head",
+            remedy="reorder the outputs in the checkpoint, and its list of classes",
+        )
+    index = list(order)
+    return {name: tensor[index] if name in rows else tensor for name, tensor in weights.items()}
+
+
+def _some(names: Sequence[str], most: int = 8) -> str:
+    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
