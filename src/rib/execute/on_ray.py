@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack, redirect_stdout, suppress
+from pathlib import Path
 from typing import Any
 
 from rib.errors import UserError
@@ -66,6 +68,8 @@ class RayEngine(Engine):
         }
         logging.getLogger("ray").setLevel(logging.ERROR)
         _require_answer(runtime.where)
+        if not runtime.address and os.environ.get("RAY_AUTH_MODE") == "token":
+            keep_token_private()
         self._aside.enter_context(redirect_stdout(sys.stderr))  # Ray prints what befalls its nodes, whatever it is told
         try:
             self._ray.init(
@@ -178,3 +182,34 @@ def _require_answer(address: str | None) -> None:
         socket.create_connection((host.strip("[]"), int(port)), REACH_SECONDS).close()
     except (OSError, OverflowError) as error:
         raise _unreachable(ConnectionError(f"{address}: {error}")) from None
+
+
+def keep_token_private() -> None:
+    """Make the cluster's token readable by its owner alone; Ray would write it for everyone on the machine to read.
+
+    Ray reads ~/.ray/auth_token and keeps one that is there.
+
+    Raises:
+        UserError: it cannot be written, or its rights cannot be changed.
+    """
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
+        return  # the user's own
+    try:
+        path = Path.home() / ".ray" / "auth_token"
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with (
+            suppress(FileExistsError),
+            os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as new,
+        ):
+            new.write(secrets.token_hex(32))
+        path.chmod(0o600)
+    except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
+        raise UserError(
+            "the token of the Ray cluster cannot be kept from others",
+            got=error,
+            remedy="set HOME to a folder of yours, or RAY_AUTH_TOKEN_PATH to a file of yours with rights 0600",
+        ) from None
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
