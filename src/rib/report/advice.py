@@ -37,6 +37,7 @@ class Candidate:
         own: accuracy on unseen images of the set tuned on, percent.
         mri: mRI, points; exactly 0 without tuning.
         ood: accuracy on the other downstream sets after tuning, percent.
+        present, absent: mRI over images whose class was tuned on, and over the others; None where no class was absent.
         worst: the set whose tuning cost most, and its RI in points; None without tuning.
         front: no candidate has both a higher own and a higher OOD accuracy.
         beaten_by: names the candidate that is better in both, and distinguishably so in one; None where there is none.
@@ -47,6 +48,8 @@ class Candidate:
     own: Interval
     mri: Interval
     ood: Interval
+    present: Interval | None
+    absent: Interval | None
     worst: tuple[str, float] | None
     front: bool
     beaten_by: str | None
@@ -152,8 +155,8 @@ def _too_thin(results: Results, images: int, near: int | None, entries: Sequence
 
 def _candidate(results: Results, item: _Entry, entries: Sequence[_Entry], front: bool) -> Candidate:
     model, method, _ = item.group
-    ri = next((row.ri for group, row in zip(results.groups, results.summaries, strict=True) if group == item.group), {})
-    by_set = {name: value.value for name, value in ri.items() if value}
+    row = next(row for group, row in zip(results.groups, results.summaries, strict=True) if group == item.group)
+    by_set = {name: value.value for name, value in row.ri.items() if value}
     worst = min(by_set, key=by_set.__getitem__, default=None)
     return Candidate(
         model=short(model),
@@ -161,6 +164,8 @@ def _candidate(results: Results, item: _Entry, entries: Sequence[_Entry], front:
         own=item.own.interval(),
         mri=item.mri.interval(),
         ood=item.ood.interval(),
+        present=row.mri_present if row.mri_absent else None,
+        absent=row.mri_absent,
         worst=(worst, by_set[worst]) if worst else None,
         front=front,
         beaten_by=next((other.name for other in entries if other is not item and _beats(other, item)), None),
@@ -211,15 +216,19 @@ def advice_lines(advice: Advice, width: int = 80) -> Lines:
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("  model and method", overflow="fold")
     roomy = width >= ROOMY
-    for column in ("own %", "OOD %", "mRI, points [95 %]", *(["lowest RI of a set"] if roomy else [])):
+    apart = roomy and any(item.absent for item in advice.candidates)
+    more = [*(["present, absent"] if apart else []), *(["lowest RI of a set"] if roomy else [])]
+    for column in ("own %", "OOD %", "mRI, points [95 %]", *more):
         table.add_column(column, justify="right", no_wrap=True)
     for item in advice.candidates:
+        parts = [signed(part.value) if part else "–" for part in (item.present, item.absent)]
         low = f"{signed(item.worst[1])} {item.worst[0]}" if item.worst else "–"
         table.add_row(
             f"{'●' if item.front else '○'} {item.model} {item.method}",
             f"{item.own.value:.1f} [{item.own.low:.1f}, {item.own.high:.1f}]",
             f"{item.ood.value:.1f}",
             spanned(item.mri) if item.worst else "0",
+            *([", ".join(parts) if item.absent else "–"] if apart else []),
             *([low] if roomy else []),
             style="bold" if item.front else "dim",
         )
@@ -231,6 +240,10 @@ def advice_lines(advice: Advice, width: int = 80) -> Lines:
         "distinguishably. own: accuracy on unseen images of the set tuned on. OOD: on the other sets after tuning; "
         "mRI: its change, which orders the methods of one model as OOD does."
     )
+    if apart:
+        key += " present, absent: mRI over images whose class was tuned on, and over those whose class was not."
+    if worst_part := _worst_absent(advice):
+        reach.append(Text(worst_part, style="dim"))
     return Lines(
         Text(f"{asked}: accuracy downstream against robustness kept", style="bold"),
         Text(),
@@ -239,6 +252,18 @@ def advice_lines(advice: Advice, width: int = 80) -> Lines:
         Text(f"{advice.beaten} more were compared and are beaten.", style="dim"),
         Text(key, style="dim"),
         *reach,
+    )
+
+
+def _worst_absent(advice: Advice) -> str:
+    """Which candidate on the front does worst on classes that it was not tuned on; empty where no class was absent."""
+    known = [(item.absent.value, item) for item in advice.candidates if item.front and item.absent]
+    if not known:
+        return ""
+    value, item = min(known, key=lambda pair: pair[0])
+    return (
+        "Some sets tuned on lack classes of the others: on images of those classes, the front changes by "
+        f"{signed(value)} points at worst ({item.model} {item.method})."
     )
 
 

@@ -92,6 +92,15 @@ class Comparison:
         """Mean change of accuracy on the downstream sets that it was not tuned on, in points."""
         return self.summary.mri
 
+    @property
+    def by_classes(self) -> dict[str, Interval | None]:
+        """RI over images of the classes of the set tuned on ("present") and of the others ("absent"), in points.
+
+        None where that set lacks no class of another, and where it is not known.
+        """
+        absent = self.summary.mri_absent
+        return {"present": self.summary.mri_present if absent else None, "absent": absent}
+
     @cached_property
     def tested(self) -> tuple[Tested, ...]:
         """Every data set that both models are scored on, in the order of the suite."""
@@ -294,7 +303,10 @@ def meaning_of_ri(found: Comparison) -> str:
     count = sum(row.role == "downstream" for row in found.tested)
     if found.tuned_on is None:
         return f"RI: mean change over all {count} downstream sets, as none was named as the one tuned on (--tuned-on)."
-    return f"RI: mean change over the {count} downstream sets other than {found.tuned_on}, which was tuned on."
+    text = f"RI: mean change over the {count} downstream sets other than {found.tuned_on}, which was tuned on."
+    if found.by_classes["absent"]:
+        text += f" RI present, RI absent: over images whose class {found.tuned_on} has, and over the others."
+    return text
 
 
 def _points(interval: Interval | None) -> str:
@@ -354,6 +366,9 @@ def _table(found: Comparison, width: int) -> Table:
             empty = [Text()] * len(churned)
             before, after = found.summary.ood_before, found.summary.ood_after
             table.add_row(Text("RI", "bold"), _percent(before), _percent(after), _change(found.ri), *empty, "mean")
+            for presence, part in found.by_classes.items():
+                if part:
+                    table.add_row(f"RI {presence}", Text(), Text(), _change(part), *empty, "classes")
     return table
 
 
@@ -417,6 +432,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
             for verdict in found.verdicts
         ],
         "ri": asdict(found.ri) if found.ri else None,
+        **{f"ri_{name}": asdict(part) if part else None for name, part in found.by_classes.items()},
         "tested": [asdict(row) for row in found.tested],
         "calibration_error": found.calibration_errors,
         "worst_classes": [asdict(row) for row in found.worst_classes],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -171,14 +171,17 @@ _TYPES = {
     "tuple[int, ...]": pa.list_(pa.int64()),
     "tuple[str, ...]": pa.list_(pa.string()),
 }
-"""Parquet types of the plain fields; `ri`, `ri_disjoint` and `evaluate` have tables of their own."""
+"""Parquet types of the plain fields; RI by the set tuned on has a table of its own, `evaluate` none."""
+
+RI_KINDS = ("ri", "ri_disjoint", "ri_present", "ri_absent")
+"""The kinds of RI by the set tuned on; see `Summary`."""
 
 _RI = _schema(
     model=pa.string(),
     method=pa.string(),
     size=pa.int64(),
     tuned_on=pa.string(),
-    **{f"{name}{end}": pa.float64() for name in ("ri", "ri_disjoint") for end in ("", "_low", "_high")},
+    **{f"{name}{end}": pa.float64() for name in RI_KINDS for end in ("", "_low", "_high")},
 )
 
 
@@ -201,9 +204,11 @@ def _flat(row: Any) -> dict[str, Any]:
 
 def _ri_rows(summaries: Iterable[Summary]) -> Iterator[dict[str, Any]]:
     for row in summaries:
-        for tuned_on, ri in row.ri.items():
-            place = {"model": row.model, "method": row.method, "size": row.size, "tuned_on": tuned_on}
-            yield place | _spread("ri", ri) | _spread("ri_disjoint", row.ri_disjoint[tuned_on])
+        for tuned_on in row.ri:
+            place: dict[str, Any] = {"model": row.model, "method": row.method, "size": row.size, "tuned_on": tuned_on}
+            for name in RI_KINDS:
+                place |= _spread(name, getattr(row, name)[tuned_on])
+            yield place
 
 
 _FOUND = _schema(
@@ -280,8 +285,12 @@ def write_latex(results: Results, path: Path) -> None:
 
 def _latex_table(results: Results) -> str:
     tuned = [row for _, row in ordered(results) if row.method != "pretrained"]
-    sizes, own = len({row.size for row in tuned}) > 1, any(row.own_after for row in tuned)
-    heads = ["Method", *(["$n$"] if sizes else []), "OOD", "mRI [95\\,\\%]", *(["Own"] if own else []), "Reference"]
+    shown = _Shown(
+        sizes=len({row.size for row in tuned}) > 1,
+        own=any(row.own_after for row in tuned),
+        classes=any(row.mri_absent for row in tuned),
+    )
+    heads = shown.heads
     lines = [
         "% needs \\usepackage{booktabs}",
         f"% {results.suite.name}, {extent(results)}".replace("\n", " "),
@@ -291,23 +300,47 @@ def _latex_table(results: Results) -> str:
         "\\toprule",
         " & ".join(heads) + r" \\",
     ]
-    lines += _latex_rows(results, len(heads), sizes, own)
-    lines += ["\\bottomrule", "\\end{tabular}", f"\\caption{{{_caption(results)}}}"]
+    lines += _latex_rows(results, len(heads), shown)
+    lines += ["\\bottomrule", "\\end{tabular}", f"\\caption{{{_caption(results, shown)}}}"]
     lines += [f"\\label{{tab:{results.suite.name}}}", "\\end{table}", ""]
     return "\n".join(lines)
 
 
-def _latex_rows(results: Results, width: int, sizes: bool, own: bool) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Shown:
+    """Which columns a table has beside those that every table has."""
+
+    sizes: bool
+    own: bool
+    classes: bool
+
+    @property
+    def heads(self) -> list[str]:
+        """The headings, in LaTeX."""
+        size, own = ["$n$"] if self.sizes else [], ["Own"] if self.own else []
+        return [
+            "Method",
+            *size,
+            "OOD",
+            "mRI [95\\,\\%]",
+            *(["Present", "Absent"] if self.classes else []),
+            *own,
+            "Reference",
+        ]
+
+
+def _latex_rows(results: Results, width: int, shown: _Shown) -> Iterator[str]:
     for (_, method, _), row in ordered(results):
         if method == "pretrained":
             yield "\\midrule"
             yield f"\\multicolumn{{{width}}}{{l}}{{\\textbf{{{latex(row.model)}}}}} \\\\"
         cells = [
             latex(row.method),
-            *([("" if method == "pretrained" else size_name(row.size))] if sizes else []),
+            *([("" if method == "pretrained" else size_name(row.size))] if shown.sizes else []),
             _latex_level(row, row.ood_after),
             "" if method == "pretrained" else _latex_points(row),
-            *([_latex_level(row, row.own_after)] if own else []),
+            *([_latex_part(row.mri_present), _latex_part(row.mri_absent)] if shown.classes else []),
+            *([_latex_level(row, row.own_after)] if shown.own else []),
             _latex_level(row, row.reference_after),
         ]
         yield " & ".join(cells) + r" \\"
@@ -317,6 +350,10 @@ def _latex_level(row: Summary, interval: Interval | None) -> str:
     return f"{interval.value:.1f}" if interval else "missing" if row.missing else "--"
 
 
+def _latex_part(interval: Interval | None) -> str:
+    return f"${signed(interval.value)}$" if interval else ""
+
+
 def _latex_points(row: Summary) -> str:
     if not row.mri:
         return "missing"
@@ -324,10 +361,11 @@ def _latex_points(row: Summary) -> str:
     return f"${signed(row.mri.value)}{mark}$ [${signed(row.mri.low)}$, ${signed(row.mri.high)}$]"
 
 
-def _caption(results: Results) -> str:
+def _caption(results: Results, shown: _Shown) -> str:
+    classes = "Present, Absent: mRI on images whose class was tuned on, and on the others. " if shown.classes else ""
     return (
         f"{latex(results.suite.name)}. OOD: mean accuracy (\\%) on the downstream sets not tuned on. mRI: its change "
         "against the pretrained model, in percentage points, with its 95\\,\\% paired-bootstrap interval; "
-        "$\\approx$: not distinguishable from 0. Own: accuracy (\\%) on unseen images of the set tuned on. "
+        f"$\\approx$: not distinguishable from 0. {classes}Own: accuracy (\\%) on unseen images of the set tuned on. "
         f"Reference: accuracy (\\%) on {latex(short(results.suite.reference))}."
     )

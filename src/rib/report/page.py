@@ -79,6 +79,7 @@ def _render(results: Results, profile: Profile | None) -> str:
         several_sizes=len({row.size for row in tuned}) > 1,
         several_seeds=len({seed for row in tuned for seed in row.seeds}) > 1,
         own=any(row.own_after for row in tuned),
+        classes=any(row.mri_absent for row in tuned),
         starts=_starts(results),
         limit=max([1.0, *(abs(ri.value) for row in tuned for ri in row.ri.values() if ri)]),
         drawn={"sizes": bool(data.curves), "tradeoff": bool(data.tradeoffs)},

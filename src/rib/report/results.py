@@ -23,6 +23,7 @@ from rib.metrics import (
     robustness_improvement,
 )
 from rib.plan import Plan, Run
+from rib.report.classes import ByClasses, Presence
 from rib.steps import Embed, Step, distinct, short
 from rib.store import Record, Store, unpack_bits
 
@@ -66,9 +67,12 @@ class Summary:
         mri: mean RI over the downstream sets, points.
         mri_disjoint: the same over source-disjoint RIs.
         mri_unmasked: mRI of unmasked accuracy.
+        mri_present, mri_absent: mean of `ri_present` and of `ri_absent` over the sets tuned on that have them.
         seed_spread: standard deviation of mRI over seeds, points; None with fewer than two.
         ri: RI by downstream set, points.
         ri_disjoint: RI over the sets of other source families only, points; None where there are none.
+        ri_present: RI over the test images whose class the set tuned on shows, points; equal to RI where it lacks none.
+        ri_absent: RI over those whose class it lacks; None where it lacks none. See `rib.report.classes`.
         ood_before, ood_after: mean accuracy on the other downstream sets, averaged over what was tuned on, percent.
         own_before, own_after: mean accuracy on the held-out part of the set tuned on, percent.
         reference_before, reference_after: accuracy on the reference set, percent.
@@ -84,9 +88,13 @@ class Summary:
     mri: Interval | None = None
     mri_disjoint: Interval | None = None
     mri_unmasked: Interval | None = None
+    mri_present: Interval | None = None
+    mri_absent: Interval | None = None
     seed_spread: float | None = None
     ri: dict[str, Interval | None] = None  # type: ignore[assignment]
     ri_disjoint: dict[str, Interval | None] = None  # type: ignore[assignment]
+    ri_present: dict[str, Interval | None] = None  # type: ignore[assignment]
+    ri_absent: dict[str, Interval | None] = None  # type: ignore[assignment]
     ood_before: Interval | None = None
     ood_after: Interval | None = None
     own_before: Interval | None = None
@@ -279,9 +287,13 @@ class Results:
             mri=_interval(self.mri(group)),
             mri_disjoint=_interval(mean(usable) if usable and None not in ri.values() else None),
             mri_unmasked=_interval(self.mri(group, kind="unmasked")),
+            mri_present=_interval(self.mri_by_presence(group, "present")),
+            mri_absent=_interval(self.mri_by_presence(group, "absent")),
             seed_spread=self._spread(runs),
             ri={short(name): _interval(value) for name, value in ri.items()},
             ri_disjoint={short(name): _interval(value) for name, value in disjoint.items()},
+            ri_present=self._ri_intervals(group, "present"),
+            ri_absent=self._ri_intervals(group, "absent"),
             ood_before=_interval(self._ood(runs, before=True)),
             ood_after=_interval(self._ood(runs, before=False)),
             own_before=self._mean_of(runs, None, before=True),
@@ -312,6 +324,8 @@ class Results:
             seeds=(),
             ri={},
             ri_disjoint={},
+            ri_present={},
+            ri_absent={},
             ood_before=level,
             ood_after=level,
             reference_before=reference,
@@ -331,6 +345,23 @@ class Results:
     def ri(self, group: Group, tuned_on: str) -> Estimate | None:
         """RI of a group tuned on one data set over its seeds, with draws that are paired with those of every other."""
         return self._ri_over_seeds(self.groups[group], tuned_on)
+
+    def ri_by_presence(self, group: Group, tuned_on: str, presence: Presence) -> Estimate | None:
+        """RI over the images of the classes that the set tuned on shows, or lacks, over its seeds."""
+        runs = [run for run in self.groups[group] if run.tuned_on == tuned_on]
+        return self._over_seeds(runs, [self._by_classes.ri(run, presence) for run in runs])
+
+    def mri_by_presence(self, group: Group, presence: Presence) -> Estimate | None:
+        """Mean of `ri_by_presence` over the sets tuned on that have such images; None with a hole in mRI."""
+        if self.mri(group) is None:
+            return None
+        by_set = [self.ri_by_presence(group, name, presence) for name in _tuned_on(self.groups[group])]
+        known = [estimate for estimate in by_set if estimate is not None]
+        return mean(known) if known else None
+
+    def _ri_intervals(self, group: Group, presence: Presence) -> dict[str, Interval | None]:
+        sets = _tuned_on(self.groups[group])
+        return {short(name): _interval(self.ri_by_presence(group, name, presence)) for name in sets}
 
     def own(self, group: Group) -> Estimate | None:
         """Accuracy in percent on unseen images of the set tuned on, averaged over what was tuned on."""
@@ -442,6 +473,10 @@ class Results:
             data = self.plan.world[name]
             bootstrap.declare(data.units, data.index("test").sources)
         return bootstrap
+
+    @cached_property
+    def _by_classes(self) -> ByClasses:
+        return ByClasses(self.plan, self.bootstrap, self.right)
 
     def accuracy(self, run: Run, name: str) -> Estimate | None:
         """Accuracy of a model on a data set, masked, in percent; None where it is missing."""

@@ -14,7 +14,7 @@ from rich.text import Text
 
 from rib.analysis.signatures import Signature
 from rib.metrics import Interval
-from rib.report.finding import extent, finding, holes, marks, ordered, signed, size_name, spanned
+from rib.report.finding import extent, finding, holes, main_size, marks, ordered, signed, size_name, spanned
 from rib.report.inside import inside
 from rib.report.inside.signs import HEADS, VERDICTS, measured, signature_rows, telling
 from rib.report.results import Change, Group, Results, Summary
@@ -65,6 +65,7 @@ def headline(results: Results, console_width: int = 80) -> Lines:
     lines = [*wrapped(f"{results.suite.name} · {extent(results)}", console_width, "bold"), Text()]
     lines += _tuned_lines(rows, tuned, console_width) if tuned else _start_lines(results, console_width)
     lines += _signature_lines(results, console_width)
+    lines += _class_lines(results, console_width)
     lines += [Text(), *wrapped(finding(results), console_width, "bold")]
     lines += _legend(results, tuned, console_width)
     lines += [*wrapped(results.suite.note, console_width, "dim")] if results.suite.note else []
@@ -108,6 +109,7 @@ def _columns(rows: list[Summary]) -> list[_Column]:
         _Column(
             3, "reference %", _pairs(rows, [(row.reference_before, row.reference_after) for row in rows]), left=True
         ),
+        _Column(3, "present, absent", _by_classes(rows), left=True) if any(row.mri_absent for row in rows) else None,
         _Column(4, "mRI - finetune's", _points(rows, [row.against_finetune for row in rows]), left=True)
         if compared
         else None,
@@ -176,6 +178,39 @@ def _points(rows: list[Summary], intervals: list[Interval | None]) -> list[Text]
         return Text(spanned(span, width), style=style)
 
     return [text(row, span) for row, span in zip(rows, intervals, strict=True)]
+
+
+def _by_classes(rows: list[Summary]) -> list[Text]:
+    """mRI over images of the classes tuned on, and of other classes."""
+
+    def text(row: Summary) -> Text:
+        pair = (row.mri_present, row.mri_absent)
+        return Text(", ".join(signed(part.value) if part else ABSENT for part in pair)) if any(pair) else _hole(row)
+
+    return [text(row) for row in rows]
+
+
+def _class_lines(results: Results, width: int) -> list[Text]:
+    """What became of classes that sets tuned on lack, a model each: of `finetune`, or its first method."""
+    size = main_size(results.summaries)
+    rows: dict[str, Summary] = {}
+    for row in results.summaries:
+        if (
+            row.mri_present
+            and row.mri_absent
+            and row.size == size
+            and (row.method == "finetune" or row.model not in rows)
+        ):
+            rows[row.model] = row
+    said = [
+        f"{row.model} {row.method}: present {signed(row.mri_present.value)}, absent {signed(row.mri_absent.value)}"
+        for row in rows.values()
+        if row.mri_present and row.mri_absent
+    ]
+    if not said:
+        return []
+    text = "Some sets tuned on lack classes. mRI on images whose class was tuned on (present) or was not (absent): "
+    return [Text(), *wrapped(f"{text}{'; '.join(said)}.", width, "")]
 
 
 def _hole(row: Summary) -> Text:

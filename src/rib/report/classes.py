@@ -1,0 +1,106 @@
+"""Classes: RI taken apart, over test images whose class the model was tuned on, and over those whose class it was not.
+
+A class is *present* where at least one image tuned on has it: of the images that a size and a seed draw, under the
+label maps, so that two sets' classes are the same where they share one of the model's outputs. Of models that other
+code tuned on a set of the suite, all classes of that set's tuning part are present.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.data.splits import tuning_rows
+from rib.metrics import Bootstrap, Estimate, example_weights, mean
+from rib.plan import Plan, Run, World
+
+Flags = NDArray[np.bool_]
+Presence = Literal["present", "absent"]
+
+
+def outputs_tuned_on(world: World, tuned_on: str, size: int | None, seed: int | None) -> frozenset[int]:
+    """The model's outputs that the classes of the images tuned on mean.
+
+    Args:
+        world: the data sets.
+        tuned_on: the set tuned on.
+        size: images drawn from it; None for all.
+        seed: of the draw; None where it is not known which images were tuned on.
+    """
+    labels = world[tuned_on].index("tune").labels
+    if seed is not None:
+        rows, _ = tuning_rows(world[tuned_on].index("tune"), size, world.suite.held_out, seed, tuned_on)
+        labels = labels[rows]
+    groups = world.part(tuned_on, "test").label_map.groups
+    return frozenset(output for label in np.unique(labels).tolist() for output in groups[label])
+
+
+class ByClasses:
+    """Changes of accuracy over the images of present and of absent classes, paired with every other estimate.
+
+    Args:
+        plan: the runs and their data sets.
+        bootstrap: the resamples of source images of every other interval.
+        right: bool (N,), which test images of a set a run gets right; None where the prediction is missing.
+    """
+
+    def __init__(self, plan: Plan, bootstrap: Bootstrap, right: Callable[[Run, str], Flags | None]) -> None:
+        self._plan, self._bootstrap, self._right = plan, bootstrap, right
+        self._outputs: dict[tuple[str, int | None, int | None], frozenset[int]] = {}
+        self._masks: dict[tuple[frozenset[int], str], Flags] = {}
+        self._known: dict[tuple[frozenset[int], str, Presence], dict[str, Estimate]] = {}
+
+    def ri(self, run: Run, presence: Presence) -> Estimate | None:
+        """Mean change of accuracy over the other downstream sets that have such images, in points.
+
+        None where a prediction is missing, where no other set has such images, and where the classes tuned on are not
+        known.
+        """
+        suite, tuned_on = self._plan.suite, run.tuned_on
+        if tuned_on is None or tuned_on not in suite.tested:
+            return None
+        outputs = self._outputs_of(run)
+        others = [name for name in suite.downstream if name != tuned_on]
+        changes = [self._change(run, name, presence) for name in others if self._chosen(outputs, name, presence).any()]
+        known = [change for change in changes if change is not None]
+        return mean(known) if known and len(known) == len(changes) else None
+
+    def _outputs_of(self, run: Run) -> frozenset[int]:
+        place = (str(run.tuned_on), run.size, run.seed)
+        if place not in self._outputs:
+            self._outputs[place] = outputs_tuned_on(self._plan.world, *place)
+        return self._outputs[place]
+
+    def _chosen(self, outputs: frozenset[int], name: str, presence: Presence) -> Flags:
+        """bool (N,), which test images are of a present, or of an absent class."""
+        if (outputs, name) not in self._masks:
+            groups = self._plan.world.part(name, "test").label_map.groups
+            by_class = np.array([not outputs.isdisjoint(group) for group in groups], bool)
+            self._masks[outputs, name] = by_class[self._plan.world[name].index("test").labels]
+        mask = self._masks[outputs, name]
+        return mask if presence == "present" else ~mask
+
+    def _change(self, run: Run, name: str, presence: Presence) -> Estimate | None:
+        found = self._accuracies(self._outputs_of(run), name, presence)
+        start = next(each for each in self._plan.runs if each.model == run.model and each.method == "pretrained")
+        before, after = (found.get(each.scores[name].key) for each in (start, run))
+        return after - before if before is not None and after is not None else None
+
+    def _accuracies(self, outputs: frozenset[int], name: str, presence: Presence) -> dict[str, Estimate]:
+        """Accuracy on such images by the key of the prediction: of pretrained models and of those tuned on these."""
+        place = (outputs, name, presence)
+        if place not in self._known:
+            chosen = self._chosen(outputs, name, presence)
+            runs = {run.scores[name].key: run for run in self._plan.runs if self._belongs(run, outputs, name)}
+            right = {key: flags[chosen] for key, run in runs.items() if (flags := self._right(run, name)) is not None}
+            data, index = self._plan.world[name], self._plan.world[name].index("test")
+            weights = example_weights(None if index.cells is None else index.cells[chosen], int(chosen.sum()))
+            found = self._bootstrap.accuracies(data.units, index.sources[chosen], weights, right.values())
+            self._known[place] = dict(zip(right, found, strict=True))
+        return self._known[place]
+
+    def _belongs(self, run: Run, outputs: frozenset[int], name: str) -> bool:
+        return name in run.scores and (run.tuned_on is None or self._outputs_of(run) == outputs)
