@@ -144,37 +144,72 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, _blake2b).hexdigest()
 
 
-def stamp(path: Path) -> None:
-    """Put a digest of what a file holds at its end; for formats whose readers look no further than their own end."""
+def state(stat: os.stat_result) -> list[int]:
+    """What changes whenever a file's bytes may have: size, inode, device, and the times of change of bytes and inode.
+
+    `cp -p` and `touch` set the time of the bytes, and nothing but the system sets that of the inode. The number of a
+    device without hardware (a network's, an overlay) says only in which order it was mounted, and is left out.
+    """
+    device = stat.st_dev if not hasattr(os, "major") or os.major(stat.st_dev) else 0
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, device]
+
+
+def stamp(path: Path, name: str | None = None) -> None:
+    """Put a digest at the end of a file, of what it holds and of its name; for formats whose readers look no further
+    than their own end.
+
+    Args:
+        path: the file, under whatever name it is written.
+        name: that it will have; default the one it has.
+    """
     with path.open("rb") as file:
         found = hashlib.file_digest(file, _blake2b)
     with path.open("ab") as file:
-        file.write(found.hexdigest().encode())
+        file.write(_named(name or path.name, found.hexdigest()))
 
 
 def is_stamped(path: Path) -> bool:
-    """Whether a file ends with the digest of all before it. Raises OSError."""
+    """Whether a file ends with the digest of all before it and of its name; older versions left the name out.
+
+    Raises OSError.
+    """
     left, found = path.stat().st_size - DIGITS, _blake2b()
     with path.open("rb") as file:
         while left > 0 and (block := file.read(min(left, BLOCK))):
             found.update(block)
             left -= len(block)
-        return left == 0 and file.read() == found.hexdigest().encode()
+        whole = found.hexdigest()
+        return left == 0 and file.read() in (_named(path.name, whole), whole.encode())
 
 
 def write_fact(path: Path, data: bytes) -> None:
     """Keep what is only kept to save time, for `read_fact`; where it cannot be written, go on without."""
-    try_write(path, data + digest(data).encode())
+    try_write(path, data + _named(path.name, digest(data)))
 
 
 def read_fact(path: Path) -> bytes | None:
-    """What `write_fact` kept; None where there is none, or it is not whole."""
+    """What `write_fact` kept under this name; None where there is none, or it is not whole, or another's."""
     try:
         content = path.read_bytes()
     except OSError:
         return None
     data, end = content[:-DIGITS], content[-DIGITS:]
-    return data if digest(data).encode() == end else None
+    return data if _named(path.name, digest(data)) == end else None
+
+
+def fact_fault(path: Path) -> str | None:
+    """What is wrong with a file of `write_fact`; nothing with those of older versions, which are never read."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    found, end = digest(content[:-DIGITS]), content[-DIGITS:]
+    return None if end in (_named(path.name, found), found.encode()) else "it is cut off, changed, or another's"
+
+
+def _named(name: str, content: str) -> bytes:
+    """The digest of a name and of the digest of what goes by it."""
+    return digest(f"{name}\0{content}".encode()).encode()
 
 
 def _blake2b() -> hashlib.blake2b:

@@ -83,7 +83,7 @@ def make_pair(
     layers: Sequence[str] = (),
     cache: Path | None = None,
 ) -> Pair:
-    """The plan of a comparison. The tuned model sees images as the base does.
+    """The plan of a comparison. The tuned model sees images as the base does; checkpoints are read at every call.
 
     Args:
         suite: whose data sets the two are scored on.
@@ -103,7 +103,7 @@ def make_pair(
     after = _row(tuned, before, suite, "TUNED")
     names = (base, tuned if tuned != base else f"{tuned} ({TUNED})")
     _require_readable(suite, {"BASE": (names[0], before), "TUNED": (names[1], after)}, cache)
-    plan = make_plan(_pair_suite(suite, dict(zip(names, (before, after), strict=True)), base), cache)
+    plan = make_plan(_pair_suite(suite, dict(zip(names, (before, after), strict=True)), base), cache, fresh=True)
     first, second = plan.runs
     fit = _alike(second.fit, first.fit.architecture)
     run = Run(names[0], TUNED, None, None, on or OWN_DATA, fit, _scores(second, fit, on, plan.world))

@@ -219,10 +219,11 @@ class World:
         suite: the suite.
         cache: folder for fingerprints and packs.
         assume: take a published set that is not on this machine as its authors count it.
+        fresh: read checkpoints, whatever is known of them.
     """
 
-    def __init__(self, suite: Suite, cache: Path | None, assume: bool = False) -> None:
-        self.suite, self.cache, self.assume = suite, cache, assume
+    def __init__(self, suite: Suite, cache: Path | None, assume: bool = False, fresh: bool = False) -> None:
+        self.suite, self.cache, self.assume, self.fresh = suite, cache, assume, fresh
         self.assumed: list[str] = []
         self._open: dict[str, DataSet] = {}
         self._parts: dict[tuple[str, Part], DataPart] = {}
@@ -269,7 +270,7 @@ class World:
         return len(self[self.suite.reference].classes)
 
 
-def make_plan(suite: Suite, cache: Path | None = None, assume: bool = False) -> Plan:
+def make_plan(suite: Suite, cache: Path | None = None, assume: bool = False, fresh: bool = False) -> Plan:
     """The plan of a suite. Looks at data and weights only to fingerprint them.
 
     Args:
@@ -277,12 +278,13 @@ def make_plan(suite: Suite, cache: Path | None = None, assume: bool = False) -> 
         cache: folder for fingerprints of data that do not change.
         assume: plan with published data sets and weights that are not on this machine as if they were; such a plan
             says what it costs, and cannot be carried out.
+        fresh: read checkpoints, whatever is known of them.
 
     Raises:
         UserError: a name is unknown, data or weights are missing or do not fit, a size is too large, or a method
             needs held-out images and the suite holds none out.
     """
-    return _Planner(suite, World(suite, cache, assume)).plan()
+    return _Planner(suite, World(suite, cache, assume, fresh)).plan()
 
 
 def _is_chosen(block: Looks, run: Run, of_pair: bool) -> bool:
@@ -490,7 +492,8 @@ class _Planner:
                 self.world.assumed.append(f"weights of {model}")
                 return Load(model, architecture, f"expected {model}")
             classes = self.world[self.suite.reference].classes
-            digest = weights_identity(model, row, architecture, self.suite.base, classes, self.world.cache)
+            known = None if self.world.fresh else self.world.cache
+            digest = weights_identity(model, row, architecture, self.suite.base, classes, known)
             return Load(model, architecture, digest)
         return self._pretrain(model, architecture, row.pretrain)
 

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -102,13 +103,54 @@ def decode_record(data: bytes) -> Record:
     Raises:
         ValueError, KeyError, TypeError: it is cut off, or not as it was written.
     """
+    values, sealed = _decoded(data)
+    if not sealed and "files" in values:
+        raise ValueError("its digest is gone")
+    return Record(**_of_types(Record, values, _RECORD_TYPES))
+
+
+def _decoded(data: bytes) -> tuple[dict[str, Any], bool]:
+    """What is in a file of `encode_record`, and whether it has a digest. Raises ValueError as `decode_record`."""
     body, found, end = data.rpartition(_DIGEST)
     values = json.loads(data)
+    if not isinstance(values, dict):
+        raise ValueError("it is no table")
     if found and end != f'{digest(body + b"}")}"}}'.encode():
         raise ValueError("its digest is not that of its content")
-    if not found and "files" in values:
-        raise ValueError("its digest is gone")
-    return Record(**{one.name: values[one.name] for one in fields(Record) if one.name in values})
+    return values, bool(found)
+
+
+_Types = Mapping[str, type | tuple[type, ...]]
+
+_NUMBER = (int, float)
+_RECORD_TYPES: _Types = {
+    **{"key": str, "kind": str, "title": str, "spec": dict, "values": dict, "seconds": _NUMBER, "images": int},
+    **{"made_by": dict, "cpu": (*_NUMBER, NoneType), "loading": (*_NUMBER, NoneType), "files": dict},
+}
+_FAILURE_TYPES: _Types = {
+    **{"reason": str, "kind": str, "again": bool, "trace": str, "log": str, "attempt": int},
+    **{"by": str, "when": str, "rib": str},
+}
+
+
+def _of_types(kind: type, values: Mapping[str, Any], types: _Types) -> dict[str, Any]:
+    """The fields of a dataclass among some values. Raises ValueError: one is of another type."""
+    found = {one.name: values[one.name] for one in fields(kind) if one.name in values}
+    for name, value in found.items():
+        if not isinstance(value, types[name]) or (isinstance(value, bool) and types[name] is not bool):
+            raise ValueError(f"its {name} is {type(value).__name__}")
+    for folder, seal in found.get("files", {}).items():
+        if folder not in SEALED or not _is_seal(seal):
+            raise ValueError(f"it says of {folder!r} what no record says")
+    return found
+
+
+def _is_seal(value: object) -> bool:
+    """Whether it is what a record says of a file: its size and its digest."""
+    if not isinstance(value, list) or len(value) != 2:
+        return False
+    size, found = value
+    return type(size) is int and size >= 0 and isinstance(found, str)
 
 
 def is_whole(data: bytes, key: str) -> bool:
@@ -147,6 +189,20 @@ class Failure:
     by: str = ""
     when: str = ""
     rib: str = ""
+
+
+def decode_failure(data: bytes, key: str) -> Failure:
+    """The file of a step's failure, or one of an older version, which has no digest.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is cut off, not as it was written, or another step's.
+    """
+    values, sealed = _decoded(data)
+    if values.get("key", None if sealed else key) != key:
+        raise ValueError("it is of another step")
+    if not sealed and "key" in values:
+        raise ValueError("its digest is gone")
+    return Failure(**_of_types(Failure, values, _FAILURE_TYPES))
 
 
 class Store:
@@ -483,12 +539,12 @@ class Store:
             when=datetime.now(UTC).isoformat(timespec="seconds"),
             rib=rib_version(),
         )
-        try_write(self.failure_path(key), json.dumps(asdict(failure), indent=1).encode())
+        try_write(self.failure_path(key), encode_record({"key": key} | asdict(failure)))
 
     def last_failure(self, key: str) -> Failure | None:
         """How a step failed when it was last tried; None where it did not."""
         try:
-            return Failure(**json.loads(self.failure_path(key).read_bytes()))
+            return decode_failure(self.failure_path(key).read_bytes(), key)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError):

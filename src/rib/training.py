@@ -448,7 +448,7 @@ class FileCheckpoint:
         with written_aside(self.path) as aside:
             with aside.open("wb") as file:  # given a name, torch does not say why it could not write
                 torch.save(state(), file)
-            stamp(aside)
+            stamp(aside, self.path.name)
         self._last = time.monotonic()
         self._pause = max(self.seconds, 20 * (self._last - began)) if self.seconds else 0.0
 

@@ -14,6 +14,7 @@ import numpy as np
 from rib.data.containers import Container, Listing, Rows, read_files
 from rib.data.images import SUFFIXES
 from rib.errors import UserError
+from rib.files import state
 
 
 class FolderContainer(Container):
@@ -59,7 +60,7 @@ class FolderContainer(Container):
         return self._path(row)
 
     def stamp(self, rows: Rows) -> object:
-        """A digest of every file's name, size and time. Raises UserError as `read`."""
+        """A digest of every file's name and state. Raises UserError as `read`."""
         stamp = hashlib.blake2b(digest_size=20)
         start = len(str(self.where))
         for row in rows.tolist():
@@ -68,7 +69,7 @@ class FolderContainer(Container):
                 stat = os.stat(path)  # noqa: PTH116 -- millions of files: a Path each would double the time
             except OSError as error:
                 raise _unreadable(error) from None
-            stamp.update(f"{path[start:]} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            stamp.update(f"{path[start:]} {state(stat)}\n".encode())
         return stamp.hexdigest()
 
     def read(self, rows: Rows) -> list[bytes]:

@@ -33,7 +33,7 @@ from rib.data.ahead import pieces, read_ahead
 from rib.data.base import DataSet
 from rib.data.examples import Examples, Part, View
 from rib.errors import StepError, UserError
-from rib.files import explained, try_write
+from rib.files import explained, read_fact, state, write_fact
 
 Advance = Callable[[int], None]
 Say = Callable[[str], None]
@@ -110,7 +110,7 @@ def check_pack(
 def _damage(file: Path) -> Rows:
     """Rows of a pack that are damaged; none where it is not there. Read only where nobody has found it whole before."""
     try:
-        stamp = _stamp(file.stat())
+        stamp = state(file.stat())
     except FileNotFoundError:
         return np.arange(0)
     if is_checked(file):
@@ -155,7 +155,7 @@ def damaged_rows(file: Path) -> Rows:
 def is_checked(file: Path) -> bool:
     """Whether a pack is there and was found whole, as it is now, by a machine that sees the same file."""
     try:
-        return _stamp(file.stat()) in dict(json.loads(_marker(file).read_text())).values()
+        return state(file.stat()) in dict(json.loads(read_fact(_marker(file)) or "")).values()
     except (OSError, ValueError, TypeError):
         return False
 
@@ -210,7 +210,7 @@ def _finish(draft: _Draft, file: Path) -> None:
         with suppress(FileNotFoundError):  # another that wrote the same was first
             partial.replace(file)
     if stat := _lies_at(file, draft.images):
-        _note_checked(file, _stamp(stat))
+        _note_checked(file, state(stat))
 
 
 def _lies_at(path: Path, handle: BinaryIO) -> os.stat_result | None:
@@ -374,18 +374,13 @@ def _marker(file: Path) -> Path:
     return file.with_suffix(".checked")
 
 
-def _stamp(stat: os.stat_result) -> list[int]:
-    """Changes whenever the file may have."""
-    return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-
-
 def _note_checked(file: Path, stamp: list[int]) -> None:
     """Note that a pack was found whole as it was then."""
     try:
-        known = dict(json.loads(_marker(file).read_text()))
+        known = dict(json.loads(read_fact(_marker(file)) or ""))
     except (OSError, ValueError, TypeError):
         known = {}
-    try_write(_marker(file), json.dumps(known | {platform.node(): stamp}).encode())
+    write_fact(_marker(file), json.dumps(known | {platform.node(): stamp}).encode())
 
 
 def _claim(file: Path) -> None:

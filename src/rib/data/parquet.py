@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from rib.data.containers import Container, Listing, Rows, listed
 from rib.data.globs import files_under
 from rib.errors import UserError
+from rib.files import state
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label", "wnid")
@@ -115,8 +116,7 @@ class ParquetContainer(Container):
         return [found[row] for row in self._scan[1].tolist()]
 
     def stamp(self, rows: Rows) -> object:
-        stats = [(path, path.stat()) for path, _ in self._files]
-        return [rows.tolist(), [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]]
+        return [rows.tolist(), [[path.name, *state(path.stat())] for path, _ in self._files]]
 
     def reading_order(self, rows: Rows) -> Rows:
         return np.argsort(self._scan[1][rows], kind="stable")

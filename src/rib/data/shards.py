@@ -14,6 +14,7 @@ from rib.data.containers import Container, Listing, Rows, listed
 from rib.data.globs import files_under
 from rib.data.images import SUFFIXES
 from rib.errors import UserError
+from rib.files import state
 
 LABEL_FIELDS = ("label", "cls", "wnid", "class")
 
@@ -83,8 +84,7 @@ class ShardContainer(Container):
         return f"{self._files[place][0]}:{pair.name}"
 
     def stamp(self, rows: Rows) -> object:
-        stats = [(path, path.stat()) for path, _ in self._files]
-        return [rows.tolist(), [[path.name, stat.st_size, stat.st_mtime_ns] for path, stat in stats]]
+        return [rows.tolist(), [[path.name, *state(path.stat())] for path, _ in self._files]]
 
     def reading_order(self, rows: Rows) -> Rows:
         places = [(self._scan[1][row][0], self._scan[1][row][1].offset) for row in rows.tolist()]

@@ -10,9 +10,10 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -111,7 +112,8 @@ class Crew:
         how, suite = replace(board.how, device=device), board.plan.suite
         assignment = Assignment(suite, suite.base, board.store.root, how, self._traces)
         process = self._context.Process(target=serve, args=(there, assignment), daemon=True)  # type: ignore[attr-defined]
-        process.start()
+        with _no_interrupts():
+            process.start()
         there.close()
         self._workers[here] = _Worker(process, device)
         board.leases.employ(worker.process.pid or 0 for worker in self._workers.values())
@@ -200,3 +202,17 @@ class Crew:
         for key in at:
             self._board.store.write_failure(key, reason, kind=kind, trace=self._trace(worker))
             self._board.fail(key, reason)
+
+
+@contextmanager
+def _no_interrupts() -> Iterator[None]:
+    """Start processes that a Ctrl-C in the terminal does not reach, from their first moment: this one tells them."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # it would let interrupts through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rib.errors import UserError
-from rib.files import file_digest, read_fact, write_fact
+from rib.files import file_digest, read_fact, state, write_fact
 from rib.identity import digest
 from rib.models import clip, vision
 from rib.models.catalogue import ModelRow, weights_path
@@ -67,14 +67,13 @@ def find_weights(row: ModelRow, base: Path) -> Place:
 
 
 def cached_digest(path: Path, cache: Path | None) -> str:
-    """Digest of a file's bytes, read again only where its size or time changed.
+    """Digest of a file's bytes, read again only where it may have changed since (`rib.files.state`).
 
     Args:
         path: the file.
         cache: folder of digests; None reads the file.
     """
-    stat = path.stat()
-    stamp = digest(json.dumps([str(path.resolve()), stat.st_size, stat.st_mtime_ns]).encode())
+    stamp = digest(json.dumps([str(path.resolve()), state(path.stat())]).encode())
     known = cache / f"weights-{stamp}.txt" if cache else None
     if known and (kept := read_fact(known)):
         return kept.decode()

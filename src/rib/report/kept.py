@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from rib.files import try_write
+from rib.files import read_fact, state, write_fact
 from rib.identity import digest
 from rib.plan import Plan
 from rib.store import Store
@@ -35,16 +35,16 @@ class Kept:
     def read(self) -> str | None:
         """The text; None where there is none, or anything has changed since."""
         try:
-            found = json.loads(self._file.read_bytes())
+            found = json.loads(read_fact(self._file) or b"")
             same = found["stamp"] == self._stamp and found["page"] == _state(self._page)
             return str(found["text"]) if same else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError):
             return None
 
     def write(self, text: str) -> None:
         """Keep the text of a report whose page has just been written; where it cannot be kept, go on without."""
         kept = {"stamp": self._stamp, "page": _state(self._page), "text": text}
-        try_write(self._file, json.dumps(kept).encode())
+        write_fact(self._file, json.dumps(kept).encode())
 
 
 def _sources(plan: Plan, store: Store) -> list[Any]:
@@ -61,9 +61,8 @@ def _sources(plan: Plan, store: Store) -> list[Any]:
 
 
 def _state(path: Path) -> list[int] | None:
-    """Size and time of a file's last change; None where it is not there."""
+    """What changes with a file's bytes; None where it is not there."""
     try:
-        facts = path.stat()
+        return state(path.stat())
     except OSError:
         return None
-    return [facts.st_size, facts.st_mtime_ns]

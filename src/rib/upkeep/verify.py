@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
 from rib.data.pack import damaged_rows
-from rib.files import is_stamped
+from rib.files import fact_fault, file_digest, is_stamped, read_fact
 from rib.identity import KEY_VERSION, key_of_spec
-from rib.store import DROPPABLE, SEALED, SUFFIXES, Record, Store, decode_record
+from rib.store import DROPPABLE, SEALED, SUFFIXES, Record, Store, decode_failure, decode_record
 
 Advance = Callable[[int], None]
 
@@ -86,8 +86,12 @@ def verify(store: Store, advance: Advance | None = None) -> Verified:
                     advance(part.files)
     for path in files_of(store, "checkpoints"):
         found.look(path, _checkpoint_fault(path), "")
+    for path in files_of(store, "failures"):
+        found.look(path, _failure_fault(path), "")
     for path in sorted(store.packs.glob("[!.]*.npy")):
         found.look(path, pack_fault(path), "")
+    for path in sorted(path for path in store.facts.rglob("[!.]*") if path.is_file()):
+        found.look(path, _fact_fault(path), "")
     return found
 
 
@@ -182,6 +186,24 @@ def _checkpoint_fault(path: Path) -> str | None:
         return None if is_stamped(path) else "it is cut off or changed; its training will begin anew"
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
+
+
+def _failure_fault(path: Path) -> str | None:
+    try:
+        decode_failure(path.read_bytes(), path.stem)
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    except (ValueError, KeyError, TypeError) as error:
+        return f"it is cut off or changed ({error})"
+    return None
+
+
+def _fact_fault(path: Path) -> str | None:
+    """What is wrong with a file of what was found out before: a fact, or weights whose digest is in a fact."""
+    if path.suffix != ".safetensors":
+        return fact_fault(path)
+    kept = read_fact(path.with_suffix(".txt"))
+    return None if kept == file_digest(path).encode() else "its bytes are not those that were written"
 
 
 def _unreadable(path: Path) -> str | None:
