@@ -601,3 +601,46 @@ def test_sets_with_one_short_name_are_named_in_full() -> None:
     assert error.value.valid == "change[one:set], change[two:set]"
     with pytest.raises(UserError, match="unknown quantity"):
         parse_gate("change[nowhere:sketch] < 0", known)
+
+
+# -- pages, paths and homes --------------------------------------------------------------------------------------------
+
+
+def test_checkpoints_of_one_name_have_pages_of_their_own(place: Path, suite: Suite, tmp_path: Path) -> None:
+    files = [tmp_path / run / "best.pth" for run in ("7", "8")]
+    for number, file in enumerate(files):
+        file.parent.mkdir()
+        torch.save({name: value + number for name, value in classifier("resnet", 3).net.state_dict().items()}, file)
+    names = [make_pair(suite, "resnet", str(file)).page_name for file in (*files, files[0])]
+    assert names[0] == names[2]
+    assert names[0] != names[1]
+    assert names[0].startswith("compare-resnet-best.pth-")
+
+
+def test_one_of_several_sets_of_weights_is_named_after_the_file(suite: Suite, tmp_path: Path) -> None:
+    plain = classifier("resnet", 3).net.state_dict()
+    ema = {name: value + 1 for name, value in plain.items()}
+    for name in ("best.pth", "a#b.pth"):
+        torch.save({"state_dict": plain, "state_dict_ema": ema}, tmp_path / name)
+        with pytest.raises(UserError, match="BASE cannot be compared") as error:
+            make_pair(suite, str(tmp_path / name), "resnet", model="resnet")
+        assert f"{name}#state_dict_ema" in str(error.value.remedy)
+        before, after = weights_of(
+            suite, f"{tmp_path / name}#state_dict", f"{tmp_path / name}#state_dict_ema", model="resnet"
+        )
+        assert same_weights(before, plain)
+        assert same_weights(after, ema)
+
+
+def test_without_a_home_the_store_is_to_be_named(place: Path, rib_says: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    def nowhere(_: Path) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "expanduser", nowhere)
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("RIB_STORE", raising=False)
+    words = ("compare", "resnet", place / "good.safetensors", "--suite", place / "tiny.toml")
+    code, said = rib_says(*words)
+    assert code == 2
+    assert "no home folder is known" in said
+    assert "--store" in said

@@ -11,6 +11,7 @@ from rib.errors import StoppedError
 from rib.execute.local import Outcome, execute
 from rib.execute.progress import Watcher
 from rib.execute.runtime import Runtime
+from rib.files import at_home
 from rib.gates import parse_gate
 from rib.pair import make_pair
 from rib.plan import make_plan
@@ -144,9 +145,13 @@ def run(
 
 
 def cache_store() -> Path:
-    """The store of comparisons where none is named: RIB_STORE, or a folder in the user's cache."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return Path(os.environ.get("RIB_STORE") or home / "rib" / "store")
+    """The store of comparisons where none is named: RIB_STORE, or a folder in the user's cache.
+
+    Raises:
+        UserError: neither is known.
+    """
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return at_home(os.environ.get("RIB_STORE") or home / "rib" / "store")
 
 
 def study(

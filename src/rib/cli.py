@@ -7,7 +7,6 @@ import errno
 import gc
 import json
 import os
-import re
 import shlex
 import sys
 from collections.abc import Callable, Mapping
@@ -400,7 +399,7 @@ def compare(
     workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core, or one a GPU")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     html: Annotated[
-        Path | None, typer.Option(help="where the page goes; default STORE/reports/compare-BASE-TUNED.html")
+        Path | None, typer.Option(help="where the page goes; default STORE/reports/compare-BASE-TUNED-DIGEST.html")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -429,8 +428,7 @@ def compare(
         )
     )
     say(f"{found.done} steps done, {len(found.results.records) - found.done} were done before")
-    names = (re.sub(r"[^\w.-]+", "_", Path(name).name) for name in ("compare", base, tuned))
-    page = html or place / "reports" / f"{'-'.join(names)}.html"
+    page = html or place / "reports" / found.pair.page_name
     try:
         found.page(page)
     finally:  # numbers are shown even where the page cannot be written

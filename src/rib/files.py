@@ -106,6 +106,30 @@ def read_plain(path: Path) -> bytes:
     return path.read_bytes()
 
 
+def at_home(path: str | Path) -> Path:
+    """A path with `~` expanded.
+
+    Raises:
+        UserError: it begins with `~`, and the system knows no such home folder, as for a user without an account.
+    """
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UserError(
+            f"no home folder is known for the path {str(path)!r}",
+            got=f"HOME is {os.environ.get('HOME', 'not set')}",
+            remedy="give the whole path, or set HOME; RIB_STORE or --store names the folder of records",
+        ) from None
+
+
+def perhaps_at_home(path: str | Path) -> Path:
+    """A path to look for something at, with `~` expanded where a home folder is known."""
+    try:
+        return at_home(path)
+    except UserError:
+        return Path(path)
+
+
 # -- digests -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,6 +12,8 @@ from typing import Any
 from rib.analysis import ANALYSES
 from rib.analysis.layers import choose
 from rib.errors import StepError, UserError, nearest
+from rib.files import perhaps_at_home
+from rib.identity import digest
 from rib.models import clip
 from rib.models.catalogue import ROWS, Architecture, ModelRow
 from rib.models.loading import build, describe, weights_identity
@@ -65,6 +69,14 @@ class Pair:
     def after(self) -> Run:
         """The tuned one."""
         return self.plan.runs[1]
+
+    @property
+    def page_name(self) -> str:
+        """Name of the page's file: what the two are called, and what they and the suite's data are, by content."""
+        names = (re.sub(r"[^\w.-]+", "_", Path(name).name) for name in ("compare", self.base, self.tuned))
+        content = [self.plan.suite.name, self.before.fit.key, self.after.fit.key]
+        content += [score.key for score in self.after.scores.values()]
+        return f"{'-'.join(names)}-{digest(json.dumps(content).encode())[:8]}.html"
 
     @property
     def identical(self) -> bool:
@@ -190,10 +202,10 @@ def _row(text: str, architecture: ModelRow | None, suite: Suite, role: str) -> M
 
 def _file_and_key(text: str) -> tuple[Path, str | None]:
     """A checkpoint file, and which of its sets of weights is meant: FILE, or FILE#KEY."""
-    path = Path(text).expanduser()
+    path = perhaps_at_home(text)
     file, mark, key = text.rpartition("#")
-    if mark and not path.exists() and Path(file).expanduser().is_file():
-        return Path(file).expanduser(), key
+    if mark and not path.exists() and perhaps_at_home(file).is_file():
+        return perhaps_at_home(file), key
     return path, None
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rib.errors import UserError
-from rib.files import file_name, write_aside, written_aside
+from rib.files import at_home, file_name, write_aside, written_aside
 from rib.identity import digest
 
 MARKER = "remote.json"
@@ -130,9 +130,7 @@ def remote_url(store: str | Path) -> str | None:
 def working_folder(url: str) -> Path:
     """The folder here for the store at an address: made if need be, below $RIB_CACHE or ~/.cache/rib."""
     home = os.environ.get("RIB_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rib"
-    folder = (
-        Path(home).expanduser() / "stores" / f"{file_name(url.rpartition('://')[2])[:40]}-{digest(url.encode())[:8]}"
-    )
+    folder = at_home(home) / "stores" / f"{file_name(url.rpartition('://')[2])[:40]}-{digest(url.encode())[:8]}"
     if remote_of(folder) is None:
         write_aside(folder / MARKER, json.dumps({"url": url}).encode())
     return folder

@@ -492,8 +492,8 @@ class Store:
         import pyarrow.parquet as pq
 
         table = pa.table(dict(columns) | {one.name: getattr(predictions, one.name) for one in fields(predictions)})
-        with written_aside(self.path("predictions", step.key)) as aside:
-            pq.write_table(table, aside, compression="zstd")
+        with written_aside(self.path("predictions", step.key)) as aside, aside.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")  # a path with a colon would be taken for an address
         self._seal("predictions", step.key)
 
     def predictions_path(self, key: str) -> Path:
@@ -507,7 +507,7 @@ class Store:
 
         path = self.whole("predictions", key)
         try:
-            return pq.ParquetFile(path)
+            return pq.ParquetFile(path.absolute())  # a relative one with a colon would be taken for an address
         except (OSError, pa.ArrowException) as error:
             raise DamagedError(path, str(error)) from None
 

@@ -81,7 +81,7 @@ class ParquetContainer(Container):
 
     def _open(self, path: Path) -> pq.ParquetFile:
         try:
-            return pq.ParquetFile(path, memory_map=True)
+            return pq.ParquetFile(path.absolute(), memory_map=True)
         except (OSError, pa.ArrowException) as error:
             raise UserError(
                 f"data set {self._data!r}: cannot read {path}",

@@ -12,6 +12,7 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 
 from rib.errors import UserError, nearest
+from rib.files import at_home, perhaps_at_home
 from rib.recipe import Frozen
 
 
@@ -41,12 +42,12 @@ class Place(Frozen):
 
 def expanded(base: Path, text: str) -> Path:
     """A path of a suite or configuration file."""
-    return base / Path(os.path.expandvars(text)).expanduser()
+    return base / at_home(os.path.expandvars(text))
 
 
 def config_files() -> list[Path]:
     """Configuration files that are there, the one that wins first: the working folder's, then the user's."""
-    home = Path(os.environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser()
+    home = perhaps_at_home(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
     return [path for path in (Path.cwd() / "rib.toml", home / "rib" / "config.toml") if path.is_file()]
 
 

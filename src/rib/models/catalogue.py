@@ -13,6 +13,7 @@ from pydantic import Field, model_validator
 
 from rib.data.examples import Filter, Resize, View
 from rib.errors import nearest
+from rib.files import at_home
 from rib.models import imagenet
 from rib.recipe import Frozen, Recipe
 
@@ -236,4 +237,4 @@ def weights_path(row: ModelRow, base: Path) -> Path | None:
         return None
     if row.weights.startswith("zoo:"):
         return ZOO / f"{row.weights.removeprefix('zoo:')}.safetensors"
-    return base / Path(os.path.expandvars(row.weights)).expanduser()
+    return base / at_home(os.path.expandvars(row.weights))

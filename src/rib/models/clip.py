@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from rib import _compat
 from rib.errors import RibError, UserError, nearest
-from rib.files import read_plain
+from rib.files import perhaps_at_home, read_plain
 from rib.models.checkpoints import read_checkpoint
 from rib.models.fitting import require_numbers
 from rib.models.guard import nothing_but_building
@@ -111,7 +111,7 @@ def text_fields() -> frozenset[str]:
 
 def clip_folder(name: str, base: Path) -> Path | None:
     """The folder that a name stands for; None where it is open_clip's own name of a model."""
-    folder = base / Path(name).expanduser()
+    folder = base / perhaps_at_home(name)
     return folder if (folder / CONFIG).is_file() else None
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rib.data.examples import Decode
 from rib.data.imagenet_classes import wnids
 from rib.errors import RibError, UserError, is_memory, told
-from rib.files import file_digest, read_fact, read_plain, write_fact
+from rib.files import at_home, file_digest, read_fact, read_plain, write_fact
 from rib.identity import digest, import_object, source_digest
 from rib.models import clip, vision
 from rib.models.arguments import OWN_BUILDERS, require_builder, require_shapes, require_text
@@ -75,7 +75,7 @@ def _built(row: ModelRow, base: Path) -> tuple[dict[str, Any], Preprocessing]:
     if row.timm is not None:
         return {"timm": row.timm}, of_timm_model(row.timm)
     if row.hf is not None:
-        return _from_folder(base / Path(os.path.expandvars(row.hf)).expanduser())
+        return _from_folder(base / at_home(os.path.expandvars(row.hf)))
     if row.torchvision is not None:
         return _from_torchvision(row.torchvision, row)
     if row.open_clip is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rib.errors import UserError
-from rib.files import file_digest, read_fact, state, write_fact
+from rib.files import at_home, file_digest, perhaps_at_home, read_fact, state, write_fact
 from rib.identity import digest
 from rib.models import clip, vision
 from rib.models.catalogue import ModelRow, weights_path
@@ -57,7 +57,7 @@ def find_weights(row: ModelRow, base: Path) -> Place:
         remedy = "put the checkpoint there, or correct `weights`"
         return Place(named if named.is_file() else None, str(named), remedy)
     if row.hf is not None:
-        return _in_folder(base / Path(os.path.expandvars(row.hf)).expanduser(), FOLDER_FILES)
+        return _in_folder(base / at_home(os.path.expandvars(row.hf)), FOLDER_FILES)
     if row.torchvision is not None:
         return _torchvision(row)
     if row.open_clip is not None:
@@ -86,7 +86,7 @@ def cached_digest(path: Path, cache: Path | None) -> str:
 def hub_cache() -> Path:
     """The folder where huggingface_hub keeps what it has downloaded, as the environment says now."""
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")
-    return Path(os.environ.get("HF_HUB_CACHE") or home / "hub").expanduser()
+    return perhaps_at_home(os.environ.get("HF_HUB_CACHE") or home / "hub")
 
 
 def _timm(name: str) -> Place:

@@ -84,8 +84,8 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
     _write_predictions(results, written[0])
     for name, table in tables.items():
         written.append(folder / f"{name}.parquet")
-        with written_aside(written[-1]) as aside:
-            pq.write_table(table, aside, compression="zstd")
+        with written_aside(written[-1]) as aside, aside.open("wb") as file:
+            pq.write_table(table, file, compression="zstd")  # a path with a colon would be taken for an address
     return written
 
 
@@ -93,7 +93,8 @@ def _write_predictions(results: Results, path: Path) -> None:
     """Stream all predictions into one file; no more than `ROWS` rows and one stored batch are held at once."""
     with (
         written_aside(path) as aside,
-        pq.ParquetWriter(aside, PREDICTIONS, compression="zstd") as writer,
+        aside.open("wb") as file,
+        pq.ParquetWriter(file, PREDICTIONS, compression="zstd") as writer,
     ):
         held: list[pa.RecordBatch] = []
         for batch in _batches(results):

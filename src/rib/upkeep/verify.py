@@ -210,7 +210,7 @@ def _unreadable(path: Path) -> str | None:
     """What is wrong with a file of a step whose record has no digests."""
     try:
         if path.suffix == ".parquet":
-            pq.ParquetFile(path).metadata  # noqa: B018
+            pq.ParquetFile(path.absolute()).metadata  # noqa: B018
         elif path.suffix == ".npy":
             return array_fault(path)
         else:
