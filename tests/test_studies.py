@@ -7,6 +7,7 @@ import html
 import io
 import itertools
 import json
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,6 +15,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from rich.console import Console
 
 import rib
@@ -338,6 +341,66 @@ def test_shares_grow_to_the_whole(shares: tuple[float, ...]) -> None:
 
 
 # -- what is refused -----------------------------------------------------------------------------------------------
+
+
+def retold(suite: Suite, changes: dict[str, dict[str, Any]]) -> Suite:
+    """The suite with other facts about some of its models."""
+    rows = {name: row.model_copy(update=changes.get(name, {})) for name, row in suite.model.items()}
+    return suite.model_copy(update={"model": rows}).based_at(suite.base)
+
+
+UNKNOWN = {"pretraining": "", "pretraining_images": None}
+
+
+@pytest.mark.parametrize("name", ["pretraining", "map", "similarity", "objective"])
+def test_models_whose_pretraining_is_not_declared_are_not_compared(name: str, tmp_path: Path) -> None:
+    """Two nets of one family, in either order: which of them was shown more is not known."""
+    suite = base(tmp_path)
+    unknown = retold(suite, {model: UNKNOWN | {"pretraining_seed": None} for model in suite.models})
+    for order in (suite.models, suite.models[::-1]):
+        listed = unknown.model_copy(update={"models": order}).based_at(tmp_path)
+        with pytest.raises(UserError, match=r"different pretraining sets|with another pretraining"):
+            find_study(name, listed).suite(listed)
+
+
+@pytest.mark.parametrize(
+    ("fact", "value"), [("family", ""), ("pretraining", ""), ("pretraining_images", None), ("pretraining_images", 100)]
+)
+def test_one_fact_that_is_missing_or_equal_is_enough_to_refuse(fact: str, value: Any, tmp_path: Path) -> None:
+    suite = retold(base(tmp_path), {model: {fact: value} for model in ("m1", "m2")})
+    chosen = suite.model_copy(update={"models": ("m0", "m1", "m2")}).based_at(tmp_path)
+    for name in ("pretraining", "map"):
+        with pytest.raises(UserError, match="different pretraining sets"):
+            find_study(name, chosen).suite(chosen)
+
+
+def test_an_objective_that_is_not_declared_is_none(tmp_path: Path) -> None:
+    suite = retold(base(tmp_path), {"m3": {"objective": ""}})
+    with pytest.raises(UserError, match="with another pretraining"):
+        find_study("objective", suite).suite(suite)
+
+
+def test_those_that_are_not_declared_are_left_out_of_the_rest(tmp_path: Path) -> None:
+    suite = retold(base(tmp_path), {"m3": UNKNOWN})
+    assert find_study("map", suite).suite(suite).models == ("m0", "m1", "m2")
+
+
+@given(st.permutations(load_suite("digits-studies").models))
+@settings(max_examples=8, deadline=None)
+@pytest.mark.parametrize("name", ["pretraining", "map", "objective", "rate"])
+def test_the_order_of_models_changes_no_number(name: str, order: list[str]) -> None:
+    def mri(model: str, method: str, size: int) -> float:
+        return zlib.crc32(f"{model} {method} {size}".encode()) / 2**32
+
+    suite = load_suite("digits-studies")
+
+    def found(listed: Suite) -> list[tuple[Any, ...]]:
+        contrasts = asked(name, mri, suite=listed)[1]
+        spans = [(one.interval.value, one.interval.low, one.interval.high) for one in contrasts]
+        numbers = [tuple(round(number, 9) for number in span) for span in spans]
+        return sorted((one.family, one.says, *span) for one, span in zip(contrasts, numbers, strict=True))
+
+    assert found(suite.model_copy(update={"models": tuple(order)}).based_at(suite.base)) == found(suite)
 
 
 def test_unknown_studies(tmp_path: Path) -> None:

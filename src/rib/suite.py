@@ -35,7 +35,9 @@ class Runs(Frozen):
     sizes: tuple[Size, ...] = Field(("all",), min_length=1, description="images tuned on, or 'all'")
     models: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
     seeds: tuple[int, ...] | None = Field(None, description="default: the suite's")
-    downstream: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
+    downstream: tuple[str, ...] | None = Field(
+        None, description="default: all of the suite's; the reference set alone: its own small subsets are tuned on"
+    )
 
     @field_validator("sizes")
     @classmethod
@@ -132,10 +134,20 @@ class Suite(Frozen):
             _require_fitting(f"study.{name}", choice.models or (), self.models)
         roles = [self.reference, *self.downstream, *self.evaluate]
         if len(set(roles)) != len(roles):
+            if self.reference in self.downstream:
+                raise ValueError(
+                    f"{self.reference!r} is the reference set and cannot be a downstream set as well; to tune on it, "
+                    f'name it in the runs: [[runs]] downstream = ["{self.reference}"]'
+                )
             raise ValueError("a data set plays one role: reference, downstream or evaluate")
         for run in self.runs:
             _require_known("runs", run.models, self.models, "models")
-            _require_known("runs", run.downstream, self.downstream, "downstream")
+            _require_known("runs", run.downstream, (*self.downstream, self.reference), "downstream")
+        if self.reference in self.roles.tuned and len(self.roles.tuned) > 1:
+            raise ValueError(
+                "runs tune on the reference set or on downstream sets: mRI is a mean over the sets tuned on, and would "
+                "mix the two; make a suite of each"
+            )
         for look in self.analyses:
             self._require_known_runs(look)
         return self
@@ -146,7 +158,7 @@ class Suite(Frozen):
         _require_known("analyses", look.sizes, [size for run in self.runs for size in run.sizes], "sizes")
         _require_known("analyses", look.seeds, [seed for run in self.runs for seed in run.seeds or self.seeds], "seeds")
         _require_known("analyses", look.models, self.models, "models")
-        _require_known("analyses", look.downstream, self.downstream, "downstream")
+        _require_known("analyses", look.downstream, self.roles.tuned or self.downstream, "downstream")
         _require_known("analyses", look.on, self.tested, "data sets")
 
     def recipe_of(self, model: str) -> Recipe:

@@ -46,6 +46,11 @@ class DataSet(ABC):
     caveat: str = ""
 
     @property
+    def parts(self) -> tuple[Part, ...]:
+        """The parts that are looked at by themselves: both, or the one that plays both roles."""
+        return ("tune", "test") if self.disjoint else ("tune",)
+
+    @property
     def label(self) -> str:
         """The name without its namespace, for tables."""
         return self.name.rpartition(":")[2]

@@ -152,13 +152,12 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -
         faults = (error.problem + (f" ({error.got})" if error.got is not None else ""),)
         state: State = "missing" if "not found" in error.problem else "unreadable"
         return Checked(Survey(name, "", state, faults=faults, remedy=error.remedy), name)
-    parts: tuple[Part, ...] = ("tune", "test") if data.disjoint else ("tune",)
-    images = sum(len(data.index(part)) for part in parts)
+    images = sum(len(data.index(part)) for part in data.parts)
     classes = len(data.classes)
     where = next((str(value) for value in (row.folder, row.parquet, row.shards, row.arrays) if value), "embedded")
     survey = Survey(name, where, "complete", images, images, classes, classes)
     count, failed = 0, []
-    for part in parts:
+    for part in data.parts:
         rows = np.arange(len(data.index(part)))
         for place in (rows if deep else _spread(rows)).tolist():
             failed += _try_one(data, part, place)

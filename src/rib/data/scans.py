@@ -15,7 +15,7 @@ from rib.data import digits
 from rib.data.base import DataSet
 from rib.data.examples import Index, Part, View
 from rib.data.images import apply_view
-from rib.errors import nearest
+from rib.errors import UserError, nearest
 from rib.files import read_fact, write_fact
 from rib.identity import digest
 
@@ -58,7 +58,19 @@ class DigitsSet(DataSet):
             return images
         return np.stack([apply_view(image, view) for image in images])
 
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return ("tune",) if self._domain in digits.PRETRAINING else ("tune", "test")
+
     def _facts(self, part: Part) -> tuple[Index, str]:
+        if part not in self.parts:
+            raise UserError(
+                f"data set {self.name!r} has no test part: it is there to pretrain on",
+                got=self.name,
+                valid=", ".join(f"digits:{name}" for name in digits.DOMAINS),
+                remedy="to tune on images of the reference set, name it in the runs: "
+                '[[runs]] downstream = ["digits:ref"] (rib run digits-reference)',
+            )
         if part not in self._known:
             self._known[part] = self._read_facts(part) or self._make_facts(part)
         return self._known[part]

@@ -372,8 +372,8 @@ class Results:
         return self._ood(self.groups[group], before=False)
 
     def own_before(self, model: str) -> Estimate | None:
-        """Accuracy in percent of the pretrained model on the downstream sets that have images of their own to test."""
-        own = [name for name in self.suite.downstream if self.plan.world[name].disjoint]
+        """Accuracy in percent of the pretrained model on the sets tuned on that have images of their own to test."""
+        own = [name for name in self.suite.roles.tuned if self.plan.world[name].disjoint]
         return _mean_or_none([self._before(model, name) for name in own])
 
     def ood_before(self, model: str) -> Estimate | None:

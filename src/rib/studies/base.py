@@ -137,6 +137,7 @@ class Cohort:
         pretraining: the pretraining set; the model's name where the row does not say.
         images: how many images that has; None where unknown.
         models: names, one a pretraining seed.
+        declared: whether the rows name family, pretraining set and its size, so that cohorts can be told apart by them.
     """
 
     family: str
@@ -144,6 +145,7 @@ class Cohort:
     pretraining: str
     images: int | None
     models: tuple[str, ...]
+    declared: bool = False
 
     @property
     def seeds(self) -> Seeds:
@@ -152,7 +154,7 @@ class Cohort:
 
 
 def cohorts(names: Iterable[str], own: Mapping[str, ModelRow]) -> list[Cohort]:
-    """Models by family, objective and pretraining set, in their order.
+    """Models by family, objective and pretraining set, in their order; those of a cohort by their pretraining seeds.
 
     A model whose row names no pretraining seed stands alone.
     """
@@ -162,9 +164,12 @@ def cohorts(names: Iterable[str], own: Mapping[str, ModelRow]) -> list[Cohort]:
         grouped.setdefault(_place(name, row), []).append(name)
     found = []
     for members in grouped.values():
+        members.sort(key=lambda name: (rows[name].pretraining_seed or 0, name))
         row = rows[members[0]]
-        pretraining = row.pretraining or short(members[0])
-        found.append(Cohort(row.family or "models", row.objective, pretraining, row.pretraining_images, tuple(members)))
+        declared = bool(row.family and row.pretraining and row.pretraining_images)
+        set_name = row.pretraining or short(members[0])
+        family = row.family or "models"
+        found.append(Cohort(family, row.objective, set_name, row.pretraining_images, tuple(members), declared))
     return found
 
 
@@ -211,7 +216,8 @@ class Taken:
     def downstream(self) -> tuple[str, ...]:
         """The sets that all of the suite's runs tune on."""
         shared = [run.downstream or self.base.downstream for run in self.base.runs]
-        return tuple(name for name in self.base.downstream if all(name in names for names in shared))
+        known = (*self.base.downstream, self.base.reference) if shared else self.base.downstream
+        return tuple(name for name in known if all(name in names for names in shared))
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -237,13 +243,20 @@ class Taken:
             f"give the suite's runs more sizes, or [study.{self.study}] sizes = [50, 200, 1000]",
         )
 
-    def scaled(self) -> list[Cohort]:
-        """Cohorts of the families that have several pretraining sets; UserError where none has."""
-        found = [cohort for family in by_family(self.cohorts).values() if len(family) > 1 for cohort in family]
+    def scaled(self, pairs: Sequence[tuple[str, str]] = ()) -> list[Cohort]:
+        """Cohorts of the families with pretraining sets of several sizes, or with both sets of one of the pairs.
+
+        Raises:
+            UserError: there are none; what a model was pretrained on is never guessed.
+        """
+        families = by_family(cohort for cohort in self.cohorts if cohort.declared)
+        found = [
+            cohort for family in families.values() if sized(family) or _has_pair(family, pairs) for cohort in family
+        ]
         self.require(
             bool(found),
             "compares models of one family on different pretraining sets",
-            ", ".join(f"{cohort.family} on {cohort.pretraining}" for cohort in self.cohorts),
+            ", ".join(_described(cohort) for cohort in self.cohorts),
             "name more models in the suite; a model of your own says its `family`, `pretraining`, `pretraining_images`",
         )
         return found
@@ -255,21 +268,41 @@ def counted(size: Size) -> int | None:
 
 
 def by_family(found: Iterable[Cohort]) -> dict[str, list[Cohort]]:
-    """Cohorts of each family, those of smaller pretraining sets first; equal or unknown ones in their order."""
+    """Cohorts of each family, those of smaller pretraining sets first; equal ones by name."""
     families: dict[str, list[Cohort]] = {}
     for cohort in found:
         families.setdefault(cohort.family, []).append(cohort)
-    return {name: sorted(members, key=lambda one: one.images or float("inf")) for name, members in families.items()}
+    return {name: sorted(members, key=_order) for name, members in families.items()}
+
+
+def _order(cohort: Cohort) -> tuple[float, str, str, tuple[str, ...]]:
+    return cohort.images or float("inf"), cohort.pretraining, cohort.objective, cohort.models
+
+
+def sized(family: Iterable[Cohort]) -> list[Cohort]:
+    """The cohorts of a family whose pretraining sets have known sizes, smallest first; none where all are equal."""
+    known = sorted((cohort for cohort in family if cohort.declared), key=_order)
+    return known if known and known[0].images != known[-1].images else []
+
+
+def _has_pair(family: Iterable[Cohort], pairs: Iterable[tuple[str, str]]) -> bool:
+    sets = {cohort.pretraining for cohort in family}
+    return any(sets.issuperset(pair) for pair in pairs)
+
+
+def _described(cohort: Cohort) -> str:
+    size = f"{cohort.images:,} images" if cohort.images else "of unknown size"
+    return f"{cohort.family} on {cohort.pretraining} ({size if cohort.declared else 'not declared in full'})"
 
 
 def smallest(family: Sequence[Cohort]) -> list[Cohort]:
     """Of a family in order, the cohort of the smallest pretraining set, or several of one size."""
-    return [one for one in family if one.images == family[0].images] if family[0].images else [family[0]]
+    return [one for one in family if one.images == family[0].images]
 
 
 def largest(family: Sequence[Cohort]) -> list[Cohort]:
     """Likewise of the largest."""
-    return [one for one in family if one.images == family[-1].images] if family[-1].images else [family[-1]]
+    return [one for one in family if one.images == family[-1].images]
 
 
 class Numbers:

@@ -7,7 +7,19 @@ from typing import ClassVar
 
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
-from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, averaged, contrast, largest, minus, smallest
+from rib.studies.base import (
+    FINETUNE,
+    Cohort,
+    Numbers,
+    Study,
+    Taken,
+    averaged,
+    contrast,
+    largest,
+    minus,
+    sized,
+    smallest,
+)
 from rib.suite import Runs
 
 BASELINE = "supervised"
@@ -29,17 +41,19 @@ class Objective(Study):
 
     def cohorts(self, taken: Taken) -> list[Cohort]:
         """Families with a supervised pretraining and another."""
-        by_family: dict[str, set[str]] = {}
-        for one in taken.cohorts:
-            by_family.setdefault(one.family, set()).add(one.objective)
+        by_family: dict[str, set[str]] = {one.family: set() for one in taken.cohorts}
+        known = [one for one in taken.cohorts if one.declared and one.objective]
+        for one in known:
+            by_family[one.family].add(one.objective)
         several = {family for family, objectives in by_family.items() if {BASELINE} < objectives}
         taken.require(
             bool(several),
             f"compares models of one family with {BASELINE} and with another pretraining",
             "; ".join(f"{family}: {', '.join(sorted(found)) or 'none'}" for family, found in by_family.items()),
-            "name such models in the suite; a model of your own says its `family` and `objective`",
+            "name such models in the suite; a model of your own says its `family`, `objective`, `pretraining` and "
+            "`pretraining_images`",
         )
-        return [one for one in taken.cohorts if one.family in several]
+        return [one for one in known if one.family in several]
 
     def runs(self, taken: Taken) -> tuple[Runs, ...]:
         """Fine-tuning at every size."""
@@ -50,19 +64,21 @@ class Objective(Study):
         """Every objective minus supervised, on equal sets if there are any; and its largest set minus its smallest."""
         found = []
         for family, objectives in _by_objective(numbers):
-            plain = {one.pretraining: one for one in objectives[BASELINE]}
+            plain: dict[str, list[Cohort]] = {}
+            for one in objectives[BASELINE]:
+                plain.setdefault(one.pretraining, []).append(one)
             for objective, cohorts in objectives.items():
                 if objective == BASELINE:
                     continue
                 equal = [one for one in cohorts if one.pretraining in plain]
                 level = (
-                    averaged(minus(numbers.mean([one]), numbers.mean([plain[one.pretraining]])) for one in equal)
+                    averaged(minus(numbers.mean([one]), numbers.mean(plain[one.pretraining])) for one in equal)
                     if equal
-                    else minus(numbers.mean(cohorts), numbers.mean(plain.values()))
+                    else minus(numbers.mean(cohorts), numbers.mean(objectives[BASELINE]))
                 )
                 where = "equal sets" if equal else "each on its own sets"
                 found.append(contrast(family, f"{objective} minus {BASELINE}, {where}", "below", level))
-                if len(cohorts) > 1:
+                if sized(cohorts):
                     growth = minus(numbers.mean(largest(cohorts)), numbers.mean(smallest(cohorts)))
                     found.append(contrast(family, f"{objective}: largest minus smallest set", "below", growth))
         return found
@@ -84,5 +100,5 @@ class Objective(Study):
 def _by_objective(numbers: Numbers) -> Iterator[tuple[str, dict[str, Sequence[Cohort]]]]:
     """Of every family, its cohorts by objective, supervised first."""
     for family, cohorts in numbers.families.items():
-        names = sorted(dict.fromkeys(one.objective for one in cohorts), key=lambda name: name != BASELINE)
+        names = sorted({one.objective for one in cohorts}, key=lambda name: (name != BASELINE, name))
         yield family, {name: [one for one in cohorts if one.objective == name] for name in names}

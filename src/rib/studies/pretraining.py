@@ -29,7 +29,7 @@ class Pretraining(Study):
 
     def cohorts(self, taken: Taken) -> list[Cohort]:
         """Families with several pretraining sets."""
-        return taken.scaled()
+        return taken.scaled(taken.choice.diversity)
 
     def runs(self, taken: Taken) -> tuple[Runs, ...]:
         """Fine-tuning at every size."""

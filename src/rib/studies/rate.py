@@ -8,7 +8,7 @@ from typing import ClassVar
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
 from rib.steps import short
-from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, largest, minus, smallest
+from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, largest, minus, sized, smallest
 from rib.suite import Runs
 
 BEST = "best_rate"
@@ -38,8 +38,8 @@ class Rate(Study):
         found = []
         for family, cohorts in numbers.families.items():
             found.append(contrast(family, "mRI at the best rate", "below", numbers.mean(cohorts, BEST)))
-            if len(cohorts) > 1:
-                ends = minus(numbers.mean(largest(cohorts), BEST), numbers.mean(smallest(cohorts), BEST))
+            if known := sized(cohorts):
+                ends = minus(numbers.mean(largest(known), BEST), numbers.mean(smallest(known), BEST))
                 found.append(contrast(family, "best rate: largest minus smallest pretraining set", "below", ends))
         return found
 
