@@ -23,10 +23,11 @@ from rib.analysis.forgetting import Forgetting
 from rib.errors import DamagedError, UserError
 from rib.plan import make_plan
 from rib.prediction import Predictions
+from rib.report.claim import finding
 from rib.report.export import latex, write_latex, write_parquet
 from rib.report.figure_data import figure_data
 from rib.report.figures import write_figures
-from rib.report.finding import finding, main_size, signed
+from rib.report.finding import main_size, signed
 from rib.report.page import duration, write_page
 from rib.report.results import Results
 from rib.report.tables import as_json, headline, ri_matrix
@@ -229,7 +230,7 @@ def test_no_line_is_wider_than_the_terminal(name: str, width: int, request: pyte
 def test_headline_has_the_numbers_in_line(whole: Results, width: int) -> None:
     lines = printed(headline(whole, width), width)
     tuned = [row for row in whole.summaries if row.method != "pretrained"]
-    shown = [line for line in lines if re.match(r"  (finetune|linear_probe|wise_ft) ", line)]
+    shown = [line for line in lines if re.match(r"  (finetune|linear_probe|wise_ft) .*→", line)]
     assert len(shown) == len(tuned) == 6
     for row, line in zip(tuned, shown, strict=True):
         assert row.mri is not None
@@ -285,7 +286,8 @@ def test_matrix_folds_into_blocks_where_it_does_not_fit(whole: Results) -> None:
 
 def test_finding_names_the_best_method_with_its_interval(whole: Results) -> None:
     said = finding(whole)
-    assert said.startswith("wise_ft has the highest mRI on both models")
+    assert said.startswith("finetune gained +")
+    assert "At matched gain wise_ft kept most on both models" in said
     assert re.search(r"points \([+-]\d+\.\d to [+-]\d+\.\d\)", said)
 
 
@@ -293,17 +295,17 @@ def test_finding_of_one_model_says_what_is_not_distinguishable(tmp_path: Path) -
     runs = [{"methods": ["finetune", "wise_ft", "wise_again"]}]
     method = {"wise_again": {"kind": "wise_ft", "alpha": 0.51}}
     said = finding(made_up(tmp_path, models=["small"], runs=runs, method=method))
-    assert re.match(r"wise_\w+ has the highest mRI on small", said)
-    assert "it is not distinguishable from wise_" in said
-    assert "finetune: -" in said
+    assert re.match(r"finetune gained \+\d+\.\d points on the set tuned on .* and lost \d+\.\d elsewhere", said)
+    assert re.search(r"Of the 3 methods that gained as much as any, wise_\w+ kept most elsewhere", said)
+    assert "not distinguishable from wise_" in said
 
 
 def test_finding_where_the_best_method_differs(tmp_path: Path) -> None:
     runs = [{"methods": ["finetune"], "models": ["small"]}, {"methods": ["finetune", "wise_ft"], "models": ["large"]}]
     said = finding(made_up(tmp_path, runs=runs))
-    assert said.startswith("The best method differs from model to model")
-    assert "with finetune on small" in said
-    assert "with wise_ft on large" in said
+    assert said.startswith("finetune gained +")
+    assert "On large, the only model that gained: Of the 2 methods" in said
+    assert "wise_ft kept most elsewhere" in said
 
 
 def test_finding_claims_nothing_without_records(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from rib.report.inside.averages import OWN
 from rib.report.inside.calibration import calibration_changes
 from rib.report.inside.churn import ChurnRow, ClassLoss, churn_rows, worst_classes
 from rib.report.inside.signs import VERDICTS
-from rib.report.plausible import implausible
+from rib.report.plausible import chance, implausible
 from rib.report.results import Change, Results, Summary
 from rib.report.tables import first_line, provenance
 from rib.terminal import console
@@ -199,7 +199,14 @@ class Comparison:
     def errors(self) -> tuple[str, ...]:
         """Why the numbers cannot be trusted, whatever the gates say; empty if nothing speaks against them."""
         row = next((row for row in self.tested if row.role == "reference"), None)
-        return tuple(implausible(self.results, self.pair.base, row.before, row.after)) if row else ()
+        found = list(implausible(self.results, self.pair.base, row.before, row.after)) if row else []
+        own = next((row.after for row in self.tested if row.role == "own"), None)
+        if own is not None and not own.low > (level := chance(self.results, str(self.pair.tuned_on))):
+            found.append(
+                f"TUNED is right on {own.value:.1f} % [{own.low:.1f}, {own.high:.1f}] of {self.tuned_on}, the set "
+                f"tuned on, no better than chance ({level:.1f} %): its training ended at chance"
+            )
+        return tuple(found)
 
     @property
     def passed(self) -> bool:
@@ -251,12 +258,25 @@ def comparison_finding(found: Comparison) -> str:
     others = [row for row in found.tested if row.role == "downstream" and row.change]
     where = "downstream sets" if found.tuned_on is None else "other downstream sets"
     text = (
-        f"{found.tuned} {verb}: against {found.base}, accuracy on the {len(others)} {where} changed by "
-        f"{_points(ri)} points on average ({signed(ri.low)} to {signed(ri.high)})"
+        f"{found.tuned} {_own_gain(found)}{verb}: against {found.base}, accuracy on the {len(others)} {where} changed "
+        f"by {_points(ri)} points on average ({signed(ri.low)} to {signed(ri.high)})"
     )
     if (reference := found.change_on("reference")) and not (found.worst and _is_loss(found.worst, found)):
         text += f", and on the reference set by {_points(reference)}"
     return f"{text}.{_largest_loss(found)}"
+
+
+def _own_gain(found: Comparison) -> str:
+    """What was gained on the set tuned on, before what it cost; empty where that is not measured."""
+    own = found.change_on("own")
+    if own is None:
+        return ""
+    where = f"on {found.tuned_on}, the set tuned on"
+    if not own.excludes_zero:
+        ends = f"{signed(own.value)}, {signed(own.low)} to {signed(own.high)}"
+        return f"shows no distinguishable gain {where} ({ends}), and "
+    verb = f"gained {signed(own.value)}" if own.value > 0 else f"lost {-own.value:.1f}"
+    return f"{verb} points {where}, and "
 
 
 def _largest_loss(found: Comparison) -> str:

@@ -169,6 +169,7 @@ _TYPES = {
     "int": pa.int64(),
     "int | None": pa.int64(),
     "float | None": pa.float64(),
+    "bool | None": pa.bool_(),
     "tuple[int, ...]": pa.list_(pa.int64()),
     "tuple[str, ...]": pa.list_(pa.string()),
 }

@@ -1,10 +1,9 @@
-"""What the results say in words: numbers with their signs, marks, and the one-sentence finding."""
+"""Words for numbers: signs, sizes, marks of rows, and what is missing."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 from rib.metrics import Interval
 from rib.report.results import Group, Results, Summary
@@ -37,10 +36,14 @@ def spanned(interval: Interval, width: int = 0) -> str:
 
 
 def marks(row: Summary) -> str:
-    """≈ where the mRI is not distinguishable from 0; ▲ ▼ where it is distinguishable from finetune's."""
+    """∅ where it learned less than others, ✗ where a training ended at chance.
+
+    ≈ where the mRI is not distinguishable from 0; ▲ ▼ where it is distinguishable from finetune's.
+    """
     zero = "≈" if row.mri and not row.mri.excludes_zero else ""
     against = row.against_finetune
-    return zero + ("" if against is None or not against.excludes_zero else "▲" if against.value > 0 else "▼")
+    learned = ("∅" if row.matched is False else "") + ("✗" if row.at_chance else "")
+    return learned + zero + ("" if against is None or not against.excludes_zero else "▲" if against.value > 0 else "▼")
 
 
 def ordered(results: Results) -> list[tuple[Group, Summary]]:
@@ -84,125 +87,3 @@ def holes(results: Results) -> list[tuple[str, tuple[str, ...]]]:
         for (_, method, size), row in ordered(results)
         if row.missing
     ]
-
-
-# -- the finding ---------------------------------------------------------------------------------------------------
-
-
-def finding(results: Results) -> str:
-    """What the numbers say, in one sentence that claims no more than their intervals allow."""
-    if not results.records:
-        return f"Nothing is measured yet: 0 of {len(results.plan.steps):,} steps are done."
-    contests = [contest for model in results.suite.models if (contest := _contest(results, model))]
-    if not contests:
-        return _start_finding(results)
-    partial = any(row.missing for row in results.summaries)
-    said = _one_model(contests[0]) if len(contests) == 1 else _several_models(contests)
-    return f"Of the rows that are complete: {said}" if partial else said
-
-
-@dataclass(frozen=True)
-class _Contest:
-    """The complete rows of one model at its main size, best mRI first."""
-
-    rows: list[Summary]
-    rivals: list[str]  # methods whose mRI is not distinguishable from the best
-
-    @property
-    def best(self) -> Summary:
-        return self.rows[0]
-
-    @property
-    def finetune(self) -> Summary | None:
-        return next((row for row in self.rows[1:] if row.method == "finetune"), None)
-
-
-def _contest(results: Results, model: str) -> _Contest | None:
-    tuned = [(group, row) for group, row in ordered(results) if group[0] == model and row.mri]
-    if not tuned:
-        return None
-    main = main_size(row for _, row in tuned)
-    rows = sorted((pair for pair in tuned if pair[0][2] == main), key=lambda pair: -_value(pair[1].mri))
-    leads = [(row.method, results.compare(rows[0][0], group)) for group, row in rows[1:]]
-    return _Contest([row for _, row in rows], [method for method, lead in leads if not (lead and lead.low > 0)])
-
-
-def _value(interval: Interval | None) -> float:
-    assert interval is not None
-    return interval.value
-
-
-def _quoted(row: Summary) -> str:
-    assert row.mri is not None
-    return f"{signed(row.mri.value)} points ({signed(row.mri.low)} to {signed(row.mri.high)})"
-
-
-def _one_model(contest: _Contest) -> str:
-    best = contest.best
-    assert best.mri is not None
-    zero = "" if best.mri.excludes_zero else ", not distinguishable from no change"
-    if len(contest.rows) == 1:
-        return f"{best.method} changed the OOD accuracy of {best.model} by {_quoted(best)}{zero}."
-    lead = f"not distinguishable from {_listed(contest.rivals)}"
-    if not contest.rivals:
-        lead = "distinguishably ahead of " + _count(len(contest.rows) - 1, "other method")
-    text = f"{best.method} has the highest mRI on {best.model}, {_quoted(best)}{zero}; it is {lead}"
-    if contest.finetune and contest.finetune.method not in contest.rivals:
-        text += f"; finetune: {_quoted(contest.finetune)}"
-    return text + "."
-
-
-def _several_models(contests: Sequence[_Contest]) -> str:
-    bests = sorted((contest.best for contest in contests), key=lambda row: _value(row.mri))
-    if all(len(contest.rows) == 1 for contest in contests):
-        return f"mRI runs from {_range(bests)}."
-    method, count = Counter(contest.best.method for contest in contests).most_common(1)[0]
-    if count == 1:
-        text = f"The best method differs from model to model{_lead(contests)}: mRI from {_range(bests, named=True)}"
-    else:
-        won = [contest for contest in contests if contest.best.method == method]
-        where = _of(count, len(contests)) + " models"
-        text = f"{method} has the highest mRI on {where}{_lead(won)}; the best of each model runs from {_range(bests)}"
-    tuned = sorted((row for contest in contests if (row := contest.finetune)), key=lambda row: _value(row.mri))
-    if len(tuned) == len(contests):
-        text += f"; finetune from {signed(_value(tuned[0].mri))} to {signed(_value(tuned[-1].mri))}"
-    return text + "."
-
-
-def _lead(contests: Sequence[_Contest]) -> str:
-    """Whether the best method is distinguishable from all others, on how many of these models."""
-    clear = sum(not contest.rivals for contest in contests)
-    if not clear:
-        return ", by no clear margin"
-    return f", distinguishably ahead of every other method on {_of(clear, len(contests))}"
-
-
-def _range(rows: Sequence[Summary], named: bool = False) -> str:
-    low, high = (
-        f"{_quoted(row)}{f' with {row.method}' if named else ''} on {row.model}" for row in (rows[0], rows[-1])
-    )
-    return f"{low} to {high}"
-
-
-def _of(count: int, total: int) -> str:
-    if count == total:
-        return "both" if total == 2 else f"all {total}"
-    return f"{count} of {total}"
-
-
-def _start_finding(results: Results) -> str:
-    starts = [row for row in results.summaries if row.method == "pretrained" and row.ood_before]
-    if not starts:
-        return "No row is complete yet."
-    best = max(starts, key=lambda row: _value(row.ood_before))
-    assert best.ood_before is not None
-    level = f"{best.ood_before.value:.1f} % ({best.ood_before.low:.1f} to {best.ood_before.high:.1f})"
-    tuned = any(run.tuned_on for run in results.plan.runs)
-    why = "No tuned model is complete" if tuned else "This suite tunes nothing"
-    return f"{why}; {best.model} starts with the highest mean OOD accuracy, {level}."
-
-
-def _listed(names: Sequence[str], most: int = 3) -> str:
-    if len(names) > most:
-        return f"{', '.join(names[:most])} and {len(names) - most} more"
-    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

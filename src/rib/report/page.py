@@ -14,8 +14,9 @@ from markupsafe import Markup
 
 from rib.files import write_aside
 from rib.metrics import Interval
+from rib.report.claim import finding
 from rib.report.figure_data import figure_data
-from rib.report.finding import extent, finding, holes, main_size, ordered, signed, size_name
+from rib.report.finding import extent, holes, main_size, ordered, signed, size_name
 from rib.report.inside import inside
 from rib.report.inside.signs import HEADS, VERDICTS, held_against, measured, telling
 from rib.report.panels import panel_data, shown_panels

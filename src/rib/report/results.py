@@ -75,6 +75,9 @@ class Summary:
         ri_absent: RI over those whose class it lacks; None where it lacks none. See `rib.report.classes`.
         ood_before, ood_after: mean accuracy on the other downstream sets, averaged over what was tuned on, percent.
         own_before, own_after: mean accuracy on the held-out part of the set tuned on, percent.
+        gain: own_after minus own_before, paired, points.
+        matched: whether `gain` is not distinguishably below `MATCHED` of the largest gain of its model and size.
+        at_chance: sets on which a training ended no better than one class for every answer, with the seed.
         reference_before, reference_after: accuracy on the reference set, percent.
         evaluate: by evaluation-only set, accuracy (before, after), percent.
         against_finetune: mRI minus that of `finetune` at the same model, size and seeds, points.
@@ -99,6 +102,9 @@ class Summary:
     ood_after: Interval | None = None
     own_before: Interval | None = None
     own_after: Interval | None = None
+    gain: Interval | None = None
+    matched: bool | None = None
+    at_chance: tuple[str, ...] = ()
     reference_before: Interval | None = None
     reference_after: Interval | None = None
     evaluate: dict[str, tuple[Interval | None, Interval | None]] = None  # type: ignore[assignment]
@@ -147,6 +153,10 @@ class Seen:
     on: tuple[str, ...]
     values: dict[str, Any]
 
+
+MATCHED = 0.9
+"""Methods are ranked by what they keep elsewhere among those that gained this share of the largest gain on the set
+tuned on, or are not distinguishable from it: a method that learns little loses little, and that is no merit."""
 
 Group = tuple[str, str, int | None]
 """model, method, size"""
@@ -298,6 +308,9 @@ class Results:
             ood_after=_interval(self._ood(runs, before=False)),
             own_before=self._mean_of(runs, None, before=True),
             own_after=self._mean_of(runs, None, before=False),
+            gain=_interval(self.gain(group)),
+            matched=self._matched(group),
+            at_chance=self.at_chance(runs),
             reference_before=self._mean_of(runs, self.suite.reference, before=True),
             reference_after=self._mean_of(runs, self.suite.reference, before=False),
             evaluate={
@@ -366,6 +379,28 @@ class Results:
     def own(self, group: Group) -> Estimate | None:
         """Accuracy in percent on unseen images of the set tuned on, averaged over what was tuned on."""
         return self._mean_level(self.groups[group], None, before=False)
+
+    def gain(self, group: Group) -> Estimate | None:
+        """Change of accuracy on unseen images of the set tuned on, in points, averaged over what was tuned on."""
+        before, after = (self._mean_level(self.groups[group], None, before=before) for before in (True, False))
+        return after - before if before is not None and after is not None else None
+
+    def _matched(self, group: Group) -> bool | None:
+        """Whether a method learned as much as the one that learned most; None where that is not known."""
+        model, _, size = group
+        mine = self.gain(group)
+        gains = [self.gain(other) for other in self.groups if other[::2] == (model, size) and other[1] != "pretrained"]
+        known = [gain for gain in gains if gain is not None]
+        if mine is None or len(known) < len(gains):
+            return None
+        most = max(known, key=lambda gain: gain.value)
+        return mine is most or not (mine - most / (1 / MATCHED)).interval().high < 0
+
+    def at_chance(self, runs: Sequence[Run]) -> tuple[str, ...]:
+        """Sets on which a training of these runs ended at chance, as its record says; with the seed of several."""
+        several = len({run.seed for run in runs}) > 1
+        found = [run for run in runs if (record := self.records.get(run.fit.key)) and record.values.get("at_chance")]
+        return tuple(short(str(run.tuned_on)) + (f" (seed {run.seed})" if several else "") for run in found)
 
     def ood(self, group: Group) -> Estimate | None:
         """Accuracy in percent on the downstream sets not tuned on, averaged over what was tuned on."""

@@ -14,9 +14,10 @@ from rich.text import Text
 
 from rib.analysis.signatures import Signature
 from rib.metrics import Interval
-from rib.report.finding import extent, finding, holes, main_size, marks, ordered, signed, size_name, spanned
+from rib.report.claim import finding
+from rib.report.finding import extent, holes, main_size, marks, ordered, signed, size_name, spanned
 from rib.report.inside import inside
-from rib.report.inside.signs import HEADS, VERDICTS, measured, signature_rows, telling
+from rib.report.inside.signs import HEADS, VERDICTS, SignatureRow, measured, signature_rows, telling
 from rib.report.results import Change, Group, Results, Summary
 from rib.steps import short
 
@@ -30,6 +31,8 @@ LEGEND = (
     "sets tuned on{seeds}.{n} [ ]: 95 % interval, paired bootstrap over source images{seeds}."
 )
 MARKS = {
+    "∅": "gained distinguishably less on the set tuned on than 90 % of the most that a method gained there",
+    "✗": "a training ended at chance",
     "≈": "mRI not distinguishable from 0",
     "▲": "mRI distinguishably above finetune's",
     "▼": "mRI distinguishably below finetune's",
@@ -263,7 +266,7 @@ def _signature_lines(results: Results, width: int) -> list[Text]:
     if not rows:
         return []
     made = {(row.method, row.size) for row in rows}
-    names = [row.model if len(made) == 1 else f"{row.model} {row.method}" for row in rows]
+    names = [(row.model if len(made) == 1 else f"{row.model} {row.method}") + _collapsed(row) for row in rows]
     what = f": {rows[0].method}, n = {size_name(rows[0].size)}" if len(made) == 1 else ""
     cells = [[_sign(sign) for sign in row.signs] for row in rows]
     used = {sign.verdict for row in rows for sign in row.signs}
@@ -275,6 +278,10 @@ def _signature_lines(results: Results, width: int) -> list[Text]:
         *grid("", names, list(HEADS.values()), cells, width),
         *wrapped(f"{legend}. {units}", width, "dim"),
     ]
+
+
+def _collapsed(row: SignatureRow) -> str:
+    return " (ended at chance)" if row.at_chance else ""
 
 
 def _sign(sign: Signature) -> Text:

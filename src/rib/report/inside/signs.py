@@ -21,12 +21,16 @@ from rib.steps import short
 
 @dataclass(frozen=True)
 class SignatureRow:
-    """The four signatures of one model, method and size, over sets tuned on and seeds."""
+    """The four signatures of one model, method and size, over sets tuned on and seeds.
+
+    `at_chance` names the sets on which a training ended at chance: its signs are those of a collapse.
+    """
 
     model: str
     method: str
     size: int | None
     signs: tuple[Signature, ...]
+    at_chance: tuple[str, ...] = ()
 
 
 def signature_rows(results: Results) -> list[SignatureRow]:
@@ -37,7 +41,7 @@ def signature_rows(results: Results) -> list[SignatureRow]:
         evidence = _evidence(results, group, runs, features.get(group, []), weights.get(group, []))
         signs = signatures(evidence)
         if any(sign.verdict != "unknown" for sign in signs):
-            rows.append(SignatureRow(short(group[0]), group[1], group[2], signs))
+            rows.append(SignatureRow(short(group[0]), group[1], group[2], signs, results.at_chance(runs)))
     return rows
 
 

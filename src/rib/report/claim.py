@@ -1,0 +1,248 @@
+"""Claim: what the results say in a few sentences: what tuning gained, what it cost, and which method kept most.
+
+A method that learns nothing loses nothing. So methods are ranked by mRI only among those that gained as much on the set
+tuned on as any method of the same model and size (`rib.report.results.MATCHED`), and the first sentence says what was
+gained and what it cost.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from rib.intervals import Interval, as_family
+from rib.report.finding import main_size, ordered, signed
+from rib.report.results import Group, Results, Summary
+
+
+def finding(results: Results) -> str:
+    """What the numbers say, in sentences that claim no more than their intervals allow."""
+    if not results.records:
+        return f"Nothing is measured yet: 0 of {len(results.plan.steps):,} steps are done."
+    contests = [contest for model in results.suite.models if (contest := _contest(results, model))]
+    if not contests:
+        return _start(results)
+    partial = any(row.missing for row in results.summaries)
+    said = [_cost(contests), _chance(contests), _ranking(contests)]
+    return " ".join(filter(None, ["Of the rows that are complete:" if partial else "", *said]))
+
+
+@dataclass(frozen=True)
+class _Contest:
+    """The complete rows of one model at its main size.
+
+    Attributes:
+        shown: the row whose gain and cost are said: `finetune`, or the method that gained most.
+        rows: those compared at matched gain, best mRI first; empty where no method gained or gains are not known.
+        rivals: methods whose mRI is not distinguishable from that of the best.
+        less: rows that keep more than the best and gained less.
+        of: how many methods there are.
+    """
+
+    shown: Summary
+    rows: list[Summary]
+    rivals: list[str]
+    less: list[Summary]
+    of: int
+
+    @property
+    def best(self) -> Summary:
+        return self.rows[0]
+
+
+def _contest(results: Results, model: str) -> _Contest | None:
+    tuned = [(group, row) for group, row in ordered(results) if group[0] == model and row.mri]
+    if not tuned:
+        return None
+    main = main_size(row for _, row in tuned)
+    rows = sorted((pair for pair in tuned if pair[0][2] == main), key=lambda pair: -_value(pair[1].mri))
+    most = max((row for _, row in rows), key=lambda row: row.gain.value if row.gain else float("-inf"))
+    shown = next((row for _, row in rows if row.method == "finetune"), most)
+    matched = [pair for pair in rows if pair[1].matched] if _gained(most) else []
+    rivals = _rivals(results, matched)
+    ahead = matched[0][1].mri if matched else None
+    less = [row for _, row in rows if ahead and not row.matched and _value(row.mri) > ahead.value]
+    return _Contest(shown, [row for _, row in matched], rivals, less, len(rows))
+
+
+def _rivals(results: Results, matched: Sequence[tuple[Group, Summary]]) -> list[str]:
+    """Methods that the best one is not distinguishably ahead of, tested together (Holm)."""
+    if not matched:
+        return []
+    leads = as_family(results.compare(matched[0][0], group) for group, _ in matched[1:])
+    return [row.method for (_, row), lead in zip(matched[1:], leads, strict=True) if not (lead and lead.differs)]
+
+
+def _gained(row: Summary) -> bool:
+    """Whether it is distinguishably better on the set tuned on than the pretrained model."""
+    return row.gain is not None and row.gain.low > 0
+
+
+def _value(interval: Interval | None) -> float:
+    assert interval is not None
+    return interval.value
+
+
+# -- what was gained, and what it cost ---------------------------------------------------------------------------------
+
+
+def _cost(contests: Sequence[_Contest]) -> str:
+    shown = [contest.shown for contest in contests]
+    return _one_cost(shown[0]) if len(shown) == 1 else _several_costs(shown)
+
+
+def _one_cost(row: Summary) -> str:
+    """One model: "finetune gained +20.1 points on the set tuned on and lost 1.3 elsewhere, on resnet_small."."""
+    assert row.mri is not None
+    return f"{row.method} {_gain(row.gain)} and {_change(row.mri)}, on {row.model}."
+
+
+def _gain(gain: Interval | None) -> str:
+    if gain is None:
+        return "was not measured on unseen images of the set tuned on"
+    if not gain.excludes_zero:
+        return f"shows no distinguishable gain on the set tuned on ({_spanned(gain)})"
+    verb = f"gained {signed(gain.value)}" if gain.value > 0 else f"lost {-gain.value:.1f}"
+    return f"{verb} points on the set tuned on ({_ends(gain)})"
+
+
+def _change(mri: Interval) -> str:
+    if not mri.marked:
+        return f"shows no distinguishable change elsewhere ({_spanned(mri)})"
+    verb = f"gained {signed(mri.value)}" if mri.value > 0 else f"lost {-mri.value:.1f}"
+    return f"{verb} elsewhere ({_ends(mri)})"
+
+
+def _several_costs(rows: Sequence[Summary]) -> str:
+    """Several models: the range of gains, and of changes elsewhere."""
+    methods = list(dict.fromkeys(row.method for row in rows))
+    name = methods[0] if len(methods) == 1 else "the method that gained most"
+    gains = [row for row in rows if row.gain]
+    if len(gains) < len(rows):
+        gained = "was not measured on unseen images of the set tuned on"
+    else:
+        gained = f"{_over(rows, 'gained', lambda row: row.gain)} points on the set tuned on"
+        if idle := [row.model for row in rows if not _gained(row)]:
+            gained += f" (not distinguishable from none on {listed(idle)})"
+    lost = sum(bool(row.mri and row.mri.marked and row.mri.value < 0) for row in rows)
+    more = sum(bool(row.mri and row.mri.marked and row.mri.value > 0) for row in rows)
+    sure = [f"a distinguishable loss on {_of(lost, len(rows))} models" if lost else ""]
+    sure += [f"a distinguishable gain on {_of(more, len(rows))} models" if more else ""]
+    certain = listed([*filter(None, sure)]) or "no distinguishable change"
+    text = f"{name} {gained} and {_over(rows, 'changed', lambda row: row.mri)} elsewhere: {certain}."
+    return text if len(methods) == 1 else f"T{text[1:]}"
+
+
+def _over(rows: Sequence[Summary], verb: str, number: Callable[[Summary], Interval | None]) -> str:
+    ends = sorted(rows, key=lambda row: _value(number(row)))
+    low, high = (f"{signed(_value(number(row)))} ({row.model})" for row in (ends[0], ends[-1]))
+    return f"{verb} {'by ' if verb == 'changed' else ''}{low} to {high}"
+
+
+def _chance(contests: Sequence[_Contest]) -> str:
+    """Which trainings of the rows that are shown ended at chance."""
+    rows = [contest.shown for contest in contests if contest.shown.at_chance]
+    return " ".join(f"{row.method} of {row.model} ended at chance on {listed(row.at_chance)}." for row in rows)
+
+
+# -- who kept most, at matched gain ------------------------------------------------------------------------------------
+
+
+def _ranking(contests: Sequence[_Contest]) -> str:
+    if all(contest.of == 1 for contest in contests):
+        return ""
+    if all(contest.shown.gain is None for contest in contests):
+        return "What each method gained there is not known, so none is ranked by what it kept elsewhere."
+    ranked = [contest for contest in contests if contest.rows and contest.of > 1]
+    if not ranked:
+        return (
+            "No method shows a distinguishable gain on the set tuned on, so none is ranked by what it kept elsewhere."
+        )
+    if len(ranked) == 1:
+        alone = f"On {ranked[0].best.model}, the only model that gained: " if len(contests) > 1 else ""
+        return alone + _one_ranking(ranked[0])
+    return _several_rankings(ranked, len(contests))
+
+
+def _one_ranking(contest: _Contest) -> str:
+    best = contest.best
+    if len(contest.rows) == 1:
+        text = f"No other method gained as much as {best.method} ({_points(best.gain)})"
+    else:
+        lead = (
+            f"not distinguishable from {listed(contest.rivals)}"
+            if contest.rivals
+            else "distinguishably ahead of the rest"
+        )
+        text = (
+            f"Of the {len(contest.rows)} methods that gained as much as any, {best.method} kept most elsewhere: "
+            f"{_quoted(best)}, {lead}"
+        )
+    if contest.less:
+        kept = [f"{row.method} ({_points(row.mri)}) gained {_points(row.gain)}" for row in contest.less]
+        text += f"; what kept more learned less: {listed(kept)}"
+    return text + "."
+
+
+def _several_rankings(contests: Sequence[_Contest], models: int) -> str:
+    method, count = Counter(contest.best.method for contest in contests).most_common(1)[0]
+    won = [contest for contest in contests if contest.best.method == method]
+    bests = sorted((contest.best for contest in contests), key=lambda row: _value(row.mri))
+    if count == 1:
+        text = f"At matched gain the method that kept most differs from model to model{_lead(contests)}"
+    else:
+        text = f"At matched gain {method} kept most on {_of(count, models)} models{_lead(won)}"
+    ends = [f"{_quoted(row)} with {row.method} on {row.model}" for row in (bests[0], bests[-1])]
+    text += f"; the best of each model runs from {' to '.join(ends)}"
+    if less := Counter(row.method for contest in contests for row in contest.less):
+        text += f"; {listed(list(less))} kept more on some and learned less"
+    return text + "."
+
+
+def _lead(contests: Sequence[_Contest]) -> str:
+    """On how many of these models the best method is distinguishable from all others."""
+    clear = sum(not contest.rivals and len(contest.rows) > 1 for contest in contests)
+    return f", distinguishably ahead on {_of(clear, len(contests))}" if clear else ", by no clear margin"
+
+
+def _start(results: Results) -> str:
+    starts = [row for row in results.summaries if row.method == "pretrained" and row.ood_before]
+    if not starts:
+        return "No row is complete yet."
+    best = max(starts, key=lambda row: _value(row.ood_before))
+    assert best.ood_before is not None
+    level = f"{best.ood_before.value:.1f} % ({best.ood_before.low:.1f} to {best.ood_before.high:.1f})"
+    tuned = any(run.tuned_on for run in results.plan.runs)
+    why = "No tuned model is complete" if tuned else "This suite tunes nothing"
+    return f"{why}; {best.model} starts with the highest mean OOD accuracy, {level}."
+
+
+def _points(interval: Interval | None) -> str:
+    return signed(interval.value) if interval else "an unknown amount"
+
+
+def _ends(interval: Interval) -> str:
+    return f"{signed(interval.low)} to {signed(interval.high)}"
+
+
+def _spanned(interval: Interval) -> str:
+    return f"{signed(interval.value)}, {_ends(interval)}"
+
+
+def _quoted(row: Summary) -> str:
+    assert row.mri is not None
+    return f"{signed(row.mri.value)} points ({_ends(row.mri)})"
+
+
+def _of(count: int, total: int) -> str:
+    if count == total:
+        return "both" if total == 2 else f"all {total}"
+    return f"{count} of {total}"
+
+
+def listed(names: Sequence[str], most: int = 3) -> str:
+    """Names as a phrase, the first few of many."""
+    if len(names) > most:
+        return f"{', '.join(names[:most])} and {len(names) - most} more"
+    return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)
