@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,8 @@ from rib.data.containers import Container, digests
 from rib.data.folders import FolderContainer
 from rib.data.parquet import ParquetContainer
 from rib.data.shards import ShardContainer
+from rib.errors import UserError
+from rib.execute.local import execute
 from rib.files import fact_fault, is_stamped, read_fact, state, write_fact
 from rib.models.sources import cached_digest
 from rib.pair import make_pair
@@ -25,6 +29,7 @@ from rib.store import Store
 from rib.suite import parse_suite
 from rib.training import FileCheckpoint
 from rib.upkeep.verify import repair, verify
+from rib.work import How
 
 
 def replaced(path: Path, content: bytes, how: str) -> None:
@@ -68,7 +73,8 @@ def test_a_comparison_reads_checkpoints_whatever_is_known(tmp_path: Path) -> Non
     make_plan(suite, facts)
     (fact,) = facts.glob("weights-*.txt")
     write_fact(fact, b"0" * 40)
-    assert make_plan(suite, facts).steps[0].start.weights == "0" * 40  # type: ignore[union-attr]
+    with pytest.raises(UserError, match="was replaced"):
+        make_plan(suite, facts)
     again = make_pair(suite, "resnet", weights, cache=facts)
     assert [step.key for step in again.plan.steps] == [step.key for step in honest.plan.steps]
 
@@ -126,6 +132,66 @@ def test_the_state_of_a_file(tmp_path: Path) -> None:
     assert state(path.stat()) == before
     path.chmod(0o600 if path.stat().st_mode & 0o077 else 0o644)  # moves no time but that of the inode
     assert state(path.stat()) != before
+
+
+# -- between the fingerprint and the reading ---------------------------------------------------------------------------
+
+
+def test_a_checkpoint_that_was_replaced_after_planning_is_not_read_under_its_key(tmp_path: Path) -> None:
+    plan = make_plan(parse_suite(document(tmp_path)).based_at(tmp_path))
+    store, file = Store(tmp_path / "store"), tmp_path / "resnet-0.safetensors"
+    good = file.read_bytes()
+    replaced(file, good[:-4] + b"\0\0\x80?", "renamed")  # its last number is 1
+    outcome = execute(plan, store, How(workers=1))
+    assert len(outcome.failed) == len(plan.steps)
+    assert all("was replaced after it was fingerprinted" in reason for reason in outcome.failed.values())
+    assert not store.keys()
+    replaced(file, good, "renamed")
+    assert execute(plan, store, How(workers=1)).failed == {}
+
+
+@pytest.mark.parametrize("when", ["packing", "streaming", "in a worker"])
+def test_images_that_were_replaced_after_planning_are_not_read_under_their_key(tmp_path: Path, when: str) -> None:
+    """Nothing that rests on them is recorded: what is in the store equals what an undisturbed run leaves."""
+    made = document(tmp_path)
+    made["data"]["part"] = {"folder": "tree"}  # whole in both roles, so that every step sees every image
+    tree = write_tree(tmp_path / "tree", ("dog", "bee", "ant"), per_class=4)
+    plan = make_plan(parse_suite(made).based_at(tmp_path))
+    one, store = tree / "ant" / "0.png", Store(tmp_path / "store")
+    good = one.read_bytes()
+    one.write_bytes((tree / "bee" / "0.png").read_bytes())
+    if when == "in a worker":  # which fingerprints them as they are now, and finds them packed
+        now = make_plan(plan.suite)
+        execute(now, store, How(workers=1))
+        plan = replace(plan, world=now.world)
+    seen = {step.key for step in plan.steps if any(part.name == "part" for part in step.parts)}
+    assert seen
+    with suppress(UserError):
+        outcome = execute(plan, store, How(workers=1, pack_budget=0 if when == "streaming" else None))
+        assert any("has changed since" in reason for reason in outcome.failed.values())
+    assert not seen & store.keys()
+    one.write_bytes(good)
+    assert execute(make_plan(plan.suite), store, How(workers=1)).failed == {}
+    assert seen <= store.keys()
+
+
+@pytest.mark.parametrize("make", [folders, parquet, shards])
+def test_files_that_change_while_they_are_read_leave_no_digests(
+    tmp_path: Path, make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    container, file = make(tmp_path)
+    rows = FolderContainer.reading_order(container, [0, 1])  # type: ignore[arg-type]
+    read = type(container).read
+
+    def touched(self: Container, rows: object) -> list[bytes]:
+        found = read(self, rows)  # type: ignore[arg-type]
+        os.utime(file)
+        return found
+
+    monkeypatch.setattr(type(container), "read", touched)
+    with pytest.raises(UserError, match="has changed since"):
+        digests(container, rows, tmp_path / "facts")
+    assert not (tmp_path / "facts").exists()
 
 
 # -- what a store keeps ------------------------------------------------------------------------------------------------

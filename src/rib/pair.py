@@ -255,7 +255,7 @@ def _require_readable(suite: Suite, rows: Mapping[str, tuple[str, ModelRow]], ca
         if row.pretrain is None:
             try:
                 architecture = describe(row, len(classes), suite.base, suite.decode)
-                weights_identity(name, row, architecture, suite.base, classes, cache)
+                weights_identity(name, row, architecture, suite.base, classes, cache, fresh=True)
             except UserError as error:
                 text = f"{role} cannot be compared: {error.problem}"
                 raise UserError(text, got=error.got, valid=error.valid, remedy=error.remedy) from None

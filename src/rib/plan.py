@@ -492,8 +492,8 @@ class _Planner:
                 self.world.assumed.append(f"weights of {model}")
                 return Load(model, architecture, f"expected {model}")
             classes = self.world[self.suite.reference].classes
-            known = None if self.world.fresh else self.world.cache
-            digest = weights_identity(model, row, architecture, self.suite.base, classes, known)
+            place = (self.suite.base, classes, self.world.cache)
+            digest = weights_identity(model, row, architecture, *place, fresh=self.world.fresh)
             return Load(model, architecture, digest)
         return self._pretrain(model, architecture, row.pretrain)
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from rib.analysis import Scene, Seen
 from rib.analysis.calibration import calibration
 from rib.data.ahead import chunk_rows, chunks, copied, undecoded
+from rib.data.containers import changed
 from rib.data.examples import Examples, Part, View
 from rib.data.feed import SHELF
 from rib.data.pack import open_pack, pack_file
@@ -362,7 +363,8 @@ class Workshop:
             with self._loading:
                 classes = self.world[self.suite.reference].classes
                 return load_pretrained(
-                    step.model, row, step.architecture, self.suite.base, classes, self.store.facts, str(self.device)
+                    *(step.model, row, step.architecture, self.suite.base, classes, self.store.facts, str(self.device)),
+                    expected=step.weights,
                 )
         if isinstance(step, Fit) and isinstance(step.method, MergedMethod):
             merged = step.method.merge(self.weights(step.start), self._fitted(step))
@@ -412,7 +414,10 @@ class Workshop:
         return self._examples[place]
 
     def _file(self, data: DataPart, view: View) -> Path:
-        return pack_file(self.world[data.name], data.part, view, self.store.packs)
+        own = self.world[data.name]
+        if own.fingerprint(data.part) != data.fingerprint:
+            raise changed(f"data set {data.name!r}")
+        return pack_file(own, data.part, view, self.store.packs)
 
 
 @dataclass

@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.base import DataSet
-from rib.data.containers import Container, Listing, Rows, digests, short_digests
+from rib.data.containers import Container, Listing, Rows, changed, digests, short_digests
 from rib.data.examples import Index, Part, View
 from rib.data.folders import shortened
 from rib.data.generated import generated_caveat
 from rib.data.images import SUFFIXES, apply_view, decode_pixels
+from rib.data.modes import image_digest
 from rib.data.sources import BY_NAME, SourceRule, apart, row_sources
 from rib.data.splits import carve, divided
 from rib.data.threads import side_by_side
@@ -149,10 +150,18 @@ class ContainedSet(DataSet):
     def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
         container, _, all_rows = self._parts[part]
         chosen = all_rows[np.asarray(rows)]
-        return decoded(container, chosen, view)
+        known = self._contents.get(part if self.disjoint else "tune")
+        return decoded(container, chosen, view, known=None if known is None else known[np.asarray(rows)])
 
 
-def decoded(container: Container, rows: Rows, view: View, border: int = 0, native: bool = False) -> NDArray[np.uint8]:
+def decoded(
+    container: Container,
+    rows: Rows,
+    view: View,
+    border: int = 0,
+    native: bool = False,
+    known: NDArray[np.uint64] | None = None,
+) -> NDArray[np.uint8]:
     """Images of a container as a model sees them: uint8 (N, size, size, 3).
 
     Args:
@@ -161,13 +170,20 @@ def decoded(container: Container, rows: Rows, view: View, border: int = 0, nativ
         view: what the model sees.
         border: pixels cut off every side before anything else.
         native: as in `apply_view`.
+        known: `short_digests` of the rows, which their bytes must have; None where nothing rests on them yet.
+
+    Raises:
+        UserError: an image cannot be read, or is another than the one that was fingerprinted.
     """
 
     images = np.empty((len(rows), view.size, view.size, 3), np.uint8)
     contents = container.read(rows)
 
     def one(place: int) -> None:
-        pixels = decode_pixels(contents[place], container.title(int(rows[place])))
+        title = container.title(int(rows[place]))
+        if known is not None and short_digests([image_digest(contents[place])])[0] != known[place]:
+            raise changed(title)
+        pixels = decode_pixels(contents[place], title)
         if border:
             pixels = pixels[border:-border, border:-border]
         images[place] = apply_view(pixels, view, native)

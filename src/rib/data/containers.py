@@ -15,7 +15,7 @@ from rib.data.images import check_whole
 from rib.data.modes import image_digest
 from rib.data.threads import side_by_side
 from rib.errors import UserError
-from rib.files import read_fact, read_plain, write_fact
+from rib.files import read_fact, read_plain, state, write_fact
 from rib.identity import digest
 
 Rows = NDArray[np.int64]
@@ -111,10 +111,11 @@ def digests(container: Container, rows: Rows, cache: Path | None) -> list[str]:
         cache: folder that keeps digests.
 
     Raises:
-        UserError: an image is truncated or cannot be read; it is named.
+        UserError: an image is truncated or cannot be read; it is named. Or a file changed while it was read.
     """
+    before = container.stamp(rows)
     # The place is part of the stamp: trees unpacked without times may agree in every file's name, size and time.
-    stamp = digest(json.dumps(["image_digest", str(container.where.resolve()), container.stamp(rows)]).encode())
+    stamp = digest(json.dumps(["image_digest", str(container.where.resolve()), before]).encode())
     known = cache / f"{stamp}.json" if cache else None
     if known and (kept := read_fact(known)):
         cached: list[str] = json.loads(kept)
@@ -124,9 +125,26 @@ def digests(container: Container, rows: Rows, cache: Path | None) -> list[str]:
         for place, content in zip(places.tolist(), contents, strict=True):
             check_whole(content, container.title(int(rows[place])))
             found[place] = image_digest(content)
+    if container.stamp(rows) != before:
+        raise changed(f"a file in {container.where}")
     if known:
         write_fact(known, json.dumps(found).encode())
     return found
+
+
+def file_states(files: Sequence[tuple[Path, str]]) -> list[list[object]]:
+    """Names and states of files that are given with their prefixes."""
+    return [[path.name, *state(path.stat())] for path, _ in files]
+
+
+def changed(what: str) -> UserError:
+    """The error for images that are others than those that were looked at before."""
+    return UserError(
+        f"{what} has changed since the data were fingerprinted",
+        got="other bytes at the same place",
+        valid="data that stay as they are while they are used",
+        remedy="run again once nothing writes there; steps of the new data are then new",
+    )
 
 
 def short_digests(contents: Sequence[str]) -> NDArray[np.uint64]:

@@ -113,23 +113,24 @@ class ImageNetSet(DataSet):
 
     @cached_property
     def _fingerprints(self) -> dict[str, str]:
-        parts = ("tune", "test") if self.disjoint else ("test",)
-        return {part: self._fingerprint(*self._parts[part]) for part in parts}
+        parts: tuple[Part, ...] = ("tune", "test") if self.disjoint else ("test",)
+        return {part: self._fingerprint(part) for part in parts}
 
-    def _fingerprint(self, index: Index, rows: Rows) -> str:
+    def _fingerprint(self, part: Part) -> str:
+        index, rows = self._parts[part]
+        contents = digests(self._container, rows, self._cache)
+        self._contents[part] = short_digests(contents)
         found = hashlib.blake2b(digest_size=20)
         found.update(f"border {self._published.border} native {self._published.native} ".encode())
         found.update(index.labels.tobytes() + index.sources.tobytes())
         found.update(index.cells.tobytes() if index.cells is not None else b"")
-        for content in digests(self._container, rows, self._cache):
+        for content in contents:
             found.update(content.encode())
         return found.hexdigest()
 
     def contents(self, part: Part) -> NDArray[np.uint64]:
-        place = part if self.disjoint else "test"
-        if place not in self._contents:
-            self._contents[place] = short_digests(digests(self._container, self._parts[place][1], self._cache))
-        return self._contents[place]
+        self._fingerprints  # noqa: B018 -- reads the digests
+        return self._contents[part if self.disjoint else "test"]
 
     def names(self, part: Part) -> list[str]:
         listing, rows = self._container.listing(), self._parts[part][1]
@@ -141,7 +142,9 @@ class ImageNetSet(DataSet):
 
     def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
         chosen = self._parts[part][1][np.asarray(rows)]
-        return decoded(self._container, chosen, view, self._published.border, self._published.native)
+        known = self._contents.get(part if self.disjoint else "test")
+        expected = None if known is None else known[np.asarray(rows)]
+        return decoded(self._container, chosen, view, self._published.border, self._published.native, expected)
 
 
 def drawn(index: Index, count: int, name: str, at_most: float = 1.0) -> Rows:

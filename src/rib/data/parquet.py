@@ -14,10 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rib.data.containers import Container, Listing, Rows, listed
+from rib.data.containers import Container, Listing, Rows, changed, file_states, listed
 from rib.data.globs import files_under
 from rib.errors import UserError
-from rib.files import state
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label", "wnid")
@@ -61,6 +60,7 @@ class ParquetContainer(Container):
     @cached_property
     def _scan(self) -> tuple[Listing, Rows, list[_Group], tuple[str, str]]:
         """The listing; the row of the files that each of its rows is; the row groups; the two columns."""
+        self._states = file_states(self._files)
         pairs: list[tuple[str, str]] = []
         groups: list[_Group] = []
         columns = ("", "")
@@ -116,7 +116,10 @@ class ParquetContainer(Container):
         return [found[row] for row in self._scan[1].tolist()]
 
     def stamp(self, rows: Rows) -> object:
-        return [rows.tolist(), [[path.name, *state(path.stat())] for path, _ in self._files]]
+        self._scan  # noqa: B018 -- notes the files' states first
+        if (now := file_states(self._files)) != self._states:
+            raise changed(f"a file in {self.where}")
+        return [rows.tolist(), now]
 
     def reading_order(self, rows: Rows) -> Rows:
         return np.argsort(self._scan[1][rows], kind="stable")

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
-from rib.data.containers import Container, Listing, Rows, listed
+from rib.data.containers import Container, Listing, Rows, changed, file_states, listed
 from rib.data.globs import files_under
 from rib.data.images import SUFFIXES
 from rib.errors import UserError
-from rib.files import state
 
 LABEL_FIELDS = ("label", "cls", "wnid", "class")
 
@@ -57,6 +56,7 @@ class ShardContainer(Container):
     @cached_property
     def _scan(self) -> tuple[Listing, list[tuple[int, _Pair]]]:
         """The listing; shard and place of each of its rows."""
+        self._states = file_states(self._files)
         found: list[tuple[int, _Pair]] = []
         folders: list[tuple[str, str]] = []
         for place, (path, prefix) in enumerate(self._files):
@@ -84,7 +84,10 @@ class ShardContainer(Container):
         return f"{self._files[place][0]}:{pair.name}"
 
     def stamp(self, rows: Rows) -> object:
-        return [rows.tolist(), [[path.name, *state(path.stat())] for path, _ in self._files]]
+        self._scan  # noqa: B018 -- notes the files' states first
+        if (now := file_states(self._files)) != self._states:
+            raise changed(f"a file in {self.where}")
+        return [rows.tolist(), now]
 
     def reading_order(self, rows: Rows) -> Rows:
         places = [(self._scan[1][row][0], self._scan[1][row][1].offset) for row in rows.tolist()]

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from rib.data.examples import Decode
 from rib.data.imagenet_classes import wnids
 from rib.errors import RibError, UserError, is_memory, told
-from rib.files import at_home, file_digest, read_fact, read_plain, write_fact
+from rib.files import at_home, file_digest, read_fact, read_plain, state, write_fact
 from rib.identity import digest, import_object, source_digest
 from rib.models import clip, vision
 from rib.models.arguments import OWN_BUILDERS, require_builder, require_shapes, require_text
@@ -230,20 +230,44 @@ def load_pretrained(
     classes: Sequence[str] = (),
     cache_folder: Path | None = None,
     device: str = "cpu",
+    expected: str | None = None,
 ) -> dict[str, Tensor]:
     """The pretrained weights of a row, checked against its architecture.
 
     Args: as `weights_digest`, and
         architecture: of the row.
         device: where the text tower of a CLIP model runs.
+        expected: their `weights_identity`, as it was when they were planned with.
 
     Raises:
-        UserError: they are missing, do not fit, or are not finite.
+        UserError: they are missing, do not fit, are not finite, or are others than expected.
     """
     file = weights_file(name, row, base)
+    before = state(file.stat())
     if row.open_clip is not None and not _is_classifier(row, file, architecture):
-        return _clip_weights(name, row, file, base, classes, cache_folder, device)
-    return _read(name, row, architecture, file, classes)[0]
+        weights, reading = _clip_weights(name, row, file, base, classes, cache_folder, device), Reading()
+    else:
+        weights, reading = _read(name, row, architecture, file, classes)
+    if expected is not None:
+        content = weights_digest(name, row, base, classes)  # of the bytes that are there once all was read
+        if _identity(row, content, reading.text) != expected or state(file.stat()) != before:
+            raise _replaced(name, file)
+    return weights
+
+
+def _identity(row: ModelRow, content: str, text: str) -> str:
+    """`weights_identity`, of the digest of a checkpoint and of the words for how it is read."""
+    shipped = row.weights is not None and row.weights.startswith("zoo:")
+    return digest(json.dumps([content, text]).encode()) if text and not shipped else content
+
+
+def _replaced(name: str, file: Path) -> UserError:
+    return UserError(
+        f"the checkpoint of model {name!r} was replaced after it was fingerprinted",
+        got=f"other bytes in {file}",
+        valid="a file that stays as it is while it is used",
+        remedy="run again once nothing writes it; steps of the new weights are then new",
+    )
 
 
 @dataclass(frozen=True)
@@ -275,17 +299,19 @@ def weights_identity(
     base: Path,
     classes: Sequence[str] = (),
     cache_folder: Path | None = None,
+    fresh: bool = False,
 ) -> str:
     """What the pretrained weights of a row are, once they are known to fit: `weights_digest`, and how they are read.
 
     The checkpoint is read and held against the net, unless that was found to be well before.
 
-    Args: as `load_pretrained`.
+    Args: as `load_pretrained`, and
+        fresh: read the checkpoint, whatever is known of its file.
 
     Raises:
         UserError: as `load_pretrained`.
     """
-    content = weights_digest(name, row, base, classes, cache_folder)
+    content = weights_digest(name, row, base, classes, None if fresh else cache_folder)
     if row.weights and row.weights.startswith("zoo:"):
         return content
     file = weights_file(name, row, base)
@@ -294,9 +320,11 @@ def weights_identity(
     text = read_fact(known) if known else None
     if text is None:
         text = _reading(name, row, architecture, file, base, classes).text.encode()
+        if weights_digest(name, row, base, classes) != content:
+            raise _replaced(name, file)
         if known:
             write_fact(known, text)
-    return digest(json.dumps([content, text.decode()]).encode()) if text else content
+    return _identity(row, content, text.decode())
 
 
 _READINGS = 1
@@ -396,11 +424,8 @@ def _clip_weights(
 ) -> dict[str, Tensor]:
     """Image tower and zero-shot head, kept in the cache: the text tower reads 80,000 sentences for ImageNet."""
     assert row.open_clip is not None
-    kept = (
-        cache_folder / f"clip-{weights_digest(name, row, base, classes, cache_folder)}.safetensors"
-        if cache_folder
-        else None
-    )
+    planned = weights_digest(name, row, base, classes, cache_folder)
+    kept = cache_folder / f"clip-{planned}.safetensors" if cache_folder else None
     if kept and kept.exists() and read_fact(kept.with_suffix(".txt")) == file_digest(kept).encode():
         return read_weights(kept)
     config, _ = clip.model_config(row.open_clip, row.tag, base)
@@ -409,6 +434,8 @@ def _clip_weights(
         file, str(folder or row.open_clip), config, _words(row, classes), row.prompts, device
     )
     if kept:
+        if weights_digest(name, row, base, classes) != planned:
+            raise _replaced(name, file)
         write_weights(kept, weights)
         write_fact(kept.with_suffix(".txt"), file_digest(kept).encode())
     return weights

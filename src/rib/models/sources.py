@@ -73,12 +73,13 @@ def cached_digest(path: Path, cache: Path | None) -> str:
         path: the file.
         cache: folder of digests; None reads the file.
     """
-    stamp = digest(json.dumps([str(path.resolve()), state(path.stat())]).encode())
+    before = state(path.stat())
+    stamp = digest(json.dumps([str(path.resolve()), before]).encode())
     known = cache / f"weights-{stamp}.txt" if cache else None
     if known and (kept := read_fact(known)):
         return kept.decode()
     found = file_digest(path)
-    if known:
+    if known and state(path.stat()) == before:
         write_fact(known, found.encode())
     return found
 
