@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import tomllib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -241,3 +242,20 @@ def test_nets_are_built_under_the_guard(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pytest.raises(UserError, match="tried to do more than build a net"):
         build(architecture)
     assert not (tmp_path / "evil").exists()
+
+
+def test_the_lowest_versions_are_those_that_are_tried() -> None:
+    """`make lowest` runs over constraints-lowest.txt: each bound of pyproject.toml is there, and equal."""
+    root = Path(__file__).parents[1]
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    extras = project["optional-dependencies"]
+    bounds = [*project["dependencies"], *extras["clip"], *extras["figures"], *extras["sql"]]
+    lowest = dict(
+        line.split("==") for line in (root / "constraints-lowest.txt").read_text().splitlines() if "==" in line
+    )
+    known = {name.lower(): tuple(map(int, version.split("."))) for name, version in lowest.items()}
+    for bound in bounds:
+        name, version = bound.split(">=")
+        wanted = tuple(map(int, version.split(".")))
+        assert known[name.lower()][: len(wanted)] == wanted, bound
+    assert len(bounds) == len(known)

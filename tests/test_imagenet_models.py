@@ -158,7 +158,8 @@ def same_logits(net: nn.Module, row: ModelRow, base: Path, classes: int = 10) ->
 def test_a_hugging_face_folder(tmp_path: Path) -> None:
     net = tiny_vit().eval()
     config = {"pretrained_cfg": {"crop_pct": 0.95, "mean": [0.1, 0.2, 0.3], "input_size": [3, 32, 32]}}
-    timm.models.save_for_hf(net, str(tmp_path / "saved"), model_config=config, safe_serialization=True)
+    given = {"model_config": config, "model_args": SMALL}  # newer timm finds the arguments by itself
+    timm.models.save_for_hf(net, str(tmp_path / "saved"), **given, safe_serialization=True)
     row = ModelRow(hf="saved")
     architecture = describe(row, 10, tmp_path)
     assert architecture.view == View(32, 0.95, "bicubic")
