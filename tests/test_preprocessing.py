@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from pathlib import Path
@@ -13,6 +14,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from helpers import CLASSES, Say, document, toml
 from rib import _compat
 from rib.data.examples import View
 from rib.data.images import apply_view
@@ -277,3 +279,71 @@ def test_views_with_other_pixels_have_other_packs() -> None:
         View(230, 230 / (3 - 1e-6)),  # a pixel apart, and equal in six digits
     ]
     assert len({_view_name(view) for view in views}) == len(views)
+
+
+# -- who stated it -----------------------------------------------------------------------------------------------------
+
+BUILDER = """
+import types
+from torch import nn
+def plain(num_classes):
+    body = nn.Conv2d(3, 4, 3), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten()
+    return nn.Sequential(*body, nn.Linear(4, num_classes))
+def carrying(num_classes):
+    net = plain(num_classes)
+    net.default_cfg = {"mean": (0.1, 0.2, 0.3), "std": (1.0, 1.0, 1.0), "crop_pct": 0.9, "crop_mode": "squash"}
+    return net
+def wrapping(num_classes):
+    import timm
+    return timm.create_model("resnet10t", num_classes=num_classes)
+"""
+
+
+@pytest.fixture
+def builders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (tmp_path / "stating_net.py").write_text(BUILDER)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def test_a_net_that_carries_its_preprocessing_has_it(builders: Path) -> None:
+    row = ModelRow(build="stating_net:carrying", size=40, weights="x.pth")
+    own = describe(row, 3)
+    assert (own.mean, own.std, own.view) == ((0.1, 0.2, 0.3), (1.0,) * 3, View(40, 0.9, "bicubic", resize="squash"))
+    assert preprocessing(row, classes=3).sources["crop"] == "the net's own `default_cfg`"
+    wrapping = describe(row.model_copy(update={"build": "stating_net:wrapping"}), 3)
+    assert wrapping.mean == timm.get_pretrained_cfg("resnet10t").mean != (0.5, 0.5, 0.5)
+    stated = row.model_copy(update={"mean": (0.0, 0.0, 0.0)})
+    assert describe(stated, 3).mean == (0.0, 0.0, 0.0)
+    assert describe(stated, 3).std == (1.0, 1.0, 1.0)
+
+
+def test_a_net_that_rib_trains_has_ribs_default(builders: Path) -> None:
+    trained = ModelRow.model_validate({"build": "stating_net:carrying", "size": 40, "pretrain": {}})
+    assert describe(trained, 3).mean == (0.5, 0.5, 0.5)
+    assert preprocessing(trained).sources["mean"] == "RIB's default, in its training too"
+
+
+def test_what_nobody_stated_is_said_everywhere(builders: Path, rib_says: Say, tmp_path: Path) -> None:
+    made = document(tmp_path)
+    made["runs"], made["models"] = [], ["mine"]
+    made["model"] = {"mine": {"build": "stating_net:plain", "size": 24, "weights": "mine.pth"}}
+    row = ModelRow(build="stating_net:plain", size=24, weights="mine.pth")
+    torch.save(build(describe(row, len(CLASSES))).net.state_dict(), tmp_path / "mine.pth")
+    file = tmp_path / "s.toml"
+    file.write_text(toml(made))
+    words = "mean = std = 0.5, RIB's default"
+    code, text = rib_says("plan", file)
+    assert (code, words in text) == (0, True)
+    assert "mine: 24 pixels (the model's row); shorter side to 24, centre of 24, bicubic, mean 0.5, std 0.5" in text
+    assert rib_says("run", file, "--workers", 1)[0] == 0
+    page = next((tmp_path / "rib-store" / "reports").glob("*.html")).read_text()
+    assert words in page.replace("&#39;", chr(39))
+    code, text = rib_says("report", file)
+    assert words in text
+    found = json.loads(rib_says("report", file, "--json")[1])
+    assert words in found["unstated"][0]
+    assert found["views"]["mine"]["sources"]["mean"] == "RIB's default"
+    made["model"]["mine"] |= {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]}
+    file.write_text(toml(made))
+    assert words not in rib_says("plan", file)[1]

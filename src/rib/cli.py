@@ -214,6 +214,7 @@ def show_plan(
     from rib.execute.calibrate import crew, find_device, measure
     from rib.report.cost import Estimate, cost_lines
     from rib.report.overview import plan_json, plan_table
+    from rib.report.views import unstated, view_lines
 
     _check_device(device)
     plan, place = _plan(suite, store, data, models, seeds, assume=True)
@@ -225,12 +226,15 @@ def show_plan(
             if calibrate
             else estimate.cost
         )
+    for words in unstated(plan):
+        print(printable(f"note: {words}"), file=sys.stderr)
     if as_json:
         print(json.dumps(plan_json(plan, place, cost), indent=1))
         return
     console().print(plan_table(plan, place, every))
     if not every:
         print("\n" + cost_lines(cost, suite, devices))
+        print("\n" + printable("\n".join(["Models see", *(f"  {line}" for line in view_lines(plan))])))
 
 
 @app.command()

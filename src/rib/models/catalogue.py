@@ -193,6 +193,10 @@ def _digits_rows() -> Iterator[tuple[str, ModelRow]]:
                 ModelRow(
                     build=f"rib.models.small:small_{family}",
                     size=28,
+                    crop=1.0,
+                    interpolation="bicubic",
+                    mean=(0.5, 0.5, 0.5),
+                    std=(0.5, 0.5, 0.5),
                     weights=f"zoo:{name}",
                     family=family,
                     objective=objective,

@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -27,7 +27,16 @@ from rib.models.classifier import Classifier
 from rib.models.fitting import Convert, fit_weights, require_numbers
 from rib.models.guard import nothing_but_building
 from rib.models.last_block import compute_pooled_only
-from rib.models.preprocessing import FIELDS, Preprocessing, of_builder, of_timm, of_timm_model, timm_config
+from rib.models.preprocessing import (
+    FIELDS,
+    TRAINED,
+    Preprocessing,
+    of_builder,
+    of_net,
+    of_timm,
+    of_timm_model,
+    timm_config,
+)
 from rib.models.sources import cached_digest, weights_file
 from rib.models.weights import check_finite, read_weights, write_weights
 from rib.recipe import LastBlock
@@ -45,7 +54,7 @@ def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = 
     Raises:
         UserError: the library does not know the model, or a folder has no readable configuration.
     """
-    built, own = _built(row, base)
+    built, own = _built(row, base, classes)
     builder = built.get("build")
     arguments = built.get("arguments", {}) | row.arguments
     require_shapes(f"model {row.title!r}", builder or f"timm:{built['timm']}", arguments)
@@ -65,12 +74,12 @@ def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = 
     return architecture
 
 
-def preprocessing(row: ModelRow, base: Path = Path()) -> Preprocessing:
-    """The view and normalisation of a row, and who stated each field. Raises as `describe`."""
-    return _built(row, base)[1].overridden({name: getattr(row, name) for name in FIELDS})
+def preprocessing(row: ModelRow, base: Path = Path(), classes: int = 1000) -> Preprocessing:
+    """The view and normalisation of a row, and who stated each field. Takes and raises as `describe`."""
+    return _built(row, base, classes)[1].overridden({name: getattr(row, name) for name in FIELDS})
 
 
-def _built(row: ModelRow, base: Path) -> tuple[dict[str, Any], Preprocessing]:
+def _built(row: ModelRow, base: Path, classes: int) -> tuple[dict[str, Any], Preprocessing]:
     """How a row's model is built (`timm` or `build`, arguments, head), and its own view and normalisation."""
     if row.timm is not None:
         return {"timm": row.timm}, of_timm_model(row.timm)
@@ -86,7 +95,36 @@ def _built(row: ModelRow, base: Path) -> tuple[dict[str, Any], Preprocessing]:
     require_builder(row.build)
     assert row.size is not None
     import_object(row.build, "model builder")  # that it is there is known before anything runs
-    return {"build": row.build}, of_builder(row.size)
+    return {"build": row.build}, _own_view(row, row.build, row.size, classes)
+
+
+def _own_view(row: ModelRow, builder: str, size: int, classes: int) -> Preprocessing:
+    """Of a net of the user's own: what it carries itself, where its row leaves something open; else RIB's default."""
+    if row.pretrain is not None:
+        return of_builder(size, TRAINED)
+    if row.mean is None or row.std is None:
+        carried = _carried(builder, json.dumps(row.arguments, sort_keys=True), size, classes)
+        if carried is not None:
+            return carried
+    return of_builder(size)
+
+
+@cache
+def _carried(builder: str, arguments: str, size: int, classes: int) -> Preprocessing | None:
+    """What a builder's net says of its preprocessing. Raises UserError: it cannot be built."""
+    plain = of_builder(size)
+    fields: dict[str, Any] = {name: getattr(plain, name) for name in FIELDS}
+    architecture = Architecture(
+        timm=None,
+        build=builder,
+        build_source=None,
+        arguments=json.loads(arguments),
+        classes=classes,
+        head=None,
+        **fields,
+    )
+    with torch.random.fork_rng(devices=[]):
+        return of_net(_built_net(architecture), size)
 
 
 def _from_torchvision(name: str, row: ModelRow) -> tuple[dict[str, Any], Preprocessing]:

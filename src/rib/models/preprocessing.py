@@ -18,8 +18,11 @@ HALF = (0.5, 0.5, 0.5)
 DEFAULT = "RIB's default"
 """Source of a value that neither the suite nor the model states."""
 
-SUITE = "the suite"
-"""Source of a value that the model's row states."""
+TRAINED = "RIB's default, in its training too"
+"""Source of a value that is right whatever it is, because RIB trains the model with it."""
+
+SUITE = "the model's row"
+"""Source of a value that the suite or the catalogue states."""
 
 FIELDS = ("size", "crop", "resize", "interpolation", "mean", "std")
 """What a row can state itself."""
@@ -70,10 +73,20 @@ def stated(source: str, **fields: Any) -> Preprocessing:
     return Preprocessing(**fields, sources=dict.fromkeys(FIELDS, source))
 
 
-def of_builder(size: int) -> Preprocessing:
+def of_builder(size: int, source: str = DEFAULT) -> Preprocessing:
     """Of a net of which nothing but its size is known: the whole image, mean and std 0.5."""
-    own = stated(DEFAULT, size=size, crop=1.0, resize=None, interpolation="bicubic", mean=HALF, std=HALF)
-    return own.overridden({"size": size})
+    return stated(source, size=size, crop=1.0, resize=None, interpolation="bicubic", mean=HALF, std=HALF)
+
+
+def of_net(net: object, size: int) -> Preprocessing | None:
+    """Of a net that carries a configuration as timm's nets do: `pretrained_cfg` or `default_cfg`; None without one."""
+    for name in ("pretrained_cfg", "default_cfg"):
+        config = getattr(net, name, None)
+        if config is not None and hasattr(config, "to_dict"):
+            config = config.to_dict()
+        if isinstance(config, Mapping) and config.get("mean") and config.get("std"):
+            return of_timm({**config, "input_size": (3, size, size)}, f"the net's own `{name}`")
+    return None
 
 
 def of_timm(config: Mapping[str, Any], source: str) -> Preprocessing:

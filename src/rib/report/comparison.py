@@ -27,6 +27,7 @@ from rib.report.inside.signs import VERDICTS
 from rib.report.plausible import chance, implausible
 from rib.report.results import Change, Results, Summary
 from rib.report.tables import first_line, provenance
+from rib.report.views import unstated, view_json, view_words, views
 from rib.terminal import console
 
 
@@ -359,7 +360,9 @@ def comparison_lines(found: Comparison, width: int = 80) -> Lines:
         lines += [Text(), *(_hung("✗" if each.failed else "✓", each.words, _style(each)) for each in found.verdicts)]
     lines += [Text(), Text(_legend(found), style="dim")]
     lines += [Text(suite.note, style="dim")] if suite.note else []
+    lines += [Text(f"both see {view_words(next(iter(views(found.results.plan).values())))}", style="dim")]
     lines += [Text(f"data: {caveat}", style="yellow") for caveat in found.results.caveats]
+    lines += [Text(f"models: {words}", style="yellow") for words in unstated(found.results.plan)]
     lines += [Text(f"failed: {title}: {first_line(why)}", style="red") for title, why in found.results.failures.items()]
     return Lines(*lines)
 
@@ -462,5 +465,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "failures": dict(found.results.failures),
         "unfinished": [step.title for step in found.results.unfinished()],
         "caveats": list(found.results.caveats),
+        "view": next(iter(view_json(found.results.plan).values())),
+        "unstated": list(unstated(found.results.plan)),
         "provenance": provenance(found.results),
     }

@@ -24,6 +24,7 @@ from rib.report.profile import HEADS as PROFILE_HEADS
 from rib.report.profile import Profile, row_cells, summary
 from rib.report.results import Results
 from rib.report.tables import duration, provenance
+from rib.report.views import unstated, view_lines
 from rib.steps import short
 
 SCRIPTS = ("plots.js", "panels.js", "page.js")
@@ -124,6 +125,8 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
     return environment.get_template(template).render(
         suite=results.suite,
         caveats=results.caveats,
+        unstated=unstated(results.plan),
+        views=list(view_lines(results.plan)),
         short=short,
         holes=holes(results),
         failures=results.failures,

@@ -19,6 +19,7 @@ from rib.report.finding import extent, holes, main_size, marks, ordered, signed,
 from rib.report.inside import inside
 from rib.report.inside.signs import HEADS, VERDICTS, SignatureRow, measured, signature_rows, telling
 from rib.report.results import Change, Group, Results, Summary
+from rib.report.views import unstated, view_json
 from rib.steps import short
 
 MISSING = "missing"
@@ -74,6 +75,8 @@ def headline(results: Results, console_width: int = 80) -> Lines:
     lines += [*wrapped(results.suite.note, console_width, "dim")] if results.suite.note else []
     for caveat in results.caveats:
         lines += wrapped(f"data: {caveat}", console_width, "yellow")
+    for words in unstated(results.plan):
+        lines += wrapped(f"models: {words}", console_width, "yellow")
     lines += _trouble(results, console_width)
     return Lines(*(cut(line, console_width) for line in lines))
 
@@ -452,6 +455,8 @@ def as_json(results: Results) -> dict[str, Any]:
         "failures": dict(results.failures),
         "unfinished": [step.title for step in results.unfinished()],
         "caveats": list(results.caveats),
+        "views": view_json(results.plan),
+        "unstated": list(unstated(results.plan)),
         "provenance": provenance(results),
     }
 
