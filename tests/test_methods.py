@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,7 +19,7 @@ import rib
 from helpers import FAMILIES, PART, WHOLE, classifier, document, examples, same_weights, tiny
 from rib.data.labels import LabelMap
 from rib.methods import METHODS, Method
-from rib.methods.base import Task
+from rib.methods.base import Passes, Task
 from rib.methods.best_rate import BestRate
 from rib.methods.ewc import EWC, diagonal_fisher, normalised
 from rib.methods.l2_sp import L2SP
@@ -31,12 +32,36 @@ from rib.models.loading import describe
 from rib.models.weights import Weights, interpolate, take_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
+from rib.steps import Fit
 from rib.store import Store
 from rib.suite import parse_suite
 from rib.training import train
 from rib.work import How, Workshop
 
 ALONE = How(workers=1)
+
+
+@pytest.mark.parametrize("share", [True, False])
+def test_every_step_counts_the_images_that_its_plan_expects(share: bool, tmp_path: Path) -> None:
+    """Time left is estimated from both: a probe that trains its head on features passes each image once."""
+    methods = sorted(set(METHODS.classes) - {"pretrained", "lora"})
+    suite = tiny(tmp_path, runs=[{"methods": methods, "downstream": ["whole"]}])
+    plan = dataclasses.replace(make_plan(suite), share=share)
+    counted: list[tuple[int, float]] = []
+    shop = Workshop(
+        suite, Store(tmp_path / "store"), How(device="cpu", share=share), lambda *done: counted.append(done)
+    )
+    seen = {}
+    for step in plan.steps:
+        counted.clear()
+        shop.do(step)
+        images, cost = (sum(each) for each in zip(*counted, strict=True)) if counted else (0, 0)
+        expected = plan.passes(step)
+        assert (images, cost) == (expected.forwards, expected.cost), step.title
+        if isinstance(step, Fit):
+            seen[step.method.name] = expected
+    assert seen["linear_probe"] == Passes(seen=0 if share else 16)  # of 24 images a quarter is held out
+    assert seen["finetune"] == Passes(trained=2 * 16)
 
 
 # -- every method, on both families, on a masked and an unmasked set ---------------------------------------------------

@@ -207,6 +207,7 @@ class Workshop:
             checkpoint=self._checkpoint(step),
             note=values.__setitem__,
             known=self._features(step),
+            seen=watch.seen,
         )
 
     def _checkpoint(self, step: Step) -> FileCheckpoint:
@@ -445,6 +446,11 @@ class _Count:
     def __call__(self, images: int) -> None:
         self.total += images
         self.watch(images, self.passes * images)
+
+    def seen(self, images: int) -> None:
+        """Count images that pass forward alone, whatever the rest of the step does."""
+        self.total += images
+        self.watch(images, images)
 
 
 def example_columns(examples: Examples) -> dict[str, np.ndarray[Any, Any]]:

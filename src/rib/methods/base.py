@@ -59,7 +59,8 @@ class Task:
         recipe: of the suite, as it applies to this model.
         seed: of everything random.
         device: where to compute.
-        watch: told of progress, in images.
+        watch: told of progress, in images that pass forward and backward.
+        seen: likewise of images that only pass forward.
         checkpoint: where a training run resumes from and leaves its state.
         note: keeps a named value in the record.
         known: the pretrained model's features of the tuning examples, float32 (N, D), where they are kept already.
@@ -76,6 +77,7 @@ class Task:
     checkpoint: Checkpoint | None
     note: Note
     known: Tensor | None = None
+    seen: Watch | None = None
 
     def build(self, weights: Weights) -> Classifier:
         """A classifier with these weights, on the task's device."""
@@ -91,7 +93,7 @@ class Task:
         if self.known is not None:
             return self.known.to(self.device)
         classifier = self.build(start)
-        found = collect(classifier, classifier.features, self.tuning, self.recipe.eval_batch_size)
+        found = collect(classifier, classifier.features, self.tuning, self.recipe.eval_batch_size, watch=self.seen)
         return found.clone().to(self.device)  # out of inference mode
 
     def train(
@@ -123,7 +125,7 @@ class Task:
             stages=stages,
             features=features,
             checkpoint=self.checkpoint,
-            watch=self.watch,
+            watch=None if features is not None else self.watch,  # a head's batches do not pass through the net
         )
         for name, value in ({"first_loss": outcome.losses[0]} | outcome.values).items():
             self.note(name, value)
@@ -133,7 +135,8 @@ class Task:
         """Masked accuracy in percent on the held-out examples; 0 for weights that answer with NaN or infinity."""
         classifier = self.build(weights)
         try:
-            predictions = predict(classifier, self.held_out, self.label_map, batch_size=self.recipe.eval_batch_size)
+            size = self.recipe.eval_batch_size
+            predictions = predict(classifier, self.held_out, self.label_map, batch_size=size, watch=self.seen)
         except NotFiniteError:
             return 0.0
         return 100 * float(predictions.masked_right.mean())

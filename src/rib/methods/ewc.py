@@ -52,6 +52,9 @@ class EWC(TrainedMethod):
             task.label_map,
             seed=named_seed("fisher labels", task.seed),
         )
+        task.watch(len(chosen))
+        if task.seen:
+            task.seen(len(chosen))
         if bad := first_not_finite(fisher):
             raise NotFiniteError(f"the Fisher information of {bad} is not finite at the pretrained weights")
         weight = normalised(fisher, self.clip)
