@@ -24,6 +24,7 @@ from rib.metrics import (
 )
 from rib.plan import Plan, Run
 from rib.report.classes import ByClasses, Presence
+from rib.report.orders import order_faults
 from rib.steps import Embed, Step, distinct, short
 from rib.store import Record, Store, unpack_bits
 
@@ -210,12 +211,13 @@ class Results:
 
     @cached_property
     def caveats(self) -> tuple[str, ...]:
-        """What readers should know of the data sets: copies that are incomplete, a label map known to be wrong."""
-        return tuple(
+        """What readers should know: incomplete copies, a label map known to be wrong, another order of classes."""
+        of_data = (
             f"{short(name)}: {data.caveat or data.map_name}"
             for name in self.suite.tested
             if (data := self.plan.world[name]).caveat or data.map_warning
         )
+        return (*of_data, *order_faults(self.plan, self.records, self.store))
 
     # -- numbers -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,63 @@
+"""Orders: models whose outputs seem to stand for the reference classes in another order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from rib.analysis.orders import Order, better_order
+from rib.errors import DamagedError
+from rib.plan import Plan, Run
+from rib.steps import short
+from rib.store import Record, Store, unpack_bits
+
+MOST_NAMED = 3
+"""Classes that are named as examples."""
+
+
+def order_faults(plan: Plan, records: Mapping[str, Record], store: Store) -> Iterator[str]:
+    """One sentence for each model that is right on the reference set only in another order of its classes.
+
+    Pretrained models are looked at, and tuned ones that say no more of the reference set than guessing would.
+    """
+    reference = plan.suite.reference
+    classes = plan.world[reference].classes
+    for run in plan.runs:
+        found = _order(run, reference, len(classes), records, store)
+        if found is not None:
+            yield f"{_called(run)}: {_sentence(found, classes, short(reference))}"
+
+
+def _order(run: Run, reference: str, classes: int, records: Mapping[str, Record], store: Store) -> Order | None:
+    predict = run.scores.get(reference)
+    record = records.get(predict.key) if predict else None
+    if predict is None or record is None:
+        return None
+    if run.tuned_on is not None and _share(record) > 2 / classes:
+        return None  # better than guessing: tuning does not change the order of the outputs
+    try:
+        table = store.predictions(predict.key, ["label", "masked_class"])
+    except (DamagedError, OSError):
+        return None  # what is damaged is told elsewhere
+    labels, answers = (table[name].to_numpy().astype(np.int64) for name in ("label", "masked_class"))
+    return better_order(labels, answers, classes)
+
+
+def _share(record: Record) -> float:
+    return float(unpack_bits(record.values["masked_right"], record.values["examples"]).mean())
+
+
+def _called(run: Run) -> str:
+    return short(run.model) if run.tuned_on is None else f"{short(run.model)} {run.method} on {short(run.tuned_on)}"
+
+
+def _sentence(found: Order, classes: Sequence[str], reference: str) -> str:
+    moved = [place for place, meant in enumerate(found.means.tolist()) if place != meant]
+    examples = ", ".join(f"{classes[place]} for {classes[found.means[place]]}" for place in moved[:MOST_NAMED])
+    more = ", …" if len(moved) > MOST_NAMED else ""
+    return (
+        f"probably another order of classes: right on {found.accuracy:.1f} % of {reference}, and on "
+        f"{found.better:.1f} % if its answers are renamed one for one (it says {examples}{more}); "
+        "check the order of its outputs against the classes of the reference set"
+    )
