@@ -27,7 +27,7 @@ from rib.report.claim import finding
 from rib.report.export import latex, write_latex, write_parquet
 from rib.report.figure_data import figure_data
 from rib.report.figures import write_figures
-from rib.report.finding import main_size, signed
+from rib.report.finding import main_size, marks, signed
 from rib.report.page import duration, write_page
 from rib.report.results import Results
 from rib.report.tables import as_json, headline, ri_matrix
@@ -237,7 +237,7 @@ def test_headline_has_the_numbers_in_line(whole: Results, width: int) -> None:
         assert row.ood_after is not None
         assert f"{row.ood_before.value:.1f} → {row.ood_after.value:.1f}" in line  # type: ignore[union-attr]
         assert signed(row.mri.value) in line
-        assert ("≈" in line) == (not row.mri.excludes_zero)
+        assert ("≈" in line) == (not row.mri.marked)
         assert f"→ {row.own_after.value:.1f}" in line  # type: ignore[union-attr]
     assert len({line.index("→") for line in shown}) == 1
     assert len({line.index("[") for line in shown}) == 1
@@ -263,7 +263,42 @@ def test_a_missing_cell_prints_as_missing_and_no_mean_runs_over_it(broken: Resul
 def test_the_note_and_the_legend_are_shown(whole: Results) -> None:
     text = " ".join(" ".join(printed(headline(whole, 80), 80)).split())
     assert "These numbers are made up." in text
-    assert "95 % interval, paired bootstrap over source images." in text
+    assert "95 % interval over source images, paired;" in text
+
+
+def test_one_seed_is_drawn_differently_and_marks_no_difference(tmp_path: Path) -> None:
+    """In table, page, LaTeX, JSON and figures; with three seeds nothing of it is left."""
+    for seeds in ((0,), (0, 1, 2)):
+        folder = tmp_path / str(len(seeds))
+        folder.mkdir()
+        results = made_up(folder, seeds=seeds)
+        alone = len(seeds) == 1
+        table = "\n".join(printed(headline(results, 160), 160))
+        write_page(results, tmp_path / "page.html")
+        write_latex(results, tmp_path / "table.tex")
+        page, tex = ((tmp_path / name).read_text("utf-8") for name in ("page.html", "table.tex"))
+        rows = [row for row in as_json(results)["summaries"] if row["method"] != "pretrained"]
+        assert ("mRI, points [95 %]°" in table, "┄" in table, "one draw of the tuning seeds" in table) == (alone,) * 3
+        assert ('class="interval lacking' in page, "95 %]°" in page) == (alone,) * 2
+        assert ("mRI [95\\,\\%]$^{\\circ}$" in tex) == alone
+        assert {row["mri"]["kind"] for row in rows} == {"images only" if alone else "images and seeds"}
+        assert {tuple(row["mri"]["lacks"]) for row in rows} == {("tuning seeds",) if alone else ()}
+        assert figure_data(results).lacking == alone
+        compared = [row["against_finetune"] for row in rows if row["against_finetune"]]
+        assert [each["adjusted"] is None for each in compared] == [alone] * len(compared)
+        marked = {mark for row in results.summaries for mark in marks(row)} & {"▲", "▼"}
+        assert bool(marked) != alone
+
+
+def test_marks_of_a_table_are_one_family(whole: Results) -> None:
+    """Holm over the rows, worked out from the p values that JSON gives beside the adjusted ones."""
+    rows = [row.mri for row in whole.summaries if row.mri]
+    order = sorted(row.p for row in rows if row.p is not None)
+    assert len(order) == len(rows) == 6
+    for row in rows:
+        assert row.p is not None
+        expected = max(min(1.0, (6 - rank) * p) for rank, p in enumerate(order) if p <= row.p)
+        assert row.adjusted == pytest.approx(expected)
 
 
 def test_matrix_sets_the_own_set_apart(whole: Results) -> None:
@@ -294,7 +329,7 @@ def test_finding_names_the_best_method_with_its_interval(whole: Results) -> None
 def test_finding_of_one_model_says_what_is_not_distinguishable(tmp_path: Path) -> None:
     runs = [{"methods": ["finetune", "wise_ft", "wise_again"]}]
     method = {"wise_again": {"kind": "wise_ft", "alpha": 0.51}}
-    said = finding(made_up(tmp_path, models=["small"], runs=runs, method=method))
+    said = finding(made_up(tmp_path, models=["small"], runs=runs, method=method, seeds=(0, 1, 2)))
     assert re.match(r"finetune gained \+\d+\.\d points on the set tuned on .* and lost \d+\.\d elsewhere", said)
     assert re.search(r"Of the 3 methods that gained as much as any, wise_\w+ kept most elsewhere", said)
     assert "not distinguishable from wise_" in said

@@ -28,7 +28,7 @@ from rib.metrics import Estimate, Interval
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
-from rib.report.answer import Contrast, verdict
+from rib.report.answer import Contrast, as_one_family, power, verdict
 from rib.report.answer_text import answer_lines
 from rib.report.results import Results
 from rib.store import Store
@@ -260,6 +260,30 @@ def test_verdict_of_a_contrast() -> None:
     ]  # fmt: skip
     assert verdict([one(-2, -1), one(1, 2)]) == "not shown"
     assert verdict([one(-2, -1), Contrast("", "x", "below", None)]) == "incomplete"
+    lacking = Contrast("", "x", "below", Interval(-2, -3, -1, lacks=("pretraining seeds",)))
+    assert (lacking.verdict, lacking.alone) == ("not shown", "not shown")
+
+
+def test_a_contrast_is_tested_among_all_and_a_claim_needs_each() -> None:
+    """p 0.03 and 0.04: neither is shown among two, both together show the claim; p 0.01 is shown among two."""
+    both = as_one_family([Contrast("", "x", "above", Interval(1, 0.1, 2, p=p)) for p in (0.03, 0.04)])
+    assert [one.verdict for one in both] == ["not shown"] * 2
+    assert verdict(both) == "shown"
+    clear = as_one_family([Contrast("", "x", "above", Interval(1, 0.1, 2, p=p)) for p in (0.01, 0.04)])
+    assert [one.verdict for one in clear] == ["shown", "shown"]
+    untested = Interval(1, 0.1, 2, lacks=("tuning seeds",), p=0.0)
+    few = as_one_family([*both, Contrast("", "y", "above", untested)])
+    assert [one.interval.adjusted for one in few if one.interval] == [0.06, 0.06, None]
+    assert verdict(few) == "not shown"
+
+
+def test_power_is_said_of_what_can_be_tested() -> None:
+    """With an infinite number of degrees of freedom, 1.96 + 0.84 standard errors."""
+    one = Contrast("vit", "x", "above", Interval(1, 0.1, 2, se=1.0))
+    assert "truly 2.8 or more" in power([one])
+    wide = Contrast("vit", "y", "above", Interval(1, 0.1, 2, se=2.0))
+    assert "truly 2.8 to 5.6 (the largest: vit y)" in power([one, wide])
+    assert not power([Contrast("", "x", "above", None), Contrast("", "x", "above", Interval(1, 1, 1, lacks=("x",)))])
 
 
 def test_models_without_a_seed_stand_alone() -> None:

@@ -175,7 +175,8 @@ def _candidate(results: Results, item: _Entry, entries: Sequence[_Entry], front:
 def _beats(one: _Entry, other: _Entry) -> bool:
     if one.own.value < other.own.value or one.ood.value < other.ood.value:
         return False
-    return any(gain.interval().low > 0 for gain in (one.own - other.own, one.ood - other.ood))
+    gains = [gain.interval() for gain in (one.own - other.own, one.ood - other.ood)]
+    return any(gain.tests and gain.low > 0 for gain in gains)
 
 
 def _reach(results: Results, sizes: Sequence[int]) -> tuple[str, ...]:

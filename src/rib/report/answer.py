@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from rib.metrics import Interval
+from rib.intervals import Interval, as_family
 
 Verdict = Literal["shown", "not shown", "reversed", "incomplete"]
 
 RULE = (
-    "A contrast is shown when its 95 % interval lies wholly on the claimed side of 0, reversed when it lies wholly on "
-    "the other side, else not shown. A claim is shown when all its contrasts are, reversed when all are reversed, and "
-    "otherwise not shown. Intervals are not corrected for the number of contrasts."
+    "Every contrast is a two-sided test at the level of 5 %, of which half is on the claimed side. It is shown or "
+    "reversed, by the side of 0 that it is on, when it is distinguishable from 0 among all contrasts of the study "
+    "(Holm: if none is true, one of them is shown or reversed in at most 5 % of studies); else it is not shown. A "
+    "claim of several contrasts needs all of them: it is shown when the 95 % interval of each, by itself, lies wholly "
+    "on the claimed side of 0, and reversed when each lies on the other (an intersection-union test, which needs no "
+    "adjustment). A contrast that lacks seeds of a kind that is random is not tested."
 )
-"""Fixed before any study was run."""
+"""Fixed before any study was run under it."""
 
 
 @dataclass(frozen=True)
@@ -37,16 +40,44 @@ class Contrast:
     @property
     def verdict(self) -> Verdict:
         """What its interval says of the claim."""
+        return self._verdict(self.interval is not None and self.interval.differs)
+
+    @property
+    def alone(self) -> Verdict:
+        """The same without the other contrasts of the study."""
+        return self._verdict(self.interval is not None and self.interval.tests and self.interval.excludes_zero)
+
+    def _verdict(self, differs: bool) -> Verdict:
         if self.interval is None:
             return "incomplete"
-        if not self.interval.excludes_zero:
+        if not differs:
             return "not shown"
         return "shown" if (self.interval.value > 0) == (self.claimed == "above") else "reversed"
 
 
+def as_one_family(contrasts: Sequence[Contrast]) -> tuple[Contrast, ...]:
+    """The same contrasts, each tested among all of them that can be tested."""
+    tested = as_family(one.interval if one.interval and one.interval.tests else None for one in contrasts)
+    return tuple(replace(one, interval=found or one.interval) for one, found in zip(contrasts, tested, strict=True))
+
+
+def power(contrasts: Iterable[Contrast]) -> str:
+    """Which differences this design could see, in one sentence; empty where nothing can be tested."""
+    known = [(one.interval.detectable, one) for one in contrasts if one.interval and one.interval.tests]
+    seen = [(least, one) for least, one in known if least is not None]
+    if not seen:
+        return ""
+    (low, _), (high, worst) = min(seen, key=lambda each: each[0]), max(seen, key=lambda each: each[0])
+    many = f"{low:.1f} to {high:.1f} (the largest: {' '.join(filter(None, (worst.family, worst.says)))})"
+    return (
+        f"Power: with these images and seeds a contrast is found with a probability of 80 %, taken by itself, if it is "
+        f"truly {many if len(seen) > 1 else f'{low:.1f}'} or more on either side of 0."
+    )
+
+
 def verdict(contrasts: Iterable[Contrast]) -> Verdict:
-    """The common verdict of several contrasts."""
-    found = {one.verdict for one in contrasts}
+    """The common verdict of several contrasts: each by itself, as all of them are needed."""
+    found = {one.alone for one in contrasts}
     if "incomplete" in found or not found:
         return "incomplete"
     return found.pop() if len(found) == 1 else "not shown"
@@ -103,6 +134,7 @@ class Answer:
         surface: whether the figure is a map, contours over ticks and lines, rather than lines.
         notes: more that was found, in sentences.
         limits: what it cannot tell, in sentences.
+        power: which differences it could see, in one sentence; empty where nothing can be tested.
         missing: what is missing, by name; nothing runs over a hole.
     """
 
@@ -116,6 +148,7 @@ class Answer:
     surface: bool = False
     notes: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
+    power: str = ""
     missing: tuple[str, ...] = ()
 
     @property

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from rib.metrics import Interval
 from rib.report.answer import RULE, Answer, Panel, Verdict
-from rib.report.finding import signed, spanned
+from rib.report.finding import lacking, signed, spanned
 from rib.report.tables import ABSENT, cut, grid, wrapped
 
 STYLES: dict[Verdict, str] = {"shown": "green", "reversed": "red", "not shown": "", "incomplete": "yellow"}
@@ -53,6 +53,8 @@ def answer_lines(answer: Answer, width: int = 80) -> Lines:
     for note in answer.notes:
         lines += wrapped(note, width, "")
     lines += wrapped(f"Rule: {RULE}", width, "dim")
+    lines += wrapped(answer.power, width, "dim")
+    lines += wrapped(lacking(one.interval for one in answer.contrasts), width, "dim")
     for limit in answer.limits:
         lines += wrapped(f"Limit: {limit}", width, "dim")
     for hole in answer.missing:
@@ -98,7 +100,7 @@ def half(span: Interval) -> float:
 
 def answer_json(answer: Answer) -> dict[str, Any]:
     """An answer as JSON types; intervals as value, low, high, in points."""
-    contrasts = [asdict(one) | {"verdict": one.verdict} for one in answer.contrasts]
+    contrasts = [asdict(one) | {"verdict": one.verdict, "alone": one.alone} for one in answer.contrasts]
     return asdict(answer) | {
         "verdict": answer.verdict,
         "families": answer.families,

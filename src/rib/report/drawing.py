@@ -96,6 +96,19 @@ def whiskers(spans: Iterable[Span]) -> tuple[list[float], list[list[float]]]:
     return [value for value, _, _ in listed], [below, above]
 
 
+def dotted(figure: Figure) -> Figure:
+    """The figure with its bars dotted, and a line that says why: they are over images only."""
+    from matplotlib.container import ErrorbarContainer
+
+    for axes in figure.axes:
+        for drawn in axes.containers:
+            if isinstance(drawn, ErrorbarContainer):
+                for bars in drawn[2]:
+                    bars.set_linestyle(":")
+    figure.text(0, 0, "dotted: 95 % interval over images only, one seed", fontsize=5, va="bottom")
+    return figure
+
+
 def legend(figure: Figure, styles: Sequence[Style], shape: str | None = None) -> None:
     """A legend above everything, as wide as the figure."""
     from matplotlib.lines import Line2D

@@ -291,6 +291,7 @@ def _latex_table(results: Results) -> str:
         sizes=len({row.size for row in tuned}) > 1,
         own=any(row.own_after for row in tuned),
         classes=any(row.mri_absent for row in tuned),
+        lacking=any(row.mri and row.mri.lacks for row in tuned),
     )
     heads = shown.heads
     lines = [
@@ -315,6 +316,7 @@ class _Shown:
     sizes: bool
     own: bool
     classes: bool
+    lacking: bool
 
     @property
     def heads(self) -> list[str]:
@@ -324,7 +326,7 @@ class _Shown:
             "Method",
             *size,
             "OOD",
-            "mRI [95\\,\\%]",
+            "mRI [95\\,\\%]" + ("$^{\\circ}$" if self.lacking else ""),
             *(["Present", "Absent"] if self.classes else []),
             *own,
             "Reference",
@@ -359,15 +361,17 @@ def _latex_part(interval: Interval | None) -> str:
 def _latex_points(row: Summary) -> str:
     if not row.mri:
         return "missing"
-    mark = "" if row.mri.excludes_zero else r"^{\approx}"
-    return f"${signed(row.mri.value)}{mark}$ [${signed(row.mri.low)}$, ${signed(row.mri.high)}$]"
+    mark = "" if row.mri.marked else r"^{\approx}"
+    lacks = r"$^{\circ}$" if row.mri.lacks else ""
+    return f"${signed(row.mri.value)}{mark}$ [${signed(row.mri.low)}$, ${signed(row.mri.high)}$]{lacks}"
 
 
 def _caption(results: Results, shown: _Shown) -> str:
     classes = "Present, Absent: mRI on images whose class was tuned on, and on the others. " if shown.classes else ""
+    seeds = " $^{\\circ}$: interval over images only, from one seed." if shown.lacking else ""
     return (
         f"{latex(results.suite.name)}. OOD: mean accuracy (\\%) on the downstream sets not tuned on. mRI: its change "
-        "against the pretrained model, in percentage points, with its 95\\,\\% paired-bootstrap interval; "
+        "against the pretrained model, in percentage points, with its paired 95\\,\\% interval; "
         f"$\\approx$: not distinguishable from 0. {classes}Own: accuracy (\\%) on unseen images of the set tuned on. "
-        f"Reference: accuracy (\\%) on {latex(short(results.suite.reference))}."
+        f"Reference: accuracy (\\%) on {latex(short(results.suite.reference))}.{seeds}"
     )

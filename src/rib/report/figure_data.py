@@ -115,7 +115,7 @@ class Tradeoff:
 
 @dataclass(frozen=True)
 class FigureData:
-    """Everything that is drawn. `size` is the one to show first."""
+    """Everything that is drawn. `size` is the one to show first; `lacking` says that intervals lack seeds."""
 
     methods: list[Style]
     models: list[Style]
@@ -124,6 +124,7 @@ class FigureData:
     matrices: list[Matrix]
     curves: list[Curves]
     tradeoffs: list[Tradeoff]
+    lacking: bool
 
 
 def figure_data(results: Results) -> FigureData:
@@ -145,6 +146,7 @@ def figure_data(results: Results) -> FigureData:
         matrices=list(_matrices(results, tuned)),
         curves=list(_curves(models, methods, sizes, found)) if len(sizes) > 1 else [],
         tradeoffs=list(_tradeoffs(models, sizes, tuned)),
+        lacking=any(row.mri and row.mri.lacks for row in tuned),
     )
 
 

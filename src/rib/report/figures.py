@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rib.report.drawing import MARKERS, legend, new, panels, slug, whiskers, write_drawn
+from rib.report.drawing import MARKERS, dotted, legend, new, panels, slug, whiskers, write_drawn
 from rib.report.figure_data import (
     GREY,
     Comparison,
@@ -44,7 +44,8 @@ def write_figures(results: Results, folder: Path, formats: Sequence[str] = ("pdf
         UserError: matplotlib is not installed, or the folder is not writable.
     """
     data = figure_data(results)
-    drawn = itertools.chain(_figures(data), panel_figures(inside(results), data.methods))
+    own = ((name, dotted(figure) if data.lacking else figure) for name, figure in _figures(data))
+    drawn = itertools.chain(own, panel_figures(inside(results), data.methods))
     return write_drawn(drawn, folder, formats)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 
-from rib.metrics import Interval
+from rib.intervals import Interval
 from rib.report.results import Group, Results, Summary
 
 
@@ -25,25 +25,42 @@ def main_size(rows: Iterable[Summary]) -> int | None:
     return max(counts, key=lambda size: (counts[size], size_order(size)), default=None)
 
 
+ONE_SEED = "°"
+"""Stands behind an interval that lacks seeds."""
+
+
+def lacking(intervals: Iterable[Interval | None]) -> str:
+    """What the mark behind some of these intervals says, in a sentence; empty where it stands behind none."""
+    lacks = dict.fromkeys(each for found in intervals if found for each in found.lacks)
+    if not lacks:
+        return ""
+    return (
+        f"{ONE_SEED} over images only: one draw of the {' and '.join(lacks)}, so it does not say what another would "
+        "give, and no difference of methods is marked."
+    )
+
+
 def signed(value: float, width: int = 0) -> str:
     """Points with one decimal and the sign they have before rounding, so that -0.0 is seen to be below zero."""
     return f"{value + 0.0:+{width}.1f}"
 
 
 def spanned(interval: Interval, width: int = 0) -> str:
-    """Points with their interval."""
-    return f"{signed(interval.value, width)} [{signed(interval.low, width)}, {signed(interval.high, width)}]"
+    """Points with their interval; one over images alone, where seeds are random too, has a mark."""
+    ends = f"[{signed(interval.low, width)}, {signed(interval.high, width)}]"
+    return f"{signed(interval.value, width)} {ends}{ONE_SEED if interval.lacks else ''}"
 
 
 def marks(row: Summary) -> str:
     """∅ where it learned less than others, ✗ where a training ended at chance.
 
-    ≈ where the mRI is not distinguishable from 0; ▲ ▼ where it is distinguishable from finetune's.
+    ≈ where the mRI is not distinguishable from 0; ▲ ▼ where it is distinguishable from finetune's. Each of these
+    two holds for the whole table together (Holm); a difference that lacks seeds has no mark.
     """
-    zero = "≈" if row.mri and not row.mri.excludes_zero else ""
+    zero = "≈" if row.mri and not row.mri.marked else ""
     against = row.against_finetune
     learned = ("∅" if row.matched is False else "") + ("✗" if row.at_chance else "")
-    return learned + zero + ("" if against is None or not against.excludes_zero else "▲" if against.value > 0 else "▼")
+    return learned + zero + ("" if against is None or not against.differs else "▲" if against.value > 0 else "▼")
 
 
 def ordered(results: Results) -> list[tuple[Group, Summary]]:

@@ -16,7 +16,7 @@ from rib.files import write_aside
 from rib.metrics import Interval
 from rib.report.claim import finding
 from rib.report.figure_data import figure_data
-from rib.report.finding import extent, holes, main_size, ordered, signed, size_name
+from rib.report.finding import extent, holes, lacking, main_size, ordered, signed, size_name
 from rib.report.inside import inside
 from rib.report.inside.signs import HEADS, VERDICTS, held_against, measured, telling
 from rib.report.panels import panel_data, shown_panels
@@ -80,6 +80,7 @@ def _render(results: Results, profile: Profile | None) -> str:
         scale=scale([row.mri for row in tuned]),
         several_sizes=len({row.size for row in tuned}) > 1,
         several_seeds=len({seed for row in tuned for seed in row.seeds}) > 1,
+        lacking=lacking(row.mri for row in tuned),
         own=any(row.own_after for row in tuned),
         classes=any(row.mri_absent for row in tuned),
         starts=_starts(results),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rib.analysis import Analysis
 from rib.errors import UserError
+from rib.intervals import as_family
 from rib.metrics import (
     Bootstrap,
     Estimate,
@@ -263,18 +264,32 @@ class Results:
 
     @cached_property
     def summaries(self) -> list[Summary]:
-        """The headline table, in the order of the suite."""
-        return [self._summary(group) for group in self.groups]
+        """The headline table, in the order of the suite; each kind of mark is one family of tests (Holm)."""
+        rows = [self._summary(group) for group in self.groups]
+        zero = as_family(row.mri for row in rows)
+        against = [row.against_finetune for row in rows]
+        tested = iter(as_family(each if each and each.tests else None for each in against))
+        compared = [found or each for each, found in zip(against, tested, strict=True)]
+        return [
+            replace(row, mri=mri, against_finetune=other) for row, mri, other in zip(rows, zero, compared, strict=True)
+        ]
 
     @cached_property
     def changes(self) -> list[Change]:
-        """Every cell of the change matrix."""
-        return [
+        """Every cell of the change matrix; the cells of one model, method and size are one family of tests (Holm)."""
+        return [change for group in self.groups for change in self._matrix(group)]
+
+    def _matrix(self, group: Group) -> list[Change]:
+        model, method, size = group
+        cells = [
             Change(short(model), method, size, short(tuned_on), short(name), role, _interval(change))
-            for (model, method, size), runs in self.groups.items()
-            for tuned_on in _tuned_on(runs)
-            for name, role, change in self._changes(model, [run for run in runs if run.tuned_on == tuned_on])
+            for tuned_on in _tuned_on(self.groups[group])
+            for name, role, change in self._changes(
+                model, [run for run in self.groups[group] if run.tuned_on == tuned_on]
+            )
         ]
+        found = as_family(cell.change for cell in cells)
+        return [replace(cell, change=change) for cell, change in zip(cells, found, strict=True)]
 
     def _changes(self, model: str, runs: list[Run]) -> Iterable[tuple[str, str, Estimate | None]]:
         for name in runs[0].scores:
@@ -302,7 +317,7 @@ class Results:
             mri_present=_interval(self.mri_by_presence(group, "present")),
             mri_absent=_interval(self.mri_by_presence(group, "absent")),
             seed_spread=self._spread(runs),
-            ri={short(name): _interval(value) for name, value in ri.items()},
+            ri=dict(zip(map(short, ri), as_family(_interval(value) for value in ri.values()), strict=True)),
             ri_disjoint={short(name): _interval(value) for name, value in disjoint.items()},
             ri_present=self._ri_intervals(group, "present"),
             ri_absent=self._ri_intervals(group, "absent"),
@@ -570,7 +585,12 @@ class Results:
 
 
 def over_seeds(runs: Sequence[Run], estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of one estimate a run over their tuning seeds, which are the same draws in every row of a report."""
+    """The mean of one estimate a run over their tuning seeds, which are the same draws in every row of a report.
+
+    A checkpoint that was not tuned here has no seed: it stands for itself.
+    """
+    if any(run.seed is None for run in runs):
+        return mean(estimates)
     return mean_over_seeds(estimates, Seeds("tuning", tuple(run.seed or 0 for run in runs)))
 
 

@@ -13,9 +13,21 @@ from rich.console import Group as Lines
 from rich.text import Text
 
 from rib.analysis.signatures import Signature
+from rib.intervals import LEVEL
 from rib.metrics import Interval
 from rib.report.claim import finding
-from rib.report.finding import extent, holes, main_size, marks, ordered, signed, size_name, spanned
+from rib.report.finding import (
+    ONE_SEED,
+    extent,
+    holes,
+    lacking,
+    main_size,
+    marks,
+    ordered,
+    signed,
+    size_name,
+    spanned,
+)
 from rib.report.inside import inside
 from rib.report.inside.signs import HEADS, VERDICTS, SignatureRow, measured, signature_rows, telling
 from rib.report.results import Change, Group, Results, Summary
@@ -29,7 +41,7 @@ ABSENT = "–"
 LEGEND = (
     "OOD: mean accuracy on the downstream sets not tuned on, before → after. mRI: its change in percentage points. "
     "own: accuracy on unseen images of the set tuned on. reference: accuracy on {reference}. All are means over the "
-    "sets tuned on{seeds}.{n} [ ]: 95 % interval, paired bootstrap over source images{seeds}."
+    "sets tuned on{seeds}.{n} [ ]: 95 % interval over source images{seeds}, paired; marks hold for the whole table."
 )
 MARKS = {
     "∅": "gained distinguishably less on the set tuned on than 90 % of the most that a method gained there",
@@ -108,7 +120,7 @@ def _columns(rows: list[Summary]) -> list[_Column]:
         _Column(0, "  method", [Text(f"  {row.method}") for row in rows], left=True),
         _Column(0, "n", [Text(size_name(row.size)) for row in rows]) if several else None,
         _Column(0, "OOD %", _pairs(rows, [(row.ood_before, row.ood_after) for row in rows]), left=True),
-        _Column(0, "mRI, points [95 %]", _points(rows, [row.mri for row in rows]), left=True),
+        _Column(0, _head(rows), _points(rows, [row.mri for row in rows]), left=True),
         _Column(0, "", [Text(marks(row).rjust(2)) for row in rows], left=True),
         _forest(rows),
         _Column(1, "own %", _pairs(rows, [(row.own_before, row.own_after) for row in rows]), left=True),
@@ -121,6 +133,11 @@ def _columns(rows: list[Summary]) -> list[_Column]:
         else None,
     ]
     return [column for column in columns if column is not None]
+
+
+def _head(rows: list[Summary]) -> str:
+    """Of the column of mRI; it has the mark of intervals that lack seeds, where one does."""
+    return f"mRI, points [95 %]{ONE_SEED if any(row.mri and row.mri.lacks for row in rows) else ''}"
 
 
 def _fitting(columns: list[_Column], width: int) -> list[_Column]:
@@ -180,7 +197,7 @@ def _points(rows: list[Summary], intervals: list[Interval | None]) -> list[Text]
     def text(row: Summary, span: Interval | None) -> Text:
         if span is None:
             return _hole(row)
-        style = "" if not span.excludes_zero else "green" if span.value > 0 else "red"
+        style = "" if not span.marked else "green" if span.value > 0 else "red"
         return Text(spanned(span, width), style=style)
 
     return [text(row, span) for row, span in zip(rows, intervals, strict=True)]
@@ -243,7 +260,7 @@ def _forest(rows: list[Summary]) -> _Column:
         cells = [" "] * FOREST
         cells[at(0)] = "┊"
         for place in range(at(interval.low), at(interval.high) + 1):
-            cells[place] = "─"
+            cells[place] = "┄" if interval.lacks else "─"
         cells[at(interval.value)] = "●"
         return Text("".join(cells))
 
@@ -317,7 +334,8 @@ def _legend(results: Results, tuned: list[Summary], width: int) -> list[Text]:
     )
     used = {mark for row in tuned for mark in marks(row)}
     said = "; ".join(f"{mark} {meaning}" for mark, meaning in MARKS.items() if mark in used)
-    return wrapped(text, width, "dim") + (wrapped(f"{said}.", width, "dim") if said else [])
+    lines = wrapped(text, width, "dim") + (wrapped(f"{said}.", width, "dim") if said else [])
+    return lines + wrapped(lacking(row.mri for row in tuned), width, "dim")
 
 
 MOST = 6
@@ -410,8 +428,8 @@ def _change(change: Change | None) -> Text:
 def _point(interval: Interval | None) -> Text:
     if interval is None:
         return Text(MISSING, style="yellow")
-    style = "" if not interval.excludes_zero else "green" if interval.value > 0 else "red"
-    return Text(("" if interval.excludes_zero else "≈") + signed(interval.value), style=style)
+    style = "" if not interval.marked else "green" if interval.value > 0 else "red"
+    return Text(("" if interval.marked else "≈") + signed(interval.value), style=style)
 
 
 def grid(
@@ -478,6 +496,7 @@ def provenance(results: Results) -> dict[str, Any]:
         "cost": cost,
         "data": [_data_row(results, name) for name in results.suite.tested],
         "bootstrap": {"draws": results.draws, "level": 0.95},
+        "tests": {"level": LEVEL, "adjusted": "Holm, within each kind of mark of a table", "plain": "p, low, high"},
     }
 
 

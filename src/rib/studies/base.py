@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, final
 from rib.errors import UserError
 from rib.metrics import Estimate, Interval, Seeds, mean, mean_over_seeds
 from rib.models.catalogue import ModelRow, find_row
-from rib.report.answer import Answer, Contrast, Line, Panel
+from rib.report.answer import Answer, Contrast, Line, Panel, as_one_family, power
 from rib.report.finding import holes, size_name, size_order
 from rib.report.results import Results
 from rib.steps import short
@@ -112,17 +112,19 @@ class Study(ABC):
         """What the results of its suite say; a pure function of them."""
         taken = self.taken(results.suite)
         numbers = Numbers(results, taken, self.cohorts(taken))
+        contrasts = as_one_family(self.contrasts(numbers))
         return Answer(
             study=self.name,
             suite=results.suite.name,
             question=self.question,
             claim=self.claim,
             measure=self.measure,
-            contrasts=tuple(self.contrasts(numbers)),
+            contrasts=contrasts,
             panels=tuple(self.panels(numbers)),
             surface=self.surface,
             notes=tuple(self.notes(numbers)),
             limits=(*self.limits, *numbers.limits(), *([results.suite.note] if results.suite.note else [])),
+            power=power(contrasts),
             missing=tuple(f"{name}: {len(lost)} missing" for name, lost in holes(results)),
         )
 
@@ -306,9 +308,9 @@ def largest(family: Sequence[Cohort]) -> list[Cohort]:
 
 
 class Numbers:
-    """mRI of cohorts, every one with draws that are paired with those of every other.
+    """mRI of cohorts, every one paired with every other.
 
-    Each draw takes source images, tuning seeds and, for each cohort by itself, pretraining seeds anew.
+    Source images and tuning seeds are shared by all; each cohort has pretraining seeds of its own.
 
     Args:
         results: of the study's suite.
@@ -399,9 +401,9 @@ class Numbers:
         pretraining = sorted({len(cohort.models) for family in self.families.values() for cohort in family})
         counts = f"{_between(pretraining)} pretraining and {tuning} tuning seed{'' if tuning == 1 else 's'}"
         alone = [word for word, few in (("pretraining", pretraining[0] == 1), ("tuning", tuning == 1)) if few]
-        said = [f"Every interval draws source images and seeds anew: {counts}. With so few seeds it is too narrow."]
+        said = [f"Seeds: {counts}; an interval is a t interval over them and over source images, where it has both."]
         if alone:
-            said.append(f"Where there is one {' and one '.join(alone)} seed, the interval does not cover that choice.")
+            said.append(f"With one {' and one '.join(alone)} seed, what needs several of them is not tested.")
         return said
 
 

@@ -67,7 +67,9 @@ class Methods(Study):
             for method in _methods(numbers):
                 gains = {size: interval(_gain(numbers, cohorts, method, [size])) for size in numbers.sizes}
                 level = [
-                    f"{size_name(size)}: {spanned(gain)}" for size, gain in gains.items() if gain and gain.low <= 0
+                    f"{size_name(size)}: {spanned(gain)}"
+                    for size, gain in gains.items()
+                    if gain and not (gain.differs and gain.value > 0)
                 ]
                 if level:
                     said.append(f"{family}, {method} is not distinguishably ahead at n = {'; '.join(level)}.")

@@ -2,6 +2,7 @@
 (() => {
   const { narrow, css, escape, points, spanned, percent, clear, below, above, byName, axis, around0, draw, legend, slots, onColour, begin } = RIB;
   const data = JSON.parse(document.getElementById("figures").textContent);
+  const thick = data.lacking ? 0.5 : 1;  // intervals over images only are thin
   const methods = byName(data.methods), models = byName(data.models);
 
   // -- the figures, each drawn from one entry of the data
@@ -24,7 +25,7 @@
       return {
         type: "bar", x: at.map((place) => place + places[k]), y: kept.map((span) => span[0]), width: width * 0.92,
         marker: { color: methods[name].colour }, name: escape(name),
-        error_y: { type: "data", array: above(kept), arrayminus: below(kept), color: css("text"), thickness: 1, width: 2 },
+        error_y: { type: "data", array: above(kept), arrayminus: below(kept), color: css("text"), thickness: thick, width: 2 },
         hovertext: at.map((place) => `${escape(name)}, ${escape(one.models[place])}<br>${percent(spans[place])}`), hoverinfo: "text",
       };
     });
@@ -103,7 +104,7 @@
       return {
         type: "scatter", mode: "markers", x: spans.map((span) => span[0]), y: at.map((row) => row + places[k] * 0.9),
         marker: { color: models[name].colour, symbol: models[name].symbol, size: 9 },
-        error_x: { type: "data", array: above(spans), arrayminus: below(spans), color: models[name].colour, thickness: 1.6, width: 0 },
+        error_x: { type: "data", array: above(spans), arrayminus: below(spans), color: models[name].colour, thickness: 1.6 * thick, width: 0 },
         hovertext: at.map((row, place) => `${escape(one.methods[row])}, ${escape(name)}<br>mRI ${spanned(spans[place])} points`), hoverinfo: "text",
       };
     });
@@ -128,7 +129,7 @@
       return [{
         type: "scatter", mode: "lines+markers", x: at.map((place) => place + places[k] * 0.2), y: spans.map((span) => span[0]),
         line: { color: colour, width: 2 }, marker: { color: colour, symbol: methods[name].symbol, size: 9 },
-        error_y: { type: "data", array: above(spans), arrayminus: below(spans), color: colour, thickness: 1.4, width: 0 },
+        error_y: { type: "data", array: above(spans), arrayminus: below(spans), color: colour, thickness: 1.4 * thick, width: 0 },
         hovertext: at.map((place, n) => `${escape(name)}, ${one.sizes[place]} images<br>mRI ${spanned(spans[n])} points`), hoverinfo: "text",
       }];
     });
@@ -149,7 +150,7 @@
     };
     const traces = one.points.filter((point) => shown(point.method)).map((point) => {
       const style = methods[point.method], { own, mri } = point;
-      const whisker = { type: "data", color: style.colour, thickness: 1, width: 0 };
+      const whisker = { type: "data", color: style.colour, thickness: thick, width: 0 };
       return {
         type: "scatter", mode: "markers", x: [own[0]], y: [mri[0]],
         marker: { color: style.colour, symbol: style.symbol, size: 11, line: { width: point.front ? 2 : 0, color: css("text") } },
