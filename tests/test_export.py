@@ -77,7 +77,7 @@ def test_a_timm_model_loads_with_plain_timm_and_gives_the_same_logits(
     classifier = build(run.fit.architecture).eval()
     classifier.net.load_state_dict(workshop.weights(run.fit))
     images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
-    net = timm.create_model(f"local-dir:{place / 'out' / run_name(run)}", pretrained=True).eval()
+    net = timm.create_model(f"local-dir:{place / 'out' / run_name(results, run)}", pretrained=True).eval()
     seen = timm.data.resolve_model_data_config(net)
     assert (seen["input_size"], seen["crop_pct"], seen["interpolation"]) == ((3, 32, 32), 0.95, "bicubic")
     mean, std = (torch.tensor(seen[name]).view(1, 3, 1, 1) for name in ("mean", "std"))
@@ -92,7 +92,7 @@ def test_what_was_exported_can_be_a_model_of_another_suite(place: Path, results:
     from rib.models.loading import describe, load_pretrained
 
     run = next(run for run in results.plan.runs if (run.model, run.method) == ("vit", "finetune"))
-    row = ModelRow(hf=f"out/{run_name(run)}")
+    row = ModelRow(hf=f"out/{run_name(results, run)}")
     architecture = describe(row, 4, place)
     assert architecture.view == run.fit.architecture.view
     assert architecture.mean == run.fit.architecture.mean
@@ -103,7 +103,7 @@ def test_what_was_exported_can_be_a_model_of_another_suite(place: Path, results:
 
 def test_the_card_says_what_the_model_is(place: Path, results: Results) -> None:
     run = next(run for run in results.plan.runs if (run.model, run.method, run.tuned_on) == ("vit", "soup", "part"))
-    card = (place / "out" / run_name(run) / "README.md").read_text("utf-8")
+    card = (place / "out" / run_name(results, run) / "README.md").read_text("utf-8")
     row = next(row for row in results.summaries if (row.model, row.method) == ("vit", "soup"))
     ri = row.ri["part"]
     assert ri is not None
@@ -118,7 +118,7 @@ def test_the_card_says_what_the_model_is(place: Path, results: Results) -> None:
 
 def test_another_model_keeps_its_file_with_a_description_and_a_card(place: Path, results: Results) -> None:
     run = next(run for run in results.plan.runs if (run.model, run.method) == ("resnet", "wise_ft"))
-    file = place / "out" / f"{run_name(run)}.safetensors"
+    file = place / "out" / f"{run_name(results, run)}.safetensors"
     described = json.loads(file.with_suffix(".json").read_text())["architecture"]
     assert described["build"] == "rib.models.small:small_resnet"
     assert described["classes"] == 4

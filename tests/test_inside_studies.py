@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from rib.metrics import Estimate, Interval
+from rib.names import short
 from rib.report.answer import Contrast
 from rib.report.results import Change
-from rib.steps import short
 from rib.studies import find_study
 from rib.studies.base import Numbers
 from rib.suite import load_suite

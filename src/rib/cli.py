@@ -303,22 +303,16 @@ def export(
     seeds: Seeds = None,
 ) -> None:
     """Write finished models, merged ones too, each with a model card; timm models as folders that timm loads."""
-    from rib.report.release import release
-    from rib.steps import short
+    from rib.report.release import release, require_free
     from rib.work import How, Workshop
 
     plan, place = _plan(suite, store, data, models, seeds)
     workshop = Workshop(plan.suite, place, How(device="cpu"), lambda _images, _passes: None)
-    wanted = [
-        item
-        for item in plan.runs
-        if item.method == (method or item.method)
-        and model in (None, item.model, short(item.model))
-        and tuned_on in (None, item.tuned_on, short(item.tuned_on or ""))
-        and place.has(item.fit.key)
-    ]
+    chosen = plan.chosen(model, method, tuned_on)
+    wanted = [item for item in chosen if place.has(item.fit.key)]
     if not wanted:
-        raise UserError("no finished weights match", remedy=f"see `rib list methods` and `rib status {suite}`")
+        what = f"none of {len(chosen):,} models that match is finished" if chosen else "no model of the suite matches"
+        raise UserError(what, got=place.root, remedy=f"see `rib status {suite} --store {place.root}`")
     if lost := next((key for item in wanted for key in workshop.lost(item.fit)), None):
         raise UserError(
             "the weights of a finished step were not kept",
@@ -326,6 +320,7 @@ def export(
             remedy="run the suite with --keep all and another --store, or narrow the export with --model, --method",
         )
     results = _results(plan, place)
+    require_free(results, wanted, folder)
     for item in wanted:
         print(release(results, item, workshop.weights(item.fit), folder))
 

@@ -10,8 +10,11 @@ from types import MappingProxyType
 
 from rib.errors import UserError, nearest
 
-RESERVED = frozenset({"pretrained", "own", "reference", "mean", "ri", "mri", "all", "data of one's own"})
-"""Words of tables and options. No short name is one of them."""
+RESERVED = frozenset(
+    {"pretrained", "own", "reference", "mean", "ri", "mri", "all"}
+    | {"data of one's own", "the set tuned on", "other downstream sets"}
+)
+"""Words of tables, files and options. No short name is one of them."""
 
 
 class Names:

@@ -19,7 +19,7 @@ from rib.models.catalogue import ROWS, Architecture, ModelRow
 from rib.models.loading import build, describe, weights_identity
 from rib.models.weights import differences, first_few, shapes
 from rib.plan import Plan, Run, World, find_analysis, looks_at, make_plan
-from rib.steps import Fit, short
+from rib.steps import Fit
 from rib.suite import Suite
 
 TUNED = "tuned"
@@ -156,10 +156,7 @@ def _scores(run: Run, fit: Fit, tuned_on: str | None, world: World) -> dict[str,
 
 
 def _full_name(name: str, suite: Suite) -> str:
-    full = {short(known): known for known in suite.tested} | {known: known for known in suite.tested}
-    if name not in full:
-        raise nearest(name, suite.tested, "data set of --tuned-on:")
-    return full[name]
+    return suite.set_names.find(name, "data set of --tuned-on:")
 
 
 # -- what a model is called --------------------------------------------------------------------------------------------
@@ -216,20 +213,18 @@ def _is_known(name: str, suite: Suite) -> bool:
 def _named_row(name: str, suite: Suite, where: str, else_valid: str) -> ModelRow:
     """The row of a model of the suite, of the catalogue, or of a library that is named."""
     rows = {**ROWS, **suite.model}
-    full = {short(known): known for known in [*ROWS, *suite.model, *suite.models]} | {known: known for known in rows}
     kind, _, rest = name.partition(":")
-    if name not in full and kind in KINDS and rest:
-        own, _, tag = rest.partition(":")
-        return ModelRow.model_validate({kind: own, "tag": tag or None})
-    if name not in full:
-        error = nearest(name, [*suite.models, *suite.model, *ROWS], "model")
+    try:
+        return rows[suite.find_model(name)]
+    except KeyError:  # a model that the suite lists and nobody defines
+        raise nearest(name, rows, "model") from None
+    except UserError as error:
+        if kind in KINDS and rest:
+            own, _, tag = rest.partition(":")
+            return ModelRow.model_validate({kind: own, "tag": tag or None})
         raise UserError(
-            f"{where}{error.problem}",
-            got=name,
-            valid=f"{error.valid}; {else_valid}",
-            remedy=error.remedy,
-        )
-    return rows[full[name]]
+            f"{where}{error.problem}", got=name, valid=f"{error.valid}; {else_valid}", remedy=error.remedy
+        ) from None
 
 
 def _folder_row(folder: Path) -> ModelRow:

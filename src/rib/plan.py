@@ -25,9 +25,10 @@ from rib.models.catalogue import Architecture, PretrainRow
 from rib.models.catalogue import find_row as find_model_row
 from rib.models.loading import describe, weights_identity
 from rib.models.sources import find_weights
+from rib.names import short
 from rib.objectives import OBJECTIVES, Objective
 from rib.recipe import Recipe
-from rib.steps import Compare, DataPart, Embed, Fit, Load, Predict, Pretrain, Reference, Step, short
+from rib.steps import Compare, DataPart, Embed, Fit, Load, Predict, Pretrain, Reference, Step
 from rib.store import Store
 from rib.suite import Looks, Runs, Suite, validated
 
@@ -92,6 +93,22 @@ class Plan:
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     share: bool = True
+
+    def chosen(self, model: str | None = None, method: str | None = None, tuned_on: str | None = None) -> list[Run]:
+        """The runs of a model, a method and a set tuned on; None for all of them.
+
+        Raises:
+            UserError: the suite has none of that name, or several.
+        """
+        own = None if model is None else self.suite.model_names.find(model, "model")
+        on = None if tuned_on is None else self.suite.set_names.find(tuned_on, "data set")
+        if method is not None and method not in (known := {run.method for run in self.runs}):
+            raise nearest(method, known, "method of the suite:")
+        return [
+            run
+            for run in self.runs
+            if own in (None, run.model) and method in (None, run.method) and on in (None, run.tuned_on)
+        ]
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
@@ -250,7 +267,7 @@ class World:
                 what = f"data set {name!r} has no images to {part} on"
                 raise UserError(what, got="0 images", remedy="give it more images, or another test_fraction")
             both = not data.disjoint and data.fingerprint("tune") == data.fingerprint("test")
-            self._parts[name, part] = DataPart(name, part, data.fingerprint(part), label_map, both)
+            self._parts[name, part] = DataPart(name, part, data.fingerprint(part), label_map, both, self.called(name))
         return self._parts[name, part]
 
     def shared(self) -> tuple[str, ...]:
@@ -263,6 +280,11 @@ class World:
         if refused := next((one for one in found if one.refused), None):
             raise refused.error()
         return tuple(one.words for one in found)
+
+    def called(self, name: str) -> str:
+        """What a data set is called in the titles of steps."""
+        names = self.suite.set_names
+        return names.short(name) if name in names.full else short(name)
 
     @property
     def classes(self) -> int:
@@ -342,7 +364,7 @@ def looks_at(
             analysis=analysis,
             before=before,
             after=run.fit if analysis.of_pair else None,
-            on=tuple(short(data) for data in on),
+            on=tuple(map(suite.set_names.short, on)),
             data=tuple(world.part(data, "test") for data in on),
             batch_size=recipe.eval_batch_size,
             precision=recipe.eval_precision,
@@ -365,7 +387,10 @@ class _Planner:
             runs[model, "pretrained"] = run
         for block in self.suite.runs:
             for run in self._block(block):
-                runs.setdefault((run.model, run.method, run.size, run.seed, run.tuned_on), run)
+                twin = runs.setdefault((run.model, run.method, run.size, run.seed, run.tuned_on), run)
+                if twin.fit.key != run.fit.key:
+                    what = f"two methods of the suite have the name {run.method!r}"
+                    raise UserError(what, got=f"{twin.fit.method} and {run.fit.method}", remedy="rename one of them")
         order = {model: place for place, model in enumerate(self.suite.models)}
         listed = tuple(sorted(runs.values(), key=lambda run: order[run.model]))
         looks = {
@@ -472,8 +497,7 @@ class _Planner:
         for values in itertools.product(*sweep.values()):
             chosen = dict(zip(sweep, values, strict=True))
             label = name + "".join(
-                f" {field}={value:g}" if isinstance(value, float) else f" {field}={value}"
-                for field, value in chosen.items()
+                f" {field}={_number(value) if isinstance(value, float) else value}" for field, value in chosen.items()
             )
             variants.append((label, validated(kind, table | chosen, where)))
         return variants
@@ -485,16 +509,17 @@ class _Planner:
 
     def _new_start(self, model: str) -> Load | Pretrain:
         row = find_model_row(model, self.suite.model)
+        called = self.suite.model_names.short(model)
         architecture = describe(row, self.world.classes, self.suite.base, self.suite.decode)
         if row.pretrain is None:
             published = row.weights is None and row.hf is None
             if self.world.assume and published and find_weights(row, self.suite.base).found is None:
                 self.world.assumed.append(f"weights of {model}")
-                return Load(model, architecture, f"expected {model}")
+                return Load(model, architecture, f"expected {model}", called)
             classes = self.world[self.suite.reference].classes
             place = (self.suite.base, classes, self.world.cache)
             digest = weights_identity(model, row, architecture, *place, fresh=self.world.fresh)
-            return Load(model, architecture, digest)
+            return Load(model, architecture, digest, called)
         return self._pretrain(model, architecture, row.pretrain)
 
     def _pretrain(self, model: str, architecture: Architecture, row: PretrainRow) -> Pretrain:
@@ -504,10 +529,24 @@ class _Planner:
         where, then = f"{self.suite.name}: model {model!r}: objective", row.reference
         objective = self._objective(row.objective, where) if row.objective else None
         reference = Reference(part(then.data), then.probe, then.finetune) if then else None
-        return Pretrain(model, architecture, part(row.data), row.recipe, row.seed, objective, reference)
+        return Pretrain(
+            model,
+            architecture,
+            part(row.data),
+            row.recipe,
+            row.seed,
+            objective,
+            reference,
+            self.suite.model_names.short(model),
+        )
 
     def _objective(self, given: str | dict[str, Any], where: str) -> Objective:
         table = {"kind": given} if isinstance(given, str) else dict(given)
         if "kind" not in table:
             raise UserError(f"{where}: no `kind`", got=given, valid=", ".join(OBJECTIVES.classes))
         return validated(OBJECTIVES.find(str(table.pop("kind"))), table, where)
+
+
+def _number(value: float) -> str:
+    """A number as short as it can be without becoming another: 0.5, 1e-05, 0.1234567."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)

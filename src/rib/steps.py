@@ -13,7 +13,7 @@ from rib.data.labels import LabelMap
 from rib.identity import OPTION, RUNTIME, identity_fields, identity_values, key_of
 from rib.methods.base import MergedMethod, Method
 from rib.models.catalogue import Architecture
-from rib.names import short as short
+from rib.names import short
 from rib.objectives.base import Objective
 from rib.recipe import LastBlock, Precision, Recipe
 
@@ -35,11 +35,12 @@ class DataPart:
     fingerprint: str
     label_map: LabelMap
     both: bool = field(default=False, metadata=RUNTIME)
+    called: str = field(default="", metadata=RUNTIME)
 
     @property
     def label(self) -> str:
-        """The name without its namespace."""
-        return self.name.rpartition(":")[2]
+        """What it is called in the suite; else the name without its namespace."""
+        return self.called or short(self.name)
 
 
 class _Keyed:
@@ -63,6 +64,12 @@ class Load(_Keyed):
     model: str = field(metadata=RUNTIME)
     architecture: Architecture
     weights: str
+    called: str = field(default="", metadata=RUNTIME)
+
+    @property
+    def label(self) -> str:
+        """What the model is called in the suite; else its name without its namespace."""
+        return self.called or short(self.model)
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,7 @@ class Pretrain(_Keyed):
     seed: int
     objective: Objective | None = field(default=None, metadata=OPTION)
     reference: Reference | None = field(default=None, metadata=OPTION)
+    called: str = field(default="", metadata=RUNTIME)
 
     keeps_weights: ClassVar[bool] = True
     trains: ClassVar[bool] = True
@@ -121,6 +129,11 @@ class Pretrain(_Keyed):
         return (self.data, self.reference.data) if self.reference else (self.data,)
 
     @property
+    def label(self) -> str:
+        """What the model is called in the suite; else its name without its namespace."""
+        return self.called or short(self.model)
+
+    @property
     def views(self) -> int:
         """How often the net sees each image of a batch, before the reference stage."""
         return self.objective.views if self.objective else 1
@@ -138,7 +151,7 @@ class Pretrain(_Keyed):
     @property
     def title(self) -> str:
         """For people."""
-        return f"pretrain {short(self.model)} on {self.data.label}"
+        return f"pretrain {self.label} on {self.data.label}"
 
 
 @dataclass(frozen=True)
@@ -199,7 +212,7 @@ class Embed(_Keyed):
         words = [str(self.size)] if self.size is not None else []
         words += [f"seed {self.seed}"] if self.seed else []
         count = f" ({', '.join(words)})" if words else ""
-        return f"features {short(self.start.model)} of {self.data.label}{count}"
+        return f"features {self.start.label} of {self.data.label}{count}"
 
 
 @dataclass(frozen=True)
@@ -276,7 +289,7 @@ class Fit(_Keyed):
         words = [str(sized.size)] if sized.size is not None else []
         words += [f"seed {sized.seed}"] if sized.seed else []
         count = f" ({', '.join(words)})" if words else ""
-        return f"{self.method.name} {short(self.start.model)}" + (f" on {seen.label}{count}" if seen else "")
+        return f"{self.method.name} {self.start.label}" + (f" on {seen.label}{count}" if seen else "")
 
 
 @dataclass(frozen=True)

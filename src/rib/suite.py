@@ -19,7 +19,7 @@ from rib.data.examples import Decode
 from rib.data.overlap import Roles
 from rib.errors import UserError, nearest
 from rib.models.catalogue import ROWS, ModelRow, replicates
-from rib.names import Names, names_of
+from rib.names import RESERVED, Names, folded, names_of, short
 from rib.recipe import Frozen, Recipe, RecipeField
 from rib.terminal import UNPRINTABLE
 
@@ -132,6 +132,7 @@ class Suite(Frozen):
         _require_fitting("tuning", self.tuning, self.models)
         for name, choice in self.study.items():
             _require_fitting(f"study.{name}", choice.models or (), self.models)
+        self._require_own_words()
         roles = [self.reference, *self.downstream, *self.evaluate]
         if len(set(roles)) != len(roles):
             if self.reference in self.downstream:
@@ -151,6 +152,14 @@ class Suite(Frozen):
         for look in self.analyses:
             self._require_known_runs(look)
         return self
+
+    def _require_own_words(self) -> None:
+        for name in self.tested:
+            if folded(name) in RESERVED and (name, name) != (self.reference, "reference"):
+                raise ValueError(f"no data set is called {name!r}: tables use that word; name it NAMESPACE:{name}")
+        for name, table in self.method.items():
+            if folded(name) in RESERVED and table.get("kind", name) != name:
+                raise ValueError(f"no method of one's own is called {name!r}: tables use that word; rename it")
 
     def _require_known_runs(self, look: Looks) -> None:
         methods = [name.partition(" ")[0] for name in look.methods or ()]  # one of a sweep: "NAME field=value"
@@ -199,17 +208,25 @@ class Suite(Frozen):
         """What its models are called."""
         return names_of(self.models)
 
+    def find_model(self, given: str, what: str = "model") -> str:
+        """The full name of a model of the suite, else of its rows, else of the catalogue, by its full or short name.
+
+        Raises:
+            UserError: there is none, or the first of the three that knows the name has several.
+        """
+        groups = (self.models, (*self.models, *self.model), (*self.models, *self.model, *ROWS))
+        if any(given in group for group in groups):
+            return given
+        near = next((group for group in groups if any(short(name) == given for name in group)), groups[-1])
+        return Names(near, reserved=frozenset()).find(given, what)
+
     def with_models(self, names: Sequence[str]) -> Suite:
         """The same suite with these models only: its own, or any of the catalogue, with or without the namespace.
 
         Raises:
             UserError: there is no such model.
         """
-        known = [*self.models, *self.model, *ROWS]
-        full = {name.rpartition(":")[2]: name for name in reversed(known)} | {name: name for name in known}
-        if lost := next((name for name in names if name not in full), None):
-            raise nearest(lost, known, "model")
-        chosen = tuple(dict.fromkeys(full[name] for name in names))
+        chosen = tuple(dict.fromkeys(self.find_model(name) for name in names))
         runs, looks = _narrowed(self.runs, "models", chosen), _narrowed(self.analyses, "models", chosen)
         return self.model_copy(update={"models": chosen, "runs": runs, "analyses": looks}).based_at(self.base)
 

@@ -14,7 +14,6 @@ from rich.text import Text
 from rib.metrics import Estimate, Interval, pareto
 from rib.report.finding import signed, size_name, spanned
 from rib.report.results import Group, Results
-from rib.steps import short
 
 FARTHEST = 3.0
 """The nearest measured size may be this many times larger or smaller than the one asked for. The sizes of the shipped
@@ -81,13 +80,14 @@ class _Entry:
     """A candidate with its draws."""
 
     group: Group
+    model: str
     own: Estimate
     mri: Estimate
     ood: Estimate
 
     @property
     def name(self) -> str:
-        return f"{short(self.group[0])} {self.group[1]}"
+        return f"{self.model} {self.group[1]}"
 
 
 def advise(results: Results, images: int) -> Advice:
@@ -128,7 +128,7 @@ def _entries(results: Results, size: int) -> list[_Entry]:
         else:
             continue
         if own and mri and ood:
-            found.append(_Entry(group, own, mri, ood))
+            found.append(_Entry(group, results.model_name(model), own, mri, ood))
     return found
 
 
@@ -159,7 +159,7 @@ def _candidate(results: Results, item: _Entry, entries: Sequence[_Entry], front:
     by_set = {name: value.value for name, value in row.ri.items() if value}
     worst = min(by_set, key=by_set.__getitem__, default=None)
     return Candidate(
-        model=short(model),
+        model=results.model_name(model),
         method=method,
         own=item.own.interval(),
         mri=item.mri.interval(),
@@ -183,7 +183,7 @@ def _reach(results: Results, sizes: Sequence[int]) -> tuple[str, ...]:
     """What the evidence is made of."""
     suite = results.suite
     seeds = {run.seed for run in results.plan.runs if run.seed is not None}
-    names = ", ".join(short(name) for name in suite.downstream)
+    names = ", ".join(results.set_name(name) for name in suite.downstream)
     said = [
         f"Tuned on {len(suite.downstream)} sets ({names}) at {', '.join(size_name(size) for size in sizes) or 'no'} "
         f"images with {len(seeds)} seed{'' if len(seeds) == 1 else 's'}; intervals cover test images"

@@ -17,7 +17,7 @@ from rib.analysis.drift import Drift
 from rib.analysis.signatures import Evidence, Signature, signatures
 from rib.gates import Gate, Verdict, quantity_names, worst_of
 from rib.metrics import Interval
-from rib.names import short
+from rib.names import folded, short
 from rib.pair import OWN_DATA, Pair
 from rib.report.finding import signed, spanned
 from rib.report.inside.averages import OWN
@@ -71,17 +71,17 @@ class Comparison:
     @property
     def base(self) -> str:
         """What to call the model before, in short."""
-        return called(self.pair.base)
+        return called(self.pair.base, self.pair.tuned)
 
     @property
     def tuned(self) -> str:
         """What to call the model after, in short."""
-        return called(self.pair.tuned)
+        return called(self.pair.tuned, self.pair.base)
 
     @property
     def tuned_on(self) -> str | None:
         """The suite's data set that it was tuned on; None for data of one's own."""
-        return short(self.pair.tuned_on) if self.pair.tuned_on else None
+        return self.results.set_name(self.pair.tuned_on) if self.pair.tuned_on else None
 
     @cached_property
     def summary(self) -> Summary:
@@ -235,9 +235,10 @@ def gate_names(pair: Pair) -> dict[str, str]:
     return {given: quantity for given, quantity in known.items() if quantity not in lost}
 
 
-def called(text: str) -> str:
-    """A model's name without its namespace, or the end of a path."""
-    return "/".join(Path(text).parts[-2:]) if "/" in text else short(text)
+def called(text: str, other: str) -> str:
+    """A model's name without its namespace, or the end of a path; in full if the other model is called that too."""
+    ends = ["/".join(Path(each).parts[-2:]) if "/" in each else short(each) for each in (text, other)]
+    return text if folded(ends[0]) == folded(ends[1]) else ends[0]
 
 
 # -- in words ----------------------------------------------------------------------------------------------------------

@@ -12,7 +12,6 @@ from rib.pair import OWN_DATA
 from rib.report.comparison import Comparison, comparison_finding, gates_finding, meaning_of_ri, reason
 from rib.report.inside.signs import HEADS, VERDICTS, held_against
 from rib.report.page import render, scale, typeset
-from rib.steps import short
 
 
 def write_comparison(found: Comparison, path: Path) -> None:
@@ -49,7 +48,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
         held_against=held_against,
         meaning=meaning_of_ri(found),
         cka=found.cka,
-        cka_on=short(found.results.suite.reference),
+        cka_on=found.results.set_name(found.results.suite.reference),
         drift=found.drift,
         tested=tested,
         summary=found.summary,

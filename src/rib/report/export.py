@@ -18,7 +18,7 @@ from rib.metrics import Interval
 from rib.plan import Run
 from rib.report.finding import extent, ordered, signed, size_name
 from rib.report.results import Change, Results, Score, Summary
-from rib.steps import Predict, short
+from rib.steps import Predict
 
 # -- Parquet -------------------------------------------------------------------------------------------------------
 
@@ -112,7 +112,7 @@ def _batches(results: Results) -> Iterator[pa.RecordBatch]:
         for name, predict in run.scores.items():
             if predict.key in results.records:
                 names = results.plan.world[name].index("test").cell_names
-                constant = _constant(run, name, results.role(run, name))
+                constant = _constant(results, run, name, results.role(run, name))
                 for batch in _stored(results, predict):
                     yield _described(batch, constant, names)
 
@@ -121,14 +121,14 @@ def _stored(results: Results, predict: Predict) -> Iterator[pa.RecordBatch]:
     yield from results.store.predictions_file(predict.key).iter_batches(ROWS)
 
 
-def _constant(run: Run, name: str, role: str) -> dict[str, Any]:
+def _constant(results: Results, run: Run, name: str, role: str) -> dict[str, Any]:
     return {
-        "model": short(run.model),
+        "model": results.model_name(run.model),
         "method": run.method,
         "size": run.size,
         "seed": run.seed,
-        "tuned_on": short(run.tuned_on) if run.tuned_on else None,
-        "tested_on": short(name),
+        "tuned_on": results.set_name(run.tuned_on) if run.tuned_on else None,
+        "tested_on": results.set_name(name),
         "role": role,
     }
 
@@ -235,12 +235,12 @@ def _found_rows(results: Results) -> Iterator[dict[str, Any]]:
         run = seen.run
         place = {
             "analysis": seen.name,
-            "model": short(run.model),
+            "model": results.model_name(run.model),
             "method": run.method,
             "size": run.size,
             "seed": run.seed,
-            "tuned_on": short(run.tuned_on) if run.tuned_on else None,
-            "on": [short(name) for name in seen.on],
+            "tuned_on": results.set_name(run.tuned_on) if run.tuned_on else None,
+            "on": [results.set_name(name) for name in seen.on],
         }
         for name, value in seen.values.items():
             for at, item in _items(value):
@@ -373,5 +373,5 @@ def _caption(results: Results, shown: _Shown) -> str:
         f"{latex(results.suite.name)}. OOD: mean accuracy (\\%) on the downstream sets not tuned on. mRI: its change "
         "against the pretrained model, in percentage points, with its paired 95\\,\\% interval; "
         f"$\\approx$: not distinguishable from 0. {classes}Own: accuracy (\\%) on unseen images of the set tuned on. "
-        f"Reference: accuracy (\\%) on {latex(short(results.suite.reference))}.{seeds}"
+        f"Reference: accuracy (\\%) on {latex(results.set_name(results.suite.reference))}.{seeds}"
     )

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from rib.metrics import Interval, pareto
 from rib.report.finding import main_size, ordered, size_name, size_order
 from rib.report.results import Change, Results, Summary
-from rib.steps import short
 
 Span = tuple[float, float, float]
 """Value, low and high end of its 95 % interval."""
@@ -206,8 +205,8 @@ def _comparison(size: int | None, models: list[str], methods: list[str], found: 
 
 
 def _matrices(results: Results, tuned: list[Summary]) -> Iterator[Matrix]:
-    downstream = [short(name) for name in results.suite.downstream]
-    others = [short(name) for name in (results.suite.reference, *results.suite.evaluate)]
+    downstream = [results.set_name(name) for name in results.suite.downstream]
+    others = [results.set_name(name) for name in (results.suite.reference, *results.suite.evaluate)]
     changes: dict[tuple[str, str, int | None], dict[tuple[str, str], Change]] = {}
     for change in results.changes:
         group = changes.setdefault((change.model, change.method, change.size), {})

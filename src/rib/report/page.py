@@ -25,7 +25,6 @@ from rib.report.profile import Profile, row_cells, summary
 from rib.report.results import Results
 from rib.report.tables import duration, provenance
 from rib.report.views import unstated, view_lines
-from rib.steps import short
 
 SCRIPTS = ("plots.js", "panels.js", "page.js")
 """What the page is drawn by, in order: what all pages share, then its own."""
@@ -128,7 +127,7 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         caveats=results.caveats,
         unstated=unstated(results.plan),
         views=list(view_lines(results.plan)),
-        short=short,
+        short=results.suite.set_names.short,
         holes=holes(results),
         failures=results.failures,
         provenance=provenance(results),

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from rib.errors import UserError
 from rib.files import file_name
+from rib.identity import digest
 from rib.metrics import Interval
 from rib.models.loading import build
 from rib.models.weights import Weights, put_weights, write_weights
+from rib.names import folded
 from rib.plan import Run
 from rib.report.results import Results, Summary
-from rib.steps import short
 from rib.store import made_by
 
 
@@ -33,7 +37,7 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
     Returns:
         The folder, or the weights file.
     """
-    name = run_name(run)
+    name = run_name(results, run)
     card = model_card(results, run)
     if run.fit.architecture.timm is None:
         file = folder / f"{name}.safetensors"
@@ -48,10 +52,48 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
     return target
 
 
-def run_name(run: Run) -> str:
-    """A file name: model, method, set tuned on, size, seed, as far as they say something."""
-    words = [short(run.model), run.method, short(run.tuned_on or ""), run.size, run.seed]
+def run_name(results: Results, run: Run) -> str:
+    """A file name: model, method, set tuned on, size, seed, as far as they say something.
+
+    If another run of the plan has that name too, if only on a file system that ignores case, a digest follows.
+    """
+    name = _plain_name(results, run)
+    return f"{name}-{digest(_full_name(run).encode())[:8]}" if _counts(results)[folded(name)] > 1 else name
+
+
+@lru_cache(maxsize=1)
+def _counts(results: Results) -> Counter[str]:
+    """How many runs have each name."""
+    return Counter(folded(_plain_name(results, run)) for run in results.plan.runs)
+
+
+def _plain_name(results: Results, run: Run) -> str:
+    words = [results.model_name(run.model), run.method, results.set_name(run.tuned_on or ""), run.size, run.seed]
     return file_name("-".join(str(word) for word in words if word not in (None, "")))
+
+
+def _full_name(run: Run) -> str:
+    return json.dumps([run.model, run.method, run.tuned_on, run.size, run.seed])
+
+
+def require_free(results: Results, runs: Iterable[Run], folder: Path) -> None:
+    """Refuse to overwrite another model: one whose card does not name the step of the run.
+
+    Raises:
+        UserError: a place that a run's files would take is taken by another model's.
+    """
+    for run in runs:
+        name = run_name(results, run)
+        card = folder / name / "README.md" if run.fit.architecture.timm else folder / f"{name}.md"
+        weights = folder / name / "model.safetensors" if run.fit.architecture.timm else folder / f"{name}.safetensors"
+        known = card.read_text("utf-8", "replace") if card.is_file() else ""
+        if (weights.exists() or card.exists()) and f"`{run.fit.key}`" not in known:
+            raise UserError(
+                "export would overwrite another model",
+                got=weights,
+                valid="a folder without it",
+                remedy="name another folder, or remove that model's files first",
+            )
 
 
 def _save_for_timm(run: Run, weights: Weights, target: Path) -> None:
@@ -77,14 +119,16 @@ def _description(run: Run) -> dict[str, Any]:
 
 def model_card(results: Results, run: Run) -> str:
     """The card in Markdown, with the header that model hubs read."""
-    return "\n".join([*_header(run), *_what(results, run), *_scores(results, run), *_making(results, run)]) + "\n"
+    return (
+        "\n".join([*_header(results, run), *_what(results, run), *_scores(results, run), *_making(results, run)]) + "\n"
+    )
 
 
-def _header(run: Run) -> Iterator[str]:
+def _header(results: Results, run: Run) -> Iterator[str]:
     yield from ("---", "tags: [image-classification, robustness, rib]", "pipeline_tag: image-classification")
     if run.fit.architecture.timm:
         yield "library_name: timm"
-    yield from ("---", "", f"# {run_name(run)}", "")
+    yield from ("---", "", f"# {run_name(results, run)}", "")
 
 
 def _what(results: Results, run: Run) -> Iterator[str]:
@@ -114,33 +158,33 @@ def _what(results: Results, run: Run) -> Iterator[str]:
 
 
 def _scores(results: Results, run: Run) -> Iterator[str]:
-    row = next((row for row in results.summaries if _is_of(row, run)), None)
+    row = next((row for row in results.summaries if _is_of(row, run, results.model_name(run.model))), None)
     if row and run.tuned_on:
         yield "## Robustness Improvement"
         yield ""
         seeds = f", mean over seeds {', '.join(map(str, row.seeds))}" if len(row.seeds) > 1 else ""
-        found = _points(row.ri.get(short(run.tuned_on)))
+        found = _points(row.ri.get(results.set_name(run.tuned_on)))
         yield f"RI {found} points: the mean change of accuracy on the other downstream sets (95 % interval{seeds})."
         yield ""
     yield from ("| data set | role | before, % | after, % | change, points | label map |", "|---|---|---|---|---|---|")
     changes = {
         change.tested_on: change.change
         for change in results.changes
-        if (change.model, change.method, change.size) == (short(run.model), run.method, run.size)
-        and change.tuned_on == short(run.tuned_on or "")
+        if (change.model, change.method, change.size) == (results.model_name(run.model), run.method, run.size)
+        and change.tuned_on == results.set_name(run.tuned_on or "")
     }
     before = {
         score.tested_on: score.masked
         for score in results.scores
-        if score.model == short(run.model) and score.method == "pretrained"
+        if score.model == results.model_name(run.model) and score.method == "pretrained"
     }
     for score in results.scores:
         if (score.model, score.method, score.size, score.seed) == (
-            short(run.model),
+            results.model_name(run.model),
             run.method,
             run.size,
             run.seed,
-        ) and (score.tuned_on == (short(run.tuned_on) if run.tuned_on else None)):
+        ) and (score.tuned_on == (results.set_name(run.tuned_on) if run.tuned_on else None)):
             yield (
                 f"| {score.tested_on} | {score.role} | {_percent(before.get(score.tested_on))} | "
                 f"{_percent(score.masked)} | {_points(changes.get(score.tested_on))} | {score.label_map} |"
@@ -148,8 +192,8 @@ def _scores(results: Results, run: Run) -> Iterator[str]:
     yield ""
 
 
-def _is_of(row: Summary, run: Run) -> bool:
-    return (row.model, row.method, row.size) == (short(run.model), run.method, run.size)
+def _is_of(row: Summary, run: Run, model: str) -> bool:
+    return (row.model, row.method, row.size) == (model, run.method, run.size)
 
 
 def _making(results: Results, run: Run) -> Iterator[str]:

@@ -26,7 +26,7 @@ from rib.metrics import (
 from rib.plan import Plan, Run
 from rib.report.classes import ByClasses, Presence
 from rib.report.orders import order_faults
-from rib.steps import Embed, Step, distinct, short
+from rib.steps import Embed, Step, distinct
 from rib.store import Record, Store, unpack_bits
 
 
@@ -177,6 +177,16 @@ class Results:
         self.plan, self.suite, self.store = plan, plan.suite, store
         self.draws = draws
 
+    # -- what things are called ----------------------------------------------------------------------------------
+
+    def set_name(self, name: str) -> str:
+        """What a data set of the suite is called in tables: short if no other has that name."""
+        return self.suite.set_names.short(name)
+
+    def model_name(self, name: str) -> str:
+        """What a model of the suite is called in tables: short if no other has that name."""
+        return self.suite.model_names.short(name)
+
     # -- what is there -------------------------------------------------------------------------------------------
 
     @cached_property
@@ -214,7 +224,7 @@ class Results:
     def caveats(self) -> tuple[str, ...]:
         """What readers should know: incomplete copies, a label map known to be wrong, another order of classes."""
         of_data = (
-            f"{short(name)}: {data.caveat or data.map_name}"
+            f"{self.set_name(name)}: {data.caveat or data.map_name}"
             for name in self.suite.tested
             if (data := self.plan.world[name]).caveat or data.map_warning
         )
@@ -230,12 +240,12 @@ class Results:
     def _score(self, run: Run, name: str) -> Score:
         masked, unmasked = (self._accuracies[kind].get(run.scores[name].key) for kind in ("masked", "unmasked"))
         return Score(
-            model=short(run.model),
+            model=self.model_name(run.model),
             method=run.method,
             size=run.size,
             seed=run.seed,
-            tuned_on=short(run.tuned_on) if run.tuned_on else None,
-            tested_on=short(name),
+            tuned_on=self.set_name(run.tuned_on) if run.tuned_on else None,
+            tested_on=self.set_name(name),
             role=self.role(run, name),
             masked=masked.value if masked else None,
             unmasked=unmasked.value if unmasked else None,
@@ -248,7 +258,12 @@ class Results:
         """What the methods noted, one entry a tuned model."""
         return [
             Note(
-                short(run.model), run.method, run.size, run.seed, short(run.tuned_on), self.records[run.fit.key].values
+                self.model_name(run.model),
+                run.method,
+                run.size,
+                run.seed,
+                self.set_name(run.tuned_on),
+                self.records[run.fit.key].values,
             )
             for run in self.plan.runs
             if run.tuned_on and run.fit.key in self.records and self.records[run.fit.key].values
@@ -282,7 +297,7 @@ class Results:
     def _matrix(self, group: Group) -> list[Change]:
         model, method, size = group
         cells = [
-            Change(short(model), method, size, short(tuned_on), short(name), role, _interval(change))
+            Change(self.model_name(model), method, size, self.set_name(tuned_on), self.set_name(name), role, _interval(change))
             for tuned_on in _tuned_on(self.groups[group])
             for name, role, change in self._changes(
                 model, [run for run in self.groups[group] if run.tuned_on == tuned_on]
@@ -307,7 +322,7 @@ class Results:
         usable = [value for value in disjoint.values() if value is not None]
         seeds = tuple(sorted({run.seed for run in runs if run.seed is not None}))
         return Summary(
-            model=short(model),
+            model=self.model_name(model),
             method=method,
             size=size,
             seeds=seeds,
@@ -317,8 +332,8 @@ class Results:
             mri_present=_interval(self.mri_by_presence(group, "present")),
             mri_absent=_interval(self.mri_by_presence(group, "absent")),
             seed_spread=self._spread(runs),
-            ri=dict(zip(map(short, ri), as_family(_interval(value) for value in ri.values()), strict=True)),
-            ri_disjoint={short(name): _interval(value) for name, value in disjoint.items()},
+            ri=dict(zip(map(self.set_name, ri), as_family(_interval(value) for value in ri.values()), strict=True)),
+            ri_disjoint={self.set_name(name): _interval(value) for name, value in disjoint.items()},
             ri_present=self._ri_intervals(group, "present"),
             ri_absent=self._ri_intervals(group, "absent"),
             ood_before=_interval(self._ood(runs, before=True)),
@@ -331,7 +346,7 @@ class Results:
             reference_before=self._mean_of(runs, self.suite.reference, before=True),
             reference_after=self._mean_of(runs, self.suite.reference, before=False),
             evaluate={
-                short(name): (
+                self.set_name(name): (
                     self._mean_of(runs, name, before=True),
                     self._mean_of(runs, name, before=False),
                 )
@@ -348,7 +363,7 @@ class Results:
         level = _interval(_mean_or_none(before))
         reference = _interval(self._before(model, self.suite.reference))
         return Summary(
-            model=short(model),
+            model=self.model_name(model),
             method=method,
             size=size,
             seeds=(),
@@ -361,7 +376,7 @@ class Results:
             reference_before=reference,
             reference_after=reference,
             evaluate={
-                short(name): (_interval(self._before(model, name)), _interval(self._before(model, name)))
+                self.set_name(name): (_interval(self._before(model, name)), _interval(self._before(model, name)))
                 for name in self.suite.evaluate
             },
             missing=self._missing(runs),
@@ -391,7 +406,7 @@ class Results:
 
     def _ri_intervals(self, group: Group, presence: Presence) -> dict[str, Interval | None]:
         sets = _tuned_on(self.groups[group])
-        return {short(name): _interval(self.ri_by_presence(group, name, presence)) for name in sets}
+        return {self.set_name(name): _interval(self.ri_by_presence(group, name, presence)) for name in sets}
 
     def own(self, group: Group) -> Estimate | None:
         """Accuracy in percent on unseen images of the set tuned on, averaged over what was tuned on."""
@@ -509,7 +524,7 @@ class Results:
 
     def _missing(self, runs: list[Run]) -> tuple[str, ...]:
         return tuple(
-            f"{short(run.tuned_on or 'pretrained')} → {short(name)}"
+            f"{self.set_name(run.tuned_on or 'pretrained')} → {self.set_name(name)}"
             for run in runs
             for name, predict in run.scores.items()
             if predict.key not in self.records

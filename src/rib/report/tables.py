@@ -32,7 +32,6 @@ from rib.report.inside import inside
 from rib.report.inside.signs import HEADS, VERDICTS, SignatureRow, measured, signature_rows, telling
 from rib.report.results import Change, Group, Results, Summary
 from rib.report.views import unstated, view_json
-from rib.steps import short
 
 MISSING = "missing"
 ABSENT = "–"
@@ -311,7 +310,7 @@ def _sign(sign: Signature) -> Text:
 
 def _start_lines(results: Results, width: int) -> list[Text]:
     """Of a suite that tunes nothing: accuracy of every pretrained model on every data set."""
-    names = [short(name) for name in results.suite.tested]
+    names = [results.set_name(name) for name in results.suite.tested]
     by_model: dict[str, dict[str, float | None]] = {}
     for score in results.scores:
         by_model.setdefault(score.model, {})[score.tested_on] = score.masked
@@ -328,7 +327,7 @@ def _legend(results: Results, tuned: list[Summary], width: int) -> list[Text]:
         return wrapped("Accuracy over each data set's own classes.", width, "dim")
     several = len({seed for row in tuned for seed in row.seeds}) > 1
     text = LEGEND.format(
-        reference=short(results.suite.reference),
+        reference=results.set_name(results.suite.reference),
         seeds=" and seeds" if several else "",
         n=" n: images tuned on." if len({row.size for row in tuned}) > 1 else "",
     )
@@ -398,14 +397,11 @@ def ri_matrix(results: Results, model: str, method: str, size: int | None = None
         size: images tuned on; None for all.
         console_width: columns there are.
     """
-    mine = [
-        change
-        for change in results.changes
-        if (change.model, change.method, change.size) == (short(model), method, size)
-    ]
-    row = next(row for row in results.summaries if (row.model, row.method, row.size) == (short(model), method, size))
+    model = results.model_name(results.suite.model_names.find(model, "model"))
+    mine = [change for change in results.changes if (change.model, change.method, change.size) == (model, method, size)]
+    row = next(row for row in results.summaries if (row.model, row.method, row.size) == (model, method, size))
     tuned_on = list(row.ri)
-    tested_on = [short(name) for name in results.suite.tested]
+    tested_on = [results.set_name(name) for name in results.suite.tested]
     found = {(change.tuned_on, change.tested_on): change for change in mine}
     cells = [
         [*(_change(found.get((tuned, tested))) for tested in tested_on), _point(row.ri[tuned]) + Text(" ")]

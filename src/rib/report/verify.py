@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rib.errors import UserError
+from rib.names import names_of
 from rib.recipe import Frozen
 from rib.report.results import Results
-from rib.steps import short
 from rib.suite import validated
 
 PUBLISHED = Path(__file__).parent / "published.toml"
@@ -98,10 +98,10 @@ def _of_model(results: Results, model: str, numbers: Numbers) -> list[Check]:
     measured = {
         score.tested_on: score.masked
         for score in results.scores
-        if score.model == short(model) and score.method == "pretrained"
+        if score.model == results.model_name(model) and score.method == "pretrained"
     }
     found = [
-        Check(model, short(name), value, measured.get(short(name)), numbers.accuracy_tolerance)
+        Check(model, results.set_name(name), value, measured.get(results.set_name(name)), numbers.accuracy_tolerance)
         for name, value in numbers.accuracy.get(model, {}).items()
         if name in results.suite.tested
     ]
@@ -116,7 +116,7 @@ def _of_model(results: Results, model: str, numbers: Numbers) -> list[Check]:
 def _ood(results: Results, model: str) -> tuple[float | None, float | None]:
     """Mean accuracy on the sets not tuned on, before and after `finetune` on all images."""
     for row in results.summaries:
-        if (row.model, row.method, row.size) == (short(model), "finetune", None):
+        if (row.model, row.method, row.size) == (results.model_name(model), "finetune", None):
             before, after = row.ood_before, row.ood_after
             return before.value if before else None, after.value if after else None
     return None, None
@@ -134,9 +134,10 @@ def checks_table(found: Sequence[Check]) -> Table:
     table.add_column("model", no_wrap=True)
     for column in columns:
         table.add_column(column, justify="right", no_wrap=True)
-    for model in dict.fromkeys(check.model for check in found):
+    names = names_of(tuple(dict.fromkeys(check.model for check in found)))
+    for model in names.full:
         own = {check.what: check for check in found if check.model == model}
-        table.add_row(short(model), *(_cell(own.get(column)) for column in columns))
+        table.add_row(names.short(model), *(_cell(own.get(column)) for column in columns))
     return table
 
 

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Literal, final
 from rib.errors import UserError
 from rib.metrics import Estimate, Interval, Seeds, mean, mean_over_seeds
 from rib.models.catalogue import ModelRow, find_row
+from rib.names import names_of
 from rib.report.answer import Answer, Contrast, Line, Panel, as_one_family, power
 from rib.report.finding import holes, size_name, size_order
 from rib.report.results import Results
-from rib.steps import short
 from rib.suite import Looks, Runs, Size, StudyChoice, Suite
 
 FINETUNE = "finetune"
@@ -160,7 +160,8 @@ def cohorts(names: Iterable[str], own: Mapping[str, ModelRow]) -> list[Cohort]:
 
     A model whose row names no pretraining seed stands alone.
     """
-    rows = {name: find_row(name, own) for name in names}
+    known = names_of(tuple(names))
+    rows = {name: find_row(name, own) for name in known.full}
     grouped: dict[tuple[object, ...], list[str]] = {}
     for name, row in rows.items():
         grouped.setdefault(_place(name, row), []).append(name)
@@ -169,7 +170,7 @@ def cohorts(names: Iterable[str], own: Mapping[str, ModelRow]) -> list[Cohort]:
         members.sort(key=lambda name: (rows[name].pretraining_seed or 0, name))
         row = rows[members[0]]
         declared = bool(row.family and row.pretraining and row.pretraining_images)
-        set_name = row.pretraining or short(members[0])
+        set_name = row.pretraining or known.short(members[0])
         family = row.family or "models"
         found.append(Cohort(family, row.objective, set_name, row.pretraining_images, tuple(members), declared))
     return found
@@ -371,7 +372,7 @@ class Numbers:
         several = len({one.objective for one in family}) > 1
         names = {one: f"{one.objective} {one.pretraining}" if several else one.pretraining for one in family}
         twice = sum(name == names[cohort] for name in names.values()) > 1
-        return short(cohort.models[0]) if twice else names[cohort]
+        return self.results.suite.model_names.short(cohort.models[0]) if twice else names[cohort]
 
     def by_size(self, family: str, cohorts: Sequence[Cohort], methods: Mapping[str, str]) -> list[Panel]:
         """A panel a size: what a family's cohorts have, a row a method.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,7 +12,6 @@ from rib.metrics import Interval
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
 from rib.report.inside.distances import DistanceLoss, distance_losses
-from rib.steps import short
 from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, in_percent
 from rib.suite import Looks, Runs
 
@@ -51,25 +50,26 @@ class DataDistance(Study):
         return [
             Contrast(family, f"100 × rank correlation, {measure}", "above", _over(found, measure))
             for family, cohorts in numbers.families.items()
-            for found in [_of(losses, cohorts)]
+            for found in [_of(losses, cohorts, numbers.results.suite.model_names.short)]
             for measure in MEASURES
         ]
 
     def panels(self, numbers: Numbers) -> list[Panel]:
         """The correlation by pretraining set, a line a measure; a panel a family and size."""
         losses, panels = list(distance_losses(numbers.results)), []
+        called = numbers.results.suite.model_names.short
         for family, cohorts in numbers.families.items():
             for size in numbers.sizes:
-                found = [[one for one in _of(losses, [cohort]) if one.size == size] for cohort in cohorts]
+                found = [[one for one in _of(losses, [cohort], called) if one.size == size] for cohort in cohorts]
                 lines = [numbers.drawn(measure, (_over(each, measure) for each in found)) for measure in MEASURES]
                 ticks = tuple(numbers.label(cohort) for cohort in cohorts)
                 panels.append(Panel(f"{family}, n = {size_name(size)}", "pretraining set", ticks, tuple(lines), False))
         return panels
 
 
-def _of(losses: Sequence[DistanceLoss], cohorts: Sequence[Cohort]) -> list[DistanceLoss]:
+def _of(losses: Sequence[DistanceLoss], cohorts: Sequence[Cohort], called: Callable[[str], str]) -> list[DistanceLoss]:
     """What is known of the models of some cohorts; nothing where one of them is missing."""
-    models = {short(model) for cohort in cohorts for model in cohort.models}
+    models = {called(model) for cohort in cohorts for model in cohort.models}
     found = [one for one in losses if one.model in models and one.method == FINETUNE]
     return found if {one.model for one in found} == models else []
 

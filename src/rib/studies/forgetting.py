@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +11,6 @@ from rib.analysis.forgetting import Forgetting as Analysis
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
 from rib.report.results import Seen
-from rib.steps import short
 from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, interval, minus
 from rib.studies.inside import Inside, Number
 from rib.suite import Looks, Runs
@@ -50,27 +50,32 @@ class Forgotten(Study):
 
     def contrasts(self, numbers: Numbers) -> list[Contrast]:
         """The probe's change minus the model's own: above 0 where a new head would get something back."""
-        inside = Inside(numbers, Analysis)
+        inside, called = Inside(numbers, Analysis), numbers.results.suite.set_names.short
         return [
             contrast(
                 family,
                 "change of a refitted probe minus change of the model",
                 "above",
-                minus(inside.mean(cohorts, _elsewhere("probe")), inside.mean(cohorts, _elsewhere("together"))),
+                minus(
+                    inside.mean(cohorts, _elsewhere("probe", called)),
+                    inside.mean(cohorts, _elsewhere("together", called)),
+                ),
             )
             for family, cohorts in numbers.families.items()
         ]
 
     def panels(self, numbers: Numbers) -> list[Panel]:
         """The parts by pretraining set; a panel a family and size."""
-        inside = Inside(numbers, Analysis)
+        inside, called = Inside(numbers, Analysis), numbers.results.suite.set_names.short
         return [
             Panel(
                 f"{family}, n = {size_name(size)}",
                 "pretraining set",
                 tuple(numbers.label(cohort) for cohort in cohorts),
                 tuple(
-                    numbers.drawn(words, [interval(inside.of(cohort, size, _elsewhere(part))) for cohort in cohorts])
+                    numbers.drawn(
+                        words, [interval(inside.of(cohort, size, _elsewhere(part, called))) for cohort in cohorts]
+                    )
                     for part, words in PARTS.items()
                 ),
                 joined=False,
@@ -80,11 +85,11 @@ class Forgotten(Study):
         ]
 
 
-def _elsewhere(part: str) -> Number:
+def _elsewhere(part: str, called: Callable[[str], str]) -> Number:
     """A part's mean over the sets that a run was not tuned on, points."""
 
     def number(seen: Seen) -> float:
         pairs = zip(seen.values["sets"], seen.values[part], strict=True)
-        return float(np.mean([triple[0] for name, triple in pairs if short(name) != short(seen.run.tuned_on or "")]))
+        return float(np.mean([triple[0] for name, triple in pairs if called(name) != called(seen.run.tuned_on or "")]))
 
     return number

@@ -7,7 +7,6 @@ from typing import ClassVar
 
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
-from rib.steps import short
 from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, largest, minus, sized, smallest
 from rib.suite import Runs
 
@@ -53,7 +52,10 @@ class Rate(Study):
     def notes(self, numbers: Numbers) -> list[str]:
         """Which rates were chosen, by family and size."""
         families = {
-            short(name): one.family for many in numbers.families.values() for one in many for name in one.models
+            numbers.results.suite.model_names.short(name): one.family
+            for many in numbers.families.values()
+            for one in many
+            for name in one.models
         }
         chosen: dict[tuple[str, int | None], Counter[float]] = {}
         for note in numbers.results.notes:

@@ -10,7 +10,6 @@ import numpy as np
 from rib.metrics import Estimate, mean
 from rib.plan import Run
 from rib.report.results import Group, Results, over_seeds
-from rib.steps import short
 
 OTHERS = "other downstream sets"
 """Tested on all downstream sets that the model was not tuned on, as in RI."""
@@ -41,7 +40,7 @@ def tested_on(results: Results) -> list[str]:
     """What an average can be taken on: the other downstream sets, the set tuned on, or one data set by name."""
     suite = results.suite
     own = any(run.tuned_on in run.scores for run in results.plan.runs if run.tuned_on)
-    return [OTHERS, *([OWN] if own else []), *(short(name) for name in suite.tested)]
+    return [OTHERS, *([OWN] if own else []), *map(results.set_name, suite.tested)]
 
 
 def tuned_groups(results: Results) -> Iterator[tuple[Group, list[Run]]]:
@@ -59,7 +58,7 @@ def cells(results: Results, run: Run, on: str) -> list[str]:
     if on == OWN:
         return [run.tuned_on] if run.tuned_on else []
     names = results.suite.downstream if on == OTHERS else results.suite.tested
-    return [name for name in names if name != run.tuned_on and on in (OTHERS, short(name))]
+    return [name for name in names if name != run.tuned_on and on in (OTHERS, results.set_name(name))]
 
 
 def average(

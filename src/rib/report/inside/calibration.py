@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from rib.plan import Run
 from rib.report.inside.averages import Spread, pretrained, spread_over_runs, tested_on, tuned_groups
 from rib.report.results import Results
-from rib.steps import short
 
 SCORES = ("ece", "nll", "brier")
 """Names of the scores in a record; less is better in each."""
@@ -48,7 +47,7 @@ def calibration_changes(results: Results) -> Iterator[CalibrationChange]:
                 )
                 before, after, change = found
                 if before and after and change:
-                    yield CalibrationChange(short(model), method, size, on, score, before, after, change)
+                    yield CalibrationChange(results.model_name(model), method, size, on, score, before, after, change)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ from rib.metrics import Estimate, Interval, example_weights
 from rib.plan import Run
 from rib.report.inside.averages import OTHERS, average, cells, pretrained, tested_on, tuned_groups
 from rib.report.results import Results
-from rib.steps import short
 
 WORST = 6
 """Classes that are named."""
@@ -82,7 +81,7 @@ def churn_rows(results: Results) -> Iterator[ChurnRow]:
             lost = average(results, runs, on, found.lost)
             gained = average(results, runs, on, found.gained)
             if lost and gained:
-                yield ChurnRow(short(model), method, size, on, lost.interval(), gained.interval())
+                yield ChurnRow(results.model_name(model), method, size, on, lost.interval(), gained.interval())
 
 
 class _Found:
@@ -132,7 +131,7 @@ def worst_classes(results: Results) -> Iterator[WorstClasses]:
         if counts is not None:
             losses = (ClassLoss(name, *row.tolist()) for name, row in counts.items())
             worst = sorted((loss for loss in losses if loss.lost > loss.gained), key=lambda loss: loss.net)
-            yield WorstClasses(short(model), method, size, tuple(worst[:WORST]))
+            yield WorstClasses(results.model_name(model), method, size, tuple(worst[:WORST]))
 
 
 def _class_counts(results: Results, runs: Sequence[Run]) -> dict[str, NDArray[Any]] | None:

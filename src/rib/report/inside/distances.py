@@ -11,8 +11,8 @@ import numpy as np
 from rib.analysis.correlation import correlation
 from rib.analysis.distance import Distance
 from rib.metrics import Interval
+from rib.names import Names
 from rib.report.results import Change, Results, Seen
-from rib.steps import short
 
 
 @dataclass(frozen=True)
@@ -61,15 +61,17 @@ def distance_losses(results: Results) -> Iterator[DistanceLoss]:
             changes.setdefault((change.model, change.method, change.size), []).append(change)
     for seen in results.seen(Distance):
         for (model, method, size), found in changes.items():
-            if model == short(seen.run.model):
+            if model == results.suite.model_names.short(seen.run.model):
                 for measure in ("frechet", "mmd", "otdd"):
                     if measure in seen.values:
-                        yield _compared(seen, measure, (model, method, size), found)
+                        yield _compared(results.suite.set_names, seen, measure, (model, method, size), found)
 
 
-def _compared(seen: Seen, measure: str, group: tuple[str, str, int | None], changes: list[Change]) -> DistanceLoss:
+def _compared(
+    names: Names, seen: Seen, measure: str, group: tuple[str, str, int | None], changes: list[Change]
+) -> DistanceLoss:
     matrix: list[list[Any]] = seen.values[measure]
-    place = {short(name): at for at, name in enumerate(seen.values["sets"])}
+    place = {names.short(name): at for at, name in enumerate(seen.values["sets"])}
     pairs = tuple(
         Pair(
             change.tuned_on,

@@ -13,7 +13,6 @@ from rib.errors import UserError
 from rib.metrics import Estimate, Interval
 from rib.report.inside.averages import OTHERS
 from rib.report.results import Results, Summary
-from rib.steps import short
 
 OWN_LINE = "the suite's pretrained models"
 PUBLISHED_LINE = "published ImageNet models"
@@ -74,7 +73,7 @@ def effective_robustness(results: Results) -> Iterator[EffectiveRobustness]:
     published = {each.tested_on: each.line for each in shipped_lines() if each.reference == "imagenet"}
     levels = _levels(results)
     for name in (OTHERS, *suite.downstream, *suite.evaluate):
-        places = _places(results, levels, short(name))
+        places = _places(results, levels, results.set_name(name))
         starts = [place for place in places if place.row.method == "pretrained"]
         for size in dict.fromkeys(place.row.size for place in places if place.row.method != "pretrained"):
             shown = [
@@ -82,9 +81,9 @@ def effective_robustness(results: Results) -> Iterator[EffectiveRobustness]:
                 *(place for place in places if place.row.method != "pretrained" and place.row.size == size),
             ]
             if name in published and suite.reference == "imagenet:val":
-                yield _about(published[name], short(name), size, shown)
+                yield _about(published[name], results.set_name(name), size, shown)
             try:
-                yield _through(starts, short(name), size, shown)
+                yield _through(starts, results.set_name(name), size, shown)
             except UserError:  # too few models for a line
                 continue
 

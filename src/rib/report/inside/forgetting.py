@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,6 @@ from rib.plan import Run
 from rib.report.inside.averages import Spread, cells, spread_over_runs, tested_on
 from rib.report.inside.layers import looked_at
 from rib.report.results import Results
-from rib.steps import short
 
 PARTS = ("together", "by_head", "by_features", "probe")
 
@@ -54,11 +53,13 @@ def splits(results: Results) -> Iterator[Split]:
             rows = {look.run.fit.key: _by_set(values) for look, values in found}
             runs = [look.run for look, _ in found]
             for on in tested_on(results):
-                parts = [spread_over_runs(results, runs, on, _Part(rows, part)) for part in PARTS]
+                parts = [spread_over_runs(results, runs, on, _Part(rows, part, results.set_name)) for part in PARTS]
                 together, head, features, probe = parts
                 if together and head and features and probe:
                     readings = _readings(results, runs, on, rows)
-                    yield Split(name, short(model), method, size, on, together, head, features, probe, readings)
+                    yield Split(
+                        name, results.model_name(model), method, size, on, together, head, features, probe, readings
+                    )
 
 
 @dataclass(frozen=True)
@@ -67,9 +68,10 @@ class _Part:
 
     rows: Rows
     part: str
+    called: Callable[[str], str]
 
     def __call__(self, run: Run, name: str) -> float | None:
-        row = self.rows[run.fit.key].get(short(name))
+        row = self.rows[run.fit.key].get(self.called(name))
         return row[self.part][0] if row else None
 
 
@@ -78,10 +80,12 @@ def _by_set(values: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     if values is None:
         return {}
     columns = (*PARTS, "reading")
-    return {
-        short(name): {column: values[column][place] for column in columns} for place, name in enumerate(values["sets"])
-    }
+    return {name: {column: values[column][place] for column in columns} for place, name in enumerate(values["sets"])}
 
 
 def _readings(results: Results, runs: Sequence[Run], on: str, rows: Rows) -> dict[str, int]:
-    return dict(Counter(rows[run.fit.key][short(name)]["reading"] for run in runs for name in cells(results, run, on)))
+    return dict(
+        Counter(
+            rows[run.fit.key][results.set_name(name)]["reading"] for run in runs for name in cells(results, run, on)
+        )
+    )

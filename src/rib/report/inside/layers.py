@@ -12,10 +12,10 @@ from rib.analysis import Analysis
 from rib.analysis.cka import CKA
 from rib.analysis.connectivity import Connectivity
 from rib.analysis.drift import Drift
+from rib.names import Names
 from rib.plan import Look
 from rib.report.inside.averages import Spread, spread
 from rib.report.results import Group, Results
-from rib.steps import short
 
 ALL = "all of them"
 """Stands for the mean over the sets tuned on."""
@@ -107,7 +107,7 @@ def looked_at(results: Results, kind: type[Analysis]) -> dict[tuple[str, str], d
     for look in results.plan.looks:
         if isinstance(look.step.analysis, kind):
             run, record = look.run, results.records.get(look.step.key)
-            on = short(look.on[0]) if len(look.on) == 1 else ""
+            on = results.set_name(look.on[0]) if len(look.on) == 1 else ""
             groups = found.setdefault((look.name, on), {})
             groups.setdefault((run.model, run.method, run.size), []).append((look, record.values if record else None))
     return found
@@ -119,17 +119,27 @@ def profiles(results: Results) -> Iterator[Profile]:
         for (name, on), groups in looked_at(results, kind).items():
             for model, size in dict.fromkeys((model, size) for model, _, size in groups):
                 mine = {method: found for (owner, method, n), found in groups.items() if (owner, n) == (model, size)}
-                for tuned_on, chosen in _by_set(mine):
+                for tuned_on, chosen in _by_set(mine, results.suite.set_names):
                     known = next((values for found in chosen.values() for _, values in found if values), None)
                     if known is None:
                         continue
                     lines = [_line(found, numbers, len(known[places])) for found in chosen.values()]
                     if any(item for line in lines for item in line):
                         labels = tuple(str(place) for place in known[places])
-                        yield Profile(what, name, on, short(model), size, tuned_on, labels, tuple(chosen), tuple(lines))
+                        yield Profile(
+                            what,
+                            name,
+                            on,
+                            results.model_name(model),
+                            size,
+                            tuned_on,
+                            labels,
+                            tuple(chosen),
+                            tuple(lines),
+                        )
 
 
-def _by_set(mine: dict[str, list[Found]]) -> Iterator[tuple[str, dict[str, list[Found]]]]:
+def _by_set(mine: dict[str, list[Found]], names: Names) -> Iterator[tuple[str, dict[str, list[Found]]]]:
     """The looks of every method over all sets tuned on; where there are several, then those of each set."""
     yield ALL, {method: _others(found) for method, found in mine.items()}
     sets = list(dict.fromkeys(look.run.tuned_on for found in mine.values() for look, _ in found))
@@ -137,7 +147,7 @@ def _by_set(mine: dict[str, list[Found]]) -> Iterator[tuple[str, dict[str, list[
         chosen = {
             method: here for method, found in mine.items() if (here := [one for one in found if _tuned(one) == name])
         }
-        yield short(name or ""), chosen
+        yield names.short(name or ""), chosen
 
 
 def _others(found: list[Found]) -> list[Found]:
@@ -158,11 +168,11 @@ def squares(results: Results) -> Iterator[Square]:
     """CKA matrices of every group that was looked at in full, over all sets tuned on and of each."""
     for (name, on), groups in looked_at(results, CKA).items():
         for (model, method, size), found in groups.items():
-            for tuned_on, chosen in _by_set({method: found}):
+            for tuned_on, chosen in _by_set({method: found}, results.suite.set_names):
                 matrices = [values["matrix"] for _, values in chosen[method] if values]
                 if len(matrices) == len(chosen[method]):
                     layers = tuple(str(layer) for layer in (chosen[method][0][1] or {})["layers"])
-                    yield Square(name, on, short(model), method, size, tuned_on, layers, _mean(matrices))
+                    yield Square(name, on, results.model_name(model), method, size, tuned_on, layers, _mean(matrices))
 
 
 def _mean(matrices: Sequence[Sequence[Sequence[float | None]]]) -> tuple[tuple[float | None, ...], ...]:
@@ -176,7 +186,7 @@ def wholes(results: Results) -> Iterator[Whole]:
         for (name, on), groups in looked_at(results, kind).items():
             for (model, method, size), found in groups.items():
                 if value := spread([values[field] if values else None for _, values in _others(found)]):
-                    yield Whole(what, name, on, short(model), method, size, value)
+                    yield Whole(what, name, on, results.model_name(model), method, size, value)
 
 
 def mean_over_runs(found: Sequence[Found], read: Callable[[dict[str, Any]], Sequence[float | None]]) -> list[float]:

@@ -16,7 +16,6 @@ from rib.report.finding import main_size, signed
 from rib.report.inside.averages import tuned_groups
 from rib.report.inside.layers import Found, looked_at, mean_over_runs
 from rib.report.results import Group, Results, Summary
-from rib.steps import short
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def signature_rows(results: Results) -> list[SignatureRow]:
         evidence = _evidence(results, group, runs, features.get(group, []), weights.get(group, []))
         signs = signatures(evidence)
         if any(sign.verdict != "unknown" for sign in signs):
-            rows.append(SignatureRow(short(group[0]), group[1], group[2], signs, results.at_chance(runs)))
+            rows.append(SignatureRow(results.model_name(group[0]), group[1], group[2], signs, results.at_chance(runs)))
     return rows
 
 
