@@ -78,11 +78,11 @@ def test_golden_keys(name: str) -> None:
 # -- every field is classed --------------------------------------------------------------------------------------------
 
 CLASSED: dict[type, tuple[set[str], set[str]]] = {
-    DataPart: ({"part", "fingerprint", "label_map"}, {"name", "both"}),
+    DataPart: ({"part", "fingerprint", "label_map"}, {"name", "both", "called"}),
     LabelMap: ({"name", "groups", "outputs"}, set()),
-    Load: ({"architecture", "weights"}, {"model"}),
+    Load: ({"architecture", "weights"}, {"model", "called"}),
     Reference: ({"data", "probe", "finetune"}, set()),
-    Pretrain: ({"architecture", "data", "recipe", "seed", "objective", "reference"}, {"model"}),
+    Pretrain: ({"architecture", "data", "recipe", "seed", "objective", "reference"}, {"model", "called"}),
     Fit: ({"start", "method", "data", "size", "held_out", "recipe", "seed", "ingredients"}, set()),
     Predict: ({"fit", "data", "batch_size", "precision", "last_block"}, set()),
     Embed: ({"start", "data", "size", "held_out", "seed", "batch_size", "precision", "last_block"}, set()),
