@@ -432,7 +432,7 @@ class Results:
         """Sets on which a training of these runs ended at chance, as its record says; with the seed of several."""
         several = len({run.seed for run in runs}) > 1
         found = [run for run in runs if (record := self.records.get(run.fit.key)) and record.values.get("at_chance")]
-        return tuple(short(str(run.tuned_on)) + (f" (seed {run.seed})" if several else "") for run in found)
+        return tuple(self.set_name(str(run.tuned_on)) + (f" (seed {run.seed})" if several else "") for run in found)
 
     def ood(self, group: Group) -> Estimate | None:
         """Accuracy in percent on the downstream sets not tuned on, averaged over what was tuned on."""
