@@ -13,7 +13,7 @@ from rib.data.labels import LabelMap
 from rib.identity import OPTION, RUNTIME, identity_fields, identity_values, key_of
 from rib.methods.base import MergedMethod, Method
 from rib.models.catalogue import Architecture
-from rib.names import short
+from rib.names import short as short
 from rib.objectives.base import Objective
 from rib.recipe import LastBlock, Precision, Recipe
 
