@@ -9,7 +9,6 @@ import numpy as np
 from rib.analysis.orders import Order, better_order
 from rib.errors import DamagedError
 from rib.plan import Plan, Run
-from rib.steps import short
 from rib.store import Record, Store, unpack_bits
 
 MOST_NAMED = 3
@@ -26,7 +25,7 @@ def order_faults(plan: Plan, records: Mapping[str, Record], store: Store) -> Ite
     for run in plan.runs:
         found = _order(run, reference, len(classes), records, store)
         if found is not None:
-            yield f"{_called(run)}: {_sentence(found, classes, short(reference))}"
+            yield f"{_called(plan, run)}: {_sentence(found, classes, plan.suite.set_names.short(reference))}"
 
 
 def _order(run: Run, reference: str, classes: int, records: Mapping[str, Record], store: Store) -> Order | None:
@@ -48,8 +47,9 @@ def _share(record: Record) -> float:
     return float(unpack_bits(record.values["masked_right"], record.values["examples"]).mean())
 
 
-def _called(run: Run) -> str:
-    return short(run.model) if run.tuned_on is None else f"{short(run.model)} {run.method} on {short(run.tuned_on)}"
+def _called(plan: Plan, run: Run) -> str:
+    model = plan.suite.model_names.short(run.model)
+    return model if run.tuned_on is None else f"{model} {run.method} on {plan.suite.set_names.short(run.tuned_on)}"
 
 
 def _sentence(found: Order, classes: Sequence[str], reference: str) -> str:

@@ -297,7 +297,15 @@ class Results:
     def _matrix(self, group: Group) -> list[Change]:
         model, method, size = group
         cells = [
-            Change(self.model_name(model), method, size, self.set_name(tuned_on), self.set_name(name), role, _interval(change))
+            Change(
+                self.model_name(model),
+                method,
+                size,
+                self.set_name(tuned_on),
+                self.set_name(name),
+                role,
+                _interval(change),
+            )
             for tuned_on in _tuned_on(self.groups[group])
             for name, role, change in self._changes(
                 model, [run for run in self.groups[group] if run.tuned_on == tuned_on]

@@ -9,7 +9,6 @@ from rib.models.catalogue import find_row
 from rib.models.loading import preprocessing
 from rib.models.preprocessing import DEFAULT, FIELDS, Preprocessing
 from rib.plan import Plan
-from rib.steps import short
 
 _RESIZED = {None: "shorter side", "squash": "both sides", "border": "longer side"}
 
@@ -47,7 +46,7 @@ def view_lines(plan: Plan) -> Iterator[str]:
     """A line for each view, with the models that have it."""
     alike: dict[str, list[str]] = {}
     for name, view in views(plan).items():
-        alike.setdefault(view_words(view), []).append(short(name))
+        alike.setdefault(view_words(view), []).append(plan.suite.model_names.short(name))
     for words, names in alike.items():
         yield f"{', '.join(names)}: {words}"
 
@@ -65,7 +64,9 @@ def _document(view: Preprocessing) -> dict[str, Any]:
 def unstated(plan: Plan) -> tuple[str, ...]:
     """Models whose normalisation nobody stated, as sentences: a wrong one costs accuracy and raises no error."""
     names = [
-        short(name) for name, view in views(plan).items() if DEFAULT in (view.sources["mean"], view.sources["std"])
+        plan.suite.model_names.short(name)
+        for name, view in views(plan).items()
+        if DEFAULT in (view.sources["mean"], view.sources["std"])
     ]
     if not names:
         return ()
