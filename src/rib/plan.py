@@ -13,7 +13,7 @@ from typing import Any
 from rib.analysis import ANALYSES, Analysis
 from rib.data.base import DataSet
 from rib.data.catalogue import find_row as find_data_row
-from rib.data.catalogue import open_data
+from rib.data.catalogue import open_data, require_some
 from rib.data.examples import Part
 from rib.data.expected import ExpectedSet, is_absent
 from rib.data.labels import match_classes
@@ -263,9 +263,7 @@ class World:
             words = [data.map_name, *(["with [labels]"] if own else []), *([data.caveat] if data.caveat else [])]
             targets = {**data.targets, **own}
             label_map = match_classes(name, data.classes, reference.classes, targets, ", ".join(words))
-            if not len(data.index(part)):
-                what = f"data set {name!r} has no images to {part} on"
-                raise UserError(what, got="0 images", remedy="give it more images, or another test_fraction")
+            require_some(data, part)
             both = not data.disjoint and data.fingerprint("tune") == data.fingerprint("test")
             self._parts[name, part] = DataPart(name, part, data.fingerprint(part), label_map, both, self.called(name))
         return self._parts[name, part]
@@ -285,6 +283,12 @@ class World:
         """What a data set is called in the titles of steps."""
         names = self.suite.set_names
         return names.short(name) if name in names.full else short(name)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What lies beside the images of the opened sets and is not among them, in words."""
+        sets = self._open.items()
+        return tuple(f"{name.rpartition(':')[2]}: leaves out {words}" for name, data in sets for words in data.left_out)
 
     @property
     def classes(self) -> int:

@@ -345,11 +345,11 @@ def load_suite(name: str | Path, data: Path | None = None) -> Suite:
     """
     path = suite_file(name)
     try:
-        document = tomllib.loads(path.read_text("utf-8"))
+        document = tomllib.loads(path.read_text("utf-8-sig"))
     except FileNotFoundError:
         raise UserError("suite file not found", got=path, valid="a path to a .toml file", remedy="check it") from None
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"cannot read the suite file {path}", got=error, valid="TOML") from None
+        raise UserError(f"cannot read the suite file {path}", got=error, valid="TOML, in UTF-8") from None
     own = path.resolve().parent
     base = data or (Path(os.environ["RIB_DATA"]) if os.environ.get("RIB_DATA") else None)
     return parse_suite(document, path).based_at(base or (Path.cwd() if own == SHIPPED.resolve() else own))

@@ -111,7 +111,7 @@ def _fit(folder: Path, tested_on: str, reference: Reference, clean: str, shifted
 
 def _rows(table: Path) -> Iterator[tuple[tuple[str, ...], float]]:
     try:
-        with table.open(newline="", encoding="utf-8") as file:
+        with table.open(newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
                 yield (row["model"], row["img_size"], row["crop_pct"]), float(row["top1"])
     except (OSError, KeyError, TypeError, ValueError) as error:

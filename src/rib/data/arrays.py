@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.base import DataSet
-from rib.data.containers import short_digests
+from rib.data.classes import Labelled, name_classes, refuse_labels
+from rib.data.containers import Listing, short_digests
 from rib.data.examples import Index, Part, View
 from rib.data.images import apply_view
 from rib.data.sources import apart, numbered
@@ -26,7 +28,7 @@ class ArraySet(DataSet):
     """A data set in one .npz file (split here, or playing both roles whole) or in two.
 
     The file holds `images` uint8 (N, H, W, 3) or (N, H, W), `labels` (N,) as integers into `classes` or as class
-    names, and may hold `classes` (names) and `sources` (N,) (which source image each example was made from).
+    names, and may hold `classes` (names, in order) and `sources` (N,) (which source image each example was made from).
 
     Args: as `ContainedSet`, with files in place of containers.
     """
@@ -42,19 +44,24 @@ class ArraySet(DataSet):
         family: str | None = None,
     ) -> None:
         self.name, self.family, self.units = name, family or name, family or name
-        tune = _load(file, name)
-        self.classes = _classes(tune, classes, name)
-        index = _index(tune, self.classes, name)
+        files = [_load(each, name) for each in (file, test_file) if each]
+        if classes is None and not any(each.named for each in files):
+            raise UserError(
+                f"data set {name!r}: integer labels without class names",
+                valid="`classes` in the suite file or an array `classes` in the .npz file",
+            )
+        found = name_classes(name, [each.labelled for each in files], classes)
+        self.classes, self.left_out = found.names, found.left_out
         self.disjoint = bool(test_file or test_fraction)
-        self.matched = "sources" in tune
+        self.matched = files[0].sources is not None
         self._files = file, test_file or file
+        tune, index, rows = _chosen(files[0], found.label_of[0])
         if test_file:
-            test = _load(test_file, name)
-            test_index = _index(test, self.classes, name)
-            if "sources" not in test:
+            tested, test_index, test_rows = _chosen(files[1], found.label_of[1])
+            if files[1].sources is None:
                 index, test_index = apart(index, test_index, None)
-            self._parts = {"tune": (tune["images"], index), "test": (test["images"], test_index)}
-            self._rows = {"tune": np.arange(len(index)), "test": np.arange(len(test_index))}
+            self._parts = {"tune": (tune, index), "test": (tested, test_index)}
+            self._rows = {"tune": rows, "test": test_rows}
         else:
             split = (
                 divided(index, test_fraction)
@@ -62,9 +69,9 @@ class ArraySet(DataSet):
                 else carve(index, test_fraction, 0, "test part")
             )
             first, second = split
-            tested = (tune["images"][second], index.take(second)) if self.disjoint else (tune["images"], index)
-            self._parts = {"tune": (tune["images"][first], index.take(first)), "test": tested}
-            self._rows = {"tune": first, "test": second if self.disjoint else first}
+            whole = (tune[second], index.take(second)) if self.disjoint else (tune, index)
+            self._parts = {"tune": (tune[first], index.take(first)), "test": whole}
+            self._rows = {"tune": rows[first], "test": rows[second if self.disjoint else first]}
 
     def index(self, part: Part) -> Index:
         return self._parts[part][1]
@@ -112,7 +119,32 @@ def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
     return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
 
 
-def _load(file: Path, data: str) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _File:
+    """What an .npz file holds.
+
+    Attributes:
+        images: uint8 (N, H, W, 3) or (N, H, W).
+        labelled: the labels, and the order of the classes where the file says so.
+        sources: int64 (N,), or None.
+        named: whether it says what its labels mean.
+    """
+
+    images: NDArray[np.uint8]
+    labelled: Labelled
+    sources: NDArray[np.int64] | None
+    named: bool
+
+
+def _chosen(file: _File, label_of: NDArray[np.int64]) -> tuple[NDArray[np.uint8], Index, NDArray[np.int64]]:
+    """Images, index and rows of what belongs to a class, in the order of the file."""
+    labels = label_of[file.labelled.listing.folder_of]
+    rows = np.flatnonzero(labels >= 0)
+    sources = file.sources[rows] if file.sources is not None else np.arange(len(rows))
+    return (file.images if len(rows) == len(labels) else file.images[rows]), Index(labels[rows], sources), rows
+
+
+def _load(file: Path, data: str) -> _File:
     try:
         require_plain(file)
         with file.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
@@ -123,57 +155,99 @@ def _load(file: Path, data: str) -> dict[str, Any]:
             got=file,
             remedy="correct the path in the suite file, or set --data / RIB_DATA to the folder it is relative to",
         ) from None
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise UserError(f"data set {data!r}: cannot read {file}", got=error, valid="an .npz file") from None
+    except (OSError, ValueError, EOFError, BadZipFile, AttributeError, TypeError) as error:
+        pickled = "Object arrays" in str(error)
+        raise UserError(
+            f"data set {data!r}: cannot read {file}",
+            got="an array of Python objects" if pickled else error,
+            valid="an .npz file",
+            remedy="save the arrays as numbers and strings, without objects" if pickled else None,
+        ) from None
     images, labels = arrays.get("images"), arrays.get("labels")
     if images is None or labels is None:
         raise UserError(f"data set {data!r}: {file} lacks arrays", got=", ".join(arrays), valid="images, labels")
+    _require_form(images, labels, file, data)
+    names = _class_names(arrays["classes"], file, data) if "classes" in arrays else None
+    words = _words(labels, names, file, data)
+    found, inverse = np.unique(np.array(words), return_inverse=True)
+    listing = Listing(tuple(found.tolist()), inverse.astype(np.int32), [str(row) for row in range(len(words))])
+    named = names is not None or labels.dtype.kind in "USO"
+    says = f"the array `classes` in {file}" if names is not None else ""
+    sources = _sources(arrays["sources"], len(labels), file, data) if "sources" in arrays else None
+    return _File(np.ascontiguousarray(images), Labelled(file, listing, names, says), sources, named)
+
+
+def _require_form(images: NDArray[Any], labels: NDArray[Any], file: Path, data: str) -> None:
     shape_ok = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 3)
-    if images.dtype != np.uint8 or not shape_ok or len(images) != len(labels) or not len(labels):
+    fits = labels.ndim == 1 and len(labels) == len(images)
+    if images.dtype != np.uint8 or not shape_ok or not fits or not images.size:
         raise UserError(
             f"data set {data!r}: {file} has images or labels of the wrong form",
             got=f"images {images.dtype} {images.shape}, labels {labels.shape}",
             valid="images uint8 (N, H, W, 3) or (N, H, W), labels (N,), N > 0",
+            remedy=_way_out(images, labels),
         )
-    return arrays
 
 
-def _classes(arrays: dict[str, Any], classes: Sequence[str] | None, data: str) -> tuple[str, ...]:
-    if classes is not None:
-        return tuple(classes)
-    if "classes" in arrays:
-        return tuple(str(name) for name in arrays["classes"])
-    if arrays["labels"].dtype.kind in "US":
-        return tuple(sorted({str(name) for name in arrays["labels"]}))
-    raise UserError(
-        f"data set {data!r}: integer labels without class names",
-        valid="`classes` in the suite file or an array `classes` in the .npz file",
-    )
+def _way_out(images: NDArray[Any], labels: NDArray[Any]) -> str | None:
+    """What would bring arrays into form."""
+    if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3):
+        return "put the channels last: images.transpose(0, 2, 3, 1)"
+    if images.ndim == 4 and images.shape[-1] == 1:
+        return "grey images have no axis of channels: images[..., 0]"
+    if images.ndim == 4 and images.shape[-1] == 4:
+        return "leave alpha out: images[..., :3]"
+    if images.dtype.kind == "f":
+        return "save whole numbers from 0 to 255: (images * 255).round().astype('uint8') of values from 0 to 1"
+    if labels.ndim == 2 and labels.shape[1] == 1:
+        return "labels have one axis: labels[:, 0]"
+    return "of one-hot labels or scores, save labels.argmax(1)" if labels.ndim == 2 else None
 
 
-def _index(arrays: dict[str, Any], classes: tuple[str, ...], data: str) -> Index:
-    labels = arrays["labels"]
-    if labels.dtype.kind in "US":
-        position = {name: index for index, name in enumerate(classes)}
-        names = [str(name) for name in labels]
-        if unknown := sorted(set(names) - set(classes)):
-            raise UserError(f"data set {data!r}: unknown class {unknown[0]!r}", valid=", ".join(classes[:12]))
-        labels = np.array([position[name] for name in names], np.int64)
-    labels = labels.astype(np.int64)
-    if labels.min() < 0 or labels.max() >= len(classes):
+def _class_names(names: NDArray[Any], file: Path, data: str) -> tuple[str, ...]:
+    if names.ndim != 1 or names.dtype.kind not in "US":
         raise UserError(
-            f"data set {data!r}: a label is out of range",
-            got=f"{labels.min()} … {labels.max()}",
-            valid=f"0 … {len(classes) - 1}",
+            f"data set {data!r}: the array `classes` in {file} is no list of names",
+            got=f"{names.dtype} {names.shape}",
+            valid="strings (number of classes,)",
         )
-    absent = sorted(set(range(len(classes))) - set(labels.tolist()))
-    if absent:
-        raise UserError(f"data set {data!r}: class {classes[absent[0]]!r} has no images")
-    return Index(labels, _sources(arrays))
+    return tuple(_texts(names, file, data))
 
 
-def _sources(arrays: dict[str, Any]) -> NDArray[np.int64]:
-    if "sources" not in arrays:
-        return np.arange(len(arrays["labels"]))
-    sources = arrays["sources"]
-    return numbered(sources.tolist()) if sources.dtype.kind in "US" else sources.astype(np.int64)
+def _texts(values: NDArray[Any], file: Path, data: str) -> list[str]:
+    if values.dtype.kind == "U":
+        return [str(value) for value in values]
+    try:
+        return [value.decode() for value in values.tolist()]
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"data set {data!r}: a name in {file} is not UTF-8", got=ascii(error.object), remedy="save the names as str"
+        ) from None
+
+
+def _words(labels: NDArray[Any], names: tuple[str, ...] | None, file: Path, data: str) -> list[str]:
+    """The label of every row in words: a name, or a whole number where the file gives no names."""
+    total = len(labels)
+    if labels.dtype.kind in "US":
+        return _texts(labels, file, data)
+    if labels.dtype.kind not in "iu":
+        raise refuse_labels(data, file, total, total, f"are of type {labels.dtype}, neither whole numbers nor names")
+    if (bad := int((labels < 0).sum())) > 0:
+        raise refuse_labels(data, file, bad, total, f"are negative ({labels.min()})")
+    if names is not None and (bad := int((labels >= len(names)).sum())) > 0:
+        fault = f"are out of range ({labels.max()}, where {len(names):,} classes are named)"
+        raise refuse_labels(data, file, bad, total, fault)
+    return [names[label] if names is not None else str(label) for label in labels.tolist()]
+
+
+def _sources(sources: NDArray[Any], count: int, file: Path, data: str) -> NDArray[np.int64]:
+    """The source image of each row: whole numbers as they are; a name gives the same number in every file."""
+    if sources.shape == (count,) and sources.dtype.kind in "US":
+        return numbered(_texts(sources, file, data))
+    if sources.shape != (count,) or sources.dtype.kind not in "iu":
+        raise UserError(
+            f"data set {data!r}: the array `sources` in {file} does not say the source of every image",
+            got=f"{sources.dtype} {sources.shape}",
+            valid=f"whole numbers or names ({count},), one for each image",
+        )
+    return sources.astype(np.int64)

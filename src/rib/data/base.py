@@ -30,6 +30,8 @@ class DataSet(ABC):
         matched: whether sources are known by more than the row's number, so that they mean the same in other sets.
         shipped: whether the set is one of the catalogue's, whose overlap with others of it is known.
         caveat: what every result on this set should say of it, such as that the copy is incomplete.
+        left_out: what lies beside its images and is not among them, in words; said wherever the caveat is, and no part
+            of a result.
     """
 
     name: str
@@ -44,6 +46,7 @@ class DataSet(ABC):
     matched: bool = False
     shipped: bool = False
     caveat: str = ""
+    left_out: tuple[str, ...] = ()
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -54,6 +57,9 @@ class DataSet(ABC):
     def label(self) -> str:
         """The name without its namespace, for tables."""
         return self.name.rpartition(":")[2]
+
+    def require_files(self, part: Part) -> None:  # noqa: B027 -- what has no files needs none
+        """Raise UserError for images of which it can be seen without reading them that they cannot be read."""
 
     @abstractmethod
     def index(self, part: Part) -> Index:

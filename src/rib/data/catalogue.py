@@ -12,8 +12,10 @@ from pydantic import Field, field_validator, model_validator
 from rib.data import digits
 from rib.data.arrays import ArraySet
 from rib.data.base import DataSet
+from rib.data.classes import class_name
 from rib.data.contained import ContainedSet
 from rib.data.containers import Container
+from rib.data.examples import Part
 from rib.data.folders import FolderContainer, check_class_folders
 from rib.data.imagenet import PREFIX, open_imagenet
 from rib.data.parquet import ParquetContainer
@@ -114,8 +116,9 @@ class DataRow(Frozen):
 
     @property
     def label_targets(self) -> dict[str, tuple[str, ...]]:
-        """`labels` with every value a tuple."""
-        return {name: (to,) if isinstance(to, str) else tuple(to) for name, to in self.labels.items()}
+        """`labels` with every value a tuple, and every name as `class_name` writes it."""
+        targets = {name: (to,) if isinstance(to, str) else to for name, to in self.labels.items()}
+        return {class_name(name): tuple(class_name(one) for one in to) for name, to in targets.items()}
 
 
 ROWS: Mapping[str, DataRow] = {
@@ -166,6 +169,13 @@ def open_data(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSe
     return data
 
 
+def require_some(data: DataSet, part: Part) -> None:
+    """Refuse a part without images. Raises UserError."""
+    if not len(data.index(part)):
+        what = f"data set {data.name!r} has no images to {part} on"
+        raise UserError(what, got="0 images", remedy="give it more images, or another test_fraction")
+
+
 def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
     if row.digits is not None:
         return DigitsSet(name, row.digits, cache)
@@ -185,8 +195,8 @@ def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
     test = getattr(row, f"test_{kind}")
     return ContainedSet(
         name,
-        _container(name, kind, expanded(base, getattr(row, kind))),
-        test=_container(name, kind, expanded(base, test)) if test else None,
+        _container(name, kind, expanded(base, getattr(row, kind)), base),
+        test=_container(name, kind, expanded(base, test), base) if test else None,
         test_fraction=row.test_fraction,
         classes=row.classes,
         family=row.family,
@@ -198,11 +208,11 @@ def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
     )
 
 
-def _container(name: str, kind: str, path: Path) -> Container:
+def _container(name: str, kind: str, path: Path, base: Path) -> Container:
     if kind == "parquet":
-        return ParquetContainer(path, name)
+        return ParquetContainer(path, name, base)
     if kind == "shards":
-        return ShardContainer(path, name)
+        return ShardContainer(path, name, base)
     tree = FolderContainer(path, name)
     check_class_folders(tree, name)
     return tree

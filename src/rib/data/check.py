@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rib.data.base import DataSet
-from rib.data.catalogue import DataRow, open_data
+from rib.data.catalogue import DataRow, open_data, require_some
 from rib.data.containers import Container, Rows, in_chunks
 from rib.data.examples import Part, View
 from rib.data.folders import FolderContainer
@@ -39,6 +39,7 @@ class Checked:
         decoded: how many images were decoded to see that they can be.
         unreadable: those that could not be, by name.
         allowed: whether the copy may be incomplete.
+        notes: what a reader of results should know, such as files that are left out.
         licence, url: of a published set.
     """
 
@@ -47,6 +48,7 @@ class Checked:
     decoded: int = 0
     unreadable: tuple[str, ...] = ()
     allowed: bool = False
+    notes: tuple[str, ...] = ()
     licence: str = ""
     url: str = ""
 
@@ -54,7 +56,7 @@ class Checked:
     def fine(self) -> bool:
         """Whether a run would take the set."""
         return not self.unreadable and (
-            self.survey.state == "complete" or (self.allowed and self.survey.state == "incomplete")
+            self.survey.state in ("complete", "found") or (self.allowed and self.survey.state == "incomplete")
         )
 
 
@@ -145,9 +147,12 @@ def _unreadable(container: Container, rows: Rows, tell: Advance) -> tuple[str, .
 
 
 def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -> Checked:
-    """A data set of the user's own, or of the embedded suite: it states no counts, so what opens is complete."""
+    """A data set of the user's own, or of the embedded suite: how many images there should be, nobody says."""
     try:
         data = open_data(name, row, base, None)
+        for part in data.parts:
+            require_some(data, part)
+            data.require_files(part)
     except UserError as error:
         faults = (error.problem + (f" ({error.got})" if error.got is not None else ""),)
         state: State = "missing" if "not found" in error.problem else "unreadable"
@@ -155,15 +160,15 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -
     images = sum(len(data.index(part)) for part in data.parts)
     classes = len(data.classes)
     where = next((str(value) for value in (row.folder, row.parquet, row.shards, row.arrays) if value), "embedded")
-    survey = Survey(name, where, "complete", images, images, classes, classes)
-    count, failed = 0, []
+    survey = Survey(name, where, "found", images, classes=classes)
+    count, failed, notes = 0, [], tuple(f"leaves out {words}" for words in data.left_out)
     for part in data.parts:
         rows = np.arange(len(data.index(part)))
         for place in (rows if deep else _spread(rows)).tolist():
             failed += _try_one(data, part, place)
             count += 1
             tell(1)
-    return Checked(survey, name, decoded=count, unreadable=tuple(failed))
+    return Checked(survey, name, decoded=count, unreadable=tuple(failed), notes=notes)
 
 
 def _try_one(data: DataSet, part: Part, place: int) -> list[str]:

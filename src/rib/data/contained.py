@@ -12,12 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.base import DataSet
+from rib.data.classes import Labelled, name_classes
 from rib.data.containers import Container, Listing, Rows, changed, digests, short_digests
 from rib.data.examples import Index, Part, View
-from rib.data.folders import shortened
 from rib.data.generated import generated_caveat
 from rib.data.images import SUFFIXES, apply_view, decode_pixels
 from rib.data.modes import image_digest
+from rib.data.orders import read_order
 from rib.data.sources import BY_NAME, SourceRule, apart, row_sources
 from rib.data.splits import carve, divided
 from rib.data.threads import side_by_side
@@ -33,14 +34,14 @@ class ContainedSet(DataSet):
         tune: the container tuned on, and tested on where `test` is None.
         test: the container tested on.
         test_fraction: share of `tune` that is tested on and never tuned on.
-        classes: expected classes, in order; default: the folders of `tune`, sorted.
+        classes: the classes to take, in order; default: all, in the order of docs/extending.md.
         family: source family, whose sets show the same source images.
         sources: how the source image of each row is known.
         targets: classes of the reference set that mean a class of this one, where it has another name.
         cache: folder for file digests, so that unchanged files are read once.
 
     Raises:
-        UserError: a class is missing or empty.
+        UserError: a class is missing or empty, or its order is said in two ways.
     """
 
     def __init__(
@@ -64,10 +65,12 @@ class ContainedSet(DataSet):
         containers = (tune, test) if test else (tune,)
         self.caveat = "; ".join(filter(None, dict.fromkeys(generated_caveat(one.where) for one in containers)))
         self.disjoint = bool(test or test_fraction)
-        self.classes, self._named = _classes(tune.listing(), classes)
-        index, rows = self._read_index(tune)
+        found = name_classes(name, [_labelled(one, name, classes is None) for one in containers], classes)
+        self.classes = found.names
+        self.left_out = (*dict.fromkeys(note for one in containers for note in one.listing().left_out), *found.left_out)
+        index, rows = self._read_index(tune, found.label_of[0])
         if test is not None:
-            test_index, test_rows = self._read_index(test)
+            test_index, test_rows = self._read_index(test, found.label_of[1])
             index, test_index = apart(index, test_index, sources if self.matched else None)
             self._parts = {"tune": (tune, index, rows), "test": (test, test_index, test_rows)}
         else:
@@ -76,14 +79,10 @@ class ContainedSet(DataSet):
             tested = (tune, index.take(second), rows[second]) if self.disjoint else (tune, index, rows)
             self._parts = {"tune": (tune, index.take(first), rows[first]), "test": tested}
 
-    def _read_index(self, container: Container) -> tuple[Index, Rows]:
-        """Labels of all rows of the expected classes, in the order of the classes, and those rows."""
+    def _read_index(self, container: Container, label_of: Rows) -> tuple[Index, Rows]:
+        """Labels of all rows of the classes, in the order of the classes, and those rows."""
         listing = container.listing()
-        place = {folder: number for number, folder in enumerate(listing.folders)}
-        wanted = [self._named.get(name, name) for name in self.classes]
-        self._check(container, listing, wanted)
-        label_of = np.full(len(listing.folders), -1)
-        label_of[[place[folder] for folder in wanted]] = np.arange(len(wanted))
+        self._check(container, listing, label_of)
         labels = label_of[listing.folder_of]
         rows = np.argsort(labels, kind="stable")[np.count_nonzero(labels < 0) :].astype(np.int64)
         return Index(labels[rows].astype(np.int64), self._sources(container, rows, labels[rows])), rows
@@ -96,23 +95,19 @@ class ContainedSet(DataSet):
         classes = [names[label] for label in labels.tolist()]
         return row_sources(self.name, container, rows, classes, self._of_family, self._rule)
 
-    def _check(self, container: Container, listing: Listing, wanted: Sequence[str]) -> None:
-        if lost := sorted(set(wanted) - set(listing.folders)):
-            raise UserError(
-                f"data set {self.name!r}: no folder for class {lost[0]!r} in {container.where}",
-                got=shortened(list(listing.folders)),
-                valid=shortened(list(wanted)),
-                remedy="complete the copy, or give [data] `classes` that are there",
-            )
-        for folder, found in listing.empty.items():
-            if folder in wanted:
-                nested = found.startswith("holds")
+    def _check(self, container: Container, listing: Listing, label_of: Rows) -> None:
+        for folder, label in zip(listing.folders, label_of.tolist(), strict=True):
+            if label >= 0 and folder in listing.empty:
                 raise UserError(
                     f"data set {self.name!r}: class {folder!r} has no images",
-                    got=f"{container.where / folder} {found}",
+                    got=f"{container.where / folder} {listing.empty[folder]}",
                     valid="image files: " + " ".join(SUFFIXES),
-                    remedy="point the data set one level deeper" if nested else "complete the copy, or remove it",
+                    remedy=container.way_out(folder),
                 )
+
+    def require_files(self, part: Part) -> None:
+        container, _, rows = self._parts[part]
+        container.stamp(rows)
 
     def index(self, part: Part) -> Index:
         return self._parts[part][1]
@@ -192,9 +187,18 @@ def decoded(
     return images
 
 
-def _classes(listing: Listing, classes: Sequence[str] | None) -> tuple[tuple[str, ...], dict[str, str]]:
-    """Class names, and the folder of each that goes by another name: its number in `classes`."""
-    if classes is None:
-        return listing.folders, {}
-    numbers = all(folder.isdecimal() for folder in listing.folders) and not set(classes) & set(listing.folders)
-    return tuple(classes), {name: str(number) for number, name in enumerate(classes)} if numbers else {}
+def _labelled(container: Container, data: str, ordered: bool) -> Labelled:
+    """A container's labels; where `ordered`, with its author's own order of the classes."""
+    listing, where = container.listing(), container.where
+    names, says = container.class_names(), f"the metadata in {where}"
+    beside = read_order(container.root, data) if ordered else None
+    if names is None and beside:
+        names, says = beside[0], str(beside[1])
+    elif names is not None and beside and beside[0] != names:
+        raise UserError(
+            f"data set {data!r}: the classes are in different orders",
+            got=f"{says} and {beside[1]}",
+            valid="one order in all files of a set",
+            remedy="remove the file, or give [data] `classes`, in the order that is meant",
+        )
+    return Labelled(where, listing, names, says if names is not None else "", container.prefixes)

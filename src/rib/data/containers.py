@@ -34,6 +34,7 @@ class Listing:
         names: name of each row's file within its folder; ascending within a folder.
         empty: what a folder without images holds instead, in words.
         named: whether every name is a file's own, rather than its place in the container.
+        left_out: what lies there and is no row, in words.
     """
 
     folders: tuple[str, ...]
@@ -41,6 +42,7 @@ class Listing:
     names: Sequence[str]
     empty: Mapping[str, str] = field(default_factory=dict)
     named: bool = True
+    left_out: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.folder_of)
@@ -52,20 +54,12 @@ class Listing:
 
 
 def listed(pairs: Sequence[tuple[str, str]]) -> tuple[Listing, Rows]:
-    """The listing of (folder, name) pairs in any order, and which pair stands in each of its rows.
-
-    Folders whose names are all integers are ordered as such.
-    """
-    found = sorted({folder for folder, _ in pairs}, key=folder_order)
+    """The listing of (folder, name) pairs in any order, and which pair stands in each of its rows."""
+    found = sorted({folder for folder, _ in pairs})
     position = {folder: place for place, folder in enumerate(found)}
     order = sorted(range(len(pairs)), key=lambda row: (position[pairs[row][0]], pairs[row][1]))
     folder_of = np.array([position[pairs[row][0]] for row in order], np.int32)
     return Listing(tuple(found), folder_of, [pairs[row][1] for row in order]), np.array(order, np.int64)
-
-
-def folder_order(folder: str) -> tuple[int, str]:
-    """Sorts folders by name, and those that are integers by value."""
-    return (int(folder), "") if folder.isdecimal() else (2**62, folder)
 
 
 class Container(ABC):
@@ -76,6 +70,24 @@ class Container(ABC):
     """
 
     where: Path
+
+    @property
+    @abstractmethod
+    def root(self) -> Path:
+        """The folder in which a file that says the order of the classes may lie."""
+
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of all classes in their author's order, where the files themselves say so. Raises UserError."""
+        return None
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        """Folders of the container's files, each as it stands before the labels in the listing: "" or "fog/3/"."""
+        return ("",)
+
+    def way_out(self, folder: str) -> str:
+        """What to do about a folder without images."""
+        return f"complete the copy, or remove {folder!r}"
 
     @abstractmethod
     def listing(self) -> Listing:

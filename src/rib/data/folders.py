@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import os
-import sys
+from collections import Counter
 from collections.abc import Collection, Iterator
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from rib.data.classes import shortened
 from rib.data.containers import Container, Listing, Rows, read_files
-from rib.data.images import SUFFIXES
+from rib.data.entries import (
+    OTHER_IMAGES,
+    Folder,
+    images_below,
+    is_folder,
+    is_hidden,
+    look_into,
+    require_text,
+    way_to_images,
+)
 from rib.errors import UserError
 from rib.files import state
 
@@ -30,6 +40,10 @@ class FolderContainer(Container):
     def __init__(self, root: Path, data: str, depth: int = 1, skip: Collection[str] = ()) -> None:
         self.where, self._data, self._depth, self._skip = root, data, depth, skip
 
+    @property
+    def root(self) -> Path:
+        return self.where
+
     def listing(self) -> Listing:
         return self._listing
 
@@ -39,13 +53,29 @@ class FolderContainer(Container):
         folder_of: list[int] = []
         names: list[str] = []
         empty = {}
+        beside: Counter[str] = Counter()
         for place, folder in enumerate(folders):
-            images, others = _images(f"{self.where}/{folder}")
-            names += images
-            folder_of += [place] * len(images)
-            if not images:
-                empty[folder] = f"holds only folders ({shortened(others)})" if others else "is empty"
-        return Listing(tuple(folders), np.array(folder_of, np.int32), names, empty)
+            found = look_into(f"{self.where}/{folder}")
+            names += found.images
+            folder_of += [place] * len(found.images)
+            beside += found.beside
+            if not found.images:
+                empty[folder] = f"holds only folders ({shortened(found.folders)})" if found.folders else "is empty"
+            elif found.folders and (below := images_below(self.where / folder, found.folders)):
+                raise self._nested(folder, below)
+        require_text([*folders, *names], self.where, self._data)
+        top = look_into(str(self.where))
+        beside += Counter({f"{kind} beside the classes": n for kind, n in _pictures(top).items()})
+        left_out = (f"{beside.total():,} files ({_counted(beside)})",) if beside else ()
+        return Listing(tuple(folders), np.array(folder_of, np.int32), names, empty, left_out=left_out)
+
+    def _nested(self, folder: str, below: int) -> UserError:
+        return UserError(
+            f"data set {self._data!r}: {below:,} images lie in folders below class {folder!r}",
+            got=self.where / folder,
+            valid="<root>/<class>/<image>",
+            remedy="move them up into the class's folder, or take them away",
+        )
 
     def _folders(self, folder: Path, depth: int, prefix: str = "") -> Iterator[str]:
         for name in _sub_folders(folder, self._data):
@@ -56,20 +86,32 @@ class FolderContainer(Container):
             else:
                 yield from self._folders(folder / name, depth - 1, f"{prefix}{name}/")
 
+    def way_out(self, folder: str) -> str:
+        return way_to_images(self.where, folder)
+
     def title(self, row: int) -> str:
         return self._path(row)
 
     def stamp(self, rows: Rows) -> object:
-        """A digest of every file's name and state. Raises UserError as `read`."""
+        """A digest of every file's name and state. Raises UserError as `read`, and for empty files."""
         stamp = hashlib.blake2b(digest_size=20)
         start = len(str(self.where))
+        empty: list[str] = []
         for row in rows.tolist():
             path = self._path(row)
             try:
                 stat = os.stat(path)  # noqa: PTH116 -- millions of files: a Path each would double the time
             except OSError as error:
                 raise _unreadable(error) from None
+            if not stat.st_size:
+                empty.append(path)
             stamp.update(f"{path[start:]} {state(stat)}\n".encode())
+        if empty:
+            raise UserError(
+                f"cannot read the image {empty[0]}",
+                got="an empty file" + (f", as {len(empty) - 1:,} more are" if len(empty) > 1 else ""),
+                remedy="copy the files again, or take them out of the data set",
+            )
         return stamp.hexdigest()
 
     def read(self, rows: Rows) -> list[bytes]:
@@ -90,7 +132,7 @@ def _unreadable(error: OSError) -> UserError:
 def _sub_folders(folder: Path, data: str) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if _is_folder(entry) and not entry.name.startswith(".")]
+            return [entry.name for entry in entries if is_folder(entry) and not is_hidden(entry.name)]
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise UserError(
             f"data set {data!r}: folder not found" if not folder.exists() else f"data set {data!r}: {error}",
@@ -100,27 +142,21 @@ def _sub_folders(folder: Path, data: str) -> list[str]:
         ) from None
 
 
-def _images(folder: str) -> tuple[list[str], list[str]]:
-    """Names of the images of a folder, and of the folders in it; both sorted. Raises UserError."""
-    try:
-        with os.scandir(folder) as entries:
-            listing = [(entry.name, _is_folder(entry)) for entry in entries if not entry.name.startswith(".")]
-    except OSError as error:
-        raise UserError(f"cannot read the folder {folder}", got=error.strerror, remedy="change its rights") from None
-    images = sorted(sys.intern(name) for name, is_dir in listing if not is_dir and name.lower().endswith(SUFFIXES))
-    return images, sorted(name for name, is_dir in listing if is_dir)
+def _pictures(found: Folder) -> Counter[str]:
+    """Images that lie in a folder of classes, by kind."""
+    kinds = Counter(
+        {kind: n for kind, n in found.beside.items() if kind in OTHER_IMAGES or kind == "in hidden folders"}
+    )
+    return kinds + Counter(Path(name).suffix.lower() for name in found.images)
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or leads to one. A link that leads in a circle is none: its reader says so."""
-    try:
-        return entry.is_dir()
-    except OSError:
-        return False
+def _counted(kinds: Counter[str]) -> str:
+    shown = ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common(4))
+    return shown + (", …" if len(kinds) > 4 else "")
 
 
 def check_class_folders(container: FolderContainer, data: str) -> None:
-    """Refuse a tree without class folders, or with classes that are empty or differ only in case. Raises UserError."""
+    """Refuse a tree without class folders, in words on where the images are. Raises UserError."""
     listing = container.listing()
     if not listing.folders:
         raise UserError(
@@ -129,16 +165,3 @@ def check_class_folders(container: FolderContainer, data: str) -> None:
             valid="<root>/<class>/<image>",
             remedy="check the path",
         )
-    folded: dict[str, str] = {}
-    for name in listing.folders:
-        if (other := folded.setdefault(name.casefold(), name)) != name:
-            raise UserError(
-                f"data set {data!r}: two classes differ only in case",
-                got=f"{other!r} and {name!r} in {container.where}",
-                remedy="rename or merge one of the folders",
-            )
-
-
-def shortened(names: list[str], most: int = 10) -> str:
-    """Names for people, the first few and how many there are."""
-    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")

@@ -1,11 +1,15 @@
-"""Files that a folder holds or a pattern names."""
+"""Files that a folder holds or a pattern names; a set of which some are missing is refused."""
 
 from __future__ import annotations
 
 import math
+import os
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+from rib.data.numbering import require_one_split, require_whole
 from rib.errors import UserError
 
 RANGE = re.compile(r"\{([0-9]{1,18})\.\.([0-9]{1,18})\}")
@@ -14,52 +18,154 @@ RANGE = re.compile(r"\{([0-9]{1,18})\.\.([0-9]{1,18})\}")
 MOST = 100_000
 """Names that a pattern may stand for."""
 
+JUNK = ("._", ".ds_store", "thumbs.db", "desktop.ini", "__macosx")
+"""How names begin, in lower case, of what systems leave beside files. It is never said that they are left out."""
 
-def files_under(pattern: Path, suffix: str, data: str) -> list[tuple[Path, str]]:
-    """Files and the folder of each, as a prefix such as "fog/3/", relative to the fixed part of the pattern.
+UNFINISHED = (".part", ".partial", ".incomplete", ".crdownload", ".download", ".aria2", ".tmp")
+"""How the names of files end that are still being copied."""
+
+COMPRESSED = (".gz", ".tgz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".7z")
+
+OTHERS = (".tar", ".parquet", ".arrow", ".feather", ".npz", ".tfrecord", ".csv", ".jsonl")
+"""Suffixes of files that may hold images or labels of a set."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """Files of one kind.
+
+    Attributes:
+        root: the folder that is searched, or the fixed part of the pattern.
+        files: each with its folder below the root, as a prefix such as "fog/3/"; sorted.
+        left_out: what lies beside them and is not read, in words.
+    """
+
+    root: Path
+    files: tuple[tuple[Path, str], ...]
+    left_out: tuple[str, ...] = ()
+
+
+def files_under(pattern: Path, suffix: str, data: str, base: Path | None = None) -> Found:
+    """Files that a folder holds, or that a pattern names.
 
     Args:
-        pattern: a folder, searched with its sub-folders; a file; or a pattern with * ? [] or {000..009} in it.
-        suffix: of the files that a folder is searched for.
+        pattern: a folder, searched with its sub-folders; a file; or a pattern with * ? [] or {000..009} in it. What is
+            there under such a name is taken as it stands.
+        suffix: of the files that a folder is searched for, in either case.
         data: the data set's name, for the error.
+        base: the folder that the pattern starts from; nothing in its own name is a pattern.
 
     Raises:
-        UserError: nothing is there.
+        UserError: nothing is there; a file is missing of those that a range or a numbering names; or they belong to
+            several splits, or are compressed or not copied to their end.
     """
-    fixed = next((folder for folder in (pattern, *pattern.parents) if not _wild(str(folder))), Path())
-    if fixed == pattern:
-        found = [pattern] if pattern.is_file() else sorted(pattern.rglob(f"*{suffix}"))
+    root, rest = _parted(pattern, base)
+    left_out: tuple[str, ...] = ()
+    if rest:
+        found = _matches(root, rest, pattern, data)
+    elif root.is_dir():
+        found, others = _searched(root, suffix)
+        left_out = _left_out(others, root, suffix, data)
     else:
-        rest = pattern.relative_to(fixed).as_posix()
-        _require_few(rest, data)
-        found = sorted({path for text in _expanded(rest) for path in fixed.glob(text)})
-    base = pattern.parent if pattern.is_file() else fixed
+        found = [root] if root.exists() else []
     if not found:
         raise UserError(
             f"data set {data!r}: no {suffix} files",
             got=pattern,
             valid=f"a folder that holds {suffix} files, or a pattern such as DIR/*{suffix}",
-            remedy="correct the path",
+            remedy="correct the path" + _unset(str(pattern)),
         )
-    prefixes = [path.relative_to(base).parent.as_posix() for path in found]
-    return [(path, "" if prefix == "." else f"{prefix}/") for path, prefix in zip(found, prefixes, strict=True)]
+    top = root if root.is_dir() else root.parent
+    if odd := next((path for path in found if not path.is_file()), None):
+        raise UserError(f"data set {data!r}: {odd} is no file", got=pattern, valid=f"{suffix} files")
+    chosen = not root.is_dir() or bool(re.search(r"[\[{]", rest.rpartition("/")[2]))
+    left_out += require_whole(found, chosen, data)
+    require_one_split([path.relative_to(top) for path in found], top, data)
+    prefixes = [path.relative_to(top).parent.as_posix() for path in found]
+    pairs = zip(found, ("" if prefix == "." else f"{prefix}/" for prefix in prefixes), strict=True)
+    return Found(top, tuple(pairs), left_out)
 
 
-def _wild(text: str) -> bool:
-    return bool(re.search(r"[*?\[{]", text))
+def is_junk(name: str) -> bool:
+    """Whether a file or folder is what a system leaves beside the user's own."""
+    return name.lower().startswith(JUNK)
 
 
-def _require_few(pattern: str, data: str) -> None:
-    count = math.prod(int(last) - int(first) + 1 for first, last in RANGE.findall(pattern))
+def _parted(pattern: Path, base: Path | None) -> tuple[Path, str]:
+    """The fixed part of a pattern, up to the first name that is wild and not there as it stands; and the rest."""
+    fixed = base if base and pattern.is_relative_to(base) else Path(pattern.anchor)
+    parts = pattern.relative_to(fixed).parts
+    for place, part in enumerate(parts):
+        if re.search(r"[*?\[{]", part) and not os.path.lexists(fixed / part):
+            return fixed, "/".join(parts[place:])
+        fixed = fixed / part
+    return fixed, ""
+
+
+def _matches(root: Path, rest: str, pattern: Path, data: str) -> list[Path]:
+    count = math.prod(int(last) - int(first) + 1 for first, last in RANGE.findall(rest))
     if count > MOST:
         raise UserError(f"data set {data!r}: a pattern that stands for {count:,} names", got=pattern, valid=f"{MOST:,}")
+    by_name = {text: [path for path in root.glob(text) if not is_junk(path.name)] for text in _expanded(rest)}
+    lost = [text for text, paths in by_name.items() if not paths]
+    if lost and len(lost) < len(by_name):
+        raise UserError(
+            f"data set {data!r}: {len(lost):,} of the {len(by_name):,} files that a pattern names are missing",
+            got=f"no {', '.join(lost[:5])}{', …' if len(lost) > 5 else ''} in {root}",
+            valid=pattern,
+            remedy="complete the copy, or name the files that are meant",
+        )
+    return sorted({path for paths in by_name.values() for path in paths})
 
 
-def _expanded(pattern: str) -> list[str]:
+def _searched(root: Path, suffix: str) -> tuple[list[Path], list[Path]]:
+    """Files of a suffix in a folder and below it, and what else lies there; both sorted. Hidden folders are others."""
+    found: list[Path] = []
+    others: list[Path] = []
+    seen: set[str] = set()
+    for folder, folders, names in os.walk(root, followlinks=True):
+        inside, real = Path(folder), os.path.realpath(folder)
+        folders[:] = [name for name in folders if not is_junk(name) and real not in seen]
+        names = names if real not in seen else []  # reached by a link too
+        seen.add(real)
+        hidden = any(part.startswith(".") for part in inside.relative_to(root).parts)
+        for name in names:
+            if not is_junk(name):
+                wanted = name.lower().endswith(suffix) and not hidden and not name.startswith(".")
+                (found if wanted else others).append(inside / name)
+    return sorted(found), sorted(others)
+
+
+def _left_out(others: list[Path], root: Path, suffix: str, data: str) -> tuple[str, ...]:
+    names = [(path, path.name.lower()) for path in others]
+    for endings, words, remedy in (
+        (UNFINISHED, "not copied to their end", "let the copy end, or remove them"),
+        (COMPRESSED, "compressed", "unpack them, as in gunzip FILE.tar.gz, or take them away"),
+    ):
+        stopped = [path for path, name in names if name.endswith(endings) and suffix in name.replace(".tgz", ".tar.")]
+        if stopped:
+            raise UserError(
+                f"data set {data!r}: {len(stopped):,} {suffix} files are {words}",
+                got=f"{stopped[0].relative_to(root)} in {root}",
+                valid=f"{suffix} files",
+                remedy=remedy,
+            )
+    seen = [path.relative_to(root).as_posix() for path, name in names if name.endswith(OTHERS)]
+    return (f"{len(seen):,} files beside the {suffix} files, such as {seen[0]}",) if seen else ()
+
+
+def _unset(text: str) -> str:
+    """Words on the variables that a path still holds."""
+    names = re.findall(r"\$\{?(\w+)\}?", text)
+    return f": the variable {names[0]} is not set" if names and names[0] not in os.environ else ""
+
+
+def _expanded(pattern: str) -> Iterator[str]:
     """A pattern without {first..last}: one for each number, padded as the first is."""
     match = RANGE.search(pattern)
     if match is None:
-        return [pattern]
+        yield pattern
+        return
     first, last = match.groups()
-    numbers = [f"{number:0{len(first)}d}" for number in range(int(first), int(last) + 1)]
-    return [text for number in numbers for text in _expanded(pattern.replace(match[0], number, 1))]
+    for number in range(int(first), int(last) + 1):
+        yield from _expanded(pattern.replace(match[0], f"{number:0{len(first)}d}", 1))

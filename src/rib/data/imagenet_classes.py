@@ -76,7 +76,7 @@ def check_objectnet_mappings(mappings: Path) -> None:
     if not all(file.is_file() for file in files):
         return
     try:
-        labels, meanings = (json.loads(file.read_text("utf-8")) for file in files)
+        labels, meanings = (json.loads(file.read_text("utf-8-sig")) for file in files)
         theirs = {folder: meanings[label] for folder, label in labels.items() if label in meanings}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"cannot read ObjectNet's mapping files in {mappings}", got=error) from None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -14,12 +14,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rib.data.columns import class_names, find_columns, read_labels, read_names, require_images
 from rib.data.containers import Container, Listing, Rows, changed, file_states, listed
-from rib.data.globs import files_under
+from rib.data.globs import Found, files_under
 from rib.errors import UserError
-
-IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
-LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label", "wnid")
 
 
 @dataclass(frozen=True)
@@ -43,45 +41,87 @@ class ParquetContainer(Container):
     Args:
         pattern: a folder, searched with its sub-folders, or a pattern such as "DIR/validation-*.parquet".
         data: the data set's name, for errors.
+        base: the folder that the pattern starts from.
 
     The image column is a struct of `bytes` and `path` or plain bytes; labels are integers, names, or a ClassLabel
     whose names stand in the file's metadata. A file in a sub-folder has its images in folders of that prefix.
     """
 
-    def __init__(self, pattern: Path, data: str) -> None:
-        self.where, self._data = pattern, data
+    def __init__(self, pattern: Path, data: str, base: Path | None = None) -> None:
+        self.where, self._data, self._base = pattern, data, base
         self._kept: tuple[_Group, Any] | None = None
         self._lock = threading.Lock()
 
     @cached_property
-    def _files(self) -> list[tuple[Path, str]]:
-        return files_under(self.where, ".parquet", self._data)
+    def _found(self) -> Found:
+        return files_under(self.where, ".parquet", self._data, self._base)
+
+    @property
+    def _files(self) -> Sequence[tuple[Path, str]]:
+        return self._found.files
+
+    @property
+    def root(self) -> Path:
+        return self._found.root
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return tuple(sorted({prefix for _, prefix in self._files}))
+
+    def class_names(self) -> tuple[str, ...] | None:
+        return self._scan[4]
 
     @cached_property
-    def _scan(self) -> tuple[Listing, Rows, list[_Group], tuple[str, str]]:
-        """The listing; the row of the files that each of its rows is; the row groups; the two columns."""
+    def _scan(self) -> tuple[Listing, Rows, list[_Group], str, tuple[str, ...] | None]:
+        """The listing; the row of the files that each of its rows is; the row groups; the image column; class names."""
         self._states = file_states(self._files)
         pairs: list[tuple[str, str]] = []
         groups: list[_Group] = []
-        columns = ("", "")
+        columns: dict[tuple[str, str], Path] = {}
+        orders: dict[tuple[str, ...] | None, Path] = {}
         named = True
         for place, (path, prefix) in enumerate(self._files):
-            with self._open(path) as file:
-                columns = _columns(file.schema_arrow, path, self._data)
+            with self._open(path) as file, self._readable(path):
+                image, label = found = find_columns(file.schema_arrow, path, self._data)
+                names = class_names(file.schema_arrow.metadata or {}, label, path, self._data)
+                columns.setdefault(found, path)
+                orders.setdefault(names, path)
                 count = len(pairs)
                 for number in range(file.num_row_groups):
                     groups.append(_Group(place, number, count))
                     count += file.metadata.row_group(number).num_rows
-                labels = _labels(file, columns[1])
-                names, own = _names(file, columns[0], path.stem)
+                require_images(file, image, path, self._data)
+                labels = read_labels(file, label, names, path, self._data)
+                titles, own = read_names(file, image, path, self._data)
                 named = named and own
-            pairs += [(prefix + label, name) for label, name in zip(labels, names, strict=True)]
+            pairs += [(prefix + word, name) for word, name in zip(labels, titles, strict=True)]
+        self._require_one(columns, "name the columns differently")
+        self._require_one(orders, "give the classes in different orders, or only one of them does")
+        if not pairs:
+            raise UserError(f"data set {self._data!r}: no images", got=self.where, remedy="copy the files again")
         listing, rows = listed(pairs)
-        return replace(listing, named=named), rows, groups, columns
+        (image, _), (order,) = next(iter(columns)), orders
+        return replace(listing, named=named, left_out=self._found.left_out), rows, groups, image, order
+
+    def _require_one(self, found: Mapping[Any, Path], fault: str) -> None:
+        """Refuse files that differ in what each of them says."""
+        if len(found) > 1:
+            first, second = list(found.items())[:2]
+            raise UserError(
+                f"data set {self._data!r}: two files {fault}",
+                got=f"{first[1].name}: {_few(first[0])}; {second[1].name}: {_few(second[0])}",
+                valid="the same in all files of a set",
+                remedy="write the files again, from one table",
+            )
 
     def _open(self, path: Path) -> pq.ParquetFile:
-        try:
+        with self._readable(path):
             return pq.ParquetFile(path.absolute(), memory_map=True)
+
+    @contextmanager
+    def _readable(self, path: Path) -> Iterator[None]:
+        try:
+            yield
         except (OSError, pa.ArrowException) as error:
             raise UserError(
                 f"data set {self._data!r}: cannot read {path}",
@@ -94,7 +134,7 @@ class ParquetContainer(Container):
         return self._scan[0]
 
     def title(self, row: int) -> str:
-        listing, rows, groups, _ = self._scan
+        listing, rows, groups = self._scan[:3]
         group = self._group(int(rows[row]))
         inside = int(rows[row]) - next(other.first for other in groups if other.file == group.file)
         return f"{self._files[group.file][0]}, row {inside} ({listing.names[row]})"
@@ -134,12 +174,12 @@ class ParquetContainer(Container):
         if self._kept is None or self._kept[0] != group:
             self._kept = (group, self._read_group(group))
         content = self._kept[1][at - group.first].as_py()
-        if content is None:
+        if not content:
             raise UserError(f"no image in {self.title(row)}", remedy="write the file with its images embedded")
         return bytes(content)
 
     def _read_group(self, group: _Group) -> Any:
-        path, column = self._files[group.file][0], self._scan[3][0]
+        path, column = self._files[group.file][0], self._scan[3]
         try:
             with self._open(path) as file:
                 table = file.read_row_group(group.number, columns=[column])
@@ -156,52 +196,5 @@ class ParquetContainer(Container):
         return np.array([group.first for group in self._scan[2]], np.int64)
 
 
-def _columns(schema: pa.Schema, path: Path, data: str) -> tuple[str, str]:
-    """The image and the label column."""
-    image = _first(IMAGE_COLUMNS, schema) or next((field.name for field in schema if _holds_images(field.type)), None)
-    label = _first(LABEL_COLUMNS, schema)
-    if image is None or label is None or not _holds_images(schema.field(image).type):
-        raise UserError(
-            f"data set {data!r}: {path} lacks a column",
-            got=", ".join(f"{field.name}: {field.type}" for field in schema),
-            valid="`image` (struct of bytes and path, or bytes) and `label` (integer or name)",
-        )
-    return image, label
-
-
-def _first(names: Sequence[str], schema: pa.Schema) -> str | None:
-    return next((name for name in names if name in schema.names), None)
-
-
-def _holds_images(kind: Any) -> bool:
-    if pa.types.is_struct(kind):
-        return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
-    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
-
-
-def _labels(file: pq.ParquetFile, column: str) -> list[str]:
-    values = file.read(columns=[column]).column(0).to_pylist()
-    names = _class_names(file.schema_arrow.metadata or {}, column)
-    return [names[value] if names and isinstance(value, int) else str(value) for value in values]
-
-
-def _class_names(metadata: dict[bytes, bytes], column: str) -> list[str] | None:
-    """Names of a ClassLabel column, from what Hugging Face's library leaves in the schema."""
-    try:
-        features = json.loads(metadata[b"huggingface"])["info"]["features"]
-        names = features[column]["names"]
-    except (KeyError, ValueError, TypeError):
-        return None
-    return [str(name) for name in names]
-
-
-def _names(file: pq.ParquetFile, column: str, stem: str) -> tuple[list[str], bool]:
-    """Name of each image: its path's last part, or else its place in the file; and whether all have a path."""
-    kind = file.schema_arrow.field(column).type
-    plain = [f"{stem}-{row:07d}" for row in range(file.metadata.num_rows)]
-    if not pa.types.is_struct(kind) or all(kind.field(place).name != "path" for place in range(kind.num_fields)):
-        return plain, False
-    structs: Any = file.read(columns=[f"{column}.path"]).column(0).combine_chunks()
-    paths = structs.field("path").to_pylist()
-    names = [path.rpartition("/")[2] if path else name for path, name in zip(paths, plain, strict=True)]
-    return names, all(paths)
+def _few(names: tuple[str, ...] | None) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "") if names else "none"

@@ -41,7 +41,14 @@ class Place(Frozen):
 
 
 def expanded(base: Path, text: str) -> Path:
-    """A path of a suite or configuration file."""
+    """A path of a suite or configuration file, with variables expanded.
+
+    A name with a dollar sign that is there is taken as it stands.
+    """
+    parts = Path(text).parts
+    last = max((place for place, part in enumerate(parts) if "$" in part), default=None)
+    if last is not None and os.path.lexists(base.joinpath(*parts[: last + 1])):
+        return base / text
     return base / at_home(os.path.expandvars(text))
 
 
@@ -77,9 +84,9 @@ def variable(name: str) -> str:
 
 def _read(file: Path, known: Mapping[str, object]) -> dict[str, Place]:
     try:
-        document = tomllib.loads(file.read_text("utf-8"))
+        document = tomllib.loads(file.read_text("utf-8-sig"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"cannot read the configuration file {file}", got=error, valid="TOML") from None
+        raise UserError(f"cannot read the configuration file {file}", got=error, valid="TOML, in UTF-8") from None
     table = document.get("paths", {})
     if not isinstance(table, dict):
         raise UserError(f"{file}: [paths] is a table", got=table, valid='"imagenet:v2" = "/data/v2"')

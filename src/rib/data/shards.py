@@ -2,37 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import tarfile
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from rib.data.containers import Container, Listing, Rows, changed, file_states, listed
-from rib.data.globs import files_under
-from rib.data.images import SUFFIXES
+from rib.data.globs import Found, files_under
+from rib.data.samples import Sample, read_shard
 from rib.errors import UserError
-
-LABEL_FIELDS = ("label", "cls", "wnid", "class")
-
-
-@dataclass
-class _Pair:
-    """The files of one key.
-
-    Attributes:
-        name: the image's file name.
-        offset: where its bytes begin in the shard.
-        size: how many there are.
-        label: of the image; a `.cls` file's word goes before a `.json` file's.
-    """
-
-    name: str = ""
-    offset: int = -1
-    size: int = 0
-    label: dict[str, str] = field(default_factory=dict)
 
 
 class ShardContainer(Container):
@@ -41,47 +22,94 @@ class ShardContainer(Container):
     Args:
         pattern: a folder, searched with its sub-folders, or a pattern such as "DIR/*.tar" or "DIR/{000..063}.tar".
         data: the data set's name, for errors.
+        base: the folder that the pattern starts from.
 
     The label is what `KEY.cls` holds, or the field label, cls, wnid or class of `KEY.json`. A shard in a sub-folder
     has its images in folders of that prefix.
     """
 
-    def __init__(self, pattern: Path, data: str) -> None:
-        self.where, self._data = pattern, data
+    def __init__(self, pattern: Path, data: str, base: Path | None = None) -> None:
+        self.where, self._data, self._base = pattern, data, base
 
     @cached_property
-    def _files(self) -> list[tuple[Path, str]]:
-        return files_under(self.where, ".tar", self._data)
+    def _found(self) -> Found:
+        return files_under(self.where, ".tar", self._data, self._base)
+
+    @property
+    def _files(self) -> Sequence[tuple[Path, str]]:
+        return self._found.files
+
+    @property
+    def root(self) -> Path:
+        return self._found.root
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return tuple(sorted({prefix for _, prefix in self._files}))
 
     @cached_property
-    def _scan(self) -> tuple[Listing, list[tuple[int, _Pair]]]:
-        """The listing; shard and place of each of its rows."""
+    def _scan(self) -> tuple[Listing, list[tuple[int, Sample]]]:
+        """The listing; shard and sample of each of its rows."""
         self._states = file_states(self._files)
-        found: list[tuple[int, _Pair]] = []
-        folders: list[tuple[str, str]] = []
-        for place, (path, prefix) in enumerate(self._files):
-            for key, pair in _pairs(path, self._data).items():
-                if pair.offset >= 0:
-                    folders.append((prefix + self._label(path, key, pair), pair.name))
-                    found.append((place, pair))
-        listing, rows = listed(folders)
-        return listing, [found[row] for row in rows.tolist()]
-
-    def _label(self, path: Path, key: str, pair: _Pair) -> str:
-        label = pair.label.get("cls", pair.label.get("json"))
-        if label is None:
+        found: list[tuple[int, Sample]] = []
+        beside: Counter[str] = Counter()
+        for place, (path, _) in enumerate(self._files):
+            samples, others = read_shard(path, self._data)
+            found += [(place, sample) for sample in samples]
+            beside += others
+        if not found:
             raise UserError(
-                f"data set {self._data!r}: no label for {key} in {path}",
-                valid=f"{key}.cls, or {key}.json with one of {', '.join(LABEL_FIELDS)}",
+                f"data set {self._data!r}: no images", got=self.where, valid="pairs of KEY.jpg and KEY.cls in a shard"
             )
-        return label
+        renamed = self._told_apart(found)
+        pairs = [
+            (self._files[place][1] + sample.label, name) for (place, sample), name in zip(found, renamed, strict=True)
+        ]
+        listing, rows = listed(pairs)
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in beside.most_common(4))
+        left_out = (*self._found.left_out, *([f"{beside.total():,} files in shards ({kinds})"] if beside else []))
+        return replace(listing, left_out=left_out), [found[row] for row in rows.tolist()]
+
+    def _told_apart(self, found: Sequence[tuple[int, Sample]]) -> list[str]:
+        """The name of each sample's image; with its shard's before it where shards begin to count their keys anew.
+
+        Raises:
+            UserError: a shard holds images that another holds too.
+        """
+        first: dict[tuple[str, str], tuple[int, Sample]] = {}
+        again: list[tuple[tuple[int, Sample], tuple[int, Sample]]] = []
+        for place, sample in found:
+            key = (self._files[place][1], sample.key)
+            if key in first:
+                again.append((first[key], (place, sample)))
+            else:
+                first[key] = (place, sample)
+        same = [
+            pair for pair in again if pair[0][1].size == pair[1][1].size and self._read(pair[0]) == self._read(pair[1])
+        ]
+        if same:
+            one, other = (self._files[place][0] for place, _ in same[0])
+            raise UserError(
+                f"data set {self._data!r}: {len(same):,} images are in two shards, under one key",
+                got=f"{same[0][0][1].key} in {one} and {other}",
+                remedy="take one of the shards away",
+            )
+        if not again:
+            return [sample.name for _, sample in found]
+        return [f"{self._files[place][0].stem}-{sample.name}" for place, sample in found]
+
+    def _read(self, item: tuple[int, Sample]) -> bytes:
+        place, sample = item
+        with self._files[place][0].open("rb") as file:
+            file.seek(sample.offset)
+            return file.read(sample.size)
 
     def listing(self) -> Listing:
         return self._scan[0]
 
     def title(self, row: int) -> str:
-        place, pair = self._scan[1][row]
-        return f"{self._files[place][0]}:{pair.name}"
+        place, sample = self._scan[1][row]
+        return f"{self._files[place][0]}:{sample.name}"
 
     def stamp(self, rows: Rows) -> object:
         self._scan  # noqa: B018 -- notes the files' states first
@@ -101,56 +129,7 @@ class ShardContainer(Container):
         for place, inside in by_shard.items():
             with self._files[place][0].open("rb") as file:
                 for row in inside:
-                    pair = self._scan[1][row][1]
-                    file.seek(pair.offset)
-                    contents[row] = file.read(pair.size)
+                    sample = self._scan[1][row][1]
+                    file.seek(sample.offset)
+                    contents[row] = file.read(sample.size)
         return [contents[row] for row in rows.tolist()]
-
-
-def _pairs(path: Path, data: str) -> dict[str, _Pair]:
-    """What a shard holds by key: everything of a member's name before the first dot after its last slash."""
-    pairs: dict[str, _Pair] = {}
-    name = "its first member"
-    total = path.stat().st_size
-    try:
-        with tarfile.open(path, "r:") as shard:
-            for member in shard:
-                name = member.name
-                if member.isfile():
-                    if member.offset_data + member.size > total:
-                        raise tarfile.ReadError("the file ends before the member does")
-                    _take(shard, member, pairs)
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise UserError(
-            f"data set {data!r}: the shard {path} is cut off or damaged at {name}",
-            got=error,
-            valid="an uncompressed tar file",
-            remedy="copy the shard again",
-        ) from None
-    return pairs
-
-
-def _take(shard: tarfile.TarFile, member: tarfile.TarInfo, pairs: dict[str, _Pair]) -> None:
-    folder, slash, name = member.name.rpartition("/")
-    stem, _, suffix = name.partition(".")
-    pair = pairs.setdefault(folder + slash + stem, _Pair())
-    if f".{suffix.lower()}".endswith(SUFFIXES):
-        pair.name, pair.offset, pair.size = name, member.offset_data, member.size
-    elif suffix in ("cls", "json"):
-        content = shard.extractfile(member)
-        assert content is not None
-        label = _label_of(content.read().decode("utf-8", "replace").strip(), suffix)
-        if label is not None:
-            pair.label[suffix] = label
-
-
-def _label_of(text: str, suffix: str) -> str | None:
-    if suffix == "cls":
-        return text
-    try:
-        fields = json.loads(text)
-    except ValueError:
-        return None
-    return (
-        next((str(fields[name]) for name in LABEL_FIELDS if name in fields), None) if isinstance(fields, dict) else None
-    )

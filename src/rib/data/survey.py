@@ -18,7 +18,7 @@ from rib.data.images import SUFFIXES
 from rib.data.published import Published
 from rib.errors import UserError
 
-State = Literal["complete", "incomplete", "wrong folder", "missing", "unreadable"]
+State = Literal["complete", "found", "incomplete", "wrong folder", "missing", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Survey:
         name: the data set's name.
         where: where it was looked for.
         state: in a word or two.
-        images, expected: how many there are, and should be.
-        classes, expected_classes: likewise; a class of every cell counts.
+        images, expected: how many there are, and should be; 0 where nobody says.
+        classes, expected_classes: the same of classes; a class of every cell counts.
         faults: what is wrong, the first few of each kind, each in words.
         remedy: what to do about it.
     """
@@ -171,6 +171,7 @@ def _survey(
 ) -> Survey:
     remedies: dict[State, str | None] = {
         "complete": None,
+        "found": None,
         "incomplete": f"complete the copy from {published.url}, or say allow_incomplete = true (docs/datasets.md)",
         "wrong folder": "point the path at the folder that holds the classes (docs/datasets.md)",
         "missing": f'get it from {published.url}; if it is elsewhere, say so in rib.toml: [paths] "{name}" = "/path"',

@@ -92,8 +92,8 @@ def read_runtime(file: Path | None, **given: Any) -> Runtime:
     table: dict[str, Any] = {}
     if file is not None:
         try:
-            table = tomllib.loads(file.read_text("utf-8"))
+            table = tomllib.loads(file.read_text("utf-8-sig"))
         except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UserError(f"cannot read the runtime file {file}", got=error, valid="TOML") from None
+            raise UserError(f"cannot read the runtime file {file}", got=error, valid="TOML, in UTF-8") from None
     chosen = {name: value for name, value in given.items() if value is not None}
     return validated(Runtime, table | chosen, str(file or "runtime"))

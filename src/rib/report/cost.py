@@ -55,6 +55,7 @@ class Cost:
         free: bytes free where the store is.
         assumed: data sets and weights that are not here, whose published size is taken.
         seeds: tuning seeds of the plan; what is tuned and predicted grows with their number.
+        left_out: what lies beside the images of data sets and is not among them, in words.
         hours: on this machine; None where nothing was measured.
     """
 
@@ -68,6 +69,7 @@ class Cost:
     weights: int
     free: int
     assumed: tuple[str, ...]
+    left_out: tuple[str, ...]
     seeds: tuple[int, ...] = ()
     hours: float | None = None
 
@@ -103,6 +105,7 @@ class Estimate:
             free=_free(self.store.root),
             assumed=self.plan.assumed,
             seeds=tuple(sorted({run.seed for run in self.plan.runs if run.seed is not None})),
+            left_out=self.plan.world.left_out,
         )
 
     def _decoding(self) -> tuple[int, int, int]:
@@ -231,6 +234,7 @@ def cost_lines(cost: Cost, suite: str, devices: str) -> str:
             f"  absent   {len(cost.assumed)} data sets and weights are not on this machine; counted as published:"
         )
         lines += [f"           {name}" for name in cost.assumed]
+    lines += [f"  data     {words}" for words in cost.left_out]
     return "\n".join(lines)
 
 

@@ -22,7 +22,8 @@ def check_table(found: Sequence[Checked], shared: Sequence[Overlap] = ()) -> Ren
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("set", no_wrap=True)
     table.add_column("state", no_wrap=True)
-    for column in ("images", "expected", "classes"):
+    counted = any(checked.survey.expected for checked in found)
+    for column in ("images", *(["expected"] if counted else []), "classes"):
         table.add_column(column, justify="right", no_wrap=True)
     for checked in found:
         survey = checked.survey
@@ -30,11 +31,11 @@ def check_table(found: Sequence[Checked], shared: Sequence[Overlap] = ()) -> Ren
             survey.name,
             _state(checked),
             f"{survey.images:,}",
-            f"{survey.expected:,}" if survey.expected else "",
+            *([f"{survey.expected:,}" if survey.expected else ""] if counted else []),
             f"{survey.classes:,}",
         )
     missing = [checked for checked in found if checked.survey.state == "missing"]
-    wrong = [item for item in found if item not in missing and (not item.fine or item.survey.faults)]
+    wrong = [item for item in found if item not in missing and (not item.fine or item.survey.faults or item.notes)]
     parts = [_details(missing[0])] if len(missing) == 1 else [_absent(missing)] if missing else []
     return Group(table, *[_details(checked) for checked in wrong], *parts, *map(_overlap, shared))
 
@@ -66,6 +67,7 @@ def _details(checked: Checked) -> Text:
     lines = [f"\n{survey.name}" + (f" in {survey.where}" if survey.where else "")]
     lines += [f"  {fault}" for fault in survey.faults[:MOST]]
     lines += [f"  cannot be decoded: {name}" for name in checked.unreadable[:MOST]]
+    lines += [f"  {note}" for note in checked.notes]
     left = len(checked.unreadable) - MOST
     if left > 0:
         lines.append(f"  … and {left:,} more")
@@ -85,6 +87,7 @@ def check_json(found: Sequence[Checked], shared: Sequence[Overlap] = ()) -> list
             "allowed": checked.allowed,
             "decoded": checked.decoded,
             "unreadable": list(checked.unreadable),
+            "notes": list(checked.notes),
             "licence": checked.licence,
             "url": checked.url,
             "shared": [

@@ -222,13 +222,13 @@ class Results:
 
     @cached_property
     def caveats(self) -> tuple[str, ...]:
-        """What readers should know: incomplete copies, a label map known to be wrong, another order of classes."""
+        """What readers should know: incomplete copies, a wrong label map, another order of classes, files left out."""
         of_data = (
             f"{self.set_name(name)}: {data.caveat or data.map_name}"
             for name in self.suite.tested
             if (data := self.plan.world[name]).caveat or data.map_warning
         )
-        return (*of_data, *order_faults(self.plan, self.records, self.store))
+        return (*of_data, *self.plan.world.left_out, *order_faults(self.plan, self.records, self.store))
 
     # -- numbers -------------------------------------------------------------------------------------------------
 

@@ -1,0 +1,147 @@
+"""Columns of a Parquet file: which holds images and which labels, and what the labels are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rib.data.classes import refuse_labels
+from rib.errors import UserError
+
+IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
+LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label", "wnid")
+
+
+def find_columns(schema: pa.Schema, path: Path, data: str) -> tuple[str, str]:
+    """The image and the label column.
+
+    Raises:
+        UserError: there is none, or several hold images and none has a name that says so.
+    """
+    holding = [field.name for field in schema if _holds_images(field.type)]
+    image = _first(IMAGE_COLUMNS, schema) or (holding[0] if len(holding) == 1 else None)
+    label = _first(LABEL_COLUMNS, schema)
+    if image is None or label is None or image not in holding or schema.names.count(image) > 1:
+        raise UserError(
+            f"data set {data!r}: {path} lacks a column",
+            got=", ".join(f"{field.name}: {field.type}" for field in schema),
+            valid="one `image` (struct of bytes and path, or bytes) and one `label` (integer or name)",
+            remedy="rename the columns that are meant",
+        )
+    return image, label
+
+
+def _first(names: Sequence[str], schema: pa.Schema) -> str | None:
+    return next((name for name in names if name in schema.names), None)
+
+
+def _holds_images(kind: Any) -> bool:
+    if pa.types.is_struct(kind):
+        return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
+    return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
+
+
+def class_names(metadata: dict[bytes, bytes], column: str, path: Path, data: str) -> tuple[str, ...] | None:
+    """Names of a ClassLabel column, in order, from what Hugging Face's library leaves in the schema.
+
+    Raises:
+        UserError: a name stands there twice.
+    """
+    try:
+        names = json.loads(metadata[b"huggingface"])["info"]["features"][column]["names"]
+    except (KeyError, ValueError, TypeError):
+        return None
+    found = tuple(str(name) for name in names)
+    if len(set(found)) < len(found):
+        raise UserError(f"data set {data!r}: {path} names a class twice", got=", ".join(found[:12]))
+    return found
+
+
+def require_images(file: pq.ParquetFile, column: str, path: Path, data: str) -> None:
+    """Refuse rows without an image, as far as the file's statistics tell. Raises UserError."""
+    empty = 0
+    for number in range(file.num_row_groups):
+        group = file.metadata.row_group(number)
+        for place in range(group.num_columns):
+            chunk = group.column(place)
+            if chunk.path_in_schema in (column, f"{column}.bytes") and chunk.statistics is not None:
+                empty += chunk.statistics.null_count or 0
+    if empty:
+        raise UserError(
+            f"data set {data!r}: {empty:,} of {file.metadata.num_rows:,} rows hold no image",
+            got=path,
+            valid="the bytes of an image in every row",
+            remedy="write the file with its images embedded, not as paths",
+        )
+
+
+def read_labels(file: pq.ParquetFile, column: str, names: tuple[str, ...] | None, path: Path, data: str) -> list[str]:
+    """The label of every row: a name, or a whole number as it is written.
+
+    Args:
+        file: opened.
+        column: of the labels.
+        names: what the whole numbers count, where the file says so.
+        path: of the file, for errors.
+        data: the data set's name, for errors.
+
+    Raises:
+        UserError: labels are missing, negative, beyond the names, no text, or neither whole numbers nor names.
+    """
+    kind: Any = file.schema_arrow.field(column).type
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    total = file.metadata.num_rows
+    if not (pa.types.is_integer(kind) or any(is_kind(kind) for is_kind in texts)):
+        raise refuse_labels(data, path, total, total, f"are of type {kind}, neither whole numbers nor names")
+    try:
+        values: list[Any] = file.read(columns=[column]).column(0).to_pylist()
+        values = [value.decode() if isinstance(value, bytes) else value for value in values]
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"data set {data!r}: a label in {path} is not UTF-8",
+            got=ascii(error.object[:40]),
+            remedy="write the names in UTF-8",
+        ) from None
+    faults = {
+        "are missing (null)": [value is None for value in values],
+        "are negative, such as -1": [isinstance(value, int) and value < 0 for value in values],
+        "are empty": [isinstance(value, str) and not value.strip() for value in values],
+    }
+    if names is not None:
+        numbers = [isinstance(value, int) for value in values]
+        faults[f"are out of range: the file names {len(names):,} classes"] = [
+            number and value >= len(names) for number, value in zip(numbers, values, strict=True)
+        ]
+        known = set(names)
+        faults["are none of the names in the file's metadata"] = [
+            not number and value not in known for number, value in zip(numbers, values, strict=True)
+        ]
+    for words, bad in faults.items():
+        if any(bad):
+            raise refuse_labels(data, path, sum(bad), total, words)
+    return [names[value] if names and isinstance(value, int) else str(value) for value in values]
+
+
+def read_names(file: pq.ParquetFile, column: str, path: Path, data: str) -> tuple[list[str], bool]:
+    """Name of each image: its path's last part, or else its place in the file; and whether all have a path.
+
+    Raises:
+        UserError: a path is not UTF-8.
+    """
+    kind = file.schema_arrow.field(column).type
+    plain = [f"{path.stem}-{row:07d}" for row in range(file.metadata.num_rows)]
+    if not pa.types.is_struct(kind) or all(kind.field(place).name != "path" for place in range(kind.num_fields)):
+        return plain, False
+    structs: Any = file.read(columns=[f"{column}.path"]).column(0).combine_chunks()
+    try:
+        paths = structs.field("path").to_pylist()
+    except UnicodeDecodeError as error:
+        raise UserError(f"data set {data!r}: a path in {path} is not UTF-8", got=ascii(error.object[:60])) from None
+    names = [text.rpartition("/")[2] if text else name for text, name in zip(paths, plain, strict=True)]
+    return names, all(paths)

@@ -1,0 +1,92 @@
+"""Orders: the file beside images that says which class is which number, as its author counted them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rib.errors import UserError
+
+FILES = ("classes.txt", "class_names.txt", "classnames.txt", "labels.txt")
+"""One name a line; each may have its number before it, counted from 0 or 1."""
+
+DOCUMENTS = ("classes.json", "class_names.json", "class_to_idx.json", "dataset_info.json")
+"""A list of names, or a number of each name, or a name of each number; or as Hugging Face's library writes it."""
+
+
+def read_order(folder: Path, data: str) -> tuple[tuple[str, ...], Path] | None:
+    """The names of the classes in their author's order, and the file that says so; None where there is no such file.
+
+    Args:
+        folder: of the images.
+        data: the data set's name, for errors.
+
+    Raises:
+        UserError: a file cannot be read, or two of them disagree.
+    """
+    found: list[tuple[tuple[str, ...], Path]] = []
+    for file in (folder / name for name in (*FILES, *DOCUMENTS)):
+        if file.is_file() and (names := _read(file, data)) is not None:
+            found.append((names, file))
+    if other := next((file for names, file in found[1:] if names != found[0][0]), None):
+        raise UserError(
+            f"data set {data!r}: two files give the classes in different orders",
+            got=f"{found[0][1].name} and {other.name} in {folder}",
+            remedy="remove one of them, or give [data] `classes`",
+        )
+    return found[0] if found else None
+
+
+def _read(file: Path, data: str) -> tuple[str, ...] | None:
+    try:
+        text = file.read_text("utf-8-sig")
+        names = _of_lines(text) if file.name in FILES else _of_document(json.loads(text), file.name)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"data set {data!r}: cannot read the order of the classes in {file}",
+            got=str(error) or type(error).__name__,
+            valid="one class name a line" if file.name in FILES else "a list of class names, or a number for each",
+            remedy="mend or remove the file, or give [data] `classes`",
+        ) from None
+    return names
+
+
+def _of_lines(text: str) -> tuple[str, ...]:
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    numbered = [re.fullmatch(r"([0-9]+)[\s,:;]+(.+)", line) for line in lines]
+    pairs = {match[2]: int(match[1]) for match in numbered if match}
+    return _by_number(pairs) if lines and len(pairs) == len(lines) else _all_different(lines)
+
+
+def _of_document(document: Any, name: str) -> tuple[str, ...] | None:
+    if name == "dataset_info.json":
+        features = document.get("features") if isinstance(document, Mapping) else None
+        labels = [row["names"] for row in (features or {}).values() if isinstance(row, Mapping) and "names" in row]
+        return _all_different(labels[0]) if len(labels) == 1 else None
+    if isinstance(document, list):
+        return _all_different(document)
+    if isinstance(document, Mapping) and all(isinstance(value, int) for value in document.values()):
+        return _by_number(document)
+    if isinstance(document, Mapping) and all(re.fullmatch("[0-9]+", key) for key in document):
+        names = _all_different(list(document.values()))
+        return _by_number({each: int(key) for each, key in zip(names, document, strict=True)})
+    raise ValueError("no list of names, nor a number for each")
+
+
+def _all_different(names: Sequence[Any]) -> tuple[str, ...]:
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise ValueError("a class has no name")
+    if len(set(names)) < len(names):
+        raise ValueError(f"{Counter(names).most_common(1)[0][0]!r} stands there twice")
+    return tuple(names)
+
+
+def _by_number(numbers: Mapping[str, int]) -> tuple[str, ...]:
+    names = sorted(numbers, key=lambda name: numbers[name])
+    if [numbers[name] for name in names] not in (list(range(len(names))), list(range(1, len(names) + 1))):
+        raise ValueError("the classes are not numbered from 0 or 1 without a gap")
+    return _all_different(names)

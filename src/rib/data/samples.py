@@ -1,0 +1,257 @@
+"""Samples of a tar shard: the files of one key, of which one is an image and one says its label."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+import tarfile
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rib.data.classes import refuse_labels
+from rib.data.globs import is_junk
+from rib.data.images import SUFFIXES
+from rib.errors import UserError
+
+LABEL_FIELDS = ("label", "cls", "wnid", "class")
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An image in a shard.
+
+    Attributes:
+        key: everything of a member's name before the first dot after its last slash.
+        name: the image's file name.
+        offset: where its bytes begin in the shard.
+        size: how many there are.
+        label: of the image, a name or a whole number as it is written.
+    """
+
+    key: str
+    name: str
+    offset: int
+    size: int
+    label: str
+
+
+@dataclass
+class _Files:
+    """The files of one key, each as name and member.
+
+    Attributes:
+        images: those with an image's suffix and nothing before it.
+        others: suffixes of the rest.
+        labels: content of the .cls and .json file.
+    """
+
+    images: list[tuple[str, tarfile.TarInfo]] = field(default_factory=list)
+    others: list[str] = field(default_factory=list)
+    labels: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class _Shard:
+    """A shard, for errors."""
+
+    path: Path
+    data: str
+
+    def refuse(self, names: Sequence[str], words: str, valid: str, remedy: str = "write the shard again") -> None:
+        """Raise UserError if there are names, in words that begin with how many."""
+        if names:
+            shown = ascii(names[0])[1:-1]
+            raise UserError(
+                f"data set {self.data!r}: {len(names):,} {words}",
+                got=f"{shown} in {self.path}",
+                valid=valid,
+                remedy=remedy,
+            )
+
+
+def read_shard(path: Path, data: str) -> tuple[list[Sample], Counter[str]]:
+    """The samples of a shard in its order, and how many files it holds that are none of them, by kind.
+
+    Args:
+        path: an uncompressed tar file.
+        data: the data set's name, for errors.
+
+    Raises:
+        UserError: it is damaged; a key has no image, several images, no label or two that differ; a label is no class;
+            a name stands there twice, or is not UTF-8; a member is no plain file, nor a link to one in the shard.
+    """
+    shard = _Shard(path, data)
+    total = path.stat().st_size
+    name = "its first member"
+    members: list[tarfile.TarInfo] = []
+    try:
+        with tarfile.open(path, "r:", errors="surrogateescape") as tar:
+            for member in tar:
+                name = member.name
+                if member.isreg() and member.offset_data + member.size > total:
+                    raise tarfile.ReadError("the file ends before the member does")
+                members.append(member)
+            _require_end(tar, path, total)
+            keys = _by_key(tar, _plain(members, shard), shard)
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise UserError(
+            f"data set {data!r}: the shard {path} is cut off or damaged at {ascii(name)[1:-1]}",
+            got=error,
+            valid="an uncompressed tar file",
+            remedy="copy the shard again",
+        ) from None
+    return _samples(keys, shard)
+
+
+def _require_end(tar: tarfile.TarFile, path: Path, total: int) -> None:
+    """A tar file ends in blocks of zeros. One that does not was cut off; what follows them, no tool reads."""
+    with path.open("rb") as file:
+        file.seek(tar.offset)
+        rest = file.read(tarfile.RECORDSIZE)
+        if not rest:
+            raise tarfile.ReadError("the file ends without an end mark")
+        while rest:
+            if rest.strip(b"\0"):
+                raise tarfile.ReadError(f"something follows the end mark, as of two shards joined ({total:,} bytes)")
+            rest = file.read(2**20)
+
+
+def _plain(members: Sequence[tarfile.TarInfo], shard: _Shard) -> list[tuple[str, tarfile.TarInfo]]:
+    """Name and member of every file; a link is replaced by what it leads to."""
+    files = [(posixpath.normpath(member.name), member) for member in members if not member.isdir()]
+    files = [(name, member) for name, member in files if not is_junk(posixpath.basename(name))]
+    shard.refuse([n for n, _ in files if re.search("[\ud800-\udfff]", n)], "names are not UTF-8", "names in UTF-8")
+    counts = Counter(name for name, _ in files)
+    twice = [name for name, count in counts.items() if count > 1]
+    shard.refuse(twice, "names stand in one shard twice", "a name for every file")
+    links = "files, and links to files of the same shard"
+    odd = [name for name, m in files if not (m.isreg() or m.islnk() or m.issym())]
+    shard.refuse(odd, "members are devices or pipes", links)
+    shard.refuse([name for name, m in files if m.issparse()], "members are sparse files", "files that are whole")
+    known = dict(files)
+    found = [(name, _target(name, member, known)) for name, member in files]
+    shard.refuse([name for name, target in found if target is None], "links lead to nothing in the shard", links)
+    return [(name, target) for name, target in found if target is not None]
+
+
+def _target(name: str, member: tarfile.TarInfo, known: Mapping[str, tarfile.TarInfo]) -> tarfile.TarInfo | None:
+    """The plain file that a member is or leads to; None where there is none."""
+    for _ in range(20):
+        if member.isreg():
+            return member
+        beside = posixpath.dirname(name) if member.issym() else ""
+        name = posixpath.normpath(posixpath.join(beside, member.linkname))
+        if name not in known:
+            return None
+        member = known[name]
+    return None
+
+
+def _by_key(tar: tarfile.TarFile, files: Sequence[tuple[str, tarfile.TarInfo]], shard: _Shard) -> dict[str, _Files]:
+    keys: dict[str, _Files] = {}
+    for path, member in files:
+        folder, slash, name = path.rpartition("/")
+        stem, _, suffix = name.partition(".")
+        found, suffix = keys.setdefault(folder + slash + stem, _Files()), suffix.lower()
+        if f".{suffix}" in SUFFIXES:
+            found.images.append((name, member))
+        elif suffix in ("cls", "json"):
+            if suffix in found.labels:
+                shard.refuse([path], "keys have two labels", "one KEY.cls")
+            content = tar.extractfile(member)
+            assert content is not None
+            found.labels[suffix] = content.read()
+        else:
+            found.others.append(suffix)
+    return keys
+
+
+def _samples(keys: Mapping[str, _Files], shard: _Shard) -> tuple[list[Sample], Counter[str]]:
+    whole = {key: files for key, files in keys.items() if files.images or files.labels or _pictured(files)}
+    valid = f"for every KEY (a name up to its first dot) one image KEY.jpg, or another of {' '.join(SUFFIXES)}"
+    several = [
+        f"{key}: {', '.join(n for n, _ in files.images)}" for key, files in whole.items() if len(files.images) > 1
+    ]
+    shard.refuse(several, "keys have several images", valid)
+    missing = [f"{key} (it has {_few(files)})" for key, files in whole.items() if not files.images]
+    shard.refuse(missing, "keys have no image", valid)
+    labels = f"KEY.cls, or KEY.json with one of {', '.join(LABEL_FIELDS)}"
+    faults: dict[str, list[str]] = defaultdict(list)
+    found = {key: list(_labels(key, files, faults)) for key, files in whole.items()}
+    for words, names in faults.items():
+        shard.refuse(names, words, labels)
+    shard.refuse([f"no label for {key}" for key, said in found.items() if not said], "images have no label", labels)
+    differing = [f"{key}: {said[0]} and {said[1]}" for key, said in found.items() if _contradict(said)]
+    shard.refuse(differing, "labels in .cls and .json files differ", labels)
+    _require_classes([said[0] for said in found.values()], shard)
+    samples = [
+        Sample(key, name, member.offset_data, member.size, found[key][0])
+        for key, files in whole.items()
+        for name, member in files.images
+    ]
+    beside = Counter(f".{suffix}" for files in whole.values() for suffix in files.others if _is_picture(suffix))
+    beside["of keys without image and label"] = sum(
+        len(files.others) for key, files in keys.items() if key not in whole
+    )
+    return samples, +beside
+
+
+def _is_picture(suffix: str) -> bool:
+    return f".{suffix}".endswith(SUFFIXES)
+
+
+def _pictured(files: _Files) -> bool:
+    return any(_is_picture(suffix) for suffix in files.others)
+
+
+def _few(files: _Files) -> str:
+    return ", ".join(f".{suffix}" for suffix in (*files.others, *files.labels)[:3])
+
+
+def _contradict(said: Sequence[str]) -> bool:
+    """Whether two labels of one image are of one kind, numbers or names, and not the same."""
+    if len(said) < 2:
+        return False
+    one, other = (int(text) if text.isascii() and text.isdigit() else text for text in said[:2])
+    return type(one) is type(other) and one != other
+
+
+def _labels(key: str, files: _Files, faults: dict[str, list[str]]) -> Iterator[str]:
+    """The labels of a key, the one that counts first: a .cls file's content goes before a .json file's.
+
+    What cannot be read is added to `faults`, by words on it.
+    """
+    texts = {}
+    for suffix, content in files.labels.items():
+        try:
+            texts[suffix] = content.decode("utf-8-sig").strip()
+        except UnicodeDecodeError:
+            faults["files of labels are not UTF-8"].append(f"{key}.{suffix}")
+    if "cls" in texts:
+        yield texts["cls"]
+    try:
+        fields = json.loads(texts.get("json", "{}"))
+    except ValueError:
+        faults["files of labels are no JSON"].append(f"{key}.json")
+        return
+    name = next((name for name in LABEL_FIELDS if isinstance(fields, dict) and name in fields), None)
+    if name is not None:
+        value = fields[name]
+        if isinstance(value, bool) or not isinstance(value, int | str):
+            faults["labels are neither a whole number nor a name"].append(f"{key}.json: {json.dumps(value)[:40]}")
+        yield str(value).strip()
+
+
+def _require_classes(labels: Sequence[str], shard: _Shard) -> None:
+    numbers = all(re.fullmatch(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|nan|[+-]?inf", label.lower()) for label in labels if label)
+    faults = {
+        "are empty": [not label for label in labels],
+        "are negative, such as -1": [re.fullmatch("-[0-9]+", label) is not None for label in labels],
+        "are fractions or no numbers": [numbers and re.fullmatch("-?[0-9]+", label) is None for label in labels],
+    }
+    for words, bad in faults.items():
+        if any(bad):
+            raise refuse_labels(shard.data, shard.path, sum(bad), len(labels), words)
