@@ -33,7 +33,7 @@ FLOORS = (
     ("data",),
     ("registry", "metrics", "recipe", "gates"),
     ("intervals", "resample", "remote"),
-    ("identity", "files", "names"),
+    ("identity", "files", "names", "usercode"),
     ("errors", "terminal", "_compat", "__init__"),
 )
 """Rooms from the top down. A room imports from its own floor and from those below it."""

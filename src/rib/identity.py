@@ -6,11 +6,8 @@ import dataclasses
 import hashlib
 import importlib
 import importlib.util
-import inspect
 import json
 import os
-import site
-import sysconfig
 from functools import cache
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
@@ -19,6 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from rib.errors import UserError
+from rib.usercode import is_installed, sources, text_of
 
 KEY_VERSION = 2
 
@@ -136,13 +134,33 @@ def model_identity(value: BaseModel) -> dict[str, Any]:
 
 
 def source_digest(module: str) -> str | None:
-    """Digest of the source of a module outside RIB; None for RIB's own, which `KEY_VERSION` stands for."""
+    """Digest of the source of a module outside RIB, and of what it imports of the user's own (`rib.usercode`); None for
+    RIB's own, which `KEY_VERSION` stands for.
+
+    Raises:
+        UserError: what the module is made of cannot be known.
+    """
     if module.split(".")[0] == "rib":
         return None
+    found = sources(module)
+    if not found:
+        raise UserError(
+            f"the module {module!r} has no source file, so that its results cannot be told from those of other code",
+            got="code that was typed in, or is built in",
+            valid="a module in a file, beside the suite file, in the working folder or on PYTHONPATH",
+        )
+    (_, own), *others = found.items()
+    first = digest(text_of(own).encode() if _is_text(own) else own)
+    rest = sorted([name, digest(content)] for name, content in others if content.strip())
+    return digest(json.dumps([first, rest]).encode()) if rest else first
+
+
+def _is_text(content: bytes) -> bool:
     try:
-        return digest(inspect.getsource(importlib.import_module(module)).encode())
-    except (OSError, TypeError):
-        return None
+        text_of(content)
+    except (SyntaxError, UnicodeDecodeError):
+        return False
+    return True
 
 
 def _may_run(module: str) -> bool:
@@ -161,18 +179,7 @@ def _may_run(module: str) -> bool:
     if spec is None:
         return True  # the import will say that it is not there
     places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
-    return bool(places) and not any(_is_installed(Path(place)) for place in places if place)
-
-
-def _is_installed(place: Path) -> bool:
-    return any(place.resolve().is_relative_to(folder) for folder in _installed_folders())
-
-
-@cache
-def _installed_folders() -> frozenset[Path]:
-    """Where Python's own modules and installed packages lie."""
-    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
-    return frozenset(Path(path).resolve() for path in (*paths, *site.getsitepackages(), site.getusersitepackages()))
+    return bool(places) and not any(is_installed(Path(place)) for place in places if place)
 
 
 def import_object(path: str, what: str) -> Any:

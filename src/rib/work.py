@@ -21,7 +21,8 @@ from rib.data.examples import Examples, Part, View
 from rib.data.feed import SHELF
 from rib.data.pack import open_pack, pack_file
 from rib.data.splits import tuning_rows
-from rib.errors import DamagedError, DivergedError, RibError, StepError
+from rib.errors import DamagedError, DivergedError, RibError, StepError, UserError
+from rib.identity import identity_values, key_of, source_digest
 from rib.methods.base import MergedMethod, Task
 from rib.models.catalogue import find_row
 from rib.models.classifier import Classifier
@@ -100,6 +101,7 @@ class Workshop:
         """
         began = self._clock()
         images = _Count(self.watch, passes=3.0 if step.trains else 1.0)
+        _require_code(step)
         match step:
             case Pretrain():
                 values = self._pretrain(step, images)
@@ -111,6 +113,7 @@ class Workshop:
                 values = self._predict(step, images)
             case Compare():
                 values = self._compare(step, images)
+        _require_code(step)
         seconds, cpu, loading = self._clock() - began
         self.store.write(step, values, seconds, images.total, str(self.device), cpu, loading)
         self.store.checkpoint_path(step.key).unlink(missing_ok=True)
@@ -244,6 +247,7 @@ class Workshop:
             if step.key in asked:
                 examples = self.examples(step.data, step.architecture.view)
                 values = self._judged(step, asked[step.key].predictions, examples)
+                _require_code(step)
                 self.store.write(step, values, seconds, count, str(self.device), cpu, loading)
                 self.store.checkpoint_path(step.key).unlink(missing_ok=True)
         return failed
@@ -467,3 +471,20 @@ def example_columns(examples: Examples) -> dict[str, np.ndarray[Any, Any]]:
 def _require_finite(weights: Weights) -> None:
     if bad := first_not_finite(weights):
         raise DivergedError(f"weights are no longer finite ({bad}); try a lower learning rate")
+
+
+def _require_code(step: Step) -> None:
+    """Refuse a step whose code of the user's own is no longer what its key says, at its beginning and at its end.
+
+    Raises StepError: it was edited meanwhile.
+    """
+    built = step.architecture
+    try:
+        same = built.build is None or source_digest(built.build.partition(":")[0]) == built.build_source
+        same = same and key_of(type(step).__name__, identity_values(step)) == step.key
+    except UserError as error:
+        raise StepError(f"not recorded: {error}") from error
+    if not same:
+        raise StepError("not recorded: code that it rests on was edited after the run began; run again") from UserError(
+            "the code has changed"
+        )

@@ -1,0 +1,333 @@
+"""User code: the modules that a builder, method, analysis or objective of the user's own is made of, by content.
+
+A module of the user's own is one that is neither RIB's, nor Python's, nor installed. What it imports is read off its
+source, wherever an import stands in it; nothing is run. A module that finds others at run time, by names that only a
+run knows, cannot be followed and is refused, unless it names the files itself:
+
+    RIB_FILES = ("plugins/*.py", "table.csv")
+
+a list of patterns beside the module, whose files are then part of the identity too.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.machinery
+import importlib.util
+import site
+import sys
+import sysconfig
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib.machinery import ModuleSpec
+from pathlib import Path
+
+from rib.errors import UserError
+
+DECLARED = "RIB_FILES"
+"""Name by which a module lists the files that it reads, as a tuple of patterns."""
+
+DYNAMIC = {
+    *("__import__", "import_module", "exec", "eval", "run_path", "run_module", "spec_from_file_location"),
+    *("module_from_spec", "load_module", "exec_module", "load_source", "SourceFileLoader", "entry_points"),
+}
+"""Names of functions that bring in code which the source does not name."""
+
+METHODS_TOO = frozenset(("exec", "eval"))
+"""Those of them that, as an attribute, are another thing: `model.eval()` is a mode."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A module's file.
+
+    Attributes:
+        name: of the module.
+        path: of its file.
+        package: the package that its relative imports start from.
+        folders: where its submodules are looked for; none where it is no package.
+    """
+
+    name: str
+    path: Path
+    package: str
+    folders: tuple[str, ...] = ()
+
+
+@dataclass
+class Found:
+    """What a module is made of.
+
+    Attributes:
+        files: content by name of module or file, the module's own first.
+        states: of all files that were read, to see later whether they are as they were.
+    """
+
+    files: dict[str, bytes] = field(default_factory=dict)
+    states: dict[Path, tuple[int, ...]] = field(default_factory=dict)
+
+
+def find(module: str) -> ModuleSpec | None:
+    """Where a module is: as it was imported, or would be. Nothing is imported."""
+    if module == "__main__":  # has a file, or was typed in
+        return None
+    known = sys.modules.get(module)
+    if known is not None and isinstance(getattr(known, "__spec__", None), ModuleSpec):
+        return known.__spec__
+    parent, _, _ = module.rpartition(".")
+    above = find(parent) if parent else None
+    if parent and (above is None or above.submodule_search_locations is None):
+        return None
+    folders = list(above.submodule_search_locations or ()) if above else None
+    for finder in sys.meta_path:
+        try:
+            if spec := finder.find_spec(module, folders, None):
+                return spec
+        except (ImportError, AttributeError, ValueError):
+            continue
+    return None
+
+
+def is_installed(place: Path) -> bool:
+    """Whether a file is Python's own, or of an installed package."""
+    full = place.resolve()
+    if {"site-packages", "dist-packages"} & set(full.parts):
+        return True
+    return any(full.is_relative_to(folder) for folder in _installed_folders())
+
+
+@cache
+def _installed_folders() -> frozenset[Path]:
+    """Where Python's own modules and installed packages lie."""
+    paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
+    return frozenset(Path(path).resolve() for path in (*paths, *site.getsitepackages(), site.getusersitepackages()))
+
+
+_known: dict[str, Found] = {}
+
+
+def sources(module: str) -> dict[str, bytes]:
+    """The source of a module and of all modules of the user's own that it imports, and the files that they declare.
+
+    Args:
+        module: its name.
+
+    Returns:
+        Content by name, the module's own first; nothing where it has no file.
+
+    Raises:
+        UserError: one of them cannot be read or parsed, or imports what its source does not name.
+    """
+    found = _known.get(module)
+    if found is None or any(_state(path) != state for path, state in found.states.items()):
+        _known[module] = found = _walk(module)
+    _require_as_imported(found)
+    return found.files
+
+
+_imported_as: dict[str, tuple[object, bytes]] = {}
+"""Modules that this process has imported, and their content when that was first seen."""
+
+
+def _require_as_imported(found: Found) -> None:
+    """Refuse modules whose files have changed since this process imported them: it runs the old code."""
+    for name, content in found.files.items():
+        module = sys.modules.get(name)
+        if module is None:
+            continue
+        seen, before = _imported_as.setdefault(name, (module, content))
+        if seen is not module:
+            _imported_as[name] = (module, content)
+        elif before != content:
+            raise UserError(
+                f"the module {name!r} was edited after this process had imported it",
+                got=getattr(module, "__file__", name),
+                remedy="start again; in a notebook, restart its kernel",
+            )
+
+
+def _walk(module: str) -> Found:
+    found, top = Found(), module.partition(".")[0]
+    left = [module]
+    while left:
+        name = left.pop(0)
+        if name in found.files or (source := _source(name, top)) is None:
+            continue
+        found.states[source.path] = _state(source.path)
+        content = _read(source.path)
+        found.files[name] = content
+        tree = _parsed(content, source)
+        declared = _declared(tree)
+        for path in _declared_files(source, declared):
+            found.states[path] = _state(path)
+            found.files[f"{name}: {path.relative_to(source.path.parent).as_posix()}"] = _read(path)
+        left += _parents(name)
+        left += _imported(tree, source, declared is not None)
+    return found
+
+
+def _source(name: str, top: str) -> Source | None:
+    """The file of a module that is the user's own, or part of the package that a suite names."""
+    if name.partition(".")[0] == "rib":
+        return None
+    spec = find(name)
+    origin = _origin(name, spec)
+    if origin is None or (is_installed(origin) and name.partition(".")[0] != top):
+        return None
+    folders = tuple(spec.submodule_search_locations or ()) if spec else ()
+    return Source(name, origin, name if folders else name.rpartition(".")[0], folders)
+
+
+def _origin(name: str, spec: ModuleSpec | None) -> Path | None:
+    """The file of a module; None for a namespace, and what is built in."""
+    if spec is None:
+        file = getattr(sys.modules.get(name), "__file__", None)  # __main__ has no spec
+        return Path(file) if file and Path(file).is_file() else None
+    if not spec.has_location or not spec.origin:
+        return None
+    path = Path(spec.origin)
+    while not path.exists() and path != path.parent:  # within an archive
+        path = path.parent
+    return path if path.is_file() else None
+
+
+def _parents(name: str) -> list[str]:
+    """The packages that a module is in, whose own code runs before it."""
+    parts = name.split(".")
+    return [".".join(parts[:count]) for count in range(1, len(parts))]
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return ()
+    return (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read {path}, which a suite rests on", got=error.strerror) from None
+
+
+def _parsed(content: bytes, source: Source) -> ast.Module:
+    if source.path.suffix != ".py":
+        return ast.Module([], [])  # compiled: what it imports stays unknown, its bytes are known
+    try:
+        return ast.parse(content, str(source.path))
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"cannot read the module {source.name!r} ({source.path})", got=error) from None
+
+
+def _declared(tree: ast.Module) -> tuple[str, ...] | None:
+    """The patterns that a module declares; None where it declares none."""
+    for node in tree.body:
+        if not isinstance(node, ast.Assign | ast.AnnAssign):
+            continue
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        if any(isinstance(target, ast.Name) and target.id == DECLARED for target in targets):
+            value = node.value
+            try:
+                patterns = ast.literal_eval(value) if value is not None else ()
+            except ValueError:
+                patterns = None
+            if isinstance(patterns, tuple | list) and all(isinstance(one, str) for one in patterns):
+                return tuple(patterns)
+            raise UserError(f"{DECLARED} is not a tuple of patterns", got=ast.unparse(node), valid='("table.csv",)')
+    return None
+
+
+def _declared_files(source: Source, patterns: Iterable[str] | None) -> list[Path]:
+    """The files that a module's patterns name, beside it. Raises UserError: one names none."""
+    found: list[Path] = []
+    for pattern in patterns or ():
+        try:
+            matches = [path for path in source.path.parent.glob(pattern) if path.is_file()]
+        except (ValueError, NotImplementedError):
+            matches = []
+        if not matches:
+            raise UserError(
+                f"{DECLARED} of module {source.name!r} names no file",
+                got=pattern,
+                valid=f"names or patterns of files below {source.path.parent}",
+            )
+        found += matches
+    return sorted(set(found))
+
+
+def _imported(tree: ast.Module, source: Source, declares: bool) -> Iterator[str]:
+    """Names of what a source imports, modules among them. Raises UserError: it does not name them."""
+    written: set[int] = set()  # functions of calls whose module is written out
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from _imported_from(node, source)
+        elif isinstance(node, ast.Call) and (name := _written_out(node, source)):
+            written.add(id(node.func))
+            yield name
+        elif not declares and id(node) not in written and _is_dynamic(node):
+            raise _unknown(node, source)
+
+
+def _unknown(node: ast.AST, source: Source) -> UserError:
+    line = getattr(node, "lineno", 0)
+    return UserError(
+        f"line {line} of {source.path} brings in code that the source does not name: results could not be told from "
+        "those of other code",
+        got=ast.unparse(node)[:80],
+        valid=f'imports by name, or files that the module declares, such as {DECLARED} = ("plugins/*.py",)',
+        remedy=f"write the import out, declare the files ({DECLARED} = () says that there are none), or install the "
+        "package that does so",
+    )
+
+
+def _is_dynamic(node: ast.AST) -> bool:
+    """Whether a name or an attribute is a function that brings in code, under whatever name it is then used."""
+    if isinstance(node, ast.Name):
+        return node.id in DYNAMIC and isinstance(node.ctx, ast.Load)
+    if isinstance(node, ast.alias):
+        return node.asname is not None and node.name in DYNAMIC
+    if not isinstance(node, ast.Attribute):
+        return False
+    owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
+    if node.attr in METHODS_TOO:
+        return owner == "builtins"
+    return node.attr in DYNAMIC or (node.attr == "load" and owner == "hub")
+
+
+def _written_out(node: ast.Call, source: Source) -> str | None:
+    """The module that a call of import_module imports, where its name is written out."""
+    function = node.func
+    called = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
+    first = node.args[0] if node.args else None
+    if called != "import_module" or not isinstance(first, ast.Constant) or not isinstance(first.value, str):
+        return None
+    try:
+        return importlib.util.resolve_name(first.value, source.package)
+    except ImportError:
+        return None
+
+
+def _imported_from(node: ast.ImportFrom, source: Source) -> Iterator[str]:
+    relative = "." * node.level + (node.module or "")
+    try:
+        base = importlib.util.resolve_name(relative, source.package) if node.level else relative
+    except ImportError:
+        return  # it would fail when it is run
+    yield base
+    for alias in node.names:
+        if alias.name != "*":
+            yield f"{base}.{alias.name}"  # a submodule, or else a name that is found nowhere
+        elif (spec := find(base)) and spec.submodule_search_locations is not None:
+            for folder in spec.submodule_search_locations:
+                yield from (f"{base}.{path.stem}" for path in sorted(Path(folder).glob("*.py")))
+
+
+def text_of(content: bytes) -> str:
+    """A source as Python reads it: one kind of line ends, the last line ended."""
+    text = importlib.util.decode_source(content)
+    return text if not text or text.endswith("\n") else text + "\n"

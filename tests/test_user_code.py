@@ -1,0 +1,210 @@
+"""User code: every module of the user's own that a builder or method imports is in the key."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from helpers import document, toml
+from rib import usercode
+from rib.errors import UserError
+from rib.execute.local import execute
+from rib.identity import digest, source_digest
+from rib.plan import make_plan
+from rib.store import Store
+from rib.suite import load_suite
+from rib.work import How
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of the user's on Python's path; what is imported from it is forgotten afterwards."""
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield tmp_path
+    forget(tmp_path)
+
+
+def forget(folder: Path) -> None:
+    """As in a new process."""
+    for name, module in list(sys.modules.items()):
+        if type(module) is not ModuleType:
+            continue
+        places = [getattr(module, "__file__", None) or "", *map(str, getattr(module, "__path__", []))]
+        if any(place.startswith(str(folder)) for place in places):
+            del sys.modules[name]
+    usercode._known.clear()
+    importlib.invalidate_caches()
+
+
+def changes(folder: Path, module: str, edited: str, text: str = "VALUE = 2\n") -> bool:
+    """Whether the digest of a module changes with a file."""
+    before = source_digest(module)
+    (folder / edited).write_text(text)
+    forget(folder)
+    return source_digest(module) != before
+
+
+def test_a_module_alone_has_the_digest_of_its_text(own: Path) -> None:
+    """As in all records so far."""
+    (own / "alone.py").write_bytes(b"import os\r\nimport torch\r\nfrom rib.methods import Method")
+    assert source_digest("alone") == digest(b"import os\nimport torch\nfrom rib.methods import Method\n")
+    assert source_digest("rib.models.small") is None
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import part",
+        "import part as p",
+        "from part import VALUE",
+        "from part import *",
+        "def build():\n    from part import VALUE\n",
+        "if False:\n    import part\n",
+        "try:\n    import fast\nexcept ImportError:\n    import part\n",
+        "import between",
+        "from importlib import import_module\npart = import_module('part')\n",
+        "class A:\n    import part\n",
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import part\n",
+    ],
+)
+def test_an_imported_module_is_part_of_the_digest(own: Path, text: str) -> None:
+    (own / "entry.py").write_text(text + "\n")
+    (own / "part.py").write_text("VALUE = 1\n")
+    (own / "between.py").write_text("from part import VALUE\n")
+    (own / "other.py").write_text("VALUE = 1\n")
+    assert not changes(own, "entry", "other.py")
+    assert changes(own, "entry", "part.py")
+
+
+@pytest.mark.parametrize(
+    ("module", "text", "edited"),
+    [
+        ("pack.entry", "from . import part", "pack/part.py"),
+        ("pack.entry", "from .part import VALUE", "pack/part.py"),
+        ("pack.entry", "from .deep.part import VALUE", "pack/deep/part.py"),
+        ("pack.entry", "import pack.deep.part", "pack/deep/part.py"),
+        ("pack.entry", "from pack.deep import part", "pack/deep/part.py"),
+        ("pack.entry", "from pack.deep import *", "pack/deep/part.py"),
+        ("pack.entry", "from importlib import import_module\nx = import_module('.part', __package__)", "pack/part.py"),
+        ("pack.entry", "", "pack/__init__.py"),
+        ("pack.deep.entry", "from .. import part", "pack/part.py"),
+        ("pack.deep.entry", "from ..part import VALUE", "pack/part.py"),
+        ("pack.deep.entry", "import plain.part", "plain/part.py"),
+    ],
+)
+def test_packages(own: Path, module: str, text: str, edited: str) -> None:
+    for folder in ("pack", "pack/deep", "plain"):
+        (own / folder).mkdir()
+        (own / folder / "part.py").write_text("VALUE = 1\n")
+        if folder != "plain":  # a namespace
+            (own / folder / "__init__.py").write_text("")
+    (own / (module.replace(".", "/") + ".py")).write_text(text + "\n")
+    assert changes(own, module, edited)
+
+
+def test_modules_that_import_each_other(own: Path) -> None:
+    (own / "entry.py").write_text("import part\n")
+    (own / "part.py").write_text("import entry\nVALUE = 1\n")
+    assert changes(own, "entry", "part.py")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import importlib\ndef build(name):\n    return importlib.import_module(name)\n",
+        "from importlib import import_module as load\ndef build(name):\n    return load(name)\n",
+        "load = __import__\n",
+        "exec(open('x.py').read())\n",
+        "import runpy\nx = runpy.run_path('part.py')\n",
+        "import importlib.util as u\ns = u.spec_from_file_location('x', 'x.py')\n",
+        "import torch\ndef build(n):\n    return torch.hub.load('a/b', 'c')\n",
+    ],
+)
+def test_code_that_the_source_does_not_name_is_refused_unless_it_is_declared(own: Path, text: str) -> None:
+    (own / "entry.py").write_text("import helper_module\n")
+    (own / "helper_module.py").write_text(text)
+    with pytest.raises(UserError, match=r"line \d+ of .*helper_module.py brings in code") as caught:
+        source_digest("entry")
+    assert "RIB_FILES" in str(caught.value)
+    (own / "part.py").write_text("VALUE = 1\n")
+    (own / "helper_module.py").write_text('RIB_FILES = ("part.py",)\n' + text)
+    forget(own)
+    assert changes(own, "entry", "part.py")
+
+
+def test_what_only_looks_like_it_is_not_refused(own: Path) -> None:
+    text = "import re\ndef build(model, pattern):\n    model.eval()\n    pattern.exec\n    return re.compile('x')\n"
+    (own / "entry.py").write_text(text)
+    assert source_digest("entry") == digest(text.encode())
+
+
+def test_declared_files(own: Path) -> None:
+    (own / "tables").mkdir()
+    (own / "tables" / "a.csv").write_text("1")
+    (own / "entry.py").write_text('RIB_FILES: tuple[str, ...] = ("tables/*.csv",)\n')
+    assert changes(own, "entry", "tables/a.csv", "2")
+    assert changes(own, "entry", "tables/b.csv", "3")
+    for wrong, match in (('("none.csv",)', "names no file"), ("tuple(x)", "not a tuple"), ("'a.csv'", "not a tuple")):
+        (own / "entry.py").write_text(f"RIB_FILES = {wrong}\n")
+        forget(own)
+        with pytest.raises(UserError, match=match):
+            source_digest("entry")
+
+
+def test_a_module_that_was_edited_after_its_import_is_refused(own: Path) -> None:
+    """The process runs the old code, and would record it as the new."""
+    (own / "entry.py").write_text("import part\n")
+    (own / "part.py").write_text("VALUE = 1\n")
+    importlib.import_module("entry")
+    before = source_digest("entry")
+    (own / "part.py").write_text("VALUE = 2\n")
+    with pytest.raises(UserError, match="'part' was edited after this process had imported it"):
+        source_digest("entry")
+    forget(own)
+    importlib.import_module("entry")
+    assert source_digest("entry") != before
+
+
+def test_code_without_a_file_is_refused(own: Path) -> None:
+    with pytest.raises(UserError, match="no source file"):
+        source_digest("sys")
+
+
+NET = "from blocks import block\ndef build(num_classes):\n    return block(num_classes)\n"
+BLOCKS = """
+from torch import nn
+def block(n):
+    return nn.Sequential(nn.Conv2d(3, 4, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, n))
+"""
+
+
+def test_an_edited_helper_makes_new_steps(own: Path) -> None:
+    import torch
+
+    made = document(own, runs=[{"methods": ["pretrained"]}])
+    (own / "net.py").write_text(NET)
+    (own / "blocks.py").write_text(BLOCKS)
+    torch.manual_seed(0)
+    torch.save(importlib.import_module("net").build(4).state_dict(), own / "net.pth")
+    made["model"] = {
+        "resnet": {"build": "net:build", "size": 12, "weights": "net.pth", "mean": [0.5] * 3, "std": [0.5] * 3}
+    }
+    (own / "s.toml").write_text(toml(made))
+    store = Store(own / "store")
+    plan = make_plan(load_suite(own / "s.toml"))
+    assert execute(plan, store, How(workers=1)).failed == {}
+    (own / "blocks.py").write_text(BLOCKS.replace("ReLU", "Tanh"))
+    outcome = execute(plan, Store(own / "late"), How(workers=1))  # edited after it was planned
+    assert outcome.failed
+    assert all("edited after" in reason for reason in outcome.failed.values())
+    assert not Store(own / "late").keys()
+    forget(own)
+    again = make_plan(load_suite(own / "s.toml"))
+    assert not {step.key for step in again.steps} & {step.key for step in plan.steps}
+    assert execute(again, store, How(workers=1)).done == len(again.steps)
