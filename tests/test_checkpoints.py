@@ -307,6 +307,15 @@ def test_a_pickle_that_holds_itself_ends(tmp_path: Path) -> None:
         read_checkpoint(tmp_path / "x.pth")
 
 
+def test_a_script_is_named_as_such(tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.jit.save(torch.jit.script(nn.Linear(2, 2)), tmp_path / "x.pt")
+    with pytest.raises(UserError, match="TorchScript") as error:
+        read_checkpoint(tmp_path / "x.pt")
+    assert "torch.jit.load(FILE).state_dict()" in str(error.value.remedy)
+
+
 # -- nets with names like wrappers' ------------------------------------------------------------------------------------
 
 

@@ -96,9 +96,13 @@ def test_what_was_exported_can_be_a_model_of_another_suite(place: Path, results:
     architecture = describe(row, 4, place)
     assert architecture.view == run.fit.architecture.view
     assert architecture.mean == run.fit.architecture.mean
+    classes = results.plan.world[results.suite.reference].classes
+    assert tuple(json.loads((place / row.hf / "config.json").read_text())["label_names"]) == classes  # type: ignore[operator]
+    turned = load_pretrained("mine", row, architecture, place, classes[::-1])
     weights = load_pretrained("mine", row, architecture, place)
     stored = results.store.weights(run.fit.key)
     assert all(torch.equal(weights[name], stored[name]) for name in stored)
+    assert torch.equal(turned["head.weight"], stored["head.weight"].flip(0))
 
 
 def test_the_card_says_what_the_model_is(place: Path, results: Results) -> None:
@@ -122,6 +126,8 @@ def test_another_model_keeps_its_file_with_a_description_and_a_card(place: Path,
     described = json.loads(file.with_suffix(".json").read_text())["architecture"]
     assert described["build"] == "rib.models.small:small_resnet"
     assert described["classes"] == 4
+    named = json.loads(file.with_suffix(".json").read_text())["classes"]
+    assert tuple(named) == results.plan.world[results.suite.reference].classes
     assert "library_name" not in file.with_suffix(".md").read_text()
     workshop = Workshop(results.suite, results.store, How(device="cpu"), lambda _: None)
     expected = workshop.weights(run.fit)

@@ -614,3 +614,12 @@ def check_panels(view: Any) -> None:
     assert not view.is_visible(".tip")
     view.focus(".sign")
     assert view.is_visible(".tip")
+
+
+def test_steps_that_failed_for_one_reason_are_told_once() -> None:
+    from rib.report.failures import alike
+
+    failures = {"a": "no room", "b": "too fast", "c": "a failed: no room", "d": "b failed: a failed: no room"}
+    found = alike(failures)
+    assert [(one.titles, one.reason) for one in found] == [(("a", "c", "d"), "no room"), (("b",), "too fast")]
+    assert [one.who for one in found] == ["a and 2 more steps", "b"]

@@ -231,8 +231,9 @@ class Board:
     def fail(self, key: str, reason: str) -> None:
         """Note a failed step."""
         step = self._steps[key]
-        if reason not in self._reasons:
-            self._reasons.add(reason)
+        cause = reason.rpartition(" failed: ")[2]  # a step that needed a failed one has its reason
+        if cause not in self._reasons:
+            self._reasons.add(cause)
             self.watcher.say(f"failed: {step.title}\n  {reason}")
         self.failed[key] = reason
         self.outcome.failed[distinct(step, self.outcome.failed)] = reason

@@ -138,11 +138,14 @@ def _read_torch(path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
+    scripted = "TorchScript" in str(error)
     return UserError(
         f"cannot read the checkpoint {path}",
-        got=_reason(error),
+        got="a TorchScript archive, which holds code" if scripted else _reason(error),
         valid="a safetensors file, or a state dict saved by torch.save",
-        remedy="copy the file again; a pickled model can run code when it is read, so it is never read here: where "
+        remedy="where you trust who made it: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+        if scripted
+        else "copy the file again; a pickled model can run code when it is read, so it is never read here: where "
         "you trust who made it, save `model.state_dict()` rather than the model: torch.save(torch.load(FILE, "
         "weights_only=False).state_dict(), NEW)",
     )
@@ -151,7 +154,9 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 def _reason(error: Exception) -> str:
     """Why a file was not read, in a line, without torch's advice on how to read it unsafely."""
     words = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
-    return f"{type(error).__name__}: {words.partition(' by default. Please')[0]}"
+    for advice in (" by default. Please", " In PyTorch 2.6", " or is not allowed"):
+        words = words.partition(advice)[0]
+    return f"{type(error).__name__}: {words}"
 
 
 # -- what stands for classes that a pickle names -----------------------------------------------------------------------

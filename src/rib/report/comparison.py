@@ -19,6 +19,7 @@ from rib.gates import Gate, Verdict, quantity_names, worst_of
 from rib.metrics import Interval
 from rib.names import folded, short
 from rib.pair import OWN_DATA, Pair
+from rib.report.failures import alike
 from rib.report.finding import signed, spanned
 from rib.report.inside.averages import OWN
 from rib.report.inside.calibration import calibration_changes
@@ -364,7 +365,9 @@ def comparison_lines(found: Comparison, width: int = 80) -> Lines:
     lines += [Text(f"both see {view_words(next(iter(views(found.results.plan).values())))}", style="dim")]
     lines += [Text(f"data: {caveat}", style="yellow") for caveat in found.results.caveats]
     lines += [Text(f"models: {words}", style="yellow") for words in unstated(found.results.plan)]
-    lines += [Text(f"failed: {title}: {first_line(why)}", style="red") for title, why in found.results.failures.items()]
+    lines += [
+        Text(f"failed: {one.who}: {first_line(one.reason)}", style="red") for one in alike(found.results.failures)
+    ]
     return Lines(*lines)
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 
 from rib.plan import Plan, missing
 from rib.report.cost import Cost
+from rib.report.failures import alike
 from rib.report.views import unstated, view_json
 from rib.steps import Compare, Fit, distinct
 from rib.store import Store
@@ -71,7 +72,9 @@ def status_lines(facts: dict[str, Any]) -> str:
     lines += [f"  {kind:9} {count['done']:6} done {count['to do']:6} to do" for kind, count in facts["kinds"].items()]
     for by, held in itertools.groupby(sorted(facts["at work"], key=_by), key=_by):
         lines += _work_lines(*by, [one["step"] for one in held])
-    lines += [f"failed: {title}\n  {_told(failure)}" for title, failure in facts["failures"].items()]
+    failures = facts["failures"]
+    for one in alike({title: failure["reason"] for title, failure in failures.items()}):
+        lines.append(f"failed: {one.who}\n  {_told(failures[one.titles[0]])}")
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from markupsafe import Markup
 from rib.files import write_aside
 from rib.metrics import Interval
 from rib.report.claim import finding
+from rib.report.failures import alike
 from rib.report.figure_data import figure_data
 from rib.report.finding import extent, holes, lacking, main_size, ordered, signed, size_name
 from rib.report.inside import inside
@@ -129,7 +130,7 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         views=list(view_lines(results.plan)),
         short=results.suite.set_names.short,
         holes=holes(results),
-        failures=results.failures,
+        failures=alike(results.failures),
         provenance=provenance(results),
         figures=_script_json(figures),
         suite_text=json.dumps(results.suite.model_dump(mode="json"), indent=2, ensure_ascii=False),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,8 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
     """Write a finished model.
 
     A timm model becomes a folder that `timm.create_model("local-dir:…", pretrained=True)` loads: config.json with
-    the preprocessing, model.safetensors, README.md. Any other becomes NAME.safetensors, with NAME.json (how it is
-    built and sees images) and NAME.md beside it.
+    the preprocessing and the classes in order, model.safetensors, README.md. Any other becomes NAME.safetensors, with
+    NAME.json (how it is built and sees images, its classes in order) and NAME.md beside it.
 
     Args:
         results: of the suite, for the card.
@@ -38,16 +38,17 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
         The folder, or the weights file.
     """
     name = run_name(results, run)
+    classes = results.plan.world[results.suite.reference].classes
     card = model_card(results, run)
     if run.fit.architecture.timm is None:
         file = folder / f"{name}.safetensors"
         write_weights(file, weights)
-        file.with_suffix(".json").write_text(json.dumps(_description(run), indent=2) + "\n", "utf-8")
+        file.with_suffix(".json").write_text(json.dumps(_description(run, classes), indent=2) + "\n", "utf-8")
         file.with_suffix(".md").write_text(card, "utf-8")
         return file
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
-    _save_for_timm(run, weights, target)
+    _save_for_timm(run, weights, target, classes)
     (target / "README.md").write_text(card, "utf-8")
     return target
 
@@ -96,7 +97,7 @@ def require_free(results: Results, runs: Iterable[Run], folder: Path) -> None:
             )
 
 
-def _save_for_timm(run: Run, weights: Weights, target: Path) -> None:
+def _save_for_timm(run: Run, weights: Weights, target: Path, classes: Sequence[str]) -> None:
     from timm.models import save_for_hf
 
     architecture = run.fit.architecture
@@ -110,11 +111,19 @@ def _save_for_timm(run: Run, weights: Weights, target: Path) -> None:
         "mean": architecture.mean,
         "std": architecture.std,
     }
-    save_for_hf(net, str(target), model_args=architecture.arguments, data_config=seen, safe_serialization=True)
+    save_for_hf(
+        net,
+        str(target),
+        model_config={"label_names": list(classes)},
+        model_args=architecture.arguments,
+        data_config=seen,
+        safe_serialization=True,
+    )
 
 
-def _description(run: Run) -> dict[str, Any]:
-    return {"rib": made_by()["rib"], "architecture": run.fit.architecture.model_dump(mode="json")}
+def _description(run: Run, classes: Sequence[str]) -> dict[str, Any]:
+    architecture = run.fit.architecture.model_dump(mode="json")
+    return {"rib": made_by()["rib"], "architecture": architecture, "classes": list(classes)}
 
 
 def model_card(results: Results, run: Run) -> str:

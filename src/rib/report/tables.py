@@ -16,6 +16,7 @@ from rib.analysis.signatures import Signature
 from rib.intervals import LEVEL
 from rib.metrics import Interval
 from rib.report.claim import finding
+from rib.report.failures import alike
 from rib.report.finding import (
     ONE_SEED,
     extent,
@@ -351,11 +352,12 @@ def _trouble(results: Results, width: int) -> list[Text]:
     if len(found) > MOST:
         count = sum(len(missing) for _, missing in found[MOST:])
         lines += wrapped(f"missing: {count:,} more predictions in {len(found) - MOST} more rows", width, "yellow")
-    failures = list(results.failures.items())
-    for title, reason in failures[:MOST]:
-        lines += wrapped(f"failed: {title}: {first_line(reason)}", width, "red")
+    failures = alike(results.failures)
+    for one in failures[:MOST]:
+        lines += wrapped(f"failed: {one.who}: {first_line(one.reason)}", width, "red")
     if len(failures) > MOST:
-        lines += wrapped(f"failed: {len(failures) - MOST} more steps; --json and --html name them all", width, "red")
+        more = sum(len(one.titles) for one in failures[MOST:])
+        lines += wrapped(f"failed: {more:,} more steps; --json and --html name them all", width, "red")
     return [Text(), *lines] if lines else []
 
 
