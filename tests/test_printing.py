@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +17,7 @@ from hypothesis import strategies as st
 
 import rib
 from helpers import document, surroundings, toml
+from rib.files import json_text
 from rib.terminal import PLAIN, degraded
 from rib.work import How
 
@@ -98,3 +102,37 @@ def test_closed_streams_swallow_what_is_printed(done: Path) -> None:
     script = f"{sys.executable} -m rib report tiny.toml --html closed.html >&- 2>&-"
     assert subprocess.run(["sh", "-c", script], cwd=done, env=surroundings(), timeout=120).returncode == 0
     assert (done / "closed.html").is_file()
+
+
+@given(
+    st.recursive(
+        st.none() | st.booleans() | st.integers(-9, 9) | st.text(max_size=3) | st.floats(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        max_leaves=12,
+    )
+)
+def test_json_is_strict_whatever_the_numbers_are(value: Any) -> None:
+    def refuse(word: str) -> None:
+        raise AssertionError(word)
+
+    text = json_text({"found": value})
+    read = json.loads(text, parse_constant=refuse)
+    assert "-0.0" not in re.sub(r'"(\\.|[^"\\])*"', "", text)
+    found = read.pop("not_finite", [])
+    assert len(found) == sum(not math.isfinite(each) for each in floats(value))
+
+
+def floats(value: Any) -> list[float]:
+    """Every float in a value."""
+    if isinstance(value, dict):
+        value = list(value.values())
+    if isinstance(value, list):
+        return [each for item in value for each in floats(item)]
+    return [value] if isinstance(value, float) else []
+
+
+def test_what_was_not_finite_is_named() -> None:
+    assert json.loads(json_text({"rows": [{"loss": math.nan, "gain": -0.0}]})) == {
+        "rows": [{"loss": None, "gain": 0.0}],
+        "not_finite": ["rows.0.loss: nan"],
+    }

@@ -361,7 +361,10 @@ def test_main_size_is_the_one_with_most_methods(varied: Results) -> None:
     assert main_size(row for row in varied.summaries if row.size is not None) == 40
 
 
-@pytest.mark.parametrize(("value", "text"), [(1.25, "+1.2"), (-0.04, "-0.0"), (0.0, "+0.0"), (-0.0, "+0.0")])
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(1.25, "+1.2"), (-0.04, "0.0"), (-0.06, "-0.1"), (float("nan"), "missing"), (0.0, "+0.0"), (-0.0, "+0.0")],
+)
 def test_signed(value: float, text: str) -> None:
     assert signed(value) == text
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import errno
 import gc
-import json
 import os
 import shlex
 import sys
@@ -20,6 +19,7 @@ from rich.text import Text
 from rib import __version__
 from rib.cli_store import STORE, DataPath, StorePath, store_app
 from rib.errors import RibError, StoppedError, UserError, nearest
+from rib.files import json_text
 from rib.terminal import console, finish_streams, prepare_streams, printable, say
 
 if TYPE_CHECKING:
@@ -229,7 +229,7 @@ def show_plan(
     for words in unstated(plan):
         print(printable(f"note: {words}"), file=sys.stderr)
     if as_json:
-        print(json.dumps(plan_json(plan, place, cost), indent=1))
+        print(json_text(plan_json(plan, place, cost)))
         return
     console().print(plan_table(plan, place, every))
     if not every:
@@ -252,7 +252,7 @@ def status(
 
     plan, place = _plan(suite, store, data, models, seeds)
     facts = status_json(plan, place, list(Leases(place.root).listed()))
-    print(json.dumps(facts, indent=1) if as_json else printable(status_lines(facts)))
+    print(json_text(facts) if as_json else printable(status_lines(facts)))
     if facts["failed"]:
         raise typer.Exit(1)
 
@@ -344,7 +344,7 @@ def verify(
     plan, place = _plan(suite, store, data, models, seeds)
     found = checks(_results(plan, place), wanted)
     if as_json:
-        print(json.dumps(checks_json(found), indent=1))
+        print(json_text(checks_json(found)))
     else:
         screen = console(highlight=False)
         screen.print(checks_table(found))
@@ -371,7 +371,7 @@ def recommend(
     _require_records(results, place, suite)
     advice = advise(results, images)
     if as_json:
-        print(json.dumps(advice_json(advice), indent=1))
+        print(json_text(advice_json(advice)))
     else:
         screen = console(highlight=False)
         screen.print(advice_lines(advice, screen.width))
@@ -432,7 +432,7 @@ def compare(
         found.page(page)
     finally:  # numbers are shown even where the page cannot be written
         if as_json:
-            print(json.dumps(comparison_json(found), indent=1))
+            print(json_text(comparison_json(found)))
         else:
             found.table()
     _page_at(page, as_json)
@@ -489,7 +489,7 @@ def study(
         if figures:
             _written(lambda _, target: found[-1].figures(target), one.results, figures)
     if as_json:
-        print(json.dumps([one.to_json() for one in found], indent=1))
+        print(json_text([one.to_json() for one in found]))
     if not all(one.complete for one in found):
         raise typer.Exit(1)
 
@@ -593,7 +593,7 @@ def data_check(
         status.update("looking for images in common")
         shared = check_overlaps(rows, found, roles, base, cache)
     if as_json:
-        print(json.dumps(check_json(found, shared), indent=1))
+        print(json_text(check_json(found, shared)))
     else:
         console(highlight=False).print(check_table(found, shared))
     if not all(checked.fine for checked in found) or any(one.refused for one in shared):
@@ -841,7 +841,7 @@ def _profiled(plan: Plan, store: Store, page: Path, as_json: bool, outcome: Outc
         _written(lambda results, path: write_page(results, path, found), results, page)
     finally:
         if as_json:
-            print(json.dumps(report_json(results) | {"profile": profile_json(found)}, indent=1))
+            print(json_text(report_json(results) | {"profile": profile_json(found)}))
         else:
             _show(results, as_json)
             for line in profile_lines(found, screen.width):
@@ -858,7 +858,7 @@ def _shown(results: Results, as_json: bool, screen: Console) -> str:
     from rib.report import tables
 
     if as_json:
-        return json.dumps(tables.as_json(results), indent=1) + "\n"
+        return json_text(tables.as_json(results)) + "\n"
     with screen.capture() as shown:
         screen.print(tables.headline(results, screen.width))
     return shown.get()

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import errno
 import hashlib
+import json
+import math
 import os
 import re
 import stat
@@ -16,6 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rib.errors import RibError, StepError, UserError
 from rib.identity import digest
@@ -238,6 +241,34 @@ def _named(name: str, content: str) -> bytes:
 
 def _blake2b() -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=DIGITS // 2)
+
+
+# -- JSON --------------------------------------------------------------------------------------------------------------
+
+
+def json_text(document: Any, indent: int | None = 1) -> str:
+    """A document as strict JSON: what is not finite becomes null, and -0.0 becomes 0.0.
+
+    A document that is a table names the places of what was not finite under `not_finite`, such as "rows.0.loss: nan".
+    """
+    lost: list[str] = []
+    plain = _finite(document, (), lost)
+    if lost and isinstance(plain, dict):
+        plain["not_finite"] = lost
+    return json.dumps(plain, indent=indent, allow_nan=False)
+
+
+def _finite(value: Any, place: tuple[str, ...], lost: list[str]) -> Any:
+    if isinstance(value, float):
+        if math.isfinite(value):
+            return value + 0.0
+        lost.append(f"{'.'.join(place)}: {value}")
+        return None
+    if isinstance(value, dict):
+        return {name: _finite(item, (*place, str(name)), lost) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item, (*place, str(at)), lost) for at, item in enumerate(value)]
+    return value
 
 
 # -- words -------------------------------------------------------------------------------------------------------------

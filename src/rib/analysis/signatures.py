@@ -105,7 +105,7 @@ def _large_drop(evidence: Evidence) -> Signature:
         )
         return Signature(name, "unknown", LARGE_DROP, change, words)
     verdict = _below(change, LARGE_DROP)
-    moved = f"changed by {change.value:+.1f} points after tuning on {size:,} images"
+    moved = f"changed by {_signed(change.value)} points after tuning on {size:,} images"
     return Signature(
         name,
         verdict,
@@ -178,7 +178,7 @@ def _negative_ri(ri: Interval | None) -> Signature:
         words = "It was not measured how much robustness was lost or gained."
         return Signature(name, "unknown", NEGATIVE_RI, None, words)
     verdict = _below(ri, NEGATIVE_RI)
-    found = f"robustness improvement is {ri.value:+.1f} points, between {ri.low:+.1f} and {ri.high:+.1f}"
+    found = f"robustness improvement is {_signed(ri.value)} points, between {_signed(ri.low)} and {_signed(ri.high)}"
     return Signature(
         name,
         verdict,
@@ -225,3 +225,8 @@ def _point(value: float) -> Interval:
 def _require(numbers: Sequence[float], most: float, what: str) -> None:
     if bad := [number for number in numbers if not 0 <= number <= most]:
         raise UserError(f"a {what} of a layer is out of its range", got=bad[0], valid=f"0 … {most:g}")
+
+
+def _signed(value: float) -> str:
+    """Points with one decimal, never "-0.0"."""
+    return f"{value + 0.0:+.1f}".replace("-0.0", "0.0")

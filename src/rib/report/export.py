@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -244,8 +245,10 @@ def _found_rows(results: Results) -> Iterator[dict[str, Any]]:
         }
         for name, value in seen.values.items():
             for at, item in _items(value):
-                number = None if item is None or isinstance(item, str) else float(item)
+                number = None if item is None or isinstance(item, str) else float(item) + 0.0
                 word = item if isinstance(item, str) else None
+                if number is not None and not math.isfinite(number):
+                    number, word = None, f"not finite: {number}"
                 where = dict(zip(("row", "column"), at, strict=False))
                 yield place | where | {"name": name, "number": number, "word": word}
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable
 
@@ -41,8 +42,11 @@ def lacking(intervals: Iterable[Interval | None]) -> str:
 
 
 def signed(value: float, width: int = 0) -> str:
-    """Points with one decimal and the sign they have before rounding, so that -0.0 is seen to be below zero."""
-    return f"{value + 0.0:+{width}.1f}"
+    """Points with one decimal and a sign; what is below 0 and rounds to it is "0.0", never "-0.0"."""
+    if not math.isfinite(value):
+        return f"{'missing':>{width}}"
+    text = f"{value + 0.0:+.1f}"
+    return f"{'0.0' if text == '-0.0' else text:>{width}}"
 
 
 def spanned(interval: Interval, width: int = 0) -> str:

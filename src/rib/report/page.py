@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from rib.files import write_aside
+from rib.files import json_text, write_aside
 from rib.metrics import Interval
 from rib.report.claim import finding
 from rib.report.failures import alike
@@ -153,7 +153,7 @@ def _asset(name: str) -> Markup:
 
 def _script_json(value: Any) -> Markup:
     """JSON that no text inside can end the script element of."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
+    text = json_text(value, None)
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 

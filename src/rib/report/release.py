@@ -225,4 +225,7 @@ def _percent(value: float | None) -> str:
 def _points(interval: Interval | None) -> str:
     if interval is None:
         return "–"
-    return f"{interval.value:+.2f} [{interval.low:+.2f}, {interval.high:+.2f}]"
+    value, low, high = (
+        f"{each + 0.0:+.2f}".replace("-0.00", "0.00") for each in (interval.value, interval.low, interval.high)
+    )
+    return f"{value} [{low}, {high}]"

@@ -146,7 +146,10 @@ def _cell(check: Check | None) -> Text:
         return Text("")
     if check.difference is None:
         return Text("missing", style="dim")
-    return Text(f"{check.difference:+.2f}" + ("" if check.verdict == "agrees" else " !"), style=_STYLE[check.verdict])
+    return Text(
+        f"{check.difference + 0.0:+.2f}".replace("-0.00", "0.00") + ("" if check.verdict == "agrees" else " !"),
+        style=_STYLE[check.verdict],
+    )
 
 
 _STYLE = {"agrees": "", "differs": "bold red", "missing": "dim"}
