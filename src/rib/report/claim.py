@@ -103,14 +103,14 @@ def _gain(gain: Interval | None) -> str:
         return "was not measured on unseen images of the set tuned on"
     if not gain.excludes_zero:
         return f"shows no distinguishable gain on the set tuned on ({_spanned(gain)})"
-    verb = f"gained {signed(gain.value)}" if gain.value > 0 else f"lost {-gain.value:.1f}"
+    verb = f"gained {signed(gain.value)}" if gain.value > 0 else f"lost {abs(gain.value):.1f}"
     return f"{verb} points on the set tuned on ({_ends(gain)})"
 
 
 def _change(mri: Interval) -> str:
     if not mri.marked:
         return f"shows no distinguishable change elsewhere ({_spanned(mri)})"
-    verb = f"gained {signed(mri.value)}" if mri.value > 0 else f"lost {-mri.value:.1f}"
+    verb = f"gained {signed(mri.value)}" if mri.value > 0 else f"lost {abs(mri.value):.1f}"
     return f"{verb} elsewhere ({_ends(mri)})"
 
 

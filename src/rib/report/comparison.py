@@ -278,7 +278,7 @@ def _own_gain(found: Comparison) -> str:
     if not own.excludes_zero:
         ends = f"{signed(own.value)}, {signed(own.low)} to {signed(own.high)}"
         return f"shows no distinguishable gain {where} ({ends}), and "
-    verb = f"gained {signed(own.value)}" if own.value > 0 else f"lost {-own.value:.1f}"
+    verb = f"gained {signed(own.value)}" if own.value > 0 else f"lost {abs(own.value):.1f}"
     return f"{verb} points {where}, and "
 
 
