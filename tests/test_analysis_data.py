@@ -24,7 +24,6 @@ from helpers import FAMILIES, HALF, PART, SIDE, WHOLE, classifier, examples, tin
 from rib.analysis import ANALYSES, Scene, Seen, Values
 from rib.analysis.calibration import COLUMNS, SMALLEST, Calibration, calibration, expected_error, log_losses, recorded
 from rib.analysis.churn import churn, churn_by_class
-from rib.analysis.correlation import correlation
 from rib.analysis.distance import (
     Distance,
     Sample,
@@ -309,64 +308,6 @@ def test_sets_with_the_same_classes_keep_the_same_ones() -> None:
     kept = [set(labels[drawn_rows(labels, each, 40, 8, 0)].tolist()) for each in (straight, backward)]
     assert len(kept[0]) == 5
     assert kept[0] == {29 - label for label in kept[1]}
-
-
-# -- correlation -------------------------------------------------------------------------------------------------------
-
-
-def test_correlation_against_scipy() -> None:
-    generator = np.random.default_rng(0)
-    distances = np.round(generator.normal(size=40), 1)  # with ties
-    losses = distances + generator.normal(size=40)
-    found = correlation(distances, losses, draws=6000)
-    assert found.pairs == 40
-    assert found.spearman is not None
-    assert found.pearson is not None
-    assert found.spearman.value == pytest.approx(stats.spearmanr(distances, losses).statistic)
-    assert found.pearson.value == pytest.approx(stats.pearsonr(distances, losses).statistic)
-    theirs = stats.bootstrap(
-        (distances, losses),
-        lambda x, y: stats.pearsonr(x, y).statistic,
-        paired=True,
-        vectorized=False,
-        method="percentile",
-        n_resamples=3000,
-        rng=np.random.default_rng(1),
-    ).confidence_interval
-    assert found.pearson.low == pytest.approx(theirs.low, abs=0.02)
-    assert found.pearson.high == pytest.approx(theirs.high, abs=0.02)
-
-
-@small
-@given(st.lists(st.integers(-9, 9), min_size=5, max_size=15), st.integers(0, 99))
-def test_rank_correlation_sees_order_alone(values: list[int], seed: int) -> None:
-    distances = np.array(values, float)
-    losses = np.random.default_rng(seed).normal(size=len(values))
-    plain, bent = correlation(distances, losses, 200), correlation(np.exp(distances), losses, 200)
-    assert plain.spearman == bent.spearman
-    if len(set(values)) == 1:
-        assert plain.spearman is plain.pearson is None
-    else:
-        assert plain.pearson is not None
-        mirrored = correlation(distances, -losses, 200).pearson
-        assert mirrored is not None
-        assert (mirrored.value, mirrored.low, mirrored.high) == pytest.approx(
-            (-plain.pearson.value, -plain.pearson.high, -plain.pearson.low)
-        )
-
-
-def test_a_perfect_order_has_no_interval() -> None:
-    found = correlation(np.arange(6.0), np.arange(6.0) * 3 - 1)
-    assert found.spearman == Interval(1, 1, 1)
-
-
-def test_few_pairs_have_no_correlation() -> None:
-    few = correlation(np.arange(4.0), np.arange(4.0))
-    assert (few.pairs, few.spearman, few.pearson) == (4, None, None)
-    with pytest.raises(UserError, match="leave out pairs"):
-        correlation(np.array([1, 2, math.nan, 4, 5]), np.arange(5.0))
-    with pytest.raises(UserError, match=r"\(5,\) distances and \(6,\) losses"):
-        correlation(np.arange(5.0), np.arange(6.0))
 
 
 # -- calibration -------------------------------------------------------------------------------------------------------

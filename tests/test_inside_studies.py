@@ -70,23 +70,39 @@ def scale(model: str) -> int:
 
 
 def alike(run: Any) -> dict[str, Any]:
-    """Four layers: the first two are one third, and only the last one moves."""
-    return {"layers": list("abcd"), "diagonal": [1.0, 0.9, 0.8, 0.7 - 0.1 * scale(run.model)]}
+    """Four layers: the first two are one third, and only the last one moves; by how much, depends on the set too."""
+    moved = 0.1 * scale(run.model) + 0.01 * place(run.tuned_on)
+    return {"layers": list("abcd"), "diagonal": [1.0, 0.9, 0.8, 0.7 - moved]}
+
+
+def place(tuned_on: str) -> int:
+    return load_suite("digits-studies").downstream.index(tuned_on)
 
 
 def test_similarity_by_hand() -> None:
-    found = asked("similarity", alike, lambda model, size, tuned_on: -float(scale(model)))
+    found = asked("similarity", alike, lambda model, size, tuned_on: -float(scale(model) + place(tuned_on)))
     for family in ("resnet", "vit"):
         assert found[family, "1 − CKA: largest minus smallest pretraining set"].value == pytest.approx(100 * 0.2 / 4)
-        assert found[family, "1 − CKA: late minus early layers"].value == pytest.approx(100 * (0.4 - 0.05))
-        assert found[family, "100 × rank correlation of 1 − CKA and RI"].value == pytest.approx(-100)
+        assert found[family, "1 − CKA: late minus early layers"].value == pytest.approx(100 * (0.43 - 0.05))
+        together = found[family, "100 × rank correlation of 1 − CKA and RI"]
+        assert together.value == pytest.approx(-100)
+        assert together.p == pytest.approx(2 / 5040)  # no other order of the seven sets does as well
+
+
+def test_models_that_differ_in_both_do_not_make_a_correlation() -> None:
+    """1 − CKA and RI go together over models and not over the sets of a model."""
+    mixed = [2, 0, 5, 1, 6, 3, 4]
+    found = asked("similarity", alike, lambda model, size, tuned_on: mixed[place(tuned_on)] - 10.0 * scale(model))
+    together = found["resnet", "100 × rank correlation of 1 − CKA and RI"]
+    assert abs(together.value) < 60
+    assert not together.excludes_zero
 
 
 def test_similarity_has_no_number_over_a_hole() -> None:
     def some(run: Any) -> dict[str, Any] | None:
         return None if (run.model, run.tuned_on) == ("digits:resnet_large_2", "digits:sketch") else alike(run)
 
-    found = asked("similarity", some, lambda model, size, tuned_on: -float(scale(model)))
+    found = asked("similarity", some, lambda model, size, tuned_on: -float(place(tuned_on)))
     assert {interval for (family, _), interval in found.items() if family == "resnet"} == {None}
     assert None not in {interval for (family, _), interval in found.items() if family == "vit"}
     silent = asked("similarity", lambda run: alike(run) | {"diagonal": [1.0, None, 0.8, 0.7]})
@@ -119,3 +135,21 @@ def test_distance_by_hand(sign: int, expected: float) -> None:
     assert [interval.value for interval in found.values()] == pytest.approx([expected] * 6)
     lacking = asked("distance", lambda run: None if run.model == "digits:vit_small" else apart(run))
     assert {family for (family, _), interval in lacking.items() if interval is None} == {"vit"}
+
+
+def test_each_study_says_what_its_intervals_hold() -> None:
+    """Words beside the kind of interval that the study has in fact."""
+    held = {name: find_study(name, load_suite("digits-studies")).intervals for name in ("size", *INSIDE)}
+    assert "source images, tuning seeds and pretraining seeds add up" in held["size"]
+    assert all("holds no images" in " ".join(held[name].split()) for name in ("similarity", "forgetting"))
+    assert "neither images nor seeds" in held["distance"]
+    together = asked("forgetting", _parts)
+    assert {interval.kind for interval in together.values()} == {"seeds"}
+
+
+INSIDE = ("similarity", "distance", "forgetting")
+
+
+def _parts(run: Any) -> dict[str, Any]:
+    sets = ["digits:v2", "digits:sketch"]
+    return {"sets": sets} | {name: [[-1.0, -1.0, -1.0]] * 2 for name in ("together", "by_head", "by_features", "probe")}

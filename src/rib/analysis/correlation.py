@@ -1,79 +1,125 @@
-"""Correlation: whether distances between data sets foretell what tuning on one costs on another."""
+"""Correlation: whether two numbers of data sets, or of pairs of them, go together; tested by permuting the sets.
+
+Pairs of data sets are not independent: those that share a set, and those of models that see the same sets, go together
+by themselves. So the sets are permuted, the same way for all models, and the correlation is set against what the other
+orders of the sets give (Mantel 1967; Legendre and Fortin 2010). docs/analyses.md has its error under the null.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import itertools
+import math
+from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rib.data.splits import named_generator
 from rib.errors import UserError
-from rib.metrics import Estimate, Floats, Interval
+from rib.intervals import Interval
+
+Floats = NDArray[np.float64]
 
 FEWEST = 5
-"""Pairs below which no correlation is given: of four points, one of 24 orders is as good as a perfect one by chance."""
+"""Points of a model below which it has no correlation: of four, one of 24 orders is a perfect one by chance."""
+
+EXACT = 7
+"""Sets up to which every order of them is taken: 5,040 of seven."""
+
+SAMPLED = 4999
+"""Orders that are drawn for more sets, beside the order as it is."""
 
 
-@dataclass(frozen=True)
-class Correlation:
-    """How two numbers go together over pairs of data sets, with 95 % intervals.
-
-    Attributes:
-        pairs: number of pairs.
-        spearman: rank correlation, -1 … 1; None where it is undefined: fewer than `FEWEST` pairs, or one of the two
-            numbers is the same for all.
-        pearson: linear correlation, likewise.
-    """
-
-    pairs: int
-    spearman: Interval | None
-    pearson: Interval | None
-
-
-def correlation(distances: Floats, losses: Floats, draws: int = 2000, seed: int = 0) -> Correlation:
-    """Correlation of distance and loss over (tuned on, tested on) pairs.
-
-    The interval is a percentile bootstrap over pairs: each draw takes as many pairs, with replacement, ranks them
-    anew for Spearman, and is left out where either number is then the same for all. Pairs that share a data set are
-    taken for independent, which they are not, so the interval is narrower than it should be.
+def mantel(first: Sequence[Floats], second: Sequence[Floats], ranked: bool = True, seed: int = 0) -> Interval | None:
+    """The mean over models of a correlation over data sets, or over pairs of them, with its permutation test.
 
     Args:
-        distances: (P,), from the set tuned on to the set tested on.
-        losses: (P,), accuracy lost there, in points.
-        draws: bootstrap resamples.
-        seed: of the draws.
+        first: of each model float64 (S,) or (S, S), a number of each set or ordered pair of sets, such as a distance;
+            of a matrix, the diagonal is left out.
+        second: likewise, such as a loss; NaN for a set or a pair that is no point.
+        ranked: Spearman's correlation of each model; else Pearson's.
+        seed: of the orders that are drawn where there are more than `EXACT` sets.
+
+    Returns:
+        The correlation, -1 … 1. Its `p` is two-sided: twice the share of orders of the sets that give as much or more
+        on its side. Its ends are its value less the 97.5th and the 2.5th percentile over these orders, so that they
+        exclude 0 where p is below 0.05, but for rounding. None where no model has `FEWEST` points that differ.
 
     Raises:
-        UserError: the two differ in length, or hold a number that is not finite.
+        UserError: shapes differ, or a number of `first` is not finite where `second` has a point.
     """
-    first, second = np.asarray(distances, np.float64), np.asarray(losses, np.float64)
-    if first.shape != second.shape or first.ndim != 1 or not np.isfinite([first, second]).all():
+    models = [_prepared(*pair, ranked) for pair in zip(first, second, strict=True)]
+    known = [model for model in models if model is not None]
+    if not known:
+        return None
+    orders = _orders(len(known[0][0]), seed)
+    found: Floats = np.array([_correlations(*model, orders) for model in known]).mean(axis=0)
+    value, rest = float(found[0]), np.round(found, 10)
+    tails = [float((rest >= rest[0]).mean()), float((rest <= rest[0]).mean())]
+    low, high = np.percentile(found, [2.5, 97.5])
+    return Interval(
+        value,
+        max(value - float(high), -1.0),
+        min(value - float(low), 1.0),
+        "own draws",
+        (),
+        float(found.std()),
+        None,
+        min(1.0, 2 * min(tails)),
+    )
+
+
+def _prepared(first: Floats, second: Floats, ranked: bool) -> tuple[Floats, Floats, NDArray[np.bool_]] | None:
+    """A model's numbers, as ranks or not, and where it has points; None where it has too few that differ."""
+    one, other = np.array(first, np.float64), np.array(second, np.float64)
+    points = np.isfinite(other)
+    if one.ndim == 2:
+        np.fill_diagonal(points, False)
+    if one.shape != other.shape or len(set(one.shape)) != 1 or not np.isfinite(one[points]).all():
         raise UserError(
-            "a correlation needs one distance and one loss for each pair",
-            got=f"{first.shape} distances and {second.shape} losses",
-            valid="two lists of one length, of finite numbers",
-            remedy="leave out pairs of which either is missing",
+            "a correlation needs two numbers of each set, or of each pair of sets",
+            got=f"arrays of {first.shape} and {second.shape}",
+            valid="two of one square shape, finite where the second has a point",
+            remedy="leave out what is missing in either, as NaN in the second",
         )
-    if len(first) < FEWEST:
-        return Correlation(len(first), None, None)
+    if points.sum() < FEWEST or np.ptp(one[points]) == 0 or np.ptp(other[points]) == 0:
+        return None
+    if not ranked:
+        return one, other, points
+    off = np.isfinite(one) if one.ndim == 1 else np.isfinite(one) & ~np.eye(len(one), dtype=bool)
+    return _ranks(one, off), _ranks(other, points), points
+
+
+def _ranks(numbers: Floats, chosen: NDArray[np.bool_]) -> Floats:
     from scipy.stats import rankdata  # takes half a second
 
-    rows = named_generator("correlation", seed).integers(len(first), size=(draws, len(first)))
-    rows = np.vstack([np.arange(len(first)), rows])  # the pairs themselves come first
-    x, y = first[rows], second[rows]
-    ranks = rankdata(x, axis=1), rankdata(y, axis=1)
-    return Correlation(len(first), _interval(_pearson(*ranks)), _interval(_pearson(x, y)))
+    found = np.full(numbers.shape, np.nan)
+    found[chosen] = rankdata(numbers[chosen])
+    return found
 
 
-def _pearson(x: Floats, y: Floats) -> Floats:
-    """Correlation of each row of two arrays (B, P); NaN where a row is constant."""
-    constant = (np.ptp(x, axis=1) == 0) | (np.ptp(y, axis=1) == 0)
-    x, y = x - x.mean(axis=1, keepdims=True), y - y.mean(axis=1, keepdims=True)
-    scale = np.sqrt((x * x).sum(axis=1) * (y * y).sum(axis=1))
-    found: Floats = np.where(constant, np.nan, (x * y).sum(axis=1) / np.where(constant, 1.0, scale))
-    return np.clip(found, -1, 1)
+@cache
+def _orders(count: int, seed: int) -> NDArray[np.int64]:
+    """Orders of the sets (B, S), the one as it is first."""
+    if count <= EXACT:
+        return np.array(list(itertools.permutations(range(count))), np.int64)
+    generator = named_generator("permuted sets", seed)
+    drawn = [generator.permutation(count) for _ in range(SAMPLED)]
+    return np.array([np.arange(count), *drawn], np.int64)
 
 
-def _interval(found: Floats) -> Interval | None:
-    draws = found[1:][np.isfinite(found[1:])]
-    return Estimate(float(found[0]), draws).interval() if np.isfinite(found[0]) and len(draws) else None
+def _correlations(one: Floats, other: Floats, points: NDArray[np.bool_], orders: NDArray[np.int64]) -> Floats:
+    """Pearson's correlation over a model's points with the sets of `one` in each order: (B,)."""
+    places = np.nonzero(points)
+    fixed = other[places] - other[places].mean()
+    whole = len(places[0]) == points.size - (len(points) if points.ndim == 2 else 0)
+    filled = np.where(np.isfinite(one), one, np.nanmean(one)) - one[places].mean()
+    moved = filled[tuple(orders[:, axis] for axis in places)]
+    if whole:  # every order has the same numbers in another order
+        scale = np.sqrt((filled[places] ** 2).sum() * (fixed**2).sum())
+    else:
+        moved = moved - moved.mean(axis=1, keepdims=True)
+        scale = np.sqrt((moved**2).sum(axis=1) * (fixed**2).sum())
+    found: Floats = np.clip(moved @ fixed / np.where(scale > 0, scale, math.inf), -1, 1)
+    return found

@@ -132,6 +132,7 @@ class Answer:
         contrasts: what the claim predicts.
         panels: the points of its figure.
         surface: whether the figure is a map, contours over ticks and lines, rather than lines.
+        intervals: what its intervals are drawn over, in sentences.
         notes: more that was found, in sentences.
         limits: what it cannot tell, in sentences.
         power: which differences it could see, in one sentence; empty where nothing can be tested.
@@ -146,6 +147,7 @@ class Answer:
     contrasts: tuple[Contrast, ...]
     panels: tuple[Panel, ...]
     surface: bool = False
+    intervals: str = ""
     notes: tuple[str, ...] = ()
     limits: tuple[str, ...] = ()
     power: str = ""

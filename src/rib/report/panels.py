@@ -64,7 +64,7 @@ PANELS = (
         "Does distance between data sets foretell the loss?",
         ("analysis", "measure", "model", "method", "size"),
         "One mark a pair of tuned on and tested on. Distances in the pretrained model’s features; colours: the set "
-        "tuned on. Pairs share data sets, so the interval of the correlation is too narrow.",
+        "tuned on. p and [ ] come from permuting the data sets, as pairs that share one are not independent.",
     ),
     Panel(
         "effective",

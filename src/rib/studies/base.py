@@ -31,6 +31,7 @@ class Study(ABC):
         measure: what its points are.
         surface: whether its figure is a map of contours.
         limits: what it cannot tell, whatever the suite.
+        intervals: what its intervals are drawn over, in sentences.
     """
 
     name: ClassVar[str]
@@ -39,6 +40,10 @@ class Study(ABC):
     measure: ClassVar[str] = "mRI, points"
     surface: ClassVar[bool] = False
     limits: ClassVar[tuple[str, ...]] = ()
+    intervals: ClassVar[str] = (
+        "A 95 % interval is a t interval: the variances over source images, tuning seeds and pretraining seeds add up; "
+        "images and tuning seeds are the same for every model."
+    )
 
     def suite(self, base: Suite) -> Suite:
         """The suite that answers the question: models, data, sizes, seeds and recipe are those of `base`.
@@ -123,7 +128,13 @@ class Study(ABC):
             panels=tuple(self.panels(numbers)),
             surface=self.surface,
             notes=tuple(self.notes(numbers)),
-            limits=(*self.limits, *numbers.limits(), *([results.suite.note] if results.suite.note else [])),
+            intervals=self.intervals,
+            limits=(
+                *self.limits,
+                self.intervals,
+                *numbers.limits(),
+                *([results.suite.note] if results.suite.note else []),
+            ),
             power=power(contrasts),
             missing=tuple(f"{name}: {len(lost)} missing" for name, lost in holes(results)),
         )
@@ -402,7 +413,7 @@ class Numbers:
         pretraining = sorted({len(cohort.models) for family in self.families.values() for cohort in family})
         counts = f"{_between(pretraining)} pretraining and {tuning} tuning seed{'' if tuning == 1 else 's'}"
         alone = [word for word, few in (("pretraining", pretraining[0] == 1), ("tuning", tuning == 1)) if few]
-        said = [f"Seeds: {counts}; an interval is a t interval over them and over source images, where it has both."]
+        said = [f"Seeds: {counts}."]
         if alone:
             said.append(f"With one {' and one '.join(alone)} seed, what needs several of them is not tested.")
         return said

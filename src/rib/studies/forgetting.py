@@ -34,8 +34,11 @@ class Forgotten(Study):
         "on them would lose less than the model did."
     )
     measure: ClassVar[str] = "change on the other sets, points"
+    intervals: ClassVar[str] = (
+        "A 95 % interval is a t interval over tuning seeds, where there are several, and pretraining seeds. It holds no "
+        "images: each analysis has one number for its images."
+    )
     limits: ClassVar[tuple[str, ...]] = (
-        "Its intervals are over seeds, not over images.",
         "A probe is fitted on half of a test set: with few images it is a weak reader, before as after.",
     )
 

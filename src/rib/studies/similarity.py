@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from rib.analysis.cka import CKA
-from rib.analysis.correlation import correlation
+from rib.analysis.correlation import mantel
 from rib.metrics import Floats, Interval
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
@@ -41,10 +41,13 @@ class Similarity(Study):
         "and the less alike they are, the more robustness was lost."
     )
     measure: ClassVar[str] = "100 × (1 − CKA), before and after"
-    limits: ClassVar[tuple[str, ...]] = (
-        "CKA is of reference images alone, and has no interval over them: its intervals are over seeds.",
-        "The interval of a correlation takes its points for independent; they share models and sets.",
+    intervals: ClassVar[str] = (
+        "A 95 % interval of 1 − CKA is a t interval over tuning and pretraining seeds; it holds no images, as CKA is of one "
+        "sample of reference images. A correlation is the mean over models and sizes of each one's own over the sets tuned "
+        "on; its test and interval come from permuting the data sets, the same way for all models, and hold neither images "
+        "nor seeds."
     )
+    limits: ClassVar[tuple[str, ...]] = ("CKA is of reference images alone.",)
 
     def cohorts(self, taken: Taken) -> list[Cohort]:
         """Families of several pretraining sets."""
@@ -121,14 +124,18 @@ WHOLE, EARLY, LATE = _thirds(slice(3)), _thirds(slice(1)), _thirds(slice(2, 3))
 
 
 def _with_ri(inside: Inside, cohorts: Sequence[Cohort]) -> Interval | None:
-    """100 × Spearman's correlation of mean 1 − CKA with RI, over models, sizes and sets tuned on, means of seeds."""
+    """100 × Spearman's correlation of mean 1 − CKA with RI over the sets tuned on, the mean over models and sizes.
+
+    Both are means over tuning seeds. What differs between models plays no part: it would go together with both.
+    """
     numbers = inside.numbers
     models = [model for cohort in cohorts for model in cohort.models]
-    unlike, kept = [], []
+    unlike: dict[tuple[str, int | None], list[float]] = {}
+    kept: dict[tuple[str, int | None], list[float]] = {}
     for model, size, tuned_on in itertools.product(models, numbers.sizes, numbers.taken.downstream):
         seeds, ri = inside.seeds(model, size, tuned_on, WHOLE), numbers.results.ri((model, FINETUNE, size), tuned_on)
         if seeds is None or ri is None:
             return None
-        unlike.append(float(np.mean(seeds)))
-        kept.append(ri.value)
-    return in_percent(correlation(np.array(unlike), np.array(kept)).spearman)
+        unlike.setdefault((model, size), []).append(float(np.mean(seeds)))
+        kept.setdefault((model, size), []).append(ri.value)
+    return in_percent(mantel([np.array(row) for row in unlike.values()], [np.array(row) for row in kept.values()]))

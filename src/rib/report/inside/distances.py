@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from rib.analysis.correlation import correlation
+from rib.analysis.correlation import mantel
 from rib.analysis.distance import Distance
-from rib.metrics import Interval
+from rib.metrics import Floats, Interval
 from rib.names import Names
 from rib.report.results import Change, Results, Seen
 
@@ -40,7 +40,8 @@ class DistanceLoss:
         measure: "frechet", "mmd" or "otdd".
         model, method, size: which.
         pairs: of downstream sets whose change of accuracy is known.
-        spearman, pearson: correlation over the pairs, with a bootstrap interval over pairs; None where undefined.
+        spearman, pearson: correlation over the pairs, tested by permuting the sets; None where undefined.
+        spearman_p, pearson_p: its p value, two-sided.
     """
 
     analysis: str
@@ -51,6 +52,8 @@ class DistanceLoss:
     pairs: tuple[Pair, ...]
     spearman: Interval | None
     pearson: Interval | None
+    spearman_p: float | None
+    pearson_p: float | None
 
 
 def distance_losses(results: Results) -> Iterator[DistanceLoss]:
@@ -82,5 +85,19 @@ def _compared(
         for change in changes
         if change.change and change.tuned_on in place and change.tested_on in place
     )
-    found = correlation(np.array([pair.distance for pair in pairs]), np.array([pair.loss.value for pair in pairs]))
-    return DistanceLoss(seen.name, measure, *group, pairs, found.spearman, found.pearson)
+    distances, losses = as_matrices(pairs)
+    spearman, pearson = (mantel([distances], [losses], ranked) for ranked in (True, False))
+    p_values = (found.p if found else None for found in (spearman, pearson))
+    return DistanceLoss(seen.name, measure, *group, pairs, spearman, pearson, *p_values)
+
+
+def as_matrices(pairs: Sequence[Pair]) -> tuple[Floats, Floats]:
+    """Distances and losses, float64 (S, S) each, by the sets tuned on and tested on; NaN for what is no pair."""
+    sets = list(dict.fromkeys(name for pair in pairs for name in (pair.tuned_on, pair.tested_on)))
+    distances, losses = np.full((2, len(sets), len(sets)), np.nan)
+    for pair in pairs:
+        row, column = sets.index(pair.tuned_on), sets.index(pair.tested_on)
+        distances[row, column] = pair.distance
+        distances[column, row] = pair.distance
+        losses[row, column] = pair.loss.value
+    return distances, losses

@@ -128,7 +128,7 @@ const panels = (methods, models, ticks) => {
         hovertext: pairs.map((pair) => `tuned on ${escape(name)}, tested on ${escape(pair.tested_on)}<br>distance ${pair.distance}<br>lost ${spanned(pair.loss)} points`), hoverinfo: "text",
       };
     });
-    const said = [["Spearman", one.spearman], ["Pearson", one.pearson]].filter(([, span]) => span).map(([name, span]) => `${name} ${range(span, 2).replace(/-/g, "−")}`);
+    const said = [["Spearman", one.spearman, one.spearman_p], ["Pearson", one.pearson, one.pearson_p]].filter(([, span]) => span).map(([name, span, p]) => `${name} ${range(span, 2).replace(/-/g, "−")}, p = ${p.toFixed(3)}`);
     draw(section, traces, {
       height: 380, xaxis: axis(`distance, ${one.measure}`), yaxis: around0("accuracy lost, points"), margin: { l: 50, r: 12, t: narrow() ? 48 : 34, b: 44 },
       annotations: [{ xref: "paper", yref: "paper", x: 0, y: 1, xanchor: "left", yanchor: "bottom", showarrow: false, align: "left", text: said.join(narrow() ? "<br>" : " · ") || "too few pairs for a correlation", font: { size: 12.5, color: css("text") } }],
