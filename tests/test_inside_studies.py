@@ -152,4 +152,6 @@ INSIDE = ("similarity", "distance", "forgetting")
 
 def _parts(run: Any) -> dict[str, Any]:
     sets = ["digits:v2", "digits:sketch"]
-    return {"sets": sets} | {name: [[-1.0, -1.0, -1.0]] * 2 for name in ("together", "by_head", "by_features", "probe")}
+    moved = -1.0 - len(run.model)  # a replicate's name is longer
+    lists = {"together": moved, "by_head": moved, "by_features": moved, "probe": moved / 2}
+    return {"sets": sets} | {name: [[value] * 3] * 2 for name, value in lists.items()}

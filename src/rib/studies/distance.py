@@ -25,10 +25,9 @@ class DataDistance(Study):
     claim: ClassVar[str] = "The farther a data set is from the one tuned on, the more accuracy is lost on it."
     measure: ClassVar[str] = "100 × rank correlation of distance and loss of accuracy, mean over models"
     intervals: ClassVar[str] = (
-        "A correlation is the mean over models of each one's own. Its test and its 95 % interval come from permuting the "
-        "data sets, the same way for all models (all 5,040 orders of seven sets): they hold what sets have in common by "
-        "chance. They hold neither images nor seeds: losses and distances are taken as measured, losses as means over "
-        "tuning seeds."
+        "A correlation is the mean over models of each one's own. Its test and its 95 % interval come from permuting "
+        "the data sets, the same way for all models (all 5,040 orders of seven sets). They hold neither images nor "
+        "seeds: distances and losses are taken as measured, losses as means over tuning seeds."
     )
     limits: ClassVar[tuple[str, ...]] = ("Sets with fewer classes come out farther away by every measure.",)
 

@@ -35,8 +35,8 @@ class Forgotten(Study):
     )
     measure: ClassVar[str] = "change on the other sets, points"
     intervals: ClassVar[str] = (
-        "A 95 % interval is a t interval over tuning seeds, where there are several, and pretraining seeds. It holds no "
-        "images: each analysis has one number for its images."
+        "A 95 % interval is a t interval over tuning seeds, where there are several, and pretraining seeds. It holds "
+        "no images: each analysis has one number for its images."
     )
     limits: ClassVar[tuple[str, ...]] = (
         "A probe is fitted on half of a test set: with few images it is a weak reader, before as after.",
