@@ -42,9 +42,9 @@ class Similarity(Study):
     )
     measure: ClassVar[str] = "100 × (1 − CKA), before and after"
     intervals: ClassVar[str] = (
-        "A 95 % interval of 1 − CKA is a t interval over tuning and pretraining seeds; it holds no images, as CKA is of "
-        "one sample of reference images. A correlation is the mean over models and sizes of each one's own over the sets "
-        "tuned on; its test and interval come from permuting the data sets, the same way for all models, and hold "
+        "A 95 % interval of 1 − CKA is a t interval over tuning and pretraining seeds; it holds no images, as CKA is "
+        "of one sample of reference images. A correlation is the mean over models and sizes of each one's own over the "
+        "sets tuned on; its test and interval come from permuting the data sets, the same way for all models, and hold "
         "neither images nor seeds."
     )
     limits: ClassVar[tuple[str, ...]] = ("CKA is of reference images alone.",)
