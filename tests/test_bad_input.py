@@ -318,6 +318,23 @@ def test_checkpoints_that_do_not_fit(rib_says: Say, tmp_path: Path, content: Any
         assert text.count(texts[0]) == 1
 
 
+def test_every_model_that_cannot_be_used_is_named_at_once(rib_says: Say, tmp_path: Path) -> None:
+    def change(made: dict[str, Any]) -> None:
+        made["model"] = {name: made["model"]["resnet"] | {"weights": f"{name}.pth"} for name in ("one", "two", "good")}
+        made["models"] = ["one", "good", "two"]
+        for row in made["model"].values():
+            row.pop("pretrain", None)
+
+    file = written(tmp_path, change)
+    torch.save(narrow(), tmp_path / "one.pth")
+    torch.save(nan(), tmp_path / "two.pth")
+    torch.save(take_weights(classifier("resnet").net), tmp_path / "good.pth")
+    code, text = rib_says("plan", file)
+    assert_said((code, text), 2, "2 models cannot be used", "3 outputs (head.weight", "NaN or infinity in norm.weight")
+    assert text.count("model 'one'") == text.count("model 'two'") == 1
+    assert "good" not in text
+
+
 def test_a_checkpoint_that_is_not_there(rib_says: Say, tmp_path: Path) -> None:
     file = written(tmp_path, lambda made: made["model"]["resnet"].update(weights="mine.pth"))
     assert_said(rib_says("plan", file), 2, "no weights for model 'resnet'", "mine.pth", "remedy:")

@@ -453,6 +453,39 @@ def test_two_heads_are_not_reordered(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "head_dist" in str(error.value.got)
 
 
+# -- what training says of its images ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field"),
+    [
+        ({"mean": [0.5, 0.5, 0.5]}, "mean"),
+        ({"std": (1.0, 1.0, 1.0)}, "std"),
+        ({"crop_pct": 0.95}, "crop"),
+        ({"interpolation": "bicubic"}, "interpolation"),
+        ({"val_crop_size": 224, "val_resize_size": 232}, "crop"),
+        ({"img_size": 96}, "size"),
+        ({"input_size": [3, 160, 160]}, "size"),
+        ({"mean": None, "std": None, "crop_pct": None, "interpolation": "", "img_size": None}, None),
+        ({"mean": [0.485, 0.456, 0.406], "crop_pct": 0.875, "interpolation": "bilinear", "val_crop_size": 224}, None),
+        ({"interpolation": "random", "mean": "none", "lr": 0.1}, None),
+    ],
+)
+def test_weights_trained_with_other_images_are_refused(
+    arguments: dict[str, Any], field: str | None, tmp_path: Path
+) -> None:
+    row = ModelRow(torchvision="shufflenet_v2_x0_5", weights="mine.pth")
+    net = build(describe(row, 3)).net
+    torch.save({"model": net.state_dict(), "args": argparse.Namespace(**arguments)}, tmp_path / "mine.pth")
+    if field is None:
+        assert loaded(row, tmp_path)
+        return
+    with pytest.raises(UserError, match=f"was trained with another {field}"):
+        identity(row, tmp_path)
+    own = getattr(describe(row, 3), field)
+    assert loaded(row.model_copy(update={field: own}), tmp_path)  # the row has the last word
+
+
 # -- what weights are --------------------------------------------------------------------------------------------------
 
 

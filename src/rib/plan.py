@@ -386,6 +386,7 @@ class _Planner:
 
     def plan(self) -> Plan:
         runs: dict[tuple[Any, ...], Run] = {}
+        self._require_models()
         for model in self.suite.models:
             run = self._pretrained(model)
             runs[model, "pretrained"] = run
@@ -402,6 +403,20 @@ class _Planner:
         }
         notes = self.world.shared()
         return Plan(self.suite, self.world, listed, tuple(looks.values()), tuple(self.world.assumed), notes)
+
+    def _require_models(self) -> None:
+        """Find every model whose weights cannot be used before anything else is planned. Raises UserError."""
+        errors = []
+        for model in self.suite.models:
+            try:
+                self._start(model)
+            except UserError as error:
+                errors.append(error)
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            several = "\n".join(f"{error}" for error in errors)
+            raise UserError(f"{len(errors)} models cannot be used\n{several}")
 
     def _looks(self, block: Looks, runs: Sequence[Run]) -> Iterable[Look]:
         for name in block.names:

@@ -35,6 +35,7 @@ from rib.models.preprocessing import (
     of_net,
     of_timm,
     of_timm_model,
+    require_agreement,
     timm_config,
 )
 from rib.models.sources import cached_digest, weights_file
@@ -353,7 +354,9 @@ def weights_identity(
     if row.weights and row.weights.startswith("zoo:"):
         return content
     file = weights_file(name, row, base)
-    seen = [content, architecture.model_dump(mode="json"), list(classes), row.weights_key, row.outputs, _beside(file)]
+    stated = [getattr(row, field) is not None for field in FIELDS]
+    seen = [content, architecture.model_dump(mode="json"), list(classes), row.weights_key, row.outputs, stated]
+    seen.append(_beside(file))
     known = cache_folder / f"fits-{digest(json.dumps([*seen, _READINGS]).encode())}.txt" if cache_folder else None
     text = read_fact(known) if known else None
     if text is None:
@@ -365,7 +368,7 @@ def weights_identity(
     return _identity(row, content, text.decode())
 
 
-_READINGS = 1
+_READINGS = 2
 """Version of what `weights_identity` keeps."""
 
 
@@ -395,6 +398,9 @@ def _read(
     net = classifier.net
     fitted = fit_weights(checkpoint, net, what, head, row.weights_key, *_conversions(row, architecture))
     check_finite(fitted.weights, what)
+    if isinstance(checkpoint.content, dict) and isinstance(arguments := checkpoint.content.get("args"), dict):
+        open_fields = [field for field in FIELDS if getattr(row, field) is None]
+        require_agreement(arguments, {field: getattr(architecture, field) for field in open_fields}, what)
     stated = _stated_classes(row, checkpoint, classes)
     order = order_of(stated, classes, what) if stated and classes else None
     weights = reordered(fitted.weights, net, head, order, what) if order else fitted.weights

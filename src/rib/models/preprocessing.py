@@ -166,6 +166,49 @@ def _one_of(name: str, known: Mapping[str, Any], source: str, what: str) -> Any:
     return known[name]
 
 
+def stated_by_training(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """What the arguments of timm's or torchvision's training script say of the images of its evaluation, by field."""
+    own = {name: arguments.get(name) for name in ("mean", "std", "interpolation")}
+    own["crop"] = arguments.get("crop_pct")
+    own["size"] = arguments.get("img_size") or arguments.get("val_crop_size")
+    if arguments.get("input_size"):
+        own["size"] = arguments["input_size"][-1] if isinstance(arguments["input_size"], list | tuple) else None
+    if arguments.get("val_crop_size") and arguments.get("val_resize_size"):
+        own["crop"] = arguments["val_crop_size"] / arguments["val_resize_size"]
+    return {name: value for name, value in own.items() if value not in (None, "", "random", [], ())}
+
+
+def require_agreement(arguments: Mapping[str, Any], view: Mapping[str, Any], what: str) -> None:
+    """Refuse weights that were trained with other images than a model is to see.
+
+    Args:
+        arguments: of the training script, as the checkpoint has them.
+        view: size, crop, interpolation, mean and std that nobody but a library states.
+        what: the model, for the error.
+
+    Raises:
+        UserError: one differs; it is named.
+    """
+    for name, said in stated_by_training(arguments).items():
+        if name in view and not _agree(said, view[name]):
+            raise UserError(
+                f"the checkpoint of {what} was trained with another {name} than its library states",
+                got=f"{name} = {said} in the checkpoint's `args`",
+                valid=f"{name} = {view[name]}",
+                remedy=f"state `{name}` in the model's row of a suite file, as one or the other",
+            )
+
+
+def _agree(said: Any, own: Any) -> bool:
+    if isinstance(own, str):
+        return bool(said == own)
+    try:
+        pairs = zip(triple(said, "args"), triple(own, "view"), strict=True)
+        return all(abs(one - other) < 1e-3 for one, other in pairs)  # files round what is printed
+    except (TypeError, ValueError, UserError):
+        return True  # no number: not what it is taken for
+
+
 @cache
 def of_timm_model(name: str) -> Preprocessing:
     """Of a model of timm's by its name; `timm_config` says what is raised."""
