@@ -19,6 +19,7 @@ from rib.metrics import Interval
 from rib.plan import Run
 from rib.report.finding import extent, ordered, signed, size_name
 from rib.report.results import Change, Results, Score, Summary
+from rib.report.rows import draw_rows, draws, label_rows
 from rib.steps import Predict
 
 # -- Parquet -------------------------------------------------------------------------------------------------------
@@ -37,6 +38,7 @@ PREDICTIONS = _schema(
     tested_on=pa.string(),
     role=pa.string(),
     example=pa.int32(),
+    name=pa.string(),
     source=pa.int64(),
     label=pa.int16(),
     cell=pa.string(),
@@ -51,6 +53,29 @@ PREDICTIONS = _schema(
 )
 """Columns of predictions.parquet. Size is null for all images, tuned_on and seed for a pretrained model."""
 
+TUNING = _schema(
+    tuned_on=pa.string(),
+    size=pa.int32(),
+    seed=pa.int64(),
+    held_out=pa.bool_(),
+    example=pa.int32(),
+    name=pa.string(),
+    source=pa.int64(),
+    label=pa.int16(),
+)
+"""Columns of tuning.parquet, the same for every model and method; `example` is a row of the tune part."""
+
+LABELS = pa.schema(
+    [
+        ("tested_on", pa.string()),
+        ("label", pa.int16()),
+        ("class", pa.string()),
+        ("reference_labels", pa.list_(pa.int32())),
+        ("reference_classes", pa.list_(pa.string())),
+    ]
+)
+"""Columns of labels.parquet."""
+
 ROWS = 1 << 18
 """Rows that are gathered before they are written."""
 
@@ -61,7 +86,8 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
     `predictions.parquet` has a row for each example of each finished prediction of each run; `scores.parquet` an
     accuracy in percent for each of them; `summaries.parquet` the headline rows, `ri.parquet` RI by the set tuned on
     and `changes.parquet` the change matrices, in points, with the ends of 95 % intervals as `_low` and `_high`;
-    `analyses.parquet` every number and word that the analyses found, whatever they are.
+    `analyses.parquet` every number and word that the analyses found, whatever they are; `tuning.parquet` the images of
+    each tuning; `labels.parquet` what the numbers of labels mean.
 
     Args:
         results: what to write.
@@ -80,9 +106,11 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
         "changes": _table(Change, results.changes),
         "ri": pa.Table.from_pylist(list(_ri_rows(results.summaries)), _RI),
         "analyses": pa.Table.from_pylist(list(_found_rows(results)), _FOUND),
+        "labels": pa.Table.from_pylist(list(label_rows(results.plan)), LABELS),
     }
-    written = [folder / "predictions.parquet"]
-    _write_predictions(results, written[0])
+    written = [folder / "predictions.parquet", folder / "tuning.parquet"]
+    _write_rows(written[0], PREDICTIONS, _batches(results))
+    _write_rows(written[1], TUNING, _draws(results))
     for name, table in tables.items():
         written.append(folder / f"{name}.parquet")
         with written_aside(written[-1]) as aside, aside.open("wb") as file:
@@ -90,15 +118,20 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
     return written
 
 
-def _write_predictions(results: Results, path: Path) -> None:
-    """Stream all predictions into one file; no more than `ROWS` rows and one stored batch are held at once."""
+def _draws(results: Results) -> Iterator[pa.RecordBatch]:
+    for one in draws(results.plan):
+        yield pa.RecordBatch.from_pylist(list(draw_rows(results.plan, one)), TUNING)
+
+
+def _write_rows(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
+    """Stream batches into one file; no more than `ROWS` rows and one batch are held at once."""
     with (
         written_aside(path) as aside,
         aside.open("wb") as file,
-        pq.ParquetWriter(file, PREDICTIONS, compression="zstd") as writer,
+        pq.ParquetWriter(file, schema, compression="zstd") as writer,
     ):
         held: list[pa.RecordBatch] = []
-        for batch in _batches(results):
+        for batch in batches:
             held.append(batch)
             if sum(len(one) for one in held) >= ROWS:
                 writer.write_table(pa.Table.from_batches(held))
@@ -112,10 +145,11 @@ def _batches(results: Results) -> Iterator[pa.RecordBatch]:
     for run in results.plan.runs:
         for name, predict in run.scores.items():
             if predict.key in results.records:
-                names = results.plan.world[name].index("test").cell_names
+                data = results.plan.world[name]
                 constant = _constant(results, run, name, results.role(run, name))
+                names = pa.array(data.names("test"), pa.string())
                 for batch in _stored(results, predict):
-                    yield _described(batch, constant, names)
+                    yield _described(batch, constant, data.index("test").cell_names, names)
 
 
 def _stored(results: Results, predict: Predict) -> Iterator[pa.RecordBatch]:
@@ -134,14 +168,18 @@ def _constant(results: Results, run: Run, name: str, role: str) -> dict[str, Any
     }
 
 
-def _described(batch: pa.RecordBatch, constant: dict[str, Any], names: Sequence[str]) -> pa.RecordBatch:
-    """Stored columns behind the constant ones, cells by name."""
+def _described(
+    batch: pa.RecordBatch, constant: dict[str, Any], cells: Sequence[str], names: pa.Array
+) -> pa.RecordBatch:
+    """Stored columns behind the constant ones, cells and images by name."""
     columns = {}
     for field in PREDICTIONS:
         if field.name in constant:
             columns[field.name] = pa.repeat(pa.scalar(constant[field.name], field.type), len(batch))
         elif field.name == "cell":
-            columns["cell"] = _cell_names(batch.column("cell").to_numpy(), names)
+            columns["cell"] = _cell_names(batch.column("cell").to_numpy(), cells)
+        elif field.name == "name":
+            columns["name"] = names.take(batch.column("example"))
         else:
             columns[field.name] = batch.column(field.name).cast(field.type)
     return pa.RecordBatch.from_pydict(columns, PREDICTIONS)

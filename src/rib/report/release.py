@@ -18,7 +18,11 @@ from rib.models.weights import Weights, put_weights, write_weights
 from rib.names import folded
 from rib.plan import Run
 from rib.report.results import Results, Summary
+from rib.report.rows import draw_csv, drawn
 from rib.store import made_by
+
+MOST_CLASSES = 20
+"""Classes that a card names."""
 
 
 def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
@@ -26,7 +30,7 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
 
     A timm model becomes a folder that `timm.create_model("local-dir:…", pretrained=True)` loads: config.json with
     the preprocessing and the classes in order, model.safetensors, README.md. Any other becomes NAME.safetensors, with
-    NAME.json (how it is built and sees images, its classes in order) and NAME.md beside it.
+    NAME.json (how it is built and sees images, its classes in order) and NAME.md beside it. The images that it was tuned on stand in tuned_on.csv.
 
     Args:
         results: of the suite, for the card.
@@ -45,12 +49,20 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
         write_weights(file, weights)
         file.with_suffix(".json").write_text(json.dumps(_description(run, classes), indent=2) + "\n", "utf-8")
         file.with_suffix(".md").write_text(card, "utf-8")
+        _write_rows(results, run, folder, f"{name}.")
         return file
     target = folder / name
     target.mkdir(parents=True, exist_ok=True)
     _save_for_timm(run, weights, target, classes)
     (target / "README.md").write_text(card, "utf-8")
+    _write_rows(results, run, target)
     return target
+
+
+def _write_rows(results: Results, run: Run, folder: Path, prefix: str = "") -> None:
+    if run.tuned_on in results.suite.roles.tuned:
+        images = draw_csv(results.plan, drawn(results.plan, run))
+        (folder / f"{prefix}tuned_on.csv").write_text(images, "utf-8")
 
 
 def run_name(results: Results, run: Run) -> str:
@@ -146,7 +158,11 @@ def _what(results: Results, run: Run) -> Iterator[str]:
     tuned = f"tuned on `{run.tuned_on}` by `{run.method}`" if run.tuned_on else "as pretrained"
     size = f", {run.size:,} images" if run.size is not None else ""
     yield f"{made}, {tuned}{size}, in the suite `{suite.name}` of RIB, the Robustness Inheritance Benchmark."
-    yield from ("", f"- Classes: {architecture.classes}, those of `{suite.reference}`.")
+    classes = results.plan.world[suite.reference].classes
+    named = ", ".join(classes[:MOST_CLASSES]) + (", … (all in the JSON file)" if len(classes) > MOST_CLASSES else "")
+    yield from ("", f"- Classes: {architecture.classes}, those of `{suite.reference}`, in this order: {named}.")
+    if run.tuned_on in suite.roles.tuned:
+        yield f"- Tuned on {len(drawn(results.plan, run).tuning):,} images, listed in tuned_on.csv."
     side, filtered = int(architecture.size / architecture.crop), architecture.interpolation
     resized = {None: "shorter side", "squash": "both sides", "border": "longer side"}[architecture.resize]
     border = f", on a border of RGB {architecture.fill}" if architecture.fill else ""

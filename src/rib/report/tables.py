@@ -32,6 +32,7 @@ from rib.report.finding import (
 from rib.report.inside import inside
 from rib.report.inside.signs import HEADS, VERDICTS, SignatureRow, measured, signature_rows, telling
 from rib.report.results import Change, Group, Results, Summary
+from rib.report.rows import class_lists, rows_json
 from rib.report.views import unstated, view_json
 
 MISSING = "missing"
@@ -473,6 +474,8 @@ def as_json(results: Results) -> dict[str, Any]:
         "caveats": list(results.caveats),
         "views": view_json(results.plan),
         "unstated": list(unstated(results.plan)),
+        "classes": class_lists(results.plan),
+        "tuning": rows_json(results.plan),
         "provenance": provenance(results),
     }
 
