@@ -12,6 +12,7 @@ from pydantic import Field, field_validator, model_validator
 from rib.data import digits
 from rib.data.arrays import ArraySet
 from rib.data.base import DataSet
+from rib.data.cells import CelledContainer
 from rib.data.classes import class_name
 from rib.data.contained import ContainedSet
 from rib.data.containers import Container
@@ -30,6 +31,9 @@ from rib.terminal import UNPRINTABLE
 
 CONTAINERS = ("folder", "parquet", "shards")
 KINDS = (*CONTAINERS, "arrays", "digits")
+MOST_LEVELS = 4
+"""Most levels of folders that name a cell."""
+
 SOURCES = ("source", "source_column", "source_file")
 
 
@@ -54,6 +58,9 @@ class DataRow(Frozen):
         default_factory=dict, description="reference classes that a class of another name means"
     )
     family: str | None = Field(None, description="source family: sets that show the same source images")
+    cells: int | tuple[str, ...] | None = Field(
+        None, description="levels of folders above the classes, or columns, that name a cell (corruption, severity)"
+    )
     source: str | None = Field(None, description="pattern with a group (?P<source>…) that finds it in a file name")
     source_column: str | None = Field(None, description="column of the Parquet files that names the source image")
     source_file: str | None = Field(None, description="CSV with the columns file (CLASS/NAME) and source")
@@ -82,8 +89,18 @@ class DataRow(Frozen):
             raise ValueError("allow_incomplete goes with imagenet")
         return self._sourced(kinds[0])
 
+    def _celled(self, kind: str) -> None:
+        if kind not in CONTAINERS:
+            raise ValueError(f"cells goes with {', '.join(CONTAINERS)}")
+        if isinstance(self.cells, int) and not 1 <= self.cells <= MOST_LEVELS:
+            raise ValueError(f"cells is a number of folders from 1 to {MOST_LEVELS}, or a list of columns")
+        if isinstance(self.cells, tuple) and (kind != "parquet" or not self.cells):
+            raise ValueError('cells as a list names columns of parquet, such as ["corruption", "severity"]')
+
     def _sourced(self, kind: str) -> Self:
         given = [field for field in SOURCES if getattr(self, field) is not None]
+        if self.cells is not None:
+            self._celled(kind)
         if len(given) > 1:
             raise ValueError(f"give at most one of {', '.join(SOURCES)} (got {', '.join(given)})")
         if given and kind not in CONTAINERS:
@@ -104,7 +121,7 @@ class DataRow(Frozen):
         if len(kinds) > 1 or set(kinds) - set(CONTAINERS):
             raise ValueError(f"beside imagenet, give at most one of {', '.join(CONTAINERS)} (got {', '.join(kinds)})")
         fixed = ("test_folder", "test_parquet", "test_shards", "test_arrays", "test_fraction", "classes", "family")
-        if given := [field for field in (*fixed, *SOURCES) if getattr(self, field)]:
+        if given := [field for field in (*fixed, *SOURCES, "cells") if getattr(self, field)]:
             raise ValueError(f"{given[0]} does not go with imagenet: the published set says so itself")
         return self
 
@@ -195,8 +212,8 @@ def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
     test = getattr(row, f"test_{kind}")
     return ContainedSet(
         name,
-        _container(name, kind, expanded(base, getattr(row, kind)), base),
-        test=_container(name, kind, expanded(base, test), base) if test else None,
+        _celled(name, kind, expanded(base, getattr(row, kind)), base, row.cells),
+        test=_celled(name, kind, expanded(base, test), base, row.cells) if test else None,
         test_fraction=row.test_fraction,
         classes=row.classes,
         family=row.family,
@@ -208,11 +225,17 @@ def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
     )
 
 
-def _container(name: str, kind: str, path: Path, base: Path) -> Container:
+def _celled(name: str, kind: str, path: Path, base: Path, cells: int | tuple[str, ...] | None) -> Container:
+    if cells is None:
+        return _container(name, kind, path, base)
+    return CelledContainer(_container(name, kind, path, base, cells if isinstance(cells, int) else 0), cells, name)
+
+
+def _container(name: str, kind: str, path: Path, base: Path, above: int = 0) -> Container:
     if kind == "parquet":
         return ParquetContainer(path, name, base)
     if kind == "shards":
         return ShardContainer(path, name, base)
-    tree = FolderContainer(path, name)
+    tree = FolderContainer(path, name, 1 + above)
     check_class_folders(tree, name)
     return tree

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
@@ -12,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.base import DataSet
+from rib.data.cells import CelledContainer
 from rib.data.classes import Labelled, name_classes
 from rib.data.containers import Container, Listing, Rows, changed, digests, short_digests
 from rib.data.examples import Index, Part, View
@@ -61,7 +63,7 @@ class ContainedSet(DataSet):
         self._cache, self._rule, self._targets = cache, sources, targets
         self._of_family = family
         self._contents: dict[str, NDArray[np.uint64]] = {}
-        self.matched = family is not None or sources.given
+        self.matched = family is not None or sources.given or isinstance(tune, CelledContainer)
         containers = (tune, test) if test else (tune,)
         self.caveat = "; ".join(filter(None, dict.fromkeys(generated_caveat(one.where) for one in containers)))
         self.disjoint = bool(test or test_fraction)
@@ -85,7 +87,10 @@ class ContainedSet(DataSet):
         self._check(container, listing, label_of)
         labels = label_of[listing.folder_of]
         rows = np.argsort(labels, kind="stable")[np.count_nonzero(labels < 0) :].astype(np.int64)
-        return Index(labels[rows].astype(np.int64), self._sources(container, rows, labels[rows])), rows
+        index = Index(labels[rows].astype(np.int64), self._sources(container, rows, labels[rows]))
+        if isinstance(container, CelledContainer):
+            index = replace(index, cells=container.cell_of[rows], cell_names=container.cell_names)
+        return index, rows
 
     def _sources(self, container: Container, rows: Rows, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Source image of each row: its file's, where that matters, or else a number of its own."""
@@ -125,6 +130,8 @@ class ContainedSet(DataSet):
             self._contents[part] = short_digests(contents)
             pairs = zip(index.labels.tolist(), contents, strict=True)
             named = index.sources.tobytes() if self.matched else b""
+            if index.cells is not None:
+                named += index.cells.tobytes() + json.dumps(index.cell_names).encode()
             found[part] = digest(json.dumps(list(pairs)).encode() + named)
         return found
 
@@ -134,9 +141,7 @@ class ContainedSet(DataSet):
 
     def names(self, part: Part) -> list[str]:
         container, _, rows = self._parts[part]
-        listing = container.listing()
-        places = zip(listing.folder_of[rows].tolist(), rows.tolist(), strict=True)
-        return [f"{listing.folders[folder]}/{listing.names[row]}" for folder, row in places]
+        return container.paths(rows)
 
     def reading_order(self, part: Part) -> Rows:
         container, _, rows = self._parts[part]

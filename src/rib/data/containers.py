@@ -109,6 +109,12 @@ class Container(ABC):
         """A value of every row, from a column of that name. Raises UserError where there is none or one is empty."""
         raise UserError(f"{self.where} has no columns", got=name, valid="source_column goes with parquet")
 
+    def paths(self, rows: Rows) -> list[str]:
+        """Where some rows lie within the container, for people: "ant/1.png" or "fog/3/ant/1.png"."""
+        listing = self.listing()
+        places = zip(listing.folder_of[rows].tolist(), rows.tolist(), strict=True)
+        return [f"{listing.folders[folder]}/{listing.names[row]}" for folder, row in places]
+
     def reading_order(self, rows: Rows) -> Rows:
         """Places within `rows`, in the order in which they are best read."""
         return np.arange(len(rows))

@@ -83,14 +83,13 @@ def row_sources(
         )
     names = [unicodedata.normalize("NFC", listing.names[row]) for row in rows.tolist()]
     if rule.file is not None:
-        folders = [listing.folders[place] for place in listing.folder_of[rows].tolist()]
         return numbered(
-            _from_file(data, rule.file, [f"{one}/{name}" for one, name in zip(folders, names, strict=True)])
+            _from_file(data, rule.file, [unicodedata.normalize("NFC", path) for path in container.paths(rows)])
         )
     stems = [stem(name) for name in names] if rule.pattern is None else _found(data, rule.pattern, names)
     texts = [unicodedata.normalize("NFC", f"{one}/{name}") for one, name in zip(classes, stems, strict=True)]
     if rule.pattern is None:
-        _require_distinct(data, texts, names)
+        _require_distinct(data, [path.rpartition("/")[0] for path in container.paths(rows)], stems, names)
     units = family if family in _PUBLISHED_FAMILIES else ""
     return np.array([number(units or "", text) for text in texts], np.int64)
 
@@ -192,7 +191,8 @@ def _from_file(data: str, file: Path, files: Sequence[str]) -> list[str]:
     return [table[name] for name in files]
 
 
-def _require_distinct(data: str, texts: Sequence[str], names: Sequence[str]) -> None:
+def _require_distinct(data: str, folders: Sequence[str], stems: Sequence[str], names: Sequence[str]) -> None:
+    texts = [f"{folder}/{one}" for folder, one in zip(folders, stems, strict=True)]
     if len(set(texts)) == len(texts):
         return
     first: dict[str, str] = {}

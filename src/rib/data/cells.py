@@ -1,0 +1,139 @@
+"""Cells: a set of one's own that has several, as ImageNet-C has corruptions and severities; each weighs the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.data.containers import Container, Listing, Rows
+from rib.data.entries import look_into
+from rib.data.folders import FolderContainer
+from rib.errors import UserError
+
+MOST = 10_000
+"""Most cells of a set."""
+
+
+class CelledContainer(Container):
+    """A container whose folders are classes, with the cell of each row beside them. Rows are those of what it wraps.
+
+    Args:
+        inner: holds the images.
+        cells: levels of folders above the classes, or names of columns, which together name a cell.
+        data: the data set's name, for errors.
+    """
+
+    def __init__(self, inner: Container, cells: int | tuple[str, ...], data: str) -> None:
+        self._inner, self._cells, self._data = inner, cells, data
+        self.where = inner.where
+
+    @property
+    def root(self) -> Path:
+        return self._inner.root
+
+    def class_names(self) -> tuple[str, ...] | None:
+        return self._inner.class_names()
+
+    def way_out(self, folder: str) -> str:
+        return f"complete the copy: every cell has every class, {folder!r} too"
+
+    def listing(self) -> Listing:
+        return self._split[0]
+
+    @property
+    def cell_names(self) -> tuple[str, ...]:
+        """Names such as "fog/3", numbers in the order of their values."""
+        return self._split[1]
+
+    @property
+    def cell_of(self) -> NDArray[np.int16]:
+        """int16 (N,), the cell of each row."""
+        return self._split[2]
+
+    @cached_property
+    def _split(self) -> tuple[Listing, tuple[str, ...], NDArray[np.int16]]:
+        inner = self._inner.listing()
+        if isinstance(self._cells, int):
+            cells, classes = self._by_folder(inner, self._cells)
+            folder_cells = [cells[place] for place in inner.folder_of.tolist()]
+        else:
+            columns = [self._inner.column(name) for name in self._cells]
+            folder_cells = ["/".join(map(str, values)) for values in zip(*columns, strict=True)]
+            classes = list(inner.folders)
+        names = tuple(sorted(set(folder_cells), key=_by_value))
+        if len(names) > MOST:
+            raise UserError(f"data set {self._data!r}: {len(names):,} cells", got=names[0], valid=f"at most {MOST:,}")
+        place = {name: number for number, name in enumerate(names)}
+        folders = tuple(sorted(set(classes)))
+        position = {name: number for number, name in enumerate(folders)}
+        class_of = np.array([position[name] for name in classes], np.int32)[inner.folder_of]
+        cell_of = np.array([place[name] for name in folder_cells], np.int16)
+        empty = {classes[inner.folders.index(folder)]: f"in {folder}: {words}" for folder, words in inner.empty.items()}
+        listing = replace(inner, folders=folders, folder_of=class_of, empty=empty)
+        self._require_all(listing, names, cell_of)
+        return listing, names, cell_of
+
+    def _by_folder(self, inner: Listing, levels: int) -> tuple[list[str], list[str]]:
+        """Cell and class of each folder."""
+        parts = [folder.split("/") for folder in inner.folders]
+        if wrong := [folder for folder, each in zip(inner.folders, parts, strict=True) if len(each) != levels + 1]:
+            raise UserError(
+                f"data set {self._data!r}: cells = {levels}, and {wrong[0]!r} has another number of folders above it",
+                got=self.where,
+                valid="/".join(["<cell>"] * levels + ["<class>", "<image>"]),
+                remedy="change `cells`, or move the files",
+            )
+        if isinstance(self._inner, FolderContainer):
+            above = {"/".join(each[:count]) for each in parts for count in range(1, levels + 1)}
+            if loose := next((folder for folder in sorted(above) if look_into(f"{self.where}/{folder}").images), None):
+                raise UserError(
+                    f"data set {self._data!r}: images lie beside the classes of a cell",
+                    got=self.where / loose,
+                    valid="/".join(["<cell>"] * levels + ["<class>", "<image>"]),
+                    remedy="move them into the folder of a class, or take them away",
+                )
+        return ["/".join(each[:-1]) for each in parts], [each[-1] for each in parts]
+
+    def _require_all(self, listing: Listing, names: Sequence[str], cell_of: NDArray[np.int16]) -> None:
+        """Refuse a cell that lacks a class: its accuracy would be that of other classes."""
+        there = np.zeros((len(names), len(listing.folders)), np.bool_)
+        there[cell_of, listing.folder_of] = True
+        if not there.all():
+            cell, label = np.argwhere(~there)[0].tolist()
+            raise UserError(
+                f"data set {self._data!r}: the cell {names[cell]!r} has no images of class {listing.folders[label]!r}",
+                got=f"{int(there.sum()):,} of {there.size:,} classes of cells in {self.where}",
+                valid="every class in every cell",
+                remedy="complete the copy, or take the cell out",
+            )
+
+    def title(self, row: int) -> str:
+        return self._inner.title(row)
+
+    def stamp(self, rows: Rows) -> object:
+        return self._inner.stamp(rows)
+
+    def read(self, rows: Rows) -> list[bytes]:
+        return self._inner.read(rows)
+
+    def column(self, name: str) -> Sequence[object]:
+        return self._inner.column(name)
+
+    def reading_order(self, rows: Rows) -> Rows:
+        return self._inner.reading_order(rows)
+
+    def paths(self, rows: Rows) -> list[str]:
+        if isinstance(self._cells, int):
+            return self._inner.paths(rows)
+        cells = [self.cell_names[cell] for cell in self.cell_of[rows].tolist()]
+        return [f"{cell}/{path}" for cell, path in zip(cells, self._inner.paths(rows), strict=True)]
+
+
+def _by_value(name: str) -> list[tuple[int, int, str]]:
+    """Sorts by parts, whole numbers by value."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in name.split("/")]
