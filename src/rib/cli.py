@@ -576,7 +576,7 @@ def data_check(
     what: Annotated[str, typer.Argument(help="a suite, or a data set such as imagenet:v2")],
     data: DataPath = None,
     store: StorePath = STORE,
-    deep: Annotated[bool, typer.Option("--deep", help="decode every image, not only a sample")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="decode every image, and look for near copies")] = False,
     as_json: Json = False,
 ) -> None:
     """Say of each data set whether it is there, complete and readable, and what they share. Exit code 1 if not fine."""
@@ -591,7 +591,7 @@ def data_check(
             status.update(Text(f"looking at {name}"))
             found.append(check(name, row, base, deep, _Tell(status, name)))
         status.update("looking for images in common")
-        shared = check_overlaps(rows, found, roles, base, cache)
+        shared = check_overlaps(rows, found, roles, base, cache, deep)
     if as_json:
         print(json_text(check_json(found, shared)))
     else:

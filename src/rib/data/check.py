@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rib.data.alike import near_copies
 from rib.data.base import DataSet
 from rib.data.catalogue import DataRow, open_data, require_some
 from rib.data.containers import Container, Rows, in_chunks
@@ -88,7 +89,12 @@ def check(name: str, row: DataRow, base: Path, deep: bool = False, advance: Adva
 
 
 def check_overlaps(
-    rows: Mapping[str, DataRow], found: Sequence[Checked], roles: Roles, base: Path, cache: Path | None
+    rows: Mapping[str, DataRow],
+    found: Sequence[Checked],
+    roles: Roles,
+    base: Path,
+    cache: Path | None,
+    deep: bool = False,
 ) -> list[Overlap]:
     """What the sets that are fine share, first what a run would be refused for.
 
@@ -98,10 +104,12 @@ def check_overlaps(
         roles: who is what.
         base: the folder that relative paths start from.
         cache: folder that keeps digests; None reads every image.
+        deep: look for images that are alike, too.
     """
     fine = [checked.survey.name for checked in found if checked.fine]
     sets = {name: open_data(name, rows[name], base, cache) for name in fine}
-    return overlaps(sets, roles.among(fine))
+    here = roles.among(fine)
+    return [*overlaps(sets, here), *(near_copies(sets, here) if deep else ())]
 
 
 def _look(name: str, published: Published, container: Container) -> Survey:

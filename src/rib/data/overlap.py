@@ -90,7 +90,7 @@ def overlaps(sets: Mapping[str, DataSet], roles: Roles) -> list[Overlap]:
     found = [
         *_unpaired(sets),
         *(one for name in roles.tested for one in _within(name, sets[name])),
-        *(one for pair in _pairs(roles, sets) for one in _seen(*pair)),
+        *(one for pair in pairs_of(roles, sets) for one in _seen(*pair)),
         *_same(sets, roles),
     ]
     return sorted(found, key=lambda one: not one.refused)
@@ -169,7 +169,8 @@ def _within(name: str, data: DataSet) -> Iterator[Overlap]:
 # -- tuned on and tested on --------------------------------------------------------------------------------------------
 
 
-def _pairs(roles: Roles, sets: Mapping[str, DataSet]) -> Iterator[tuple[str, DataSet, str, DataSet]]:
+def pairs_of(roles: Roles, sets: Mapping[str, DataSet]) -> Iterator[tuple[str, DataSet, str, DataSet]]:
+    """Sets tuned on and sets tested on that no image should be in both of, with their names."""
     for one in roles.tuned:
         for two in roles.tested:
             first, second = sets[one], sets[two]
