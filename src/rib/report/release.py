@@ -30,7 +30,8 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
 
     A timm model becomes a folder that `timm.create_model("local-dir:…", pretrained=True)` loads: config.json with
     the preprocessing and the classes in order, model.safetensors, README.md. Any other becomes NAME.safetensors, with
-    NAME.json (how it is built and sees images, its classes in order) and NAME.md beside it. The images that it was tuned on stand in tuned_on.csv.
+    NAME.json (how it is built and sees images, its classes in order) and NAME.md beside it. The images that it was
+    tuned on stand in tuned_on.csv.
 
     Args:
         results: of the suite, for the card.
