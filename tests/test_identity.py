@@ -82,8 +82,8 @@ CLASSED: dict[type, tuple[set[str], set[str]]] = {
     LabelMap: ({"name", "groups", "outputs"}, set()),
     Load: ({"architecture", "weights"}, {"model", "called"}),
     Reference: ({"data", "probe", "finetune"}, set()),
-    Pretrain: ({"architecture", "data", "recipe", "seed", "objective", "reference"}, {"model", "called"}),
-    Fit: ({"start", "method", "data", "size", "held_out", "recipe", "seed", "ingredients"}, set()),
+    Pretrain: ({"architecture", "data", "recipe", "seed", "objective", "reference", "last_batch"}, {"model", "called"}),
+    Fit: ({"start", "method", "data", "size", "held_out", "recipe", "seed", "ingredients", "last_batch"}, set()),
     Predict: ({"fit", "data", "batch_size", "precision", "last_block"}, set()),
     Embed: ({"start", "data", "size", "held_out", "seed", "batch_size", "precision", "last_block"}, set()),
     How: (
@@ -195,6 +195,8 @@ OTHER_ARCHITECTURE = {
     "decode": "fast",
     "resize": "squash",
     "fill": (0, 0, 0),
+    "heads": ("head", "head_dist"),
+    "frozen": ("pos_embed",),
 }
 
 

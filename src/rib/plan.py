@@ -24,10 +24,11 @@ from rib.methods import METHODS, MergedMethod, Method, Passes
 from rib.models.catalogue import Architecture, PretrainRow
 from rib.models.catalogue import find_row as find_model_row
 from rib.models.loading import describe, weights_identity
+from rib.models.skeleton import Skeleton, skeleton
 from rib.models.sources import find_weights
 from rib.names import short
 from rib.objectives import OBJECTIVES, Objective
-from rib.recipe import Recipe
+from rib.recipe import LastBatch, Recipe
 from rib.steps import Compare, DataPart, Embed, Fit, Load, Predict, Pretrain, Reference, Step
 from rib.store import Store
 from rib.suite import Looks, Runs, Suite, validated
@@ -146,6 +147,9 @@ class Plan:
             return Passes()
         images, held_out = self._drawn(step)
         own = step.method.passes(step.recipe, images, held_out)
+        if step.architecture.heads and step.method.reads_features:  # there are no features: all goes through the net
+            seen = step.method.head_alone(step.recipe, images) if step.method.keeps_backbone else images
+            return own._replace(seen=own.seen + seen)
         read = step.features is None or step.features.key in self._shared
         return own if read else own._replace(seen=own.seen + images)
 
@@ -361,6 +365,13 @@ def looks_at(
     seen = tuple(data for data in (chosen or usual) if data in run.scores)
     recipe = suite.recipe_of(run.model)
     groups: Sequence[tuple[str, ...]] = [()]
+    if analysis.needs_features and before.architecture.heads:
+        raise UserError(
+            f"analysis {analysis.name!r} takes a model apart into features and one head, and the answer of "
+            f"{run.model!r} is not what one head makes of features",
+            got=f"an answer made of {', '.join(before.architecture.heads)}",
+            remedy="name the other models in the analysis' `models`, or leave it out",
+        )
     if analysis.on != "nothing":
         groups = [seen] if analysis.together else [(data,) for data in seen]
     for on in groups:
@@ -382,7 +393,8 @@ class _Planner:
         self._fits: dict[tuple[Any, ...], Fit] = {}
         self._under_way: set[tuple[Any, ...]] = set()
         self._starts: dict[str, Load | Pretrain] = {}
-        self._drawable: set[tuple[str, int | None]] = set()
+        self._skeletons: dict[str, Skeleton | None] = {}
+        self._drawable: dict[tuple[str, int | None], int] = {}
 
     def plan(self) -> Plan:
         runs: dict[tuple[Any, ...], Run] = {}
@@ -480,14 +492,20 @@ class _Planner:
                 got="held_out = 0",
                 remedy="set held_out in the suite, e.g. held_out = 0.1",
             )
-        self._require_drawable(downstream, size)
-        return Fit(start, method, part, size, held, self.suite.recipe_of(model), seed, ingredients)
+        recipe, drawn = self.suite.recipe_of(model), self._require_drawable(downstream, size)
+        found, what = self._skeletons[model], f"{method.name} of {model!r} on {downstream!r}"
+        last = None
+        if found is not None:
+            method.require(found.classifier)
+            last = found.last_batch(method.trains(found.classifier), recipe, drawn, what)
+        return Fit(start, method, part, size, held, recipe, seed, ingredients, last)
 
-    def _require_drawable(self, downstream: str, size: int | None) -> None:
-        """Refuse a size that cannot be drawn; the seed makes no difference."""
+    def _require_drawable(self, downstream: str, size: int | None) -> int:
+        """Refuse a size that cannot be drawn; how many images it is, for which the seed makes no difference."""
         if (downstream, size) not in self._drawable:
-            tuning_rows(self.world[downstream].index("tune"), size, self.suite.held_out, 0, downstream)
-            self._drawable.add((downstream, size))
+            rows, _ = tuning_rows(self.world[downstream].index("tune"), size, self.suite.held_out, 0, downstream)
+            self._drawable[downstream, size] = len(rows)
+        return self._drawable[downstream, size]
 
     def _ingredient(
         self, model: str, item: str | Method, downstream: str | None, size: int | None, seed: int | None
@@ -530,6 +548,8 @@ class _Planner:
         row = find_model_row(model, self.suite.model)
         called = self.suite.model_names.short(model)
         architecture = describe(row, self.world.classes, self.suite.base, self.suite.decode)
+        self._skeletons[model] = found = skeleton(architecture)
+        architecture = found.architecture if found else architecture
         if row.pretrain is None:
             published = row.weights is None and row.hf is None
             if self.world.assume and published and find_weights(row, self.suite.base).found is None:
@@ -546,17 +566,26 @@ class _Planner:
             return self.world.part(name or self.suite.reference, "tune")
 
         where, then = f"{self.suite.name}: model {model!r}: objective", row.reference
+        if row.objective and architecture.heads:
+            what = f"{where}: an objective trains the features of one head, and this model has others"
+            raise UserError(what, got=", ".join(architecture.heads), remedy="leave `objective` out for this model")
         objective = self._objective(row.objective, where) if row.objective else None
         reference = Reference(part(then.data), then.probe, then.finetune) if then else None
-        return Pretrain(
-            model,
-            architecture,
-            part(row.data),
-            row.recipe,
-            row.seed,
-            objective,
-            reference,
-            self.suite.model_names.short(model),
+        data = part(row.data)
+        last = self._last_batch(model, data, row.recipe)
+        if objective is not None and row.recipe.leaves_one(len(self.world[data.name].index("tune"))):
+            last = "merged"
+        if reference is not None:
+            last = self._last_batch(model, reference.data, reference.finetune) or last
+        called = self.suite.model_names.short(model)
+        return Pretrain(model, architecture, data, row.recipe, row.seed, objective, reference, last, called)
+
+    def _last_batch(self, model: str, data: DataPart, recipe: Recipe) -> LastBatch | None:
+        found, images = self._skeletons[model], len(self.world[data.name].index(data.part))
+        return (
+            None
+            if found is None
+            else found.last_batch(None, recipe, images, f"pretraining of {model!r} on {data.name!r}")
         )
 
     def _objective(self, given: str | dict[str, Any], where: str) -> Objective:

@@ -11,6 +11,8 @@ Precision = Literal["fp32", "bf16", "fp16"]
 
 LastBlock = Literal["pooled"]
 
+LastBatch = Literal["merged"]
+
 Compile = Literal["default", "reduce-overhead"]
 
 
@@ -25,6 +27,7 @@ class Recipe(Frozen):
 
     The learning rate rises linearly over the warm-up steps and falls to 0 along a half cosine, per step. The last
     epoch's weights are kept; data are shuffled each epoch and no last batch is dropped; there is no augmentation.
+    Where a BatchNorm is trained, a last batch of one image joins the batch before it.
     """
 
     epochs: int = Field(10, ge=1, description="passes over the tuning set")
@@ -49,17 +52,34 @@ class Recipe(Frozen):
         description="torch.compile's mode where cross-entropy trains a whole net; 'reduce-overhead': CUDA graphs",
     )
 
-    def total_steps(self, examples: int) -> int:
-        """Optimizer steps over a tuning set of that many examples."""
-        return self.steps or self.epochs * self.steps_per_epoch(examples)
+    def total_steps(self, examples: int, merged: bool = False) -> int:
+        """Optimizer steps over a tuning set of that many examples; `merged` as in `batches`."""
+        return self.steps or self.epochs * self.steps_per_epoch(examples, merged)
 
-    def steps_per_epoch(self, examples: int) -> int:
-        return -(-examples // self.batch_size)
+    def steps_per_epoch(self, examples: int, merged: bool = False) -> int:
+        """Batches of an epoch; `merged` as in `batches`."""
+        return -(-examples // self.batch_size) - (merged and self.leaves_one(examples))
 
-    def images(self, examples: int) -> int:
-        """Images that a training on that many examples sees: no batch is dropped, the last of an epoch is smaller."""
-        full, rest = divmod(self.total_steps(examples), self.steps_per_epoch(examples))
-        return full * examples + min(rest * self.batch_size, examples)
+    def batches(self, examples: int, merged: bool = False) -> list[int]:
+        """Sizes of an epoch's batches: no image is dropped, and the last batch is smaller.
+
+        Args:
+            examples: of the tuning set.
+            merged: whether a last batch of one joins the batch before: BatchNorm cannot use it.
+        """
+        sizes = [self.batch_size] * self.steps_per_epoch(examples, merged)
+        sizes[-1] += examples - sum(sizes)
+        return sizes
+
+    def leaves_one(self, examples: int) -> bool:
+        """Whether the last batch has one image, and there is one before it."""
+        return examples > self.batch_size > 1 and examples % self.batch_size == 1
+
+    def images(self, examples: int, merged: bool = False) -> int:
+        """Images that a training on that many examples sees; `merged` as in `batches`."""
+        sizes = self.batches(examples, merged)
+        full, rest = divmod(self.total_steps(examples, merged), len(sizes))
+        return full * examples + sum(sizes[:rest])
 
     def warmup(self, total: int) -> int:
         """Warm-up steps of a run of `total` steps."""

@@ -15,7 +15,7 @@ from rib.methods.base import MergedMethod, Method
 from rib.models.catalogue import Architecture
 from rib.names import short as short
 from rib.objectives.base import Objective
-from rib.recipe import LastBlock, Precision, Recipe
+from rib.recipe import LastBatch, LastBlock, Precision, Recipe
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,7 @@ class Pretrain(_Keyed):
         seed: of everything random, the first weights among it.
         objective: what is minimised; None for the cross-entropy.
         reference: what is done afterwards; None for nothing.
+        last_batch: "merged" where a last batch of one image joins the one before it, for a BatchNorm.
     """
 
     model: str = field(metadata=RUNTIME)
@@ -108,6 +109,7 @@ class Pretrain(_Keyed):
     seed: int
     objective: Objective | None = field(default=None, metadata=OPTION)
     reference: Reference | None = field(default=None, metadata=OPTION)
+    last_batch: LastBatch | None = field(default=None, metadata=OPTION)
     called: str = field(default="", metadata=RUNTIME)
 
     keeps_weights: ClassVar[bool] = True
@@ -228,6 +230,7 @@ class Fit(_Keyed):
         recipe: of the training.
         seed: of everything random.
         ingredients: the steps whose weights the method starts from.
+        last_batch: "merged" where a last batch of one image joins the one before it, for a BatchNorm.
     """
 
     start: Load | Pretrain
@@ -238,6 +241,7 @@ class Fit(_Keyed):
     recipe: Recipe | None
     seed: int | None
     ingredients: tuple[Fit, ...]
+    last_batch: LastBatch | None = field(default=None, metadata=OPTION)
 
     trains: ClassVar[bool] = True
 
@@ -249,7 +253,7 @@ class Fit(_Keyed):
     @cached_property
     def features(self) -> Embed | None:
         """What its method reads of the pretrained model's features of the tuning set."""
-        if not (self.method.reads_features and self.data and self.recipe):
+        if not (self.method.reads_features and self.data and self.recipe) or self.architecture.heads:
             return None
         data, seed = self.data, self.seed if self.size is not None else 0  # of all images every seed draws the same
         if self.size is None and not self.held_out and data.both:  # then predictions of that set read them too
@@ -312,8 +316,8 @@ class Predict(_Keyed):
 
     @cached_property
     def features(self) -> Embed | None:
-        """The pretrained model's, where these weights differ from it in the head alone."""
-        if not self.fit.method.keeps_backbone:
+        """The pretrained model's, where weights differ from it in the head alone and answers are head(features)."""
+        if not self.fit.method.keeps_backbone or self.architecture.heads:
             return None
         return Embed(self.fit.start, self.data, None, 0.0, None, self.batch_size, self.precision, self.last_block)
 

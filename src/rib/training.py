@@ -179,7 +179,8 @@ def train(
         recipe: optimizer, schedule, precision.
         seed: of everything random.
         trainable: names of the parameters that may change; None for all. A BatchNorm whose parameters may not change
-            uses and keeps its statistics; with the head alone, the whole net stays in evaluation mode.
+            uses and keeps its statistics; with the head alone, the whole net stays in evaluation mode. What the net's
+            author has frozen stays frozen.
         penalty: a further term of the cross-entropy.
         pull: a further term on the weights.
         objective: takes the place of the cross-entropy; on the same device, and trained too.
@@ -237,21 +238,24 @@ class _Loop:
         if objective is not None:
             self.modules["objective"] = objective
         self.device = classifier.mean.device
-        self.per_epoch = recipe.steps_per_epoch(len(examples))
-        self.total = recipe.total_steps(len(examples))
         self.labels = torch.from_numpy(examples.labels).to(self.device)
         self.trainable = trainable
-        classifier.contiguous = trainable not in (None, classifier.head_parameters)
+        self.head_alone = trainable == classifier.head_parameters
+        classifier.contiguous = trainable is not None and not self.head_alone
         for name, parameter in classifier.net.named_parameters():
-            parameter.requires_grad_(trainable is None or name in trainable)
+            parameter.requires_grad_((trainable is None or name in trainable) and name not in classifier.frozen)
         everything = (parameter for module in self.modules.values() for parameter in module.parameters())
         self.parameters = [parameter for parameter in everything if parameter.requires_grad]
         self.optimizer = _optimizer(self.parameters, recipe)
+        self.norms = frozenset() if self.head_alone else classifier.batch_norms(trainable)
+        merged = bool(self.norms) or objective is not None  # a batch of one has nothing to compare with, either
+        self.sizes = recipe.batches(len(examples), merged)
+        self.per_epoch, self.total = len(self.sizes), recipe.total_steps(len(examples), merged)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
         self.features = None
-        if trainable == classifier.head_parameters:
+        if self.head_alone and classifier.direct:
             self.features = self._frozen_features() if features is None else features
-        whole = self.features is None and objective is None  # heads alone, and objectives, look inside the net
+        whole = not self.head_alone and objective is None  # heads alone, and objectives, look inside the net
         self.compile = recipe.compile if whole else None
 
     def _frozen_features(self) -> Tensor:
@@ -280,37 +284,34 @@ class _Loop:
 
     def seen(self, epoch: int) -> int:
         """Number of images that an epoch has."""
-        steps = min(self.per_epoch, self.total - epoch * self.per_epoch)
-        return min(steps * self.recipe.batch_size, len(self.examples))
+        return sum(self.sizes[: self.total - epoch * self.per_epoch])
 
     def _set_mode(self) -> None:
         """Training mode, less what is frozen."""
-        self.classifier.train(self.features is None)
+        self.classifier.train(not self.head_alone)
         for module in self.classifier.net.modules():
-            if isinstance(module, _BatchNorm) and not any(value.requires_grad for value in module.parameters()):
-                module.train(self.trainable is None and self.classifier.training)
+            if isinstance(module, _BatchNorm):
+                module.train(module in self.norms)
 
     def _batches(self, epoch: int) -> Iterator[tuple[int, Tensor, Tensor | None]]:
         """Number, examples and images of every step; no images where features stand for them."""
-        order, size = self._order(epoch), self.recipe.batch_size
-        first = epoch * self.per_epoch
+        order, first = self._order(epoch), epoch * self.per_epoch
         steps = range(first, min(first + self.per_epoch, self.total))
-        wanted = [order[start : start + size] for start in range(0, len(steps) * size, size)]
+        wanted = np.split(order, np.cumsum(self.sizes)[:-1])[: len(steps)]
         known = self.features is not None
         images = itertools.repeat(None, len(steps)) if known else fed(self.examples, wanted, self.device)
-        on_device = placed(order, self.device).split(size)[: len(steps)]
+        on_device = placed(order, self.device).split(self.sizes)[: len(steps)]
         yield from zip(steps, on_device, images, strict=True)
 
     def _order(self, epoch: int) -> Rows:
         """The examples of an epoch, as many as there are, in its order; of a prefix each comes round several times."""
         generator = named_generator("shuffle", self.seed, epoch)
-        left, drawn = len(self.examples), []
+        drawn = []
         steps = range(epoch * self.per_epoch, (epoch + 1) * self.per_epoch)
         for prefix, group in itertools.groupby(steps, self._prefix):
-            wanted = min(len(list(group)) * self.recipe.batch_size, left)
+            wanted = sum(self.sizes[step % self.per_epoch] for step in group)
             rounds = [generator.permutation(prefix) for _ in range(-(-wanted // prefix))]
             drawn.append(np.concatenate(rounds)[:wanted])
-            left -= wanted
         return np.concatenate(drawn)
 
     def _prefix(self, step: int) -> int:

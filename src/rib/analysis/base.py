@@ -76,12 +76,14 @@ class Analysis(Frozen, ABC):
         on: which data sets it looks at where the suite does not say: "reference", "tested" (all of them), or
             "nothing" for weights alone.
         together: whether one step looks at all of its data sets; else there is a step for each.
+        needs_features: whether it needs a model whose answer is what one head makes of its features.
     """
 
     name: ClassVar[str]
     of_pair: ClassVar[bool] = True
     on: ClassVar[str] = "reference"
     together: ClassVar[bool] = False
+    needs_features: ClassVar[bool] = False
 
     def image_passes(self, images: int) -> float:
         """What it costs on a data set of so many images, in forward passes of one image: an estimate."""

@@ -43,7 +43,7 @@ def choose(classifier: Classifier, images: Tensor, patterns: Sequence[str] = ())
         classifier: the model.
         images: uint8 (n, H, W, 3), a few, for a trial run that shows which modules are used.
         patterns: names in the net, where `*` and `?` stay within one part of a dotted name and `**` does not; "*"
-            alone is every module without modules of its own. `input of HEAD` is what the head sees. None: the stem,
+            alone is every module without modules of its own. `input of HEAD` is what a head sees. None: the stem,
             every block, and what the head sees; for a net without blocks, as "*", and what the head sees.
 
     Raises:
@@ -64,7 +64,7 @@ def choose(classifier: Classifier, images: Tensor, patterns: Sequence[str] = ())
 @torch.inference_mode()
 def visible(classifier: Classifier, images: Tensor) -> tuple[str, ...]:
     """Names of all layers, in the order in which they are computed: modules that are called, that change what they
-    are given, and whose outputs have the images as first dimension. Before the head comes `input of HEAD`.
+    are given, and whose outputs have the images as first dimension. Before a head comes `input of HEAD`.
 
     Args:
         classifier: the model, in evaluation mode.
@@ -76,7 +76,7 @@ def visible(classifier: Classifier, images: Tensor) -> tuple[str, ...]:
         fits[name] = fits.get(name, True) and output.dim() > 1 and len(output) == len(images)
 
     names = [name for name, module in classifier.net.named_modules() if name and not _silent(module)]
-    with watched(classifier, [*names, _head_input(classifier)], see):
+    with watched(classifier, [*names, *_head_inputs(classifier)], see):
         classifier(images)
     return tuple(name for name, fit in fits.items() if fit)
 
@@ -99,10 +99,10 @@ def watched(classifier: Classifier, names: Iterable[str], see: Callable[[str, Te
         if tensor is not None:
             see(name, tensor)
 
-    head_input = _head_input(classifier)
+    heads = _head_inputs(classifier)
     handles = [
-        classifier.head.register_forward_pre_hook(input_of(name))
-        if name == head_input
+        classifier.net.get_submodule(heads[name]).register_forward_pre_hook(input_of(name))
+        if name in heads
         else classifier.net.get_submodule(name).register_forward_hook(output_of(name))
         for name in names
     ]
@@ -116,10 +116,10 @@ def watched(classifier: Classifier, names: Iterable[str], see: Callable[[str, Te
 def _usual(classifier: Classifier, known: Sequence[str]) -> tuple[str, ...]:
     inner = set(blocks(classifier.net)) & set(known)
     if not inner:
-        chosen = {*_leaves(classifier.net, known), _head_input(classifier)}
+        chosen = {*_leaves(classifier.net, known), *_head_inputs(classifier)}
         return tuple(name for name in known if name in chosen)
     first = next(place for place, name in enumerate(known) if any(f"{name}.".startswith(f"{one}.") for one in inner))
-    return (*known[:first][-1:], *(name for name in known if name in inner), _head_input(classifier))
+    return (*known[:first][-1:], *(name for name in known if name in inner), *_head_inputs(classifier))
 
 
 def _leaves(net: nn.Module, known: Sequence[str]) -> tuple[str, ...]:
@@ -132,8 +132,9 @@ def _fitting(pattern: str, known: Sequence[str]) -> list[str]:
     return [name for name in known if re.fullmatch(expression, name)]
 
 
-def _head_input(classifier: Classifier) -> str:
-    return f"input of {classifier.head_name}"
+def _head_inputs(classifier: Classifier) -> dict[str, str]:
+    """The name of what each head sees, and the head's."""
+    return {f"input of {head}": head for head in classifier.head_names}
 
 
 def _silent(module: nn.Module) -> bool:

@@ -18,7 +18,7 @@ from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.loading import build
 from rib.models.weights import Weights, put_weights, take_weights
-from rib.prediction import Watch, collect, predict
+from rib.prediction import Watch, collect, finite, predict
 from rib.recipe import Frozen, Recipe
 from rib.training import Checkpoint, Penalty, Pull, train
 
@@ -95,6 +95,20 @@ class Task:
         classifier = self.build(start)
         found = collect(classifier, classifier.features, self.tuning, self.recipe.eval_batch_size, watch=self.seen)
         return found.clone().to(self.device)  # out of inference mode
+
+    def answers(self, start: Weights) -> Tensor:
+        """The pretrained model's logits of the tuning examples: float32 (N, classes), on the task's device.
+
+        Raises:
+            NotFiniteError: one is NaN or infinite.
+        """
+        classifier, size = self.build(start), self.recipe.eval_batch_size
+        if not classifier.direct:
+            found = collect(classifier, classifier.forward, self.tuning, size, watch=self.seen)
+            return found.clone().to(self.device)
+        features = self.features(start)
+        with torch.no_grad():
+            return finite(torch.cat([classifier.head(batch) for batch in features.split(size)]))
 
     def train(
         self,
@@ -175,6 +189,28 @@ class Method(Frozen, ABC):
         """
         return Passes()
 
+    def head_alone(self, recipe: Recipe, images: int) -> int:
+        """Images that go forward through a net of several heads where the heads alone are trained."""
+        return recipe.images(images)
+
+    def trains(self, classifier: Classifier) -> frozenset[str] | None:
+        """Names of the parameters that are trained in training mode; None, the default, for all.
+
+        Args:
+            classifier: the model without weights.
+        """
+        return None
+
+    def require(self, classifier: Classifier) -> None:
+        """Refuse a model that this method cannot change as it says.
+
+        Args:
+            classifier: the model without weights: names, types and shapes.
+
+        Raises:
+            UserError: it cannot.
+        """
+
     @abstractmethod
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
         """Tuned weights.
@@ -200,6 +236,11 @@ class TrainedMethod(Method):
         """Names of the parameters that may change; None for all."""
         return None
 
+    def trains(self, classifier: Classifier) -> frozenset[str] | None:
+        """What may change; with the head alone, the net stays in evaluation mode."""
+        trainable = self.trainable(classifier)
+        return frozenset() if trainable == classifier.head_parameters else trainable
+
     def penalty(self, start: Weights, task: Task) -> Penalty | None:
         """What is added to the cross-entropy; None for nothing."""
         return None
@@ -215,6 +256,10 @@ class TrainedMethod(Method):
     def run_recipe(self, recipe: Recipe) -> Recipe:
         """The suite's recipe with this method's own fields in place."""
         return run_recipe(recipe, self.epochs, self.lr, self.steps)
+
+    def head_alone(self, recipe: Recipe, images: int) -> int:
+        """Every image of every epoch."""
+        return self.run_recipe(recipe).images(images)
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
         """Every image of every epoch; of a head alone, none."""
@@ -232,7 +277,7 @@ class TrainedMethod(Method):
             self.penalty(start, task),
             self.pull(start, task),
             self.stages(),
-            task.features(start) if self.keeps_backbone else None,
+            task.features(start) if self.keeps_backbone and classifier.direct else None,
         )
         return take_weights(classifier.net)
 

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
 from rib.methods.base import Task, TrainedMethod
 from rib.models.weights import Weights
-from rib.prediction import finite
 from rib.training import Penalty
 
 
@@ -29,10 +27,7 @@ class LwF(TrainedMethod):
 
     def penalty(self, start: Weights, task: Task) -> Penalty:
         """weight · KL(teacher ‖ student)."""
-        features, head = task.features(start), task.build(start).head
-        with torch.no_grad():
-            logits = finite(torch.cat([head(batch) for batch in features.split(task.recipe.eval_batch_size)]))
-        target = (task.label_map.mask(logits) / self.temperature).log_softmax(dim=1)
+        target = (task.label_map.mask(task.answers(start)) / self.temperature).log_softmax(dim=1)
 
         def distil(net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:
             student = (logits.float() / self.temperature).log_softmax(dim=1)

@@ -156,6 +156,10 @@ class Architecture(Frozen):
     resize: Resize | None = Field(None, description="how the image is resized, where not by its shorter side")
     fill: tuple[int, int, int] | None = Field(None, description="colour of the border that `resize` leaves")
     decode: Literal["fast"] | None = Field(None, description="how its images are decoded, where not exactly")
+    heads: tuple[str, ...] | None = Field(
+        None, description="linear layers that the answer is made of, where it is not what a single one gives"
+    )
+    frozen: tuple[str, ...] | None = Field(None, description="parameters that its author has frozen, if any")
 
     @property
     def view(self) -> View:

@@ -6,9 +6,9 @@ import sys
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
-from rib.errors import UserError
+from rib.errors import StepError, UserError
 
 
 class Classifier(nn.Module):
@@ -19,7 +19,13 @@ class Classifier(nn.Module):
         classes: number of outputs.
         mean: of the normalisation, on the 0 … 1 scale.
         std: likewise.
-        head: name of the final linear layer within `net`; default: the last `nn.Linear` with `classes` outputs.
+        head: name of the final linear layer within `net`; default: the last of `heads`, or else the last `nn.Linear`
+            with `classes` outputs.
+        heads: names of the linear layers that the answer is made of, where it is not what a single one gives.
+
+    Attributes:
+        direct: whether the answer is head(features).
+        frozen: names of the parameters that whoever wrote the net has frozen; they are never trained.
 
     Raises:
         UserError: there is no such layer.
@@ -38,11 +44,15 @@ class Classifier(nn.Module):
         mean: tuple[float, ...],
         std: tuple[float, ...],
         head: str | None = None,
+        heads: tuple[str, ...] | None = None,
     ) -> None:
         super().__init__()
         self.net = net
         self.contiguous = False
-        self.head_name = head or _find_head(net, classes)
+        self.direct, self._compared = heads is None, False
+        self.head_name = head or (heads[-1] if heads else _find_head(net, classes))
+        self.head_names = heads or (self.head_name,)
+        self.frozen = frozenset(name for name, value in net.named_parameters() if not value.requires_grad)
         self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255, persistent=False)
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255, persistent=False)
         if not isinstance(self.head, nn.Linear) or self.head.out_features != classes:
@@ -65,8 +75,10 @@ class Classifier(nn.Module):
 
     @property
     def head_parameters(self) -> frozenset[str]:
-        """Names, within `net`, of the head's parameters."""
-        return frozenset(f"{self.head_name}.{name}" for name, _ in self.head.named_parameters())
+        """Names, within `net`, of the parameters of the head, or of all heads that the answer is made of."""
+        return frozenset(
+            f"{head}.{name}" for head in self.head_names for name, _ in self.net.get_submodule(head).named_parameters()
+        )
 
     @property
     def norm_parameters(self) -> frozenset[str]:
@@ -78,25 +90,75 @@ class Classifier(nn.Module):
             for name, _ in module.named_parameters(recurse=False)
         )
 
+    def batch_norms(self, trainable: frozenset[str] | None) -> frozenset[nn.Module]:
+        """The BatchNorms that normalise by the batch in a training, and learn its statistics; others use their own.
+
+        They are those with a parameter that is trained, and, where all is trained, those without parameters.
+
+        Args:
+            trainable: names of the parameters that are trained; None for all.
+        """
+        found = set()
+        for place, module in self.net.named_modules():
+            names = [f"{place}.{name}".removeprefix(".") for name, _ in module.named_parameters(recurse=False)]
+            chosen = [name for name in names if (trainable is None or name in trainable) and name not in self.frozen]
+            if isinstance(module, _BatchNorm) and (chosen or (not names and trainable is None)):
+                found.add(module)
+        return frozenset(found)
+
     def normalise(self, images: Tensor) -> Tensor:
         """uint8 (N, H, W, 3) to normalised float32 (N, 3, H, W)."""
         pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
         return pixels.contiguous() if self.contiguous else pixels
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) to logits (N, classes)."""
-        logits: Tensor = self.net(self.normalise(images))
+        """uint8 (N, H, W, 3) to logits (N, classes).
+
+        Of several tensors, as some nets give in training mode, the first: it is their answer of evaluation, and the
+        others are of auxiliary heads.
+        """
+        answer = self.net(self.normalise(images))
+        logits: Tensor = answer[0] if self.training and isinstance(answer, tuple | list) else answer
         return logits
 
     def features(self, images: Tensor) -> Tensor:
-        """What the head sees: uint8 (N, H, W, 3) to (N, D)."""
-        seen: list[Tensor] = []
-        handle = self.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+        """What the head sees: uint8 (N, H, W, 3) to (N, D).
+
+        Of several heads, what each sees, side by side; of a head that sees tokens, their mean.
+
+        Raises:
+            StepError: in evaluation mode, the answer to the first batch is not what the head makes of its features.
+        """
+        seen: dict[str, Tensor] = {}
+        handles = [
+            self.net.get_submodule(name).register_forward_pre_hook(
+                lambda _, inputs, name=name: seen.__setitem__(name, inputs[0])
+            )
+            for name in self.head_names
+        ]
         try:
-            self.net(self.normalise(images))
+            answer = self.net(self.normalise(images))
         finally:
-            handle.remove()
-        return seen[-1]
+            for handle in handles:
+                handle.remove()
+        if not self.direct:
+            return torch.cat([each.reshape(len(images), -1, each.shape[-1]).mean(1) for each in seen.values()], dim=1)
+        found = seen[self.head_name]
+        if not (self.training or self._compared):
+            self._require_direct(found, answer)
+        return found
+
+    def _require_direct(self, features: Tensor, answer: Tensor) -> None:
+        """Refuse features that do not stand for the answer. NaN is told elsewhere, and in other words."""
+        again = self.head(features).float()
+        gap, scale = float((again - answer.float()).abs().max()), float(again.abs().max())
+        if gap > 1e-2 * scale:  # never of NaN
+            raise StepError(
+                f"with these weights the model's answer is not what its head {self.head_name!r} makes of its features: "
+                "its forward changes the answer afterwards, as the trial run when it was planned did not show; let "
+                "the net end in its head"
+            )
+        self._compared = True
 
 
 def _norm_types() -> tuple[type[nn.Module], ...]:

@@ -188,7 +188,8 @@ def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | Non
         net = _built_net(architecture)
     if last_block:
         compute_pooled_only(net)
-    return Classifier(net, architecture.classes, architecture.mean, architecture.std, architecture.head)
+    view = architecture.mean, architecture.std
+    return Classifier(net, architecture.classes, *view, architecture.head, architecture.heads)
 
 
 def _built_net(architecture: Architecture) -> nn.Module:

@@ -1,0 +1,136 @@
+"""Trace: how a net's answer comes about, found by a trial run without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from rib.errors import UserError, is_memory, told
+
+TRIAL = 2
+"""Images of the trial run."""
+
+
+class TrialError(Exception):
+    """A net that fails in the trial run."""
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a trial run shows of a net.
+
+    Attributes:
+        heads: names of the linear layers that the answer is made of, in the order of their calls; () where none is.
+        direct: name of the linear layer whose output is the answer as it is, so that it is head(features); None where
+            the answer is made of several, or of more than their output.
+        odd: how the net answers in training mode, in words, where that is not its answer of evaluation; None else.
+    """
+
+    heads: tuple[str, ...]
+    direct: str | None
+    odd: str | None
+
+
+def trace(net: nn.Module, side: int, classes: int) -> Trace:
+    """Run a net on blank images, in evaluation mode and in training mode; its parameters stay as they are.
+
+    Args:
+        net: on any device; on torch's meta device a run takes no memory and computes no value.
+        side: of the images, in pixels.
+        classes: outputs.
+
+    Raises:
+        UserError: its answer is not one number a class.
+        TrialError: the net fails.
+    """
+    answer, calls = _watched(net.eval(), side)
+    if not _is_logits(answer, classes):
+        raise UserError(
+            "the model does not answer with one number a class",
+            got=_shape(answer),
+            valid=f"one tensor of shape (images, {classes})",
+            remedy="wrap the model in a module whose forward returns the logits alone",
+        )
+    direct = next((call.name for call in reversed(calls) if call.linear and call.is_(answer)), None)
+    taught, in_training = _watched(net.train(), side)
+    net.eval()
+    same = _is_logits(taught, classes) or (
+        isinstance(taught, tuple | list)
+        and any(call.name == direct and taught and call.is_(taught[0]) for call in in_training)
+    )
+    return Trace(_heads(calls, classes), direct, None if same else _shape(taught))
+
+
+@dataclass(frozen=True)
+class _Call:
+    """A call of a module that has no modules of its own."""
+
+    name: str
+    module: nn.Module
+    output: Any
+    version: int
+
+    @property
+    def linear(self) -> bool:
+        return isinstance(self.module, nn.Linear)
+
+    def is_(self, answer: Any) -> bool:
+        """Whether an answer is what the call gave, and nothing was done to it in place since."""
+        return answer is self.output and answer._version == self.version
+
+
+@torch.no_grad()
+def _watched(net: nn.Module, side: int) -> tuple[Any, list[_Call]]:
+    """What the net answers, and the calls of its leaves in their order."""
+    calls: list[_Call] = []
+
+    def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
+        return lambda module, _, output: calls.append(_Call(name, module, output, getattr(output, "_version", 0)))
+
+    leaves = [(name, module) for name, module in net.named_modules() if not any(module.children())]
+    handles = [module.register_forward_hook(note(name)) for name, module in leaves]
+    device = next((value.device for value in net.parameters()), torch.device("cpu"))
+    try:
+        with torch.device(device), torch.random.fork_rng(devices=[]):
+            return net(torch.zeros(TRIAL, 3, side, side)), calls
+    except Exception as error:  # the net is another's
+        if is_memory(error):
+            raise
+        raise TrialError(told(error)) from error
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _heads(calls: Sequence[_Call], classes: int) -> tuple[str, ...]:
+    """The linear layers with one output a class that are called last, norms and what has no weights between them."""
+    found: list[str] = []
+    for call in reversed(calls):
+        if call.linear and call.module.out_features == classes:
+            found.append(call.name)
+        elif _has_weights(call.module) and not isinstance(call.module, _NormBase | nn.LayerNorm):
+            break
+    return tuple(dict.fromkeys(reversed(found)))
+
+
+def _has_weights(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _is_logits(answer: Any, classes: int) -> bool:
+    return isinstance(answer, Tensor) and tuple(answer.shape) == (TRIAL, classes)
+
+
+def _shape(answer: Any) -> str:
+    """A net's answer in words."""
+    if isinstance(answer, Tensor):
+        return f"a tensor of shape {tuple(answer.shape)} for {TRIAL} images"
+    kind = type(answer).__name__
+    if isinstance(answer, dict):
+        return f"a {kind} of {', '.join(map(str, answer))}"
+    return f"a {kind} of {len(answer)}" if isinstance(answer, tuple | list) else f"a {kind}"

@@ -1,0 +1,240 @@
+"""Models whose answer is not what one head makes of features: shared only where it is, right everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from helpers import CLASSES, HALF, SIDE, WHOLE, document, examples
+from rib.analysis.drift import layer_places
+from rib.analysis.layers import visible
+from rib.errors import StepError, UserError
+from rib.execute.local import execute
+from rib.methods import Task
+from rib.models.classifier import Classifier
+from rib.models.trace import Trace, trace
+from rib.models.weights import take_weights, write_weights
+from rib.plan import Plan, make_plan
+from rib.prediction import collect
+from rib.recipe import Recipe
+from rib.steps import Embed
+from rib.store import Store
+from rib.suite import parse_suite
+from rib.work import How
+
+
+class Net(nn.Module):
+    """A convolution and two linear layers, whose outputs become an answer in one of several ways."""
+
+    def __init__(self, num_classes: int, way: str = "mean") -> None:
+        super().__init__()
+        self.way = way
+        self.conv = nn.Conv2d(3, 6, 3, 2)
+        self.norm = nn.BatchNorm1d(6)
+        self.head, self.other = nn.Linear(6, num_classes), nn.Linear(6, num_classes)
+
+    def forward(self, x: Tensor) -> Any:
+        x = self.norm(F.relu(self.conv(x)).mean((2, 3)))
+        first, second = self.head(x), self.other(x.square())
+        return WAYS[self.way](self, x, first, second)
+
+
+WAYS: dict[str, Callable[..., Any]] = {
+    "mean": lambda net, x, first, second: (first + second) / 2,
+    "one": lambda net, x, first, second: second,
+    "first": lambda net, x, first, second: (net.other(x), first)[1],
+    "scaled in place": lambda net, x, first, second: second.mul_(3),
+    "softmax": lambda net, x, first, second: second.softmax(1),
+    "tuple": lambda net, x, first, second: (second, first) if net.training else second,
+    "odd tuple": lambda net, x, first, second: (first + second, first) if net.training else second,
+    "dict": lambda net, x, first, second: {"logits": second},
+    "always a tuple": lambda net, x, first, second: (second, first),
+    "tokens": lambda net, x, first, second: torch.stack([first, second], 1),
+}
+
+
+def net(num_classes: int, way: str = "mean") -> nn.Module:
+    """A model of which little is the head's."""
+    return Net(num_classes, way)
+
+
+@pytest.mark.parametrize(
+    ("way", "heads", "direct", "odd"),
+    [
+        ("mean", ("head", "other"), None, None),
+        ("one", ("head", "other"), "other", None),
+        ("first", ("head", "other"), "head", None),
+        ("scaled in place", ("head", "other"), None, None),
+        ("softmax", ("head", "other"), None, None),
+        ("tuple", ("head", "other"), "other", None),
+        ("odd tuple", ("head", "other"), "other", "a tuple of 2"),
+    ],
+)
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_how_an_answer_comes_about(
+    way: str, heads: tuple[str, ...], direct: str | None, odd: str | None, device: str
+) -> None:
+    with torch.device(device):
+        assert trace(net(4, way), SIDE, 4) == Trace(heads, direct, odd)
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [("dict", "a dict of logits"), ("always a tuple", "a tuple of 2"), ("tokens", r"shape \(2, 2, 4\)")],
+)
+def test_what_is_no_answer_is_refused_when_it_is_planned(tmp_path: Path, way: str, words: str) -> None:
+    with pytest.raises(UserError, match=rf"one number a class\n  got: +.*{words}"):
+        planned(tmp_path, way, ["finetune"])
+
+
+def planned(folder: Path, way: str, methods: list[str], **fields: Any) -> tuple[Plan, Store]:
+    torch.manual_seed(1)
+    model = net(4, way)
+    for buffer in (model.norm.running_mean, model.norm.running_var):
+        buffer.uniform_(0.5, 1.5)
+    nn.init.normal_(model.other.weight, std=3)  # without it the answer is another
+    write_weights(folder / "net.safetensors", take_weights(model))
+    row = {"build": "test_heads:net", "arguments": {"way": way}, "size": SIDE, "weights": "net.safetensors"}
+    made = document(folder, runs=[{"methods": methods}], **fields) | {"models": ["two"], "model": {"two": row}}
+    suite = parse_suite(made).based_at(folder)
+    store = Store(folder / "store")
+    return make_plan(suite, store.facts), store
+
+
+def done(plan: Plan, store: Store, **how: Any) -> None:
+    outcome = execute(plan, store, How(workers=1, device="cpu", **how))
+    assert not outcome.failed, outcome.failed
+
+
+def plain(weights: dict[str, Tensor], way: str, images: np.ndarray[Any, Any]) -> Tensor:
+    """What the net itself answers."""
+    model = net(4, way)
+    model.load_state_dict(weights)
+    pixels = (torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255 - 0.5) / 0.5
+    with torch.no_grad():
+        answer: Tensor = model.eval()(pixels)
+    return answer
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+@pytest.mark.parametrize("way", ["mean", "scaled in place", "first"])
+def test_predictions_are_the_nets_own(tmp_path: Path, way: str, streamed: bool) -> None:
+    """Pretrained, and of a linear probe, which would share features with it."""
+    plan, store = planned(tmp_path, way, ["linear_probe", "lwf"])
+    assert not [step for step in plan.steps if isinstance(step, Embed)]
+    done(plan, store, pack_budget=0 if streamed else None)
+    for run in plan.runs[:2]:
+        weights = store.weights(run.fit.key) if run.tuned_on else torch_file(tmp_path / "net.safetensors")
+        for name, step in run.scores.items():
+            data = plan.world[name]
+            pixels = data.pixels("test", np.arange(len(data.index("test"))), step.architecture.view)
+            expected = plain(weights, way, pixels)
+            found = store.predictions(step.key)
+            assert found["unmasked_class"].to_pylist() == expected.argmax(1).tolist()
+            expected_confidence = expected.softmax(1).amax(1).numpy()
+            assert np.allclose(found["unmasked_confidence"].to_numpy(), expected_confidence, atol=1e-5)
+
+
+def torch_file(file: Path) -> dict[str, Tensor]:
+    from safetensors.torch import load_file
+
+    return dict(load_file(file))
+
+
+def test_a_probe_trains_every_head_on_the_forward_pass(tmp_path: Path) -> None:
+    """As many images go through the net as the plan says; the body, and its statistics, stay as they were."""
+    plan, store = planned(tmp_path, "mean", ["linear_probe", "lwf"])
+    done(plan, store)
+    start = torch_file(tmp_path / "net.safetensors")
+    fits = {run.method: run.fit for run in plan.runs if run.tuned_on == "whole"}
+    probe = store.weights(fits["linear_probe"].key)
+    changed = {name for name, value in probe.items() if not torch.equal(value, start[name])}
+    assert changed == {"head.weight", "head.bias", "other.weight", "other.bias"}
+    images = plan.passes(fits["linear_probe"])
+    count = len(plan.world["whole"].index("tune"))
+    assert images.trained == 0
+    assert images.seen == 2 * store.record(fits["linear_probe"].key).images // 2  # type: ignore[union-attr]
+    assert plan.passes(fits["lwf"]).seen < count
+
+
+def test_the_teacher_of_lwf_is_the_net_and_not_its_last_layer(tmp_path: Path) -> None:
+    plan, _ = planned(tmp_path, "mean", ["finetune"])
+    weights, pool = torch_file(tmp_path / "net.safetensors"), examples(9)
+    task = Task(
+        plan.runs[0].fit.architecture, pool, pool, WHOLE, Recipe(eval_batch_size=4), 0, torch.device("cpu"),
+        watch=lambda _: None, checkpoint=None, note=lambda *_: None,
+    )  # fmt: skip
+    assert torch.allclose(task.answers(weights), plain(weights, "mean", np.array(pool.images)), atol=1e-5)
+
+
+def test_keys_of_models_with_two_heads_are_new(tmp_path: Path) -> None:
+    plan, _ = planned(tmp_path, "mean", ["finetune"])
+    assert plan.runs[0].fit.architecture.heads == ("head", "other")
+    one, _ = planned(tmp_path, "one", ["finetune"])
+    assert one.runs[0].fit.architecture.heads is None
+    assert "heads" not in one.runs[0].fit.start.spec["architecture"]
+
+
+def test_layers_and_groups_of_two_heads() -> None:
+    model = Classifier(net(4), 4, HALF, HALF, heads=("head", "other")).eval()
+    images = torch.from_numpy(np.array(examples(4).images))
+    assert visible(model, images)[-4:] == ("input of head", "head", "input of other", "other")
+    places = layer_places(model)
+    assert {name for name, place in places.items() if place.group == "head"} == model.head_parameters
+    assert model.features(images).shape == (4, 12)
+
+
+def test_forgetting_is_refused_when_it_is_planned(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"takes a model apart(.|\n)*head, other"):
+        planned(tmp_path, "mean", ["finetune"], analyses=[{"names": ["forgetting"]}])
+
+
+def test_features_are_held_against_the_answer_where_they_are_made() -> None:
+    """Should a trial run have shown nothing: a net whose weights decide what becomes of the answer."""
+    model = Classifier(net(4, "one"), 4, HALF, HALF).eval()
+    collect(model, model.features, examples(5), 3)
+    model = Classifier(net(4, "softmax"), 4, HALF, HALF).eval()
+    with pytest.raises(StepError, match="not what its head 'other' makes of its features"):
+        collect(model, model.features, examples(5), 3)
+
+
+@pytest.mark.parametrize("method", ["finetune", "linear_probe"])
+def test_auxiliary_answers_of_training(tmp_path: Path, method: str) -> None:
+    """The first of several is the answer of evaluation; the layer beside it learns nothing."""
+    plan, store = planned(tmp_path, "tuple", [method])
+    done(plan, store)
+    (fit, *_) = [run.fit for run in plan.runs if run.tuned_on == "whole"]
+    start, end = torch_file(tmp_path / "net.safetensors"), store.weights(fit.key)
+    assert torch.equal(start["head.weight"], end["head.weight"])
+    assert not torch.equal(start["other.weight"], end["other.weight"])
+
+
+def test_another_answer_in_training_is_refused_when_it_is_planned(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"another answer in training(.|\n)*a tuple of 2"):
+        planned(tmp_path, "odd tuple", ["finetune"])
+    plan, store = planned(tmp_path, "odd tuple", ["linear_probe"])  # in evaluation mode
+    done(plan, store)
+
+
+def test_a_head_that_is_not_the_last_layer_is_refused(tmp_path: Path) -> None:
+    model = {"build": "test_heads:net", "arguments": {"way": "one"}, "size": SIDE, "head": "conv"}
+    made = document(tmp_path) | {"models": ["two"], "model": {"two": model | {"weights": "x"}}}
+    with pytest.raises(UserError, match="not a linear layer"):
+        make_plan(parse_suite(made).based_at(tmp_path))
+    made["model"]["two"]["head"] = "head"
+    with pytest.raises(UserError, match=r"not made by the linear layer 'head'(.|\n)*valid: +other"):
+        make_plan(parse_suite(made).based_at(tmp_path))
+
+
+def test_what_an_author_has_frozen_stays_frozen(tmp_path: Path) -> None:
+    model = net(len(CLASSES), "one")
+    model.conv.weight.requires_grad_(False)
+    classifier = Classifier(model, 4, HALF, HALF)
+    assert classifier.frozen == {"conv.weight"}
