@@ -22,7 +22,7 @@ import rib
 from helpers import CLASSES, Say, classifier, document, pictures, same_weights, toml
 from rib.data.examples import View
 from rib.errors import UserError
-from rib.gates import SIGNS, Gate, Verdict, parse_gate, quantity_names, worst_of
+from rib.gates import SIGNS, Gate, Verdict, level_of, parse_gate, quantity_names, tested_together, worst_of
 from rib.metrics import Interval
 from rib.models.classifier import Classifier
 from rib.models.weights import read_weights, take_weights, write_weights
@@ -473,6 +473,25 @@ def test_an_interrupt_is_no_result(place: Path, rib_says: Say, monkeypatch: pyte
     code, said = rib_says(*words, "--workers", 1)
     assert code == 130
     assert "kept" in said
+
+
+def test_gates_that_claim_a_change_are_adjusted_for_each_other() -> None:
+    """p 0.02 and 0.015, one-sided: each is broken by itself; of two, 0.03 and 0.03 are not below 0.025."""
+    found = Interval(-2.0, -3.9, -0.1, se=1.0)
+    one = Verdict(parse_gate("ri.high < 0", NAMES), found, p=0.02)
+    other = Verdict(parse_gate("change[sketch].high < 0", NAMES), found, p=0.015)
+    assert [each.failed for each in tested_together([one])] == [True]
+    both = tested_together([one, other])
+    assert [(each.alone, each.failed, each.adjusted) for each in both] == [(True, False, 0.03)] * 2
+    assert "broken by itself, not among all gates" in both[0].words
+    clear = tested_together([one, Verdict(other.gate, found, p=0.001)])
+    assert [each.failed for each in clear] == [True, True]
+    kept = Verdict(parse_gate("ri.low < -5", NAMES), found)
+    assert not kept.gate.claims
+    said = level_of([*both, kept, Verdict(parse_gate("ri < -9", NAMES), found)])
+    assert said.startswith("3 of 4 gates are on a bound of a 95 % interval: one-sided, level 2.5 % each. The 2 that")
+    assert said.endswith("Those that must rule a change out hold only together, so they need no adjustment.")
+    assert level_of([Verdict(parse_gate("ri < -9", NAMES), found)]) == ""
 
 
 # -- gates -------------------------------------------------------------------------------------------------------------

@@ -299,6 +299,8 @@ def test_the_t_quantile_lies_between_its_two_bounds() -> None:
     assert both.high == pytest.approx(np.sqrt(2) * (welch + cochran) / 2)
     assert both.df is not None
     assert stats.t.ppf(0.975, both.df) == pytest.approx((welch + cochran) / 2)
+    two = t_interval(0.0, Variance(1, 1e9), [Variance(1.0, 1e9), Variance(1.0, 1)], "images and seeds")
+    assert two.high == pytest.approx(np.sqrt(2) * (stats.norm.ppf(0.975) + stats.t.ppf(0.975, 1)) / 2)
     floor = t_interval(0.0, Variance(9, 1e9), [Variance(1.0, 1e9)], "images and seeds")
     assert floor.high == pytest.approx(3 * stats.norm.ppf(0.975))  # never narrower than images alone
 
@@ -308,6 +310,9 @@ def test_p_values_agree_with_intervals() -> None:
     found = t_interval(2.0, Variance(0, 1), [Variance(1.0, 4)], "seeds")
     edge = t_interval(found.high - 2.0, Variance(0, 1), [Variance(1.0, 4)], "seeds")
     assert edge.p == pytest.approx(0.05)
+    mixed = [Variance(1.0, 100), Variance(2.0, 2)]
+    both = t_interval(1.0, Variance(0.5, 100), mixed, "images and seeds")
+    assert t_interval(both.high - 1, Variance(0.5, 100), mixed, "images and seeds").p == pytest.approx(0.05)
     assert edge.low == pytest.approx(0)
     assert found.detectable == pytest.approx(stats.t.ppf(0.975, 4) + stats.t.ppf(0.8, 4))
     assert found.beyond(1.0) == pytest.approx(stats.t.sf(1, 4))

@@ -13,12 +13,12 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from rib.errors import UserError, nearest
-from rib.metrics import Interval
+from rib.intervals import LEVEL, Interval, holm
 from rib.names import Names
 
 Bound = Literal["value", "low", "high"]
@@ -31,6 +31,9 @@ SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
+ONE_SIDED = LEVEL / 2
+"""Level of a gate on a bound."""
+
 REQUIRED = {"<": "≥", "<=": ">", ">": "≤", ">=": "<"}
 """What must be true for a condition to be false."""
 
@@ -64,6 +67,11 @@ class Gate:
         return self.quantity if self.bound == "value" else f"{self.quantity}.{self.bound}"
 
     @property
+    def claims(self) -> bool:
+        """Whether it is broken only where the whole interval is beyond the limit, so that being broken is a claim."""
+        return (self.bound, self.sign[0]) in (("high", "<"), ("low", ">"))
+
+    @property
     def requirement(self) -> str:
         """What must be true: "ri ≥ -2" for the gate `ri < -2`."""
         return f"{self.subject} {REQUIRED[self.sign]} {self.limit:g}"
@@ -81,12 +89,16 @@ class Verdict:
         found: the number; None if it is missing.
         about: the data set that it belongs to, where the gate does not name it.
         missing: why it is missing.
+        p: p value of the test that a gate on a bound is, one-sided; None for a gate that shows nothing by being broken.
+        adjusted: the same, adjusted for all such gates of the comparison (Holm 1979); None for a gate by itself.
     """
 
     gate: Gate
     found: Interval | None
     about: str = ""
     missing: str = ""
+    p: float | None = None
+    adjusted: float | None = None
 
     @property
     def number(self) -> float | None:
@@ -96,7 +108,12 @@ class Verdict:
 
     @property
     def failed(self) -> bool:
-        """Whether the condition is true, or cannot be decided because its number is missing."""
+        """Whether the condition is true, among all gates that are tested, or cannot be decided without its number."""
+        return self.alone and (self.number is None or self.adjusted is None or self.adjusted <= ONE_SIDED)
+
+    @property
+    def alone(self) -> bool:
+        """The same without the other gates."""
         return self.number is None or SIGNS[self.gate.sign](self.number, self.gate.limit)
 
     @property
@@ -118,6 +135,8 @@ class Verdict:
         shown = _shown(self.number, self.gate.limit)
         if self.gate.bound == "value" and all(map(math.isfinite, (self.found.low, self.found.high))):
             shown += f" [{self.found.low + 0.0:+.1f}, {self.found.high + 0.0:+.1f}]"
+        if self.alone and not self.failed and self.adjusted is not None:
+            shown += f" (broken by itself, not among all gates: p = {self.adjusted:.2g} of {ONE_SIDED:g})"
         return f"measured {shown}" + (f" on {self.about}" if self.about else "")
 
     @property
@@ -132,6 +151,32 @@ def _shown(number: float, limit: float) -> str:
         return f"{number + 0.0:+.2f}"
     digits = next((digits for digits in range(2, 15) if round(number, digits) != round(limit, digits)), 15)
     return f"{round(number, digits) + 0.0:+.{digits}f}"
+
+
+def tested_together(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+    """The same verdicts; of several that are tests, each adjusted for all of them."""
+    known = [verdict.p for verdict in verdicts if verdict.p is not None]
+    if len(known) < 2:
+        return tuple(verdicts)
+    adjusted = iter(holm(known))
+    return tuple(verdict if verdict.p is None else replace(verdict, adjusted=next(adjusted)) for verdict in verdicts)
+
+
+def level_of(verdicts: Sequence[Verdict]) -> str:
+    """The level of the gates on bounds, in one or two sentences; empty without any."""
+    bounds = [verdict for verdict in verdicts if verdict.gate.bound != "value"]
+    tested = sum(verdict.adjusted is not None for verdict in bounds)
+    if not bounds:
+        return ""
+    said = (
+        f"{len(bounds)} of {len(verdicts)} gate{'' if len(verdicts) == 1 else 's'} "
+        f"{'is' if len(bounds) == 1 else 'are'} on a bound of a 95 % interval: one-sided, level 2.5 % each."
+    )
+    if tested:
+        said += f" The {tested} that claim a change are adjusted for each other (Holm)."
+    if any(not verdict.gate.claims for verdict in bounds):
+        said += " Those that must rule a change out hold only together, so they need no adjustment."
+    return said
 
 
 def worst_of(changes: Mapping[str, Interval | None]) -> tuple[str, Interval] | None:

@@ -15,7 +15,7 @@ from rich.text import Text
 from rib.analysis.cka import CKA
 from rib.analysis.drift import Drift
 from rib.analysis.signatures import Evidence, Signature, signatures
-from rib.gates import Gate, Verdict, quantity_names, worst_of
+from rib.gates import Gate, Verdict, level_of, quantity_names, tested_together, worst_of
 from rib.metrics import Interval
 from rib.names import folded, short
 from rib.pair import OWN_DATA, Pair
@@ -184,11 +184,20 @@ class Comparison:
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
         """What became of the gates."""
-        return tuple(self._verdict(gate) for gate in self.gates)
+        return tested_together([self._verdict(gate) for gate in self.gates])
 
     def _verdict(self, gate: Gate) -> Verdict:
         about = self.worst[0] if gate.quantity == "worst" and gate.bound == "value" and self.worst else ""
-        return Verdict(gate, self.quantities.get(gate.quantity), about, self._missing(gate.quantity))
+        found = self.quantities.get(gate.quantity)
+        return Verdict(gate, found, about, self._missing(gate.quantity), self._p(gate, found))
+
+    def _p(self, gate: Gate, found: Interval | None) -> float | None:
+        """Of a gate that claims a change; of `worst`, which is about every data set, adjusted for their number."""
+        if not gate.claims or found is None:
+            return None
+        asked = [row.change for row in self.tested] if gate.quantity == "worst" else [found]
+        known = [p for each in asked if each and (p := _beyond(each, gate)) is not None]
+        return min(1.0, len(known) * min(known)) if known else None
 
     def _missing(self, quantity: str) -> str:
         """Which predictions a quantity lacks."""
@@ -226,6 +235,12 @@ class Comparison:
         from rib.report.comparison_page import write_comparison
 
         write_comparison(self, Path(path))
+
+
+def _beyond(found: Interval, gate: Gate) -> float | None:
+    """One-sided p value of a number being beyond the limit of a gate."""
+    short_of = found.value >= gate.limit if gate.sign[0] == "<" else found.value <= gate.limit
+    return 1.0 if short_of else found.beyond(gate.limit)
 
 
 def gate_names(pair: Pair) -> dict[str, str]:
@@ -360,6 +375,7 @@ def comparison_lines(found: Comparison, width: int = 80) -> Lines:
         lines += [Text(), *(_hung(MARKS[sign.verdict], sign.words, _sign_style(sign)) for sign in found.signs)]
     if found.verdicts:
         lines += [Text(), *(_hung("✗" if each.failed else "✓", each.words, _style(each)) for each in found.verdicts)]
+        lines += [Text(level, style="dim")] if (level := level_of(found.verdicts)) else []
     lines += [Text(), Text(_legend(found), style="dim")]
     lines += [Text(suite.note, style="dim")] if suite.note else []
     lines += [Text(f"both see {view_words(next(iter(views(found.results.plan).values())))}", style="dim")]
@@ -406,8 +422,8 @@ def _percent(interval: Interval | None) -> Text:
 def _change(interval: Interval | None) -> Text:
     if interval is None:
         return Text("missing", style="yellow")
-    style = "" if not interval.excludes_zero else "green" if interval.value > 0 else "red"
-    return Text(("" if interval.excludes_zero else "≈ ") + spanned(interval, 5), style=style)
+    style = "" if not interval.marked else "green" if interval.value > 0 else "red"
+    return Text(("" if interval.marked else "≈ ") + spanned(interval, 5), style=style)
 
 
 def _hung(mark: str, words: str, style: str) -> Table:
@@ -441,12 +457,16 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "passed": found.passed,
         "errors": list(found.errors),
         "worst": {"on": found.worst[0], "change": asdict(found.worst[1])} if found.worst else None,
+        "gates_level": level_of(found.verdicts),
         "gates": [
             {
                 "gate": str(verdict.gate),
                 "requires": verdict.gate.requirement,
                 "verdict": verdict.state,
                 "failed": verdict.failed,
+                "alone": verdict.alone,
+                "p": verdict.p,
+                "adjusted": verdict.adjusted,
                 "quantity": verdict.gate.quantity,
                 "about": verdict.about or None,
                 "missing": verdict.missing or None,

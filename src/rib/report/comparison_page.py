@@ -7,6 +7,7 @@ from typing import Any
 
 from rib.analysis.signatures import LOW_CKA
 from rib.files import write_aside
+from rib.gates import level_of
 from rib.metrics import Interval
 from rib.pair import OWN_DATA
 from rib.report.comparison import Comparison, comparison_finding, gates_finding, meaning_of_ri, reason
@@ -33,6 +34,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
         figures(found),
         title=f"{found.base} → {found.tuned}",
         finding=typeset(finding),
+        gates_level=level_of(found.verdicts),
         verdicts=found.verdicts,
         errors_found=found.errors,
         reason=reason(found),
