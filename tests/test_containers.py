@@ -328,3 +328,15 @@ def test_numberings_that_are_whole_are_taken(tmp_path: Path) -> None:
     assert len(opened(tmp_path, {"shards": "y"}).index("tune")) == 8  # keys begin anew in each
     (tmp_path / "s" / "t-099.tar").unlink()
     assert len(opened(tmp_path, {"shards": "s/t-[01]*.tar"}).index("tune")) == 8  # said by hand
+
+
+def test_parts_with_a_digest_in_their_names_are_counted(tmp_path: Path) -> None:
+    """As Hugging Face's library once named them."""
+    made = items(("ant", "bee"), 6)
+    holders.parquet(tmp_path / "pa", table(made, [item.label for item in made]), files=3)
+    for place, file in enumerate(sorted((tmp_path / "pa").iterdir())):
+        file.rename(file.with_name(f"train-{place:05d}-of-00003-{place}a1b2c3d4e5f6071.parquet"))
+    assert len(opened(tmp_path, {"parquet": "pa"}).index("tune")) == 12
+    next((tmp_path / "pa").glob("train-00001*")).unlink()
+    with pytest.raises(UserError, match="1 of 3 numbered files are missing"):
+        opened(tmp_path, {"parquet": "pa"})

@@ -85,7 +85,8 @@ def check(name: str, row: DataRow, base: Path, deep: bool = False, advance: Adva
         return found
     rows = _rows(published, container)
     rows = rows if deep else _spread(rows)
-    return replace(found, decoded=len(rows), unreadable=_unreadable(container, rows, tell))
+    notes = tuple(f"leaves out {words}" for words in container.listing().left_out)
+    return replace(found, decoded=len(rows), unreadable=_unreadable(container, rows, tell), notes=notes)
 
 
 def check_overlaps(

@@ -64,6 +64,7 @@ class ImageNetSet(DataSet):
                 raise survey.error()
             caveats.append(f"incomplete: {survey.images:,} of {survey.expected:,} images")
         self.caveat = "; ".join(filter(None, caveats))
+        self.left_out = container.listing().left_out
         self.classes = class_list(published)
         self.family = self.units = published.family
         self.map_name = MAP_NAMES[published.labels]

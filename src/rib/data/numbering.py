@@ -10,7 +10,7 @@ from pathlib import Path
 from rib.errors import UserError
 
 _OF = re.compile(r"(?P<before>.*?)(?P<number>\d+)-of-(?P<total>\d+)(?P<after>.*)")
-"""train-00000-of-00004.parquet"""
+"""train-00000-of-00004.parquet, and with a digest of its own: train-00000-of-00004-0a1b2c3d4e5f6071.parquet"""
 
 _NUMBER = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)")
 """train-0003.tar: the last number of a name"""
@@ -60,7 +60,7 @@ def _totals(files: Sequence[Path]) -> Iterator[tuple[list[str], int]]:
     width: dict[tuple[Path, str, str], int] = {}
     for path in files:
         if match := _OF.fullmatch(path.name):
-            group = (path.parent, match["before"], match["after"])
+            group = (path.parent, match["before"], re.sub(r"^-[0-9a-f]{8,}", "", match["after"]))
             groups[group][match["total"]].add(int(match["number"]))
             width[group] = len(match["number"])
     for group, totals in groups.items():
