@@ -148,10 +148,26 @@ def test_what_is_not_tuned_on_may_be_shared(tmp_path: Path) -> None:
     assert overlaps(sets, Roles("", ("v", "w"), (), ())) == []
 
 
-def test_sets_of_the_catalogue_are_left_alone(tmp_path: Path) -> None:
-    data = open_data("digits:v2", DataRow(digits="v2"), tmp_path, None)
-    sets = dict.fromkeys("ab", data)
-    assert overlaps(sets, Roles("", ("a", "b"), (), ("a", "b"))) == []
+def test_sets_of_the_catalogue_are_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trees(tmp_path, "v", per_class=3)
+    sets = {name: open_data(name, DataRow(folder="v", family="f"), tmp_path, None) for name in "ab"}
+    roles = Roles("", ("a", "b"), (), ("a", "b"))
+    assert overlaps(sets, roles)
+    for data in sets.values():
+        data.shipped = True
+        monkeypatch.setattr(data, "index", lambda part: pytest.fail("millions of rows are looked at"))
+    assert overlaps(sets, roles) == []
+
+
+def test_one_of_the_users_own_that_does_not_pair_with_the_catalogues_is_refused(tmp_path: Path) -> None:
+    write_tree(tmp_path / "v", per_class=4, seed=1)
+    write_tree(tmp_path / "w", per_class=1, seed=2)
+    for file in (tmp_path / "w").rglob("*.png"):
+        file.rename(file.with_name("other.png"))
+    first, second = (open_data(name, DataRow(folder=name, family="f"), tmp_path, None) for name in "vw")
+    first.shipped = True
+    found = [one for one in overlaps({"v": first, "w": second}, Roles("", ("v", "w"), (), ())) if one.refused]
+    assert ["w" in one.words and "do not pair" in one.words for one in found] == [True]
 
 
 def test_digests_that_are_kept_are_enough(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -107,12 +107,14 @@ def _unpaired(sets: Mapping[str, DataSet]) -> Iterator[Overlap]:
     for family, members in families.items():
         shares: dict[str, list[tuple[float, str, str]]] = {}
         for (one, first), (two, second) in combinations(members.items(), 2):
+            if first.shipped and second.shipped:
+                continue  # known to pair, and large
             share, words = _paired(first, second)
             shares.setdefault(one, []).append((share, two, words))
             shares.setdefault(two, []).append((share, one, words))
         for name, others in shares.items():
             share, other, words = max(others)
-            if share >= FEWEST_PAIRED or (members[name].shipped and members[other].shipped):
+            if share >= FEWEST_PAIRED or members[name].shipped:
                 continue
             yield Overlap(
                 (name, other),
