@@ -17,7 +17,7 @@ import pyarrow as pa
 import pytest
 
 from helpers import Say, document, toml
-from rib.errors import UserError
+from rib.errors import StepError, UserError
 from rib.execute.leases import Leases, file_time
 from rib.execute.local import execute
 from rib.files import Seal
@@ -474,6 +474,81 @@ def test_hostile_archives_are_refused_as_a_whole(tmp_path: Path, kind: str, rib_
 def test_an_archive_names_no_file_outside(tmp_path: Path, suite: Any) -> None:
     with pytest.raises(UserError, match="is not taken"):
         unpack(archive(tmp_path / "a.tar.gz", [], [], suite=suite), Store(tmp_path / "store"))
+
+
+ODD: dict[str, Any] = {
+    "kind": 3,
+    "title": None,
+    "spec": [],
+    "values": "none",
+    "seconds": "1",
+    "images": 1.5,
+    "made_by": ["rib"],
+    "cpu": "much",
+    "files": {"weights": [1]},
+    "files elsewhere": {"../../evil": [1, "0" * 40]},
+    "no answers": {"examples": 24, "masked_right": "zz", "unmasked_right": "00"},
+    "few answers": {"examples": 24, "masked_right": "00", "unmasked_right": "00"},
+    "no count": {"examples": "24", "masked_right": "", "unmasked_right": ""},
+}
+
+
+@pytest.mark.parametrize("what", ODD)
+def test_an_import_is_all_or_nothing(finished: Finished, tmp_path: Path, what: str) -> None:
+    """One record of another type, its digest as it should be: nothing of the archive is taken, nothing breaks."""
+    theirs = Store(shutil.copytree(finished[1], tmp_path / "theirs"))
+    plan, ours = plan_of(finished[0]), Store(tmp_path / "ours")
+    path = theirs.path("records", max(step.key for step in plan.steps if isinstance(step, Predict)))
+    content = json.loads(path.read_bytes())
+    del content["digest"]
+    field = {"files elsewhere": "files", "no answers": "values", "few answers": "values", "no count": "values"}
+    content[field.get(what, what)] = ODD[what]
+    files = [each for each in theirs.root.rglob("*") if each.parts[-3] in ("records", "predictions")]
+    path.write_bytes(encode_record(content))
+    members = [(each.relative_to(theirs.root).as_posix(), each.read_bytes()) for each in sorted(files)]
+    made = archive(tmp_path / "a.tar.gz", [member(*one) for one in members], [sealed(*one) for one in members])
+    with pytest.raises(UserError, match="nothing of it was taken"):
+        unpack(made, ours)
+    assert [each.name for each in ours.root.iterdir()] == ["store.json"]
+    found = merge(theirs, ours)  # of a folder the rest is taken, and what is odd is named
+    assert [path for path, _ in found.damaged] == [path]
+    assert verify(ours).faults == []
+
+
+def test_a_merge_that_breaks_off_takes_back_what_it_took(
+    finished: Finished, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours, copies = Store(tmp_path / "ours"), []
+
+    def copy(source: Path, target: Path) -> None:
+        copies.append(source)
+        if len(copies) == 5:
+            raise OSError(28, "No space left on device")
+        Path(target).write_bytes(Path(source).read_bytes())
+
+    monkeypatch.setattr("rib.upkeep.merge.shutil.copyfile", copy)
+    with pytest.raises(StepError, match="the disk is full"):
+        merge(Store(finished[1]), ours)
+    assert ours.keys() == frozenset()
+    assert [path for path in ours.root.rglob("*") if path.is_file()] == [ours.marker]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": "x"}', '{"format": Infinity}', None])
+def test_a_damaged_marker_is_told_and_repaired(
+    finished: Finished, copied: Store, content: str | None, rib_says: Say
+) -> None:
+    if content is None:
+        copied.marker.unlink()
+    else:
+        copied.marker.write_text(content)
+        code, said = rib_says("run", finished[0], "--store", copied.root)
+        assert code == 2
+        assert "rib store verify --repair" in said
+    code, said = rib_says("store", "verify", copied.root, "--repair")
+    assert code == 1
+    assert "store.json" in said
+    assert rib_says("store", "verify", copied.root)[0] == 0
+    assert json.loads(copied.marker.read_text())["format"] == 1
 
 
 def test_archives_that_are_damaged(finished: Finished, tmp_path: Path) -> None:

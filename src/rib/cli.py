@@ -7,6 +7,7 @@ import errno
 import gc
 import os
 import shlex
+import signal
 import sys
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -66,6 +67,9 @@ PackBudget = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+
 CLOSED_PIPE = 141
 """Exit code where nobody reads what is printed: 128 + SIGPIPE, as shells have it."""
 
@@ -84,6 +88,8 @@ def main() -> NoReturn:
         code = _finished()
     except BrokenPipeError:
         code = CLOSED_PIPE
+    if code == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do takes a moment
     sys.exit(code if finish_streams() or code else CLOSED_PIPE)
 
 

@@ -55,7 +55,7 @@ def store_verify(
     """Hold every file of a store against its digest. Exit code 1 if one is not as it was written."""
     from rib.upkeep.verify import repair, verify
 
-    place = _existing(named or store)
+    place = _existing(named or store, damaged=True)
     with console(stderr=True).status("reading the store"):
         found = verify(place)
     _table([(str(fault.path.relative_to(place.root)), fault.what, fault.title) for fault in found.faults])
@@ -180,10 +180,10 @@ def _say(found: Merged, what: str) -> None:
     print(printable(words))
 
 
-def _existing(store: Path) -> Store:
+def _existing(store: Path, damaged: bool = False) -> Store:
     from rib.store import Store
 
-    place = Store(store)
+    place = Store(store, damaged)
     if not (store / "store.json").exists() and not (store / "records").is_dir():
         raise UserError("no store there", got=store, remedy="name it, or set RIB_STORE")
     return place

@@ -210,20 +210,25 @@ class Store:
 
     Args:
         root: the folder; made when first written to.
+        damaged: open it even where `store.json` is damaged, to verify and repair it.
 
     Raises:
         UserError: it was written by a newer version of RIB, or is not a store, or cannot be read.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, damaged: bool = False) -> None:
         self.root = root
         self.remote: Remote | None = remote_of(root)
         self._left: dict[str, dict[str, Seal]] = {}  # files of steps whose record is to come
-        marker = root / "store.json"
+        marker = self.marker = root / "store.json"
         try:
             known = int(json.loads(marker.read_text())["format"]) if marker.exists() else None
-        except (ValueError, KeyError, TypeError):
-            raise UserError(f"{marker} is damaged", remedy="name another place with --store") from None
+        except (ValueError, KeyError, TypeError, OverflowError):
+            known = None
+            if not damaged:
+                raise UserError(
+                    f"{marker} is damaged", remedy="rib store verify --repair, or name another place with --store"
+                ) from None
         except OSError as error:
             raise unreadable(error, marker) from None
         if known is not None and known > FORMAT:
@@ -235,6 +240,18 @@ class Store:
             )
         if root.exists() and not root.is_dir():
             raise UserError("the store is not a folder", got=root, remedy="name another place with --store")
+
+    def marker_fault(self) -> str | None:
+        """What is wrong with `store.json`, which says the version of the store's layout."""
+        try:
+            int(json.loads(self.marker.read_text())["format"])
+        except FileNotFoundError:
+            return "it is gone" if (self.root / "records").is_dir() else None
+        except OSError as error:
+            return f"it cannot be read: {error.strerror}"
+        except (ValueError, KeyError, TypeError, OverflowError):
+            return "it is cut off or changed"
+        return None
 
     @property
     def packs(self) -> Path:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rib.execute.leases import Leases
+from rib.execute.leases import STOPPED_EXPIRY, Lease, Leases
 from rib.execute.progress import Watcher
 from rib.execute.schedule import Job, Queue
 from rib.plan import Plan
@@ -19,6 +19,9 @@ from rib.work import How
 
 SOONEST, LATEST = 0.02, 1.0
 """Seconds between two looks at what others do: longer and longer while nothing changes."""
+
+SILENT_SECONDS = 3.0
+"""So long a driver waits for others before it says for whom."""
 
 LOOKS, PATIENT = 2000.0, 30.0
 """Where very many drivers wait, all of them together look at no more than so many jobs a second, as long as none
@@ -92,6 +95,8 @@ class Board:
         self._unsure: set[str] = set()  # recorded by another, and not all is there
         self._reasons: set[str] = set()
         self._asked_whether_alone = 0.0
+        self._idle_since: float | None = None
+        self._told: set[tuple[str, bool]] = set()  # owners that were named as those who are waited for, stopped or not
         self._read = [{key for step in job.steps for key in _weights_read(step)} & self._steps.keys() for job in listed]
         self._users = Counter(itertools.chain.from_iterable(self._read))
         self._unneeded = set(left_behind(plan, store, how.keep)) - self._users.keys()
@@ -110,10 +115,28 @@ class Board:
             if self._is_over(number):
                 self.end(number)
             elif self._lease(number):
+                self._idle_since = None
                 return number
             else:
                 self._elsewhere.append(number)
+        if self._elsewhere:
+            self._say_for_whom()
         return None
+
+    def _say_for_whom(self) -> None:
+        """Once there was nothing to do for a while: who has what is waited for, since when, and what to do about it."""
+        now = time.monotonic()
+        self._idle_since = self._idle_since or now
+        if now - self._idle_since < SILENT_SECONDS or self._looking is not None:
+            return
+        for key in {step.key for number in self._elsewhere for step in self.jobs[number].steps} & self._left:
+            lease = self.leases.lease_of(key)
+            if lease is None or lease.owner is None:
+                continue
+            stopped = self.leases.is_stopped(lease.owner)
+            if (lease.owner.id, stopped) not in self._told:
+                self._told.add((lease.owner.id, stopped))
+                self.watcher.say(_waiting(lease, stopped, self._steps[key].title))
 
     @property
     def waits(self) -> bool:
@@ -319,3 +342,20 @@ def _weights_read(step: Step) -> set[str]:
         elif item is not step:
             read |= _weights_read(item)
     return read
+
+
+def _waiting(lease: Lease, stopped: bool, title: str) -> str:
+    """For whom a driver waits, and what to do about it."""
+    assert lease.owner is not None
+    since = time.strftime("%H:%M:%S", time.localtime(time.time() - lease.age))
+    who = f"process {lease.owner.pid} on {lease.owner.host}"
+    if stopped:
+        return (
+            f"waiting for {who}, which is stopped (Ctrl-Z) and has: {title}\n  its last sign of life was at {since}; "
+            f"what it has is taken over {STOPPED_EXPIRY:.0f} seconds after that; `fg` continues it, "
+            f"`kill -9 {lease.owner.pid}` ends it"
+        )
+    return (
+        f"waiting for {who}, which is at work on: {title}\n  its last sign of life was at {since}; end it there if it "
+        "should not go on, and what it has is taken over"
+    )

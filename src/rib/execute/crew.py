@@ -17,9 +17,12 @@ from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 from rib.execute.board import Board
+from rib.execute.signals import no_second_interrupt as _no_second_interrupt
 from rib.execute.worker import Assignment, serve, trace_file
+from rib.suite import Suite
 
 TRIES = 2
 """A step whose process dies is tried so often."""
@@ -29,6 +32,9 @@ START_SECONDS = 60.0
 
 LISTEN_SECONDS = 2.0
 """How long to listen to workers before looking whether this is still wanted."""
+
+END_SECONDS = 10.0
+"""How long a worker has to end once it is asked to."""
 
 TRACE_SECONDS = 2.0
 """How long a step that is given up has to say where it is."""
@@ -86,12 +92,19 @@ class Crew:
                 self._end_hung()
                 self._hand_out()
         finally:
-            for connection, worker in self._workers.items():
-                connection.close()
-                worker.process.terminate()
-            for worker in self._workers.values():
+            with _no_second_interrupt():
+                self._dismiss_all()
+
+    def _dismiss_all(self) -> None:
+        for connection, worker in self._workers.items():
+            connection.close()
+            worker.process.terminate()
+        for worker in self._workers.values():
+            worker.process.join(END_SECONDS)
+            if worker.process.is_alive():  # stopped, and deaf to all but this
+                worker.process.kill()
                 worker.process.join()
-            shutil.rmtree(self._traces, ignore_errors=True)
+        shutil.rmtree(self._traces, ignore_errors=True)
 
     @property
     def _busy(self) -> list[Connection]:
@@ -112,7 +125,7 @@ class Crew:
         how, suite = replace(board.how, device=device), board.plan.suite
         assignment = Assignment(suite, suite.base, board.store.root, how, self._traces)
         process = self._context.Process(target=serve, args=(there, assignment), daemon=True)  # type: ignore[attr-defined]
-        with _no_interrupts():
+        with _no_interrupts(), _without_main(suite):
             process.start()
         there.close()
         self._workers[here] = _Worker(process, device)
@@ -216,3 +229,21 @@ def _no_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _without_main(suite: Suite) -> Iterator[None]:
+    """Start processes that do not run the caller's script again, whether or not it guards what it does by `if __name__
+    == "__main__":`. A suite that names code of the script itself needs it.
+    """
+    main = sys.modules.get("__main__")
+    if main is None or "__main__:" in suite.model_dump_json():
+        yield
+        return
+    known: dict[str, Any] = {name: vars(main)[name] for name in ("__file__", "__spec__") if name in vars(main)}
+    try:
+        vars(main).pop("__file__", None)
+        main.__spec__ = None
+        yield
+    finally:
+        vars(main).update(known)

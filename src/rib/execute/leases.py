@@ -34,6 +34,9 @@ EXPIRY = 120.0
 """Seconds without a heartbeat after which an owner on another machine counts as dead. More than network file systems
 remember a time of change, which is a minute."""
 
+STOPPED_EXPIRY = 30.0
+"""Seconds without a heartbeat after which a process of this machine that is stopped (Ctrl-Z) loses what it has."""
+
 ID_LENGTH = 16
 
 BEAT = 15.0
@@ -75,6 +78,22 @@ class Owner:
     def runs(self) -> bool:
         """Whether it, or a process that works for it, is there; asked where their numbers mean them."""
         return any(_started(pid) == started for pid, started in ((self.pid, self.started), *self.workers))
+
+    @property
+    def stopped(self) -> bool:
+        """Whether it is there and stopped, by Ctrl-Z or a signal; asked as `runs`."""
+        return _started(self.pid) == self.started and _is_stopped(self.pid)
+
+    def outlasts(self, age: float, expiry: float) -> bool:
+        """Whether it keeps what it has, so many seconds after its last heartbeat; asked as `runs`.
+
+        A stopped one has no heart that beats. It loses what it has after a while; a little later where a process that
+        works for it goes on.
+        """
+        if not self.stopped:
+            return self.runs
+        working = any(_started(pid) == started and not _is_stopped(pid) for pid, started in self.workers)
+        return age < (expiry if working else min(expiry, STOPPED_EXPIRY))
 
 
 @dataclass(frozen=True)
@@ -249,7 +268,7 @@ class Leases:
         if stamp is None:
             return False
         if owner is not None and owner.place == self.owner.place:
-            return owner.runs
+            return owner.outlasts(self._age(stamp) if owner.stopped else 0.0, self._expiry)
         first = self._watched.get(id)
         if first is None or first[0] != stamp:  # even an old heartbeat is watched for a while: a server was away
             self._watched[id] = first = (stamp, time.monotonic())
@@ -306,10 +325,13 @@ class Leases:
         there = {id[:ID_LENGTH] for id in self._others()}
         return sum(id in there for id in ids)
 
-    def tidy(self) -> None:
-        """Strike off the dead, and give back what they had, as far as it can be written."""
+    def tidy(self) -> list[Owner]:
+        """Strike off the dead, and give back what they had, as far as it can be written; who they were."""
+        dead: list[Owner] = []
         for id in self._others():
             if not self._is_alive(id):
+                with contextlib.suppress(OSError):
+                    dead += [owner for owner in self._owner(id)[:1] if owner is not None]
                 self.dismiss(id)
         for folder in self._folders():
             with contextlib.suppress(UserError, StepError):  # it will be taken over by who wants it
@@ -318,6 +340,7 @@ class Leases:
         for made in self._work.glob(".*-*"):  # whoever made it died before it was in place
             if (id := made.name[1:].partition("-")[0]) != self.owner.id and not self._is_alive(id):
                 shutil.rmtree(made, ignore_errors=True)
+        return dead
 
     def _others(self) -> list[str]:
         return [file.stem for file in self._signed() if file.stem != self.owner.id]
@@ -353,7 +376,16 @@ class Leases:
             return None, False, 0.0
         age = (now - stamp) / 1e9
         near = owner is not None and owner.place == self.owner.place
-        return owner, owner.runs if owner is not None and near else age < self._expiry, age
+        return owner, owner.outlasts(age, self._expiry) if owner is not None and near else age < self._expiry, age
+
+    def lease_of(self, name: str) -> Lease | None:
+        """The lease on a piece of work, as `listed` gives it; None where nobody has it. Raises UserError."""
+        holder = self._holder(name)
+        return Lease(name, *self._seen(holder, self._now())) if holder else None
+
+    def is_stopped(self, owner: Owner) -> bool:
+        """Whether an owner is a process of this machine that is stopped."""
+        return owner.place == self.owner.place and owner.stopped
 
     def _folder(self, name: str) -> Path:
         return self._work / name[:2] / name
@@ -416,3 +448,11 @@ def _started(pid: int) -> int | None:
     except PermissionError:
         pass
     return 0
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether a process has been stopped, and may be continued; False where that cannot be asked."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"
+    except (OSError, IndexError):
+        return False

@@ -15,7 +15,7 @@ import torch
 
 from rib.data.pack import pack_file
 from rib.execute.board import Board, Outcome, left_behind
-from rib.execute.leases import Leases
+from rib.execute.leases import Leases, Owner
 from rib.execute.memory import keep_freed
 from rib.execute.packing import prepare
 from rib.execute.progress import Silent, Watcher
@@ -78,7 +78,8 @@ def execute(
     decoding, working = Stopwatch(), Stopwatch()
     try:
         with _terminable() if id is None else nullcontext(), Leases(store.root, id) as leases:
-            leases.tidy()
+            for dead in leases.tidy():
+                watcher.say(_taken_up(dead, leases.is_stopped(dead)))
             with decoding:
                 streamed, swept = prepare(plan, todo, store, watcher, how.pack_budget)
                 how = replace(how, streamed=streamed, swept=swept)
@@ -94,6 +95,12 @@ def execute(
         outcome.interrupted = True
     outcome.decoding, outcome.working = decoding.seconds, working.seconds
     return outcome
+
+
+def _taken_up(dead: Owner, stopped: bool) -> str:
+    """That an earlier run ended without giving back what it had."""
+    how = "has been stopped for long" if stopped else "was killed (out of memory?), or its machine went down"
+    return f"an earlier run (process {dead.pid} on {dead.host}) {how}; its steps are taken up where it left them"
 
 
 def _jobs(plan: Plan, todo: Sequence[Step], store: Store, how: How) -> list[Job]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections import OrderedDict
 from collections.abc import Mapping
 from itertools import zip_longest
@@ -43,8 +44,10 @@ def read_weights(path: Path) -> dict[str, Tensor]:
 def write_weights(path: Path, weights: Weights) -> None:
     """Write a safetensors file atomically. Raises as `written_aside`."""
     with written_aside(path) as aside:
+        aside.touch()
+        mode = stat.S_IMODE(aside.stat().st_mode)  # as the user's umask has it
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, aside)
-        aside.chmod(0o644)  # safetensors makes files that only their owner can read
+        aside.chmod(mode)  # safetensors makes files that only their owner can read
 
 
 def check_finite(weights: Weights, what: str) -> None:

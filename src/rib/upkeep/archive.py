@@ -20,7 +20,7 @@ from zlib import error as ZlibError
 
 import pyarrow as pa
 
-from rib.errors import UserError
+from rib.errors import DamagedError, UserError
 from rib.files import BLOCK, Seal, written_aside
 from rib.identity import KEY_VERSION, digest
 from rib.plan import Plan
@@ -155,7 +155,10 @@ def unpack(archive: Path, store: Store) -> Unpacked:
         (staging.root / "records").mkdir(parents=True)
         with _refusing(archive), _opened(archive) as stream:
             name = _stage(stream, staging.root, archive)
-        merged = merge(staging, store)
+        try:
+            merged = merge(staging, store, whole=True)
+        except DamagedError as error:
+            raise _refused(archive, f"{error.path.name}: {error.fault}") from None
         return Unpacked(name, merged, tuple(_beside(staging.root, store.root, name)))
     finally:
         shutil.rmtree(staging.root, ignore_errors=True)

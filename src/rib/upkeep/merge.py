@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -53,15 +54,17 @@ class Merged:
         return not (self.conflicts or self.damaged)
 
 
-def merge(other: Store, into: Store, advance: Advance | None = None) -> Merged:
+def merge(other: Store, into: Store, advance: Advance | None = None, whole: bool = False) -> Merged:
     """Copy every step that another store has and this one lacks.
 
     Args:
         other: the other store. Nothing in it is changed.
         into: the store that grows.
         advance: told that one more step was looked at.
+        whole: take nothing where anything of the other store is not as it was written.
 
     Raises:
+        DamagedError: something is not, and `whole` was asked for.
         UserError: they are the same store, `other` is none, or `into` cannot be written.
         StepError: the disk is full.
     """
@@ -70,15 +73,34 @@ def merge(other: Store, into: Store, advance: Advance | None = None) -> Merged:
     if not (other.root / "records").is_dir():
         raise UserError("not a store, or an empty one", got=other.root, valid="a folder that holds records/")
     into.prepare()
+    if whole:
+        _require_whole(other)
     found = Merged()
-    for path in files_of(other, "records"):
-        _merge_step(other, into, path, found)
-        if advance:
-            advance(1)
+    made: list[Path] = []
+    try:
+        for path in files_of(other, "records"):
+            _merge_step(other, into, path, found, made)
+            if advance:
+                advance(1)
+    except BaseException:  # a full disk, an interrupt: what was begun is taken back
+        for path in reversed(made):
+            with suppress(OSError):
+                path.unlink()
+        raise
     return found
 
 
-def _merge_step(other: Store, into: Store, path: Path, found: Merged) -> None:
+def _require_whole(store: Store) -> None:
+    for path in files_of(store, "records"):
+        record, fault = record_fault(path)
+        if record is None:
+            raise DamagedError(path, fault or "")
+        for folder in SEALED:
+            if fault := file_fault(store, record, folder):
+                raise DamagedError(store.path(folder, record.key), fault)
+
+
+def _merge_step(other: Store, into: Store, path: Path, found: Merged, made: list[Path]) -> None:
     theirs, fault = record_fault(path)
     if theirs is None:
         found.damaged.append((path, fault or ""))
@@ -89,13 +111,15 @@ def _merge_step(other: Store, into: Store, path: Path, found: Merged) -> None:
         return
     try:
         for folder in SEALED:
-            _take(other, into, theirs, ours, folder)
+            _take(other, into, theirs, ours, folder, made)
     except DamagedError as error:
         found.damaged.append((error.path, error.fault))
         return
     if ours is None:
-        with written_aside(into.path("records", theirs.key), durable=True) as aside:
+        target = into.path("records", theirs.key)
+        with written_aside(target, durable=True) as aside:
             shutil.copyfile(path, aside)
+        made.append(target)
         into.share(theirs.key)
         found.taken += 1
     else:
@@ -120,7 +144,7 @@ def _text(record: Record, name: str) -> str:
     return json.dumps(record.values.get(name, "(none)"), sort_keys=True)  # so that NaN equals NaN
 
 
-def _take(other: Store, into: Store, theirs: Record, ours: Record | None, folder: str) -> None:
+def _take(other: Store, into: Store, theirs: Record, ours: Record | None, folder: str, made: list[Path]) -> None:
     """Copy a file of a step, if it is there and fits the record that will speak of it. Raises DamagedError."""
     source, target = other.fetched(folder, theirs.key), into.path(folder, theirs.key)
     seal = (ours or theirs).seal(folder)
@@ -134,3 +158,4 @@ def _take(other: Store, into: Store, theirs: Record, ours: Record | None, folder
         shutil.copyfile(source, aside)
         if seal and Seal.of(aside) != seal:
             raise DamagedError(source, "its bytes changed while it was copied")
+    made.append(target)

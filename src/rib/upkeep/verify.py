@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Callable, Iterator
+import re
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -78,6 +80,8 @@ def verify(store: Store, advance: Advance | None = None) -> Verified:
         advance: told how many more files have been looked at.
     """
     found = Verified()
+    if fault := store.marker_fault():
+        found.look(store.marker, fault, "")
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # digests are computed without Python's lock
         for paths in batched(files_of(store, "records")):  # a pool takes in all that it is given at once
             for part in pool.map(lambda path: _of_step(store, path), paths):
@@ -111,7 +115,10 @@ def repair(store: Store, faults: list[Fault]) -> list[Path]:
         UserError: the store cannot be written.
     """
     wanted = dict.fromkeys(path for fault in faults for path in fault.aside)
-    return [store.put_aside(path) for path in wanted if path.exists()]
+    aside = [store.put_aside(path) for path in wanted if path.exists()]
+    if store.marker in wanted:
+        store.prepare()
+    return aside
 
 
 def files_of(store: Store, folder: str) -> Iterator[Path]:
@@ -132,7 +139,21 @@ def record_fault(path: Path) -> tuple[Record | None, str | None]:
         return None, "it is the record of another step"
     if record.made_by.get("key_version") == KEY_VERSION and key_of_spec(record.kind, record.spec) != record.key:
         return None, "its key is not that of what it says was done"
+    if record.kind == "Predict" and (fault := _answers_fault(record.values)):
+        return None, fault
     return record, None
+
+
+def _answers_fault(values: Mapping[str, Any]) -> str | None:
+    """What is wrong with the values of a prediction's record, from which reports count."""
+    count = values.get("examples")
+    if type(count) is not int or count < 1:
+        return "it does not say how many examples there were"
+    for name in ("masked_right", "unmasked_right"):
+        text = values.get(name)
+        if not isinstance(text, str) or not re.fullmatch("([0-9a-f]{2})*", text) or 4 * len(text) < count:
+            return f"its {name} is not a flag for each of {count} examples"
+    return None
 
 
 def file_fault(store: Store, record: Record, folder: str) -> str | None:
