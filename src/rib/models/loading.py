@@ -241,7 +241,12 @@ def _unbuilt(error: Exception, problem: str, **words: str) -> NoReturn:
 
 
 def weights_digest(
-    name: str, row: ModelRow, base: Path, classes: Sequence[str] = (), cache_folder: Path | None = None
+    name: str,
+    row: ModelRow,
+    base: Path,
+    classes: Sequence[str] = (),
+    cache_folder: Path | None = None,
+    fresh: bool = False,
 ) -> str:
     """What the pretrained weights of a row are: a digest of the checkpoint, and of the words its head is made of.
 
@@ -251,11 +256,12 @@ def weights_digest(
         base: the folder that relative paths start from.
         classes: the reference set's classes.
         cache_folder: folder of digests of files that have not changed.
+        fresh: read the checkpoint, whatever is known of its file.
 
     Raises:
         UserError: the checkpoint is missing.
     """
-    content = cached_digest(weights_file(name, row, base), cache_folder)
+    content = cached_digest(weights_file(name, row, base), cache_folder, fresh)
     if row.open_clip is None:
         return content
     text = clip.text_identity(_words(row, classes), row.prompts)
@@ -351,7 +357,7 @@ def weights_identity(
     Raises:
         UserError: as `load_pretrained`.
     """
-    content = weights_digest(name, row, base, classes, None if fresh else cache_folder)
+    content = weights_digest(name, row, base, classes, cache_folder, fresh)
     if row.weights and row.weights.startswith("zoo:"):
         return content
     file = weights_file(name, row, base)

@@ -66,17 +66,18 @@ def find_weights(row: ModelRow, base: Path) -> Place:
     return _timm(row.timm)
 
 
-def cached_digest(path: Path, cache: Path | None) -> str:
+def cached_digest(path: Path, cache: Path | None, fresh: bool = False) -> str:
     """Digest of a file's bytes, read again only where it may have changed since (`rib.files.state`).
 
     Args:
         path: the file.
         cache: folder of digests; None reads the file.
+        fresh: read the file, whatever is known of it.
     """
     before = state(path.stat())
     stamp = digest(json.dumps([str(path.resolve()), before]).encode())
     known = cache / f"weights-{stamp}.txt" if cache else None
-    if known and (kept := read_fact(known)):
+    if known and not fresh and (kept := read_fact(known)):
         return kept.decode()
     found = file_digest(path)
     if known and state(path.stat()) == before:
