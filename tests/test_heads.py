@@ -12,12 +12,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers import CLASSES, HALF, SIDE, WHOLE, document, examples
+from helpers import CLASSES, HALF, SIDE, WHOLE, classifier, document, examples
 from rib.analysis.drift import layer_places
 from rib.analysis.layers import visible
 from rib.errors import StepError, UserError
 from rib.execute.local import execute
 from rib.methods import Task
+from rib.methods.ewc import diagonal_fisher
+from rib.methods.lora import LowRank, projections
 from rib.models.classifier import Classifier
 from rib.models.trace import Trace, trace
 from rib.models.weights import take_weights, write_weights
@@ -238,3 +240,70 @@ def test_what_an_author_has_frozen_stays_frozen(tmp_path: Path) -> None:
     model.conv.weight.requires_grad_(False)
     classifier = Classifier(model, 4, HALF, HALF)
     assert classifier.frozen == {"conv.weight"}
+
+
+@pytest.mark.parametrize(
+    ("name", "tensor"),
+    [
+        ("test_vit", None),
+        ("swin_tiny_patch4_window7_224", None),
+        ("maxvit_tiny_tf_224", None),
+        ("maxvit_rmlp_pico_rw_256", "stages.0.blocks.0.attn_block.attn.qkv.weight"),  # rows of a head together
+        ("gcvit_xxtiny", "attn.qkv.weight"),  # keys and values alone
+        ("tiny_vit_5m_224", "attn.qkv.weight"),  # rows of a head together
+        ("crossvit_tiny_240", "attn.wq.weight"),
+    ],
+)
+def test_lora_on_layouts_that_it_knows_alone(name: str, tensor: str | None) -> None:
+    import timm
+
+    with torch.device("meta"):
+        model = timm.create_model(name, num_classes=4)
+    if tensor is None:
+        assert projections(model)
+        return
+    with pytest.raises(UserError, match="does not know where query and value lie") as caught:
+        projections(model)
+    assert tensor in str(caught.value)
+
+
+def test_merged_lora_answers_as_an_explicit_adapter_does() -> None:
+    model = classifier("vit")
+    torch.manual_seed(3)
+    images = torch.from_numpy(np.array(examples(4).images))
+    changes = []
+    for module, name in projections(model.net):
+        change = LowRank(getattr(module, name), 2, 0.5, torch.Generator().manual_seed(1))
+        for factor in change.parameters():
+            nn.init.normal_(factor, std=0.5)
+        changes.append((module, change))
+
+    def adapted(change: LowRank) -> Callable[..., Tensor]:
+        def add(_: nn.Module, given: tuple[Tensor], output: Tensor) -> Tensor:
+            query = given[0] @ change.query_a.T @ change.query_b.T
+            value = given[0] @ change.value_a.T @ change.value_b.T
+            return output + 0.5 * torch.cat([query, torch.zeros_like(query), value], dim=-1)
+
+        return add
+
+    with torch.no_grad():
+        plain_answer = model.eval()(images)
+        handles = [module.register_forward_hook(adapted(change)) for module, change in changes]
+        expected = model(images)
+        for handle in handles:
+            handle.remove()
+        for module, change in changes:
+            module.weight.copy_(change(module.weight))
+        found = model(images)
+    assert torch.allclose(found, expected, atol=1e-5)
+    assert not torch.allclose(found, plain_answer, atol=1e-2)
+
+
+def test_the_fisher_of_a_net_that_takes_no_batch_of_gradients() -> None:
+    """One image after the other gives what a net without the offence gives at once."""
+    model, pool = classifier("batch_norm"), examples(6)
+    expected = diagonal_fisher(model, pool, WHOLE, 0)
+    model.net.register_forward_hook(lambda _, __, output: output + 0 * float(output.detach().sum()))
+    found = diagonal_fisher(model, pool, WHOLE, 0)
+    assert found.keys() == expected.keys()
+    assert all(torch.allclose(found[name], expected[name], rtol=1e-4, atol=1e-8) for name in expected)

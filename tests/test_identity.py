@@ -220,6 +220,7 @@ OTHER_FIELD: dict[str, Any] = {
     "probe": "finetune",
     "rank": 3,
     "rates": (0.1, 0.2),
+    "rows": "qkv",
     "samples": 7,
     "scale": 0.3,
     "shares": (0.5, 1.0),

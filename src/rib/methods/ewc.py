@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
@@ -15,7 +15,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
 from rib.data.splits import named_generator, named_seed
-from rib.errors import NotFiniteError
+from rib.errors import NotFiniteError, is_memory
 from rib.methods.base import Passes, Task, TrainedMethod
 from rib.models.classifier import Classifier
 from rib.models.weights import Weights, first_not_finite
@@ -76,14 +76,17 @@ def diagonal_fisher(classifier: Classifier, examples: Examples, label_map: Label
     """
     classifier.eval()
     net, device = classifier.net, classifier.mean.device
-    parameters = {name: value.detach() for name, value in net.named_parameters()}
+    trained = {name: value.detach() for name, value in net.named_parameters()}
+    parameters = {name: value for name, value in trained.items() if name not in classifier.frozen}
     buffers = {name: value.detach() for name, value in net.named_buffers()}
+    buffers |= {name: value for name, value in trained.items() if name not in parameters}
 
     def log_likelihood(theta: dict[str, Tensor], image: Tensor, label: Tensor) -> Tensor:
         logits = functional_call(net, (theta, buffers), (image[None],))
         return -F.cross_entropy(label_map.mask(logits), label[None])
 
-    per_sample = vmap(grad(log_likelihood), in_dims=(None, 0, 0))
+    one_sample = grad(log_likelihood)
+    per_sample = vmap(one_sample, in_dims=(None, 0, 0))
     total = {name: torch.zeros_like(value) for name, value in parameters.items()}
     generator = torch.Generator().manual_seed(seed)
     chunk = max(1, 2**25 // sum(value.numel() for value in parameters.values()))
@@ -94,10 +97,26 @@ def diagonal_fisher(classifier: Classifier, examples: Examples, label_map: Label
             probabilities = label_map.mask(net(pixels)).softmax(dim=1).cpu()
         labels = torch.multinomial(probabilities, 1, generator=generator)[:, 0].to(device)
         with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no rule for a batch of gradients
-            gradients = per_sample(parameters, pixels, labels)
+            gradients = _each(per_sample, one_sample, parameters, pixels, labels)
         for name, gradient in gradients.items():
             total[name] += gradient.square().sum(dim=0)
     return {name: value / len(examples) for name, value in total.items()}
+
+
+Gradients = dict[str, Tensor]
+
+
+def _each(
+    together: Callable[..., Gradients], one: Callable[..., Gradients], theta: Gradients, pixels: Tensor, labels: Tensor
+) -> Gradients:
+    """Gradients of single samples, together where the net allows it, else one after the other: (n, …) a parameter."""
+    try:
+        return together(theta, pixels, labels)
+    except Exception as error:  # operations without a rule for a batch of gradients, in place or by value
+        if is_memory(error):
+            raise
+    found = [one(theta, image, label) for image, label in zip(pixels, labels, strict=True)]
+    return {name: torch.stack([each[name] for each in found]) for name in theta}
 
 
 def normalised(fisher: Mapping[str, Tensor], clip: float) -> dict[str, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from rib.data.splits import named_seed
-from rib.errors import StepError
+from rib.errors import StepError, UserError
 from rib.methods.base import Method, Passes, Task, run_recipe
+from rib.models.classifier import Classifier
 from rib.models.weights import Weights, take_weights
 from rib.recipe import Recipe
 
@@ -31,6 +32,24 @@ class LoRA(Method):
     scale: float = Field(1 / 8, gt=0)
     lr: float | None = Field(None, gt=0, description="in place of the recipe's")
     epochs: int | None = Field(None, ge=1, description="in place of the recipe's")
+    rows: Literal["qkv"] | None = Field(
+        None,
+        description="'qkv': whoever writes the suite vouches that fused projections of any class have their rows so",
+    )
+
+    def require(self, classifier: Classifier) -> None:
+        """Refuse a model without fused projections, or with one whose rows are not known to be query, key, value."""
+        if not projections(classifier.net, self.rows is not None):
+            raise UserError(
+                "lora changes query and value projections, and this model has none",
+                got="no layer `qkv`, no nn.MultiheadAttention",
+                remedy="leave lora out for it",
+            )
+
+    def trains(self, classifier: Classifier) -> frozenset[str]:
+        """The projections; no BatchNorm is among them."""
+        found = {id(module) for module, _ in projections(classifier.net, self.rows is not None)}
+        return frozenset(name for name, module in classifier.net.named_modules() if id(module) in found)
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
         """Every image of every epoch."""
@@ -43,7 +62,7 @@ class LoRA(Method):
             StepError: training diverged, or the model has no fused qkv projection.
         """
         classifier = task.build(start)
-        places = projections(classifier.net)
+        places = projections(classifier.net, self.rows is not None)
         if not places:
             raise StepError("lora changes query and value projections, and this model has none; leave lora out for it")
         generator = torch.Generator().manual_seed(named_seed("lora", task.seed))
@@ -94,12 +113,64 @@ class LowRank(nn.Module):
         return weight + self.scale * torch.cat([query, torch.zeros_like(query), value]).to(weight.dtype)
 
 
-def projections(net: nn.Module) -> list[tuple[nn.Module, str]]:
-    """Every fused qkv weight: timm's `qkv` layers, and the `in_proj_weight` of torch's own attention."""
+IN_ROWS = frozenset({
+    "timm.layers.attention:Attention",
+    "timm.layers.attention:AttentionRope",
+    "timm.models.beit:Attention",
+    "timm.models.eva:EvaAttention",
+    "timm.models.swin_transformer:WindowAttention",
+    "timm.models.swin_transformer_v2:WindowAttention",
+    "timm.models.vision_transformer_relpos:RelPosAttention",
+    "timm.models.vision_transformer_sam:Attention",
+    "timm.models.maxxvit:AttentionCl",
+    "torchvision.models.swin_transformer:ShiftedWindowAttention",
+    "torchvision.models.swin_transformer:ShiftedWindowAttentionV2",
+})  # fmt: skip
+"""Attentions whose `qkv` has all rows of the queries, then all of the keys, then all of the values."""
+
+APART = frozenset({"q", "k", "v", "kv", "qk", "q_proj", "k_proj", "v_proj", "wq", "wk", "wv", "to_q", "to_kv", "qkv"})
+"""Names of projections that are not fused, or not in rows."""
+
+
+def projections(net: nn.Module, vouched: bool = False) -> list[tuple[nn.Module, str]]:
+    """Every fused qkv weight: timm's `qkv` layers, and the `in_proj_weight` of torch's own attention.
+
+    Args:
+        net: the model.
+        vouched: whether a `qkv` layer of any class may be taken to have its rows as query, key, value.
+
+    Raises:
+        UserError: there is a projection that is not fused, or whose rows are not known to be query, key, value. To
+            change some attentions of a model and not others would be another method.
+    """
     found: list[tuple[nn.Module, str]] = []
     for name, module in net.named_modules():
-        if isinstance(module, nn.Linear) and name.rpartition(".")[2] == "qkv":
-            found.append((module, "weight"))
-        elif isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
+        if isinstance(module, nn.MultiheadAttention):
+            if module.in_proj_weight is None:
+                raise _unknown(f"{name}.q_proj_weight", module, "projections of different widths")
             found.append((module, "in_proj_weight"))
+            continue
+        for part, layer in module.named_children():
+            weight = getattr(layer, "weight", None)
+            if part not in APART or not isinstance(weight, Tensor):
+                continue
+            if part != "qkv" or not isinstance(layer, nn.Linear) or not _in_rows(module, layer, vouched):
+                raise _unknown(f"{name}.{part}.weight", module, f"shape {tuple(weight.shape)}")
+            found.append((layer, "weight"))
     return found
+
+
+def _in_rows(owner: nn.Module, layer: nn.Linear, vouched: bool) -> bool:
+    kind = f"{type(owner).__module__}:{type(owner).__qualname__}"
+    known = vouched or kind in IN_ROWS
+    return known and not getattr(owner, "head_first", False) and layer.out_features == 3 * layer.in_features
+
+
+def _unknown(tensor: str, owner: nn.Module, what: str) -> UserError:
+    return UserError(
+        f"lora does not know where query and value lie in {tensor!r} of this model",
+        got=f"{what}, in {type(owner).__module__}.{type(owner).__qualname__}",
+        valid="fused `qkv` layers whose rows are all queries, then all keys, then all values; nn.MultiheadAttention",
+        remedy="leave lora out for this model; or, for a net of your own with such rows, say rows = 'qkv' under "
+        "[method.lora]",
+    )
