@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 import rib
 from helpers import Say, document, toml
 from rib.errors import UserError
-from rib.names import RESERVED, Names, folded
+from rib.names import RESERVED, Names, few, folded
 from rib.plan import make_plan
+from rib.recipe import Recipe
 from rib.suite import parse_suite
 from rib.work import How
 
@@ -176,3 +177,53 @@ def test_models_by_short_name_are_those_of_the_suite_first(tmp_path: Path) -> No
     made["models"].append("yours:resnet_small")
     with pytest.raises(UserError, match="ambiguous"):
         parse_suite(made).with_models(["resnet_small"])
+
+
+# -- what a plan says --------------------------------------------------------------------------------------------------
+
+
+def test_plan_says_every_setting_that_changes_a_number(tmp_path: Path, rib_says: Say) -> None:
+    made = document(tmp_path, models=["resnet", "vit"], runs=[{"methods": ["finetune", "slow"], "sizes": [12, "all"]}])
+    made["recipe"] = {"epochs": 3, "batch_size": 7, "lr": 0.0123, "warmup_fraction": 0.25, "weight_decay": 0.125}
+    made["tuning"] = {"vit": {"optimizer": "adamw", "label_smoothing": 0.0625}}
+    made["method"] = {"slow": {"kind": "finetune", "lr": 0.00077, "freeze": ["norm"]}}
+    (tmp_path / "tiny.toml").write_text("\ufeff" + toml(made), "utf-8")
+    code, said = rib_says("plan", "tiny.toml")
+    assert code == 0, said
+    assert "resnet: sgd, lr 0.0123, momentum 0.9, weight decay 0.125, 3 epochs, batches of 7, warm-up 25 %" in said
+    assert "vit: adamw, lr 0.0123, weight decay 0.125, 3 epochs" in said
+    assert "label smoothing 0.0625, fp32; predictions in fp32, batches of 256" in said
+    assert "slow: lr 0.00077, freeze norm" in said
+    assert "seeds 0; sizes 12, all; 25 % of each tuning pool held out" in said
+    assert "images decoded: exact" in said
+    code, said = rib_says("plan", "tiny.toml", "--json")
+    assert code == 0, said
+    settings = json.JSONDecoder().raw_decode(said)[0]["settings"]  # notes follow, on standard error
+    assert set(settings["recipes"]["vit"]) == set(Recipe.model_fields)
+    assert settings["recipes"]["vit"]["optimizer"] == "adamw"
+    assert settings["methods"]["slow"]["lr"] == 0.00077
+    assert (settings["held_out"], settings["decode"], settings["seeds"]) == (0.25, "exact", [0])
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"name = ", "cannot read the suite file"),
+        ("name = 'é'".encode("utf-16"), "save it as UTF-8"),
+        ("name = 'é'".encode("latin-1"), "save it as UTF-8"),
+        (None, "Is a directory"),
+    ],
+)
+def test_a_suite_file_that_cannot_be_read(tmp_path: Path, rib_says: Say, content: bytes | None, said: str) -> None:
+    file = tmp_path / "suite.toml"
+    if content is None:
+        file.mkdir()
+    else:
+        file.write_bytes(content)
+    code, words = rib_says("plan", file)
+    assert (code, said in words) == (2, True), words
+
+
+def test_few_names() -> None:
+    assert few([str(number) for number in range(6)]) == "0, 1, 2, 3, 4, 5"
+    assert few([str(number) for number in range(9)]) == "0, 1, 2, 3, 5 more"

@@ -217,9 +217,12 @@ def show_plan(
     as_json: Json = False,
 ) -> None:
     """Say which steps a suite has, which are done, and what the others cost; published sets need not be here."""
+    from rich.padding import Padding
+
     from rib.execute.calibrate import crew, find_device, measure
     from rib.report.cost import Estimate, cost_lines
     from rib.report.overview import plan_json, plan_table
+    from rib.report.settings import settings_lines
     from rib.report.views import unstated, view_lines
 
     _check_device(device)
@@ -240,7 +243,11 @@ def show_plan(
     console().print(plan_table(plan, place, every))
     if not every:
         print("\n" + cost_lines(cost, suite, devices))
-        print("\n" + printable("\n".join(["Models see", *(f"  {line}" for line in view_lines(plan))])))
+        screen = console(highlight=False)
+        for head, lines in (("Settings", settings_lines(plan)), ("Models see", view_lines(plan))):
+            screen.print(f"\n{head}")
+            for line in lines:
+                screen.print(Padding(Text(line), (0, 0, 0, 2)))
 
 
 @app.command()

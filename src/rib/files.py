@@ -14,6 +14,7 @@ import os
 import re
 import stat
 import threading
+import tomllib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -241,6 +242,29 @@ def _named(name: str, content: str) -> bytes:
 
 def _blake2b() -> hashlib.blake2b:
     return hashlib.blake2b(digest_size=DIGITS // 2)
+
+
+# -- TOML --------------------------------------------------------------------------------------------------------------
+
+
+def read_toml(path: Path, what: str) -> dict[str, Any]:
+    """A TOML file in UTF-8, with or without a byte order mark.
+
+    Args:
+        path: the file.
+        what: it is, for the message: "the suite file".
+
+    Raises:
+        UserError: it is not there, cannot be read, or is not TOML.
+    """
+    problem = f"cannot read {what} {path}"
+    try:
+        return tomllib.loads(path.read_text("utf-8-sig"))
+    except UnicodeDecodeError as error:
+        raise UserError(problem, got=error, valid="TOML, in UTF-8", remedy="save it as UTF-8") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        got = error.strerror if isinstance(error, OSError) else error
+        raise UserError(problem, got=got, valid="TOML, in UTF-8") from None
 
 
 # -- JSON --------------------------------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -73,6 +73,12 @@ class Names:
 def names_of(full: tuple[str, ...], reserved: frozenset[str] = RESERVED) -> Names:
     """`Names`, worked out once for each tuple of full names."""
     return Names(full, reserved)
+
+
+def few(names: Sequence[str], most: int = 6) -> str:
+    """Names in one line: all of up to `most`; else the first, and how many more there are."""
+    shown = names if len(names) <= most else [*names[: most - 2], f"{len(names) - most + 2} more"]
+    return ", ".join(shown)
 
 
 def short(name: str) -> str:

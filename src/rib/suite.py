@@ -6,7 +6,6 @@ import difflib
 import itertools
 import os
 import re
-import tomllib
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -18,6 +17,7 @@ from rib.data.catalogue import DataRow, with_families
 from rib.data.examples import Decode
 from rib.data.overlap import Roles
 from rib.errors import UserError, nearest
+from rib.files import read_toml
 from rib.models.catalogue import ROWS, ModelRow, replicates
 from rib.names import RESERVED, Names, folded, names_of, short
 from rib.recipe import Frozen, Recipe, RecipeField
@@ -344,12 +344,9 @@ def load_suite(name: str | Path, data: Path | None = None) -> Suite:
         UserError: there is no such suite, or it is not valid TOML, or a key or value is wrong.
     """
     path = suite_file(name)
-    try:
-        document = tomllib.loads(path.read_text("utf-8-sig"))
-    except FileNotFoundError:
-        raise UserError("suite file not found", got=path, valid="a path to a .toml file", remedy="check it") from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"cannot read the suite file {path}", got=error, valid="TOML, in UTF-8") from None
+    if not path.exists():
+        raise UserError("suite file not found", got=path, valid="a path to a .toml file", remedy="check it")
+    document = read_toml(path, "the suite file")
     own = path.resolve().parent
     base = data or (Path(os.environ["RIB_DATA"]) if os.environ.get("RIB_DATA") else None)
     return parse_suite(document, path).based_at(base or (Path.cwd() if own == SHIPPED.resolve() else own))

@@ -48,7 +48,7 @@ class Marker:
         """
         file = folder / FILE
         try:
-            document: dict[str, Any] = json.loads(file.read_text("utf-8"))
+            document: dict[str, Any] = json.loads(file.read_text("utf-8-sig"))
             lists = {name: tuple(document[name]) for name in ("corruptions", "severities")}
             return cls(**{field.name: document[field.name] for field in fields(cls)} | lists)
         except (FileNotFoundError, NotADirectoryError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Self
@@ -12,7 +11,7 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 
 from rib.errors import UserError, nearest
-from rib.files import at_home, perhaps_at_home
+from rib.files import at_home, perhaps_at_home, read_toml
 from rib.recipe import Frozen
 
 
@@ -83,10 +82,7 @@ def variable(name: str) -> str:
 
 
 def _read(file: Path, known: Mapping[str, object]) -> dict[str, Place]:
-    try:
-        document = tomllib.loads(file.read_text("utf-8-sig"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"cannot read the configuration file {file}", got=error, valid="TOML, in UTF-8") from None
+    document = read_toml(file, "the configuration file")
     table = document.get("paths", {})
     if not isinstance(table, dict):
         raise UserError(f"{file}: [paths] is a table", got=table, valid='"imagenet:v2" = "/data/v2"')

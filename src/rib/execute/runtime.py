@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
-from rib.errors import UserError
+from rib.files import read_toml
 from rib.recipe import Frozen
 from rib.suite import validated
 
@@ -91,9 +90,6 @@ def read_runtime(file: Path | None, **given: Any) -> Runtime:
     """
     table: dict[str, Any] = {}
     if file is not None:
-        try:
-            table = tomllib.loads(file.read_text("utf-8-sig"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise UserError(f"cannot read the runtime file {file}", got=error, valid="TOML, in UTF-8") from None
+        table = read_toml(file, "the runtime file")
     chosen = {name: value for name, value in given.items() if value is not None}
     return validated(Runtime, table | chosen, str(file or "runtime"))

@@ -13,6 +13,7 @@ from rich.table import Table
 from rib.plan import Plan, missing
 from rib.report.cost import Cost
 from rib.report.failures import alike
+from rib.report.settings import settings_json
 from rib.report.views import unstated, view_json
 from rib.steps import Compare, Fit, distinct
 from rib.store import Store
@@ -143,6 +144,7 @@ def plan_json(plan: Plan, store: Store, cost: Cost) -> dict[str, Any]:
         "suite": plan.suite.name,
         "counts": dict(Counter(_group(step) for step in plan.steps)),
         "cost": asdict(cost),
+        "settings": settings_json(plan),
         "views": view_json(plan),
         "unstated": list(unstated(plan)),
         "steps": [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from rib.errors import UserError
+from rib.files import read_toml
 from rib.names import names_of
 from rib.recipe import Frozen
 from rib.report.results import Results
@@ -71,11 +71,7 @@ def read_numbers(path: Path = PUBLISHED) -> Numbers:
     Raises:
         UserError: it cannot be read, or a key or value is wrong.
     """
-    try:
-        document = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UserError(f"cannot read the published numbers {path}", got=error, valid="TOML") from None
-    return validated(Numbers, document, str(path))
+    return validated(Numbers, read_toml(path, "the published numbers"), str(path))
 
 
 def checks(results: Results, numbers: Numbers) -> list[Check]:

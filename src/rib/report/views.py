@@ -8,6 +8,7 @@ from typing import Any
 from rib.models.catalogue import find_row
 from rib.models.loading import preprocessing
 from rib.models.preprocessing import DEFAULT, FIELDS, Preprocessing
+from rib.names import few
 from rib.plan import Plan
 
 _RESIZED = {None: "shorter side", "squash": "both sides", "border": "longer side"}
@@ -48,7 +49,7 @@ def view_lines(plan: Plan) -> Iterator[str]:
     for name, view in views(plan).items():
         alike.setdefault(view_words(view), []).append(plan.suite.model_names.short(name))
     for words, names in alike.items():
-        yield f"{', '.join(names)}: {words}"
+        yield f"{few(names)}: {words}"
 
 
 def view_json(plan: Plan) -> dict[str, dict[str, Any]]:
