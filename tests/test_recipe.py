@@ -60,7 +60,10 @@ def plain_loop(
         )
     )
     size, n = recipe["batch_size"], len(labels)
-    per_epoch = math.ceil(n / size)
+    sizes = [size] * (n // size) + [n % size] * (n % size > 0)
+    if sizes[-1] == 1 < len(sizes) and any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
+        sizes[-2:] = [size + 1]
+    per_epoch = len(sizes)
     total = recipe.get("steps") or recipe["epochs"] * per_epoch
     warmup = max(recipe["warmup_steps"], round(recipe["warmup_fraction"] * total))
     net.train()
@@ -68,7 +71,7 @@ def plain_loop(
     while step < total:
         torch.manual_seed(int(generator("torch state", SEED, epoch).integers(2**63)))
         order, told, seen = torch.from_numpy(generator("shuffle", SEED, epoch).permutation(n)), 0.0, 0
-        for rows in order.split(size)[: total - step]:
+        for rows in order.split(sizes)[: total - step]:
             factor = (
                 (step + 1) / warmup
                 if step < warmup
@@ -91,6 +94,7 @@ SGD = {"epochs": 3, "batch_size": 8, "lr": 0.02, "momentum": 0.8, "weight_decay"
 CASES = {
     "sgd": SGD | {"warmup_fraction": 0.0, "label_smoothing": 0.1},
     "sgd of so many steps": SGD | {"steps": 8, "warmup_fraction": 0.5, "label_smoothing": 0.0},
+    "one image left over": SGD | {"batch_size": 5, "warmup_fraction": 0.0, "label_smoothing": 0.0},
     "adamw": SGD | {"optimizer": "adamw", "lr": 0.003, "warmup_fraction": 0.0, "label_smoothing": 0.0},
 }
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.text import Text
+from typer.core import TyperGroup
 
 from rib import __version__
 from rib.cli_store import STORE, DataPath, StorePath, store_app
@@ -39,16 +40,30 @@ if TYPE_CHECKING:
     from rib.suite import Suite
     from rib.work import How
 
+
+class _Whole(TyperGroup):
+    """Commands whose one line of help is shown whole."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The commands, each with the first sentence of what it does."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, each.get_short_help_str(limit=1000)) for name, each in found if each and not each.hidden]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
 app = typer.Typer(
     name="rib",
+    cls=_Whole,
     help="How much robustness survives fine-tuning. Begin with: rib run",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-listing = typer.Typer(help="What can be named in a suite.", no_args_is_help=True)
+listing = typer.Typer(cls=_Whole, help="What can be named in a suite.", no_args_is_help=True)
 app.add_typer(listing, name="list")
-data_app = typer.Typer(help="Look at data, or decode them, before a run.", no_args_is_help=True)
+data_app = typer.Typer(cls=_Whole, help="Look at data, or decode them, before a run.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(store_app, name="store")
 
@@ -242,7 +257,7 @@ def show_plan(
         return
     console().print(plan_table(plan, place, every))
     if not every:
-        print("\n" + cost_lines(cost, suite, devices))
+        print("\n" + cost_lines(cost, _as_given(suite), devices))
         screen = console(highlight=False)
         for head, lines in (("Settings", settings_lines(plan)), ("Models see", view_lines(plan))):
             screen.print(f"\n{head}")
@@ -708,8 +723,18 @@ def _require_records(results: Results, place: Store, suite: str) -> None:
         raise UserError(
             f"nothing of suite {results.suite.name!r} is in the store",
             got=place.root,
-            remedy=f"run it: rib run {suite}",
+            remedy=f"run it: rib run {_as_given(suite)}",
         )
+
+
+def _as_given(suite: str) -> str:
+    """The suite, and the options of this call that choose what is meant by it, for another command."""
+    words, kept = sys.argv[1:], []
+    for place, word in enumerate(words):
+        name, equals, _ = word.partition("=")
+        if name in ("--store", "--data", "--models", "--seeds"):
+            kept += [word] if equals else words[place : place + 2]
+    return shlex.join([suite, *kept])
 
 
 def _columns(rows: list[tuple[str, str]]) -> None:
