@@ -28,6 +28,7 @@ class Numbers(Frozen):
 
     accuracy_tolerance: float = Field(0.1, ge=0)
     ood_tolerance: float = Field(0.3, ge=0)
+    ood_change_tolerance: float | None = Field(None, ge=0, description="of after minus before; none: not compared")
     ood_sets: tuple[str, ...] = Field((), description="the downstream sets that `ood` is a mean over")
     accuracy: dict[str, dict[str, float]] = Field(default_factory=dict, description="of pretrained models")
     ood: dict[str, tuple[float, float]] = Field(
@@ -41,8 +42,8 @@ class Check:
 
     Attributes:
         model: as the suite names it.
-        what: a data set, or "OOD before", "OOD after".
-        published, measured: percent; measured is None where a record is missing.
+        what: a data set, or "OOD before", "OOD after", "OOD change".
+        published, measured: percent (points for a change); measured is None where a record is missing.
         tolerance: points.
     """
 
@@ -102,10 +103,12 @@ def _of_model(results: Results, model: str, numbers: Numbers) -> list[Check]:
         if name in results.suite.tested
     ]
     if model in numbers.ood and set(numbers.ood_sets) == set(results.suite.downstream):
-        for what, value, ours in zip(
-            ("OOD before", "OOD after"), numbers.ood[model], _ood(results, model), strict=True
-        ):
-            found.append(Check(model, what, value, ours, numbers.ood_tolerance))
+        (before, after), ours = numbers.ood[model], _ood(results, model)
+        found.append(Check(model, "OOD before", before, ours[0], numbers.ood_tolerance))
+        found.append(Check(model, "OOD after", after, ours[1], numbers.ood_tolerance))
+        if numbers.ood_change_tolerance is not None:
+            change = None if None in ours else ours[1] - ours[0]  # type: ignore[operator]  # neither is None
+            found.append(Check(model, "OOD change", after - before, change, numbers.ood_change_tolerance))
     return found
 
 
