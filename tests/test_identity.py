@@ -212,6 +212,7 @@ def test_every_architecture_field_changes_every_key(field: str) -> None:
 
 OTHER_FIELD: dict[str, Any] = {
     "alpha": 0.25,
+    "alphas": (0.2, 0.8),
     "clip": 3.0,
     "epochs": 3,
     "freeze": ("head",),

@@ -366,6 +366,42 @@ def test_best_rate_takes_the_best_and_of_equals_the_lowest() -> None:
     assert [item.lr for item in BestRate(rates=(0.1, 0.001)).ingredients()] == [0.001, 0.1]  # type: ignore[union-attr]
 
 
+def test_the_chosen_alpha_is_the_best_on_held_out_images_and_of_equals_the_lowest() -> None:
+    task, notes = make_task("resnet")
+    start, tuned = (take_weights(classifier("resnet", seed).net) for seed in (3, 4))
+    name = next(name for name, tensor in start.items() if tensor.is_floating_point() and tensor.ndim > 1)
+    accuracies = {0.0: 60.0, 0.3: 80.0, 0.7: 80.0, 1.0: 70.0}
+
+    class Told(Task):
+        def held_out_accuracy(self, weights: Weights) -> float:
+            share = (weights[name] - start[name]).norm() / (tuned[name] - start[name]).norm()
+            return accuracies[round(float(share), 3)]
+
+    method = METHODS.classes["wise_ft_held_out"](alphas=(1.0, 0.3, 0.0, 0.7))  # type: ignore[call-arg]
+    found = method.fit(start, Told(**vars(task)), [tuned])
+    assert same_weights(found, METHODS.classes["wise_ft"](alpha=0.3).merge(start, [tuned]))  # type: ignore
+    assert notes == {f"held_out_accuracy_at_{alpha:g}": value for alpha, value in accuracies.items()} | {
+        "chosen_alpha": 0.3
+    }
+    assert method.ingredients() == ("finetune",)
+    assert method.passes(task.recipe, 10, 5).seen == 20
+    with pytest.raises(ValueError, match="less than or equal to 1"):
+        METHODS.classes["wise_ft_held_out"](alphas=(0.5, 1.5))  # type: ignore[call-arg]
+
+
+def test_the_learning_curve_is_in_the_record() -> None:
+    task, notes = make_task("resnet")
+    METHODS.classes["finetune"](lr=0.05, epochs=4).fit(take_weights(classifier("resnet").net), task, [])  # type: ignore
+    losses, accuracies = notes["loss_by_epoch"], notes["tuning_accuracy_by_epoch"]
+    assert len(losses) == len(accuracies) == 4
+    assert (losses[0], losses[-1], accuracies[-1]) == (
+        notes["first_loss"],
+        notes["last_loss"],
+        notes["tuning_accuracy"],
+    )
+    assert losses[-1] < losses[0]
+
+
 class RiggedTask(Task):
     """A task whose held-out accuracies are told."""
 

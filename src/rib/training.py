@@ -98,17 +98,22 @@ class Outcome:
 
     Attributes:
         losses: one an epoch.
-        accuracy: percent of the tuning set that was right, or matched right, during the last epoch.
+        accuracies: percent of the tuning set that was right, or matched right, during each epoch.
         diverged: whether the last epoch's loss is well above where it began and that of a uniform guess.
         chance: percent of the tuning set that its most frequent class has; None for an objective.
         seen: images of the last epoch.
     """
 
     losses: tuple[float, ...]
-    accuracy: float
+    accuracies: tuple[float, ...]
     diverged: bool
     chance: float | None
     seen: int
+
+    @property
+    def accuracy(self) -> float:
+        """That of the last epoch."""
+        return self.accuracies[-1]
 
     @property
     def at_chance(self) -> bool:
@@ -147,7 +152,7 @@ class _State:
 
     epoch: int = 0
     losses: list[float] = field(default_factory=list)
-    right: float = 0.0
+    rights: list[float] = field(default_factory=list)
     began: float = math.nan
 
 
@@ -200,7 +205,8 @@ def train(
         watch(min(state.epoch * loop.per_epoch, loop.total) * recipe.batch_size)
     with torch.random.fork_rng(devices=[]), compiled(classifier.net, loop.compile):
         while state.epoch * loop.per_epoch < loop.total:
-            loss, state.right, began = loop.epoch(state.epoch, watch)
+            loss, right, began = loop.epoch(state.epoch, watch)
+            state.rights.append(right)
             state.began = state.began if state.losses else began
             state.losses.append(loss)
             state.epoch += 1
@@ -210,7 +216,9 @@ def train(
     uniform = math.log(max(2, len(label_map.groups))) if objective is None else 0.0
     limit = min(DIVERGED * max(uniform, state.losses[0]), EXPLODED * max(uniform, state.began))
     chance = None if objective is not None else 100 * float(np.bincount(examples.labels).max()) / len(examples)
-    return Outcome(tuple(state.losses), state.right, state.losses[-1] > limit, chance, loop.seen(state.epoch - 1))
+    return Outcome(
+        tuple(state.losses), tuple(state.rights), state.losses[-1] > limit, chance, loop.seen(state.epoch - 1)
+    )
 
 
 class _Loop:
@@ -399,7 +407,7 @@ def _snapshot(loop: _Loop, state: _State) -> dict[str, Any]:
     return {
         "epoch": state.epoch,
         "losses": state.losses,
-        "right": state.right,
+        "rights": state.rights,
         "began": state.began,
         **{name: module.state_dict() for name, module in loop.modules.items()},
         "optimizer": loop.optimizer.state_dict(),
@@ -409,14 +417,14 @@ def _snapshot(loop: _Loop, state: _State) -> dict[str, Any]:
 
 def _resume(loop: _Loop, checkpoint: Checkpoint | None) -> _State:
     kept = checkpoint.load() if checkpoint else None
-    if kept is None:
+    if kept is None or "rights" not in kept:  # older versions kept no accuracy of each epoch: begin again
         return _State()
     for name, module in loop.modules.items():
         module.load_state_dict(kept[name])
     loop.optimizer.load_state_dict(kept["optimizer"])
     if kept["scaler"]:
         loop.scaler.load_state_dict(kept["scaler"])
-    return _State(kept["epoch"], list(kept["losses"]), kept["right"], kept["began"])
+    return _State(kept["epoch"], list(kept["losses"]), list(kept["rights"]), kept["began"])
 
 
 class FileCheckpoint:

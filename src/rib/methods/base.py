@@ -22,7 +22,7 @@ from rib.prediction import Watch, collect, finite, predict
 from rib.recipe import Frozen, Recipe
 from rib.training import Checkpoint, Penalty, Pull, train
 
-Note = Callable[[str, float | str], None]
+Note = Callable[[str, float | str | list[float]], None]
 
 
 class Passes(NamedTuple):
@@ -144,6 +144,8 @@ class Task:
         for name, value in ({"first_loss": outcome.losses[0]} | outcome.values).items():
             self.note(name, value)
         self.note("diverged", float(outcome.diverged))
+        self.note("loss_by_epoch", list(outcome.losses))
+        self.note("tuning_accuracy_by_epoch", list(outcome.accuracies))
 
     def held_out_accuracy(self, weights: Weights) -> float:
         """Masked accuracy in percent on the held-out examples; 0 for weights that answer with NaN or infinity."""

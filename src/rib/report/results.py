@@ -136,7 +136,7 @@ class Note:
     size: int | None
     seed: int | None
     tuned_on: str
-    values: dict[str, float | str]
+    values: dict[str, float | str | list[float]]
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Rate(Study):
         for note in numbers.results.notes:
             if note.method == BEST:
                 counter = chosen.setdefault((families[note.model], note.size), Counter())
-                counter[float(note.values["chosen_lr"])] += 1
+                counter[float(str(note.values["chosen_lr"]))] += 1
         return [
             f"{family}, n = {size_name(size)}, rates chosen: "
             + ", ".join(f"{rate:g} in {count}" for rate, count in sorted(counter.items()))

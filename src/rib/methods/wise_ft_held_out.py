@@ -1,0 +1,44 @@
+"""WiSE-FT whose α is chosen on held-out downstream images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, ClassVar
+
+from pydantic import Field
+
+from rib.methods.base import Method, Passes, Task
+from rib.models.weights import Weights, interpolate
+from rib.recipe import Recipe
+
+
+class WiseFTHeldOut(Method):
+    """Interpolates at every α and keeps the one with the best held-out accuracy; of equals the lowest α.
+
+    θ0 + α (θ1 - θ0), as in `wise_ft`. No evaluation set is looked at: the held-out images are of the set tuned on.
+    """
+
+    name: ClassVar[str] = "wise_ft_held_out"
+    needs_held_out: ClassVar[bool] = True
+    alphas: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
+        tuple(step / 10 for step in range(11)), min_length=2
+    )
+    tuned: str = Field("finetune", description="the method whose weights are θ1")
+
+    def ingredients(self) -> tuple[str | Method, ...]:
+        """The fine-tuned model."""
+        return (self.tuned,)
+
+    def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
+        """The held-out examples once for each α."""
+        return Passes(seen=len(self.alphas) * held_out)
+
+    def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
+        """The best interpolation; the record notes each α's held-out accuracy, and the one chosen."""
+        alphas = sorted(self.alphas)
+        accuracies = [task.held_out_accuracy(interpolate(start, fitted[0], alpha)) for alpha in alphas]
+        chosen = alphas[max(range(len(alphas)), key=lambda place: (accuracies[place], -place))]
+        for alpha, accuracy in zip(alphas, accuracies, strict=True):
+            task.note(f"held_out_accuracy_at_{alpha:g}", accuracy)
+        task.note("chosen_alpha", chosen)
+        return interpolate(start, fitted[0], chosen)
