@@ -9,14 +9,24 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, Phase, given, seed, settings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import fuzzing
+import fuzzing_doors as doors
 
-SHARES = {"suites": 0.5, "checkpoints": 0.3, "trees": 0.2}
+SHARES = {
+    "suites": 0.25,
+    "checkpoints": 0.15,
+    "trees": 0.1,
+    "builders": 0.2,
+    "configurations": 0.15,
+    "names": 0.12,
+    "specials": 0.03,
+}
 """Of all cases."""
 
 MEMORY = 8 << 30
@@ -45,7 +55,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     """What is asked for."""
     parser = argparse.ArgumentParser(prog="python -m soak fuzz", description=__doc__)
     parser.add_argument("kinds", nargs="*", default=list(SHARES), help=f"of {', '.join(SHARES)}; default all")
-    parser.add_argument("--cases", type=int, default=10_000, help="in all")
+    parser.add_argument("--cases", type=int, default=20_000, help="in all")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(words)
 
@@ -62,7 +72,23 @@ def tries(kind: str, place: fuzzing.Ground, cases: int, start: int, outcomes: Co
     def tree(case: tuple[fuzzing.Tree, float]) -> None:
         outcomes["refused" if fuzzing.try_tree(place, *case) else "decoded"] += 1
 
+    def builder(row: dict[str, Any]) -> None:
+        outcomes["built" if doors.try_builder(place, row) else "refused"] += 1
+
+    def configuration(content: bytes) -> None:
+        outcomes["built" if doors.try_configuration(place, content) else "refused"] += 1
+
+    def name(made: dict[str, Any]) -> None:
+        outcomes["refused" if doors.try_named(place, made) else "planned"] += 1
+
+    def special(case: tuple[str, str]) -> None:
+        outcomes["refused" if doors.try_special(place, *case) else "planned"] += 1
+
     drawn, one = {
+        "builders": (doors.builders(), builder),
+        "configurations": (doors.configurations(), configuration),
+        "names": (doors.named(place.suite), name),
+        "specials": (doors.specials, special),
         "suites": (fuzzing.suites(place.suite), suite),
         "checkpoints": (fuzzing.checkpoints(place.root), checkpoint),
         "trees": (fuzzing.trees(), tree),

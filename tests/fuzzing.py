@@ -408,10 +408,10 @@ FOLDERS = ("ant", "bee", "cat", "dog", "Ant", "ant ", ".hidden", "x\x1b[2J", "a\
 
 
 @cache
-def image_file(kind: str) -> bytes:
-    """A good image file."""
+def image_file(kind: str, seed: int = 0) -> bytes:
+    """A good image file, another one for each seed."""
     out = io.BytesIO()
-    Image.fromarray(pictures(np.array([1]), 0)[0]).save(out, FORMATS[kind])
+    Image.fromarray(pictures(np.array([1]), seed)[0]).save(out, FORMATS[kind])
     return out.getvalue()
 
 
@@ -433,12 +433,19 @@ Tree = dict[str, list[tuple[str, bytes | str]]]
 @st.composite
 def trees(draw: st.DrawFn) -> tuple[Tree, float]:
     """A folder tree, mostly a good one with files or folders more; and the share of it that is tested on."""
-    good = {name: [("png", image_file("png")), ("jpg", image_file("jpg"))] for name in FOLDERS[:4]}
-    made: Tree = draw(st.sampled_from((good, good, good, {})))
+    made: Tree = draw(st.sampled_from((good_tree(), good_tree(), good_tree(), {})))
     names = st.one_of(st.sampled_from(FOLDERS[:4]), st.sampled_from(FOLDERS))
     more = draw(st.dictionaries(names, st.lists(files(), max_size=3), max_size=2))
     made = made | {name: [*made.get(name, []), *added] for name, added in more.items()}
     return made, draw(st.sampled_from((0.0, 0.5, 0.9)))
+
+
+def good_tree() -> Tree:
+    """Four classes of two images, no two of them alike."""
+    return {
+        name: [("png", image_file("png", 2 * place)), ("jpg", image_file("jpg", 2 * place + 1))]
+        for place, name in enumerate(FOLDERS[:4])
+    }
 
 
 def _plant(root: Path, tree: Tree) -> None:

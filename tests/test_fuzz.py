@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
 import fuzzing
+import fuzzing_doors as doors
 from fuzzing import FuzzError, Ground, in_turn, said, try_checkpoint, try_suite, try_tree
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="needs pipes and alarms")
@@ -56,9 +59,62 @@ def test_image_folders() -> None:
             try_tree(place, *case)
 
         one()
-        assert (
-            try_tree(place, {name: [("png", fuzzing.image_file("png"))] * 2 for name in fuzzing.FOLDERS[:4]}, 0.5) == 0
-        )
+        assert try_tree(place, fuzzing.good_tree(), 0.5) == 0
+
+    in_turn(tries)
+
+
+def test_arguments_of_builders() -> None:
+    def tries(place: Ground) -> None:
+        @seed(1)
+        @few(60)
+        @given(doors.builders())
+        def one(row: dict[str, Any]) -> None:
+            doors.try_builder(place, row)
+
+        one()
+        assert doors.try_builder(place, {"timm": "resnet10t", "size": 32, "arguments": {"drop_rate": 0.5}})
+
+    in_turn(tries)
+
+
+def test_configurations_of_folders() -> None:
+    def tries(place: Ground) -> None:
+        @seed(1)
+        @few(60)
+        @given(doors.configurations())
+        def one(content: bytes) -> None:
+            doors.try_configuration(place, content)
+
+        one()
+        assert doors.try_configuration(place, json.dumps(doors.CONFIGURATION).encode())
+
+    in_turn(tries)
+
+
+def test_names() -> None:
+    def tries(place: Ground) -> None:
+        @seed(1)
+        @few(25)
+        @given(doors.named(place.suite))
+        def one(made: dict[str, Any]) -> None:
+            doors.try_named(place, made)
+
+        one()
+        assert doors.try_named(place, place.suite) == 0
+
+    in_turn(tries)
+
+
+@pytest.mark.parametrize("where", doors.PLACES)
+def test_special_files(where: str) -> None:
+    """Nothing waits for a pipe or reads a file without an end; what is no file is refused where it is named."""
+
+    def tries(place: Ground) -> None:
+        for kind in doors.SPECIAL:
+            code = doors.try_special(place, where, kind)
+            if kind in ("pipe", "socket", "device", "endless") and "GENERATED" not in where:
+                assert code == 2, kind
 
     in_turn(tries)
 

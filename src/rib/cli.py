@@ -793,7 +793,8 @@ def _names(text: str | None) -> list[str]:
 
 def _import_path(suite: str) -> None:
     """Let a suite file name modules that lie beside it, or in the working folder."""
-    for folder in (Path(suite).resolve().parent if suite.endswith(".toml") else None, Path.cwd()):
+    real = os.path.realpath(suite)  # unlike Path.resolve, it takes a link that leads to itself
+    for folder in (Path(real).parent if suite.endswith(".toml") else None, Path.cwd()):
         if folder and str(folder) not in sys.path:
             sys.path.append(str(folder))
 

@@ -104,10 +104,19 @@ def require_plain(path: Path) -> None:
         raise OSError(errno.EINVAL, "neither a file nor a link to one", str(path))
 
 
+def plain(path: Path) -> Path:
+    """`path`, of which it is known that it can be read to its end. Everything that RIB reads goes through here.
+
+    Raises:
+        OSError: as `require_plain`.
+    """
+    require_plain(path)
+    return path
+
+
 def read_plain(path: Path) -> bytes:
     """The bytes of a file. Raises as `require_plain`."""
-    require_plain(path)
-    return path.read_bytes()
+    return plain(path).read_bytes()
 
 
 def at_home(path: str | Path) -> Path:
@@ -168,7 +177,7 @@ class Seal:
 
 def file_digest(path: Path) -> str:
     """Digest of a file's bytes."""
-    with path.open("rb") as file:
+    with plain(path).open("rb") as file:
         return hashlib.file_digest(file, _blake2b).hexdigest()
 
 
@@ -190,7 +199,7 @@ def stamp(path: Path, name: str | None = None) -> None:
         path: the file, under whatever name it is written.
         name: that it will have; default the one it has.
     """
-    with path.open("rb") as file:
+    with plain(path).open("rb") as file:
         found = hashlib.file_digest(file, _blake2b)
     with path.open("ab") as file:
         file.write(_named(name or path.name, found.hexdigest()))
@@ -202,7 +211,7 @@ def is_stamped(path: Path) -> bool:
     Raises OSError.
     """
     left, found = path.stat().st_size - DIGITS, _blake2b()
-    with path.open("rb") as file:
+    with plain(path).open("rb") as file:
         while left > 0 and (block := file.read(min(left, BLOCK))):
             found.update(block)
             left -= len(block)
@@ -218,7 +227,7 @@ def write_fact(path: Path, data: bytes) -> None:
 def read_fact(path: Path) -> bytes | None:
     """What `write_fact` kept under this name; None where there is none, or it is not whole, or another's."""
     try:
-        content = path.read_bytes()
+        content = read_plain(path)
     except OSError:
         return None
     data, end = content[:-DIGITS], content[-DIGITS:]
@@ -228,7 +237,7 @@ def read_fact(path: Path) -> bytes | None:
 def fact_fault(path: Path) -> str | None:
     """What is wrong with a file of `write_fact`; nothing with those of older versions, which are never read."""
     try:
-        content = path.read_bytes()
+        content = read_plain(path)
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     found, end = digest(content[:-DIGITS]), content[-DIGITS:]
@@ -259,7 +268,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     """
     problem = f"cannot read {what} {path}"
     try:
-        return tomllib.loads(path.read_text("utf-8-sig"))
+        return tomllib.loads(plain(path).read_text("utf-8-sig"))
     except UnicodeDecodeError as error:
         raise UserError(problem, got=error, valid="TOML, in UTF-8", remedy="save it as UTF-8") from None
     except (OSError, tomllib.TOMLDecodeError) as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from rib.errors import UserError
-from rib.files import at_home, file_name, write_aside, written_aside
+from rib.files import at_home, file_name, plain, write_aside, written_aside
 from rib.identity import digest
 
 MARKER = "remote.json"
@@ -139,6 +139,6 @@ def working_folder(url: str) -> Path:
 def remote_of(folder: Path) -> Remote | None:
     """The remote of a working folder; None for a store of its own."""
     try:
-        return Remote(str(json.loads((folder / MARKER).read_bytes())["url"]))
+        return Remote(str(json.loads(plain(folder / MARKER).read_bytes())["url"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rib.errors import DamagedError, StepError, UserError
-from rib.files import Seal, explained, sync, sync_folders, try_write, unreadable, write_aside, written_aside
+from rib.files import Seal, explained, plain, sync, sync_folders, try_write, unreadable, write_aside, written_aside
 from rib.identity import KEY_VERSION, digest
 from rib.models.weights import Weights, read_weights, write_weights
 from rib.prediction import Predictions
@@ -222,7 +222,7 @@ class Store:
         self._left: dict[str, dict[str, Seal]] = {}  # files of steps whose record is to come
         marker = self.marker = root / "store.json"
         try:
-            known = int(json.loads(marker.read_text())["format"]) if marker.exists() else None
+            known = int(json.loads(plain(marker).read_text())["format"]) if marker.exists() else None
         except (ValueError, KeyError, TypeError, OverflowError):
             known = None
             if not damaged:
@@ -244,7 +244,7 @@ class Store:
     def marker_fault(self) -> str | None:
         """What is wrong with `store.json`, which says the version of the store's layout."""
         try:
-            int(json.loads(self.marker.read_text())["format"])
+            int(json.loads(plain(self.marker).read_text())["format"])
         except FileNotFoundError:
             return "it is gone" if (self.root / "records").is_dir() else None
         except OSError as error:
@@ -294,7 +294,7 @@ class Store:
         """Whether a step is finished, its record as it was written: what `record` says, sooner, and raised as there."""
         path = self.path("records", key)
         try:
-            return is_whole(path.read_bytes(), key)
+            return is_whole(plain(path).read_bytes(), key)
         except FileNotFoundError:
             return False
         except OSError as error:
@@ -308,7 +308,7 @@ class Store:
         """
         path = self.path("records", key)
         try:
-            record = decode_record(path.read_bytes())
+            record = decode_record(plain(path).read_bytes())
         except (FileNotFoundError, ValueError, KeyError, TypeError):
             return None
         except OSError as error:
@@ -470,7 +470,7 @@ class Store:
         """
         path = self.whole("features", key)
         try:
-            found: np.ndarray[Any, Any] = np.load(path, mmap_mode="c", allow_pickle=False)
+            found: np.ndarray[Any, Any] = np.load(plain(path), mmap_mode="c", allow_pickle=False)
         except (OSError, ValueError) as error:
             raise DamagedError(path, str(error)) from None
         return found
@@ -524,7 +524,7 @@ class Store:
 
         path = self.whole("predictions", key)
         try:
-            return pq.ParquetFile(path.absolute())  # a relative one with a colon would be taken for an address
+            return pq.ParquetFile(plain(path).absolute())  # a relative one with a colon would be taken for an address
         except (OSError, pa.ArrowException) as error:
             raise DamagedError(path, str(error)) from None
 
@@ -561,7 +561,7 @@ class Store:
     def last_failure(self, key: str) -> Failure | None:
         """How a step failed when it was last tried; None where it did not."""
         try:
-            return decode_failure(self.failure_path(key).read_bytes(), key)
+            return decode_failure(plain(self.failure_path(key)).read_bytes(), key)
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError):

@@ -22,7 +22,7 @@ from rib.data.feed import fed, placed
 from rib.data.labels import LabelMap
 from rib.data.splits import Rows, named_generator, named_seed
 from rib.errors import DivergedError
-from rib.files import is_stamped, stamp, written_aside
+from rib.files import is_stamped, plain, stamp, written_aside
 from rib.models.classifier import Classifier
 from rib.models.compiled import compiled
 from rib.models.weights import first_not_finite
@@ -444,7 +444,7 @@ class FileCheckpoint:
         try:
             if not is_stamped(self.path):
                 return None
-            state: dict[str, Any] = torch.load(self.path, map_location="cpu", weights_only=True)
+            state: dict[str, Any] = torch.load(plain(self.path), map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError, OSError):
             return None
         return state

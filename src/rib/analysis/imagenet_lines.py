@@ -21,6 +21,7 @@ import numpy as np
 
 from rib.analysis.effective import Line, fit_line
 from rib.errors import UserError, nearest
+from rib.files import plain
 
 Reference = Literal["imagenet", "same classes"]
 """What a line starts from: accuracy on the ImageNet validation set, over all of its 1000 classes; or over the 200
@@ -111,7 +112,7 @@ def _fit(folder: Path, tested_on: str, reference: Reference, clean: str, shifted
 
 def _rows(table: Path) -> Iterator[tuple[tuple[str, ...], float]]:
     try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
+        with plain(table).open(newline="", encoding="utf-8-sig") as file:
             for row in csv.DictReader(file):
                 yield (row["model"], row["img_size"], row["crop_pct"]), float(row["top1"])
     except (OSError, KeyError, TypeError, ValueError) as error:

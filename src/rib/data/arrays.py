@@ -20,7 +20,7 @@ from rib.data.images import apply_view
 from rib.data.sources import apart, numbered
 from rib.data.splits import carve, divided
 from rib.errors import UserError
-from rib.files import require_plain
+from rib.files import plain
 from rib.identity import digest
 
 
@@ -146,8 +146,7 @@ def _chosen(file: _File, label_of: NDArray[np.int64]) -> tuple[NDArray[np.uint8]
 
 def _load(file: Path, data: str) -> _File:
     try:
-        require_plain(file)
-        with file.open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
+        with plain(file).open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except FileNotFoundError:
         raise UserError(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rib.errors import UserError
+from rib.files import plain
 
 FILES = ("classes.txt", "class_names.txt", "classnames.txt", "labels.txt")
 """One name a line; each may have its number before it, counted from 0 or 1."""
@@ -43,7 +44,7 @@ def read_order(folder: Path, data: str) -> tuple[tuple[str, ...], Path] | None:
 
 def _read(file: Path, data: str) -> tuple[str, ...] | None:
     try:
-        text = file.read_text("utf-8-sig")
+        text = plain(file).read_text("utf-8-sig")
         names = _of_lines(text) if file.name in FILES else _of_document(json.loads(text), file.name)
     except (OSError, ValueError) as error:
         raise UserError(

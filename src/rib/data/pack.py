@@ -33,7 +33,7 @@ from rib.data.ahead import pieces, read_ahead
 from rib.data.base import DataSet
 from rib.data.examples import Examples, Part, View
 from rib.errors import StepError, UserError
-from rib.files import explained, read_fact, state, write_fact
+from rib.files import explained, plain, read_fact, state, write_fact
 
 Advance = Callable[[int], None]
 Say = Callable[[str], None]
@@ -253,7 +253,7 @@ def _opened(path: Path, make: Callable[[Path], None], fits: Callable[[BinaryIO],
     may have mapped it."""
     for _ in range(BUILDS):
         try:
-            handle = path.open("r+b")
+            handle = plain(path).open("r+b")
         except FileNotFoundError:
             _put(path, make)
             continue
@@ -386,7 +386,7 @@ def _note_checked(file: Path, stamp: list[int]) -> None:
 def _claim(file: Path) -> None:
     """Take the disk space of a file now: a full disk is an error here, and a killed process when met through a map."""
     if hasattr(os, "posix_fallocate"):
-        with file.open("r+b") as handle:
+        with plain(file).open("r+b") as handle:
             os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
 
 

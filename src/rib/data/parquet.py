@@ -18,6 +18,7 @@ from rib.data.columns import class_names, find_columns, read_labels, read_names,
 from rib.data.containers import Container, Listing, Rows, changed, file_states, listed
 from rib.data.globs import Found, files_under
 from rib.errors import UserError
+from rib.files import plain
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,7 @@ class ParquetContainer(Container):
 
     def _open(self, path: Path) -> pq.ParquetFile:
         with self._readable(path):
-            return pq.ParquetFile(path.absolute(), memory_map=True)
+            return pq.ParquetFile(plain(path).absolute(), memory_map=True)
 
     @contextmanager
     def _readable(self, path: Path) -> Iterator[None]:

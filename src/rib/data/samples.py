@@ -15,6 +15,7 @@ from rib.data.classes import refuse_labels
 from rib.data.globs import is_junk
 from rib.data.images import SUFFIXES
 from rib.errors import UserError
+from rib.files import plain
 
 LABEL_FIELDS = ("label", "cls", "wnid", "class")
 
@@ -88,7 +89,7 @@ def read_shard(path: Path, data: str) -> tuple[list[Sample], Counter[str]]:
     name = "its first member"
     members: list[tarfile.TarInfo] = []
     try:
-        with tarfile.open(path, "r:", errors="surrogateescape") as tar:
+        with tarfile.open(plain(path), "r:", errors="surrogateescape") as tar:
             for member in tar:
                 name = member.name
                 if member.isreg() and member.offset_data + member.size > total:
@@ -108,7 +109,7 @@ def read_shard(path: Path, data: str) -> tuple[list[Sample], Counter[str]]:
 
 def _require_end(tar: tarfile.TarFile, path: Path, total: int) -> None:
     """A tar file ends in blocks of zeros. One that does not was cut off; what follows them, no tool reads."""
-    with path.open("rb") as file:
+    with plain(path).open("rb") as file:
         file.seek(tar.offset)
         rest = file.read(tarfile.RECORDSIZE)
         if not rest:

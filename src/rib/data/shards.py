@@ -14,6 +14,7 @@ from rib.data.containers import Container, Listing, Rows, changed, file_states, 
 from rib.data.globs import Found, files_under
 from rib.data.samples import Sample, read_shard
 from rib.errors import UserError
+from rib.files import plain
 
 
 class ShardContainer(Container):
@@ -100,7 +101,7 @@ class ShardContainer(Container):
 
     def _read(self, item: tuple[int, Sample]) -> bytes:
         place, sample = item
-        with self._files[place][0].open("rb") as file:
+        with plain(self._files[place][0]).open("rb") as file:
             file.seek(sample.offset)
             return file.read(sample.size)
 
@@ -127,7 +128,7 @@ class ShardContainer(Container):
         for row in rows.tolist():
             by_shard.setdefault(self._scan[1][row][0], []).append(row)
         for place, inside in by_shard.items():
-            with self._files[place][0].open("rb") as file:
+            with plain(self._files[place][0]).open("rb") as file:
                 for row in inside:
                     sample = self._scan[1][row][1]
                     file.seek(sample.offset)

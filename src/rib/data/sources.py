@@ -19,6 +19,7 @@ from rib.data.images import SUFFIXES
 from rib.data.published import PUBLISHED, VALIDATION
 from rib.data.splits import mixed, named_seed
 from rib.errors import UserError
+from rib.files import plain
 
 Numbers = NDArray[np.int64]
 
@@ -170,7 +171,7 @@ def _found(data: str, pattern: str, names: Sequence[str]) -> list[str]:
 
 def _from_file(data: str, file: Path, files: Sequence[str]) -> list[str]:
     try:
-        with file.open(encoding="utf-8-sig", newline="") as handle:
+        with plain(file).open(encoding="utf-8-sig", newline="") as handle:
             table: dict[str, str] = {}
             for row in csv.DictReader(handle):
                 name = unicodedata.normalize("NFC", row["file"])

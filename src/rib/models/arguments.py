@@ -20,6 +20,7 @@ from torch import nn
 from rib import _compat
 from rib.errors import UserError, nearest
 from rib.models import clip, vision
+from rib.models.preprocessing import timm_config
 from rib.models.small import small_resnet, small_vit
 
 OWN_BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
@@ -128,11 +129,15 @@ def require_builder(path: str) -> None:
 
 @cache
 def timm_arguments(name: str) -> frozenset[str]:
-    """Names of the arguments that shape a timm model: parameters of the nets in its module, fields of their configs."""
-    _compat.declare_missing_operators()
-    import timm
+    """Names of the arguments that shape a timm model: parameters of the nets in its module, fields of their configs.
 
-    return _names(sys.modules[timm.models.model_entrypoint(name.partition(".")[0]).__module__])
+    Raises:
+        UserError: timm has no model of that name.
+    """
+    timm_config(name)  # raises for a name that timm does not have
+    from timm.models import model_entrypoint
+
+    return _names(sys.modules[model_entrypoint(name.partition(".")[0]).__module__])
 
 
 @cache

@@ -20,7 +20,10 @@ from rib.recipe import Frozen, Recipe
 ZOO = Path(__file__).parent / "zoo"
 """Folder of the small weights that are shipped."""
 
-Triple = tuple[float, float, float]
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Mean = tuple[Finite, Finite, Finite]
+Deviation = tuple[Positive, Positive, Positive]
 
 
 KINDS = ("timm", "torchvision", "open_clip", "hf", "build")
@@ -89,8 +92,8 @@ class ModelRow(Frozen):
         None, description="which sides are resized: the shorter, both, or the longer; default the library's"
     )
     interpolation: Filter | None = Field(None, description="Pillow's filter; default the library's, else bicubic")
-    mean: Triple | None = Field(None, description="normalisation, 0 … 1 scale; default the library's, else 0.5")
-    std: Triple | None = Field(None, description="default as for mean")
+    mean: Mean | None = Field(None, description="normalisation, 0 … 1 scale; default the library's, else 0.5")
+    std: Deviation | None = Field(None, description="default as for mean")
     family: str = Field("", description="architecture at its size; for people and studies, as all that follow")
     objective: str = Field("", description="what its pretraining minimised")
     pretraining: str = Field("", description="what it was pretrained on")
@@ -148,11 +151,11 @@ class Architecture(Frozen):
     arguments: dict[str, Any]
     classes: int
     head: str | None
-    size: int
-    crop: float
+    size: int = Field(ge=1, le=4096)
+    crop: float = Field(gt=0, le=8, description="above 1 the image stands on a border")
     interpolation: Filter
-    mean: Triple
-    std: Triple
+    mean: Mean
+    std: Deviation
     resize: Resize | None = Field(None, description="how the image is resized, where not by its shorter side")
     fill: tuple[int, int, int] | None = Field(None, description="colour of the border that `resize` leaves")
     decode: Literal["fast"] | None = Field(None, description="how its images are decoded, where not exactly")

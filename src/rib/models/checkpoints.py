@@ -15,6 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from rib.errors import UserError, is_memory
+from rib.files import plain
 
 DEPTH = 4
 """Levels of nested dictionaries in which sets of weights are looked for."""
@@ -120,19 +121,19 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 def _is_safetensors(path: Path) -> bool:
     """Whether a file begins as safetensors do: the length of a header, and the header's JSON."""
-    with path.open("rb") as file:
+    with plain(path).open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
 def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    with safe_open(path, framework="pt") as file:
+    with safe_open(plain(path), framework="pt") as file:
         return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
 
 
 def _read_torch(path: Path) -> Any:
     stand_ins: list[Any] = [(made, name) for name, made in _STAND_INS.items()]
-    with path.open("rb") as file, torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
+    with plain(path).open("rb") as file, torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of old forms of storage and of pickle
         return torch.load(file, map_location="cpu", weights_only=True)  # an open file: a name's ending says nothing
 

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rib.errors import UserError
-from rib.files import read_plain
+from rib.files import plain, read_plain
 from rib.models.checkpoints import Checkpoint
 
 NAMES = ("label_names", "id2label", "idx_to_class", "classes", "class_names", "categories", "CLASSES", "labels")
@@ -143,7 +143,7 @@ def _class_map(named: str, path: Path) -> Stated:
     for file in (path.parent / named, path.parent / Path(named).name):
         if file.is_file() and file.suffix == ".txt":
             return Stated(
-                tuple(line.strip() for line in file.read_text("utf-8").splitlines() if line.strip()), str(file)
+                tuple(line.strip() for line in plain(file).read_text("utf-8").splitlines() if line.strip()), str(file)
             )
     raise UserError(
         f"{path} was trained with a file that orders its classes, and it is not here",

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rib import _compat
-from rib.errors import RibError, UserError, nearest
+from rib.errors import RibError, UserError, nearest, told
 from rib.files import perhaps_at_home, read_plain
 from rib.models.checkpoints import read_checkpoint
 from rib.models.fitting import require_numbers
@@ -76,12 +76,24 @@ def model_config(name: str, tag: str | None, base: Path) -> tuple[dict[str, Any]
     """
     _open_clip()
     if folder := clip_folder(name, base):
-        source = str(folder / CONFIG)
-        document = json.loads(read_plain(folder / CONFIG))
-        config, published = document["model_cfg"], document.get("preprocess_cfg", {})
-    else:
-        source = f"open_clip's configuration of {name} {tag or ''}".strip()
-        config, published = _catalogued(name, tag)
+        return _of_folder(folder / CONFIG)
+    config, published = _catalogued(name, tag)
+    return _completed(config, published, f"open_clip's configuration of {name} {tag or ''}".strip())
+
+
+def _of_folder(file: Path) -> tuple[dict[str, Any], Preprocessing]:
+    """What the configuration in a folder says. Raises UserError."""
+    try:
+        document = json.loads(read_plain(file))
+        return _completed(document["model_cfg"], document.get("preprocess_cfg", {}), str(file))
+    except RibError:
+        raise
+    except Exception as error:  # open_clip completes the configuration, and does not foresee what a stranger's holds
+        valid = "the open_clip_config.json of a model that open_clip saved"
+        raise UserError(f"cannot read {file}", got=told(error), valid=valid) from None
+
+
+def _completed(config: dict[str, Any], published: dict[str, Any], source: str) -> tuple[dict[str, Any], Preprocessing]:
     if published.get("quick_gelu"):
         config = config | {"quick_gelu": True}
     return config, of_open_clip(published, config["vision_cfg"].get("image_size", 224), source)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor, nn
 
 from rib.data.examples import Decode
@@ -60,17 +61,22 @@ def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = 
     arguments = built.get("arguments", {}) | row.arguments
     require_shapes(f"model {row.title!r}", builder or f"timm:{built['timm']}", arguments)
     view = own.overridden({name: getattr(row, name) for name in FIELDS})
-    architecture = Architecture(
-        timm=built.get("timm"),
-        build=builder,
-        build_source=source_digest(builder.partition(":")[0]) if builder else None,
-        arguments=arguments,
-        classes=classes,
-        head=row.head or built.get("head"),
-        decode=None if decode == "exact" else decode,
-        fill=view.fill,
-        **{name: getattr(view, name) for name in FIELDS},
-    )
+    try:
+        architecture = Architecture(
+            timm=built.get("timm"),
+            build=builder,
+            build_source=source_digest(builder.partition(":")[0]) if builder else None,
+            arguments=arguments,
+            classes=classes,
+            head=row.head or built.get("head"),
+            decode=None if decode == "exact" else decode,
+            fill=view.fill,
+            **{name: getattr(view, name) for name in FIELDS},
+        )
+    except ValidationError as error:  # of what a folder's configuration says
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"model {row.title!r}: {place}: {first['msg']}", got=ascii(first["input"])[:200]) from None
     _require_size(architecture)
     return architecture
 
@@ -94,6 +100,7 @@ def _built(row: ModelRow, base: Path, classes: int) -> tuple[dict[str, Any], Pre
         return {"build": clip.BUILDER, "arguments": clip.builder_arguments(config), "head": "head"}, view
     assert row.build is not None
     require_builder(row.build)
+    require_shapes(f"model {row.title!r}", row.build, row.arguments)  # before the net is built for what it carries
     assert row.size is not None
     import_object(row.build, "model builder")  # that it is there is known before anything runs
     return {"build": row.build}, _own_view(row, row.build, row.size, classes)
@@ -146,16 +153,20 @@ def _from_folder(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
         document = json.loads(read_plain(file))
         config = document.get("pretrained_cfg", document)
         arguments = {key: value for key, value in document.get("model_args", {}).items() if key != "num_classes"}
-        built = {"timm": document["architecture"], "arguments": arguments}
+        built = {"timm": str(document["architecture"]), "arguments": arguments}
         return built, of_timm({"input_size": config["input_size"], **config}, str(file))
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise UserError(f"cannot read {file}", got=error, valid="the config.json of a model that timm saved") from None
     except KeyError as error:
         raise UserError(
             f"{file} does not describe a timm model",
             got=f"no {error}",
             valid="`architecture` and `pretrained_cfg`, as timm.models.save_for_hf writes them",
             remedy="name the timm model and give the checkpoint as `weights`",
+        ) from None
+    except RibError:
+        raise
+    except Exception as error:  # timm completes the configuration, and does not foresee what a stranger's holds
+        raise UserError(
+            f"cannot read {file}", got=told(error), valid="the config.json of a model that timm saved"
         ) from None
 
 

@@ -109,8 +109,8 @@ def of_timm(config: Mapping[str, Any], source: str) -> Preprocessing:
     modes: dict[str, Resize | None] = {"center": None, "squash": "squash", "border": "border"}
     return stated(
         source,
-        size=width,
-        crop=data["crop_pct"],
+        size=int(width),
+        crop=float(data["crop_pct"]),
         resize=_one_of(data["crop_mode"], modes, source, "crop_mode"),
         interpolation=known_filter(data["interpolation"], source),
         mean=triple(data["mean"], source),

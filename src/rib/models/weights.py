@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from rib.errors import UserError, is_memory
-from rib.files import written_aside
+from rib.files import plain, written_aside
 
 Weights = Mapping[str, Tensor]
 """A state dict: every parameter and buffer of a model by its name, on the CPU."""
@@ -29,7 +29,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     if not path.is_file():
         raise UserError("weights not found", got=path)
     try:
-        return load_file(path)
+        return load_file(plain(path))
     except Exception as error:  # safetensors has errors of its own kinds
         if is_memory(error):
             raise

@@ -21,7 +21,7 @@ from zlib import error as ZlibError
 import pyarrow as pa
 
 from rib.errors import DamagedError, UserError
-from rib.files import BLOCK, Seal, written_aside
+from rib.files import BLOCK, Seal, plain, written_aside
 from rib.identity import KEY_VERSION, digest
 from rib.plan import Plan
 from rib.store import DROPPABLE, SEALED, Store
@@ -130,7 +130,7 @@ def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 def _add_file(tar: tarfile.TarFile, name: str, path: Path, size: int) -> None:
     member = tarfile.TarInfo(name)  # no owner, no time: equal contents make equal archives
     member.size = size
-    with path.open("rb") as file:
+    with plain(path).open("rb") as file:
         tar.addfile(member, file)
 
 
@@ -203,7 +203,7 @@ class _Capped:
 
 @contextmanager
 def _opened(archive: Path) -> Iterator[_Capped]:
-    with archive.open("rb") as file:
+    with plain(archive).open("rb") as file:
         start = file.read(4)
     kind = next((kind for magic, kind in MAGIC.items() if start.startswith(magic)), None)
     if kind is None:
@@ -277,7 +277,7 @@ def _beside(staging: Path, root: Path, suite: str) -> Iterator[Path]:
     for name, folder in (("suite.toml", "suites"), ("page.html", "reports")):
         path = staging / name
         if path.exists():
-            target = root / folder / f"{suite}-{digest(path.read_bytes())[:8]}{path.suffix}"
+            target = root / folder / f"{suite}-{digest(plain(path).read_bytes())[:8]}{path.suffix}"
             with written_aside(target) as aside:
                 shutil.copyfile(path, aside)
             yield target

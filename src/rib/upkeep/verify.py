@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from safetensors import SafetensorError, safe_open
 
 from rib.data.pack import damaged_rows
-from rib.files import fact_fault, file_digest, is_stamped, read_fact
+from rib.files import fact_fault, file_digest, is_stamped, plain, read_fact
 from rib.identity import KEY_VERSION, key_of_spec
 from rib.store import DROPPABLE, SEALED, SUFFIXES, Record, Store, decode_failure, decode_record
 
@@ -130,7 +130,7 @@ def files_of(store: Store, folder: str) -> Iterator[Path]:
 def record_fault(path: Path) -> tuple[Record | None, str | None]:
     """A record, or what is wrong with its file."""
     try:
-        record = decode_record(path.read_bytes())
+        record = decode_record(plain(path).read_bytes())
     except OSError as error:
         return None, f"it cannot be read: {error.strerror}"
     except (ValueError, KeyError, TypeError) as error:
@@ -168,7 +168,7 @@ def file_fault(store: Store, record: Record, folder: str) -> str | None:
 def array_fault(path: Path) -> str | None:
     """What is wrong with a file of an array, by its size."""
     try:
-        with path.open("rb") as file:
+        with plain(path).open("rb") as file:
             np.lib.format.read_magic(file)
             shape, _, kind = np.lib.format.read_array_header_1_0(file)
             wanted = file.tell() + int(np.prod(shape, dtype=np.int64)) * kind.itemsize
@@ -211,7 +211,7 @@ def _checkpoint_fault(path: Path) -> str | None:
 
 def _failure_fault(path: Path) -> str | None:
     try:
-        decode_failure(path.read_bytes(), path.stem)
+        decode_failure(plain(path).read_bytes(), path.stem)
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     except (ValueError, KeyError, TypeError) as error:
@@ -231,11 +231,11 @@ def _unreadable(path: Path) -> str | None:
     """What is wrong with a file of a step whose record has no digests."""
     try:
         if path.suffix == ".parquet":
-            pq.ParquetFile(path.absolute()).metadata  # noqa: B018
+            pq.ParquetFile(plain(path).absolute()).metadata  # noqa: B018
         elif path.suffix == ".npy":
             return array_fault(path)
         else:
-            with safe_open(path, "numpy") as file:
+            with safe_open(plain(path), "numpy") as file:
                 file.keys()
     except (OSError, pa.ArrowException, SafetensorError) as error:
         return f"it cannot be read: {error}"
