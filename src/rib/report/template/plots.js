@@ -5,7 +5,7 @@ const RIB = (() => {
   const css = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
   // plotly reads some HTML and, between dollars, TeX
   const escape = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/[$]/g, "&#36;");
-  const points = (value) => (value < 0 ? "−" : "+") + Math.abs(value).toFixed(1)).replace("−0.0", "0.0";
+  const points = (value) => ((value < 0 ? "−" : "+") + Math.abs(value).toFixed(1)).replace("−0.0", "0.0");
   const spanned = (span) => `${points(span[0])} [${points(span[1])}, ${points(span[2])}]`;
   const percent = (span) => `${span[0].toFixed(1)} % [${span[1].toFixed(1)}, ${span[2].toFixed(1)}]`;
   const clear = (span) => span[1] > 0 || span[2] < 0;
