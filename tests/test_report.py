@@ -255,7 +255,7 @@ def test_a_missing_cell_prints_as_missing_and_no_mean_runs_over_it(broken: Resul
     text = "\n".join(printed(headline(broken, 160), 160))
     row = next(line for line in text.splitlines() if line.startswith("  linear_probe"))
     assert row.count("missing") >= 2
-    assert "failed: linear_probe small on paint: training diverged, loss nan" in text
+    assert "failed: linear_probe small on paint and 5 more steps: training diverged, loss nan" in text
     assert "missing: small linear_probe: paint → " in text
     assert "Of the rows that are complete:" in text
 
