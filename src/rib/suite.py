@@ -21,7 +21,7 @@ from rib.files import read_toml
 from rib.models.catalogue import ROWS, ModelRow, replicates
 from rib.names import RESERVED, Names, folded, names_of, short
 from rib.recipe import Frozen, Recipe, RecipeField
-from rib.terminal import UNPRINTABLE
+from rib.terminal import UNPRINTABLE, name_fault
 
 SHIPPED = Path(__file__).parent / "suites"
 
@@ -359,6 +359,7 @@ def parse_suite(document: dict[str, Any], path: Path | str = "suite") -> Suite:
         UserError: a key is unknown (the valid ones are named) or a value is wrong.
     """
     _require_printable(document, str(path))
+    _require_names(document, str(path))
     return validated(Suite, document, str(path))
 
 
@@ -373,6 +374,15 @@ def _require_printable(value: object, where: str) -> None:
             _require_printable(item, where)
     elif isinstance(value, str) and (found := UNPRINTABLE.search(value)):
         raise UserError(f"{where}: a control character", got=ascii(value), remedy=f"take {found[0]!a} out")
+
+
+def _require_names(document: dict[str, Any], where: str) -> None:
+    """Refuse names of a suite's own things that fit no table, page or file name, before any work starts."""
+    for table in ("data", "model", "method", "analysis"):
+        rows = document.get(table)
+        for name in rows if isinstance(rows, dict) else ():
+            if fault := name_fault(name):
+                raise UserError(f"{where}: a name in [{table}] has {fault}", got=ascii(name)[:200], remedy="rename it")
 
 
 T = TypeVar("T", bound=BaseModel)

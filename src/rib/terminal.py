@@ -14,6 +14,9 @@ from typing import TextIO
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
+LONGEST_NAME = 200
+"""Characters of a name. Longer ones fit no table and no file name."""
+
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 """Characters that move the cursor, colour or reorder what is shown; tab and line feed are not among them."""
 
@@ -75,6 +78,15 @@ def finish_streams() -> bool:
 def console(stderr: bool = False, highlight: bool = True) -> Console:
     """Where tables and lines are shown: a name is shown as it is, even one such as "[red]", ":smile:" or "\\x1b[2J"."""
     return _Plain(stderr=stderr, highlight=highlight, markup=False, emoji=False)
+
+
+def name_fault(text: str) -> str | None:
+    """Why a text cannot be a name: of a data set, a model, a method or a class. None if it can."""
+    if UNPRINTABLE.search(text) or "\n" in text or "\t" in text:
+        return "control characters"
+    if len(text) > LONGEST_NAME:
+        return f"more than {LONGEST_NAME} characters"
+    return None if text.strip() else "nothing to see"
 
 
 def printable(text: str) -> str:

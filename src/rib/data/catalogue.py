@@ -27,7 +27,7 @@ from rib.data.shards import ShardContainer
 from rib.data.sources import GROUP, SourceRule
 from rib.errors import UserError, nearest
 from rib.recipe import Frozen
-from rib.terminal import UNPRINTABLE
+from rib.terminal import name_fault
 
 CONTAINERS = ("folder", "parquet", "shards")
 KINDS = (*CONTAINERS, "arrays", "digits")
@@ -176,13 +176,13 @@ def open_data(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSe
         cache: folder for fingerprints of what does not change.
 
     Raises:
-        UserError: the data are missing, empty or malformed, or a class name has control characters.
+        UserError: the data are missing, empty or malformed, or a class name cannot be shown.
     """
     data = _open(name, row, base, cache)
-    if odd := next((one for one in data.classes if UNPRINTABLE.search(one)), None):
-        raise UserError(
-            f"data set {name!r}: a class name has control characters", got=ascii(odd), remedy="rename its folder"
-        )
+    for one in data.classes:
+        if fault := name_fault(one):
+            got, remedy = ascii(one)[:200], "rename the class"
+            raise UserError(f"data set {name!r}: a class name has {fault}", got=got, remedy=remedy)
     return data
 
 

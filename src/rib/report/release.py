@@ -17,6 +17,7 @@ from rib.models.loading import build
 from rib.models.weights import Weights, put_weights, write_weights
 from rib.names import folded
 from rib.plan import Run
+from rib.report.markdown import code, markdown
 from rib.report.results import Results, Summary
 from rib.report.rows import draw_csv, drawn
 from rib.store import made_by
@@ -150,18 +151,20 @@ def _header(results: Results, run: Run) -> Iterator[str]:
     yield from ("---", "tags: [image-classification, robustness, rib]", "pipeline_tag: image-classification")
     if run.fit.architecture.timm:
         yield "library_name: timm"
-    yield from ("---", "", f"# {run_name(results, run)}", "")
+    yield from ("---", "", f"# {markdown(run_name(results, run))}", "")
 
 
 def _what(results: Results, run: Run) -> Iterator[str]:
     suite, architecture = results.suite, run.fit.architecture
-    made = f"`{architecture.timm or architecture.build}`"
-    tuned = f"tuned on `{run.tuned_on}` by `{run.method}`" if run.tuned_on else "as pretrained"
+    made = code(architecture.timm or architecture.build or "")
+    tuned = f"tuned on {code(run.tuned_on)} by {code(run.method)}" if run.tuned_on else "as pretrained"
     size = f", {run.size:,} images" if run.size is not None else ""
-    yield f"{made}, {tuned}{size}, in the suite `{suite.name}` of RIB, the Robustness Inheritance Benchmark."
+    yield f"{made}, {tuned}{size}, in the suite {code(suite.name)} of RIB, the Robustness Inheritance Benchmark."
     classes = results.plan.world[suite.reference].classes
-    named = ", ".join(classes[:MOST_CLASSES]) + (", … (all in the JSON file)" if len(classes) > MOST_CLASSES else "")
-    yield from ("", f"- Classes: {architecture.classes}, those of `{suite.reference}`, in this order: {named}.")
+    named = ", ".join(map(markdown, classes[:MOST_CLASSES])) + (
+        ", … (all in the JSON file)" if len(classes) > MOST_CLASSES else ""
+    )
+    yield from ("", f"- Classes: {architecture.classes}, those of {code(suite.reference)}, in this order: {named}.")
     if run.tuned_on in suite.roles.tuned:
         yield f"- Tuned on {len(drawn(results.plan, run).tuning):,} images, listed in tuned_on.csv."
     side, filtered = int(architecture.size / architecture.crop), architecture.interpolation
@@ -169,7 +172,7 @@ def _what(results: Results, run: Run) -> Iterator[str]:
     border = f", on a border of RGB {architecture.fill}" if architecture.fill else ""
     yield f"- Images: {resized} to {side} pixels ({filtered}){border}, centre crop of {architecture.size}."
     yield f"- Normalisation: mean {list(architecture.mean)}, standard deviation {list(architecture.std)}."
-    yield f"- Method: `{json.dumps(run.fit.method.model_dump(mode='json'))}`."
+    yield f"- Method: {code(json.dumps(run.fit.method.model_dump(mode='json')))}."
     if run.seed is not None:
         yield f"- Seed: {run.seed}."
     yield ""
@@ -212,8 +215,8 @@ def _scores(results: Results, run: Run) -> Iterator[str]:
             run.seed,
         ) and (score.tuned_on == (results.set_name(run.tuned_on) if run.tuned_on else None)):
             yield (
-                f"| {score.tested_on} | {score.role} | {_percent(before.get(score.tested_on))} | "
-                f"{_percent(score.masked)} | {_points(changes.get(score.tested_on))} | {score.label_map} |"
+                f"| {markdown(score.tested_on)} | {score.role} | {_percent(before.get(score.tested_on))} | "
+                f"{_percent(score.masked)} | {_points(changes.get(score.tested_on))} | {markdown(score.label_map)} |"
             )
     yield ""
 
@@ -227,10 +230,10 @@ def _making(results: Results, run: Run) -> Iterator[str]:
     versions = record.made_by if record else made_by()
     yield from ("## How it was made", "")
     if run.fit.recipe is not None:
-        yield f"- Recipe: `{json.dumps(run.fit.recipe.model_dump(mode='json'))}`."
+        yield f"- Recipe: {code(json.dumps(run.fit.recipe.model_dump(mode='json')))}."
     for ingredient in run.fit.ingredients:
-        recipe = f", recipe `{json.dumps(ingredient.recipe.model_dump(mode='json'))}`" if ingredient.recipe else ""
-        yield f"- Ingredient: {ingredient.title}{recipe}."
+        used = code(json.dumps(ingredient.recipe.model_dump(mode="json"))) if ingredient.recipe else ""
+        yield f"- Ingredient: {markdown(ingredient.title)}{f', recipe {used}' if used else ''}."
     yield f"- Versions: {', '.join(f'{name} {value}' for name, value in versions.items())}."
     yield f"- Key of the step: `{run.fit.key}`; of the pretrained weights: `{run.fit.start.key}`."
 
