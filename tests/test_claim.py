@@ -71,6 +71,15 @@ def test_among_those_that_learned_the_one_that_keeps_most_is_named(tmp_path: Pat
     assert "what kept more learned less: wise_ft (+0.0) gained +12.0 and linear_probe (+0.0) gained +1.0." in text
 
 
+def test_only_one_model_gained(tmp_path: Path) -> None:
+    moves = {"finetune": (20, -8), "lwf": (19.5, -1), "large finetune": (0, -1), "large lwf": (0, 0)}
+    text = finding(results(tmp_path, moves, models=["small", "large"]))
+    assert "(not distinguishable from none on large)" in text
+    assert (
+        "Only small shows a distinguishable gain there. Of the 2 methods that gained as much as any, lwf kept" in text
+    )
+
+
 def test_tuning_that_helps_elsewhere(tmp_path: Path) -> None:
     text = finding(results(tmp_path, {"finetune": (20, 4), "l2_sp": (20, 7)}))
     assert ") and gained +4.0 elsewhere (" in text

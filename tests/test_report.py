@@ -263,7 +263,7 @@ def test_a_missing_cell_prints_as_missing_and_no_mean_runs_over_it(broken: Resul
 def test_the_note_and_the_legend_are_shown(whole: Results) -> None:
     text = " ".join(" ".join(printed(headline(whole, 80), 80)).split())
     assert "These numbers are made up." in text
-    assert "95 % interval over source images, paired;" in text
+    assert "95 % interval over source images, paired. Marks test all rows together." in text
 
 
 def test_one_seed_is_drawn_differently_and_marks_no_difference(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_finding_where_the_best_method_differs(tmp_path: Path) -> None:
     runs = [{"methods": ["finetune"], "models": ["small"]}, {"methods": ["finetune", "wise_ft"], "models": ["large"]}]
     said = finding(made_up(tmp_path, runs=runs))
     assert said.startswith("finetune gained +")
-    assert "On large, the only model that gained: Of the 2 methods" in said
+    assert "Only large has several methods to compare at matched gain. Of the 2 methods" in said
     assert "wise_ft kept most elsewhere" in said
 
 

@@ -137,7 +137,7 @@ def _sub_folders(folder: Path, data: str) -> list[str]:
         raise UserError(
             f"data set {data!r}: folder not found" if not folder.exists() else f"data set {data!r}: {error}",
             got=folder,
-            valid="a folder with one sub-folder a class",
+            valid="a folder with one sub-folder for each class",
             remedy="correct the path in the suite file, or set --data / RIB_DATA to the folder it is relative to",
         ) from None
 

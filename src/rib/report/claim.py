@@ -160,9 +160,17 @@ def _ranking(contests: Sequence[_Contest]) -> str:
             "No method shows a distinguishable gain on the set tuned on, so none is ranked by what it kept elsewhere."
         )
     if len(ranked) == 1:
-        alone = f"On {ranked[0].best.model}, the only model that gained: " if len(contests) > 1 else ""
-        return alone + _one_ranking(ranked[0])
+        return _alone(ranked[0], contests) + _one_ranking(ranked[0])
     return _several_rankings(ranked, len(contests))
+
+
+def _alone(ranked: _Contest, contests: Sequence[_Contest]) -> str:
+    """Why only one of several models has a ranking: no other gained, or those that did have one method each."""
+    if len(contests) == 1:
+        return ""
+    if any(contest.rows for contest in contests if contest is not ranked):
+        return f"Only {ranked.best.model} has several methods to compare at matched gain. "
+    return f"Only {ranked.best.model} shows a distinguishable gain there. "
 
 
 def _one_ranking(contest: _Contest) -> str:

@@ -42,12 +42,13 @@ ABSENT = "–"
 LEGEND = (
     "OOD: mean accuracy on the downstream sets not tuned on, before → after. mRI: its change in percentage points. "
     "own: accuracy on unseen images of the set tuned on. reference: accuracy on {reference}. All are means over the "
-    "sets tuned on{seeds}.{n} [ ]: 95 % interval over source images{seeds}, paired; marks hold for the whole table."
+    "sets tuned on{seeds}.{n} [ ]: 95 % interval over source images{seeds}, paired. "
+    "Marks test all rows together."
 )
 MARKS = {
     "∅": "gained distinguishably less on the set tuned on than 90 % of the most that a method gained there",
     "✗": "a training ended at chance",
-    "≈": "mRI not distinguishable from 0",
+    "≈": "mRI not distinguishable from 0, though its interval may just exclude 0",
     "▲": "mRI distinguishably above finetune's",
     "▼": "mRI distinguishably below finetune's",
 }
