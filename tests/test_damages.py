@@ -105,6 +105,22 @@ def a_class_that_is_only_tuned_on(root: Path) -> Row:
     return tree(root) | {"test_folder": "t"}
 
 
+@damage("1 links beside the classes lead to nothing")
+def a_class_that_is_a_link_to_nothing(root: Path) -> Row:
+    row = tree(root)
+    shutil.rmtree(root / "x" / "bee")
+    (root / "x" / "bee").symlink_to(root / "not mounted" / "bee")
+    return row
+
+
+@damage("1 links beside the classes lead to nothing")
+def a_cell_that_is_a_link_to_nothing(root: Path) -> Row:
+    for cell in ("fog/1", "fog/2", "snow/1"):
+        holders.tree(root / "x" / cell, MADE)
+    (root / "x" / "snow" / "2").symlink_to(root / "x" / "snow" / "2")
+    return {"folder": "x", "cells": 2}
+
+
 @damage("an empty file, as 2 more are")
 def files_of_no_bytes(root: Path) -> Row:
     row = tree(root)

@@ -132,7 +132,7 @@ def _unreadable(error: OSError) -> UserError:
 def _sub_folders(folder: Path, data: str) -> list[str]:
     try:
         with os.scandir(folder) as entries:
-            return [entry.name for entry in entries if is_folder(entry) and not is_hidden(entry.name)]
+            found = [entry for entry in entries if not is_hidden(entry.name)]
     except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
         raise UserError(
             f"data set {data!r}: folder not found" if not folder.exists() else f"data set {data!r}: {error}",
@@ -140,6 +140,13 @@ def _sub_folders(folder: Path, data: str) -> list[str]:
             valid="a folder with one sub-folder for each class",
             remedy="correct the path in the suite file, or set --data / RIB_DATA to the folder it is relative to",
         ) from None
+    if lost := sorted(entry.name for entry in found if entry.is_symlink() and not Path(entry.path).exists()):
+        raise UserError(
+            f"data set {data!r}: {len(lost):,} links beside the classes lead to nothing",
+            got=f"{folder / lost[0]} → {os.readlink(folder / lost[0])}",
+            remedy="mend or remove them: a class may be missing",
+        )
+    return [entry.name for entry in found if is_folder(entry)]
 
 
 def _pictures(found: Folder) -> Counter[str]:
