@@ -404,6 +404,12 @@ def test_an_objective_that_is_not_declared_is_none(tmp_path: Path) -> None:
         find_study("objective", suite).suite(suite)
 
 
+def test_two_spellings_of_one_objective_are_refused(tmp_path: Path) -> None:
+    suite = retold(base(tmp_path), {"m3": {"objective": "Supervised"}})
+    with pytest.raises(UserError, match="differ in case alone"):
+        find_study("objective", suite).suite(suite)
+
+
 def test_those_that_are_not_declared_are_left_out_of_the_rest(tmp_path: Path) -> None:
     suite = retold(base(tmp_path), {"m3": UNKNOWN})
     assert find_study("map", suite).suite(suite).models == ("m0", "m1", "m2")

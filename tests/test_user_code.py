@@ -121,6 +121,7 @@ def test_modules_that_import_each_other(own: Path) -> None:
         "from importlib import import_module as load\ndef build(name):\n    return load(name)\n",
         "load = __import__\n",
         "exec(open('x.py').read())\n",
+        "import pkgutil\ndef build(name):\n    return pkgutil.resolve_name(name)\n",
         "import runpy\nx = runpy.run_path('part.py')\n",
         "import importlib.util as u\ns = u.spec_from_file_location('x', 'x.py')\n",
         "import torch\ndef build(n):\n    return torch.hub.load('a/b', 'c')\n",

@@ -31,6 +31,7 @@ DECLARED = "RIB_FILES"
 DYNAMIC = {
     *("__import__", "import_module", "exec", "eval", "run_path", "run_module", "spec_from_file_location"),
     *("module_from_spec", "load_module", "exec_module", "load_source", "SourceFileLoader", "entry_points"),
+    "resolve_name",
 }
 """Names of functions that bring in code which the source does not name."""
 

@@ -143,7 +143,7 @@ def _sub_folders(folder: Path, data: str) -> list[str]:
     if lost := sorted(entry.name for entry in found if entry.is_symlink() and not Path(entry.path).exists()):
         raise UserError(
             f"data set {data!r}: {len(lost):,} links beside the classes lead to nothing",
-            got=f"{folder / lost[0]} → {os.readlink(folder / lost[0])}",
+            got=f"{folder / lost[0]} → {(folder / lost[0]).readlink()}",
             remedy="mend or remove them: a class may be missing",
         )
     return [entry.name for entry in found if is_folder(entry)]

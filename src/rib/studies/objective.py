@@ -45,6 +45,12 @@ class Objective(Study):
         known = [one for one in taken.cohorts if one.declared and one.objective]
         for one in known:
             by_family[one.family].add(one.objective)
+        taken.require(
+            all(len({name.casefold() for name in names}) == len(names) for names in by_family.values()),
+            "cannot tell objectives apart that differ in case alone",
+            "; ".join(f"{family}: {', '.join(sorted(names))}" for family, names in by_family.items()),
+            "spell one objective in one way",
+        )
         several = {family for family, objectives in by_family.items() if {BASELINE} < objectives}
         taken.require(
             bool(several),
