@@ -139,10 +139,12 @@ class Marks:
     setting: Setting
     _events: list[torch.cuda.Event] = field(default_factory=list)
     _seconds: list[float] = field(default_factory=list)
+    _began: bool = False
 
     def watch(self, images: int) -> None:
         """Told of progress, as `rib.training.train` tells of it."""
-        if not images:
+        if not self._began:  # the first call says where the training stands
+            self._began = True
             return
         if self.setting.gpu:
             event = torch.cuda.Event(enable_timing=True)

@@ -126,7 +126,7 @@ def test_a_suite_file_that_is_no_text(rib_says: Say, tmp_path: Path) -> None:
         ({"downstream": []}, ["downstream needs at least two data sets"]),
         ({"downstream": ["part"]}, ["downstream needs at least two data sets"]),
         ({"downstream": ["part", "part"]}, ["downstream names something twice"]),
-        ({"downstream": ["part", "clean"]}, ["plays one role"]),
+        ({"downstream": ["part", "clean"]}, ["cannot be a downstream set as well", "[[runs]] downstream"]),
         ({"models": []}, ["models"]),
         ({"runs": [{"methods": []}]}, ["runs.0.methods"]),
         ({"runs": [{"methods": ["finetune"], "sizes": [0]}]}, ["sizes are positive"]),
@@ -354,10 +354,10 @@ class Bare: name = "bare"
 @pytest.mark.parametrize(
     ("row", "code", "texts"),
     [
-        ({"build": "mine:nothing"}, 1, ["built no torch.nn.Module", "got:    NoneType"]),
-        ({"build": "mine:headless"}, 1, ["no linear head with one output a class", "4 outputs", "remedy:"]),
-        ({"build": "mine:strict"}, 1, ["cannot build the model 'mine:strict'", "width", "num_classes"]),
-        ({"build": "mine:faulty"}, 1, ["cannot build the model 'mine:faulty'", "ZeroDivisionError", "(mine.py:6)"]),
+        ({"build": "mine:nothing"}, 2, ["built no torch.nn.Module", "got:    NoneType"]),
+        ({"build": "mine:headless"}, 2, ["no linear head with one output a class", "4 outputs", "remedy:"]),
+        ({"build": "mine:strict"}, 2, ["cannot build the model 'mine:strict'", "width", "num_classes"]),
+        ({"build": "mine:faulty"}, 2, ["cannot build the model 'mine:faulty'", "ZeroDivisionError", "(mine.py:6)"]),
         ({"build": "mine:lost"}, 2, ["has no 'lost'"]),
         ({"build": "nowhere:lost"}, 2, ["nowhere", "PYTHONPATH"]),
         ({"build": "mine"}, 2, ["package.module:name"]),
@@ -415,7 +415,7 @@ def test_methods_of_the_users_with_faults(
     rib_says: Say, tmp_path: Path, module: str, kind: str, texts: list[str]
 ) -> None:
     (tmp_path / "mine.py").write_text(module)
-    file = written(tmp_path, method={"own": {"kind": kind}}, runs=[{"methods": ["own"]}])
+    file = written(tmp_path, method={"faulty": {"kind": kind}}, runs=[{"methods": ["faulty"]}])
     assert_said(rib_says("plan", file), 2, *texts)
 
 

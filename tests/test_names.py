@@ -211,7 +211,7 @@ def test_plan_says_every_setting_that_changes_a_number(tmp_path: Path, rib_says:
         (b"name = ", "cannot read the suite file"),
         ("name = 'é'".encode("utf-16"), "save it as UTF-8"),
         ("name = 'é'".encode("latin-1"), "save it as UTF-8"),
-        (None, "Is a directory"),
+        (None, "neither a file nor a link to one"),
     ],
 )
 def test_a_suite_file_that_cannot_be_read(tmp_path: Path, rib_says: Say, content: bytes | None, said: str) -> None:

@@ -249,7 +249,7 @@ def test_a_row_has_the_last_word_and_the_sources_say_so() -> None:
     changed = row.model_copy(update={"resize": "shortest", "crop": 0.5})
     own = preprocessing(changed)
     assert describe(changed, 1000).view == View(384, 0.5, "bicubic")
-    assert own.sources["resize"] == own.sources["crop"] == "the suite"
+    assert own.sources["resize"] == own.sources["crop"] == "the model's row"
     assert own.sources["mean"] == "timm's configuration of convnext_tiny.fb_in22k_ft_in1k_384"
     border = row.model_copy(update={"resize": "border", "mean": (0.0, 0.5, 1.0)})
     assert describe(border, 1000).fill == (0, 128, 255)

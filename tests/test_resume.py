@@ -148,7 +148,7 @@ def test_a_checkpoint_is_taken_up_in_mid_training(finished: Finished, tmp_path: 
     assert torch.load(checkpoints[0], weights_only=True)["epoch"] == 3
     watcher = Counts()
     assert do(file, store, watcher).failed == {}
-    assert watcher.counts[:2] == [3 * 4 * 5, 5]  # three epochs of four batches were done before
+    assert watcher.counts[:2] == [3 * 16, 5]  # three epochs were done before
     assert_same(make_plan(load_suite(file)), store, expected)
     assert not list((store / "checkpoints").rglob("*.pt"))
 

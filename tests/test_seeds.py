@@ -82,6 +82,6 @@ def test_shipped_suites_have_three_seeds(name: str) -> None:
 
 def test_a_plan_says_that_several_seeds_cost_and_how_to_take_one(tmp_path: Path, rib_says: Say) -> None:
     (tmp_path / "tiny.toml").write_text(toml(document(tmp_path, per_class=8)))
-    assert "seeds" not in rib_says("plan", "tiny.toml")[1]
+    assert "one costs" not in rib_says("plan", "tiny.toml")[1]
     said = rib_says("plan", "tiny.toml", "--seeds", "3")[1]
     assert "0, 1, 2: one costs 1/3 of the tuning and its scores (--seeds 1)" in said

@@ -246,7 +246,10 @@ class Store:
         try:
             int(json.loads(plain(self.marker).read_text())["format"])
         except FileNotFoundError:
-            return "it is gone" if (self.root / "records").is_dir() else None
+            own = (
+                self.remote is None and (self.root / "records").is_dir()
+            )  # a mirror of a remote has none until it runs
+            return "it is gone" if own else None
         except OSError as error:
             return f"it cannot be read: {error.strerror}"
         except (ValueError, KeyError, TypeError, OverflowError):

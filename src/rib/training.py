@@ -202,7 +202,7 @@ def train(
     loop = _Loop(classifier, examples, label_map, recipe, seed, trainable, penalty, pull, objective, stages, features)
     state = _resume(loop, checkpoint)
     if watch:
-        watch(min(state.epoch * loop.per_epoch, loop.total) * recipe.batch_size)
+        watch(loop.images(min(state.epoch * loop.per_epoch, loop.total)))
     with torch.random.fork_rng(devices=[]), compiled(classifier.net, loop.compile):
         while state.epoch * loop.per_epoch < loop.total:
             loss, right, began = loop.epoch(state.epoch, watch)
@@ -271,6 +271,11 @@ class _Loop:
         with torch.inference_mode(False):
             features = collect(self.classifier, self.classifier.features, self.examples, self.recipe.eval_batch_size)
         return features.clone().to(self.device)
+
+    def images(self, steps: int) -> int:
+        """How many images the first so many steps see."""
+        whole, rest = divmod(steps, self.per_epoch)
+        return whole * sum(self.sizes) + sum(self.sizes[:rest])
 
     def epoch(self, number: int, watch: Watch | None) -> tuple[float, float, float]:
         """Mean loss and percent right over the epoch, and the loss of its first batch."""

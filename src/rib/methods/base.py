@@ -139,7 +139,7 @@ class Task:
             stages=stages,
             features=features,
             checkpoint=self.checkpoint,
-            watch=None if features is not None else self.watch,  # a head's batches do not pass through the net
+            watch=self.watch if features is None else lambda _: self.watch(0),  # a head's batches pass through no net
         )
         for name, value in ({"first_loss": outcome.losses[0]} | outcome.values).items():
             self.note(name, value)

@@ -150,8 +150,8 @@ class Classifier(nn.Module):
 
     def _require_direct(self, features: Tensor, answer: Tensor) -> None:
         """Refuse features that do not stand for the answer. NaN is told elsewhere, and in other words."""
-        again = self.head(features).float()
-        gap, scale = float((again - answer.float()).abs().max()), float(again.abs().max())
+        again, given = self.head(features).detach().float(), answer.detach().float()
+        gap, scale = float((again - given).abs().max()), float(again.abs().max())
         if gap > 1e-2 * scale:  # never of NaN
             raise StepError(
                 f"with these weights the model's answer is not what its head {self.head_name!r} makes of its features: "

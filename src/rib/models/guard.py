@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from rib.errors import UserError
@@ -50,6 +52,9 @@ Python 3.11 raises no event for a new thread, so a builder's own threads are sto
 """
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+
+_COMPILER = str(Path(tempfile.gettempdir()) / "torchinductor_")
+"""Start of the name of the folder that torch makes when its compiler is first imported, which may be here."""
 
 _here = threading.local()
 
@@ -98,6 +103,8 @@ def _install() -> None:
 def _hook(event: str, details: tuple[Any, ...]) -> None:
     tried = getattr(_here, "tried", None)
     if tried is None or not (event in _REFUSED or (event == "open" and _writes(details))):
+        return
+    if event == "os.mkdir" and str(details[0]).startswith(_COMPILER):
         return
     tried.append(f"{event}: {', '.join(ascii(part)[:80] for part in details[:2])}")
     raise PermissionError(f"not while a net is built: {event}")

@@ -205,12 +205,14 @@ def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | Non
 
 def _built_net(architecture: Architecture) -> nn.Module:
     if architecture.timm is not None:
-        import timm  # noqa: F401 -- before the guard: an import compiles what it finds
+        import timm
 
         with nothing_but_building(f"the timm model {architecture.timm!r}"):
             return _timm_net(architecture)
     if architecture.build not in OWN_BUILDERS:
         return _own_net(architecture)  # the user's own code may do whatever it likes
+    import timm  # noqa: F401 -- as above, for the nets that are built of its layers
+
     with nothing_but_building(f"the model {architecture.build!r}"):
         return _own_net(architecture)
 
