@@ -200,3 +200,21 @@ def test_check_and_plan_say_the_same(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_those_refused_come_first() -> None:
     assert [Overlap(("a",), "x").refused, Overlap(("a",), "x", "y").refused] == [False, True]
+
+
+@pytest.mark.parametrize("spelling", ["itself", "copy"])
+@pytest.mark.parametrize("share", [1.0, 0.0])
+def test_images_that_a_model_is_pretrained_on_are_not_tested_on(tmp_path: Path, spelling: str, share: float) -> None:
+    """Else what the model could do before is what it has learned by heart."""
+    trees(tmp_path, "v", "w")
+    row = {"folder": SPELLINGS[spelling](tmp_path) if share else "w"}
+    made = document(tmp_path)
+    made["data"] |= {"whole": {"folder": "v", "test_fraction": 0.0}, "before": row}
+    made["model"]["resnet"].pop("weights")
+    made["model"]["resnet"]["pretrain"] = {"data": "before", "recipe": {"epochs": 1}}
+    suite = parse_suite(made).based_at(tmp_path)
+    if not share:
+        assert not any("pretrained on" in note for note in make_plan(suite).notes)
+        return
+    with pytest.raises(UserError, match=r"images of 'whole' that are tested on .* that a model is pretrained on"):
+        make_plan(suite)

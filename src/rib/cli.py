@@ -714,7 +714,8 @@ def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path, 
     if not what.endswith(".toml") and what not in shipped():
         raise nearest(what, [*shipped(), *ROWS], "suite or data set")
     suite = load_suite(what, data)
-    names = dict.fromkeys((suite.reference, *suite.downstream, *suite.evaluate))
+    own = (name for name in suite.roles.pretrained if name in suite.data)
+    names = dict.fromkeys((suite.reference, *suite.downstream, *suite.evaluate, *own))
     return {name: find_row(name, suite.data) for name in names}, suite.base, suite.roles
 
 

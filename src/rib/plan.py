@@ -278,7 +278,8 @@ class World:
         Raises:
             UserError: a number would be wrong for it.
         """
-        found = overlaps({name: self[name] for name in self.suite.tested}, self.suite.roles)
+        roles = self.suite.roles
+        found = overlaps({name: self[name] for name in (*self.suite.tested, *roles.pretrained)}, roles)
         if refused := next((one for one in found if one.refused), None):
             raise refused.error()
         return tuple(one.words for one in found)

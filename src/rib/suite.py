@@ -191,7 +191,10 @@ class Suite(Frozen):
     def roles(self) -> Roles:
         """What each data set is for."""
         tuned = dict.fromkeys(name for run in self.runs for name in run.downstream or self.downstream)
-        return Roles(self.reference, self.downstream, self.evaluate, tuple(tuned))
+        stages = (row.pretrain for name, row in self.model.items() if name in self.models and row.pretrain)
+        data = (place for stage in stages for place in (stage.data, stage.reference.data if stage.reference else None))
+        pretrained = dict.fromkeys(name for name in data if name and name != self.reference)
+        return Roles(self.reference, self.downstream, self.evaluate, tuple(tuned), tuple(pretrained))
 
     @property
     def tested(self) -> tuple[str, ...]:

@@ -31,12 +31,14 @@ class Roles:
         downstream: sets tuned on, and tested on when not.
         evaluate: sets only tested on.
         tuned: those of `downstream` that some run tunes on.
+        pretrained: sets that a model of the suite is pretrained on here, other than the reference set.
     """
 
     reference: str
     downstream: tuple[str, ...]
     evaluate: tuple[str, ...]
     tuned: tuple[str, ...]
+    pretrained: tuple[str, ...] = ()
 
     @property
     def tested(self) -> tuple[str, ...]:
@@ -50,7 +52,7 @@ class Roles:
             return tuple(name for name in given if name in names)
 
         reference = self.reference if self.reference in names else ""
-        return Roles(reference, left(self.downstream), left(self.evaluate), left(self.tuned))
+        return Roles(reference, left(self.downstream), left(self.evaluate), left(self.tuned), left(self.pretrained))
 
 
 @dataclass(frozen=True)
@@ -84,13 +86,14 @@ def overlaps(sets: Mapping[str, DataSet], roles: Roles) -> list[Overlap]:
     left out: what they share is known and meant by their authors.
 
     Args:
-        sets: every set that is scored, by name.
+        sets: every set that is scored or pretrained on, by name.
         roles: who is what.
     """
     found = [
         *_unpaired(sets),
         *(one for name in roles.tested for one in _within(name, sets[name])),
         *(one for pair in pairs_of(roles, sets) for one in _seen(*pair)),
+        *_pretrained(sets, roles),
         *_same(sets, roles),
     ]
     return sorted(found, key=lambda one: not one.refused)
@@ -178,6 +181,26 @@ def pairs_of(roles: Roles, sets: Mapping[str, DataSet]) -> Iterator[tuple[str, D
             first, second = sets[one], sets[two]
             if not (first.shipped and second.shipped) and (one != two or first.disjoint):
                 yield one, first, two, second
+
+
+def _pretrained(sets: Mapping[str, DataSet], roles: Roles) -> Iterator[Overlap]:
+    """Images tested on that a model of the suite is pretrained on: what it could do before is then overstated."""
+    for one in roles.pretrained:
+        for two in roles.tested:
+            first, second = sets[one], sets[two]
+            if first.shipped and second.shipped:
+                continue
+            mine, theirs = first.contents("tune"), second.contents("test")
+            if mine is None or theirs is None:
+                continue
+            if count := int((seen := np.isin(theirs, mine)).sum()):
+                example = second.names("test")[int(np.flatnonzero(seen)[0])]
+                words = (
+                    f"{count:,} of {len(theirs):,} images of {two!r} that are tested on are byte for byte among the "
+                    f"images of {one!r} that a model is pretrained on, such as {example}"
+                )
+                remedy = f"pretrain on images that are not tested on: another set, or {two!r} without them"
+                yield Overlap((one, two), words, remedy if count > MOST_SEEN * len(theirs) else "")
 
 
 def _seen(one: str, first: DataSet, two: str, second: DataSet) -> Iterator[Overlap]:
