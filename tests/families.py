@@ -22,7 +22,7 @@ from rib.models.catalogue import Architecture, ModelRow
 from rib.models.classifier import Classifier
 from rib.models.loading import build, describe
 from rib.models.skeleton import skeleton
-from rib.models.weights import interpolate, take_weights
+from rib.models.weights import interpolate, put_weights, take_weights
 from rib.prediction import collect, predict
 from rib.recipe import Recipe
 from rib.training import train
@@ -74,7 +74,9 @@ class Pair:
         side = self.architecture.size
         labels = np.arange(4, dtype=np.int64) % CLASSES
         self.examples = Examples.whole(pictures(labels, seed, side=side), Index(labels, np.arange(4)))
-        self.state = scrambled(take_weights(build(self.architecture).net), seed)
+        net = build(self.architecture).net
+        net.load_state_dict(scrambled(take_weights(net), seed))
+        self.state = take_weights(net)  # where modules are shared, one value under several names
 
     def ours(self, **options: Any) -> Classifier:
         """RIB's, with the random weights."""
@@ -154,6 +156,8 @@ def probe(pair: Pair) -> None:
     theirs = LIBRARIES[pair.family.library](pair.family.name)
     theirs.load_state_dict(pair.state)
     theirs.eval()
+    for name, value in theirs.named_parameters():
+        value.requires_grad_(name in net.head_parameters)
     optimizer = torch.optim.SGD([theirs.get_parameter(name) for name in sorted(net.head_parameters)], lr=1.0)
     for rate in (0.05, 0.025):  # half a cosine over two steps
         optimizer.param_groups[0]["lr"] = rate
@@ -179,7 +183,10 @@ def merge(pair: Pair) -> None:
     theirs.load_state_dict(
         {name: (value + other[name]) / 2 if value.is_floating_point() else value for name, value in pair.state.items()}
     )
-    near(net(torch.from_numpy(np.array(pair.examples.images))), theirs(pair.pixels), "merged logits")
+    images = torch.from_numpy(np.array(pair.examples.images))
+    near(net(images), theirs(pair.pixels), "merged logits")
+    put_weights(net.net, pair.state)  # into a net that has answered before
+    near(net(images), pair.theirs(pair.pixels), "logits of weights put back")
 
 
 def fisher(pair: Pair) -> None:
@@ -187,12 +194,14 @@ def fisher(pair: Pair) -> None:
     net, seed = pair.ours(), 3
     found = diagonal_fisher(net, pair.examples.take(np.arange(2)), MAP, seed)
     theirs, pixels = pair.theirs, pair.pixels[:2]
+    for value in theirs.parameters():
+        value.requires_grad_()
     with torch.no_grad():
         chances = theirs(pixels).softmax(dim=1)
     labels = torch.multinomial(chances, 1, generator=torch.Generator().manual_seed(seed))[:, 0]
     expected = {name: torch.zeros_like(value) for name, value in theirs.named_parameters()}
     for image, label in zip(pixels, labels, strict=True):
-        theirs.zero_grad()
+        theirs.train().eval().zero_grad()  # timm keeps biases of attention in evaluation mode
         F.cross_entropy(theirs(image[None]), label[None]).backward()
         for name, value in theirs.named_parameters():
             if value.grad is not None:
@@ -252,8 +261,12 @@ LIBRARIES: dict[str, Callable[[str], nn.Module]] = {
 
 def parameters(family: Family) -> int:
     """How many parameters the library's own has."""
-    with torch.device("meta"):
-        return sum(value.numel() for value in LIBRARIES[family.library](family.name).parameters())
+    try:
+        with torch.device("meta"):
+            net = LIBRARIES[family.library](family.name)
+    except NotImplementedError:  # some of torchvision's compute with tensors while they are built
+        net = LIBRARIES[family.library](family.name)
+    return sum(value.numel() for value in net.parameters())
 
 
 SMALL = (
@@ -298,7 +311,8 @@ def torchvision_families() -> Iterator[Family]:
     for name in torchvision.models.list_models(module=torchvision.models):
         modules[torchvision.models.get_model_builder(name).__module__.rpartition(".")[2]].append(name)
     for module, names in sorted(modules.items()):
-        yield min((Family("torchvision", name, module) for name in names), key=parameters)
+        ranked = sorted(names, key=lambda name: next((at for at, part in enumerate(SMALL) if part in name), len(SMALL)))
+        yield min((Family("torchvision", name, module) for name in ranked[:3]), key=parameters)
 
 
 def open_clip_families() -> Iterator[Family]:

@@ -22,7 +22,7 @@ from rib.methods.ewc import diagonal_fisher
 from rib.methods.lora import LowRank, projections
 from rib.models.classifier import Classifier
 from rib.models.trace import Trace, trace
-from rib.models.weights import take_weights, write_weights
+from rib.models.weights import put_weights, take_weights, write_weights
 from rib.plan import Plan, make_plan
 from rib.prediction import collect
 from rib.recipe import Recipe
@@ -307,3 +307,46 @@ def test_the_fisher_of_a_net_that_takes_no_batch_of_gradients() -> None:
     found = diagonal_fisher(model, pool, WHOLE, 0)
     assert found.keys() == expected.keys()
     assert all(torch.allclose(found[name], expected[name], rtol=1e-4, atol=1e-8) for name in expected)
+
+
+class Keeping(nn.Linear):
+    """A layer that keeps its bias in evaluation mode, as attentions of LeViT and EfficientFormer keep theirs."""
+
+    def __init__(self, width: int, outputs: int) -> None:
+        super().__init__(width, outputs)
+        self.attention_bias_cache: dict[str, Tensor] = {}
+
+    def train(self, mode: bool = True) -> Keeping:
+        super().train(mode)
+        if mode:
+            self.attention_bias_cache = {}
+        return self
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return F.linear(x, self.weight, self.bias * 2)
+        kept = self.attention_bias_cache.setdefault("cpu", self.bias * 2)
+        return F.linear(x, self.weight, kept)
+
+
+def keeping() -> Classifier:
+    torch.manual_seed(0)
+    return Classifier(nn.Sequential(nn.Flatten(), Keeping(3 * SIDE * SIDE, 8), nn.Linear(8, 4)), 4, HALF, HALF).eval()
+
+
+def test_what_a_net_keeps_of_its_weights_goes_with_them() -> None:
+    model, images = keeping(), torch.from_numpy(np.array(examples(4).images))
+    weights = take_weights(model.net) | {"1.bias": torch.full((8,), 5.0)}
+    with torch.no_grad():
+        model(images)
+        put_weights(model.net, weights)
+        found = model(images)
+        fresh = keeping()
+        put_weights(fresh.net, weights)
+        assert torch.equal(found, fresh(images))
+    assert not model.training
+
+
+def test_the_fisher_of_what_a_net_keeps() -> None:
+    found = diagonal_fisher(keeping(), examples(4), WHOLE, 0)
+    assert (found["1.bias"] > 0).all()

@@ -22,6 +22,10 @@ from rib.models.weights import Weights, first_not_finite
 from rib.recipe import Recipe
 from rib.training import Pull
 
+KEPT = "attention_bias_cache"
+"""Where attentions of timm keep biases that they have worked out once in evaluation mode: they have no gradient then.
+In training mode such a module works them out at each call, and does nothing else differently."""
+
 
 class EWC(TrainedMethod):
     """Adds strength · Σ F (θ - θ0)², F the diagonal Fisher information (Kirkpatrick et al. 2017, arXiv 1612.00796).
@@ -76,6 +80,9 @@ def diagonal_fisher(classifier: Classifier, examples: Examples, label_map: Label
     """
     classifier.eval()
     net, device = classifier.net, classifier.mean.device
+    for module in net.modules():
+        if hasattr(module, KEPT):
+            module.training = True
     trained = {name: value.detach() for name, value in net.named_parameters()}
     parameters = {name: value for name, value in trained.items() if name not in classifier.frozen}
     buffers = {name: value.detach() for name, value in net.named_buffers()}

@@ -59,8 +59,10 @@ def check_finite(weights: Weights, what: str) -> None:
 def put_weights(model: nn.Module, weights: Weights, own_versions: bool = True) -> None:
     """Load weights into a model, all of them and no others.
 
+    What a module keeps of its weights in evaluation mode (timm's attention biases) is dropped, as `train()` has it.
+
     Args:
-        model: whose weights are replaced.
+        model: whose weights are replaced; its modules stay in the modes that they are in.
         weights: in its names.
         own_versions: whether the weights are of the model's present code, as RIB's own are. Some modules refuse
             weights of which no version is known, and change those of an older one. False takes what the weights say.
@@ -71,6 +73,10 @@ def put_weights(model: nn.Module, weights: Weights, own_versions: bool = True) -
     state: Any = OrderedDict(weights)
     state._metadata = model.state_dict()._metadata if own_versions else getattr(weights, "_metadata", None)  # type: ignore[attr-defined]
     model.load_state_dict(state)
+    modes = [(module, module.training) for module in model.modules()]
+    model.train()
+    for module, mode in modes:
+        module.training = mode
 
 
 Shapes = Mapping[str, tuple[int, ...]]
