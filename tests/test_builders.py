@@ -118,6 +118,13 @@ def test_a_clip_tower_from_a_folder_loads_nothing(tmp_path: Path, tower: dict[st
         describe(ModelRow(open_clip=str(tmp_path)), 3)
 
 
+@pytest.mark.parametrize("value", [0, "x", [1], None])
+def test_a_tower_that_is_no_table_is_refused(value: object) -> None:
+    arguments = {"embed_dim": 8, "vision": value}
+    with pytest.raises(UserError, match=r"`arguments\.vision` is no table"):
+        describe(ModelRow(build=clip.BUILDER, size=32, weights="zoo:x", arguments=arguments), 3)
+
+
 @pytest.mark.parametrize(
     ("tower", "said"),
     [

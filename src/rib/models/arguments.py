@@ -111,7 +111,7 @@ def require_text(title: str, config: Mapping[str, Any]) -> None:
     Raises:
         UserError: it has a field that is not open_clip's, or would download a tower.
     """
-    tower = dict(config.get("text_cfg", {}))
+    tower = _table(title, "text_cfg", config.get("text_cfg", {}))
     if tower.pop("hf_model_pretrained", False):
         raise UserError(f"{title}: `hf_model_pretrained` would download weights", remedy="set it to false")
     for field in ("hf_model_name", "hf_tokenizer_name"):
@@ -215,13 +215,21 @@ def _require_clip(title: str, arguments: Mapping[str, Any]) -> None:
     """An open_clip image tower: its configuration's fields, and of timm's towers those that timm knows, unloaded."""
     own = {key: value for key, value in arguments.items() if key != _VISION}
     _require(title, own, frozenset(inspect.signature(clip.clip_classifier).parameters) - _NEVER - {_VISION})
-    tower = dict(arguments.get(_VISION, {}))
+    tower = _table(title, f"arguments.{_VISION}", arguments.get(_VISION, {}))
     if tower.pop("timm_model_pretrained", False):
         raise UserError(f"{title}: `timm_model_pretrained` would download weights", remedy="set it to false")
     name = tower.pop("timm_model_name", None)
     if name is not None and not _is_timm(name):
         raise UserError(f"{title}: the tower is no model of timm's", got=ascii(name), valid="a name of timm's")
     _require(title, tower, clip.tower_fields(), f"arguments.{_VISION}")
+
+
+def _table(title: str, where: str, value: object) -> dict[str, Any]:
+    if not isinstance(value, Mapping):
+        raise UserError(
+            f"{title}: `{where}` is no table", got=ascii(value)[:200], valid="a table of open_clip's fields"
+        )
+    return dict(value)
 
 
 def _is_timm(name: object) -> bool:
