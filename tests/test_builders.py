@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 import tomllib
 from collections.abc import Callable
@@ -194,6 +195,7 @@ def attempts(folder: Path) -> dict[str, Callable[[], object]]:
         "update": lambda: there.open("r+b"),
         "os.open": lambda: os.open(file, os.O_CREAT | os.O_WRONLY),
         "mkdir": lambda: file.mkdir(),
+        "mkdir by a detour": lambda: Path(f"{tempfile.gettempdir()}/torchinductor_x/../{folder.name}-new").mkdir(),
         "unlink": lambda: there.unlink(),
         "rename": lambda: there.rename(file),
         "link": lambda: file.symlink_to(there),
