@@ -142,7 +142,7 @@ class Marks:
     _began: bool = False
 
     def watch(self, images: int) -> None:
-        """Told of progress, as `rib.training.train` tells of it."""
+        """Called with progress, as `rib.training.loop.train` calls it."""
         if not self._began:  # the first call says where the training stands
             self._began = True
             return

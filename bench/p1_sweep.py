@@ -29,7 +29,7 @@ from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
 from rib.store import Store
 from rib.suite import Suite, parse_suite
-from rib.training import rate
+from rib.training.schedule import rate
 from rib.work import How, Workshop
 
 MODEL, CLASSES = "vit_tiny_patch16_224", 10

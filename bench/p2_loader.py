@@ -35,9 +35,10 @@ from rib.models.classifier import Classifier
 from rib.models.loading import build, describe
 from rib.models.preprocessing import HALF
 from rib.models.small import small_resnet
-from rib.prediction import autocast, batches, predict
 from rib.recipe import Recipe
-from rib.training import train
+from rib.training.loop import train
+from rib.training.predict import autocast, batches, predict
+from rib.training.training import Training
 
 VIEW = View(224, 0.875)
 BATCH = 64
@@ -254,7 +255,7 @@ def run(file: Path) -> None:
         peak[:] = map(max, peak, taken())
 
     predict(classifier, examples, labels, batch_size=BATCH, watch=look)
-    train(classifier, examples, labels, Recipe(epochs=1, lr=1e-4), seed=0, watch=look)
+    train(classifier, Training(examples, labels, Recipe(epochs=1, lr=1e-4), seed=0), watch=look)
     print(*peak)
 
 

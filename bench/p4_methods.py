@@ -14,8 +14,8 @@ from rib.methods.ewc import EWC
 from rib.models.catalogue import Architecture, ModelRow
 from rib.models.loading import build, describe
 from rib.models.weights import Weights, take_weights
-from rib.prediction import collect
 from rib.recipe import Recipe
+from rib.training.predict import collect
 
 GOALS = {"lwf": 1.03, "ewc": 1.03, "l2_sp": 1.03, "lora": 0.78, "linear_probe": 0.005}
 """Most that a step may take, in steps of plain fine-tuning."""

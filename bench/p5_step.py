@@ -18,9 +18,10 @@ from rib.data.labels import LabelMap
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
 from rib.models.loading import build, describe
-from rib.prediction import autocast, collect
 from rib.recipe import Precision, Recipe
-from rib.training import train
+from rib.training.loop import train
+from rib.training.predict import autocast, collect
+from rib.training.training import Training
 
 CLASSES = 100
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "bf16": 2**-5}
@@ -51,7 +52,7 @@ def _measured(setting: Setting) -> list[Row]:
     training = interleaved(
         {
             "plain": lambda: train_plainly(theirs, mine, pixels, labels, recipe),
-            "ours": lambda: train(mine, data, WHOLE, recipe, seed=0),
+            "ours": lambda: train(mine, Training(data, WHOLE, recipe, seed=0)),
         },
         setting.repeats(7),
         setting.clock,
@@ -101,7 +102,7 @@ def compiling(net: Classifier, data: Examples, recipe: Recipe, setting: Setting)
 def later_step(net: Classifier, data: Examples, recipe: Recipe, setting: Setting) -> float:
     """Seconds a step after the first epoch, in which a net is compiled."""
     marks = Marks(setting)
-    train(net, data, WHOLE, recipe, seed=0, watch=marks.watch)
+    train(net, Training(data, WHOLE, recipe, seed=0), watch=marks.watch)
     return statistics.fmean(marks.spans()[recipe.steps_per_epoch(len(data)) :])
 
 

@@ -27,9 +27,9 @@ from rib.models.catalogue import ModelRow
 from rib.models.loading import build, describe
 from rib.models.weights import take_weights
 from rib.plan import make_plan
-from rib.prediction import Predictions, joined, judge
 from rib.steps import Predict
 from rib.store import Store, pack_bits
+from rib.training.predict import Predictions, joined, judge
 from rib.work import How
 
 NET = ModelRow.model_validate({"timm": "vit_base_patch16_224"})

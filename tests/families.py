@@ -23,9 +23,10 @@ from rib.models.classifier import Classifier
 from rib.models.loading import build, describe
 from rib.models.skeleton import skeleton
 from rib.models.weights import interpolate, put_weights, take_weights
-from rib.prediction import collect, predict
 from rib.recipe import Recipe
-from rib.training import train
+from rib.training.loop import train
+from rib.training.predict import collect, predict
+from rib.training.training import Training
 
 _compat.declare_missing_operators()
 
@@ -152,7 +153,7 @@ def probe(pair: Pair) -> None:
     """A linear probe: plain steps on all of the head's parameters alone, with the library's net in evaluation mode."""
     recipe = Recipe(steps=2, batch_size=4, lr=0.05, momentum=0.0)
     net = pair.ours()
-    train(net, pair.examples, MAP, recipe, seed=0, trainable=net.head_parameters)
+    train(net, Training(pair.examples, MAP, recipe, seed=0, trainable=net.head_parameters))
     theirs = LIBRARIES[pair.family.library](pair.family.name)
     theirs.load_state_dict(pair.state)
     theirs.eval()

@@ -10,11 +10,11 @@ import numpy as np
 
 from rib.data.examples import Index
 from rib.plan import make_plan
-from rib.prediction import Predictions
 from rib.report.results import Results
 from rib.steps import Fit, Predict
 from rib.store import Store, pack_bits
 from rib.suite import parse_suite
+from rib.training.predict import Predictions
 
 CLASSES = ("a", "b", "c", "d")
 

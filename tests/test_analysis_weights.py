@@ -29,7 +29,7 @@ from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
 from rib.models.loading import describe
 from rib.models.weights import Weights, take_weights
-from rib.prediction import predict
+from rib.training.predict import predict
 
 IMAGES = torch.from_numpy(pictures(np.arange(6) % 4, seed=5))
 
@@ -465,7 +465,7 @@ def fitted() -> Weights:
     """A net with random features and a head fitted on them, so that there is something to lose."""
     from sklearn.linear_model import LogisticRegression
 
-    from rib.prediction import collect
+    from rib.training.predict import collect
 
     model, shown = classifier("resnet"), clear(seed=4)
     head = LogisticRegression(max_iter=2000).fit(collect(model, model.features, shown, 50).numpy(), shown.labels)

@@ -27,7 +27,7 @@ from rib.plan import make_plan
 from rib.report.kept import Kept
 from rib.store import Store
 from rib.suite import parse_suite
-from rib.training import FileCheckpoint
+from rib.training.checkpoint import FileCheckpoint
 from rib.upkeep.verify import repair, verify
 from rib.work import How
 

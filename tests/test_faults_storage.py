@@ -29,7 +29,7 @@ from rib.plan import Plan, make_plan
 from rib.steps import Embed, Fit, Predict, Pretrain
 from rib.store import DURABLE_SECONDS, Store, decode_record, encode_record
 from rib.suite import load_suite
-from rib.training import FileCheckpoint
+from rib.training.checkpoint import FileCheckpoint
 from rib.upkeep.verify import verify
 from rib.work import How
 

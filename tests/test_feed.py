@@ -17,9 +17,10 @@ from rib.data import feed
 from rib.data.examples import Examples
 from rib.data.feed import Rows, Shelf, fed
 from rib.models.weights import take_weights
-from rib.prediction import predict
 from rib.recipe import Recipe
-from rib.training import train
+from rib.training.loop import train
+from rib.training.predict import predict
+from rib.training.training import Training
 
 CPU, GPU = torch.device("cpu"), torch.device("cuda:0")
 BYTES = 23 * SIDE * SIDE * 3
@@ -142,13 +143,13 @@ def test_training_and_prediction_are_the_same_by_every_road(
 ) -> None:
     def run(seen: Examples) -> tuple[dict[str, torch.Tensor], np.ndarray]:
         net = classifier("resnet").to(device)
-        train(net, seen, WHOLE, Recipe(epochs=2, batch_size=5, lr=0.01), seed=0)
+        train(net, Training(seen, WHOLE, Recipe(epochs=2, batch_size=5, lr=0.01), seed=0))
         found = predict(net, seen, WHOLE, batch_size=4)
         return take_weights(net.net), found.masked_confidence
 
     expected = run(examples(23))
     forced = Forced(road)
-    for name in ("rib.training.fed", "rib.prediction.fed"):
+    for name in ("rib.training.loop.fed", "rib.training.predict.fed"):
         monkeypatch.setattr(name, lambda *given: fed(*given, forced))
     found = run(examples(23))
     if device.type == "cpu":

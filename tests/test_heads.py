@@ -24,11 +24,11 @@ from rib.models.classifier import Classifier
 from rib.models.trace import Trace, trace
 from rib.models.weights import put_weights, take_weights, write_weights
 from rib.plan import Plan, make_plan
-from rib.prediction import collect
 from rib.recipe import Recipe
 from rib.steps import Embed
 from rib.store import Store
 from rib.suite import parse_suite
+from rib.training.predict import collect
 from rib.work import How
 
 

@@ -36,9 +36,9 @@ from rib.models.classifier import Classifier
 from rib.models.small import small_resnet
 from rib.models.weights import take_weights, write_weights
 from rib.plan import World, make_plan
-from rib.prediction import judge
 from rib.store import Store
 from rib.suite import Suite, parse_suite
+from rib.training.predict import judge
 
 VIEW = View(24)
 MISLABELLED = {

@@ -11,7 +11,7 @@ import torch
 from helpers import classifier, examples
 from rib.data.labels import LabelMap, match_classes
 from rib.errors import UserError
-from rib.prediction import judge, predict
+from rib.training.predict import judge, predict
 
 REFERENCE = ("ant", "bee", "cat", "dog", "elk")
 SYNONYMS = LabelMap("x", ((4, 1), (0,), (2,)), 5)

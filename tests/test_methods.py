@@ -35,7 +35,8 @@ from rib.recipe import Recipe
 from rib.steps import Fit
 from rib.store import Store
 from rib.suite import parse_suite
-from rib.training import train
+from rib.training.loop import train
+from rib.training.training import Training
 from rib.work import How, Workshop
 
 ALONE = How(workers=1)
@@ -436,7 +437,7 @@ def test_lp_ft_starts_from_the_probe(tmp_path: Path) -> None:
     found = METHODS.classes["lp_ft"]().fit(start, task, [probe])
     net = classifier("resnet")
     net.net.load_state_dict(probe)
-    train(net, task.tuning, task.label_map, task.recipe, seed=task.seed)
+    train(net, Training(task.tuning, task.label_map, task.recipe, seed=task.seed))
     assert same_weights(found, take_weights(net.net))
 
 

@@ -16,12 +16,14 @@ from rib.errors import NotFiniteError
 from rib.execute.local import execute
 from rib.models.weights import read_weights, write_weights
 from rib.plan import make_plan
-from rib.prediction import collect, predict, read_out
 from rib.recipe import Recipe
 from rib.steps import Fit, Predict
 from rib.store import Store
 from rib.sweep import Asked, predict_chunk
-from rib.training import is_at_chance, train
+from rib.training.loop import train
+from rib.training.outcome import is_at_chance
+from rib.training.predict import collect, predict, read_out
+from rib.training.training import Training
 from rib.work import How
 
 BAD = (math.nan, math.inf, -math.inf)
@@ -121,7 +123,7 @@ def test_what_counts_as_chance(right: int, count: int, chance: float, at_chance:
 def test_training_that_ends_at_chance_is_marked(lr: float, label_map: LabelMap, at_chance: bool) -> None:
     recipe = Recipe(epochs=12, batch_size=6, lr=lr)
     pool = examples(40, len(label_map.groups))
-    outcome = train(classifier("resnet"), pool, label_map, recipe, seed=0)
+    outcome = train(classifier("resnet"), Training(pool, label_map, recipe, seed=0))
     assert outcome.at_chance == at_chance, outcome
     assert outcome.values["at_chance"] == float(at_chance)
     assert outcome.values["chance"] == 100 * np.bincount(pool.labels).max() / 40
@@ -129,7 +131,7 @@ def test_training_that_ends_at_chance_is_marked(lr: float, label_map: LabelMap, 
 
 
 def test_the_last_epoch_may_be_cut_short() -> None:
-    outcome = train(classifier("resnet"), examples(20), WHOLE, Recipe(steps=5, batch_size=6), seed=0)
+    outcome = train(classifier("resnet"), Training(examples(20), WHOLE, Recipe(steps=5, batch_size=6), seed=0))
     assert outcome.seen == 6  # 6 + 6 + 6 + 2, and 6
 
 

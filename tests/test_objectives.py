@@ -23,12 +23,13 @@ from rib.objectives.augment import LUMA, Augmentation
 from rib.objectives.simclr import nt_xent
 from rib.objectives.unicl import UniCL, bidirectional
 from rib.plan import make_plan
-from rib.pretraining import Stage, pretrain
 from rib.recipe import Recipe
 from rib.steps import Pretrain
 from rib.store import Store
 from rib.suite import parse_suite
-from rib.training import train
+from rib.training.loop import train
+from rib.training.pretrain import pretrain
+from rib.training.training import Training
 from rib.work import How, Workshop
 
 RECIPE = Recipe(epochs=3, batch_size=6, optimizer="adamw", lr=0.01, weight_decay=0.01)
@@ -152,11 +153,11 @@ def trained(kind: str, family: str, kept: Kept, seed: int = 0) -> tuple[dict[str
     net = classifier(family, seed)
     objective = OBJECTIVES.find(kind)(augmentation=SLIGHT).drawn(net, 4, seed=1)
     stages = [
-        Stage(examples(), WHOLE, RECIPE, objective=objective),
-        Stage(examples(20), WHOLE, RECIPE, trainable=net.head_parameters),
-        Stage(examples(20), WHOLE, RECIPE),
+        Training(examples(), WHOLE, RECIPE, 1, objective=objective),
+        Training(examples(20), WHOLE, RECIPE, 1, trainable=net.head_parameters),
+        Training(examples(20), WHOLE, RECIPE, 1),
     ]
-    outcome = pretrain(net, stages, seed=1, checkpoint=kept, watch=lambda images: None)
+    outcome = pretrain(net, stages, kept, lambda images: None)
     return take_weights(net.net), outcome
 
 
@@ -183,7 +184,7 @@ def test_an_objective_trains_all_but_the_head_and_leaves_the_global_state_alone(
     objective = OBJECTIVES.find(kind)(augmentation=SLIGHT).drawn(net, 4, seed=0)
     drawn = take_weights(objective)
     before = take_weights(net.net)
-    outcome = train(net, examples(), WHOLE, RECIPE, seed=0, objective=objective)
+    outcome = train(net, Training(examples(), WHOLE, RECIPE, seed=0, objective=objective))
     assert torch.equal(state, torch.get_rng_state())
     assert outcome.losses[-1] < outcome.losses[0]
     assert not outcome.diverged
@@ -197,18 +198,18 @@ def test_simclr_does_not_look_at_labels() -> None:
     for net, count in zip(nets, (4, 2), strict=True):
         pool = examples(23)
         pool.labels[:] = pool.labels % count
-        train(net, pool, WHOLE, RECIPE, seed=0, objective=OBJECTIVES.find("simclr")().drawn(net, 4, 0))
+        train(net, Training(pool, WHOLE, RECIPE, seed=0, objective=OBJECTIVES.find("simclr")().drawn(net, 4, 0)))
     assert same_weights(take_weights(nets[0].net), take_weights(nets[1].net))
 
 
 def test_an_objective_that_grows_has_diverged() -> None:
     net = classifier("resnet")
     stages = [
-        Stage(examples(), WHOLE, Recipe(epochs=3, batch_size=6, lr=1e9), objective=UniCL().drawn(net, 4, 0)),
-        Stage(examples(), WHOLE, RECIPE),
+        Training(examples(), WHOLE, Recipe(epochs=3, batch_size=6, lr=1e9), 1, objective=UniCL().drawn(net, 4, 0)),
+        Training(examples(), WHOLE, RECIPE, 1),
     ]
     with pytest.raises(StepError, match="training diverged"):
-        pretrain(net, stages, seed=0, checkpoint=Kept(), watch=lambda images: None)
+        pretrain(net, stages, Kept(), lambda images: None)
 
 
 # -- from a suite to weights -------------------------------------------------------------------------------------------

@@ -28,7 +28,7 @@ from rib.models.catalogue import Architecture
 from rib.models.weights import Weights, take_weights
 from rib.recipe import RECIPES, Recipe
 from rib.suite import parse_suite
-from rib.training import rate
+from rib.training.schedule import rate
 
 SEED = 5
 CLIP = 5.0

@@ -22,7 +22,6 @@ from rib.analysis.drift import Drift
 from rib.analysis.forgetting import Forgetting
 from rib.errors import DamagedError, UserError
 from rib.plan import make_plan
-from rib.prediction import Predictions
 from rib.report.claim import finding
 from rib.report.export import latex, write_latex, write_parquet
 from rib.report.figure_data import figure_data
@@ -34,6 +33,7 @@ from rib.report.tables import as_json, headline, ri_matrix
 from rib.steps import Compare, Predict, Step
 from rib.store import Store, pack_bits
 from rib.suite import parse_suite
+from rib.training.predict import Predictions
 
 CLASSES = ("a", "b", "c", "d")
 SETS = ("clean", "sketch", "paint", "foggy", "tiny")

@@ -32,7 +32,8 @@ from rib.steps import Embed, Fit, Predict
 from rib.store import Store
 from rib.suite import Suite, parse_suite
 from rib.sweep import backbone, predict_chunk
-from rib.training import train
+from rib.training.loop import train
+from rib.training.training import Training
 from rib.work import How, Workshop
 
 FAMILIES = {"resnet": sorted(set(METHODS.classes) - {"lora"}), "vit": sorted(METHODS.classes)}
@@ -367,7 +368,7 @@ def test_training_with_the_pooled_token_alone_ends_where_the_whole_does() -> Non
         if pooled:
             compute_pooled_only(net.net)
         recipe = Recipe(epochs=2, batch_size=6, lr=1e-3)
-        train(net, examples(20), WHOLE, recipe, seed=0)
+        train(net, Training(examples(20), WHOLE, recipe, seed=0))
         ends.append(take_weights(net.net))
     for name in ends[0]:
         torch.testing.assert_close(ends[1][name], ends[0][name], atol=1e-5, rtol=1e-5)

@@ -35,7 +35,9 @@ from rib.store import Store
 from rib.studies import ORDER, find_study, names
 from rib.studies.base import Numbers, cohorts, interval, minus
 from rib.suite import Suite, load_suite, parse_suite
-from rib.training import prefixes, train
+from rib.training.loop import train
+from rib.training.schedule import prefixes
+from rib.training.training import Training
 from rib.work import How
 
 ALONE = How(workers=1)
@@ -310,14 +312,18 @@ def trained(stages: tuple[float, ...], checkpoint: Any = None) -> tuple[dict[str
             return super().batch(chosen)
 
     pool, net = examples(20), classifier("resnet")
-    train(net, Watched(pool.images, pool.index, pool.rows), WHOLE, TEN, seed=3, stages=stages, checkpoint=checkpoint)
+    train(
+        net,
+        Training(Watched(pool.images, pool.index, pool.rows), WHOLE, TEN, seed=3, stages=stages),
+        checkpoint=checkpoint,
+    )
     return dict(take_weights(net.net)), seen
 
 
 def test_the_last_stage_alone_is_fine_tuning() -> None:
     plain, _ = trained((1.0,))
     net = classifier("resnet")
-    train(net, examples(20), WHOLE, TEN, seed=3)
+    train(net, Training(examples(20), WHOLE, TEN, seed=3))
     assert same_weights(plain, take_weights(net.net))
     assert Curriculum(shares=(1.0,)).stages() == (1.0,)
 

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helpers import PART, WHOLE, classifier, examples, same_weights
-from rib import prediction
 from rib.data.labels import LabelMap
 from rib.data.splits import named_generator, named_seed
 from rib.errors import StepError
@@ -22,9 +21,13 @@ from rib.models import compiled
 from rib.models.classifier import Classifier
 from rib.models.small import small_resnet
 from rib.models.weights import take_weights
-from rib.prediction import predict
 from rib.recipe import Recipe
-from rib.training import FileCheckpoint, Pull, rate, train
+from rib.training import predict as predicting
+from rib.training.checkpoint import FileCheckpoint
+from rib.training.loop import train
+from rib.training.predict import predict
+from rib.training.schedule import rate
+from rib.training.training import Pull, Training
 
 MAPS = {"whole": WHOLE, "part": PART}
 PLAIN = Recipe(epochs=3, batch_size=6, lr=0.03, momentum=0.9, weight_decay=0.01, warmup_steps=4, label_smoothing=0.1)
@@ -84,7 +87,7 @@ def test_the_loop_is_the_plain_loop(family: str, label_map: str, change: dict[st
     expected, losses = plain_loop(family, recipe, MAPS[label_map], seed=5, count=23)
     net = classifier(family)
     before = take_weights(net.net)
-    outcome = train(net, examples(23, len(MAPS[label_map].groups)), MAPS[label_map], recipe, seed=5)
+    outcome = train(net, Training(examples(23, len(MAPS[label_map].groups)), MAPS[label_map], recipe, seed=5))
     assert outcome.losses == pytest.approx(losses, rel=1e-4)
     for name, tensor in net.net.state_dict().items():
         torch.testing.assert_close(tensor, expected.state_dict()[name], rtol=1e-4, atol=2e-5, msg=name)
@@ -97,7 +100,7 @@ def test_another_seed_is_another_run_and_the_global_state_is_left_alone() -> Non
         torch.manual_seed(len(runs))
         state = torch.get_rng_state()
         net = classifier("dropout")
-        train(net, examples(), WHOLE, PLAIN, seed=seed)
+        train(net, Training(examples(), WHOLE, PLAIN, seed=seed))
         assert torch.equal(state, torch.get_rng_state())
         runs.append(take_weights(net.net))
     assert same_weights(runs[0], runs[1])
@@ -137,7 +140,7 @@ def test_the_rate_is_set_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.optim.SGD, "step", spy)
     recipe = Recipe(epochs=2, batch_size=6, lr=0.5, warmup_steps=2)
     counts: list[int] = []
-    train(classifier("resnet"), examples(20), WHOLE, recipe, seed=0, watch=counts.append)
+    train(classifier("resnet"), Training(examples(20), WHOLE, recipe, seed=0), watch=counts.append)
     assert seen == pytest.approx([0.5 * rate(number, 2, 8) for number in range(8)])
     assert counts == [0, 6, 6, 6, 2, 6, 6, 6, 2]
 
@@ -149,7 +152,7 @@ def test_the_rate_is_set_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_probe_leaves_the_backbone_bit_identical(family: str) -> None:
     net = classifier(family)
     before = take_weights(net.net)
-    train(net, examples(), WHOLE, PLAIN, seed=0, trainable=net.head_parameters)
+    train(net, Training(examples(), WHOLE, PLAIN, seed=0, trainable=net.head_parameters))
     after = take_weights(net.net)
     assert {name for name in after if not torch.equal(before[name], after[name])} == net.head_parameters
     assert net.head_parameters == {"head.weight", "head.bias"}
@@ -159,7 +162,7 @@ def test_a_probe_leaves_the_backbone_bit_identical(family: str) -> None:
 def test_a_probe_is_the_head_trained_in_the_frozen_net(family: str) -> None:
     """The features computed once equal the whole net run at every step, in evaluation mode."""
     net = classifier(family)
-    train(net, examples(), WHOLE, PLAIN, seed=2, trainable=net.head_parameters)
+    train(net, Training(examples(), WHOLE, PLAIN, seed=2, trainable=net.head_parameters))
     other = classifier(family)
     pool, names = examples(), sorted(other.head_parameters)
     other.eval()
@@ -187,7 +190,7 @@ def test_some_parameters_alone_train(trainable: set[str], statistics: bool) -> N
     """A BatchNorm whose parameters are frozen keeps its statistics too."""
     net = classifier("batch_norm")
     before = take_weights(net.net)
-    train(net, examples(), WHOLE, PLAIN, seed=0, trainable=frozenset(trainable))
+    train(net, Training(examples(), WHOLE, PLAIN, seed=0, trainable=frozenset(trainable)))
     after = take_weights(net.net)
     moving = {"norm.running_mean", "norm.running_var", "norm.num_batches_tracked"} if statistics else set()
     assert {name for name in after if not torch.equal(before[name], after[name])} == trainable | moving
@@ -214,20 +217,24 @@ class Kept:
 def test_resumed_from_every_epoch_equals_uninterrupted(family: str, change: dict[str, Any]) -> None:
     recipe = Recipe.model_validate(PLAIN.model_dump() | {"epochs": 4} | change)
     net, kept = classifier(family), Kept()
-    expected = train(net, examples(), WHOLE, recipe, seed=1, checkpoint=kept)
+    expected = train(net, Training(examples(), WHOLE, recipe, seed=1), checkpoint=kept)
     assert len(kept.states) == 3
     for state in kept.states:
         again = classifier(family, seed=9)  # whose own weights do not matter
-        outcome = train(again, examples(), WHOLE, recipe, seed=1, checkpoint=Kept(state))
+        outcome = train(again, Training(examples(), WHOLE, recipe, seed=1), checkpoint=Kept(state))
         assert outcome == expected
         assert same_weights(take_weights(again.net), take_weights(net.net))
 
 
 def test_a_probe_resumes_too() -> None:
     net, kept = classifier("dropout"), Kept()
-    train(net, examples(), WHOLE, PLAIN, seed=1, trainable=net.head_parameters, checkpoint=kept)
+    train(net, Training(examples(), WHOLE, PLAIN, seed=1, trainable=net.head_parameters), checkpoint=kept)
     again = classifier("dropout")
-    train(again, examples(), WHOLE, PLAIN, seed=1, trainable=again.head_parameters, checkpoint=Kept(kept.states[0]))
+    train(
+        again,
+        Training(examples(), WHOLE, PLAIN, seed=1, trainable=again.head_parameters),
+        checkpoint=Kept(kept.states[0]),
+    )
     assert same_weights(take_weights(again.net), take_weights(net.net))
 
 
@@ -235,10 +242,10 @@ def test_a_checkpoint_file_gives_back_what_it_was_given(tmp_path: Any) -> None:
     file = FileCheckpoint(tmp_path / "a" / "b.pt", seconds=0)
     assert file.load() is None
     net, kept = classifier("dropout"), Kept()
-    train(net, examples(), WHOLE, PLAIN, seed=1, checkpoint=kept)
+    train(net, Training(examples(), WHOLE, PLAIN, seed=1), checkpoint=kept)
     file.save(lambda: kept.states[0])
     again = classifier("dropout")
-    outcome = train(again, examples(), WHOLE, PLAIN, seed=1, checkpoint=file)
+    outcome = train(again, Training(examples(), WHOLE, PLAIN, seed=1), checkpoint=file)
     assert len(outcome.losses) == PLAIN.epochs
     assert same_weights(take_weights(again.net), take_weights(net.net))
 
@@ -256,18 +263,14 @@ def test_a_loss_that_is_not_finite_stops_the_run() -> None:
     with pytest.raises(StepError, match=r"diverged: the loss is no longer finite after epoch 1"):
         train(
             classifier("resnet"),
-            examples(),
-            WHOLE,
-            PLAIN,
-            seed=0,
-            penalty=lambda net, logits, rows: logits.sum() * math.nan,
+            Training(examples(), WHOLE, PLAIN, seed=0, penalty=lambda net, logits, rows: logits.sum() * math.nan),
         )
 
 
 @pytest.mark.parametrize(("lr", "epochs", "diverged"), [(0.01, 3, False), (1.0, 3, True), (3.0, 1, True)])
 def test_finite_divergence_is_flagged(lr: float, epochs: int, diverged: bool) -> None:
     recipe = Recipe(epochs=epochs, batch_size=6, lr=lr)
-    outcome = train(classifier("vit"), examples(), WHOLE, recipe, seed=0)
+    outcome = train(classifier("vit"), Training(examples(), WHOLE, recipe, seed=0))
     assert math.isfinite(outcome.losses[-1])
     assert outcome.diverged == diverged
 
@@ -277,7 +280,7 @@ def test_a_pretrained_model_that_begins_badly_has_not_diverged() -> None:
     net = classifier("resnet")
     with torch.no_grad():
         net.net.get_parameter("head.weight").mul_(60)
-    outcome = train(net, examples(), WHOLE, Recipe(epochs=2, batch_size=6, lr=1e-5), seed=0)
+    outcome = train(net, Training(examples(), WHOLE, Recipe(epochs=2, batch_size=6, lr=1e-5), seed=0))
     assert outcome.losses[0] > 3 * math.log(4)
     assert not outcome.diverged
 
@@ -286,16 +289,16 @@ def test_logits_of_a_whole_set_are_never_held(monkeypatch: pytest.MonkeyPatch) -
     """They are judged some batches at a time, and what is said is the same."""
     net, seen = classifier("resnet"), examples(23)
     whole = predict(net, seen, WHOLE, batch_size=3)
-    features = prediction.collect(net, net.features, seen, 3)
+    features = predicting.collect(net, net.features, seen, 3)
     held: list[int] = []
-    judge = prediction.judge
+    judge = predicting.judge
 
-    def counted(logits: Tensor, labels: Tensor, label_map: LabelMap) -> prediction.Predictions:
+    def counted(logits: Tensor, labels: Tensor, label_map: LabelMap) -> predicting.Predictions:
         held.append(len(logits))
         return judge(logits, labels, label_map)
 
-    monkeypatch.setattr(prediction, "judge", counted)
-    monkeypatch.setattr(prediction, "JUDGED", 2)
+    monkeypatch.setattr(predicting, "judge", counted)
+    monkeypatch.setattr(predicting, "JUDGED", 2)
     for known in (None, features):
         found = predict(net, seen, WHOLE, batch_size=3, features=known)
         for name, values in vars(whole).items():
@@ -314,8 +317,8 @@ def test_the_penalty_is_added_and_told_the_batch() -> None:
 
     net, bare = classifier("resnet"), classifier("resnet")
     pool = examples(23, 3)
-    train(net, pool, PART, PLAIN, seed=0, penalty=spy)
-    train(bare, pool, PART, PLAIN, seed=0)
+    train(net, Training(pool, PART, PLAIN, seed=0, penalty=spy))
+    train(bare, Training(pool, PART, PLAIN, seed=0))
     assert all(
         torch.allclose(a, b, atol=1e-6)
         for a, b in zip(net.net.state_dict().values(), bare.net.state_dict().values(), strict=True)
@@ -329,8 +332,8 @@ def test_the_penalty_is_added_and_told_the_batch() -> None:
 def test_mixed_precision_trains_and_keeps_its_weights_in_float32(precision: str) -> None:
     full, mixed = classifier("resnet"), classifier("resnet")
     recipe = PLAIN.model_copy(update={"precision": precision})
-    expected = train(full, examples(), WHOLE, PLAIN, seed=0)
-    outcome = train(mixed, examples(), WHOLE, recipe, seed=0)
+    expected = train(full, Training(examples(), WHOLE, PLAIN, seed=0))
+    outcome = train(mixed, Training(examples(), WHOLE, recipe, seed=0))
     assert outcome.losses == pytest.approx(expected.losses, rel=0.05)
     assert outcome.losses != expected.losses
     assert {tensor.dtype for tensor in mixed.net.state_dict().values()} == {torch.float32}
@@ -346,8 +349,8 @@ def test_a_pull_trains_as_its_term_in_the_loss_would(precision: str) -> None:
     def term(net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:
         return 0.5 * sum((value - anchor[name]).square().sum() for name, value in net.named_parameters())
 
-    train(pulled, examples(), WHOLE, recipe, seed=0, pull=Pull(0.5, anchor))
-    train(taught, examples(), WHOLE, recipe, seed=0, penalty=term)
+    train(pulled, Training(examples(), WHOLE, recipe, seed=0, pull=Pull(0.5, anchor)))
+    train(taught, Training(examples(), WHOLE, recipe, seed=0, penalty=term))
     for one, other in zip(pulled.net.parameters(), taught.net.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4 if precision == "fp32" else 2e-3)
 
@@ -361,7 +364,7 @@ def test_training_through_a_frozen_group_norm_equals_planes() -> None:
     model = Classifier(small_resnet(4, width=8), 4, (0.5,) * 3, (0.5,) * 3)
     biases = frozenset(name for name, _ in model.net.named_parameters() if name.endswith("bias"))
     before = take_weights(model.net)
-    train(model, data, label_map, Recipe(epochs=1, batch_size=8, lr=0.01), seed=0, trainable=biases)
+    train(model, Training(data, label_map, Recipe(epochs=1, batch_size=8, lr=0.01), seed=0, trainable=biases))
     after = take_weights(model.net)
     changed = {name for name in after if not torch.equal(before[name], after[name])}
     assert changed
@@ -385,9 +388,9 @@ def graphs(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 def test_a_compiled_net_trains_as_it_would(family: str, graphs: list[Any], tmp_path: Any) -> None:
     recipe = PLAIN.model_copy(update={"compile": "default"})
     plain, net = classifier(family), classifier(family)
-    train(plain, examples(), WHOLE, PLAIN, seed=0)
+    train(plain, Training(examples(), WHOLE, PLAIN, seed=0))
     names = list(net.net.state_dict())
-    train(net, examples(), WHOLE, recipe, seed=0)
+    train(net, Training(examples(), WHOLE, recipe, seed=0))
     assert len(graphs) == 2  # a whole batch, and the smaller last one
     assert same_weights(take_weights(net.net), take_weights(plain.net))
     assert list(net.net.state_dict()) == names
@@ -398,7 +401,7 @@ def test_a_compiled_net_trains_as_it_would(family: str, graphs: list[Any], tmp_p
 def test_a_head_alone_is_not_compiled(graphs: list[Any]) -> None:
     net = classifier("resnet")
     recipe = PLAIN.model_copy(update={"compile": "default"})
-    train(net, examples(), WHOLE, recipe, seed=0, trainable=net.head_parameters)
+    train(net, Training(examples(), WHOLE, recipe, seed=0, trainable=net.head_parameters))
     assert not graphs
 
 
@@ -409,5 +412,5 @@ def test_a_net_that_cannot_be_compiled_is_said(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(compiled, "BACKEND", backend)
     net = classifier("resnet")
     with pytest.raises(StepError, match=r"(?s)cannot be compiled here \(.*no compiler found.*leave `compile` out"):
-        train(net, examples(), WHOLE, PLAIN.model_copy(update={"compile": "default"}), seed=0)
+        train(net, Training(examples(), WHOLE, PLAIN.model_copy(update={"compile": "default"}), seed=0))
     predict(net, examples(), WHOLE, batch_size=3)

@@ -23,9 +23,9 @@ from rib.errors import DamagedError, StepError, UserError
 from rib.files import Seal, explained, plain, sync, sync_folders, try_write, unreadable, write_aside, written_aside
 from rib.identity import KEY_VERSION, digest
 from rib.models.weights import Weights, read_weights, write_weights
-from rib.prediction import Predictions
 from rib.remote import Remote, remote_of, remote_url, working_folder
 from rib.steps import Predict, Step
+from rib.training.predict import Predictions
 
 if TYPE_CHECKING:
     import pyarrow as pa

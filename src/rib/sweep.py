@@ -14,9 +14,9 @@ from rib.data.feed import fed
 from rib.data.labels import LabelMap
 from rib.errors import NotFiniteError
 from rib.models.classifier import Classifier
-from rib.prediction import Predictions, Watch, autocast, batches, finite, joined, judge
 from rib.recipe import Precision
 from rib.steps import Predict
+from rib.training.predict import Predictions, Watch, autocast, batches, finite, joined, judge
 
 AT_ONCE = 16
 """Nets in one pass, unless the user says otherwise."""
@@ -120,7 +120,7 @@ def predict_chunk(chunk: Examples, asked: Sequence[Asked], batch_size: int, watc
 def _logits(chunk: Examples, net: Classifier, asked: Sequence[Asked], size: int, watch: Watch) -> list[Tensor]:
     """Logits float32 (N, classes) of checkpoints with one net, on the CPU."""
     parts: list[list[Tensor]] = [[] for _ in asked]
-    for images in fed(chunk, batches(len(chunk), size), net.mean.device):
+    for images in fed(chunk, batches(len(chunk), size), net.device):
         with autocast(images.device, asked[0].precision):
             if len(asked) == 1 and asked[0].head is net.head:
                 parts[0].append(net(images).float())

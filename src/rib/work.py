@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,14 +29,15 @@ from rib.models.classifier import Classifier
 from rib.models.loading import build, load_pretrained
 from rib.models.weights import Weights, first_not_finite, put_weights, take_weights
 from rib.plan import World
-from rib.prediction import Predictions, collected, predict
-from rib.pretraining import Stage, pretrain
 from rib.recipe import LastBlock, Recipe
 from rib.steps import Compare, DataPart, Embed, Fit, Load, Predict, Pretrain, Step
 from rib.store import Store, pack_bits
 from rib.suite import Suite
 from rib.sweep import AT_ONCE, Asked, backbone, predict_chunk
-from rib.training import FileCheckpoint
+from rib.training.checkpoint import FileCheckpoint
+from rib.training.predict import Predictions, collected, predict
+from rib.training.pretrain import pretrain
+from rib.training.training import Training
 
 AT_HAND = 3
 """So many sets of weights stay in memory: the pretrained ones, and what is compared with them."""
@@ -125,27 +126,21 @@ class Workshop:
     def _pretrain(self, step: Pretrain, watch: _Count) -> dict[str, Any]:
         classifier = build(step.architecture, seed=step.seed).to(self.device)
         watch.passes *= step.views  # in the reference stage, which is short, one view is seen
-        outcome = pretrain(
-            classifier,
-            self._stages(step, classifier),
-            seed=step.seed,
-            checkpoint=self._checkpoint(step),
-            watch=watch,
-        )
+        outcome = pretrain(classifier, self._stages(step, classifier), self._checkpoint(step), watch)
         self.store.write_weights(step.key, take_weights(classifier.net))
         return outcome.values
 
-    def _stages(self, step: Pretrain, classifier: Classifier) -> list[Stage]:
-        def stage(data: DataPart, recipe: Recipe, **words: Any) -> Stage:
-            return Stage(self.examples(data, step.architecture.view), data.label_map, recipe, **words)
+    def _stages(self, step: Pretrain, classifier: Classifier) -> list[Training]:
+        def stage(data: DataPart, recipe: Recipe) -> Training:
+            return Training(self.examples(data, step.architecture.view), data.label_map, recipe, step.seed)
 
-        objective = step.objective and step.objective.drawn(classifier, len(step.data.label_map.groups), step.seed)
-        stages = [stage(step.data, step.recipe, objective=objective)]
+        stages = [stage(step.data, step.recipe)]
+        if step.objective is not None:
+            drawn = step.objective.drawn(classifier, len(step.data.label_map.groups), step.seed)
+            stages = [replace(stages[0], objective=drawn)]
         if (then := step.reference) is not None:
-            stages += [
-                stage(then.data, then.probe, trainable=classifier.head_parameters),
-                stage(then.data, then.finetune),
-            ]
+            probe = replace(stage(then.data, then.probe), trainable=classifier.head_parameters)
+            stages += [probe, stage(then.data, then.finetune)]
         return stages
 
     def _embed(self, step: Embed, watch: _Count) -> dict[str, Any]:

@@ -15,8 +15,8 @@ from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.loading import build
 from rib.models.weights import Weights, put_weights
-from rib.prediction import Watch
 from rib.recipe import Frozen, Precision
+from rib.training.predict import Watch
 
 Values = dict[str, Any]
 """What an analysis found: names to JSON values (numbers, lists of numbers, words)."""

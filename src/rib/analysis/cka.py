@@ -17,8 +17,8 @@ from rib.analysis.sample import sample
 from rib.data.examples import Examples
 from rib.errors import StepError
 from rib.models.classifier import Classifier
-from rib.prediction import Watch, autocast
 from rib.recipe import Precision
+from rib.training.predict import Watch, autocast
 
 LEAST = 4
 """Images that the unbiased estimate needs."""
@@ -98,7 +98,7 @@ def compare(
     """
     alignment = Alignment()
     for rows in minibatches(len(examples), minibatch):
-        images = torch.from_numpy(examples.batch(rows)).to(first.mean.device)
+        images = torch.from_numpy(examples.batch(rows)).to(first.device)
         alignment.add(*(layer_grams(model, layers, images, precision) for model in (first, second)))
         if watch:
             watch(2 * len(images))

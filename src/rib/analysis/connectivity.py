@@ -15,7 +15,7 @@ from rib.analysis.base import Analysis, Scene, Seen, Values
 from rib.analysis.sample import sample
 from rib.metrics import accuracy, example_weights
 from rib.models.weights import interpolate, put_weights
-from rib.prediction import collect
+from rib.training.predict import collect
 
 
 class Connectivity(Analysis):

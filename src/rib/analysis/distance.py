@@ -18,7 +18,7 @@ from rib.data.splits import Rows, named_generator, nested
 from rib.errors import StepError, UserError
 from rib.metrics import Floats
 from rib.models.classifier import Classifier
-from rib.prediction import collect
+from rib.training.predict import collect
 
 Measure = Literal["frechet", "mmd", "otdd"]
 

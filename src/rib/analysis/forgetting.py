@@ -17,7 +17,7 @@ from rib.data.splits import carve
 from rib.errors import StepError
 from rib.metrics import Bootstrap, Estimate, example_weights
 from rib.models.classifier import Classifier
-from rib.prediction import collect
+from rib.training.predict import collect
 
 Flags = NDArray[np.bool_]
 
@@ -144,7 +144,7 @@ def reading(together: Estimate, probe: Estimate) -> str:
 
 @torch.inference_mode()
 def _logits(features: Tensor, model: Classifier) -> Tensor:
-    logits: Tensor = model.head(features.to(model.mean.device)).cpu()
+    logits: Tensor = model.head(features.to(model.device)).cpu()
     return logits
 
 

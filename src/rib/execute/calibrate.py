@@ -12,8 +12,8 @@ from rib.execute.local import cores
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.loading import build
-from rib.prediction import autocast
 from rib.recipe import Recipe
+from rib.training.predict import autocast
 
 MEASURED_SECONDS = 1.0
 """How long each kind of pass of a model is measured."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, final
 
 import torch
@@ -18,9 +18,11 @@ from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.loading import build
 from rib.models.weights import Weights, put_weights, take_weights
-from rib.prediction import Watch, collect, finite, predict
 from rib.recipe import Frozen, Recipe
-from rib.training import Checkpoint, Penalty, Pull, train
+from rib.training.checkpoint import Checkpoint
+from rib.training.loop import train
+from rib.training.predict import Watch, collect, finite, predict
+from rib.training.training import Penalty, Pull, Training
 
 Note = Callable[[str, float | str | list[float]], None]
 
@@ -59,8 +61,8 @@ class Task:
         recipe: of the suite, as it applies to this model.
         seed: of everything random.
         device: where to compute.
-        watch: told of progress, in images that pass forward and backward.
-        seen: likewise of images that only pass forward.
+        watch: called with progress, in images that pass forward and backward.
+        seen: called with images that only pass forward.
         checkpoint: where a training run resumes from and leaves its state.
         note: keeps a named value in the record.
         known: the pretrained model's features of the tuning examples, float32 (N, D), where they are kept already.
@@ -110,37 +112,23 @@ class Task:
         with torch.no_grad():
             return finite(torch.cat([classifier.head(batch) for batch in features.split(size)]))
 
-    def train(
-        self,
-        classifier: Classifier,
-        recipe: Recipe,
-        trainable: frozenset[str] | None = None,
-        penalty: Penalty | None = None,
-        pull: Pull | None = None,
-        stages: Sequence[float] = (1.0,),
-        features: Tensor | None = None,
-    ) -> None:
-        """Train a classifier in place on the tuning examples, and note how it went in the record.
+    @property
+    def training(self) -> Training:
+        """Plain training of all weights on the tuning examples, by the suite's recipe; methods start from it."""
+        return Training(self.tuning, self.label_map, self.recipe, self.seed)
 
-        The arguments are those of `rib.training.train`.
+    def train(self, classifier: Classifier, training: Training) -> None:
+        """Train a classifier in place, and note how it went in the record.
+
+        Args:
+            classifier: of `build`.
+            training: as a rule `dataclasses.replace(task.training, ...)`.
 
         Raises:
             StepError: training diverged.
         """
-        outcome = train(
-            classifier,
-            self.tuning,
-            self.label_map,
-            recipe,
-            seed=self.seed,
-            trainable=trainable,
-            penalty=penalty,
-            pull=pull,
-            stages=stages,
-            features=features,
-            checkpoint=self.checkpoint,
-            watch=self.watch if features is None else lambda _: self.watch(0),  # a head's batches pass through no net
-        )
+        passes = self.watch if training.features is None else lambda _: self.watch(0)  # features pass through no net
+        outcome = train(classifier, training, self.checkpoint, passes)
         for name, value in ({"first_loss": outcome.losses[0]} | outcome.values).items():
             self.note(name, value)
         self.note("diverged", float(outcome.diverged))
@@ -271,16 +259,16 @@ class TrainedMethod(Method):
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
         """Train from the last ingredient's weights, or from the pretrained ones."""
         classifier = task.build(fitted[-1] if fitted else start)
-        recipe, trainable = self.run_recipe(task.recipe), self.trainable(classifier)
-        task.train(
-            classifier,
-            recipe,
-            trainable,
-            self.penalty(start, task),
-            self.pull(start, task),
-            self.stages(),
-            task.features(start) if self.keeps_backbone and classifier.direct else None,
+        training = replace(
+            task.training,
+            recipe=self.run_recipe(task.recipe),
+            trainable=self.trainable(classifier),
+            penalty=self.penalty(start, task),
+            pull=self.pull(start, task),
+            stages=self.stages(),
+            features=task.features(start) if self.keeps_backbone and classifier.direct else None,
         )
+        task.train(classifier, training)
         return take_weights(classifier.net)
 
 

@@ -20,7 +20,7 @@ from rib.methods.base import Passes, Task, TrainedMethod
 from rib.models.classifier import Classifier
 from rib.models.weights import Weights, first_not_finite
 from rib.recipe import Recipe
-from rib.training import Pull
+from rib.training.training import Pull
 
 KEPT = "attention_bias_cache"
 """Where attentions of timm keep biases that they have worked out once in evaluation mode: they have no gradient then.
@@ -79,7 +79,7 @@ def diagonal_fisher(classifier: Classifier, examples: Examples, label_map: Label
         One tensor a parameter of `classifier.net`, of its shape.
     """
     classifier.eval()
-    net, device = classifier.net, classifier.mean.device
+    net, device = classifier.net, classifier.device
     for module in net.modules():
         if hasattr(module, KEPT):
             module.training = True

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from rib.methods.base import Task, TrainedMethod
 from rib.models.weights import Weights
-from rib.training import Pull
+from rib.training.training import Pull
 
 
 class L2SP(TrainedMethod):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import ClassVar, Literal
 
 import torch
@@ -72,7 +73,7 @@ class LoRA(Method):
         factors = frozenset(
             name for name, _ in classifier.net.named_parameters() if name.rpartition(".")[2] in LowRank.FACTORS
         )
-        task.train(classifier, self._recipe(task.recipe), factors)
+        task.train(classifier, replace(task.training, recipe=self._recipe(task.recipe), trainable=factors))
         for module, name in places:
             parametrize.remove_parametrizations(module, name, leave_parametrized=True)
         return take_weights(classifier.net)

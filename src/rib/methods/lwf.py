@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from rib.methods.base import Task, TrainedMethod
 from rib.models.weights import Weights
-from rib.training import Penalty
+from rib.training.training import Penalty
 
 
 class LwF(TrainedMethod):

@@ -63,6 +63,11 @@ class Classifier(nn.Module):
             )
 
     @property
+    def device(self) -> torch.device:
+        """Where it computes."""
+        return self.mean.device
+
+    @property
     def head(self) -> nn.Module:
         """The final linear layer."""
         return self.net.get_submodule(self.head_name)

@@ -52,7 +52,7 @@ class Objective(Frozen, ABC):
         """The loss for a classifier, on its device, drawn from a generator of its own: see `loss`."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(named_seed("objective", seed))
-            return self.loss(classifier.width, classes).to(classifier.mean.device)
+            return self.loss(classifier.width, classes).to(classifier.device)
 
     @abstractmethod
     def loss(self, width: int, classes: int) -> Loss:

@@ -1,11 +1,11 @@
-"""Prediction: the one loop that asks a classifier about examples."""
+"""Prediction: the loop that asks a classifier about examples."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, fields
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +18,10 @@ from rib.data.labels import LabelMap
 from rib.errors import NotFiniteError
 from rib.models.classifier import Classifier
 from rib.recipe import Precision
+from rib.training.checkpoint import Checkpoint
 
 Watch = Callable[[int], None]
-"""Told the number of images done since it was last told."""
+"""Called with the number of images done since its last call."""
 
 JUDGED = 64
 """Batches whose logits are kept until they are judged: those of a whole set may take more memory than there is."""
@@ -63,18 +64,6 @@ class Predictions:
         return cls(**{each.name: state[each.name][:count].numpy() for each in fields(cls)})
 
 
-class Keeper(Protocol):
-    """Keeps what was said so far, should the work be cut off."""
-
-    def load(self) -> dict[str, Any] | None:
-        """The state that was kept; None without one."""
-        ...
-
-    def save(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Keep a state, if it is time."""
-        ...
-
-
 def predict(
     classifier: Classifier,
     examples: Examples,
@@ -84,7 +73,7 @@ def predict(
     precision: Precision = "fp32",
     features: Tensor | None = None,
     watch: Watch | None = None,
-    checkpoint: Keeper | None = None,
+    checkpoint: Checkpoint | None = None,
 ) -> Predictions:
     """Predict every example once, in evaluation mode.
 
@@ -118,7 +107,7 @@ def predict(
     return joined(pieces(), len(examples), checkpoint)
 
 
-def joined(pieces: Iterable[Predictions], count: int, checkpoint: Keeper | None = None) -> Predictions:
+def joined(pieces: Iterable[Predictions], count: int, checkpoint: Checkpoint | None = None) -> Predictions:
     """Predictions of `count` examples, given in pieces that follow one another.
 
     Pieces that are made while they are joined are not kept: among the larger arrays that are let go of between them
@@ -174,7 +163,7 @@ def collect(
         NotFiniteError: some of it is NaN or infinite.
     """
     classifier.eval()
-    device = classifier.mean.device
+    device = classifier.device
     parts = []
     for images in fed(examples, batches(len(examples), batch_size), device):
         with autocast(device, precision):
@@ -223,7 +212,7 @@ def read_out(classifier: Classifier, features: Tensor, batch_size: int, precisio
     Raises:
         NotFiniteError: some of it is NaN or infinite.
     """
-    device = classifier.mean.device
+    device = classifier.device
     with autocast(device, precision):
         parts = [classifier.head(part.to(device)).float().cpu() for part in features.split(batch_size)]
     return finite(torch.cat(parts))

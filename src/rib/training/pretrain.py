@@ -6,38 +6,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from rib.data.examples import Examples
-from rib.data.labels import LabelMap
 from rib.errors import DivergedError
 from rib.models.classifier import Classifier
-from rib.objectives.base import Loss
-from rib.prediction import Watch
-from rib.recipe import Recipe
-from rib.training import Checkpoint, Outcome, train
+from rib.training.checkpoint import Checkpoint
+from rib.training.loop import train
+from rib.training.outcome import Outcome
+from rib.training.predict import Watch
+from rib.training.training import Training
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One training of a pretraining: arguments of `train`."""
-
-    examples: Examples
-    label_map: LabelMap
-    recipe: Recipe
-    trainable: frozenset[str] | None = None
-    objective: Loss | None = None
-
-
-def pretrain(
-    classifier: Classifier, stages: Sequence[Stage], *, seed: int, checkpoint: Checkpoint, watch: Watch
-) -> Outcome:
+def pretrain(classifier: Classifier, stages: Sequence[Training], checkpoint: Checkpoint, watch: Watch) -> Outcome:
     """Train in place, stage by stage. Resumed from any checkpoint it equals an uninterrupted run.
 
     Args:
         classifier: with new weights, on the device that is to be used.
         stages: at least one.
-        seed: of everything random.
         checkpoint: where to resume from and where to leave the state.
-        watch: told of progress in images.
+        watch: called with progress in images.
 
     Returns:
         How the last stage went.
@@ -52,17 +37,7 @@ def pretrain(
     for stage in stages[:first]:
         watch(stage.recipe.total_steps(len(stage.examples)) * stage.recipe.batch_size)
     for number, stage in enumerate(stages[first:], first):
-        outcome = train(
-            classifier,
-            stage.examples,
-            stage.label_map,
-            stage.recipe,
-            seed=seed,
-            trainable=stage.trainable,
-            objective=stage.objective,
-            checkpoint=_OfStage(checkpoint, number),
-            watch=watch,
-        )
+        outcome = train(classifier, stage, _OfStage(checkpoint, number), watch)
         if outcome.diverged:
             raise DivergedError(f"training diverged, loss {outcome.losses[-1]:.2f}; try a lower learning rate")
     return outcome

@@ -1,0 +1,227 @@
+"""Loop: the one loop that changes weights."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from rib.data.feed import fed, placed
+from rib.data.splits import named_seed
+from rib.errors import DivergedError
+from rib.models.classifier import Classifier
+from rib.models.compiled import compiled
+from rib.models.weights import first_not_finite
+from rib.recipe import Recipe
+from rib.training.checkpoint import Checkpoint
+from rib.training.outcome import Outcome, is_diverged
+from rib.training.predict import Watch, autocast, collect
+from rib.training.schedule import Schedule
+from rib.training.training import Training
+
+
+@dataclass
+class _State:
+    """What a run carries from epoch to epoch."""
+
+    epoch: int = 0
+    losses: list[float] = field(default_factory=list)
+    rights: list[float] = field(default_factory=list)
+    began: float = math.nan
+
+
+def train(
+    classifier: Classifier, training: Training, checkpoint: Checkpoint | None = None, watch: Watch | None = None
+) -> Outcome:
+    """Train a classifier in place.
+
+    The data order of an epoch, and torch's own random state within it, depend on the seed and the epoch's number
+    alone: a run resumed from any epoch's checkpoint equals an uninterrupted one.
+
+    Args:
+        classifier: on the device that is to be used; its `net` is changed.
+        training: what it is trained on, and how.
+        checkpoint: where to resume from and where to leave the state.
+        watch: called with progress in images.
+
+    Raises:
+        DivergedError: the loss or a weight is no longer finite.
+        StepError: the recipe says `compile`, and the net cannot be compiled on this machine.
+    """
+    loop = _Loop(classifier, training)
+    state = _resume(loop, checkpoint)
+    if watch:
+        watch(loop.schedule.images(state.epoch))
+    with torch.random.fork_rng(devices=[]), compiled(classifier.net, loop.compile):
+        while not loop.schedule.is_over(state.epoch):
+            loss, right, began = loop.epoch(state.epoch, watch)
+            state.rights.append(right)
+            state.began = state.began if state.losses else began
+            state.losses.append(loss)
+            state.epoch += 1
+            _require_finite(state.losses, loop.modules)
+            if checkpoint and not loop.schedule.is_over(state.epoch):
+                checkpoint.save(lambda: _snapshot(loop, state))
+    return _outcome(loop, state)
+
+
+def _outcome(loop: _Loop, state: _State) -> Outcome:
+    training, chance, classes = loop.training, None, None
+    if training.objective is None:
+        chance = 100 * float(np.bincount(training.examples.labels).max()) / len(training.examples)
+        classes = len(training.label_map.groups)
+    diverged = is_diverged(state.losses, state.began, classes)
+    return Outcome(tuple(state.losses), tuple(state.rights), diverged, chance, loop.schedule.seen(state.epoch - 1))
+
+
+class _Loop:
+    """One epoch at a time, over the inputs or over frozen features."""
+
+    def __init__(self, classifier: Classifier, training: Training) -> None:
+        self.classifier, self.training = classifier, training
+        examples, recipe, trainable = training.examples, training.recipe, training.trainable
+        self.modules: dict[str, nn.Module] = {"net": classifier.net}
+        if training.objective is not None:
+            self.modules["objective"] = training.objective
+        self.device = classifier.device
+        self.labels = torch.from_numpy(examples.labels).to(self.device)
+        self.head_alone = trainable == classifier.head_parameters
+        classifier.contiguous = trainable is not None and not self.head_alone
+        for name, parameter in classifier.net.named_parameters():
+            parameter.requires_grad_((trainable is None or name in trainable) and name not in classifier.frozen)
+        everything = (parameter for module in self.modules.values() for parameter in module.parameters())
+        self.optimizer = _optimizer([parameter for parameter in everything if parameter.requires_grad], recipe)
+        self.norms = frozenset() if self.head_alone else classifier.batch_norms(trainable)
+        merged = bool(self.norms) or training.objective is not None  # neither can use a batch of one
+        self.schedule = Schedule(examples.labels, recipe, training.seed, training.stages, merged)
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
+        self.features = None
+        if self.head_alone and classifier.direct:
+            self.features = self._frozen_features() if training.features is None else training.features
+        whole = not self.head_alone and training.objective is None  # heads alone, and objectives, look inside the net
+        self.compile = recipe.compile if whole else None
+
+    def _frozen_features(self) -> Tensor:
+        """A head alone is trained on features that are computed once: they cannot change."""
+        examples, size = self.training.examples, self.training.recipe.eval_batch_size
+        with torch.inference_mode(False):
+            features = collect(self.classifier, self.classifier.features, examples, size)
+        return features.clone().to(self.device)
+
+    def epoch(self, number: int, watch: Watch | None) -> tuple[float, float, float]:
+        """Mean loss and percent right over the epoch, and the loss of its first batch."""
+        self._set_mode()
+        torch.manual_seed(named_seed("torch state", self.training.seed, number))
+        loss_sum = torch.zeros((), device=self.device)
+        right = torch.zeros((), device=self.device)
+        began = loss_sum
+        seen = 0
+        for step, rows, batch in self._batches(number):
+            loss, hits = self._step(step, rows, batch)
+            began = began if seen else loss
+            loss_sum += loss * len(rows)
+            right += hits
+            seen += len(rows)
+            if watch:
+                watch(len(rows))
+        return float(loss_sum) / seen, 100 * float(right) / seen, float(began)
+
+    def _set_mode(self) -> None:
+        """Training mode, less what is frozen."""
+        self.classifier.train(not self.head_alone)
+        for module in self.classifier.net.modules():
+            if isinstance(module, _BatchNorm):
+                module.train(module in self.norms)
+
+    def _batches(self, epoch: int) -> Iterator[tuple[int, Tensor, Tensor | None]]:
+        """Number, examples and inputs of every step; no inputs if features stand for them."""
+        order, steps, sizes = self.schedule.order(epoch), self.schedule.steps(epoch), self.schedule.sizes
+        wanted = np.split(order, np.cumsum(sizes)[:-1])[: len(steps)]
+        known = self.features is not None
+        inputs = itertools.repeat(None, len(steps)) if known else fed(self.training.examples, wanted, self.device)
+        on_device = placed(order, self.device).split(sizes)[: len(steps)]
+        yield from zip(steps, on_device, inputs, strict=True)
+
+    def _step(self, step: int, rows: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor]:
+        training = self.training
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.lr(step)
+        with autocast(self.device, training.recipe.precision):
+            loss, reported, right = self._loss(rows, batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        self.scaler.scale(loss).backward()
+        if training.pull is not None:
+            self.scaler.unscale_(self.optimizer)
+            training.pull.add_to(self.classifier.net)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return reported.detach().float(), right
+
+    def _loss(self, rows: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+        """Loss, reported loss and hits of a batch, by the cross-entropy or by the pretraining objective."""
+        training, labels = self.training, self.labels[rows]
+        if training.objective is not None:
+            assert batch is not None
+            loss, right = training.objective(self.classifier.features, batch, labels)
+            return loss, loss, right
+        logits = training.label_map.mask(self._forward(rows, batch))
+        entropy = F.cross_entropy(logits, labels, label_smoothing=training.recipe.label_smoothing)
+        loss = entropy + training.penalty(self.classifier.net, logits, rows) if training.penalty else entropy
+        return loss, entropy, (logits.detach().argmax(dim=1) == labels).sum()
+
+    def _forward(self, rows: Tensor, batch: Tensor | None) -> Tensor:
+        if self.features is not None:
+            logits: Tensor = self.classifier.head(self.features[rows])
+            return logits
+        return self.classifier(batch)
+
+
+def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    return torch.optim.SGD(
+        parameters, lr=recipe.lr, momentum=recipe.momentum, weight_decay=recipe.weight_decay, fused=True
+    )
+
+
+def _require_finite(losses: Sequence[float], modules: Mapping[str, nn.Module]) -> None:
+    faults = (first_not_finite(module.state_dict()) for module in modules.values())
+    bad = "the loss" if not math.isfinite(losses[-1]) else next(filter(None, faults), None)
+    if bad:
+        last = ", ".join(f"{loss:.3g}" for loss in losses[-3:])
+        raise DivergedError(
+            f"training diverged: {bad} is no longer finite after epoch {len(losses)} (losses {last}); "
+            "try a lower learning rate"
+        )
+
+
+def _snapshot(loop: _Loop, state: _State) -> dict[str, Any]:
+    return {
+        "epoch": state.epoch,
+        "losses": state.losses,
+        "rights": state.rights,
+        "began": state.began,
+        **{name: module.state_dict() for name, module in loop.modules.items()},
+        "optimizer": loop.optimizer.state_dict(),
+        "scaler": loop.scaler.state_dict(),
+    }
+
+
+def _resume(loop: _Loop, checkpoint: Checkpoint | None) -> _State:
+    kept = checkpoint.load() if checkpoint else None
+    if kept is None or "rights" not in kept:  # older versions kept no accuracy of each epoch: begin again
+        return _State()
+    for name, module in loop.modules.items():
+        module.load_state_dict(kept[name])
+    loop.optimizer.load_state_dict(kept["optimizer"])
+    if kept["scaler"]:
+        loop.scaler.load_state_dict(kept["scaler"])
+    return _State(kept["epoch"], list(kept["losses"]), list(kept["rights"]), kept["began"])

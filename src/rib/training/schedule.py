@@ -1,0 +1,93 @@
+"""Schedule: the learning rate of every step, and the examples of every batch."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from rib.data.splits import Rows, named_generator
+from rib.recipe import Recipe
+
+
+class Schedule:
+    """The batches of a training. Those of an epoch depend on the seed and the epoch's number alone.
+
+    Args:
+        labels: int64 (N,), of the tuning set, in an order of which every prefix is balanced.
+        recipe: batch size and length.
+        seed: of the order.
+        stages: in equal parts of the run, batches come from this share of the tuning set, its first examples.
+        merged: whether a last batch of one example joins the one before it.
+
+    Attributes:
+        sizes: number of examples of each batch of an epoch.
+        total: number of steps; the last epoch may be cut off.
+    """
+
+    def __init__(self, labels: Rows, recipe: Recipe, seed: int, stages: Sequence[float], merged: bool) -> None:
+        self._recipe, self._seed = recipe, seed
+        self._prefixes = prefixes(labels, stages)
+        self.sizes = recipe.batches(len(labels), merged)
+        self.total = recipe.total_steps(len(labels), merged)
+
+    def steps(self, epoch: int) -> range:
+        """Numbers of an epoch's steps."""
+        first = epoch * len(self.sizes)
+        return range(first, min(first + len(self.sizes), self.total))
+
+    def is_over(self, epoch: int) -> bool:
+        """Whether no step is left for an epoch."""
+        return epoch * len(self.sizes) >= self.total
+
+    def lr(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return self._recipe.lr * rate(step, self._recipe.warmup(self.total), self.total)
+
+    def images(self, epochs: int) -> int:
+        """Number of examples that these first epochs have."""
+        whole, rest = divmod(min(epochs * len(self.sizes), self.total), len(self.sizes))
+        return whole * sum(self.sizes) + sum(self.sizes[:rest])
+
+    def seen(self, epoch: int) -> int:
+        """Number of examples that an epoch has."""
+        return sum(self.sizes[: self.total - epoch * len(self.sizes)])
+
+    def order(self, epoch: int) -> Rows:
+        """The examples of a whole epoch, in its order; examples of a prefix are repeated until the epoch is full."""
+        generator = named_generator("shuffle", self._seed, epoch)
+        drawn = []
+        steps = range(epoch * len(self.sizes), (epoch + 1) * len(self.sizes))
+        for prefix, group in itertools.groupby(steps, self._prefix):
+            wanted = sum(self.sizes[step % len(self.sizes)] for step in group)
+            rounds = [generator.permutation(prefix) for _ in range(-(-wanted // prefix))]
+            drawn.append(np.concatenate(rounds)[:wanted])
+        return np.concatenate(drawn)
+
+    def _prefix(self, step: int) -> int:
+        """How many of the first examples a step may draw."""
+        return self._prefixes[min(step * len(self._prefixes) // self.total, len(self._prefixes) - 1)]
+
+
+def prefixes(labels: Rows, stages: Sequence[float]) -> tuple[int, ...]:
+    """How many examples each stage has: its share of them, but no fewer than one per class.
+
+    Args:
+        labels: int64 (N,), in an order of which every prefix is balanced.
+        stages: shares in (0, 1].
+    """
+    fewest = len(np.unique(labels))
+    return tuple(min(max(round(share * len(labels)), fewest), len(labels)) for share in stages)
+
+
+def rate(step: int, warmup: int, total: int) -> float:
+    """The factor of the peak learning rate at a step, counted from 0.
+
+    Linear over the warm-up, (step + 1) / warmup, then half a cosine to 0. A run no longer than its warm-up never
+    decays.
+    """
+    if step < warmup:
+        return (step + 1) / warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - warmup) / (total - warmup)))
