@@ -109,7 +109,7 @@ def planning(setting: Setting, folder: Path) -> list[Row]:
     growth = (many / more) / (few / steps)
     return [
         Row("P10", f"plan {more:,} steps", "the clock", "seconds: ≤ 10 s", f"{many:.2f} s", many <= 10),
-        at_most("P10", f"plan {more:,} steps, time a step", f"{steps:,} steps", 1.5, growth),
+        at_most("P10", f"plan {more:,} steps, time per step", f"{steps:,} steps", 1.5, growth),
     ]
 
 

@@ -101,7 +101,7 @@ def _loading(setting: Setting, folder: Path) -> tuple[list[Row], Examples]:
     note = (
         f"{len(theirs)} JPEGs of {source()}, the pack {pixels.nbytes / 1e6:.0f} MB; pixels bitwise equal; "
         + ", ".join(f"{name} {images:,.0f}" for name, images in rate.items())
-        + " images a second"
+        + " images per second"
     )
     share = timings.ratio("memcpy", "pack")
     rows = [
@@ -227,10 +227,10 @@ def _memory(setting: Setting, folder: Path) -> Row:
         "≤ + 10 %",
         f"{100 * grown / own:+.1f} %",
         grown <= 0.1 * own,
-        f"{own:.0f} and {own_large:.0f} MiB of its own; besides, {file_pages:.0f} and {file_pages_large:.0f} MiB of "
-        "files are mapped, which the system takes back when it needs them",
-        f"what grows is labels, sources and rows, and predictions or an order: {IN_USE} bytes an image, "
-        f"{9 * count * IN_USE / MIB:.0f} MiB more for so many; the rest is what the allocator keeps for the next ones",
+        f"{own:.0f} and {own_large:.0f} MiB of private memory; {file_pages:.0f} and {file_pages_large:.0f} MiB of "
+        "mapped files come on top, which the system can reclaim",
+        f"the growth is labels, sources and rows, and predictions or an order: {IN_USE} bytes per image, "
+        f"{9 * count * IN_USE / MIB:.0f} MiB more here; the allocator keeps the rest for the next batches",
     )
 
 

@@ -24,8 +24,8 @@ from rib.data.pack import open_pack, pack_file
 VIEW = View(224, 0.875)
 
 LIMIT = (
-    "both run libjpeg-turbo with the same transform, 97 % of ours: what can be saved is Pillow's own handling of "
-    "what it gives; tried: a buffer that is used again (5 % more); faster transforms would change pixels"
+    "both run libjpeg-turbo with the same transform, 97 % of ours: only Pillow's own handling of the result "
+    "can be saved; tried: reusing a buffer (5 % more); faster transforms would change pixels"
 )
 """What keeps decoding from being faster."""
 
@@ -86,7 +86,7 @@ def _rows(setting: Setting, root: Path, title: str, goal: bool) -> list[Row]:
     for what, wanted, limit in (("decode", 1.6, LIMIT), ("pack", 1.15, "")):
         ratio = timings.ratio(f"their {what}", what)
         rates = [len(theirs) / timings.median(name) for name in (what, f"their {what}")]
-        said = f"{same}; ours {rates[0]:.0f}, theirs {rates[1]:.0f} images a second and core"
+        said = f"{same}; ours {rates[0]:.0f}, theirs {rates[1]:.0f} images per second and core"
         name = ("decode" if what == "decode" else "decode, resize, crop and pack") + f", {title}"
         against = "Pillow" if what == "decode" else "ImageFolder into a file, same threads"
         found.append(

@@ -44,8 +44,8 @@ def _measured(setting: Setting) -> list[Row]:
         assert torch.equal(logits.argmax(1).cpu(), chosen)
     share = timings.ratio("swept", "bare") - 1
     wanted = 0.03 if setting.gpu else 0.05
-    note = f"{name}, {count} images in batches of {batch}, {precision}; normalising, judging and noting are beside"
-    what = f"{K} checkpoints a pass"
+    note = f"{name}, {count} images in batches of {batch}, {precision}; normalising, scoring and recording come on top"
+    what = f"{K} checkpoints per pass"
     return [
         Row("P6", what, "their forward passes", f"≤ {100 * wanted:g} %", f"{100 * share:.1f} %", share <= wanted, note)
     ]
