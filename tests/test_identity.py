@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from helpers import document, write_tree
+from rib.analysis import ANALYSES
 from rib.data.labels import LabelMap
 from rib.identity import KEY_VERSION, canonical, key_of
 from rib.methods import METHODS, Method
@@ -26,7 +27,7 @@ from rib.objectives import OBJECTIVES
 from rib.objectives.augment import Augmentation
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
-from rib.steps import DataPart, Embed, Fit, Load, Predict, Pretrain, Reference
+from rib.steps import Compare, DataPart, Embed, Fit, Load, Predict, Pretrain, Reference
 from rib.suite import parse_suite
 from rib.work import How
 
@@ -73,6 +74,42 @@ def test_golden_keys(name: str) -> None:
     assert KEY_VERSION == 2
     step, key = GOLDEN[name]
     assert step.key == key
+
+
+# -- classes are named by hand ----------------------------------------------------------------------------------------
+
+KEYED = (
+    *METHODS.classes.values(),
+    *ANALYSES.classes.values(),
+    *OBJECTIVES.classes.values(),
+    Recipe,
+    Architecture,
+    Augmentation,
+    *(Load, Pretrain, Embed, Fit, Predict, Compare),
+)
+
+
+def test_every_hashed_class_has_a_key_name_of_its_own() -> None:
+    names = [vars(kind)["key_name"] for kind in KEYED]
+    assert len(set(names)) == len(KEYED)
+
+
+def test_a_moved_and_renamed_class_keeps_its_key() -> None:
+    plain = METHODS.find("finetune")
+    moved = type("Tuning", (plain,), {"__module__": "rib.elsewhere", "key_name": plain.key_name})
+    assert canonical(moved()) == canonical(plain())
+    assert dataclasses.replace(TUNED, method=moved()).key == TUNED.key
+
+    kept = type("Trained", (Fit,), {"__module__": "rib.elsewhere"})
+    fields = {field.name: getattr(TUNED, field.name) for field in dataclasses.fields(TUNED)}
+    assert kept(**fields).key == TUNED.key
+
+
+def test_an_inherited_key_name_is_refused() -> None:
+    """Two classes of one key name would share their results."""
+    heir = type("Heir", (METHODS.find("finetune"),), {"__module__": "rib.elsewhere"})
+    with pytest.raises(TypeError, match=r"rib\.elsewhere\.Heir needs a `key_name` of its own"):
+        canonical(heir())
 
 
 # -- every field is classed --------------------------------------------------------------------------------------------
@@ -396,6 +433,8 @@ def test_the_source_of_a_users_method_is_part_of_its_key(own_module: Callable[[s
     ]
     assert keys[0] == keys[2]
     assert keys[0] != keys[1]
+    claimed = SOURCE.replace('name = "mine"', 'name = "mine"\n    key_name = "rib.methods.finetune:FineTune"')
+    assert canonical(own_module(claimed)())["class"] == "own_method:Mine"  # whatever it says: no collision
 
 
 def test_ribs_own_source_is_not() -> None:

@@ -118,6 +118,21 @@ def _hashed_fields(kind: Any) -> tuple[tuple[str, bool], ...]:
     )
 
 
+def key_name(kind: type) -> str:
+    """What keys call a class. A class of RIB says it in `key_name`, so that moving or renaming it changes no key; one
+    of the user's own is called by its module and name.
+
+    Raises:
+        TypeError: a class of RIB has no `key_name` of its own (an inherited one would give two classes one name).
+    """
+    if kind.__module__.partition(".")[0] != "rib":
+        return f"{kind.__module__}:{kind.__qualname__}"
+    name = vars(kind).get("key_name")
+    if not isinstance(name, str):
+        raise TypeError(f"{kind.__module__}.{kind.__qualname__} needs a `key_name` of its own")
+    return name
+
+
 def model_identity(value: BaseModel) -> dict[str, Any]:
     """A pydantic value as JSON types, with its class; the user's own classes bring a digest of their source.
 
@@ -127,7 +142,7 @@ def model_identity(value: BaseModel) -> dict[str, Any]:
     given = {name: getattr(value, name) for name in kind.model_fields if getattr(value, name) is not None}
     fields: dict[str, Any] = {name: canonical(field) for name, field in given.items()}
     return {
-        "class": f"{kind.__module__}:{kind.__qualname__}",
+        "class": key_name(kind),
         "source": source_digest(kind.__module__),
         **fields,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
@@ -17,7 +17,13 @@ Compile = Literal["default", "reduce-overhead"]
 
 
 class Frozen(BaseModel):
-    """A strict value: frozen, unknown keys refused, numbers finite."""
+    """A strict value: frozen, unknown keys refused, numbers finite.
+
+    Attributes:
+        key_name: what keys call the class (`rib.identity.key_name`), for a class of RIB whose values are hashed.
+    """
+
+    key_name: ClassVar[str]
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -29,6 +35,8 @@ class Recipe(Frozen):
     epoch's weights are kept; data are shuffled each epoch and no last batch is dropped; there is no augmentation.
     Where a BatchNorm is trained, a last batch of one image joins the batch before it.
     """
+
+    key_name: ClassVar[str] = "rib.recipe:Recipe"
 
     epochs: int = Field(10, ge=1, description="passes over the tuning set")
     steps: int | None = Field(None, ge=1, description="fixed number of steps; replaces `epochs` when given")

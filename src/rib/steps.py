@@ -44,12 +44,18 @@ class DataPart:
 
 
 class _Keyed:
-    """A frozen description that is named by its content."""
+    """A frozen description that is named by its content.
+
+    Attributes:
+        key_name: what keys and records call the class, whatever its name.
+    """
+
+    key_name: ClassVar[str]
 
     @cached_property
     def key(self) -> str:
         """Hash of the identity fields, and of the keys of what this needs."""
-        return key_of(type(self).__name__, identity_values(self))
+        return key_of(self.key_name, identity_values(self))
 
     @property
     def spec(self) -> dict[str, Any]:
@@ -60,6 +66,8 @@ class _Keyed:
 @dataclass(frozen=True)
 class Load(_Keyed):
     """Pretrained weights that are there already. Not a step: nothing is done and nothing is recorded."""
+
+    key_name: ClassVar[str] = "Load"
 
     model: str = field(metadata=RUNTIME)
     architecture: Architecture
@@ -101,6 +109,8 @@ class Pretrain(_Keyed):
         reference: what is done afterwards; None for nothing.
         last_batch: "merged" where a last batch of one image joins the one before it, for a BatchNorm.
     """
+
+    key_name: ClassVar[str] = "Pretrain"
 
     model: str = field(metadata=RUNTIME)
     architecture: Architecture
@@ -171,6 +181,8 @@ class Embed(_Keyed):
         last_block: as in the recipe.
     """
 
+    key_name: ClassVar[str] = "Embed"
+
     start: Load | Pretrain
     data: DataPart
     size: int | None
@@ -232,6 +244,8 @@ class Fit(_Keyed):
         ingredients: the steps whose weights the method starts from.
         last_batch: "merged" where a last batch of one image joins the one before it, for a BatchNorm.
     """
+
+    key_name: ClassVar[str] = "Fit"
 
     start: Load | Pretrain
     method: Method
@@ -300,6 +314,8 @@ class Fit(_Keyed):
 class Predict(_Keyed):
     """Predictions of some weights for every example of a part."""
 
+    key_name: ClassVar[str] = "Predict"
+
     fit: Fit
     data: DataPart
     batch_size: int
@@ -360,6 +376,8 @@ class Compare(_Keyed):
         batch_size: images a forward pass.
         precision: of forward passes.
     """
+
+    key_name: ClassVar[str] = "Compare"
 
     analysis: Analysis
     before: Fit

@@ -337,7 +337,7 @@ class Store:
             self._sync(step.key, left)
         document = {
             "key": step.key,
-            "kind": type(step).__name__,
+            "kind": step.key_name,
             "title": step.title,
             "spec": step.spec,
             "values": dict(values),

@@ -476,7 +476,7 @@ def _require_code(step: Step) -> None:
     built = step.architecture
     try:
         same = built.build is None or source_digest(built.build.partition(":")[0]) == built.build_source
-        same = same and key_of(type(step).__name__, identity_values(step)) == step.key
+        same = same and key_of(step.key_name, identity_values(step)) == step.key
     except UserError as error:
         raise StepError(f"not recorded: {error}") from error
     if not same:

@@ -30,6 +30,7 @@ class Connectivity(Analysis):
     """
 
     name: ClassVar[str] = "connectivity"
+    key_name: ClassVar[str] = "rib.analysis.connectivity:Connectivity"
     on: ClassVar[str] = "tested"
     points: int = Field(11, ge=3, description="how many, both ends included")
     images: int = Field(2000, ge=1, description="at most so many a data set, drawn at random")

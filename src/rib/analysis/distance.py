@@ -54,6 +54,7 @@ class Distance(Analysis):
     """
 
     name: ClassVar[str] = "distance"
+    key_name: ClassVar[str] = "rib.analysis.distance:Distance"
     of_pair: ClassVar[bool] = False
     on: ClassVar[str] = "tested"
     together: ClassVar[bool] = True

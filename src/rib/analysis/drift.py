@@ -36,6 +36,7 @@ class Drift(Analysis):
     """
 
     name: ClassVar[str] = "drift"
+    key_name: ClassVar[str] = "rib.analysis.drift:Drift"
     on: ClassVar[str] = "nothing"
 
     def image_passes(self, images: int) -> float:

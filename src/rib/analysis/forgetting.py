@@ -45,6 +45,7 @@ class Forgetting(Analysis):
     """
 
     name: ClassVar[str] = "forgetting"
+    key_name: ClassVar[str] = "rib.analysis.forgetting:Forgetting"
     on: ClassVar[str] = "tested"
     together: ClassVar[bool] = True
     needs_features: ClassVar[bool] = True

@@ -17,6 +17,7 @@ class BestRate(Method):
     """Fine-tunes at every rate and keeps the one with the best held-out accuracy; of equals the lowest rate."""
 
     name: ClassVar[str] = "best_rate"
+    key_name: ClassVar[str] = "rib.methods.best_rate:BestRate"
     needs_held_out: ClassVar[bool] = True
     takes_diverged: ClassVar[bool] = True
     rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3, 1e-2, 3e-2), min_length=2)

@@ -19,6 +19,7 @@ class Curriculum(TrainedMethod):
     """
 
     name: ClassVar[str] = "curriculum"
+    key_name: ClassVar[str] = "rib.methods.curriculum:Curriculum"
     shares: tuple[float, ...] = Field((0.05, 0.2, 1.0), min_length=1, description="of the tuning set, growing to 1")
 
     @field_validator("shares")

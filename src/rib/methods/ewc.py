@@ -38,6 +38,7 @@ class EWC(TrainedMethod):
     """
 
     name: ClassVar[str] = "ewc"
+    key_name: ClassVar[str] = "rib.methods.ewc:EWC"
     strength: float = Field(1.0, ge=0)
     samples: int = Field(200, ge=1, description="at most so many tuning images give the Fisher")
     clip: float = Field(100.0, gt=0, description="largest F after division by its mean")

@@ -18,6 +18,7 @@ class FineTune(TrainedMethod):
     """
 
     name: ClassVar[str] = "finetune"
+    key_name: ClassVar[str] = "rib.methods.finetune:FineTune"
     freeze: tuple[Literal["norm", "head"], ...] = Field((), description="what stays as it was: norm, head")
 
     def trainable(self, classifier: Classifier) -> frozenset[str] | None:

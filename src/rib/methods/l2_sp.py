@@ -18,6 +18,7 @@ class L2SP(TrainedMethod):
     """
 
     name: ClassVar[str] = "l2_sp"
+    key_name: ClassVar[str] = "rib.methods.l2_sp:L2SP"
     strength: float = Field(1.0, ge=0)
 
     def pull(self, start: Weights, task: Task) -> Pull:

@@ -16,6 +16,7 @@ class LinearProbe(TrainedMethod):
     """
 
     name: ClassVar[str] = "linear_probe"
+    key_name: ClassVar[str] = "rib.methods.linear_probe:LinearProbe"
     reads_features: ClassVar[bool] = True
     keeps_backbone: ClassVar[bool] = True
 

@@ -14,6 +14,7 @@ class LPFT(TrainedMethod):
     """
 
     name: ClassVar[str] = "lp_ft"
+    key_name: ClassVar[str] = "rib.methods.lp_ft:LPFT"
     probe: str = "linear_probe"
 
     def ingredients(self) -> tuple[str | Method, ...]:

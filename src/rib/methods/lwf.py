@@ -21,6 +21,7 @@ class LwF(TrainedMethod):
     """
 
     name: ClassVar[str] = "lwf"
+    key_name: ClassVar[str] = "rib.methods.lwf:LwF"
     reads_features: ClassVar[bool] = True
     temperature: float = Field(2.0, gt=0)
     weight: float = Field(1.0, ge=0)

@@ -13,6 +13,7 @@ class Pretrained(MergedMethod):
     """No tuning at all."""
 
     name: ClassVar[str] = "pretrained"
+    key_name: ClassVar[str] = "rib.methods.pretrained:Pretrained"
     needs_data: ClassVar[bool] = False
     keeps_backbone: ClassVar[bool] = True
 

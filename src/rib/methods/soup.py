@@ -20,6 +20,7 @@ class Soup(MergedMethod):
     """The uniform mean of the members' weights; BatchNorm statistics are averaged too, as in the paper."""
 
     name: ClassVar[str] = "soup"
+    key_name: ClassVar[str] = "rib.methods.soup:Soup"
     members: tuple[str, ...] = Field(PAPER_MEMBERS, min_length=2)
 
     def ingredients(self) -> tuple[str | Method, ...]:
@@ -35,6 +36,7 @@ class GreedySoup(Method):
     """Members join, best first, while the accuracy of their mean on held-out downstream images does not fall."""
 
     name: ClassVar[str] = "greedy_soup"
+    key_name: ClassVar[str] = "rib.methods.soup:GreedySoup"
     needs_held_out: ClassVar[bool] = True
     members: tuple[str, ...] = Field(PAPER_MEMBERS, min_length=2)
 

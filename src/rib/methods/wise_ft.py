@@ -15,6 +15,7 @@ class WiseFT(MergedMethod):
     """θ0 + α (θ1 - θ0) over all parameters and statistics, head included (Wortsman et al. 2022, arXiv 2109.01903)."""
 
     name: ClassVar[str] = "wise_ft"
+    key_name: ClassVar[str] = "rib.methods.wise_ft:WiseFT"
     alpha: float = Field(0.5, ge=0, le=1)
     tuned: str = Field("finetune", description="the method whose weights are θ1")
 

@@ -19,6 +19,7 @@ class WiseFTHeldOut(Method):
     """
 
     name: ClassVar[str] = "wise_ft_held_out"
+    key_name: ClassVar[str] = "rib.methods.wise_ft_held_out:WiseFTHeldOut"
     needs_held_out: ClassVar[bool] = True
     alphas: tuple[Annotated[float, Field(ge=0, le=1)], ...] = Field(
         tuple(step / 10 for step in range(11)), min_length=2

@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -144,6 +144,8 @@ def replicate(name: str, seed: int) -> str:
 
 class Architecture(Frozen):
     """What a model is apart from its weights. Hashed into every key."""
+
+    key_name: ClassVar[str] = "rib.models.catalogue:Architecture"
 
     timm: str | None
     build: str | None

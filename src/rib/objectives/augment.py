@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,8 @@ LUMA = (0.299, 0.587, 0.114)
 
 class Augmentation(Frozen):
     """How far a view may go. Every amount is drawn uniformly between its negative and itself, for each image."""
+
+    key_name: ClassVar[str] = "rib.objectives.augment:Augmentation"
 
     rotation: float = Field(15.0, ge=0, le=180, description="degrees")
     shear: float = Field(0.15, ge=0, lt=1, description="horizontal shift for each unit of height")

@@ -21,6 +21,7 @@ class SimCLR(Objective):
     """
 
     name: ClassVar[str] = "simclr"
+    key_name: ClassVar[str] = "rib.objectives.simclr:SimCLR"
     views: ClassVar[int] = 2
 
     temperature: float = Field(0.5, gt=0, description="0.5 as published for CIFAR-10")

@@ -26,6 +26,7 @@ class UniCL(Objective):
     """
 
     name: ClassVar[str] = "unicl"
+    key_name: ClassVar[str] = "rib.objectives.unicl:UniCL"
 
     temperature: float = Field(0.07, gt=0, description="at the start; it is learned")
     dimensions: int = Field(64, ge=2, description="of the space in which images and names are compared")
