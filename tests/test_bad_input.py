@@ -142,7 +142,13 @@ def test_values_that_make_no_sense(rib_says: Say, tmp_path: Path, change: dict[s
 
 def test_a_missing_key(rib_says: Say, tmp_path: Path) -> None:
     said = rib_says("plan", written(tmp_path, lambda made: made.pop("reference")))
-    assert_said(said, 2, "'reference' is missing", "valid:")
+    assert_said(said, 2, "'reference' is missing", "got:", "valid:", "remedy: add 'reference'")
+
+
+@pytest.mark.parametrize("change", [lambda made: made.pop("models"), lambda made: made.update(models=[])])
+def test_a_suite_without_models(rib_says: Say, tmp_path: Path, change: Callable[[dict[str, Any]], Any]) -> None:
+    said = rib_says("plan", written(tmp_path, change))
+    assert_said(said, 2, "'models' is", "got:", "valid:", "remedy:", "'models'")
 
 
 def test_a_size_that_cannot_be_drawn(rib_says: Say, tmp_path: Path) -> None:

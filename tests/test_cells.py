@@ -72,6 +72,23 @@ def _write(file: Path, given: list[tuple[str, int, int]], columns: bool) -> None
     pq.write_table(pa.table(table), file)
 
 
+def arrays(root: Path) -> dict[str, Any]:
+    given = images()[::-1]
+    np.savez(
+        root.with_suffix(".npz"),
+        images=np.stack([_pixels(picture(label, cell, place)) for cell, label, place in given]),
+        labels=np.array([CLASSES[label] for _, label, _ in given]),
+        corruption=np.array([cell.split("/")[0] for cell, _, _ in given]),
+        severity=np.array([int(cell.split("/")[1]) for cell, _, _ in given]),
+        sources=np.array([f"{CLASSES[label]}/{place}" for _, label, place in given]),
+    )
+    return {"arrays": root.with_suffix(".npz").name, "cells": ["corruption", "severity"]}
+
+
+def _pixels(content: bytes) -> Any:
+    return np.asarray(Image.open(io.BytesIO(content)))
+
+
 FORMS = {"tree": tree, "parquet in folders": parquet_folders, "parquet columns": parquet_columns}
 
 
@@ -117,6 +134,25 @@ def test_all_forms_have_the_same_parts_and_a_moved_cell_another_fingerprint(tmp_
     (tmp_path / "tree" / "fog" / "1").rename(tmp_path / "tree" / "fog" / "3")
     again = opened(tmp_path, folder="tree", cells=2, test_fraction=0.4)
     assert again.fingerprint("test") != before
+
+
+def test_cells_of_arrays_are_those_of_the_same_images_in_a_tree(tmp_path: Path) -> None:
+    tables = []
+    for row in (tree(tmp_path / "t"), arrays(tmp_path / "t")):
+        data = opened(tmp_path, **row, test_fraction=0.4)
+        whole = opened(tmp_path, **row)
+        index = whole.index("test")
+        assert index.cell_names == CELLS
+        pixels = whole.pixels("test", range(len(index)), _view())
+        rows = zip(index.cells.tolist(), index.labels.tolist(), index.sources.tolist(), strict=True)
+        tables.append(sorted((*row, image.tobytes()) for row, image in zip(rows, pixels, strict=True)))
+        tune, test = (set(data.index(part).sources.tolist()) for part in ("tune", "test"))
+        assert tune
+        assert test
+        assert not tune & test
+    assert tables[0] == tables[1]
+    plain = {key: value for key, value in arrays(tmp_path / "t").items() if key != "cells"}
+    assert opened(tmp_path, **plain).fingerprint("test") != whole.fingerprint("test")
 
 
 def test_accuracy_is_the_mean_over_cells(tmp_path: Path) -> None:

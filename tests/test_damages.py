@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 import holders
 from helpers import Said, Say, document, toml
@@ -224,6 +225,36 @@ def an_image_cut_off(root: Path) -> Row:
     return row
 
 
+@damage("holds only files that are not read (4 .gif)")
+def a_class_of_gifs(root: Path) -> Row:
+    row = tree(root)
+    for file in list((root / "x" / "bee").iterdir()):
+        file.rename(file.with_suffix(".gif"))
+    return row
+
+
+@damage("names two sources for ant/001.png")
+def two_lines_of_sources_for_one_image(root: Path) -> Row:
+    lines = [f"{item.label}/{item.name},{place}" for place, item in enumerate(MADE)]
+    (root / "s.csv").write_text("\n".join(["file,source", *lines, "ant/001.png,other"]))
+    return tree(root) | {"source_file": "s.csv"}
+
+
+@damage("the file does not say which value is white")
+def an_image_of_twelve_bits_in_sixteen(root: Path) -> Row:
+    row = tree(root)
+    Image.fromarray(np.full((12, 12), 2000, np.uint16)).save(root / "x" / "bee" / "000.png")
+    return row
+
+
+@damage("the file does not say which value is white")
+def an_image_of_fractions(root: Path) -> Row:
+    row = tree(root)
+    Image.fromarray(np.full((12, 12), 0.5, np.float32)).save(root / "x" / "bee" / "000.tif")
+    (root / "x" / "bee" / "000.png").unlink()
+    return row
+
+
 @damage("000.png")
 def an_image_that_is_a_page(root: Path) -> Row:
     row = tree(root)
@@ -321,6 +352,38 @@ def two_columns_of_images(root: Path) -> Row:
     whole = table(MADE, LABELS).rename_columns(["mask", "label"])
     pq.write_table(whole.append_column("photo", whole["mask"]), root / "x" / "train-00000-of-00001.parquet")
     return {"parquet": "x"}
+
+
+def two_columns(root: Path, labels: list[Any], others: list[Any], name: str = "class") -> Row:
+    parquet(root, labels)
+    file = root / "x" / "train-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(file).append_column(name, pa.array(others)), file)
+    return {"parquet": "x"}
+
+
+@damage("has two columns of labels that do not agree")
+def a_column_that_says_another_class(root: Path) -> Row:
+    return two_columns(root, LABELS, ["bee", *LABELS[1:]])
+
+
+@damage("has two columns of labels that do not agree")
+def numbers_from_nought_and_from_one(root: Path) -> Row:
+    return two_columns(root, NUMBERS, [number + 1 for number in NUMBERS]) | {"classes": CLASSES}
+
+
+@damage("has two columns of labels that do not agree")
+def labels_of_several_levels(root: Path) -> Row:
+    return two_columns(root, LABELS, ["animal"] * 12, "fine_label")
+
+
+@damage("3 of 12 source images are unknown")
+def a_column_of_sources_that_are_unknown(root: Path) -> Row:
+    return two_columns(root, LABELS, [-1, -1, -1, *range(9)], "scan") | {"source_column": "scan"}
+
+
+@damage("1 of 12 source images are unknown")
+def a_column_with_a_source_that_is_no_number(root: Path) -> Row:
+    return two_columns(root, LABELS, [float("nan"), *map(float, range(11))], "scan") | {"source_column": "scan"}
 
 
 @damage("12 of 12 rows hold no image")
@@ -524,6 +587,33 @@ def two_labels_that_differ(root: Path) -> Row:
     return shards(root, [*WHOLE, ("ant_000.json", b'{"label": "bee"}')])
 
 
+def _with_class(said: list[Any]) -> list[tuple[str, bytes]]:
+    """The shard's files, with two fields of labels in .json files: `label`, and `class` as it is given."""
+    pairs = zip(_in_json()[::2], _in_json()[1::2], said, strict=True)
+    return [
+        file
+        for image, (name, text), word in pairs
+        for file in (image, (name, json.dumps(json.loads(text) | {"class": word}).encode()))
+    ]
+
+
+@damage("image has two labels that do not agree")
+def a_class_beside_the_label_that_is_another(root: Path) -> Row:
+    return shards(root, _with_class(["bee", *LABELS[1:]]))
+
+
+@damage("image has two labels that do not agree")
+def a_class_that_is_coarser_than_the_label(root: Path) -> Row:
+    return shards(root, _with_class(["animal"] * 12))
+
+
+@damage("image has two labels that do not agree")
+def a_number_beside_the_label_that_counts_from_one(root: Path) -> Row:
+    said = [json.dumps({"label": number, "cls": number + 1}).encode() for number in NUMBERS]
+    files = [(name, data) for (name, _), data in zip(_in_json()[1::2], said, strict=True)]
+    return shards(root, [*_in_json()[::2], *files]) | {"classes": CLASSES}
+
+
 @damage("1 names are not UTF-8")
 def a_member_in_latin_1(root: Path) -> Row:
     return shards(root, [*WHOLE, ("caf\udce9.png", MADE[0].content)])
@@ -634,6 +724,33 @@ def labels_that_are_objects(root: Path) -> Row:
 @damage("does not say the source of every image")
 def too_few_sources(root: Path) -> Row:
     return arrays(root, sources=np.arange(11))
+
+
+@damage("2 of 12 source images are unknown")
+def sources_that_are_unknown(root: Path) -> Row:
+    return arrays(root, sources=np.array([-1, -1, *range(10)]))
+
+
+@damage("1 of 12 source images are unknown")
+def a_source_without_a_name(root: Path) -> Row:
+    return arrays(root, sources=np.array(["", *map(str, range(11))]))
+
+
+@damage("lacks an array 'severity' of whole numbers or names")
+def cells_that_are_not_there(root: Path) -> Row:
+    corruption = np.array(["fog", "blur"] * 6)
+    return arrays(root, corruption=corruption, sources=np.arange(12)) | {"cells": ["corruption", "severity"]}
+
+
+@damage("lacks an array 'sources' of whole numbers or names")
+def cells_of_which_nobody_knows_the_source(root: Path) -> Row:
+    return arrays(root, corruption=np.array(["fog", "blur"] * 6)) | {"cells": ["corruption"]}
+
+
+@damage("the cell 'fog' has no images of class 'dog'")
+def a_cell_of_arrays_without_a_class(root: Path) -> Row:
+    corruption = np.array(["fog", "blur"] * 4 + ["blur"] * 4)
+    return arrays(root, corruption=corruption, sources=np.arange(12)) | {"cells": ["corruption"]}
 
 
 @damage("does not say the source of every image")

@@ -413,7 +413,16 @@ def _explained(kind: type[BaseModel], error: ValidationError, where: str) -> Use
             remedy=f"did you mean {close[0]!r}?" if close else None,
         )
     if first["type"] == "missing":
-        return UserError(f"{where}: {place!r} is missing", valid=", ".join(_fields_at(kind, loc[:-1])))
+        return UserError(
+            f"{where}: {place!r} is missing",
+            got=", ".join(first["input"]) if isinstance(first["input"], dict) and first["input"] else "nothing",
+            valid=", ".join(_fields_at(kind, loc[:-1])),
+            remedy=f"add {loc[-1]!r}",
+        )
+    if first["type"] == "too_short":
+        return UserError(
+            f"{where}: {place!r} is an empty list", got="[]", valid="one entry or more", remedy=f"fill {place!r}"
+        )
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     got = first["input"] if not isinstance(first["input"], dict) else None
     return UserError(

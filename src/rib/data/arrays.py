@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.base import DataSet
+from rib.data.cells import number_cells, require_every_class
 from rib.data.classes import Labelled, name_classes, refuse_labels
 from rib.data.containers import Listing, short_digests
 from rib.data.examples import Index, Part, View
@@ -30,7 +32,8 @@ class ArraySet(DataSet):
     The file holds `images` uint8 (N, H, W, 3) or (N, H, W), `labels` (N,) as integers into `classes` or as class
     names, and may hold `classes` (names, in order) and `sources` (N,) (which source image each example was made from).
 
-    Args: as `ContainedSet`, with files in place of containers.
+    Args: as `ContainedSet`, with files in place of containers, and
+        cells: names of arrays (N,) that together name the cell of each image, such as corruption and severity.
     """
 
     def __init__(
@@ -42,9 +45,10 @@ class ArraySet(DataSet):
         test_fraction: float = 0.0,
         classes: Sequence[str] | None = None,
         family: str | None = None,
+        cells: Sequence[str] = (),
     ) -> None:
         self.name, self.family, self.units = name, family or name, family or name
-        files = [_load(each, name) for each in (file, test_file) if each]
+        files = [_load(each, name, cells) for each in (file, test_file) if each]
         if classes is None and not any(each.named for each in files):
             raise UserError(
                 f"data set {name!r}: integer labels without class names",
@@ -89,6 +93,7 @@ class ArraySet(DataSet):
                         images.tobytes(),
                         index.labels.tobytes(),
                         index.sources.tobytes(),
+                        b"" if index.cells is None else index.cells.tobytes() + json.dumps(index.cell_names).encode(),
                     )
                 )
             )
@@ -128,12 +133,16 @@ class _File:
         labelled: the labels, and the order of the classes where the file says so.
         sources: int64 (N,), or None.
         named: whether it says what its labels mean.
+        cells: int16 (N,), the cell of each image, where the set has some.
+        cell_names: names of the cells.
     """
 
     images: NDArray[np.uint8]
     labelled: Labelled
     sources: NDArray[np.int64] | None
     named: bool
+    cells: NDArray[np.int16] | None = None
+    cell_names: tuple[str, ...] = ()
 
 
 def _chosen(file: _File, label_of: NDArray[np.int64]) -> tuple[NDArray[np.uint8], Index, NDArray[np.int64]]:
@@ -141,10 +150,34 @@ def _chosen(file: _File, label_of: NDArray[np.int64]) -> tuple[NDArray[np.uint8]
     labels = label_of[file.labelled.listing.folder_of]
     rows = np.flatnonzero(labels >= 0)
     sources = file.sources[rows] if file.sources is not None else np.arange(len(rows))
-    return (file.images if len(rows) == len(labels) else file.images[rows]), Index(labels[rows], sources), rows
+    cells = None if file.cells is None else file.cells[rows]
+    index = Index(labels[rows], sources, cells, file.cell_names)
+    return (file.images if len(rows) == len(labels) else file.images[rows]), index, rows
 
 
-def _load(file: Path, data: str) -> _File:
+def _load(file: Path, data: str, cells: Sequence[str]) -> _File:
+    arrays = _arrays(file, data)
+    images, labels = arrays.get("images"), arrays.get("labels")
+    if images is None or labels is None:
+        raise UserError(f"data set {data!r}: {file} lacks arrays", got=", ".join(arrays), valid="images, labels")
+    _require_form(images, labels, file, data)
+    names = _class_names(arrays["classes"], file, data) if "classes" in arrays else None
+    words = _words(labels, names, file, data)
+    found, inverse = np.unique(np.array(words), return_inverse=True)
+    listing = Listing(tuple(found.tolist()), inverse.astype(np.int32), [str(row) for row in range(len(words))])
+    named = names is not None or labels.dtype.kind in "USO"
+    says = f"the array `classes` in {file}" if names is not None else ""
+    sources = _sources(arrays["sources"], len(labels), file, data) if "sources" in arrays else None
+    found_file = _File(np.ascontiguousarray(images), Labelled(file, listing, names, says), sources, named)
+    if not cells:
+        return found_file
+    cell_names, cell_of = _cells(arrays, cells, len(labels), file, data)
+    require_every_class(data, file, listing, cell_names, cell_of)
+    return replace(found_file, cells=cell_of, cell_names=cell_names)
+
+
+def _arrays(file: Path, data: str) -> dict[str, NDArray[Any]]:
+    """The arrays of a file, by name."""
     try:
         with plain(file).open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
@@ -162,18 +195,27 @@ def _load(file: Path, data: str) -> _File:
             valid="an .npz file",
             remedy="save the arrays as numbers and strings, without objects" if pickled else None,
         ) from None
-    images, labels = arrays.get("images"), arrays.get("labels")
-    if images is None or labels is None:
-        raise UserError(f"data set {data!r}: {file} lacks arrays", got=", ".join(arrays), valid="images, labels")
-    _require_form(images, labels, file, data)
-    names = _class_names(arrays["classes"], file, data) if "classes" in arrays else None
-    words = _words(labels, names, file, data)
-    found, inverse = np.unique(np.array(words), return_inverse=True)
-    listing = Listing(tuple(found.tolist()), inverse.astype(np.int32), [str(row) for row in range(len(words))])
-    named = names is not None or labels.dtype.kind in "USO"
-    says = f"the array `classes` in {file}" if names is not None else ""
-    sources = _sources(arrays["sources"], len(labels), file, data) if "sources" in arrays else None
-    return _File(np.ascontiguousarray(images), Labelled(file, listing, names, says), sources, named)
+    return arrays
+
+
+def _cells(
+    arrays: Mapping[str, NDArray[Any]], fields: Sequence[str], count: int, file: Path, data: str
+) -> tuple[tuple[str, ...], NDArray[np.int16]]:
+    """Names of the cells, and the cell of each row, from the arrays that name them."""
+    for field in (*fields, "sources"):
+        found = arrays.get(field)
+        if found is None or found.shape != (count,) or found.dtype.kind not in "iuUS":
+            raise UserError(
+                f"data set {data!r}: {file} lacks an array {field!r} of whole numbers or names, one for each image",
+                got=", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items()),
+                valid=f"{', '.join(fields)} ({count},), which name the cell, and sources ({count},), the source images",
+                remedy="save the file with these arrays",
+            )
+    columns = [
+        _texts(values, file, data) if values.dtype.kind in "US" else [str(value) for value in values.tolist()]
+        for values in (arrays[field] for field in fields)
+    ]
+    return number_cells(data, ["/".join(parts) for parts in zip(*columns, strict=True)])
 
 
 def _require_form(images: NDArray[Any], labels: NDArray[Any], file: Path, data: str) -> None:
@@ -242,11 +284,13 @@ def _words(labels: NDArray[Any], names: tuple[str, ...] | None, file: Path, data
 def _sources(sources: NDArray[Any], count: int, file: Path, data: str) -> NDArray[np.int64]:
     """The source image of each row: whole numbers as they are; a name gives the same number in every file."""
     if sources.shape == (count,) and sources.dtype.kind in "US":
-        return numbered(_texts(sources, file, data))
+        return numbered(data, _texts(sources, file, data), f"the array `sources` in {file}")
     if sources.shape != (count,) or sources.dtype.kind not in "iu":
         raise UserError(
             f"data set {data!r}: the array `sources` in {file} does not say the source of every image",
             got=f"{sources.dtype} {sources.shape}",
             valid=f"whole numbers or names ({count},), one for each image",
         )
+    if sources.dtype.kind == "i" and (sources < 0).any():
+        numbered(data, sources.tolist(), f"the array `sources` in {file}")  # says which are unknown
     return sources.astype(np.int64)

@@ -59,7 +59,8 @@ class DataRow(Frozen):
     )
     family: str | None = Field(None, description="source family: sets that show the same source images")
     cells: int | tuple[str, ...] | None = Field(
-        None, description="levels of folders above the classes, or columns, that name a cell (corruption, severity)"
+        None,
+        description="levels of folders above the classes, or columns or arrays, that name corruption and severity",
     )
     source: str | None = Field(None, description="pattern with a group (?P<source>…) that finds it in a file name")
     source_column: str | None = Field(None, description="column of the Parquet files that names the source image")
@@ -90,12 +91,12 @@ class DataRow(Frozen):
         return self._sourced(kinds[0])
 
     def _celled(self, kind: str) -> None:
-        if kind not in CONTAINERS:
-            raise ValueError(f"cells goes with {', '.join(CONTAINERS)}")
-        if isinstance(self.cells, int) and not 1 <= self.cells <= MOST_LEVELS:
-            raise ValueError(f"cells is a number of folders from 1 to {MOST_LEVELS}, or a list of columns")
-        if isinstance(self.cells, tuple) and (kind != "parquet" or not self.cells):
-            raise ValueError('cells as a list names columns of parquet, such as ["corruption", "severity"]')
+        if kind not in (*CONTAINERS, "arrays"):
+            raise ValueError(f"cells goes with {', '.join(CONTAINERS)}, arrays")
+        if isinstance(self.cells, int) and (kind == "arrays" or not 1 <= self.cells <= MOST_LEVELS):
+            raise ValueError(f"cells is a number of folders from 1 to {MOST_LEVELS}, or a list of columns or arrays")
+        if isinstance(self.cells, tuple) and (kind not in ("parquet", "arrays") or not self.cells):
+            raise ValueError('cells as a list names columns of parquet or arrays, such as ["corruption", "severity"]')
 
     def _sourced(self, kind: str) -> Self:
         given = [field for field in SOURCES if getattr(self, field) is not None]
@@ -207,6 +208,7 @@ def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
             test_fraction=row.test_fraction,
             classes=row.classes,
             family=row.family,
+            cells=row.cells if isinstance(row.cells, tuple) else (),
         )
     kind = next(kind for kind in CONTAINERS if getattr(row, kind) is not None)
     test = getattr(row, f"test_{kind}")

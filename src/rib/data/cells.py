@@ -65,17 +65,13 @@ class CelledContainer(Container):
             columns = [self._inner.column(name) for name in self._cells]
             folder_cells = ["/".join(map(str, values)) for values in zip(*columns, strict=True)]
             classes = list(inner.folders)
-        names = tuple(sorted(set(folder_cells), key=_by_value))
-        if len(names) > MOST:
-            raise UserError(f"data set {self._data!r}: {len(names):,} cells", got=names[0], valid=f"at most {MOST:,}")
-        place = {name: number for number, name in enumerate(names)}
+        names, cell_of = number_cells(self._data, folder_cells)
         folders = tuple(sorted(set(classes)))
         position = {name: number for number, name in enumerate(folders)}
         class_of = np.array([position[name] for name in classes], np.int32)[inner.folder_of]
-        cell_of = np.array([place[name] for name in folder_cells], np.int16)
         empty = {classes[inner.folders.index(folder)]: f"in {folder}: {words}" for folder, words in inner.empty.items()}
         listing = replace(inner, folders=folders, folder_of=class_of, empty=empty)
-        self._require_all(listing, names, cell_of)
+        require_every_class(self._data, self.where, listing, names, cell_of)
         return listing, names, cell_of
 
     def _by_folder(self, inner: Listing, levels: int) -> tuple[list[str], list[str]]:
@@ -99,19 +95,6 @@ class CelledContainer(Container):
                 )
         return ["/".join(each[:-1]) for each in parts], [each[-1] for each in parts]
 
-    def _require_all(self, listing: Listing, names: Sequence[str], cell_of: NDArray[np.int16]) -> None:
-        """Refuse a cell that lacks a class: its accuracy would be that of other classes."""
-        there = np.zeros((len(names), len(listing.folders)), np.bool_)
-        there[cell_of, listing.folder_of] = True
-        if not there.all():
-            cell, label = np.argwhere(~there)[0].tolist()
-            raise UserError(
-                f"data set {self._data!r}: the cell {names[cell]!r} has no images of class {listing.folders[label]!r}",
-                got=f"{int(there.sum()):,} of {there.size:,} classes of cells in {self.where}",
-                valid="every class in every cell",
-                remedy="complete the copy, or take the cell out",
-            )
-
     def title(self, row: int) -> str:
         return self._inner.title(row)
 
@@ -132,6 +115,51 @@ class CelledContainer(Container):
             return self._inner.paths(rows)
         cells = [self.cell_names[cell] for cell in self.cell_of[rows].tolist()]
         return [f"{cell}/{path}" for cell, path in zip(cells, self._inner.paths(rows), strict=True)]
+
+
+def number_cells(data: str, cells: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int16]]:
+    """Names of the cells, numbers in the order of their values, and the cell of each row: int16 (N,).
+
+    Args:
+        data: the data set's name, for the error.
+        cells: name of each row's cell, such as "fog/3".
+
+    Raises:
+        UserError: there are too many.
+    """
+    names = tuple(sorted(set(cells), key=_by_value))
+    if len(names) > MOST:
+        raise UserError(f"data set {data!r}: {len(names):,} cells", got=names[0], valid=f"at most {MOST:,}")
+    place = {name: number for number, name in enumerate(names)}
+    return names, np.array([place[name] for name in cells], np.int16)
+
+
+def require_every_class(
+    data: str, where: Path, listing: Listing, names: Sequence[str], cell_of: NDArray[np.int16]
+) -> None:
+    """Refuse a cell that lacks a class: its accuracy would be that of other classes.
+
+    Args:
+        data: the data set's name, for the error.
+        where: it lies.
+        listing: its folders are the classes.
+        names: of the cells.
+        cell_of: int16 (N,), the cell of each row.
+
+    Raises:
+        UserError: a cell has no images of a class.
+    """
+    there = np.zeros((len(names), len(listing.folders)), np.bool_)
+    there[cell_of, listing.folder_of] = True
+    if there.all():
+        return
+    cell, label = np.argwhere(~there)[0].tolist()
+    raise UserError(
+        f"data set {data!r}: the cell {names[cell]!r} has no images of class {listing.folders[label]!r}",
+        got=f"{int(there.sum()):,} of {there.size:,} classes of cells in {where}",
+        valid="every class in every cell",
+        remedy="complete the copy, or take the cell out",
+    )
 
 
 def _by_value(name: str) -> list[tuple[int, int, str]]:

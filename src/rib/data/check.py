@@ -39,6 +39,8 @@ class Checked:
         title: the set's name in the literature; its own name where it is not a published one.
         decoded: how many images were decoded to see that they can be.
         unreadable: those that could not be, by name.
+        reasons: why each of them could not be.
+        ways_out: what to do about each of them.
         allowed: whether the copy may be incomplete.
         notes: what a reader of results should know, such as files that are left out.
         licence, url: of a published set.
@@ -48,6 +50,8 @@ class Checked:
     title: str
     decoded: int = 0
     unreadable: tuple[str, ...] = ()
+    reasons: tuple[str, ...] = ()
+    ways_out: tuple[str, ...] = ()
     allowed: bool = False
     notes: tuple[str, ...] = ()
     licence: str = ""
@@ -86,7 +90,21 @@ def check(name: str, row: DataRow, base: Path, deep: bool = False, advance: Adva
     rows = _rows(published, container)
     rows = rows if deep else _spread(rows)
     notes = tuple(f"leaves out {words}" for words in container.listing().left_out)
-    return replace(found, decoded=len(rows), unreadable=_unreadable(container, rows, tell), notes=notes)
+    return _with_faults(replace(found, decoded=len(rows), notes=notes), _unreadable(container, rows, tell))
+
+
+Fault = tuple[str, str, str]
+"""An image that cannot be decoded: its name, why, and what to do about it."""
+
+
+def _with_faults(found: Checked, faults: Sequence[Fault]) -> Checked:
+    names, reasons, ways_out = zip(*faults, strict=True) if faults else ((), (), ())
+    return replace(found, unreadable=names, reasons=reasons, ways_out=ways_out)
+
+
+def _fault(error: UserError) -> Fault:
+    name = error.problem.removeprefix("cannot read the image ")
+    return name, str(error.got or ""), error.remedy or "copy the file again"
 
 
 def check_overlaps(
@@ -136,23 +154,23 @@ def _spread(rows: Rows) -> Rows:
     return rows[places]
 
 
-def _unreadable(container: Container, rows: Rows, tell: Advance) -> tuple[str, ...]:
-    """Titles of the images that cannot be decoded."""
-    failed: list[str] = []
+def _unreadable(container: Container, rows: Rows, tell: Advance) -> list[Fault]:
+    """The images that cannot be decoded."""
+    failed: list[Fault] = []
 
-    def try_one(pair: tuple[int, bytes]) -> str | None:
+    def try_one(pair: tuple[int, bytes]) -> Fault | None:
         try:
             decode_pixels(pair[1], container.title(pair[0]))
-        except UserError:
-            return container.title(pair[0])
+        except UserError as error:
+            return _fault(error)
         return None
 
     with ThreadPoolExecutor(cpu_count()) as pool:
         for places, contents in in_chunks(container, rows):
             pairs = zip(rows[places].tolist(), contents, strict=True)
-            failed += [title for title in pool.map(try_one, pairs) if title]
+            failed += [fault for fault in pool.map(try_one, pairs) if fault]
             tell(len(places))
-    return tuple(failed)
+    return failed
 
 
 def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -> Checked:
@@ -170,19 +188,20 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -
     classes = len(data.classes)
     where = next((str(value) for value in (row.folder, row.parquet, row.shards, row.arrays) if value), "embedded")
     survey = Survey(name, where, "found", images, classes=classes)
-    count, failed, notes = 0, [], tuple(f"leaves out {words}" for words in data.left_out)
+    failed: list[Fault] = []
+    count, notes = 0, tuple(f"leaves out {words}" for words in data.left_out)
     for part in data.parts:
         rows = np.arange(len(data.index(part)))
         for place in (rows if deep else _spread(rows)).tolist():
             failed += _try_one(data, part, place)
             count += 1
             tell(1)
-    return Checked(survey, name, decoded=count, unreadable=tuple(failed), notes=notes)
+    return _with_faults(Checked(survey, name, decoded=count, notes=notes), failed)
 
 
-def _try_one(data: DataSet, part: Part, place: int) -> list[str]:
+def _try_one(data: DataSet, part: Part, place: int) -> list[Fault]:
     try:
         data.pixels(part, [place], View(32))
     except UserError as error:
-        return [error.problem.removeprefix("cannot read the image ")]
+        return [_fault(error)]
     return []

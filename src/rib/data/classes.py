@@ -72,6 +72,26 @@ def refuse_labels(data: str, where: object, bad: int, total: int, words: str) ->
     )
 
 
+def disagreement(first: Sequence[str], second: Sequence[str]) -> tuple[str, str] | None:
+    """Two labels of one image of which one must be wrong; None where two columns of labels say the same.
+
+    Labels of one vocabulary (both are names, or both are numbers, and some are in both columns) say the same where they
+    are equal. Of two vocabularies, such as wnids and English names, each label stands for one of the other.
+
+    Args:
+        first, second: the labels of the same images.
+    """
+    pairs = dict.fromkeys(zip(first, second, strict=True))
+    if {one for one, _ in pairs} & {other for _, other in pairs}:
+        return next(((one, other) for one, other in pairs if one != other), None)
+    for side in (0, 1):
+        seen: dict[str, tuple[str, str]] = {}
+        for pair in pairs:
+            if seen.setdefault(pair[side], pair) != pair:
+                return pair
+    return None
+
+
 def name_classes(data: str, containers: Sequence[Labelled], given: Sequence[str] | None) -> Classes:
     """Classes of a set in one container, or in two, of which the second is tested on.
 

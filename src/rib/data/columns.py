@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rib.data.classes import refuse_labels
+from rib.data.classes import disagreement, refuse_labels
 from rib.errors import UserError
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
@@ -80,6 +80,56 @@ def require_images(file: pq.ParquetFile, column: str, path: Path, data: str) -> 
         )
 
 
+def require_agreement(file: pq.ParquetFile, column: str, labels: Sequence[str], path: Path, data: str) -> None:
+    """Refuse a further column of labels that says other classes than the one that is read.
+
+    Args:
+        file: opened.
+        column: that is read.
+        labels: its labels.
+        path: of the file, for errors.
+        data: the data set's name, for errors.
+
+    Raises:
+        UserError: an image has two labels that do not agree.
+    """
+    schema = file.schema_arrow
+    for other in LABEL_COLUMNS:
+        if other == column or other not in schema.names or not _is_label(_plain_type(schema, other)):
+            continue
+        values: list[Any] = file.read(columns=[other]).column(0).to_pylist()
+        names = class_names(schema.metadata or {}, other, path, data)
+        said = [_word(value, names) for value in values]
+        pairs = [(label, word) for label, word in zip(labels, said, strict=True) if word is not None]
+        if found := disagreement([label for label, _ in pairs], [word for _, word in pairs]):
+            raise UserError(
+                f"data set {data!r}: {path} has two columns of labels that do not agree",
+                got=f"an image with {column} {found[0]!r} and {other} {found[1]!r}",
+                valid="one column of labels, or several whose values stand for each other one to one",
+                remedy=f"drop or rename the column that is not meant: `{column}` is read first",
+            )
+
+
+def _plain_type(schema: pa.Schema, column: str) -> Any:
+    kind: Any = schema.field(column).type
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def _is_label(kind: Any) -> bool:
+    """Whether values of a type can be labels: whole numbers or names."""
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
+    return bool(pa.types.is_integer(kind)) or any(is_kind(kind) for is_kind in texts)
+
+
+def _word(value: Any, names: tuple[str, ...] | None) -> str | None:
+    """A label as text, or None where there is none."""
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    if names and isinstance(value, int) and 0 <= value < len(names):
+        return names[value]
+    return None if value is None else str(value)
+
+
 def read_labels(file: pq.ParquetFile, column: str, names: tuple[str, ...] | None, path: Path, data: str) -> list[str]:
     """The label of every row: a name, or a whole number as it is written.
 
@@ -93,11 +143,8 @@ def read_labels(file: pq.ParquetFile, column: str, names: tuple[str, ...] | None
     Raises:
         UserError: labels are missing, negative, beyond the names, no text, or neither whole numbers nor names.
     """
-    kind: Any = file.schema_arrow.field(column).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
-    total = file.metadata.num_rows
-    if not (pa.types.is_integer(kind) or any(is_kind(kind) for is_kind in texts)):
+    kind, total = _plain_type(file.schema_arrow, column), file.metadata.num_rows
+    if not _is_label(kind):
         raise refuse_labels(data, path, total, total, f"are of type {kind}, neither whole numbers nor names")
     try:
         values: list[Any] = file.read(columns=[column]).column(0).to_pylist()

@@ -60,7 +60,7 @@ class FolderContainer(Container):
             folder_of += [place] * len(found.images)
             beside += found.beside
             if not found.images:
-                empty[folder] = f"holds only folders ({shortened(found.folders)})" if found.folders else "is empty"
+                empty[folder] = _instead(found)
             elif found.folders and (below := images_below(self.where / folder, found.folders)):
                 raise self._nested(folder, below)
         require_text([*folders, *names], self.where, self._data)
@@ -123,6 +123,13 @@ class FolderContainer(Container):
     def _path(self, row: int) -> str:
         listing = self._listing
         return f"{self.where}/{listing.folders[listing.folder_of[row]]}/{listing.names[row]}"
+
+
+def _instead(found: Folder) -> str:
+    """What a folder without images holds, in words."""
+    if found.folders:
+        return f"holds only folders ({shortened(found.folders)})"
+    return f"holds only files that are not read ({_counted(found.beside)})" if found.beside else "is empty"
 
 
 def _unreadable(error: OSError) -> UserError:

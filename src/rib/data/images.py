@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from rib.data.examples import View
-from rib.data.modes import as_rgb, is_deep_grey
+from rib.data.modes import UnclearError, as_rgb, is_deep_grey
 from rib.errors import UserError
 from rib.files import read_plain
 
@@ -86,6 +86,13 @@ def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
         raise
     except UnidentifiedImageError:
         raise _unreadable(title, f"no {', '.join(FORMATS)}" if content else "an empty file") from None
+    except UnclearError as error:
+        raise UserError(
+            f"cannot read the image {title}",
+            got=error,
+            valid="8 bits a channel, or 16-bit values that use the whole range",
+            remedy="save the images as 8-bit, scaled so that white is 255",
+        ) from None
     except Exception as error:  # decoders raise whatever hostile bytes lead them to
         raise _unreadable(title, error) from None
 

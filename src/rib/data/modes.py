@@ -13,6 +13,11 @@ from rib.identity import digest
 _BITS, _PHOTOMETRIC = 258, 262
 """TIFF tags."""
 
+
+class UnclearError(ValueError):
+    """An image that is whole and whose values do not say what they mean."""
+
+
 _DARKEST = 2**12
 """A 16-bit image whose values all lie below this would be all but black."""
 
@@ -24,12 +29,12 @@ def as_rgb(image: Image.Image) -> NDArray[np.uint8]:
     takes it of 16-bit colour; its own conversion of 16-bit grey gives white.
 
     Raises:
-        ValueError: the mode does not say which value is white.
+        UnclearError: the mode does not say which value is white.
     """
     if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PPM"):
         return np.repeat(_high_byte(image)[:, :, None], 3, axis=2)
     if image.mode in ("I", "F"):
-        raise ValueError(f"32-bit values (mode {image.mode}): the file does not say which value is white")
+        raise UnclearError(f"32-bit values (mode {image.mode}): the file does not say which value is white")
     image.info.pop("transparency", None)  # dropped by `convert` too, for a palette with a warning
     return np.asarray(image.convert("RGB"))
 
@@ -41,7 +46,7 @@ def _high_byte(image: Image.Image) -> NDArray[np.uint8]:
     if tags.get(_PHOTOMETRIC) == 0:  # white is zero
         values = 2**bits - 1 - values
     if bits == 16 and 0 < values.max() < _DARKEST:
-        raise ValueError(f"16-bit values of at most {values.max()}: the file does not say which value is white")
+        raise UnclearError(f"16-bit values of at most {values.max()}: the file does not say which value is white")
     return (values >> (bits - 8)).astype(np.uint8)
 
 

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rib.data.columns import class_names, find_columns, read_labels, read_names, require_images
-from rib.data.containers import Container, Listing, Rows, changed, file_states, listed
-from rib.data.globs import Found, files_under
+from rib.data.columns import class_names, find_columns, read_labels, read_names, require_agreement, require_images
+from rib.data.containers import Listing, Rows, listed
+from rib.data.filesets import FileSetContainer
 from rib.errors import UserError
 from rib.files import plain
 
@@ -36,38 +36,21 @@ class _Group:
     first: int
 
 
-class ParquetContainer(Container):
+class ParquetContainer(FileSetContainer):
     """The .parquet files of a folder, or those that a pattern names. Images are read one row group at a time.
 
-    Args:
-        pattern: a folder, searched with its sub-folders, or a pattern such as "DIR/validation-*.parquet".
-        data: the data set's name, for errors.
-        base: the folder that the pattern starts from.
+    Args: as `FileSetContainer`.
 
     The image column is a struct of `bytes` and `path` or plain bytes; labels are integers, names, or a ClassLabel
     whose names stand in the file's metadata. A file in a sub-folder has its images in folders of that prefix.
     """
 
+    suffix = ".parquet"
+
     def __init__(self, pattern: Path, data: str, base: Path | None = None) -> None:
-        self.where, self._data, self._base = pattern, data, base
+        super().__init__(pattern, data, base)
         self._kept: tuple[_Group, Any] | None = None
         self._lock = threading.Lock()
-
-    @cached_property
-    def _found(self) -> Found:
-        return files_under(self.where, ".parquet", self._data, self._base)
-
-    @property
-    def _files(self) -> Sequence[tuple[Path, str]]:
-        return self._found.files
-
-    @property
-    def root(self) -> Path:
-        return self._found.root
-
-    @property
-    def prefixes(self) -> tuple[str, ...]:
-        return tuple(sorted({prefix for _, prefix in self._files}))
 
     def class_names(self) -> tuple[str, ...] | None:
         return self._scan[4]
@@ -75,7 +58,7 @@ class ParquetContainer(Container):
     @cached_property
     def _scan(self) -> tuple[Listing, Rows, list[_Group], str, tuple[str, ...] | None]:
         """The listing; the row of the files that each of its rows is; the row groups; the image column; class names."""
-        self._states = file_states(self._files)
+        self._states  # noqa: B018 -- notes the files' states first
         pairs: list[tuple[str, str]] = []
         groups: list[_Group] = []
         columns: dict[tuple[str, str], Path] = {}
@@ -93,6 +76,7 @@ class ParquetContainer(Container):
                     count += file.metadata.row_group(number).num_rows
                 require_images(file, image, path, self._data)
                 labels = read_labels(file, label, names, path, self._data)
+                require_agreement(file, label, labels, path, self._data)
                 titles, own = read_names(file, image, path, self._data)
                 named = named and own
             pairs += [(prefix + word, name) for word, name in zip(labels, titles, strict=True)]
@@ -155,12 +139,6 @@ class ParquetContainer(Container):
                 remedy="fill it, or name another column",
             )
         return [found[row] for row in self._scan[1].tolist()]
-
-    def stamp(self, rows: Rows) -> object:
-        self._scan  # noqa: B018 -- notes the files' states first
-        if (now := file_states(self._files)) != self._states:
-            raise changed(f"a file in {self.where}")
-        return [rows.tolist(), now]
 
     def reading_order(self, rows: Rows) -> Rows:
         return np.argsort(self._scan[1][rows], kind="stable")

@@ -7,17 +7,20 @@ import posixpath
 import re
 import tarfile
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from rib.data.classes import refuse_labels
+from rib.data.classes import disagreement, refuse_labels
 from rib.data.globs import is_junk
 from rib.data.images import SUFFIXES
 from rib.errors import UserError
 from rib.files import plain
 
 LABEL_FIELDS = ("label", "cls", "wnid", "class")
+
+CLS = ".cls file"
+"""What a label is said by that is no field."""
 
 
 @dataclass(frozen=True)
@@ -181,15 +184,16 @@ def _samples(keys: Mapping[str, _Files], shard: _Shard) -> tuple[list[Sample], C
     shard.refuse(missing, "keys have no image", valid)
     labels = f"KEY.cls, or KEY.json with one of {', '.join(LABEL_FIELDS)}"
     faults: dict[str, list[str]] = defaultdict(list)
-    found = {key: list(_labels(key, files, faults)) for key, files in whole.items()}
+    found = {key: _labels(key, files, faults) for key, files in whole.items()}
     for words, names in faults.items():
         shard.refuse(names, words, labels)
     shard.refuse([f"no label for {key}" for key, said in found.items() if not said], "images have no label", labels)
-    differing = [f"{key}: {said[0]} and {said[1]}" for key, said in found.items() if _contradict(said)]
+    differing = [f"{key}: {' and '.join(said.values())}" for key, said in found.items() if _contradict(said)]
     shard.refuse(differing, "labels in .cls and .json files differ", labels)
-    _require_classes([said[0] for said in found.values()], shard)
+    _require_agreement(found, shard)
+    _require_classes([_first(said) for said in found.values()], shard)
     samples = [
-        Sample(key, name, member.offset_data, member.size, found[key][0])
+        Sample(key, name, member.offset_data, member.size, _first(found[key]))
         for key, files in whole.items()
         for name, member in files.images
     ]
@@ -212,19 +216,38 @@ def _few(files: _Files) -> str:
     return ", ".join(f".{suffix}" for suffix in (*files.others, *files.labels)[:3])
 
 
-def _contradict(said: Sequence[str]) -> bool:
-    """Whether two labels of one image are of one kind, numbers or names, and not the same."""
-    if len(said) < 2:
+def _first(said: Mapping[str, str]) -> str:
+    return next(iter(said.values()))
+
+
+def _contradict(said: Mapping[str, str]) -> bool:
+    """Whether the labels of a .cls and a .json file are of one kind, numbers or names, and not the same."""
+    if CLS not in said or len(said) < 2:
         return False
-    one, other = (int(text) if text.isascii() and text.isdigit() else text for text in said[:2])
+    one, other = (int(text) if text.isascii() and text.isdigit() else text for text in list(said.values())[:2])
     return type(one) is type(other) and one != other
 
 
-def _labels(key: str, files: _Files, faults: dict[str, list[str]]) -> Iterator[str]:
-    """The labels of a key, the one that counts first: a .cls file's content goes before a .json file's.
+def _require_agreement(found: Mapping[str, Mapping[str, str]], shard: _Shard) -> None:
+    """Refuse fields of labels of which one says another class than the one that counts."""
+    for name in LABEL_FIELDS:
+        both = [said for said in found.values() if name in said and next(iter(said)) != name]
+        if differing := disagreement([_first(said) for said in both], [said[name] for said in both]):
+            key = next(key for key, said in found.items() if said.get(name) == differing[1])
+            shard.refuse(
+                [f"{key}: {next(iter(found[key]))} {differing[0]} and {name} {differing[1]}"],
+                "image has two labels that do not agree",
+                "one label an image, or several that stand for each other one to one",
+                "take one of the two fields out",
+            )
+
+
+def _labels(key: str, files: _Files, faults: dict[str, list[str]]) -> dict[str, str]:
+    """The labels of a key by what says them, the one that counts first: a .cls file goes before a .json file.
 
     What cannot be read is added to `faults`, by words on it.
     """
+    found = {}
     texts = {}
     for suffix, content in files.labels.items():
         try:
@@ -232,18 +255,20 @@ def _labels(key: str, files: _Files, faults: dict[str, list[str]]) -> Iterator[s
         except UnicodeDecodeError:
             faults["files of labels are not UTF-8"].append(f"{key}.{suffix}")
     if "cls" in texts:
-        yield texts["cls"]
+        found[CLS] = texts["cls"]
     try:
         fields = json.loads(texts.get("json", "{}"))
     except ValueError:
         faults["files of labels are no JSON"].append(f"{key}.json")
-        return
-    name = next((name for name in LABEL_FIELDS if isinstance(fields, dict) and name in fields), None)
-    if name is not None:
-        value = fields[name]
-        if isinstance(value, bool) or not isinstance(value, int | str):
+        return found
+    names = [name for name in LABEL_FIELDS if isinstance(fields, dict) and name in fields]
+    for name in names:
+        value, whole = fields[name], isinstance(fields[name], int | str) and not isinstance(fields[name], bool)
+        if not whole and name == names[0]:
             faults["labels are neither a whole number nor a name"].append(f"{key}.json: {json.dumps(value)[:40]}")
-        yield str(value).strip()
+        if whole or name == names[0]:
+            found[name] = str(value).strip()
+    return found
 
 
 def _require_classes(labels: Sequence[str], shard: _Shard) -> None:

@@ -6,52 +6,31 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
-from rib.data.containers import Container, Listing, Rows, changed, file_states, listed
-from rib.data.globs import Found, files_under
+from rib.data.containers import Listing, Rows, listed
+from rib.data.filesets import FileSetContainer
 from rib.data.samples import Sample, read_shard
 from rib.errors import UserError
 from rib.files import plain
 
 
-class ShardContainer(Container):
+class ShardContainer(FileSetContainer):
     """The .tar files of a folder, or those that a pattern names. Read at random, by an index of offsets.
 
-    Args:
-        pattern: a folder, searched with its sub-folders, or a pattern such as "DIR/*.tar" or "DIR/{000..063}.tar".
-        data: the data set's name, for errors.
-        base: the folder that the pattern starts from.
+    Args: as `FileSetContainer`.
 
-    The label is what `KEY.cls` holds, or the field label, cls, wnid or class of `KEY.json`. A shard in a sub-folder
-    has its images in folders of that prefix.
+    The label is what `KEY.cls` holds, or the field label, cls, wnid or class of `KEY.json`; where there are several,
+    they must agree. A shard in a sub-folder has its images in folders of that prefix.
     """
 
-    def __init__(self, pattern: Path, data: str, base: Path | None = None) -> None:
-        self.where, self._data, self._base = pattern, data, base
-
-    @cached_property
-    def _found(self) -> Found:
-        return files_under(self.where, ".tar", self._data, self._base)
-
-    @property
-    def _files(self) -> Sequence[tuple[Path, str]]:
-        return self._found.files
-
-    @property
-    def root(self) -> Path:
-        return self._found.root
-
-    @property
-    def prefixes(self) -> tuple[str, ...]:
-        return tuple(sorted({prefix for _, prefix in self._files}))
+    suffix = ".tar"
 
     @cached_property
     def _scan(self) -> tuple[Listing, list[tuple[int, Sample]]]:
         """The listing; shard and sample of each of its rows."""
-        self._states = file_states(self._files)
+        self._states  # noqa: B018 -- notes the files' states first
         found: list[tuple[int, Sample]] = []
         beside: Counter[str] = Counter()
         for place, (path, _) in enumerate(self._files):
@@ -111,12 +90,6 @@ class ShardContainer(Container):
     def title(self, row: int) -> str:
         place, sample = self._scan[1][row]
         return f"{self._files[place][0]}:{sample.name}"
-
-    def stamp(self, rows: Rows) -> object:
-        self._scan  # noqa: B018 -- notes the files' states first
-        if (now := file_states(self._files)) != self._states:
-            raise changed(f"a file in {self.where}")
-        return [rows.tolist(), now]
 
     def reading_order(self, rows: Rows) -> Rows:
         places = [(self._scan[1][row][0], self._scan[1][row][1].offset) for row in rows.tolist()]

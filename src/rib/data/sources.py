@@ -26,6 +26,9 @@ Numbers = NDArray[np.int64]
 GROUP = "source"
 """The named group that a pattern of file names must have."""
 
+_NO_SOURCE = re.compile(r"\s*(-[0-9]+(\.0*)?|nan|none|)\s*", re.IGNORECASE)
+"""What stands in tables for a source that is not known."""
+
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
 
 _PUBLISHED_FAMILIES = frozenset(published.family for published in PUBLISHED.values())
@@ -73,7 +76,8 @@ def row_sources(
         UserError: the images have no names, two of one class have the same one, or the rule does not fit them.
     """
     if rule.column is not None:
-        return numbered([container.column(rule.column)[row] for row in rows.tolist()])
+        column = container.column(rule.column)
+        return numbered(data, [column[row] for row in rows.tolist()], f"the column {rule.column!r}")
     listing = container.listing()
     if not listing.named:
         raise UserError(
@@ -84,9 +88,8 @@ def row_sources(
         )
     names = [unicodedata.normalize("NFC", listing.names[row]) for row in rows.tolist()]
     if rule.file is not None:
-        return numbered(
-            _from_file(data, rule.file, [unicodedata.normalize("NFC", path) for path in container.paths(rows)])
-        )
+        files = [unicodedata.normalize("NFC", path) for path in container.paths(rows)]
+        return numbered(data, _from_file(data, rule.file, files), str(rule.file))
     stems = [stem(name) for name in names] if rule.pattern is None else _found(data, rule.pattern, names)
     texts = [unicodedata.normalize("NFC", f"{one}/{name}") for one, name in zip(classes, stems, strict=True)]
     if rule.pattern is None:
@@ -142,9 +145,25 @@ def number(units: str, text: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{units}/{text}".encode(), digest_size=8).digest(), "big") >> 1
 
 
-def numbered(values: Sequence[object]) -> Numbers:
-    """Sources that a column names: whole numbers as they are, words by their hash."""
+def numbered(data: str, values: Sequence[object], where: str) -> Numbers:
+    """Sources that a column names: whole numbers as they are, words by their hash.
+
+    Args:
+        data: the data set's name, for errors.
+        values: the source of each row.
+        where: they stand, for people.
+
+    Raises:
+        UserError: some name no source: they are negative, empty or not a number.
+    """
     texts = [str(value) for value in values]
+    if bad := [text for text in texts if _NO_SOURCE.fullmatch(text)]:
+        raise UserError(
+            f"data set {data!r}: {len(bad):,} of {len(texts):,} source images are unknown",
+            got=f"{bad[0]!r} in {where}",
+            valid="a whole number from 0 up, or a name, for every image",
+            remedy="give images whose source is not known a source of their own",
+        )
     return np.array(
         [int(text) if text.isdecimal() and len(text) < 19 else number("", text) for text in texts], np.int64
     )
@@ -176,12 +195,13 @@ def _from_file(data: str, file: Path, files: Sequence[str]) -> list[str]:
             for row in csv.DictReader(handle):
                 name = unicodedata.normalize("NFC", row["file"])
                 if table.setdefault(name, row["source"]) != row["source"]:
-                    raise KeyError(f"two sources for {name}")
+                    raise _two_sources(data, file, name, table[name], row["source"])
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
         raise UserError(
             f"data set {data!r}: cannot read the sources in {file}",
-            got=repr(error),
+            got=f"no column {error}" if isinstance(error, KeyError) else error,
             valid="CSV with the columns `file` (CLASS/NAME) and `source`",
+            remedy="write the file again, or correct the path",
         ) from None
     if lost := [name for name in files if not table.get(name)]:
         raise UserError(
@@ -190,6 +210,15 @@ def _from_file(data: str, file: Path, files: Sequence[str]) -> list[str]:
             remedy="add a line for each",
         )
     return [table[name] for name in files]
+
+
+def _two_sources(data: str, file: Path, name: str, one: str, other: str) -> UserError:
+    return UserError(
+        f"data set {data!r}: {file} names two sources for {name}",
+        got=f"{one!r} and {other!r}",
+        valid="one source for each image",
+        remedy="remove the line that is wrong",
+    )
 
 
 def _require_distinct(data: str, folders: Sequence[str], stems: Sequence[str], names: Sequence[str]) -> None:

@@ -66,12 +66,14 @@ def _details(checked: Checked) -> Text:
     survey = checked.survey
     lines = [f"\n{survey.name}" + (f" in {survey.where}" if survey.where else "")]
     lines += [f"  {fault}" for fault in survey.faults[:MOST]]
-    lines += [f"  cannot be decoded: {name}" for name in checked.unreadable[:MOST]]
+    pairs = list(zip(checked.unreadable, checked.reasons, strict=True))[:MOST]
+    lines += [f"  cannot be decoded: {name}" + (f" ({why})" if why else "") for name, why in pairs]
     lines += [f"  {note}" for note in checked.notes]
     left = len(checked.unreadable) - MOST
     if left > 0:
         lines.append(f"  … and {left:,} more")
-    remedy = "" if checked.fine else survey.remedy or "copy these files again"
+    ways_out = list(dict.fromkeys(checked.ways_out))
+    remedy = "" if checked.fine else survey.remedy or "; ".join(ways_out[:MOST])
     lines += [f"  → {remedy}"] if remedy else []
     lines += [f"  licence: {checked.licence}"] if checked.licence and survey.state == "missing" else []
     return Text("\n".join(lines))
@@ -87,6 +89,7 @@ def check_json(found: Sequence[Checked], shared: Sequence[Overlap] = ()) -> list
             "allowed": checked.allowed,
             "decoded": checked.decoded,
             "unreadable": list(checked.unreadable),
+            "reasons": list(checked.reasons),
             "notes": list(checked.notes),
             "licence": checked.licence,
             "url": checked.url,

@@ -1,0 +1,53 @@
+"""File sets: what containers of several files have in common, such as Parquet files and tar shards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar
+
+from rib.data.containers import Container, Rows, changed, file_states
+from rib.data.globs import Found, files_under
+
+
+class FileSetContainer(Container):
+    """The files of one suffix in a folder, or those that a pattern names.
+
+    Args:
+        pattern: a folder, searched with its sub-folders, or a pattern such as "DIR/train-*.parquet".
+        data: the data set's name, for errors.
+        base: the folder that the pattern starts from.
+    """
+
+    suffix: ClassVar[str]
+
+    def __init__(self, pattern: Path, data: str, base: Path | None = None) -> None:
+        self.where, self._data, self._base = pattern, data, base
+
+    @cached_property
+    def _found(self) -> Found:
+        return files_under(self.where, self.suffix, self._data, self._base)
+
+    @property
+    def _files(self) -> Sequence[tuple[Path, str]]:
+        return self._found.files
+
+    @property
+    def root(self) -> Path:
+        return self._found.root
+
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return tuple(sorted({prefix for _, prefix in self._files}))
+
+    @cached_property
+    def _states(self) -> list[list[object]]:
+        """States of the files before they were first read."""
+        return file_states(self._files)
+
+    def stamp(self, rows: Rows) -> object:
+        self.listing()  # reads the files once; their states are noted before
+        if (now := file_states(self._files)) != self._states:
+            raise changed(f"a file in {self.where}")
+        return [rows.tolist(), now]
