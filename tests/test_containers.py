@@ -12,7 +12,7 @@ import pytest
 
 import holders
 from helpers import document
-from holders import Item, items, shuffled, table
+from holders import Item, items, members, shuffled, table
 from rib.data.base import DataSet
 from rib.data.catalogue import DataRow, open_data
 from rib.data.check import check
@@ -203,6 +203,58 @@ def test_a_file_beside_the_images_says_the_order(tmp_path: Path, name: str, text
     (tmp_path / "t" / name).write_text(text, "utf-8")
     assert opened(tmp_path, {"folder": "t"}).classes == ("cat", "ant", "bee")
     assert opened(tmp_path, {"folder": "t"}, classes=("bee", "ant", "cat")).classes == ("bee", "ant", "cat")
+
+
+BESIDE = {
+    "folder": lambda root: {"folder": holders.tree(root / "s" / "train", items(("ant", "bee", "cat")))},
+    "two folders": lambda root: {
+        "folder": holders.tree(root / "s" / "train", items(("ant", "bee", "cat"))),
+        "test_folder": holders.tree(root / "s" / "val", items(("ant", "bee", "cat"), seed=1)),
+    },
+    "Parquet": lambda root: {"parquet": _in_files(root / "s" / "data")},
+    "shards": lambda root: {
+        "shards": holders.shard(root / "s" / "data" / "a.tar", members(items(("ant", "bee", "cat"))))
+    },
+    "arrays": lambda root: {"arrays": holders.arrays(root / "s" / "x.npz", items(("ant", "bee", "cat")))},
+}
+
+
+def _in_files(root: Path) -> Path:
+    made = items(("ant", "bee", "cat"))
+    return holders.parquet(root, table(made, [item.label for item in made]))
+
+
+@pytest.mark.parametrize("form", BESIDE)
+def test_a_file_beside_the_set_says_the_order_if_it_names_its_classes(tmp_path: Path, form: str) -> None:
+    row = {key: str(place) for key, place in BESIDE[form](tmp_path).items()}
+    (tmp_path / "s" / "classes.txt").write_text("cat\nant\nbee\n")
+    (tmp_path / "s" / "labels.txt").write_text("nothing\nnothing\n")  # no order, and maybe of another set
+    assert opened(tmp_path, row).classes == ("cat", "ant", "bee")
+    assert opened(tmp_path, row, classes=("bee", "ant", "cat")).classes == ("bee", "ant", "cat")
+    (tmp_path / "s" / "classes.txt").write_text("dog\nhen\n")
+    assert opened(tmp_path, row).classes == ("ant", "bee", "cat")
+    (tmp_path / "s" / "classes.txt").write_text("ant\nbackground\nbee\ncat\n")
+    assert opened(tmp_path, row).classes == ("ant", "bee", "cat")
+
+
+@pytest.mark.parametrize("text", ["background\ncat\nant\nbee\n", "cat\nbee\n"])
+@pytest.mark.parametrize("form", BESIDE)
+def test_a_file_beside_the_set_in_another_order_with_other_classes_is_refused(
+    tmp_path: Path, form: str, text: str
+) -> None:
+    row = {key: str(place) for key, place in BESIDE[form](tmp_path).items()}
+    (tmp_path / "s" / "classes.txt").write_text(text)
+    with pytest.raises(UserError, match=r"(?s)in different orders.*classes\.txt, which names other classes too"):
+        opened(tmp_path, row)
+
+
+def test_a_file_beside_the_set_does_not_contradict_the_one_in_it(tmp_path: Path) -> None:
+    holders.tree(tmp_path / "s" / "train", items(("ant", "bee", "cat")), ("cat", "ant", "bee"))
+    (tmp_path / "s" / "classes.txt").write_text("cat\nant\nbee\n")
+    assert opened(tmp_path, {"folder": "s/train"}).classes == ("cat", "ant", "bee")
+    (tmp_path / "s" / "classes.txt").write_text("ant\nbee\ncat\n")
+    with pytest.raises(UserError, match="in different orders"):
+        opened(tmp_path, {"folder": "s/train"})
 
 
 def test_what_says_no_order_is_let_be(tmp_path: Path) -> None:

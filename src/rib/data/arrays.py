@@ -19,6 +19,7 @@ from rib.data.classes import Labelled, name_classes, refuse_labels
 from rib.data.containers import Listing, short_digests
 from rib.data.examples import Index, Part, View
 from rib.data.images import apply_view
+from rib.data.orders import orders_beside
 from rib.data.sources import apart, numbered
 from rib.data.splits import carve, divided
 from rib.errors import UserError
@@ -168,7 +169,8 @@ def _load(file: Path, data: str, cells: Sequence[str]) -> _File:
     named = names is not None or labels.dtype.kind in "USO"
     says = f"the array `classes` in {file}" if names is not None else ""
     sources = _sources(arrays["sources"], len(labels), file, data) if "sources" in arrays else None
-    found_file = _File(np.ascontiguousarray(images), Labelled(file, listing, names, says), sources, named)
+    labelled = Labelled(file, listing, names, says, beside=orders_beside(file))
+    found_file = _File(np.ascontiguousarray(images), labelled, sources, named)
     if not cells:
         return found_file
     cell_names, cell_of = _cells(arrays, cells, len(labels), file, data)

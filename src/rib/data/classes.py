@@ -25,6 +25,7 @@ class Labelled:
         names: what its author calls the classes, in order, where the container says so.
         says: who says so, for people.
         prefixes: folders of the container's files, which stand before the labels in the listing.
+        beside: orders that files beside the container give, each with its file: this set's, if they name its classes.
     """
 
     where: Path
@@ -32,6 +33,7 @@ class Labelled:
     names: tuple[str, ...] | None = None
     says: str = ""
     prefixes: tuple[str, ...] = ("",)
+    beside: Sequence[tuple[tuple[str, ...], Path]] = ()
 
 
 @dataclass(frozen=True)
@@ -95,8 +97,9 @@ def disagreement(first: Sequence[str], second: Sequence[str]) -> tuple[str, str]
 def name_classes(data: str, containers: Sequence[Labelled], given: Sequence[str] | None) -> Classes:
     """Classes of a set in one container, or in two, of which the second is tested on.
 
-    The order is that of `given`; else the author's own; else, of names that are all whole numbers, that of the
-    numbers; else that of the alphabet. Where the labels are numbers and the names are not, number k is name k.
+    The order is that of `given`; else the author's own; else that of a file beside the set which names exactly its
+    classes; else, of names that are all whole numbers, that of the numbers; else that of the alphabet. Where the labels
+    are numbers and the names are not, number k is name k.
 
     Args:
         data: the data set's name, for errors.
@@ -108,9 +111,7 @@ def name_classes(data: str, containers: Sequence[Labelled], given: Sequence[str]
             disagree about the order.
     """
     words = [_words(data, each) for each in containers]
-    names = tuple(class_name(name) for name in given) if given is not None else _own_order(data, containers)
-    if names is None:
-        names = _natural(words[0])
+    names = tuple(class_name(name) for name in given) if given is not None else _order(data, containers, words[0])
     _refuse_alike(data, names, "[data] `classes`" if given is not None else containers[0].where)
     label_of, left_out = [], []
     for each, named in zip(containers, words, strict=True):
@@ -186,6 +187,33 @@ def _own_order(data: str, containers: Sequence[Labelled]) -> tuple[str, ...] | N
                 remedy="give [data] `classes`, in the order that is meant",
             )
     return tuple(class_name(name) for name in said[0].names or ()) if said else None
+
+
+def _order(data: str, containers: Sequence[Labelled], words: Sequence[str]) -> tuple[str, ...]:
+    """The order of the classes where the user gives none. Raises UserError where it is said in two ways."""
+    names = _own_order(data, containers)
+    says = next((each.says for each in containers if each.names is not None), "")
+    beside = {tuple(map(class_name, order)): file for each in containers for order, file in each.beside}
+    for order, file in beside.items():
+        if set(order) == set(names or words):
+            if names is not None and names != order:
+                raise _two_orders(data, says, str(file))
+            names, says = order, str(file)
+    found = names or _natural(words)
+    for order, file in beside.items():
+        common = [name for name in order if name in found]
+        if common != [name for name in found if name in common]:
+            raise _two_orders(data, says or "the alphabet", f"{file}, which names other classes too")
+    return found
+
+
+def _two_orders(data: str, one: str, other: str) -> UserError:
+    return UserError(
+        f"data set {data!r}: the classes are in different orders",
+        got=f"{one} and {other}",
+        valid="one order wherever one is given",
+        remedy="give [data] `classes`, in the order that is meant, or move the file away",
+    )
 
 
 def _natural(words: Sequence[str]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from rib.data.examples import Index, Part, View
 from rib.data.generated import generated_caveat
 from rib.data.images import SUFFIXES, apply_view, decode_pixels
 from rib.data.modes import image_digest
-from rib.data.orders import read_order
+from rib.data.orders import orders_beside, read_order
 from rib.data.sources import BY_NAME, SourceRule, apart, row_sources
 from rib.data.splits import carve, divided
 from rib.data.threads import side_by_side
@@ -206,4 +206,5 @@ def _labelled(container: Container, data: str, ordered: bool) -> Labelled:
             valid="one order in all files of a set",
             remedy="remove the file, or give [data] `classes`, in the order that is meant",
         )
-    return Labelled(where, listing, names, says if names is not None else "", container.prefixes)
+    near = orders_beside(container.root) if ordered else []
+    return Labelled(where, listing, names, says if names is not None else "", container.prefixes, near)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,23 @@ FILES = ("classes.txt", "class_names.txt", "classnames.txt", "labels.txt")
 
 DOCUMENTS = ("classes.json", "class_names.json", "class_to_idx.json", "dataset_info.json")
 """A list of names, or a number of each name, or a name of each number; or as Hugging Face's library writes it."""
+
+
+def orders_beside(folder: Path) -> list[tuple[tuple[str, ...], Path]]:
+    """The orders that files in the folder above a set's own folder give, each with its file.
+
+    They may be another set's: a file that cannot be read is passed over.
+    """
+    found = []
+    above = Path(os.path.abspath(folder)).parent  # noqa: PTH100 -- of the place as it is named, not of what it links to
+    for file in (above / name for name in (*FILES, *DOCUMENTS)):
+        try:
+            names = _read(file, "") if file.is_file() else None
+        except (UserError, OSError):
+            continue
+        if names is not None:
+            found.append((names, file))
+    return found
 
 
 def read_order(folder: Path, data: str) -> tuple[tuple[str, ...], Path] | None:
