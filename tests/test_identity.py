@@ -417,13 +417,13 @@ def own_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Call
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
 
     def write(text: str) -> type[Method]:
-        (tmp_path / "own_method.py").write_text(text)
-        sys.modules.pop("own_method", None)
+        (tmp_path / "method_of_mine.py").write_text(text)
+        sys.modules.pop("method_of_mine", None)
         importlib.invalidate_caches()
-        return METHODS.find("own_method:Mine")
+        return METHODS.find("method_of_mine:Mine")
 
     yield write
-    sys.modules.pop("own_method", None)
+    sys.modules.pop("method_of_mine", None)
 
 
 def test_the_source_of_a_users_method_is_part_of_its_key(own_module: Callable[[str], type[Method]]) -> None:
@@ -434,7 +434,7 @@ def test_the_source_of_a_users_method_is_part_of_its_key(own_module: Callable[[s
     assert keys[0] == keys[2]
     assert keys[0] != keys[1]
     claimed = SOURCE.replace('name = "mine"', 'name = "mine"\n    key_name = "rib.methods.finetune:FineTune"')
-    assert canonical(own_module(claimed)())["class"] == "own_method:Mine"  # whatever it says: no collision
+    assert canonical(own_module(claimed)())["class"] == "method_of_mine:Mine"  # whatever it says: no collision
 
 
 def test_ribs_own_source_is_not() -> None:
