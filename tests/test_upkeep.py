@@ -424,7 +424,7 @@ def archive(path: Path, members: list[tuple[tarfile.TarInfo, bytes]], files: lis
         members = [member(MANIFEST, json.dumps(manifest).encode()), *members]
     with pa.output_stream(str(path), compression="gzip") as out, tarfile.open(fileobj=out, mode="w|") as tar:
         for info, data in members:
-            tar.addfile(info, io.BytesIO(data))
+            tar.addfile(info, io.BytesIO(data) if info.size >= 0 else None)
     return path
 
 
@@ -453,13 +453,28 @@ HOSTILE: dict[str, tuple[list[Any], list[Any] | None]] = {
     "bomb": ([], [[NAME, 1 << 62, "0" * 40]]),
     "negative": ([], [[NAME, -1, "0" * 40]]),
     "no list": ([], [1, 2]),
+    "too many files": ([], [[f"records/00/{at:040x}.json", 0, "0" * 40] for at in range(301)]),
+    "negative size": ([member(NAME, b"x", size=-512)], [sealed(NAME, b"x")]),
+    "a record too long for memory": ([], [[NAME, 1 << 27, "0" * 40]]),
+    "a suite too long for memory": ([], [["suite.toml", 1 << 25, "0" * 40]]),
+    "a page too long for memory": ([], [["page.html", 1 << 29, "0" * 40]]),
+    "compressed beyond belief": ([], [[f"weights/ab/{KEY}.safetensors", 1 << 27, "0" * 40]]),
+    "a name in a name": ([member(f"{NAME}/{NAME}", b"x")], [sealed(f"{NAME}/{NAME}", b"x")]),
+    "a folder more": ([member(f"records/{NAME}", b"x")], [sealed(f"records/{NAME}", b"x")]),
+    "a thousand folders deep": ([member("a/" * 1000 + "x", b"x")], [sealed("a/" * 1000 + "x", b"x")]),
+    "no digest": ([member(NAME, b"x")], [[NAME, 1, None]]),
+    "a size in words": ([member(NAME, b"x")], [[NAME, "1e3", "0" * 40]]),
+    "an endless size": ([member(NAME, b"x")], [[NAME, float("inf"), "0" * 40]]),
     "long header": ([member(NAME + "x" * 3_000_000, b"x")], [sealed(NAME, b"x")]),
 }
 
 
 @pytest.mark.parametrize("kind", HOSTILE)
-def test_hostile_archives_are_refused_as_a_whole(tmp_path: Path, kind: str, rib_says: Say) -> None:
+def test_hostile_archives_are_refused_as_a_whole(
+    tmp_path: Path, kind: str, rib_says: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
     members, files = HOSTILE[kind]
+    monkeypatch.setattr("rib.upkeep.archive.MOST_FILES", 300)
     good = member(f"records/cd/{'cd' * 20}.json", b"ok")
     path = archive(tmp_path / "a.tar.gz", [good, *members], files and [sealed(good[0].name, b"ok"), *files])
     before = sorted(tmp_path.iterdir())
@@ -468,6 +483,54 @@ def test_hostile_archives_are_refused_as_a_whole(tmp_path: Path, kind: str, rib_
     assert "is not taken" in said or "does not fit" in said
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "in"])
     assert [item.name for item in (tmp_path / "in" / "store").iterdir()] == ["store.json"]
+
+
+NESTED = b"[" * 5_000 + b"]" * 5_000
+MANIFESTS = {
+    "nested": NESTED,
+    "nested files": b'{"format": 1, "suite": "tiny", "files": ' + NESTED + b"}",
+    "nested format": b'{"format": ' + NESTED + b', "suite": "tiny", "files": []}',
+    "a list": b"[]",
+    "a number": b"1e999",
+    "not UTF-8": b'{"format": "\xff"}',
+    "a long number": b'{"format": ' + b"9" * 5_000 + b"}",
+    "nothing": b"",
+}
+
+
+@pytest.mark.parametrize("kind", MANIFESTS)
+def test_a_manifest_that_is_none_is_refused(tmp_path: Path, kind: str) -> None:
+    made = archive(tmp_path / "a.tar.gz", [member(MANIFEST, MANIFESTS[kind])], None)
+    with pytest.raises(UserError, match="is not taken"):
+        unpack(made, Store(tmp_path / "store"))
+
+
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+@pytest.mark.parametrize("place", ["before", "after"])
+def test_headers_on_headers_without_end_are_refused(tmp_path: Path, kind: bytes, place: str) -> None:
+    """Python's tarfile calls itself for each of them."""
+    chain = [member("x", b"9 a=b", type=kind) for _ in range(3_000)]
+    good = member(MANIFEST, json.dumps({"format": 1, "suite": "tiny", "files": []}).encode())
+    made = archive(tmp_path / "a.tar.gz", [*chain, good] if place == "before" else [good, *chain], None)
+    with pytest.raises(UserError, match="is not taken"):
+        unpack(made, Store(tmp_path / "store"))
+
+
+@pytest.mark.parametrize("announced", [True, False])
+def test_a_bomb_is_refused_by_what_it_announces_and_ends_where_it_does_not(tmp_path: Path, announced: bool) -> None:
+    """128 MB of nothing in an eighth of a megabyte."""
+    size, name, path = 1 << 27, f"weights/ab/{KEY}.safetensors", tmp_path / "a.tar.gz"
+    manifest = {"format": 1, "suite": "tiny", "files": [[name, size if announced else 10, "0" * 40]]}
+    with pa.output_stream(str(path), compression="gzip") as out, tarfile.open(fileobj=out, mode="w|") as tar:
+        info, data = member(MANIFEST, json.dumps(manifest).encode())
+        tar.addfile(info, io.BytesIO(data))
+        bomb = tarfile.TarInfo(name)
+        bomb.size = size
+        with Path("/dev/zero").open("rb") as zeros:
+            tar.addfile(bomb, zeros)
+    with pytest.raises(UserError, match="bytes for each" if announced else "not as the manifest"):
+        unpack(path, Store(tmp_path / "store"))
+    assert [item.name for item in (tmp_path / "store").iterdir()] == ["store.json"]
 
 
 @pytest.mark.parametrize("suite", ["../evil", ".hidden", "a/b", "", "x\x1b[31m", 3])

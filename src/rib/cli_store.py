@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -125,16 +127,62 @@ def store_export(
 
 @store_app.command("import")
 def store_import(
-    archive: Annotated[Path, typer.Argument(help="file that `rib store export` wrote")], store: StorePath = STORE
+    archive: Annotated[Path, typer.Argument(help="file that `rib store export` wrote")],
+    store: StorePath = STORE,
+    spot: Annotated[
+        int, typer.Option(min=0, metavar="N", help="do N random steps again here before anything is taken")
+    ] = 0,
+    seed: Annotated[int | None, typer.Option(min=0, help="of the choice of these steps; default: a new one")] = None,
+    suite: Annotated[
+        str | None, typer.Option(help="your own copy of the suite, for --spot; default: the archive's")
+    ] = None,
+    data: DataPath = None,
+    device: Annotated[str, typer.Option(help="for --spot: auto, cpu, cuda, mps")] = "auto",
+    points: Annotated[
+        float, typer.Option(min=0, help="by which an accuracy may differ where another kind of machine made it")
+    ] = 1.0,
 ) -> None:
     """Take an archive into a store. Exit code 1 if a step is there with other results; it stays as it is."""
     from rib.store import Store
     from rib.upkeep.archive import unpack
 
-    found = unpack(archive, Store(store))
+    place, lines = Store(store), list[str]()
+    chosen = secrets.randbelow(2**32) if seed is None else seed
+
+    def check(theirs: Store) -> None:
+        lines.extend(_spotted(theirs, place, (spot, chosen, device, points), suite, data))
+
+    found = unpack(archive, place, check if spot else None)
     for path in found.beside:
         print(f"{path}{PAGE_OF_OTHERS if path.suffix == '.html' else ''}")
+    print("".join(f"{printable(line)}\n" for line in lines), end="")
     _tell(found.merged, f"suite {found.suite}")
+
+
+def _spotted(
+    theirs: Store, own: Store, how: tuple[int, int, str, float], suite: str | None, data: Path | None
+) -> list[str]:
+    """Do steps of an archive again; what to say of it. Raises UserError, as `rib.upkeep.spot.spot`."""
+    from rib.cli import _check_device, _suite, _watched
+    from rib.suite import load_suite
+    from rib.upkeep.archive import SUITE
+    from rib.upkeep.spot import Wanted, spot
+
+    wanted = Wanted(*how)
+    _check_device(wanted.device)
+    kept = theirs.root / SUITE
+    if suite is None and not kept.is_file():
+        raise UserError("the archive holds no suite, so that its steps cannot be done again", remedy="name --suite")
+    own_place = data or Path(os.environ.get("RIB_DATA") or Path.cwd())
+    asked = load_suite(kept, own_place) if suite is None else _suite(suite, data, None, None)
+    found = _watched(lambda watcher: spot(theirs, asked, own, wanted, watcher))
+    needed = len(found.checked) - found.chosen
+    lines = [
+        f"{found.chosen} steps drawn with --seed {wanted.seed} were done again here, and {needed} more that they need: "
+        f"{found.exact} equal bit for bit, {len(found.checked) - found.exact} to {wanted.points:g} points"
+    ]
+    lines += [f"not checked: {count} steps: {reason}" for reason, count in found.unchecked.items()]
+    return lines
 
 
 @store_app.command("merge")

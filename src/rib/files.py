@@ -268,15 +268,48 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
     """
     problem = f"cannot read {what} {path}"
     try:
-        return tomllib.loads(plain(path).read_text("utf-8-sig"))
+        document = tomllib.loads(plain(path).read_text("utf-8-sig"))
+        _require_shallow(document)
+        return document
+    except RecursionError:
+        raise UserError(problem, got="tables or lists in one another without end", valid="TOML, in UTF-8") from None
     except UnicodeDecodeError as error:
         raise UserError(problem, got=error, valid="TOML, in UTF-8", remedy="save it as UTF-8") from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError) as error:
         got = error.strerror if isinstance(error, OSError) else error
         raise UserError(problem, got=got, valid="TOML, in UTF-8") from None
 
 
 # -- JSON --------------------------------------------------------------------------------------------------------------
+
+DEEPEST = 100
+"""Tables and lists in one another in a document of somebody else. What reads them calls itself for each."""
+
+
+def parse_json(text: str | bytes) -> Any:
+    """A document of somebody else.
+
+    Raises:
+        ValueError: it is no JSON, or is nested more than `DEEPEST` deep.
+    """
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"lists and tables are nested more than {DEEPEST} deep") from None
+    _require_shallow(document)
+    return document
+
+
+def _require_shallow(document: Any) -> None:
+    """Refuse lists and tables that are nested more than `DEEPEST` deep. Raises ValueError."""
+    level = [document]
+    for _ in range(DEEPEST):
+        holders = [value for value in level if isinstance(value, dict | list)]
+        level = [item for one in holders for item in (one.values() if isinstance(one, dict) else one)]
+        if not level:
+            return
+    if any(isinstance(value, dict | list) for value in level):
+        raise ValueError(f"lists and tables are nested more than {DEEPEST} deep")
 
 
 def json_text(document: Any, indent: int | None = 1) -> str:

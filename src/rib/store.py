@@ -112,7 +112,10 @@ def decode_record(data: bytes) -> Record:
 def _decoded(data: bytes) -> tuple[dict[str, Any], bool]:
     """What is in a file of `encode_record`, and whether it has a digest. Raises ValueError as `decode_record`."""
     body, found, end = data.rpartition(_DIGEST)
-    values = json.loads(data)
+    try:
+        values = json.loads(data)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
     if not isinstance(values, dict):
         raise ValueError("it is no table")
     if found and end != f'{digest(body + b"}")}"}}'.encode():
@@ -343,7 +346,7 @@ class Store:
             "values": dict(values),
             "seconds": round(float(seconds), 3),
             "images": images,
-            "made_by": made_by() | {"device": device},
+            "made_by": made_by() | {"device": device, "processor": processor(device)},
             "cpu": None if cpu is None else round(float(cpu), 3),
             "loading": None if loading is None else round(float(loading), 3),
             "files": {folder: [seal.size, seal.digest] for folder, seal in left.items()},
@@ -672,6 +675,19 @@ def made_by() -> dict[str, Any]:
         "machine": f"{platform.system()} {platform.machine()}",
         **_commit(),
     }
+
+
+@cache
+def processor(device: str) -> str:
+    """What computes on a device: a GPU's or a CPU's name, and which instructions of a CPU torch uses."""
+    import torch
+
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    known = Path("/proc/cpuinfo")
+    lines = known.read_text("utf-8", "replace").splitlines() if known.is_file() else []
+    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{name or platform.processor()} {torch.backends.cpu.get_cpu_capability()}".strip()
 
 
 def rib_version() -> str:

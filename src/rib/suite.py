@@ -233,6 +233,16 @@ class Suite(Frozen):
         runs, looks = _narrowed(self.runs, "models", chosen), _narrowed(self.analyses, "models", chosen)
         return self.model_copy(update={"models": chosen, "runs": runs, "analyses": looks}).based_at(self.base)
 
+    def without_sets(self, names: Collection[str]) -> Suite:
+        """The same suite without these data sets, fewer than two of which may be left to tune on: for parts of it."""
+        kept = frozenset(name for name in (*self.tested, *self.roles.tuned) if name not in names)
+        changed = {
+            role: tuple(name for name in getattr(self, role) if name in kept) for role in ("downstream", "evaluate")
+        }
+        looks = _narrowed(_narrowed(self.analyses, "downstream", kept), "on", kept)
+        runs = _narrowed(self.runs, "downstream", kept)
+        return self.model_copy(update={**changed, "runs": runs, "analyses": looks}).based_at(self.base)
+
     def with_seeds(self, seeds: int | Sequence[int]) -> Suite:
         """The same suite with these tuning seeds, in every block of runs and in every study.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 
 from rib.data.classes import disagreement, refuse_labels
 from rib.errors import UserError
+from rib.files import parse_json
 
 IMAGE_COLUMNS = ("image", "img", "jpg", "jpeg", "png", "webp")
 LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label", "wnid")
@@ -53,10 +53,10 @@ def class_names(metadata: dict[bytes, bytes], column: str, path: Path, data: str
         UserError: a name stands there twice.
     """
     try:
-        names = json.loads(metadata[b"huggingface"])["info"]["features"][column]["names"]
+        names = parse_json(metadata[b"huggingface"])["info"]["features"][column]["names"]
+        found = tuple(str(name) for name in names)
     except (KeyError, ValueError, TypeError):
         return None
-    found = tuple(str(name) for name in names)
     if len(set(found)) < len(found):
         raise UserError(f"data set {data!r}: {path} names a class twice", got=", ".join(found[:12]))
     return found

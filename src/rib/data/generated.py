@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from rib.errors import UserError
-from rib.files import plain
+from rib.files import parse_json, plain
 
 FILE = "GENERATED.json"
 
@@ -49,7 +49,7 @@ class Marker:
         """
         file = folder / FILE
         try:
-            document: dict[str, Any] = json.loads(plain(file).read_text("utf-8-sig"))
+            document: dict[str, Any] = parse_json(plain(file).read_text("utf-8-sig"))
             lists = {name: tuple(document[name]) for name in ("corruptions", "severities")}
             return cls(**{field.name: document[field.name] for field in fields(cls)} | lists)
         except (FileNotFoundError, NotADirectoryError):

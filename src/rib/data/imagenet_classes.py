@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import csv
 import importlib.util
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 from rib.errors import UserError
+from rib.files import parse_json
 
 _OBJECTNET = Path(__file__).parent / "objectnet.csv"
 
@@ -76,7 +76,7 @@ def check_objectnet_mappings(mappings: Path) -> None:
     if not all(file.is_file() for file in files):
         return
     try:
-        labels, meanings = (json.loads(file.read_text("utf-8-sig")) for file in files)
+        labels, meanings = (parse_json(file.read_text("utf-8-sig")) for file in files)
         theirs = {folder: meanings[label] for folder, label in labels.items() if label in meanings}
     except (OSError, ValueError, AttributeError, TypeError) as error:
         raise UserError(f"cannot read ObjectNet's mapping files in {mappings}", got=error) from None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rib.errors import UserError
-from rib.files import plain
+from rib.files import parse_json, plain
 
 FILES = ("classes.txt", "class_names.txt", "classnames.txt", "labels.txt")
 """One name a line; each may have its number before it, counted from 0 or 1."""
@@ -63,7 +62,7 @@ def read_order(folder: Path, data: str) -> tuple[tuple[str, ...], Path] | None:
 def _read(file: Path, data: str) -> tuple[str, ...] | None:
     try:
         text = plain(file).read_text("utf-8-sig")
-        names = _of_lines(text) if file.name in FILES else _of_document(json.loads(text), file.name)
+        names = _of_lines(text) if file.name in FILES else _of_document(parse_json(text), file.name)
     except (OSError, ValueError) as error:
         raise UserError(
             f"data set {data!r}: cannot read the order of the classes in {file}",

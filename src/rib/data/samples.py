@@ -15,7 +15,7 @@ from rib.data.classes import disagreement, refuse_labels
 from rib.data.globs import is_junk
 from rib.data.images import SUFFIXES
 from rib.errors import UserError
-from rib.files import plain
+from rib.files import parse_json, plain
 
 LABEL_FIELDS = ("label", "cls", "wnid", "class")
 
@@ -257,7 +257,7 @@ def _labels(key: str, files: _Files, faults: dict[str, list[str]]) -> dict[str, 
     if "cls" in texts:
         found[CLS] = texts["cls"]
     try:
-        fields = json.loads(texts.get("json", "{}"))
+        fields = parse_json(texts.get("json", "{}"))
     except ValueError:
         faults["files of labels are no JSON"].append(f"{key}.json")
         return found

@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from rib.errors import UserError
-from rib.files import plain, read_plain
+from rib.files import parse_json, plain, read_plain
 from rib.models.checkpoints import Checkpoint
 
 NAMES = ("label_names", "id2label", "idx_to_class", "classes", "class_names", "categories", "CLASSES", "labels")
@@ -68,7 +68,7 @@ def _names(value: Any, entry: str, source: str) -> tuple[str, ...] | None:
     """The classes in order of an entry; None for one that states none."""
     if isinstance(value, str) and value[:1] in "[{" and value:  # notes of safetensors are text
         try:
-            value = json.loads(value)
+            value = parse_json(value)
         except ValueError:
             return None
     if isinstance(value, Mapping) and value:
@@ -129,7 +129,7 @@ def _documents(checkpoint: Checkpoint) -> Iterator[tuple[Mapping[str, Any], str]
 def _json_parts(file: Path) -> Iterator[Mapping[str, Any]]:
     """A configuration and the part of it that timm nests; nothing where there is none."""
     try:
-        document = json.loads(read_plain(file))
+        document = parse_json(read_plain(file))
     except (OSError, ValueError):
         return
     if isinstance(document, dict):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from torch import Tensor, nn
 
 from rib import _compat
 from rib.errors import RibError, UserError, nearest, told
-from rib.files import perhaps_at_home, read_plain
+from rib.files import parse_json, perhaps_at_home, read_plain
 from rib.models.checkpoints import read_checkpoint
 from rib.models.fitting import require_numbers
 from rib.models.guard import nothing_but_building
@@ -84,7 +83,7 @@ def model_config(name: str, tag: str | None, base: Path) -> tuple[dict[str, Any]
 def _of_folder(file: Path) -> tuple[dict[str, Any], Preprocessing]:
     """What the configuration in a folder says. Raises UserError."""
     try:
-        document = json.loads(read_plain(file))
+        document = parse_json(read_plain(file))
         return _completed(document["model_cfg"], document.get("preprocess_cfg", {}), str(file))
     except RibError:
         raise

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from rib.data.examples import Decode
 from rib.data.imagenet_classes import wnids
 from rib.errors import RibError, UserError, is_memory, told
-from rib.files import at_home, file_digest, read_fact, read_plain, state, write_fact
+from rib.files import at_home, file_digest, parse_json, read_fact, read_plain, state, write_fact
 from rib.identity import digest, import_object, source_digest
 from rib.models import clip, vision
 from rib.models.arguments import OWN_BUILDERS, require_builder, require_shapes, require_text
@@ -150,7 +150,7 @@ def _from_folder(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
     """The model in a folder that timm saved: its name and arguments, and its view."""
     file = folder / "config.json"
     try:
-        document = json.loads(read_plain(file))
+        document = parse_json(read_plain(file))
         config = document.get("pretrained_cfg", document)
         arguments = {key: value for key, value in document.get("model_args", {}).items() if key != "num_classes"}
         built = {"timm": str(document["architecture"]), "arguments": arguments}

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import tarfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +21,33 @@ from zlib import error as ZlibError
 import pyarrow as pa
 
 from rib.errors import DamagedError, UserError
-from rib.files import BLOCK, Seal, plain, written_aside
+from rib.files import BLOCK, Seal, parse_json, plain, written_aside
 from rib.identity import KEY_VERSION, digest
 from rib.plan import Plan
 from rib.store import DROPPABLE, SEALED, Store
-from rib.upkeep.merge import Merged, merge
+from rib.upkeep.merge import Merged, merge, require_whole
 
 FORMAT = 1
 """Version of the archive's layout."""
 
 MANIFEST = "rib-archive.json"
-LONGEST_MANIFEST = 1 << 28
+SUITE = "suite.toml"
+"""Name of the suite file in an archive."""
+
+LONGEST_MANIFEST = 1 << 27
 """Bytes of the longest manifest that is read."""
+
+MOST_FILES = 1_000_000
+"""Files of one archive: more than 300,000 steps leave."""
+
+LONGEST = {"records": 1 << 26, "suite.toml": 1 << 24, "page.html": 1 << 28}
+"""Bytes of the longest file of a kind that is read whole into memory. The others are limited by the free disk."""
+
+MOST_PACKED = 200
+"""Bytes that one byte of the archive may stand for. Records, the most alike of all, come to 10 to 30."""
+
+SMALL = 1 << 26
+"""Bytes up to which it does not matter how much one byte stands for."""
 
 COMPRESSIONS = {".tar.zst": "zstd", ".tar.gz": "gzip", ".tgz": "gzip"}
 MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip"}
@@ -137,12 +152,14 @@ def _add_file(tar: tarfile.TarFile, name: str, path: Path, size: int) -> None:
 # -- from elsewhere ----------------------------------------------------------------------------------------------------
 
 
-def unpack(archive: Path, store: Store) -> Unpacked:
+def unpack(archive: Path, store: Store, check: Callable[[Store], object] | None = None) -> Unpacked:
     """Take an archive into a store.
 
     Args:
         archive: the file.
         store: the store that grows; a record that it has and that differs stays as it is, and is named.
+        check: looks at what the archive holds, as a store, once its names, digests and types are as they should be and
+            before anything is taken; what it raises refuses the archive.
 
     Raises:
         UserError: it is no archive of RIB, is damaged, or holds what no such archive holds; nothing is taken then.
@@ -156,12 +173,19 @@ def unpack(archive: Path, store: Store) -> Unpacked:
         with _refusing(archive), _opened(archive) as stream:
             name = _stage(stream, staging.root, archive)
         try:
-            merged = merge(staging, store, whole=True)
+            require_whole(staging)
+            if check:
+                check(staging)
+            merged = merge(staging, store)
         except DamagedError as error:
             raise _refused(archive, f"{error.path.name}: {error.fault}") from None
         return Unpacked(name, merged, tuple(_beside(staging.root, store.root, name)))
     finally:
         shutil.rmtree(staging.root, ignore_errors=True)
+
+
+_DAMAGED = (tarfile.TarError, pa.ArrowException, EOFError, ZlibError, ValueError, KeyError, TypeError, OverflowError)
+"""What tarfile, zlib, Arrow and JSON raise for bytes that are none of theirs."""
 
 
 @contextmanager
@@ -171,7 +195,7 @@ def _refusing(archive: Path) -> Iterator[None]:
         yield
     except FileNotFoundError:
         raise UserError("archive not found", got=archive) from None
-    except (tarfile.TarError, pa.ArrowException, EOFError, ZlibError, ValueError, KeyError, TypeError) as error:
+    except (*_DAMAGED, RecursionError) as error:
         raise _refused(archive, f"{type(error).__name__}: {error}") from None
     except OSError as error:
         if error.errno is not None:  # of the system; those of the decompressors have no number
@@ -218,7 +242,8 @@ def _stage(stream: _Capped, root: Path, archive: Path) -> str:
         first = tar.next()
         if first is None or first.name != MANIFEST or not _is_plain(first):
             raise ValueError(f"its first file is not {MANIFEST}")
-        name, sealed = _manifest(json.loads(_content(tar, first).read()))
+        name, sealed = _manifest(parse_json(_content(tar, first).read()))
+        _require_moderate(archive, sealed)
         stream.left = sum(seal.size + 4 * tarfile.BLOCKSIZE for seal in sealed.values()) + tarfile.RECORDSIZE
         _require_space(archive, root, sum(seal.size for seal in sealed.values()))
         while (member := tar.next()) is not None:
@@ -235,6 +260,8 @@ def _manifest(document: dict[str, Any]) -> tuple[str, dict[str, Seal]]:
     """The suite's name, and the seal of every file."""
     if document["format"] > FORMAT:
         raise ValueError(f"it was written by a newer version of RIB (format {document['format']})")
+    if (count := len(document["files"])) > MOST_FILES:
+        raise ValueError(f"it announces {count:,} files, more than {MOST_FILES:,}")
     sealed = {name: Seal(int(size), str(found)) for name, size, found in document["files"]}
     if odd := next((name for name in sealed if not NAMES.fullmatch(name)), None):
         raise ValueError(f"{odd!r} is no file of a store")
@@ -243,6 +270,20 @@ def _manifest(document: dict[str, Any]) -> tuple[str, dict[str, Seal]]:
     if not re.fullmatch(r"[\w+][\w.+-]{0,99}", document["suite"]):
         raise ValueError(f"{document['suite']!r} is no name of a suite")
     return document["suite"], sealed
+
+
+def _require_moderate(archive: Path, sealed: Mapping[str, Seal]) -> None:
+    """Refuse files that memory would not hold, and more bytes than an archive of this size stands for.
+
+    Raises:
+        ValueError: one is named, with its limit.
+    """
+    for name, seal in sealed.items():
+        if seal.size > (most := LONGEST.get(name.partition("/")[0], seal.size)):
+            raise ValueError(f"{name} has {seal.size:,} bytes, more than {most:,}")
+    whole, packed = sum(seal.size for seal in sealed.values()), archive.stat().st_size
+    if whole > SMALL and whole > MOST_PACKED * packed:
+        raise ValueError(f"it announces {whole:,} bytes in {packed:,}, more than {MOST_PACKED} bytes for each")
 
 
 def _is_plain(member: tarfile.TarInfo) -> bool:
@@ -274,7 +315,7 @@ def _write(content: IO[bytes], path: Path, seal: Seal) -> None:
 
 def _beside(staging: Path, root: Path, suite: str) -> Iterator[Path]:
     """Keep the suite file and the page, named by content, so that no other is written over."""
-    for name, folder in (("suite.toml", "suites"), ("page.html", "reports")):
+    for name, folder in ((SUITE, "suites"), ("page.html", "reports")):
         path = staging / name
         if path.exists():
             target = root / folder / f"{suite}-{digest(plain(path).read_bytes())[:8]}{path.suffix}"

@@ -54,17 +54,15 @@ class Merged:
         return not (self.conflicts or self.damaged)
 
 
-def merge(other: Store, into: Store, advance: Advance | None = None, whole: bool = False) -> Merged:
+def merge(other: Store, into: Store, advance: Advance | None = None) -> Merged:
     """Copy every step that another store has and this one lacks.
 
     Args:
         other: the other store. Nothing in it is changed.
         into: the store that grows.
         advance: told that one more step was looked at.
-        whole: take nothing where anything of the other store is not as it was written.
 
     Raises:
-        DamagedError: something is not, and `whole` was asked for.
         UserError: they are the same store, `other` is none, or `into` cannot be written.
         StepError: the disk is full.
     """
@@ -73,8 +71,6 @@ def merge(other: Store, into: Store, advance: Advance | None = None, whole: bool
     if not (other.root / "records").is_dir():
         raise UserError("not a store, or an empty one", got=other.root, valid="a folder that holds records/")
     into.prepare()
-    if whole:
-        _require_whole(other)
     found = Merged()
     made: list[Path] = []
     try:
@@ -90,7 +86,8 @@ def merge(other: Store, into: Store, advance: Advance | None = None, whole: bool
     return found
 
 
-def _require_whole(store: Store) -> None:
+def require_whole(store: Store) -> None:
+    """Refuse a store of which any record or file is not as it was written. Raises DamagedError."""
     for path in files_of(store, "records"):
         record, fault = record_fault(path)
         if record is None:

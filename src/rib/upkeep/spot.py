@@ -1,0 +1,314 @@
+"""Spot: steps that somebody else says to have done, done again here and held against their records.
+
+A digest that fits says that a record is as it was written, not that it is right. Whoever takes records can have some of
+them computed again, from data and pretrained weights of their own: nothing but the suite is taken from the sender.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+
+from rib.errors import UserError
+from rib.execute.calibrate import find_device
+from rib.execute.packing import prepare
+from rib.execute.progress import Silent, Watcher
+from rib.execute.worker import do_steps, limit_threads
+from rib.plan import Plan, World, in_order, make_plan
+from rib.steps import Step
+from rib.store import Record, Store, unpack_bits
+from rib.suite import Suite
+from rib.upkeep.merge import differences
+from rib.work import How, Workshop
+
+POINTS = 1.0
+"""Points by which an accuracy may differ where another kind of machine made the record."""
+
+KIND = ("torch", "timm", "numpy", "machine", "processor", "rib")
+"""What two machines have in common whose results are equal bit for bit, as records say it."""
+
+FLAGS = ("masked_right", "unmasked_right")
+
+COUNTS = ("examples", "width")
+"""Values that no machine may have otherwise."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What is to be done again.
+
+    Attributes:
+        count: how many steps.
+        seed: of the choice among them.
+        device: what they are done on.
+        points: by which an accuracy may differ where another kind of machine made the record; other numbers may by as
+            many percent.
+    """
+
+    count: int
+    seed: int
+    device: str = "auto"
+    points: float = POINTS
+
+
+@dataclass
+class Spotted:
+    """What became of it.
+
+    Attributes:
+        checked: titles of the steps that were done again and are as recorded, those that they needed among them.
+        chosen: how many of them were drawn; the others were needed by these.
+        exact: how many of them were held against their record bit for bit.
+        unchecked: how many steps of those looked at cannot be done here, by reason.
+    """
+
+    checked: list[str] = field(default_factory=list)
+    chosen: int = 0
+    exact: int = 0
+    unchecked: dict[str, int] = field(default_factory=dict)
+
+
+def spot(theirs: Store, suite: Suite, own: Store, wanted: Wanted, watcher: Watcher | None = None) -> Spotted:
+    """Do steps of another store again, drawn at random, with everything that they need.
+
+    Args:
+        theirs: the other store, whole; its records are compared, and nothing else of it is used.
+        suite: what it is of.
+        own: gives the folders of packs and facts.
+        wanted: how many, drawn how, done where.
+        watcher: told of progress.
+
+    Raises:
+        UserError: a step has other results here, or not one of them can be done here.
+    """
+    plan, lost = _plan(suite, own)
+    known = {step.key: step for step in plan.steps} if plan else {}
+    keys = sorted(theirs.keys())
+    queue = [keys[at] for at in np.random.default_rng(wanted.seed).permutation(len(keys))]
+    found, again = Spotted(), _Again(plan, theirs, own, wanted, watcher or Silent())
+    for key in queue:
+        if found.chosen == wanted.count:
+            break
+        reason = again.check(known[key], found) if key in known else lost
+        if reason is None:
+            found.chosen += 1
+        else:
+            found.unchecked[reason] = found.unchecked.get(reason, 0) + 1
+    if not found.chosen:
+        raise UserError(
+            "not one step can be done again here, so that nothing is known of these records",
+            got="; ".join(found.unchecked) or "no steps",
+            remedy="name your data (--data) or your own copy of the suite (--suite), or leave out --spot",
+        )
+    return found
+
+
+class _Again:
+    """Does steps again, in a store of their own below the other one.
+
+    Args:
+        plan: has the steps; None where there is none.
+        theirs, own, wanted, watcher: as `spot` takes them.
+    """
+
+    def __init__(self, plan: Plan | None, theirs: Store, own: Store, wanted: Wanted, watcher: Watcher) -> None:
+        self.plan, self.theirs, self.wanted, self.watcher = plan, theirs, wanted, watcher
+        self.scratch = _Scratch(theirs, own)
+        self.failed: dict[str, str] = {}
+
+    def check(self, step: Step, found: Spotted) -> str | None:
+        """Do a step and what it needs, as far as that was not done, and compare; why it cannot be done here.
+
+        Raises:
+            UserError: a result differs.
+        """
+        todo = [one for one in in_order([step]) if not self.scratch.has(one.key) and one.key not in self.failed]
+        self._do(todo)
+        for one in todo:
+            if one.key in self.failed:
+                continue
+            theirs, ours = self.theirs.record(one.key), self.scratch.record(one.key)
+            assert ours is not None
+            if theirs is not None:
+                exact = same_kind(theirs, ours)
+                if said := difference(theirs, ours, None if exact else self.wanted.points):
+                    raise _differs(one, said, exact, self.wanted.points)
+                found.checked.append(one.title)
+                found.exact += exact
+        return self.failed.get(step.key)
+
+    def _do(self, steps: Sequence[Step]) -> None:
+        if not steps:
+            return
+        assert self.plan is not None
+        device = find_device(self.wanted.device)
+        try:
+            streamed, swept = prepare(self.plan, steps, self.scratch, self.watcher, None)
+        except UserError as error:
+            self.failed |= dict.fromkeys((step.key for step in steps), error.problem)
+            return
+        how = How(workers=1, device=device, share=False, streamed=streamed, swept=swept)
+        workshop = Workshop(self.plan.suite, self.scratch, how, self.watcher.images)
+        with _one_thread():
+            do_steps(workshop, tuple(steps), self._hear)
+
+    def _hear(self, message: tuple[Any, ...]) -> None:
+        if message[0] == "failed":
+            self.failed[message[1]] = message[2]
+
+
+class _Scratch(Store):
+    """A store below another one, with packs and facts of a third: those are of this machine's own data."""
+
+    def __init__(self, theirs: Store, own: Store) -> None:
+        super().__init__(theirs.root / "again")
+        self._packs, self._facts = own.packs, own.facts
+
+    @property
+    def packs(self) -> Any:
+        return self._packs
+
+    @property
+    def facts(self) -> Any:
+        return self._facts
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As workers compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with limit_threads(1):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+# -- what can be done here ---------------------------------------------------------------------------------------------
+
+
+def _plan(suite: Suite, own: Store) -> tuple[Plan | None, str]:
+    """The part of a suite that can be done here, and why the rest cannot."""
+    try:
+        return make_plan(suite, own.facts), "no step of this suite as it stands here has its key"
+    except UserError as error:
+        first = _line(error)
+    lost = {name: reason for name in _sets(suite) if (reason := _fault(lambda: _open(suite, own, name)))}  # noqa: B023
+    left = suite.without_sets(lost)
+    models = {name: _fault(lambda: make_plan(left.with_models([name]), own.facts)) for name in suite.models}  # noqa: B023
+    there = [name for name, reason in models.items() if reason is None]
+    reasons = [*lost.values(), *(reason for reason in models.values() if reason)] or [first]
+    why = "it needs what is not here: " + "; ".join(dict.fromkeys(reasons))
+    if not there:
+        return None, why
+    return make_plan(left.with_models(there), own.facts), why
+
+
+def _sets(suite: Suite) -> tuple[str, ...]:
+    """The sets that a suite can do without."""
+    return tuple(dict.fromkeys((*suite.downstream, *suite.evaluate)))
+
+
+def _open(suite: Suite, own: Store, name: str) -> None:
+    world = World(suite, own.facts)
+    world.part(name, "test")
+    world.part(name, "tune")
+
+
+def _fault(look: Callable[[], object]) -> str | None:
+    try:
+        look()
+    except UserError as error:
+        return _line(error)
+    return None
+
+
+def _line(error: UserError) -> str:
+    return error.problem if error.got is None else f"{error.problem} ({str(error.got)[:100]})"
+
+
+# -- what differs ------------------------------------------------------------------------------------------------------
+
+
+def same_kind(theirs: Record, ours: Record) -> bool:
+    """Whether two records were made on machines whose results are equal bit for bit."""
+    mine, other = ours.made_by, theirs.made_by
+    return all(name in mine and mine[name] == other.get(name) for name in KIND)
+
+
+def difference(theirs: Record, ours: Record, points: float | None) -> tuple[str, str, str] | None:
+    """The first thing in which two records of a step differ, as they have it and as we have it.
+
+    Args:
+        theirs, ours: the records.
+        points: by which an accuracy may differ, and in percent any other number; None for not at all.
+    """
+    if points is None:
+        names = differences(ours, theirs)
+        return (names[0], _shown(theirs, names[0]), _shown(ours, names[0])) if names else None
+    for name in (*COUNTS, *sorted({*theirs.values, *ours.values}.difference(COUNTS))):
+        if not _close(theirs, ours, name, points):
+            return name, _shown(theirs, name), _shown(ours, name)
+    return None
+
+
+def _close(theirs: Record, ours: Record, name: str, points: float) -> bool:
+    if name in FLAGS and ours.kind == "Predict":
+        one, other = _accuracy(theirs, name), _accuracy(ours, name)
+        return abs(one - other) <= max(points, 200.0 / ours.values["examples"])  # two images are never too many
+    if name not in theirs.values and name not in ours.values:
+        return True
+    if name not in theirs.values or name not in ours.values:  # another version notes more, or less
+        return theirs.made_by.get("rib") != ours.made_by.get("rib")
+    return near(theirs.values[name], ours.values[name], 0.0 if name in COUNTS else points / 100)
+
+
+def near(one: Any, other: Any, share: float) -> bool:
+    """Whether two values are alike: numbers up to a share of the larger of them and of 1, all else exactly."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return one.keys() == other.keys() and all(near(one[name], other[name], share) for name in one)
+    if isinstance(one, list) and isinstance(other, list):
+        return len(one) == len(other) and all(near(*pair, share) for pair in zip(one, other, strict=True))
+    if _is_number(one) and _is_number(other):
+        if not (math.isfinite(one) and math.isfinite(other)):
+            return repr(float(one)) == repr(float(other))
+        return abs(one - other) <= share * max(1.0, abs(one), abs(other))
+    return type(one) is type(other) and bool(one == other)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _accuracy(record: Record, name: str) -> float:
+    """In percent."""
+    return 100.0 * float(unpack_bits(record.values[name], record.values["examples"]).mean())
+
+
+def _shown(record: Record, name: str) -> str:
+    """A value of a record for people: an accuracy, a digest, or the value itself."""
+    if name in FLAGS and record.kind == "Predict":
+        return f"{_accuracy(record, name):.2f} % right ({record.values[name][:16]}…)"
+    if name in record.files and name not in record.values:
+        return f"a file with digest {record.files[name][1]}"
+    text = json.dumps(record.values.get(name, "(none)"))
+    return text if len(text) <= 100 else text[:97] + "…"
+
+
+def _differs(step: Step, said: tuple[str, str, str], exact: bool, points: float) -> UserError:
+    name, theirs, ours = said
+    rule = "equal bit for bit: the same kind of machine made both" if exact else f"equal to {points:g} points"
+    return UserError(
+        f"a step that was done again has another result here: {step.title} ({step.key[:12]}), {name}",
+        got=f"{theirs}, in the archive; {ours}, done again here",
+        valid=rule,
+        remedy="nothing of it was taken; ask its sender how it was made, and whether data and weights are the same",
+    )
