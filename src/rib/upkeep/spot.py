@@ -148,7 +148,7 @@ class _Again:
         if not steps:
             return
         assert self.plan is not None
-        device = find_device(self.wanted.device)
+        device = str(find_device(self.wanted.device))
         try:
             streamed, swept = prepare(self.plan, steps, self.scratch, self.watcher, None)
         except UserError as error:
