@@ -1,4 +1,4 @@
-"""Fuzz: suite files, checkpoints and image folders at random, by the rules of tests/fuzzing.py. Needs POSIX."""
+"""Fuzz: whatever comes from outside, at random, by the rules of tests/fuzzing.py. Needs POSIX."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import fuzzing
+import fuzzing_archives
 import fuzzing_doors as doors
 
 SHARES = {
-    "suites": 0.25,
+    "suites": 0.2,
     "checkpoints": 0.15,
     "trees": 0.1,
     "builders": 0.2,
     "configurations": 0.15,
-    "names": 0.12,
-    "specials": 0.03,
+    "names": 0.1,
+    "specials": 0.02,
+    "archives": 0.08,
 }
 """Of all cases."""
 
@@ -84,7 +86,11 @@ def tries(kind: str, place: fuzzing.Ground, cases: int, start: int, outcomes: Co
     def special(case: tuple[str, str]) -> None:
         outcomes["refused" if doors.try_special(place, *case) else "planned"] += 1
 
+    def archive(content: bytes) -> None:
+        outcomes["refused" if fuzzing_archives.try_archive(place, content) else "taken"] += 1
+
     drawn, one = {
+        "archives": (fuzzing_archives.archives(fuzzing_archives.whole(place)) if kind == "archives" else None, archive),
         "builders": (doors.builders(), builder),
         "configurations": (doors.configurations(), configuration),
         "names": (doors.named(place.suite), name),

@@ -95,6 +95,8 @@ class _Guard:
             self.faults.append(f"{event} {given[1:]!r}")
         elif event in WRITES or (event == "open" and _for_writing(given)):
             paths = [one for one in given if isinstance(one, str | bytes)][: 2 if event == "os.rename" else 1]
+            if event in ("os.remove", "os.rmdir") and isinstance(given[-1], int) and given[-1] >= 0:  # below a handle
+                paths = [str(Path(f"/proc/self/fd/{given[-1]}").readlink() / os.fsdecode(paths[0]))]
             self.faults += [f"{event} {path}" for path in map(os.fsdecode, paths) if not self._may(path)]
 
     def _may(self, path: str) -> bool:
