@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from handmade import CLASSES, handmade
 from rib.gates import parse_gate
 from rib.pair import TUNED, Pair
-from rib.report.claim import finding
-from rib.report.comparison import Comparison, comparison_finding, comparison_json, gate_names
-from rib.report.page import write_page
+from rib.report.claim import claim, finding
+from rib.report.comparison import Comparison, comparison_claim, comparison_finding, comparison_json, gate_names
+from rib.report.export import write_latex, write_parquet
+from rib.report.page import typeset, write_page
 from rib.report.results import Results
-from rib.report.tables import headline
+from rib.report.tables import as_json, headline
 from rib.steps import Fit, Predict
 from rib.suite import load_suite
 from test_report import printed
@@ -52,8 +55,9 @@ def test_what_was_gained_and_what_it_cost_comes_first(tmp_path: Path) -> None:
     """Gained 20 points and lost 1: the probe, which lost nothing because it learned nothing, is no winner."""
     found = results(tmp_path, {"finetune": (20, -1), "linear_probe": (1, 0)})
     text = finding(found)
-    assert text.startswith("finetune gained +20.0 points on the set tuned on (+")
-    assert ") and lost 1.0 elsewhere (-" in text
+    assert claim(found).lead == "finetune gained +20.0 points on the set tuned on and lost 1.0 elsewhere, on net."
+    assert text.startswith(f"{claim(found).lead} With 95 % intervals: +20.0 (+")
+    assert ") on the set tuned on, -1.0 (-" in text
     assert text.endswith(
         "No other method gained as much as finetune (+20.0); what kept more learned less: "
         "linear_probe (+0.0) gained +1.0."
@@ -64,7 +68,7 @@ def test_what_was_gained_and_what_it_cost_comes_first(tmp_path: Path) -> None:
 def test_among_those_that_learned_the_one_that_keeps_most_is_named(tmp_path: Path) -> None:
     moves = {"finetune": (20, -8), "l2_sp": (20, -3), "lwf": (19.5, -1), "wise_ft": (12, 0), "linear_probe": (1, 0)}
     text = finding(results(tmp_path, moves))
-    assert text.startswith("finetune gained +20.0 points")
+    assert text.startswith("finetune gained +20.0 points on the set tuned on and ")
     assert "lost 8.0 elsewhere" in text
     assert "Of the 3 methods that gained as much as any, lwf kept most elsewhere: -1.0 points" in text
     assert "distinguishably ahead of the rest" in text
@@ -74,7 +78,7 @@ def test_among_those_that_learned_the_one_that_keeps_most_is_named(tmp_path: Pat
 def test_only_one_model_gained(tmp_path: Path) -> None:
     moves = {"finetune": (20, -8), "lwf": (19.5, -1), "large finetune": (0, -1), "large lwf": (0, 0)}
     text = finding(results(tmp_path, moves, models=["small", "large"]))
-    assert "(not distinguishable from none on large)" in text
+    assert "large (+0.0) gained least and small (+20.0) most (not distinguishable from none on large)" in text
     assert (
         "Only small shows a distinguishable gain there. Of the 2 methods that gained as much as any, lwf kept" in text
     )
@@ -82,16 +86,16 @@ def test_only_one_model_gained(tmp_path: Path) -> None:
 
 def test_tuning_that_helps_elsewhere(tmp_path: Path) -> None:
     text = finding(results(tmp_path, {"finetune": (20, 4), "l2_sp": (20, 7)}))
-    assert ") and gained +4.0 elsewhere (" in text
+    assert text.startswith("finetune gained +20.0 points on the set tuned on and gained +4.0 elsewhere, on net. ")
     assert "l2_sp kept most elsewhere: +7.0 points" in text
 
 
 def test_where_nothing_is_learned_nothing_is_ranked(tmp_path: Path) -> None:
     found = results(tmp_path, {"finetune": (0, -0.25), "linear_probe": (0, 0)}, per_class=40)
     assert finding(found) == (
-        "finetune shows no distinguishable gain on the set tuned on (+0.0, +0.0 to +0.0) and shows no distinguishable "
-        "change elsewhere (+0.0, +0.0 to +0.0), on net. No method shows a distinguishable gain on the set tuned on, so "
-        "none is ranked by what it kept elsewhere."
+        "finetune shows no distinguishable gain on the set tuned on and shows no distinguishable change elsewhere, on "
+        "net. With 95 % intervals: +0.0 (+0.0 to +0.0) on the set tuned on, +0.0 (+0.0 to +0.0) elsewhere. No method "
+        "shows a distinguishable gain on the set tuned on, so none is ranked by what it kept elsewhere."
     )
 
 
@@ -106,7 +110,7 @@ def test_a_training_that_ends_at_chance_is_marked_everywhere(tmp_path: Path) -> 
     found = results(tmp_path, moves, notes=collapsed)
     row = found.summaries[1]
     assert row.at_chance == ("two (seed 1)",)
-    assert finding(found).startswith("finetune lost 35.0 points on the set tuned on (-")
+    assert claim(found).lead == "finetune lost 35.0 points on the set tuned on and lost 35.0 elsewhere, on net."
     assert "finetune of net ended at chance on two (seed 1)." in finding(found)
     text = said(found)
     assert "✗ a training ended at chance" in text
@@ -131,18 +135,101 @@ def test_several_models(tmp_path: Path) -> None:
     }
     text = finding(results(tmp_path, moves, models=("small", "large", "idle")))
     assert text.startswith(
-        "finetune gained +0.0 (idle) to +20.0 (small) points on the set tuned on (not distinguishable from none on "
-        "idle) and changed by -8.0 (small) to +0.0 (idle) elsewhere: a distinguishable loss on 2 of 3 models."
+        "finetune gained +0.0 to +20.0 points on the set tuned on and changed by -8.0 to +0.0 points elsewhere: a "
+        "distinguishable loss on 2 of 3 models. idle (+0.0) gained least and small (+20.0) most (not distinguishable "
+        "from none on idle); elsewhere, small (-8.0) is lowest and idle (+0.0) highest."
     )
-    assert "At matched gain ewc kept most on 2 of 3 models, distinguishably ahead on both" in text
+    assert "At matched gain, on the 2 that gained, ewc kept most on both models, distinguishably ahead on both" in text
     assert text.endswith("linear_probe kept more on some and learned less.")
+
+
+def test_losses_on_all_models_are_called_losses(tmp_path: Path) -> None:
+    moves = {"small finetune": (20, -8), "large finetune": (10, -2)}
+    assert claim(results(tmp_path, moves, models=("small", "large"))).lead == (
+        "finetune gained +10.0 to +20.0 points on the set tuned on and lost 2.0 to 8.0 points elsewhere: a "
+        "distinguishable loss on both models."
+    )
+
+
+def test_the_page_begins_with_the_short_sentence(tmp_path: Path) -> None:
+    """Short enough for five lines of a telephone; what is behind it stands below, with its intervals."""
+    found = results(tmp_path, {"finetune": (20, -1), "linear_probe": (1, 0)})
+    write_page(found, tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    lead, detail = typeset(claim(found).lead), typeset(claim(found).detail)
+    assert f"<h1>{lead}</h1>" in page
+    assert f'<p class="detail">{detail}</p>' in page
+    assert len(lead) < 160
+    assert "[" not in lead
+
+
+def test_images_tuned_on_are_not_taken_for_unseen_ones(tmp_path: Path) -> None:
+    """Sets tuned on whole: 60 % before, 80 % on the very images tuned on; the probe 61 %. It ranks nothing."""
+    found = results(tmp_path, {"finetune": (20, -1), "linear_probe": (1, 0)}, test_fraction=None)
+    start, tuned, probe = found.summaries
+    for row, after in ((tuned, 80.0), (probe, 61.0)):
+        assert row.seen_before
+        assert row.seen_after
+        assert row.seen_gain
+        assert (row.seen_before.value, row.seen_after.value) == pytest.approx((60.0, after))
+        assert row.seen_gain.value == pytest.approx(after - 60)
+        assert row.seen_gain.low < row.seen_gain.value < row.seen_gain.high or row.seen_gain.se == 0
+        assert (row.gain, row.own_after, row.matched) == (None, None, None)
+    assert (start.seen_after, start.missing) == (None, ())
+    assert tuned.mri
+    assert tuned.mri.value == pytest.approx(-1.0)
+    text = finding(found)
+    assert text.startswith("finetune gained +20.0 points on the very images tuned on and lost 1.0 elsewhere, on net. ")
+    assert "No images of the sets tuned on were kept apart, so that gain may be learned by heart." in text
+    assert "What each method gained on unseen images is not known, so none is ranked" in text
+    assert "60.0 → 80.0" in said(found)
+    assert "seen: accuracy on the very images tuned on" in said(found)
+    scored = [score for score in found.scores if score.role == "seen"]
+    assert [score.masked for score in scored if score.method == "finetune"] == pytest.approx([80.0] * 9)
+    assert all(score.tuned_on == score.tested_on for score in scored)
+    assert not [score for score in found.scores if score.role == "own"]
+    assert {change.role for change in found.changes} == {"downstream", "reference"}
+    write_page(found, tmp_path / "page.html")
+    assert 'data-seen="80.0"' in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_images_tuned_on_are_in_every_table(tmp_path: Path) -> None:
+    """Counted from the rows of single images, in plain Python."""
+    found = results(tmp_path, {"finetune": (20, -1)}, test_fraction=None, seeds=(0,), per_class=20)
+    write_parquet(found, tmp_path)
+    rows = [row for row in pq.read_table(tmp_path / "predictions.parquet").to_pylist() if row["role"] == "seen"]
+    assert 100 * sum(row["masked_right"] for row in rows) / len(rows) == pytest.approx(80.0)
+    assert len(rows) == 3 * 4 * 20
+    summary = pq.read_table(tmp_path / "summaries.parquet").to_pylist()[1]
+    assert (summary["seen_before"], summary["seen_after"], summary["seen_gain"]) == pytest.approx((60, 80, 20))
+    assert json.loads(json.dumps(as_json(found)))["summaries"][1]["seen_gain"]["value"] == pytest.approx(20)
+    write_latex(found, tmp_path / "table.tex")
+    assert "Seen & Reference" in (tmp_path / "table.tex").read_text()
+
+
+@pytest.mark.parametrize(
+    ("fields", "whole"),
+    [
+        ({"test_fraction": None}, True),
+        ({}, False),  # unseen images are kept apart
+        ({"test_fraction": None, "held_out": 0.2}, False),  # some of the images were not tuned on
+        ({"test_fraction": None, "runs": [{"methods": ["finetune"], "sizes": [40]}]}, False),
+    ],
+)
+def test_only_sets_tuned_on_whole_are_asked_again(tmp_path: Path, fields: dict[str, Any], whole: bool) -> None:
+    found = results(tmp_path, {"finetune": (20, -1)}, seeds=(0,), per_class=20, **fields)
+    tuned = [run for run in found.plan.runs if run.tuned_on]
+    assert all((run.seen is not None) == whole for run in tuned)
+    assert all(run.seen is None or run.seen.fit == run.fit for run in tuned)
+    assert all(run.seen is None or run.seen.data.name == run.tuned_on for run in tuned)
 
 
 def test_what_was_not_measured_is_not_claimed(tmp_path: Path) -> None:
     """Sets tuned on whole, to a size: nothing is known of unseen images."""
     runs = [{"methods": ["finetune", "linear_probe"], "sizes": [40]}]
     found = results(tmp_path, {"finetune": (20, -1), "linear_probe": (1, 0)}, test_fraction=None, runs=runs)
-    assert finding(found).startswith("finetune was not measured on unseen images of the set tuned on and lost 1.0")
+    assert claim(found).lead == "finetune lost 1.0 points on the other sets, on net."
+    assert "What it gained on the set tuned on was not measured on unseen images." in finding(found)
     assert "so none is ranked by what it kept elsewhere." in finding(found)
     assert "∅" not in said(found)
 
@@ -168,15 +255,34 @@ def compared(folder: Path, own: float, elsewhere: float, *gates: str, tuned_on: 
 
 
 def test_compare_says_the_gain_before_the_cost(tmp_path: Path) -> None:
-    text = comparison_finding(compared(tmp_path, 20, -1))
-    assert text.startswith("tuned gained +20.0 points on one, the set tuned on, and lost robustness: against net, ")
-    assert "changed by -1.0 points on average" in text
+    found = compared(tmp_path, 20, -1)
+    assert comparison_claim(found).lead == (
+        "tuned gained +20.0 points on one, the set tuned on, and lost robustness: -1.0 points on average on the 2 "
+        "other downstream sets."
+    )
+    detail = comparison_claim(found).detail
+    assert detail.startswith("Changes of accuracy against net, with 95 % intervals: +20.0 (+")
+    assert ") on one, -1.0 (-" in detail
+    assert ") on the 2 other downstream sets" in detail
 
 
 def test_compare_of_a_model_that_learned_nothing(tmp_path: Path) -> None:
     text = comparison_finding(compared(tmp_path, 0, 0))
-    assert text.startswith("tuned shows no distinguishable gain on one, the set tuned on (+0.0, +0.0 to +0.0), and ")
-    assert "neither lost nor gained robustness" in text
+    assert text.startswith(
+        "tuned shows no distinguishable gain on one, the set tuned on, and neither lost nor gained robustness for "
+        "certain: +0.0 points on average on the 2 other downstream sets. Changes of accuracy against net, with 95 % "
+        "intervals: +0.0 (+0.0 to +0.0) on one, +0.0 (+0.0 to +0.0) on the 2 other downstream sets"
+    )
+
+
+def test_compare_of_a_model_at_chance(tmp_path: Path) -> None:
+    """Its gain is a loss, and what it lost elsewhere is said in the same sentence."""
+    found = compared(tmp_path, -35, -35)
+    assert comparison_claim(found).lead == (
+        "tuned lost 35.0 points on one, the set tuned on, and lost robustness: -35.0 points on average on the 2 other "
+        "downstream sets."
+    )
+    assert found.errors
 
 
 def test_a_model_at_chance_on_the_set_tuned_on_passes_no_gate(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from handmade import CLASSES, handmade
+from rib.errors import UserError
+from rib.gates import parse_gate
+from rib.pair import TUNED, Pair
 from rib.report.classes import outputs_tuned_on
+from rib.report.comparison import Comparison, gate_names
 from rib.report.export import write_latex, write_parquet
 from rib.report.page import write_page
 from rib.report.results import Results
@@ -129,6 +134,35 @@ def test_it_is_everywhere_that_ri_is(results: Results, tmp_path: Path) -> None:
     assert 'data-key="absent"' in page
     assert "−40.0" in page
     assert "present +3.3, absent -40.0" in shown(results, 100)
+
+
+def compared(results: Results, tuned_on: str, *gates: str) -> Comparison:
+    """A comparison of the pretrained model with one that was tuned on a set of the suite."""
+    runs = results.plan.runs
+    after = next(run for run in runs if run.tuned_on == tuned_on)
+    plan = replace(results.plan, runs=(runs[0], replace(after, method=TUNED, seed=None)))
+    pair = Pair(plan, "net", "tuned", tuned_on, None)
+    return Comparison(pair, Results(plan, results.store, 100), [parse_gate(text, gate_names(pair)) for text in gates])
+
+
+def test_gates_can_be_on_either_part(results: Results) -> None:
+    found = compared(results, "part", "ri_absent < -30", "ri_absent.low < -50", "ri_present < -10.5", "ri < -17.6")
+    assert [(verdict.number, verdict.failed) for verdict in found.verdicts] == [
+        (pytest.approx(-40), True),
+        (pytest.approx(found.by_classes["absent"].low), False),
+        (pytest.approx(-10), False),
+        (pytest.approx(-17.5), False),
+    ]
+    lost = compared(results, "part", "ri_absent < -30")
+    del lost.results.records[lost.pair.after.scores["other"].key]
+    assert lost.verdicts[0].words.startswith("requires ri_absent ≥ -30; ri_absent is missing (no prediction on other)")
+
+
+@pytest.mark.parametrize("name", ["ri_present", "ri_absent"])
+def test_a_gate_on_a_part_that_is_none_is_refused(results: Results, name: str) -> None:
+    with pytest.raises(UserError, match=f"unknown quantity of --fail-if: '{name}'") as error:
+        compared(results, "whole", f"{name}.high < 0")  # `whole` lacks no class
+    assert "where it lacks none, gate on ri" in str(error.value)
 
 
 def test_nothing_is_said_where_no_class_is_absent(tmp_path: Path) -> None:

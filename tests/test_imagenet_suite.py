@@ -101,10 +101,11 @@ def test_every_cell_of_the_published_protocol_is_there(ran: Path, place: Path) -
     assert not results.failures
     assert len(plan.runs) == len(MODELS) * (1 + 7 * len(METHODS))
     for run in plan.runs:
-        assert len(run.scores) == 9 - (run.tuned_on is not None)  # a set tuned on whole is not tested on
+        assert len(run.scores) == 9 - (run.tuned_on is not None)  # a set tuned on whole has no unseen images
+        assert (run.seen is None) == (run.tuned_on is None)
     for row in results.summaries:
         assert row.missing == ()
-        assert row.method == "pretrained" or row.mri is not None
+        assert row.method == "pretrained" or None not in (row.mri, row.seen_gain)
     roles = {score.tested_on: score.role for score in results.scores if score.method == "pretrained"}
     assert (roles["val"], roles["c"]) == ("reference", "evaluate")
     corrupted = next(score for score in results.scores if score.tested_on == "c")
@@ -155,7 +156,7 @@ def test_the_cost_is_known_before_data_and_weights_are_there(
     assert cost["decoded"] == images + sum(tested[name] for name in tested if name not in streamed_sets)
     nets, tuned = 1 + 3 * 7 * 7, 3 * 7  # heads and LwF ride on the pretrained passes; three seeds
     assert cost["streamed"] == -(-nets // 16) * sum(tested[name] for name in streamed_sets)
-    evaluated = nets * (images + 50_000 + 3_750_000) - tuned * images
+    evaluated = nets * (images + 50_000 + 3_750_000)  # a tuned one on the images tuned on too
     looks = tuned * 2 * 2_000 + 9 * 1_000  # CKA of every fine-tuned model, distances once
     fisher = tuned * 200  # of EWC: a draw of the labels, then a gradient
     assert cost["forward"] == evaluated + looks + fisher

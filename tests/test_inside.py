@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from dataclasses import fields
@@ -14,16 +15,18 @@ import pyarrow.parquet as pq
 import pytest
 from scipy.stats import spearmanr
 
+from handmade import CLASSES, handmade
 from rib.report.export import write_parquet
 from rib.report.figures import write_figures
 from rib.report.inside import Inside, inside
 from rib.report.inside.averages import OTHERS, OWN
+from rib.report.inside.distances import REFERENCE, distance_losses
 from rib.report.inside.effective import OWN_LINE
 from rib.report.inside.layers import ALL
 from rib.report.inside.signs import held_against, signature_rows, telling
 from rib.report.page import write_page
 from rib.report.panels import panel_data, shown_panels
-from rib.report.results import Results
+from rib.report.results import Results, Seen
 from rib.report.tables import as_json, headline
 from rib.steps import Compare, Predict, Step
 from rib.store import unpack_bits
@@ -206,7 +209,7 @@ def test_effective_robustness_is_the_distance_from_the_line_of_the_starts(result
 
 
 def test_distance_against_loss(results: Results, found: Inside) -> None:
-    loss = one(found.distances, measure="frechet", **FINETUNE)
+    loss = one(found.distances, measure="frechet", lost_on=OTHERS, **FINETUNE)
     assert len(loss.pairs) == 6
     pair = one(loss.pairs, tuned_on="sketch", tested_on="foggy")
     assert pair.distance == pytest.approx(abs(sum(map(ord, "sketch")) - sum(map(ord, "foggy"))) / 100)
@@ -214,6 +217,40 @@ def test_distance_against_loss(results: Results, found: Inside) -> None:
     assert (pair.loss.value, pair.loss.low) == (-change.value, -change.high)
     expected = spearmanr([pair.distance for pair in loss.pairs], [pair.loss.value for pair in loss.pairs]).statistic
     assert loss.spearman.value == pytest.approx(expected)
+
+
+def test_distance_from_the_reference_against_loss_on_it(results: Results, found: Inside) -> None:
+    loss = one(found.distances, measure="frechet", lost_on=REFERENCE, **FINETUNE)
+    assert [(pair.tuned_on, pair.tested_on) for pair in loss.pairs] == [(name, "clean") for name in TUNED]
+    for pair in loss.pairs:
+        assert pair.distance == pytest.approx(abs(sum(map(ord, "clean")) - sum(map(ord, pair.tuned_on))) / 100)
+        change = one(results.changes, tuned_on=pair.tuned_on, tested_on="clean", **FINETUNE).change
+        assert (pair.loss.value, pair.loss.low) == (-change.value, -change.high)
+    assert (loss.spearman, loss.spearman_p) == (None, None), "of three sets there is no correlation"
+
+
+def test_distance_from_the_reference_by_brute_force(tmp_path: Path) -> None:
+    """Five sets: the rank correlation of scipy, and its p value by every one of the 120 orders of the sets."""
+    sets = ("clean", *"vwxyz")
+    lost = dict(zip(sets[1:], (2.0, 1.0, 7.0, 4.0, 8.0), strict=True))
+    results = handmade(
+        tmp_path,
+        lambda step: 60.0 - (lost[step.fit.tuned_on.name] if step.fit.tuned_on else 0.0),
+        sets=dict.fromkeys(sets, CLASSES),
+        methods=["finetune"],
+    )
+    apart = np.random.default_rng(0).random((6, 6)) + np.arange(6)
+    values = {"sets": list(sets), "frechet": (apart + apart.T).tolist()}
+    results.__dict__["seen"] = lambda kind: [Seen("distance", results.plan.runs[0], sets, values)]
+    loss = one(list(distance_losses(results)), lost_on=REFERENCE)
+    distances, losses = values["frechet"][0][1:], list(lost.values())
+    assert [pair.distance for pair in loss.pairs] == distances
+    assert [round(pair.loss.value, 9) for pair in loss.pairs] == losses
+    value = spearmanr(distances, losses).statistic
+    assert loss.spearman.value == pytest.approx(value)
+    others = [spearmanr(order, losses).statistic for order in itertools.permutations(distances)]
+    assert loss.spearman_p == pytest.approx(min(1.0, 2 * np.mean(np.array(others) >= value - 1e-9)))
+    assert loss.pearson.value == pytest.approx(np.corrcoef(distances, losses)[0, 1])
 
 
 def test_forgetting_is_split(found: Inside) -> None:

@@ -1,7 +1,8 @@
 """Gates: conditions such as `ri < -2` on the numbers of a comparison. A gate is broken where its condition is true.
 
 gate     = quantity [ "." bound ] sign number
-quantity = "ri" | "reference" | "own" | "worst" | "change[" data set "]"     changes of accuracy, in points
+quantity = "ri" | "ri_present" | "ri_absent" | "reference" | "own" | "worst" | "change[" data set "]"
+           changes of accuracy, in points
 bound    = "value" | "low" | "high"                                          of the 95 % interval; default the value
 sign     = "<" | "<=" | ">" | ">="
 
@@ -39,6 +40,10 @@ REQUIRED = {"<": "≥", "<=": ">", ">": "≤", ">=": "<"}
 
 FORM = "QUANTITY[.low|.high] <|<=|>|>= NUMBER, e.g. 'ri < -2', 'worst < -5', 'change[sketch].high < 0'"
 
+BY_CLASSES = (
+    "with --tuned-on, name the set tuned on; where it lacks a class of another downstream set, ri_present is RI over "
+    "the images of its classes and ri_absent over the others; where it lacks none, gate on ri"
+)
 TUNED_ON = "with --tuned-on, name the set tuned on; it must have images that are tested on and never tuned on"
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)")
@@ -193,15 +198,17 @@ def worst_of(changes: Mapping[str, Interval | None]) -> tuple[str, Interval] | N
     return name, replace(known[name], low=low, high=high)
 
 
-def quantity_names(sets: Iterable[str] | Names, own: bool) -> dict[str, str]:
+def quantity_names(sets: Iterable[str] | Names, own: bool, classes: bool = False) -> dict[str, str]:
     """Every way to name a quantity, with the name that the comparison has for it.
 
     Args:
         sets: the data sets by their full names, or their `Names`; each is known by its full and its short name.
         own: whether it is known which of them was tuned on, and it has images of its own.
+        classes: whether it is known to lack classes of the others.
     """
     names = sets if isinstance(sets, Names) else Names(sets)
-    plain = {name: name for name in ("ri", "reference", *(("own",) if own else ()), "worst")}
+    parts = ("ri_present", "ri_absent") if classes else ()
+    plain = {name: name for name in ("ri", *parts, "reference", *(("own",) if own else ()), "worst")}
     return plain | {f"change[{given}]": f"change[{names.short(full)}]" for given, full in names.spellings.items()}
 
 
@@ -240,6 +247,6 @@ def _subject(subject: str, known: Mapping[str, str]) -> tuple[str, Bound]:
         valid = ", ".join(dict.fromkeys(several))
         raise UserError(f"--fail-if: {name} is ambiguous", got=name, valid=valid, remedy="give the full name")
     error = nearest(name, known, "quantity of --fail-if:")
-    if name == "own":
-        error = UserError(error.problem, got=name, valid=error.valid, remedy=TUNED_ON)
+    if remedy := {"own": TUNED_ON, "ri_present": BY_CLASSES, "ri_absent": BY_CLASSES}.get(name):
+        error = UserError(error.problem, got=name, valid=error.valid, remedy=remedy)
     raise error

@@ -45,6 +45,8 @@ class Run:
         tuned_on: name of the downstream set; None for the pretrained model.
         fit: its weights.
         scores: the prediction of each data set it is scored on, by name.
+        seen: the prediction of the very images tuned on, where a set is tuned on whole and tested whole; never part of
+            RI, nor of a gain.
     """
 
     model: str
@@ -54,6 +56,14 @@ class Run:
     tuned_on: str | None
     fit: Fit
     scores: dict[str, Predict]
+    seen: Predict | None = None
+
+    @property
+    def predictions(self) -> Iterator[tuple[str, Predict]]:
+        """Every prediction with the name of its data set, the one of the images tuned on last."""
+        yield from self.scores.items()
+        if self.seen is not None and self.tuned_on is not None:
+            yield self.tuned_on, self.seen
 
 
 @dataclass(frozen=True)
@@ -114,7 +124,7 @@ class Plan:
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Every step once, each after what it needs and what it shares with others."""
-        predictions = (predict for run in self.runs for predict in run.scores.values())
+        predictions = (predict for run in self.runs for _, predict in run.predictions)
         needed = in_order(itertools.chain(predictions, (look.step for look in self.looks)))
         return tuple(with_shared(needed)) if self.share else needed
 
@@ -461,12 +471,18 @@ class _Planner:
             count = None if size == "all" else size
             fit = self._fit(model, name, method, downstream, count, seed)
             tested = [name for name in self.suite.tested if name != downstream or self.world[name].disjoint]
-            yield Run(model, name, count, seed, downstream, fit, self._scores(fit, tested, model))
+            seen = self._seen(fit, downstream, count, model)
+            yield Run(model, name, count, seed, downstream, fit, self._scores(fit, tested, model), seen)
 
     def _scores(self, fit: Fit, tested: Sequence[str], model: str) -> dict[str, Predict]:
         recipe = self.suite.recipe_of(model)
         size, precision, block = recipe.eval_batch_size, recipe.eval_precision, recipe.last_block
         return {name: Predict(fit, self.world.part(name, "test"), size, precision, block) for name in tested}
+
+    def _seen(self, fit: Fit, downstream: str, size: int | None, model: str) -> Predict | None:
+        """The prediction of the images tuned on: all of a set that is tested whole; a draw of it would be a mixture."""
+        whole = size is None and not self.suite.held_out and not self.world[downstream].disjoint
+        return self._scores(fit, [downstream], model)[downstream] if whole and downstream in self.suite.tested else None
 
     def _fit(
         self, model: str, name: str, method: Method, downstream: str | None, size: int | None, seed: int | None

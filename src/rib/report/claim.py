@@ -8,7 +8,7 @@ gained and what it cost.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rib.intervals import Interval, as_family
@@ -16,16 +16,38 @@ from rib.report.finding import main_size, ordered, signed
 from rib.report.results import Group, Results, Summary
 
 
+@dataclass(frozen=True)
+class Claim:
+    """What the numbers say: in one short sentence, and in more detail.
+
+    Attributes:
+        lead: what was gained and what it cost, without intervals.
+        detail: intervals, models by name, and which method kept most; may be empty.
+    """
+
+    lead: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.lead, self.detail)))
+
+
 def finding(results: Results) -> str:
     """What the numbers say, in sentences that claim no more than their intervals allow."""
+    return str(claim(results))
+
+
+def claim(results: Results) -> Claim:
+    """The same in two parts."""
     if not results.records:
-        return f"Nothing is measured yet: 0 of {len(results.plan.steps):,} steps are done."
+        return Claim(f"Nothing is measured yet: 0 of {len(results.plan.steps):,} steps are done.")
     contests = [contest for model in results.suite.models if (contest := _contest(results, model))]
     if not contests:
         return _start(results)
     partial = any(row.missing for row in results.summaries)
-    said = [_cost(contests), _chance(contests), _ranking(contests)]
-    return " ".join(filter(None, ["Of the rows that are complete:" if partial else "", *said]))
+    cost = _cost(contests)
+    detail = " ".join(filter(None, (cost.detail, _by_heart(contests), _chance(contests), _ranking(contests))))
+    return Claim(f"{'Of the rows that are complete: ' if partial else ''}{cost.lead}", detail)
 
 
 @dataclass(frozen=True)
@@ -57,7 +79,7 @@ def _contest(results: Results, model: str) -> _Contest | None:
         return None
     main = main_size(row for _, row in tuned)
     rows = sorted((pair for pair in tuned if pair[0][2] == main), key=lambda pair: -_value(pair[1].mri))
-    most = max((row for _, row in rows), key=lambda row: row.gain.value if row.gain else float("-inf"))
+    most = max((row for _, row in rows), key=lambda row: gain.value if (gain := _learned(row)[0]) else float("-inf"))
     shown = next((row for _, row in rows if row.method == "finetune"), most)
     matched = [pair for pair in rows if pair[1].matched] if _gained(most) else []
     rivals = _rivals(results, matched)
@@ -87,57 +109,91 @@ def _value(interval: Interval | None) -> float:
 # -- what was gained, and what it cost ---------------------------------------------------------------------------------
 
 
-def _cost(contests: Sequence[_Contest]) -> str:
+def _cost(contests: Sequence[_Contest]) -> Claim:
     shown = [contest.shown for contest in contests]
     return _one_cost(shown[0]) if len(shown) == 1 else _several_costs(shown)
 
 
-def _one_cost(row: Summary) -> str:
+def _one_cost(row: Summary) -> Claim:
     """One model: "finetune gained +20.1 points on the set tuned on and lost 1.3 elsewhere, on resnet_small."."""
     assert row.mri is not None
-    return f"{row.method} {_gain(row.gain)} and {_change(row.mri)}, on {row.model}."
-
-
-def _gain(gain: Interval | None) -> str:
+    gain, where = _learned(row)
     if gain is None:
-        return "was not measured on unseen images of the set tuned on"
+        return Claim(f"{row.method} {_change(row.mri, ' points')} on the other sets, on {row.model}.", _UNMEASURED)
+    ends = f"With 95 % intervals: {_spanned(gain)} on {where}, {_spanned(row.mri)} elsewhere."
+    return Claim(f"{row.method} {_gain(gain)} on {where} and {_change(row.mri)} elsewhere, on {row.model}.", ends)
+
+
+_OWN, _SEEN = "the set tuned on", "the very images tuned on"
+_UNMEASURED = "What it gained on the set tuned on was not measured on unseen images."
+
+
+def _learned(row: Summary) -> tuple[Interval | None, str]:
+    """What was gained on unseen images of the set tuned on, or else on the images tuned on; and which it is."""
+    return (row.seen_gain, _SEEN) if row.gain is None and row.seen_gain else (row.gain, _OWN)
+
+
+def _by_heart(contests: Sequence[_Contest]) -> str:
+    """A warning where the gain is one on the very images tuned on."""
+    if any(contest.shown.gain is None and contest.shown.seen_gain for contest in contests):
+        return "No images of the sets tuned on were kept apart, so that gain may be learned by heart."
+    return ""
+
+
+def _gain(gain: Interval) -> str:
     if not gain.excludes_zero:
-        return f"shows no distinguishable gain on the set tuned on ({_spanned(gain)})"
-    verb = f"gained {signed(gain.value)}" if gain.value > 0 else f"lost {abs(gain.value):.1f}"
-    return f"{verb} points on the set tuned on ({_ends(gain)})"
+        return "shows no distinguishable gain"
+    return f"gained {signed(gain.value)} points" if gain.value > 0 else f"lost {abs(gain.value):.1f} points"
 
 
-def _change(mri: Interval) -> str:
+def _change(mri: Interval, unit: str = "") -> str:
     if not mri.marked:
-        return f"shows no distinguishable change elsewhere ({_spanned(mri)})"
-    verb = f"gained {signed(mri.value)}" if mri.value > 0 else f"lost {abs(mri.value):.1f}"
-    return f"{verb} elsewhere ({_ends(mri)})"
+        return "shows no distinguishable change"
+    return f"gained {signed(mri.value)}{unit}" if mri.value > 0 else f"lost {abs(mri.value):.1f}{unit}"
 
 
-def _several_costs(rows: Sequence[Summary]) -> str:
+def _several_costs(rows: Sequence[Summary]) -> Claim:
     """Several models: the range of gains, and of changes elsewhere."""
     methods = list(dict.fromkeys(row.method for row in rows))
-    name = methods[0] if len(methods) == 1 else "the method that gained most"
-    gains = [row for row in rows if row.gain]
-    if len(gains) < len(rows):
-        gained = "was not measured on unseen images of the set tuned on"
-    else:
-        gained = f"{_over(rows, 'gained', lambda row: row.gain)} points on the set tuned on"
-        if idle := [row.model for row in rows if not _gained(row)]:
-            gained += f" (not distinguishable from none on {listed(idle)})"
+    name = methods[0] if len(methods) == 1 else "The method that gained most"
+    changed = _over([_value(row.mri) for row in rows])
+    least, most = _ends_of(rows, [row.mri for row in rows])
+    lowest = f"lsewhere, {least} is lowest and {most} highest."
+    gains = [gain for gain, _ in map(_learned, rows)]
+    places = dict.fromkeys(where for _, where in map(_learned, rows))
+    if None in gains or len(places) > 1:
+        return Claim(f"{name} {changed} on the other sets: {_certain(rows)}.", f"{_UNMEASURED} E{lowest}")
+    least, most = _ends_of(rows, gains)
+    idle = [row.model for row, gain in zip(rows, gains, strict=True) if gain and not gain.low > 0]
+    sure = f" (not distinguishable from none on {listed(idle)})" if idle else ""
+    gained = f"{_over([_value(gain) for gain in gains])} on {next(iter(places))}"
+    detail = f"{least} gained least and {most} most{sure}; e{lowest}"
+    return Claim(f"{name} {gained} and {changed} elsewhere: {_certain(rows)}.", detail)
+
+
+def _certain(rows: Sequence[Summary]) -> str:
+    """On how many models the change elsewhere is distinguishable from none."""
     lost = sum(bool(row.mri and row.mri.marked and row.mri.value < 0) for row in rows)
     more = sum(bool(row.mri and row.mri.marked and row.mri.value > 0) for row in rows)
     sure = [f"a distinguishable loss on {_of(lost, len(rows))} models" if lost else ""]
     sure += [f"a distinguishable gain on {_of(more, len(rows))} models" if more else ""]
-    certain = listed([*filter(None, sure)]) or "no distinguishable change"
-    text = f"{name} {gained} and {_over(rows, 'changed', lambda row: row.mri)} elsewhere: {certain}."
-    return text if len(methods) == 1 else f"T{text[1:]}"
+    return listed([*filter(None, sure)]) or "no distinguishable change"
 
 
-def _over(rows: Sequence[Summary], verb: str, number: Callable[[Summary], Interval | None]) -> str:
-    ends = sorted(rows, key=lambda row: _value(number(row)))
-    low, high = (f"{signed(_value(number(row)))} ({row.model})" for row in (ends[0], ends[-1]))
-    return f"{verb} {'by ' if verb == 'changed' else ''}{low} to {high}"
+def _over(values: Sequence[float]) -> str:
+    """A range of changes: "gained +0.1 to +3.1 points", "lost 1.0 to 9.4 points"."""
+    low, high = min(values), max(values)
+    if signed(high).startswith("-"):
+        return f"lost {abs(high):.1f} to {abs(low):.1f} points"
+    verb = "changed by" if signed(low).startswith("-") else "gained"
+    return f"{verb} {signed(low)} to {signed(high)} points"
+
+
+def _ends_of(rows: Sequence[Summary], numbers: Sequence[Interval | None]) -> tuple[str, str]:
+    """The models with the lowest and with the highest number, which stands behind them."""
+    ends = sorted(zip(rows, map(_value, numbers), strict=True), key=lambda end: end[1])
+    low, high = (f"{row.model} ({signed(value)})" for row, value in (ends[0], ends[-1]))
+    return low, high
 
 
 def _chance(contests: Sequence[_Contest]) -> str:
@@ -153,7 +209,7 @@ def _ranking(contests: Sequence[_Contest]) -> str:
     if all(contest.of == 1 for contest in contests):
         return ""
     if all(contest.shown.gain is None for contest in contests):
-        return "What each method gained there is not known, so none is ranked by what it kept elsewhere."
+        return "What each method gained on unseen images is not known, so none is ranked by what it kept elsewhere."
     ranked = [contest for contest in contests if contest.rows and contest.of > 1]
     if not ranked:
         return (
@@ -197,10 +253,11 @@ def _several_rankings(contests: Sequence[_Contest], models: int) -> str:
     method, count = Counter(contest.best.method for contest in contests).most_common(1)[0]
     won = [contest for contest in contests if contest.best.method == method]
     bests = sorted((contest.best for contest in contests), key=lambda row: _value(row.mri))
+    where = "At matched gain" if len(contests) == models else f"At matched gain, on the {len(contests)} that gained,"
     if count == 1:
-        text = f"At matched gain the method that kept most differs from model to model{_lead(contests)}"
+        text = f"{where} the method that kept most differs from model to model{_lead(contests)}"
     else:
-        text = f"At matched gain {method} kept most on {_of(count, models)} models{_lead(won)}"
+        text = f"{where} {method} kept most on {_of(count, len(contests))} models{_lead(won)}"
     ends = [f"{_quoted(row)} with {row.method} on {row.model}" for row in (bests[0], bests[-1])]
     text += f"; the best of each model runs from {' to '.join(ends)}"
     if less := Counter(row.method for contest in contests for row in contest.less):
@@ -214,16 +271,16 @@ def _lead(contests: Sequence[_Contest]) -> str:
     return f", distinguishably ahead on {_of(clear, len(contests))}" if clear else ", by no clear margin"
 
 
-def _start(results: Results) -> str:
+def _start(results: Results) -> Claim:
     starts = [row for row in results.summaries if row.method == "pretrained" and row.ood_before]
     if not starts:
-        return "No row is complete yet."
+        return Claim("No row is complete yet.")
     best = max(starts, key=lambda row: _value(row.ood_before))
     assert best.ood_before is not None
     level = f"{best.ood_before.value:.1f} % ({best.ood_before.low:.1f} to {best.ood_before.high:.1f})"
     tuned = any(run.tuned_on for run in results.plan.runs)
     why = "No tuned model is complete" if tuned else "This suite tunes nothing"
-    return f"{why}; {best.model} starts with the highest mean OOD accuracy, {level}."
+    return Claim(f"{why}; {best.model} starts with the highest mean OOD accuracy, {level}.")
 
 
 def _points(interval: Interval | None) -> str:
@@ -235,7 +292,7 @@ def _ends(interval: Interval) -> str:
 
 
 def _spanned(interval: Interval) -> str:
-    return f"{signed(interval.value)}, {_ends(interval)}"
+    return f"{signed(interval.value)} ({_ends(interval)})"
 
 
 def _quoted(row: Summary) -> str:

@@ -38,6 +38,22 @@ def outputs_tuned_on(world: World, tuned_on: str, size: int | None, seed: int | 
     return frozenset(output for label in np.unique(labels).tolist() for output in groups[label])
 
 
+def shown_by(world: World, name: str, outputs: frozenset[int]) -> Flags:
+    """bool (N,), which test images of a data set are of a class that means one of the model's outputs."""
+    groups = world.part(name, "test").label_map.groups
+    by_class = np.array([not outputs.isdisjoint(group) for group in groups], bool)
+    return by_class[world[name].index("test").labels]
+
+
+def lacks_classes(plan: Plan, run: Run) -> bool:
+    """Whether another downstream set has test images of a class that the set tuned on lacks, so that RI comes apart."""
+    if run.tuned_on is None or run.tuned_on not in plan.suite.tested:
+        return False
+    outputs = outputs_tuned_on(plan.world, run.tuned_on, run.size, run.seed)
+    others = (name for name in plan.suite.downstream if name != run.tuned_on)
+    return any(not shown_by(plan.world, name, outputs).all() for name in others)
+
+
 class ByClasses:
     """Changes of accuracy over the images of present and of absent classes, paired with every other estimate.
 
@@ -77,9 +93,7 @@ class ByClasses:
     def _chosen(self, outputs: frozenset[int], name: str, presence: Presence) -> Flags:
         """bool (N,), which test images are of a present, or of an absent class."""
         if (outputs, name) not in self._masks:
-            groups = self._plan.world.part(name, "test").label_map.groups
-            by_class = np.array([not outputs.isdisjoint(group) for group in groups], bool)
-            self._masks[outputs, name] = by_class[self._plan.world[name].index("test").labels]
+            self._masks[outputs, name] = shown_by(self._plan.world, name, outputs)
         mask = self._masks[outputs, name]
         return mask if presence == "present" else ~mask
 

@@ -19,6 +19,8 @@ from rib.gates import Gate, Verdict, level_of, quantity_names, tested_together, 
 from rib.metrics import Interval
 from rib.names import folded, short
 from rib.pair import OWN_DATA, Pair
+from rib.report.claim import Claim, listed
+from rib.report.classes import lacks_classes
 from rib.report.failures import alike
 from rib.report.finding import signed, spanned
 from rib.report.inside.averages import OWN
@@ -173,6 +175,7 @@ class Comparison:
     def quantities(self) -> dict[str, Interval | None]:
         """What gates are about, by name."""
         named = {"ri": self.ri, "reference": self.change_on("reference"), "own": self.change_on("own")}
+        named |= {f"ri_{presence}": part for presence, part in self.by_classes.items()}
         worst = {"worst": self.worst[1] if self.worst else None}
         return named | worst | {f"change[{row.name}]": row.change for row in self.tested}
 
@@ -201,8 +204,12 @@ class Comparison:
 
     def _missing(self, quantity: str) -> str:
         """Which predictions a quantity lacks."""
-        needed = {"ri": ("downstream",), "worst": ("downstream", "own", "reference", "evaluate")}.get(quantity)
-        rows = [row for row in self.tested if f"change[{row.name}]" == quantity or row.role in (needed or (quantity,))]
+        needed: tuple[str, ...] = (quantity,)
+        if quantity in ("ri", "ri_present", "ri_absent"):
+            needed = ("downstream",)
+        elif quantity == "worst":
+            needed = ("downstream", "own", "reference", "evaluate")
+        rows = [row for row in self.tested if f"change[{row.name}]" == quantity or row.role in needed]
         lost = [row.name for row in rows if row.change is None]
         return f"no prediction on {', '.join(lost)}" if lost else "" if rows else "no data set has that role"
 
@@ -246,7 +253,7 @@ def _beyond(found: Interval, gate: Gate) -> float | None:
 def gate_names(pair: Pair) -> dict[str, str]:
     """Every way to name a quantity of this comparison, with its name there."""
     names = pair.plan.suite.set_names
-    known = quantity_names(names, pair.tuned_on in pair.after.scores)
+    known = quantity_names(names, pair.tuned_on in pair.after.scores, lacks_classes(pair.plan, pair.after))
     lost = {f"change[{names.short(name)}]" for name in names.full if name not in pair.after.scores}
     return {given: quantity for given, quantity in known.items() if quantity not in lost}
 
@@ -261,27 +268,36 @@ def called(text: str, other: str) -> str:
 
 
 def comparison_finding(found: Comparison) -> str:
-    """What tuning did, in one or two sentences that claim no more than the intervals allow."""
+    """What tuning did, in sentences that claim no more than the intervals allow."""
+    return str(comparison_claim(found))
+
+
+def comparison_claim(found: Comparison) -> Claim:
+    """The same in two parts: what was gained and what it cost, then its intervals and the largest loss."""
     ri = found.ri
     if wrong := [error for error in found.errors if error.startswith("BASE")]:
-        return f"No comparison: {wrong[0]}."
+        return Claim(f"No comparison: {wrong[0]}.")
     if found.pair.identical:
-        return f"{found.tuned} is the same checkpoint as {found.base}: nothing changed."
+        return Claim(f"{found.tuned} is the same checkpoint as {found.base}: nothing changed.")
     if ri is None:
         done, planned = len(found.results.records), len(found.results.plan.steps)
-        return f"The comparison is not complete: {done} of {planned} steps are done."
+        return Claim(f"The comparison is not complete: {done} of {planned} steps are done.")
     verb = "neither lost nor gained robustness for certain"
     if ri.excludes_zero:
         verb = "lost robustness" if ri.value < 0 else "gained robustness"
-    others = [row for row in found.tested if row.role == "downstream" and row.change]
-    where = "downstream sets" if found.tuned_on is None else "other downstream sets"
-    text = (
-        f"{found.tuned} {_own_gain(found)}{verb}: against {found.base}, accuracy on the {len(others)} {where} changed "
-        f"by {_points(ri)} points on average ({signed(ri.low)} to {signed(ri.high)})"
-    )
-    if (reference := found.change_on("reference")) and not (found.worst and _is_loss(found.worst, found)):
-        text += f", and on the reference set by {_points(reference)}"
-    return f"{text}.{_largest_loss(found)}"
+    count = sum(row.role == "downstream" and row.change is not None for row in found.tested)
+    where = f"the {count} {'' if found.tuned_on is None else 'other '}downstream sets"
+    lead = f"{found.tuned} {_own_gain(found)}{verb}: {_points(ri)} points on average on {where}."
+    own, reference = found.change_on("own"), found.change_on("reference")
+    spans = [f"{_ended(own)} on {found.tuned_on}" if own else "", f"{_ended(ri)} on {where}"]
+    if reference and not (found.worst and _is_loss(found.worst, found)):
+        spans.append(f"{_ended(reference)} on the reference set")
+    said = f"Changes of accuracy against {found.base}, with 95 % intervals: {listed([*filter(None, spans)])}."
+    return Claim(lead, f"{said}{_largest_loss(found)}")
+
+
+def _ended(interval: Interval) -> str:
+    return f"{signed(interval.value)} ({signed(interval.low)} to {signed(interval.high)})"
 
 
 def _own_gain(found: Comparison) -> str:
@@ -291,8 +307,7 @@ def _own_gain(found: Comparison) -> str:
         return ""
     where = f"on {found.tuned_on}, the set tuned on"
     if not own.excludes_zero:
-        ends = f"{signed(own.value)}, {signed(own.low)} to {signed(own.high)}"
-        return f"shows no distinguishable gain {where} ({ends}), and "
+        return f"shows no distinguishable gain {where}, and "
     verb = f"gained {signed(own.value)}" if own.value > 0 else f"lost {abs(own.value):.1f}"
     return f"{verb} points {where}, and "
 
@@ -362,13 +377,14 @@ MARKS = {"present": "●", "suggested": "◐", "absent": "○", "unknown": "?"}
 def comparison_lines(found: Comparison, width: int = 80) -> Lines:
     """The comparison for a terminal of so many columns."""
     suite = found.results.suite
-    on = found.tuned_on or OWN_DATA
+    on, said = found.tuned_on or OWN_DATA, comparison_claim(found)
     lines: list[Any] = [
         Text(f"{found.base} → {found.tuned}, tuned on {on} · {suite.name}", style="bold"),
         Text(),
         _table(found, width),
         Text(),
-        Text(comparison_finding(found), style="bold"),
+        Text(said.lead, style="bold"),
+        *([Text(said.detail)] if said.detail else []),
     ]
     lines += [_hung("✗", f"error: {error}", "bold red") for error in found.errors]
     if not found.pair.identical:

@@ -10,7 +10,7 @@ from rib.files import write_aside
 from rib.gates import level_of
 from rib.metrics import Interval
 from rib.pair import OWN_DATA
-from rib.report.comparison import Comparison, comparison_finding, gates_finding, meaning_of_ri, reason
+from rib.report.comparison import Comparison, comparison_claim, gates_finding, meaning_of_ri, reason
 from rib.report.inside.signs import HEADS, VERDICTS, held_against
 from rib.report.page import render, scale, typeset
 
@@ -25,7 +25,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
     Raises:
         UserError: the place is not writable.
     """
-    finding = " ".join(filter(None, (comparison_finding(found), gates_finding(found))))
+    said = comparison_claim(found)
     tested = sorted(found.tested, key=lambda row: row.role != "downstream")
     page = render(
         "compare.html.jinja",
@@ -33,7 +33,8 @@ def write_comparison(found: Comparison, path: Path) -> None:
         found.results,
         figures(found),
         title=f"{found.base} → {found.tuned}",
-        finding=typeset(finding),
+        lead=typeset(" ".join(filter(None, (said.lead, gates_finding(found))))),
+        detail=typeset(said.detail),
         gates_level=level_of(found.verdicts),
         verdicts=found.verdicts,
         errors_found=found.errors,

@@ -143,7 +143,7 @@ def _write_rows(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 def _batches(results: Results) -> Iterator[pa.RecordBatch]:
     """Finished predictions with what they are predictions of."""
     for run in results.plan.runs:
-        for name, predict in run.scores.items():
+        for name, predict in run.predictions:
             if predict.key in results.records:
                 data = results.plan.world[name]
                 constant = _constant(results, run, name, results.role(run, name))
@@ -331,6 +331,7 @@ def _latex_table(results: Results) -> str:
     shown = _Shown(
         sizes=len({row.size for row in tuned}) > 1,
         own=any(row.own_after for row in tuned),
+        seen=any(row.seen_after for row in tuned),
         classes=any(row.mri_absent for row in tuned),
         lacking=any(row.mri and row.mri.lacks for row in tuned),
     )
@@ -356,13 +357,14 @@ class _Shown:
 
     sizes: bool
     own: bool
+    seen: bool
     classes: bool
     lacking: bool
 
     @property
     def heads(self) -> list[str]:
         """The headings, in LaTeX."""
-        size, own = ["$n$"] if self.sizes else [], ["Own"] if self.own else []
+        size, own = ["$n$"] if self.sizes else [], [*(["Own"] if self.own else []), *(["Seen"] if self.seen else [])]
         return [
             "Method",
             *size,
@@ -386,6 +388,7 @@ def _latex_rows(results: Results, width: int, shown: _Shown) -> Iterator[str]:
             "" if method == "pretrained" else _latex_points(row),
             *([_latex_part(row.mri_present), _latex_part(row.mri_absent)] if shown.classes else []),
             *([_latex_level(row, row.own_after)] if shown.own else []),
+            *([_latex_level(row, row.seen_after)] if shown.seen else []),
             _latex_level(row, row.reference_after),
         ]
         yield " & ".join(cells) + r" \\"
@@ -409,10 +412,11 @@ def _latex_points(row: Summary) -> str:
 
 def _caption(results: Results, shown: _Shown) -> str:
     classes = "Present, Absent: mRI on images whose class was tuned on, and on the others. " if shown.classes else ""
+    seen = "Seen: accuracy (\\%) on the very images tuned on. " if shown.seen else ""
     seeds = " $^{\\circ}$: interval over images only, from one seed." if shown.lacking else ""
     return (
         f"{latex(results.suite.name)}. OOD: mean accuracy (\\%) on the downstream sets not tuned on. mRI: its change "
         "against the pretrained model, in percentage points, with its paired 95\\,\\% interval; "
         f"$\\approx$: not distinguishable from 0. {classes}Own: accuracy (\\%) on unseen images of the set tuned on. "
-        f"Reference: accuracy (\\%) on {latex(results.set_name(results.suite.reference))}.{seeds}"
+        f"{seen}Reference: accuracy (\\%) on {latex(results.set_name(results.suite.reference))}.{seeds}"
     )

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from rib.files import json_text, write_aside
 from rib.metrics import Interval
-from rib.report.claim import finding
+from rib.report.claim import claim
 from rib.report.failures import alike
 from rib.report.figure_data import figure_data
 from rib.report.finding import extent, holes, lacking, main_size, ordered, signed, size_name
@@ -66,14 +66,15 @@ def _render(results: Results, profile: Profile | None) -> str:
     tuned = [row for row in rows if row.method != "pretrained"]
     data, found = figure_data(results), inside(results)
     insides = panel_data(found)
-    told = telling(results, found.signatures)
+    told, said = telling(results, found.signatures), claim(results)
     return render(
         "page.html.jinja",
         SCRIPTS,
         results,
         asdict(data) | {"inside": insides},
         title=results.suite.name,
-        finding=typeset(finding(results)),
+        lead=typeset(said.lead),
+        detail=typeset(said.detail),
         extent=extent(results),
         rows=rows,
         tuned=tuned,
@@ -82,6 +83,7 @@ def _render(results: Results, profile: Profile | None) -> str:
         several_seeds=len({seed for row in tuned for seed in row.seeds}) > 1,
         lacking=lacking(row.mri for row in tuned),
         own=any(row.own_after for row in tuned),
+        seen=any(row.seen_after for row in tuned),
         classes=any(row.mri_absent for row in tuned),
         starts=_starts(results),
         limit=max([1.0, *(abs(ri.value) for row in tuned for ri in row.ri.values() if ri)]),

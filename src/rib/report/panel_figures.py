@@ -9,6 +9,7 @@ from rib.report.drawing import MARKERS, legend, panels, slug, whiskers
 from rib.report.figure_data import METHOD_COLOURS, SYMBOLS, Style, slots
 from rib.report.finding import size_name
 from rib.report.inside import Inside
+from rib.report.inside.averages import OTHERS
 from rib.report.inside.distances import DistanceLoss
 from rib.report.inside.layers import ALL, Profile, Square
 
@@ -41,9 +42,10 @@ def panel_figures(found: Inside, methods: Sequence[Style]) -> Iterator[tuple[str
     for squares in _grouped(over_all, lambda one: (one.analysis, one.on, one.model, one.size)):
         one = squares[0]
         yield _name("cka_matrix", one.analysis, f"{one.on}_{one.model}", one.size), _squares_figure(squares)
-    for losses in _grouped(_telling(found.distances), lambda one: (one.analysis, one.measure, one.size)):
+    for losses in _grouped(_telling(found.distances), lambda one: (one.analysis, one.measure, one.size, one.lost_on)):
         loss = losses[0]
-        yield _name("distance", loss.analysis, loss.measure, loss.size), _distances_figure(losses)
+        what = "distance" if loss.lost_on == OTHERS else "distance_reference"
+        yield _name(what, loss.analysis, loss.measure, loss.size), _distances_figure(losses)
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
@@ -63,7 +65,8 @@ def _name(what: str, analysis: str, of: str, size: int | None) -> str:
 def _telling(losses: Iterable[DistanceLoss]) -> list[DistanceLoss]:
     """Of each model, measure and size the losses of `finetune`, else of the first method; those without pairs not."""
     groups = _grouped(
-        (loss for loss in losses if loss.pairs), lambda one: (one.analysis, one.measure, one.model, one.size)
+        (loss for loss in losses if loss.pairs),
+        lambda one: (one.analysis, one.measure, one.model, one.size, one.lost_on),
     )
     return [next((loss for loss in group if loss.method == "finetune"), group[0]) for group in groups]
 
@@ -137,7 +140,7 @@ def _distances_figure(losses: Sequence[DistanceLoss]) -> Figure:
     for loss, axes in zip(losses, all_axes, strict=True):
         _draw_distances(axes, loss, styles)
     figure.supxlabel(f"distance, {losses[0].measure}", fontsize=8)
-    figure.supylabel("accuracy lost, points", fontsize=8)
+    figure.supylabel(f"accuracy lost on {losses[0].lost_on}, points", fontsize=8)
     legend(figure, styles)
     return figure
 

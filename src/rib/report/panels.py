@@ -62,7 +62,7 @@ PANELS = (
     Panel(
         "distances",
         "Does distance between data sets foretell the loss?",
-        ("analysis", "measure", "model", "method", "size"),
+        ("lost_on", "analysis", "measure", "model", "method", "size"),
         "One mark a pair of tuned on and tested on. Distances in the pretrained model’s features; colours: the set "
         "tuned on. p and [ ] come from permuting the data sets, as pairs that share one are not independent.",
     ),
@@ -115,7 +115,7 @@ def panel_data(found: Inside) -> dict[str, Any]:
         **{name: plain(entries) for name, entries in drawn.items()},
         "square": plain(found.squares),
         "drift": [entry | {"what": _DRIFT[entry["what"]]} for entry in drifts],
-        "distances": plain(found.distances),
+        "distances": plain([one for one in found.distances if one.pairs]),
         "effective": [_on_probits(entry) for entry in plain(found.effective)],
         "calibration": plain(found.calibration),
         "churn": plain(found.churn),

@@ -26,7 +26,7 @@ from rib.metrics import (
 from rib.plan import Plan, Run
 from rib.report.classes import ByClasses, Presence
 from rib.report.orders import order_faults
-from rib.steps import Embed, Step, distinct
+from rib.steps import Embed, Predict, Step, distinct
 from rib.store import Record, Store, unpack_bits
 
 
@@ -37,7 +37,8 @@ class Score:
     Attributes:
         model, method, size, seed, tuned_on: which model; size None means all, tuned_on None means pretrained.
         tested_on: the data set.
-        role: "downstream", "own" (the held-out part of the set tuned on), "reference" or "evaluate".
+        role: "downstream", "own" (unseen images of the set tuned on), "seen" (the very images tuned on, of a set
+            that is tuned on whole), "reference" or "evaluate".
         masked: over the data set's own classes, in percent.
         unmasked: over all of the model's classes, in percent.
         examples: number of images.
@@ -78,6 +79,9 @@ class Summary:
         ood_before, ood_after: mean accuracy on the other downstream sets, averaged over what was tuned on, percent.
         own_before, own_after: mean accuracy on the held-out part of the set tuned on, percent.
         gain: own_after minus own_before, paired, points.
+        seen_before, seen_after: mean accuracy on the very images tuned on, where sets are tuned on whole, percent.
+        seen_gain: seen_after minus seen_before, paired, points. It says how well the images are learned, or learned by
+            heart, and ranks nothing.
         matched: whether `gain` is not distinguishably below `MATCHED` of the largest gain of its model and size.
         at_chance: sets on which a training ended no better than one class for every answer, with the seed.
         reference_before, reference_after: accuracy on the reference set, percent.
@@ -105,6 +109,9 @@ class Summary:
     own_before: Interval | None = None
     own_after: Interval | None = None
     gain: Interval | None = None
+    seen_before: Interval | None = None
+    seen_after: Interval | None = None
+    seen_gain: Interval | None = None
     matched: bool | None = None
     at_chance: tuple[str, ...] = ()
     reference_before: Interval | None = None
@@ -215,7 +222,7 @@ class Results:
     def role(self, run: Run, tested_on: str) -> str:
         """What a data set is to a run."""
         if tested_on == run.tuned_on:
-            return "own"
+            return "own" if tested_on in run.scores else "seen"
         if tested_on in self.suite.downstream:
             return "downstream"
         return "reference" if tested_on == self.suite.reference else "evaluate"
@@ -235,10 +242,10 @@ class Results:
     @cached_property
     def scores(self) -> list[Score]:
         """Accuracy of every model on every data set it is scored on."""
-        return [self._score(run, name) for run in self.plan.runs for name in run.scores]
+        return [self._score(run, *scored) for run in self.plan.runs for scored in run.predictions]
 
-    def _score(self, run: Run, name: str) -> Score:
-        masked, unmasked = (self._accuracies[kind].get(run.scores[name].key) for kind in ("masked", "unmasked"))
+    def _score(self, run: Run, name: str, predict: Predict) -> Score:
+        masked, unmasked = (self._accuracies[kind].get(predict.key) for kind in ("masked", "unmasked"))
         return Score(
             model=self.model_name(run.model),
             method=run.method,
@@ -250,7 +257,7 @@ class Results:
             masked=masked.value if masked else None,
             unmasked=unmasked.value if unmasked else None,
             examples=len(self.plan.world[name].index("test")),
-            label_map=run.scores[name].data.label_map.name,
+            label_map=predict.data.label_map.name,
         )
 
     @cached_property
@@ -329,6 +336,7 @@ class Results:
         disjoint = {name: self._ri_over_seeds(runs, name, disjoint=True) for name in ri}
         usable = [value for value in disjoint.values() if value is not None]
         seeds = tuple(sorted({run.seed for run in runs if run.seed is not None}))
+        before, after = self._seen(runs)
         return Summary(
             model=self.model_name(model),
             method=method,
@@ -349,6 +357,9 @@ class Results:
             own_before=self._mean_of(runs, None, before=True),
             own_after=self._mean_of(runs, None, before=False),
             gain=_interval(self.gain(group)),
+            seen_before=_interval(before),
+            seen_after=_interval(after),
+            seen_gain=_interval(after - before if before is not None and after is not None else None),
             matched=self._matched(group),
             at_chance=self.at_chance(runs),
             reference_before=self._mean_of(runs, self.suite.reference, before=True),
@@ -424,6 +435,18 @@ class Results:
         """Change of accuracy on unseen images of the set tuned on, in points, averaged over what was tuned on."""
         before, after = (self._mean_level(self.groups[group], None, before=before) for before in (True, False))
         return after - before if before is not None and after is not None else None
+
+    def _seen(self, runs: list[Run]) -> tuple[Estimate | None, Estimate | None]:
+        """Accuracy on the very images tuned on, before and after; None unless every set was tuned on whole."""
+        if not all(run.seen for run in runs):
+            return None, None
+        after = []
+        for tuned_on in _tuned_on(runs):
+            mine = [run for run in runs if run.tuned_on == tuned_on]
+            found = [self._accuracies["masked"].get(run.seen.key) for run in mine if run.seen]
+            after.append(self._over_seeds(mine, found))
+        before = [self._before(runs[0].model, tuned_on) for tuned_on in _tuned_on(runs)]
+        return _mean_or_none(before), _mean_or_none(after)
 
     def _matched(self, group: Group) -> bool | None:
         """Whether a method learned as much as the one that learned most; None where that is not known."""
@@ -532,9 +555,10 @@ class Results:
 
     def _missing(self, runs: list[Run]) -> tuple[str, ...]:
         return tuple(
-            f"{self.set_name(run.tuned_on or 'pretrained')} → {self.set_name(name)}"
+            f"{self.set_name(run.tuned_on or 'pretrained')} → "
+            + ("the images tuned on" if predict is run.seen else self.set_name(name))
             for run in runs
-            for name, predict in run.scores.items()
+            for name, predict in run.predictions
             if predict.key not in self.records
         )
 
@@ -573,7 +597,7 @@ class Results:
 
     def _accuracies_on(self, name: str, kind: str) -> dict[str, Estimate]:
         data, index = self.plan.world[name], self.plan.world[name].index("test")
-        keys = {run.scores[name].key for run in self.plan.runs if name in run.scores}
+        keys = {predict.key for run in self.plan.runs for tested, predict in run.predictions if tested == name}
         finished = sorted(key for key in keys if key in self.records)
         if not finished:
             return {}

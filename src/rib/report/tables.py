@@ -15,7 +15,7 @@ from rich.text import Text
 from rib.analysis.signatures import Signature
 from rib.intervals import LEVEL
 from rib.metrics import Interval
-from rib.report.claim import finding
+from rib.report.claim import claim, finding
 from rib.report.failures import alike
 from rib.report.finding import (
     ONE_SEED,
@@ -41,10 +41,14 @@ ABSENT = "–"
 
 LEGEND = (
     "OOD: mean accuracy on the downstream sets not tuned on, before → after. mRI: its change in percentage points. "
-    "own: accuracy on unseen images of the set tuned on. reference: accuracy on {reference}. All are means over the "
+    "{learned} reference: accuracy on {reference}. All are means over the "
     "sets tuned on{seeds}.{n} [ ]: 95 % interval over source images{seeds}, paired. "
     "Marks test all rows together."
 )
+LEARNED = {
+    "own": "own: accuracy on unseen images of the set tuned on.",
+    "seen": "seen: accuracy on the very images tuned on, which may be learned by heart.",
+}
 MARKS = {
     "∅": "gained distinguishably less on the set tuned on than 90 % of the most that a method gained there",
     "✗": "a training ended at chance",
@@ -84,7 +88,8 @@ def headline(results: Results, console_width: int = 80) -> Lines:
     lines += _tuned_lines(rows, tuned, console_width) if tuned else _start_lines(results, console_width)
     lines += _signature_lines(results, console_width)
     lines += _class_lines(results, console_width)
-    lines += [Text(), *wrapped(finding(results), console_width, "bold")]
+    said = claim(results)
+    lines += [Text(), *wrapped(said.lead, console_width, "bold"), *wrapped(said.detail, console_width, "")]
     lines += _legend(results, tuned, console_width)
     lines += [*wrapped(results.suite.note, console_width, "dim")] if results.suite.note else []
     for caveat in results.caveats:
@@ -118,6 +123,7 @@ def _model_line(row: Summary, width: int) -> Text:
 def _columns(rows: list[Summary]) -> list[_Column]:
     several = len({row.size for row in rows}) > 1
     compared = any(row.against_finetune for row in rows)
+    learned = _learned(rows)
     columns = [
         _Column(0, "  method", [Text(f"  {row.method}") for row in rows], left=True),
         _Column(0, "n", [Text(size_name(row.size)) for row in rows]) if several else None,
@@ -125,7 +131,12 @@ def _columns(rows: list[Summary]) -> list[_Column]:
         _Column(0, _head(rows), _points(rows, [row.mri for row in rows]), left=True),
         _Column(0, "", [Text(marks(row).rjust(2)) for row in rows], left=True),
         _forest(rows),
-        _Column(1, "own %", _pairs(rows, [(row.own_before, row.own_after) for row in rows]), left=True),
+        _Column(
+            1,
+            f"{learned} %",
+            _pairs(rows, [(getattr(row, f"{learned}_before"), getattr(row, f"{learned}_after")) for row in rows]),
+            left=True,
+        ),
         _Column(
             3, "reference %", _pairs(rows, [(row.reference_before, row.reference_after) for row in rows]), left=True
         ),
@@ -135,6 +146,11 @@ def _columns(rows: list[Summary]) -> list[_Column]:
         else None,
     ]
     return [column for column in columns if column is not None]
+
+
+def _learned(rows: list[Summary]) -> str:
+    """Which accuracy on the set tuned on is shown: on unseen images where there are any, else on those tuned on."""
+    return "seen" if any(row.seen_after for row in rows) and not any(row.own_after for row in rows) else "own"
 
 
 def _head(rows: list[Summary]) -> str:
@@ -332,6 +348,7 @@ def _legend(results: Results, tuned: list[Summary], width: int) -> list[Text]:
     text = LEGEND.format(
         reference=results.set_name(results.suite.reference),
         seeds=" and seeds" if several else "",
+        learned=LEARNED[_learned(tuned)],
         n=" n: images tuned on." if len({row.size for row in tuned}) > 1 else "",
     )
     used = {mark for row in tuned for mark in marks(row)}

@@ -9,6 +9,7 @@ from rib.analysis.correlation import mantel
 from rib.metrics import Interval
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
+from rib.report.inside.averages import OTHERS
 from rib.report.inside.distances import DistanceLoss, as_matrices, distance_losses
 from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, in_percent
 from rib.suite import Looks, Runs
@@ -70,7 +71,7 @@ class DataDistance(Study):
 def _of(losses: Sequence[DistanceLoss], cohorts: Sequence[Cohort], called: Callable[[str], str]) -> list[DistanceLoss]:
     """What is known of the models of some cohorts; nothing where one of them is missing."""
     models = {called(model) for cohort in cohorts for model in cohort.models}
-    found = [one for one in losses if one.model in models and one.method == FINETUNE]
+    found = [one for one in losses if one.model in models and one.method == FINETUNE and one.lost_on == OTHERS]
     return found if {one.model for one in found} == models else []
 
 

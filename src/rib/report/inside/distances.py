@@ -1,4 +1,4 @@
-"""Distances between data sets against what tuning on one costs on the other."""
+"""Distances between data sets against what tuning on one costs on the other, or on the reference set."""
 
 from __future__ import annotations
 
@@ -12,12 +12,19 @@ from rib.analysis.correlation import mantel
 from rib.analysis.distance import Distance
 from rib.metrics import Floats, Interval
 from rib.names import Names
+from rib.report.inside.averages import OTHERS
 from rib.report.results import Change, Results, Seen
+
+REFERENCE = "the reference set"
+"""Tested on the reference set: its distance to each set tuned on, against what is lost on it."""
+
+ROLES = {OTHERS: "downstream", REFERENCE: "reference"}
+"""Role of the sets that accuracy is lost on."""
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A downstream set tuned on and another tested on.
+    """A set tuned on and another tested on.
 
     Attributes:
         tuned_on, tested_on: the data sets.
@@ -39,7 +46,8 @@ class DistanceLoss:
         analysis: its name in the suite.
         measure: "frechet", "mmd" or "otdd".
         model, method, size: which.
-        pairs: of downstream sets whose change of accuracy is known.
+        lost_on: where the accuracy is lost: `OTHERS`, or `REFERENCE`.
+        pairs: of a set tuned on and one of these, whose change of accuracy is known.
         spearman, pearson: correlation over the pairs, tested by permuting the sets; None where undefined.
         spearman_p, pearson_p: its p value, two-sided.
     """
@@ -49,6 +57,7 @@ class DistanceLoss:
     model: str
     method: str
     size: int | None
+    lost_on: str
     pairs: tuple[Pair, ...]
     spearman: Interval | None
     pearson: Interval | None
@@ -57,21 +66,23 @@ class DistanceLoss:
 
 
 def distance_losses(results: Results) -> Iterator[DistanceLoss]:
-    """Of every measured model, every measure and every tuned group."""
+    """Of every measured model, every measure and every tuned group: on the other sets, and on the reference set."""
     changes: dict[tuple[str, str, int | None], list[Change]] = {}
     for change in results.changes:
-        if change.role == "downstream" and change.method != "pretrained" and change.change:
+        if change.role in ROLES.values() and change.method != "pretrained" and change.change:
             changes.setdefault((change.model, change.method, change.size), []).append(change)
     for seen in results.seen(Distance):
         for (model, method, size), found in changes.items():
             if model == results.suite.model_names.short(seen.run.model):
                 for measure in ("frechet", "mmd", "otdd"):
                     if measure in seen.values:
-                        yield _compared(results.suite.set_names, seen, measure, (model, method, size), found)
+                        group = (model, method, size)
+                        yield _compared(results.suite.set_names, seen, measure, group, OTHERS, found)
+                        yield _compared(results.suite.set_names, seen, measure, group, REFERENCE, found)
 
 
 def _compared(
-    names: Names, seen: Seen, measure: str, group: tuple[str, str, int | None], changes: list[Change]
+    names: Names, seen: Seen, measure: str, group: tuple[str, str, int | None], lost_on: str, changes: list[Change]
 ) -> DistanceLoss:
     matrix: list[list[Any]] = seen.values[measure]
     place = {names.short(name): at for at, name in enumerate(seen.values["sets"])}
@@ -83,12 +94,17 @@ def _compared(
             change.change.times(-1),
         )
         for change in changes
-        if change.change and change.tuned_on in place and change.tested_on in place
+        if change.role == ROLES[lost_on] and change.change and {change.tuned_on, change.tested_on} <= place.keys()
     )
-    distances, losses = as_matrices(pairs)
+    distances, losses = as_matrices(pairs) if lost_on == OTHERS else _as_columns(pairs)
     spearman, pearson = (mantel([distances], [losses], ranked) for ranked in (True, False))
     p_values = (found.p if found else None for found in (spearman, pearson))
-    return DistanceLoss(seen.name, measure, *group, pairs, spearman, pearson, *p_values)
+    return DistanceLoss(seen.name, measure, *group, lost_on, pairs, spearman, pearson, *p_values)
+
+
+def _as_columns(pairs: Sequence[Pair]) -> tuple[Floats, Floats]:
+    """Distances and losses, float64 (S,) each, by the sets tuned on, of which each has one pair."""
+    return np.array([pair.distance for pair in pairs]), np.array([pair.loss.value for pair in pairs])
 
 
 def as_matrices(pairs: Sequence[Pair]) -> tuple[Floats, Floats]:

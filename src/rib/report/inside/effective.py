@@ -92,7 +92,7 @@ def _levels(results: Results) -> dict[tuple[str, str, int | None, str], list[flo
     """Accuracies by model, method, size and the set tested on, apart from sets tuned on themselves."""
     levels: dict[tuple[str, str, int | None, str], list[float | None]] = {}
     for score in results.scores:
-        if score.role != "own":
+        if score.role not in ("own", "seen"):
             place = (score.model, score.method, score.size, score.tested_on)
             levels.setdefault(place, []).append(score.masked)
     return levels
