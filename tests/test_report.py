@@ -330,7 +330,9 @@ def test_finding_of_one_model_says_what_is_not_distinguishable(tmp_path: Path) -
     runs = [{"methods": ["finetune", "wise_ft", "wise_again"]}]
     method = {"wise_again": {"kind": "wise_ft", "alpha": 0.51}}
     said = finding(made_up(tmp_path, models=["small"], runs=runs, method=method, seeds=(0, 1, 2)))
-    assert re.match(r"finetune gained \+\d+\.\d points on the set tuned on and lost \d+\.\d elsewhere, on small\. ", said)
+    assert re.match(
+        r"finetune gained \+\d+\.\d points on the set tuned on and lost \d+\.\d elsewhere, on small\.", said
+    )
     assert re.search(r"Of the 3 methods that gained as much as any, wise_\w+ kept most elsewhere", said)
     assert "not distinguishable from wise_" in said
 
