@@ -431,7 +431,7 @@ def test_what_the_system_says_of_a_file_is_told_where_nothing_else_has_words_for
     def fails(*words: Any) -> None:
         raise OSError(errno.EIO, "Input/output error", "some/file")
 
-    monkeypatch.setattr(cli, "_plan", fails)
+    monkeypatch.setattr(cli.run, "plan_of", fails)
     code, said = rib_says("status")
     assert code == 2
     assert said == "error: some/file: Input/output error\n"
@@ -439,7 +439,7 @@ def test_what_the_system_says_of_a_file_is_told_where_nothing_else_has_words_for
     def breaks(*words: Any) -> None:
         raise OSError(errno.EBADF, "Bad file descriptor")
 
-    monkeypatch.setattr(cli, "_plan", breaks)
+    monkeypatch.setattr(cli.run, "plan_of", breaks)
     with pytest.raises(OSError, match="Bad file descriptor"):
         cli.main()
 

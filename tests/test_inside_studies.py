@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from rib.metrics import Estimate, Interval
-from rib.names import short
 from rib.report.answer import Contrast
 from rib.report.results import Change
 from rib.studies import find_study
 from rib.studies.base import Numbers
 from rib.suite import load_suite
+from rib.text.names import short
 
 Found = Callable[[Any], dict[str, Any] | None]
 """What an analysis says of a run; None where it was not done."""

@@ -13,7 +13,8 @@ import pytest
 import typer
 
 from helpers import document, toml, write_tree
-from rib.cli import data_check, show_plan
+from rib.cli.data import data_check
+from rib.cli.run import show_plan
 from rib.data.catalogue import DataRow, open_data
 from rib.data.overlap import Overlap, Roles, overlaps
 from rib.errors import UserError

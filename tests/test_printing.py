@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import rib
 from helpers import document, surroundings, toml
 from rib.files import json_text
-from rib.terminal import PLAIN, degraded
+from rib.text.terminal import PLAIN, degraded
 from rib.work import How
 
 NARROW = ("ascii", "latin-1", "cp1252", "cp437", "cp932")

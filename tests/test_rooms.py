@@ -16,7 +16,7 @@ PACKAGE = Path(rib.__file__).parent
 
 FLOORS = (
     ("__main__",),
-    ("cli", "cli_store"),
+    ("cli",),
     ("api",),
     ("studies",),
     ("execute", "report", "upkeep"),
@@ -32,8 +32,8 @@ FLOORS = (
     ("data",),
     ("registry", "metrics", "recipe", "gates"),
     ("intervals", "resample", "remote"),
-    ("identity", "files", "names", "usercode"),
-    ("errors", "terminal", "_compat", "__init__"),
+    ("identity", "files", "usercode"),
+    ("errors", "text", "_compat", "__init__"),
 )
 """Rooms from the top down. A room imports from its own floor and from those below it."""
 

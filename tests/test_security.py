@@ -22,7 +22,7 @@ from rib.errors import UserError
 from rib.identity import import_object
 from rib.models.checkpoints import read_checkpoint
 from rib.suite import parse_suite
-from rib.terminal import console, printable
+from rib.text.terminal import console, printable
 
 PACKAGE = Path(rib.__file__).parent
 

@@ -13,7 +13,7 @@ from rib.errors import UserError
 from rib.report.export import latex
 from rib.report.markdown import code, markdown
 from rib.suite import parse_suite
-from rib.terminal import LONGEST_NAME, name_fault
+from rib.text.terminal import LONGEST_NAME, name_fault
 
 SHOWN = (
     "| a | b |",

@@ -21,7 +21,7 @@ from rib.report.results import Results, Summary
 from rib.store import Store, store_folder
 from rib.studies import find_study
 from rib.suite import Suite, load_suite
-from rib.terminal import console
+from rib.text.terminal import console
 from rib.work import How
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from typing import Literal, cast
 
 from rib.errors import UserError, nearest
 from rib.intervals import LEVEL, Interval, holm
-from rib.names import Names
+from rib.text.names import Names
 
 Bound = Literal["value", "low", "high"]
 State = Literal["holds", "broken"]

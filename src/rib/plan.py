@@ -26,12 +26,12 @@ from rib.models.catalogue import find_row as find_model_row
 from rib.models.loading import describe, weights_identity
 from rib.models.skeleton import Skeleton, skeleton
 from rib.models.sources import find_weights
-from rib.names import short
 from rib.objectives import OBJECTIVES, Objective
 from rib.recipe import LastBatch, Recipe
 from rib.steps import Compare, DataPart, Embed, Fit, Load, Predict, Pretrain, Reference, Step
 from rib.store import Store
 from rib.suite import Looks, Runs, Suite, validated
+from rib.text.names import short
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from rib.data.labels import LabelMap
 from rib.identity import OPTION, RUNTIME, identity_fields, identity_values, key_of
 from rib.methods.base import MergedMethod, Method
 from rib.models.catalogue import Architecture
-from rib.names import short as short
 from rib.objectives.base import Objective
 from rib.recipe import LastBatch, LastBlock, Precision, Recipe
+from rib.text.names import short as short
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,9 @@ from rib.data.overlap import Roles
 from rib.errors import UserError, nearest
 from rib.files import read_toml
 from rib.models.catalogue import ROWS, ModelRow, replicates
-from rib.names import RESERVED, Names, folded, names_of, short
 from rib.recipe import Frozen, Recipe, RecipeField
-from rib.terminal import UNPRINTABLE, name_fault
+from rib.text.names import RESERVED, Names, folded, names_of, short
+from rib.text.terminal import UNPRINTABLE, name_fault
 
 SHIPPED = Path(__file__).parent / "suites"
 

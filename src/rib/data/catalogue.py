@@ -27,7 +27,7 @@ from rib.data.shards import ShardContainer
 from rib.data.sources import GROUP, SourceRule
 from rib.errors import UserError, nearest
 from rib.recipe import Frozen
-from rib.terminal import name_fault
+from rib.text.terminal import name_fault
 
 CONTAINERS = ("folder", "parquet", "shards")
 KINDS = (*CONTAINERS, "arrays", "digits")

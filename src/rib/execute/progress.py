@@ -11,7 +11,7 @@ from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Ta
 from rich.table import Column
 from rich.text import Text
 
-from rib.terminal import printable, say
+from rib.text.terminal import printable, say
 
 
 class Watcher(Protocol):

@@ -17,7 +17,6 @@ from rib.analysis.drift import Drift
 from rib.analysis.signatures import Evidence, Signature, signatures
 from rib.gates import Gate, Verdict, level_of, quantity_names, tested_together, worst_of
 from rib.metrics import Interval
-from rib.names import folded, short
 from rib.pair import OWN_DATA, Pair
 from rib.report.claim import Claim, listed
 from rib.report.classes import lacks_classes
@@ -31,7 +30,8 @@ from rib.report.plausible import chance, implausible
 from rib.report.results import Change, Results, Summary
 from rib.report.tables import first_line, provenance
 from rib.report.views import unstated, view_json, view_words, views
-from rib.terminal import console
+from rib.text.names import folded, short
+from rib.text.terminal import console
 
 
 @dataclass(frozen=True)

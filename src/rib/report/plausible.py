@@ -8,9 +8,9 @@ import numpy as np
 
 from rib.metrics import Interval
 from rib.models.catalogue import ROWS
-from rib.names import short
 from rib.report.results import Results
 from rib.report.verify import PUBLISHED, read_numbers
+from rib.text.names import short
 
 FAR_BELOW = 5.0
 """Points below the published accuracy from which a measured one is an error, all of its interval."""

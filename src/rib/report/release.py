@@ -15,12 +15,12 @@ from rib.identity import digest
 from rib.metrics import Interval
 from rib.models.loading import build
 from rib.models.weights import Weights, put_weights, write_weights
-from rib.names import folded
 from rib.plan import Run
 from rib.report.markdown import code, markdown
 from rib.report.results import Results, Summary
 from rib.report.rows import draw_csv, drawn
 from rib.store import made_by
+from rib.text.names import folded
 
 MOST_CLASSES = 20
 """Classes that a card names."""

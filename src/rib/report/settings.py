@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from rib.names import few
 from rib.plan import Plan
 from rib.recipe import Recipe
+from rib.text.names import few
 
 
 def settings_json(plan: Plan) -> dict[str, Any]:

@@ -13,10 +13,10 @@ from rich.text import Text
 
 from rib.errors import UserError
 from rib.files import read_toml
-from rib.names import names_of
 from rib.recipe import Frozen
 from rib.report.results import Results
 from rib.suite import validated
+from rib.text.names import names_of
 
 PUBLISHED = Path(__file__).parent / "published.toml"
 

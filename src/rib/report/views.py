@@ -8,8 +8,8 @@ from typing import Any
 from rib.models.catalogue import find_row
 from rib.models.loading import preprocessing
 from rib.models.preprocessing import DEFAULT, FIELDS, Preprocessing
-from rib.names import few
 from rib.plan import Plan
+from rib.text.names import few
 
 _RESIZED = {None: "shorter side", "squash": "both sides", "border": "longer side"}
 

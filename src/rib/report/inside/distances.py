@@ -11,9 +11,9 @@ import numpy as np
 from rib.analysis.correlation import mantel
 from rib.analysis.distance import Distance
 from rib.metrics import Floats, Interval
-from rib.names import Names
 from rib.report.inside.averages import OTHERS
 from rib.report.results import Change, Results, Seen
+from rib.text.names import Names
 
 REFERENCE = "the reference set"
 """Tested on the reference set: its distance to each set tuned on, against what is lost on it."""

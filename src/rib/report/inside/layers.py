@@ -12,10 +12,10 @@ from rib.analysis import Analysis
 from rib.analysis.cka import CKA
 from rib.analysis.connectivity import Connectivity
 from rib.analysis.drift import Drift
-from rib.names import Names
 from rib.plan import Look
 from rib.report.inside.averages import Spread, spread
 from rib.report.results import Group, Results
+from rib.text.names import Names
 
 ALL = "all of them"
 """Stands for the mean over the sets tuned on."""

@@ -1,4 +1,4 @@
-"""The commands `rib store`: what is done to a store as a whole."""
+"""`rib store`: what is done to a store as a whole."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rib.cli.inputs import plan_of
+from rib.cli.options import STORE, DataPath, StorePath, store_place
 from rib.errors import UserError
-from rib.terminal import console, printable, say
+from rib.text.terminal import console, printable, say
 
 if TYPE_CHECKING:
     from rib.store import Store
@@ -20,28 +22,7 @@ if TYPE_CHECKING:
 
 store_app = typer.Typer(help="Verify a store, clear it, move it, merge it.", no_args_is_help=True)
 
-STORE = Path("rib-store")
-
 PAGE_OF_OTHERS = " (the sender's own page, scripts and all: open it only if you trust them; `rib report` makes yours)"
-
-
-def store_place(name: str | Path) -> Path:
-    """The folder of a store that is named on the command line. Raises UserError, as `store_folder`."""
-    from rib.remote import remote_url
-
-    if remote_url(name) is None:
-        return Path(name)
-    from rib.store import store_folder
-
-    return store_folder(name)
-
-
-HELP = "folder of records and weights, or an address such as s3://bucket/folder"
-StorePath = Annotated[Path, typer.Option("--store", envvar="RIB_STORE", parser=store_place, metavar="PATH", help=HELP)]
-DataPath = Annotated[
-    Path | None,
-    typer.Option("--data", "--root", envvar="RIB_DATA", help="folder that relative paths in the suite start from"),
-]
 
 
 @store_app.command("verify")
@@ -83,7 +64,6 @@ def store_gc(
     data: DataPath = None,
 ) -> None:
     """Say what of a store can go, with sizes; remove it with --delete. Records and predictions always stay."""
-    from rib.cli import _plan as plan_of
     from rib.upkeep.garbage import garbage, remove
 
     place = _existing(store)
@@ -107,7 +87,6 @@ def store_export(
     weights: Annotated[bool, typer.Option("--weights", help="the weights too, so that others can go on")] = False,
 ) -> None:
     """Put what is done of a suite into one file: records, predictions, suite file, page."""
-    from rib.cli import _plan as plan_of
     from rib.report.page import write_page
     from rib.report.results import Results
     from rib.suite import suite_file

@@ -1,0 +1,155 @@
+"""The command `rib`: its commands, its exit codes, and how it says what went wrong."""
+
+from __future__ import annotations
+
+import atexit
+import errno
+import gc
+import os
+import signal
+import sys
+from typing import Annotated, Any, NoReturn
+
+import typer
+from typer.core import TyperGroup
+
+from rib import __version__
+from rib.cli import compare, data, listing, report, run, store, study
+from rib.errors import RibError, StoppedError, UserError
+from rib.text.terminal import finish_streams, prepare_streams, say
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C: 128 + SIGINT."""
+
+CLOSED_PIPE = 141
+"""Exit code where nobody reads what is printed: 128 + SIGPIPE, as shells have it."""
+
+
+class WholeHelp(TyperGroup):
+    """Commands whose one line of help is shown whole."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """The commands, each with the first sentence of what it does."""
+        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
+        rows = [(name, each.get_short_help_str(limit=1000)) for name, each in found if each and not each.hidden]
+        if rows:
+            with formatter.section("Commands"):
+                formatter.write_dl(rows)
+
+
+def _root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+def _group(words: str, **commands: Any) -> typer.Typer:
+    made = typer.Typer(cls=WholeHelp, help=words, no_args_is_help=True)
+    for name, function in commands.items():
+        made.command(name)(function)
+    return made
+
+
+app = typer.Typer(
+    name="rib",
+    cls=WholeHelp,
+    help="How much robustness survives fine-tuning. Begin with: rib run",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.callback(invoke_without_command=True)(_root)
+app.command("run")(run.run)
+app.command("plan")(run.show_plan)
+app.command("status")(run.status)
+app.command("report")(report.report)
+app.command("export")(report.export)
+app.command("verify")(report.verify)
+app.command("recommend")(report.recommend)
+app.command("compare")(compare.compare)
+app.command("study")(study.study)
+app.add_typer(
+    _group(
+        "What can be named in a suite.",
+        suites=listing.list_suites,
+        data=listing.list_data,
+        models=listing.list_models,
+        methods=listing.list_methods,
+        objectives=listing.list_objectives,
+        analyses=listing.list_analyses,
+    ),
+    name="list",
+)
+app.add_typer(
+    _group(
+        "Look at data, or decode them, before a run.",
+        check=data.data_check,
+        pack=data.data_pack,
+        corrupt=data.data_corrupt,
+    ),
+    name="data",
+)
+app.add_typer(store.store_app, name="store")
+
+
+def main() -> NoReturn:
+    """Run the command and exit: 0 done, 1 steps failed, 2 the user's mistake, 130 interrupted, 141 a closed pipe."""
+    atexit.register(gc.freeze)  # a last search for garbage among torch's objects takes a third of a second
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no library fetches anything unless the user says HF_HUB_OFFLINE=0
+    prepare_streams()
+    try:
+        code = _finished()
+    except BrokenPipeError:
+        code = CLOSED_PIPE
+    if code == INTERRUPTED:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do takes a moment
+    sys.exit(code if finish_streams() or code else CLOSED_PIPE)
+
+
+def _finished() -> int:
+    """Run the command; its exit code. What went wrong is said on standard error."""
+    try:
+        code: int = app(standalone_mode=False) or 0  # what typer.Exit was raised with
+        sys.stdout.flush()
+    except SystemExit as error:  # click's own, for a pipe that nobody reads
+        raise error.__context__ if isinstance(error.__context__, BrokenPipeError) else error from None
+    except typer.Abort:
+        return 130
+    except KeyboardInterrupt:
+        return _said("interrupted; everything finished is kept", 130)
+    except UserError as error:
+        return _said(f"error: {error}", 2)
+    except StoppedError as error:
+        return _said(str(error), 130)
+    except RibError as error:
+        return _said(f"error: {error}", 1)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        return _system_or_raise(error)
+    except Exception as error:
+        return _usage_or_raise(error)
+    return code
+
+
+def _said(words: str, code: int) -> int:
+    say(words)
+    return code
+
+
+def _system_or_raise(error: OSError) -> int:
+    """What the system says of a file, where nothing nearer to it had words for that: no fault in the code either."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
+        return _said(f"error: what is printed could not be written: {error.strerror}", 1)
+    if error.filename is None or error.strerror is None:
+        raise error
+    return _said(f"error: {error.filename}: {error.strerror}", 2)
+
+
+def _usage_or_raise(error: Exception) -> int:
+    """Typer's own complaints about arguments (it brings its own click) are the user's mistake too."""
+    show = getattr(error, "show", None)
+    if show is None:
+        raise error
+    show()
+    return 2

@@ -1,0 +1,75 @@
+"""`rib compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rib.cli.inputs import import_beside, names_in, require_device
+from rib.cli.options import DataPath, Json
+from rib.cli.output import print_page_path, with_progress
+from rib.files import json_text
+from rib.text.terminal import say
+
+
+def compare(
+    base: Annotated[str, typer.Argument(help="the model before: a known one, KIND:NAME, a checkpoint, a folder")],
+    tuned: Annotated[str, typer.Argument(help="the model after: likewise; a file takes BASE's architecture")],
+    suite: Annotated[str, typer.Option(help="whose data sets: a shipped suite's name, or a path")] = "digits",
+    model: Annotated[str | None, typer.Option(help="BASE's architecture, where it is a file")] = None,
+    tuned_on: Annotated[str | None, typer.Option(help="the suite's data set that TUNED was tuned on")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="how many images TUNED was tuned on")] = None,
+    layers: Annotated[str | None, typer.Option(help="layers for CKA: patterns of names, separated by commas")] = None,
+    fail_if: Annotated[
+        list[str] | None, typer.Option(help="exit code 1 if so: 'ri < -2', 'ri.high < 0', 'change[sketch] < -5', …")
+    ] = None,
+    store: Annotated[
+        Path | None, typer.Option(envvar="RIB_STORE", help="folder of records; default in the user's cache")
+    ] = None,
+    data: DataPath = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core, or one a GPU")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    html: Annotated[
+        Path | None, typer.Option(help="where the page goes; default STORE/reports/compare-BASE-TUNED-DIGEST.html")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Say what tuning did to a model's robustness. Exit code 1 where a --fail-if holds or a step failed."""
+    from rib import api
+    from rib.report.comparison import comparison_json, gates_finding
+    from rib.work import How
+
+    require_device(device)
+    import_beside(suite)
+    place = store or api.cache_store()
+    found = with_progress(
+        lambda watcher: api.compare(
+            base,
+            tuned,
+            suite=suite,
+            model=model,
+            tuned_on=tuned_on,
+            images=images,
+            layers=names_in(layers),
+            fail_if=fail_if or (),
+            store=place,
+            data=data,
+            how=How(workers=workers, device=device),
+            watcher=watcher,
+        )
+    )
+    say(f"{found.done} steps done, {len(found.results.records) - found.done} were done before")
+    page = html or place / "reports" / found.pair.page_name
+    try:
+        found.page(page)
+    finally:  # numbers are shown even where the page cannot be written
+        if as_json:
+            print(json_text(comparison_json(found)))
+        else:
+            found.table()
+    print_page_path(page, as_json)
+    if not found.passed:
+        say(gates_finding(found))
+        raise typer.Exit(1)

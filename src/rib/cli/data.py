@@ -1,0 +1,140 @@
+"""`rib data`: check data sets, decode them, corrupt them."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from rib.cli.inputs import bytes_in, names_in, plan_of
+from rib.cli.options import STORE, DataPath, Json, ModelNames, PackBudget, Seeds, StorePath, SuiteName
+from rib.cli.output import with_progress
+from rib.errors import UserError, nearest
+from rib.files import json_text
+from rib.text.terminal import console
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+    from rib.data.catalogue import DataRow
+    from rib.data.overlap import Roles
+
+
+def data_check(
+    what: Annotated[str, typer.Argument(help="a suite, or a data set such as imagenet:v2")],
+    data: DataPath = None,
+    store: StorePath = STORE,
+    deep: Annotated[bool, typer.Option("--deep", help="decode every image, and look for near copies")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say of each data set whether it is there, complete and readable, and what they share. Exit code 1 if not fine."""
+    from rib.data.check import check, check_overlaps
+    from rib.report.datacheck import check_json, check_table
+
+    rows, base, roles = _data_rows(what, data)
+    cache = store / "facts" if (store / "facts").is_dir() else None
+    found = []
+    with console(stderr=True).status("looking at the data") as status:
+        for name, row in rows.items():
+            status.update(Text(f"looking at {name}"))
+            found.append(check(name, row, base, deep, DecodeStatus(status, name)))
+        status.update("looking for images in common")
+        shared = check_overlaps(rows, found, roles, base, cache, deep)
+    if as_json:
+        print(json_text(check_json(found, shared)))
+    else:
+        console(highlight=False).print(check_table(found, shared))
+    if not all(checked.fine for checked in found) or any(one.refused for one in shared):
+        raise typer.Exit(1)
+
+
+def data_pack(
+    suite: SuiteName,
+    store: StorePath = STORE,
+    data: DataPath = None,
+    models: ModelNames = None,
+    seeds: Seeds = None,
+    pack_budget: PackBudget = None,
+) -> None:
+    """Decode everything that a suite looks at, once, into the store."""
+    from rib.execute.packing import pack
+
+    budget = bytes_in(pack_budget)
+    plan, place = plan_of(suite, store, data, models, seeds)
+    made = with_progress(lambda watcher: pack(plan, place, watcher, budget))
+    print(f"{made} packs made, in {place.packs}")
+
+
+def data_corrupt(
+    what: Annotated[str, typer.Argument(help="a data set such as imagenet:val, or a folder with one folder a class")],
+    out: Annotated[Path, typer.Option("--out", help="folder to write to; an interrupted run goes on there")],
+    corruptions: Annotated[
+        str | None, typer.Option(help="separated by commas; default ImageNet-C's fifteen; all: four more")
+    ] = None,
+    severities: Annotated[str, typer.Option(help="separated by commas")] = "1,2,3,4,5",
+    seed: Annotated[int, typer.Option(help="of all random numbers")] = 0,
+    size: Annotated[int, typer.Option(help="pixels a side, as published; 0: each image as large as it is")] = 224,
+    frost: Annotated[
+        Path | None, typer.Option(help="folder of pictures of frost; default: pictures made by formula")
+    ] = None,
+    data: DataPath = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core")] = None,
+) -> None:
+    """Write a data set corrupted as ImageNet-C is: OUT/CORRUPTION/SEVERITY/CLASS/IMAGE. It is marked as generated."""
+    from rib.data.corruptions.catalogue import ROWS
+    from rib.data.corruptions.writing import find_source, write_corrupted
+    from rib.data.published import CORRUPTIONS
+
+    source = find_source(what, data or Path.cwd())
+    names = list(ROWS) if corruptions == "all" else names_in(corruptions) if corruptions is not None else CORRUPTIONS
+    with console(stderr=True).status("corrupting") as status:
+        written = write_corrupted(
+            source,
+            out,
+            corruptions=names,
+            severities=_severities(severities),
+            seed=seed,
+            size=size,
+            frost=frost,
+            workers=workers or os.cpu_count() or 1,
+            advance=DecodeStatus(status, what, f"of {len(source.names):,} images corrupted"),
+        )
+    print(f"{written:,} files written in {out}; see GENERATED.json there")
+
+
+def _severities(text: str) -> list[int]:
+    """Numbers that a text names, separated by commas."""
+    names = names_in(text)
+    if wrong := [name for name in names if not name.isdecimal()]:
+        raise UserError("there is no such severity", got=wrong[0], valid="1, 2, 3, 4, 5")
+    return [int(name) for name in names]
+
+
+class DecodeStatus:
+    """Shows how many images of a data set have been decoded, or whatever is done to them."""
+
+    def __init__(self, status: Status, name: str, done: str = "images decoded") -> None:
+        self._status, self._name, self._done, self._count = status, name, done, 0
+
+    def __call__(self, images: int) -> None:
+        self._count += images
+        self._status.update(Text(f"looking at {self._name}: {self._count:,} {self._done}"))
+
+
+def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path, Roles]:
+    """The data sets of a suite, or the one of that name; the folder that their paths start from; who is what."""
+    from rib.data.catalogue import ROWS, find_row
+    from rib.data.overlap import Roles
+    from rib.suite import load_suite, shipped
+
+    if what in ROWS:
+        return {what: ROWS[what]}, data or Path.cwd(), Roles("", (), (what,), ())
+    if not what.endswith(".toml") and what not in shipped():
+        raise nearest(what, [*shipped(), *ROWS], "suite or data set")
+    suite = load_suite(what, data)
+    own = (name for name in suite.roles.pretrained if name in suite.data)
+    names = dict.fromkeys((suite.reference, *suite.downstream, *suite.evaluate, *own))
+    return {name: find_row(name, suite.data) for name in names}, suite.base, suite.roles

@@ -1,0 +1,96 @@
+"""What a command is given: suites, names, devices, sizes."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rib.errors import UserError
+from rib.text.terminal import console, printable
+
+if TYPE_CHECKING:
+    from rib.plan import Plan
+    from rib.store import Store
+    from rib.suite import Suite
+
+MOST_NOTES = 5
+"""Notes on what data sets share that a command prints; `rib data check` has them all."""
+
+
+def plan_of(
+    suite: str,
+    store: Path,
+    data: Path | None,
+    models: str | None = None,
+    seeds: str | None = None,
+    assume: bool = False,
+) -> tuple[Plan, Store]:
+    from rib.plan import make_plan
+    from rib.store import Store
+
+    place = Store(store)
+    with console(stderr=True).status("reading the suite, its data and its weights"):
+        plan = make_plan(suite_of(suite, data, models, seeds), place.facts, assume)
+    for note in plan.notes[:MOST_NOTES]:
+        print(printable(f"note: {note}"), file=sys.stderr)
+    if (more := len(plan.notes) - MOST_NOTES) > 0:
+        print(f"note: {more:,} more of these: rib data check {suite}", file=sys.stderr)
+    return plan, place
+
+
+def suite_of(name: str, data: Path | None, models: str | None, seeds: str | None) -> Suite:
+    """A suite, with only these models and with these tuning seeds where any are named."""
+    from rib.suite import load_suite, parse_seeds
+
+    import_beside(name)
+    suite = load_suite(name, data)
+    suite = suite if models is None else suite.with_models(names_in(models))
+    return suite if seeds is None else suite.with_seeds(parse_seeds(seeds))
+
+
+def names_in(text: str | None) -> list[str]:
+    """What a text names, separated by commas."""
+    return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def bytes_in(text: str | None) -> int | None:
+    """Bytes that a text names."""
+    from rib.data.budget import parse_bytes
+
+    return None if text is None else parse_bytes(text)
+
+
+def import_beside(suite: str) -> None:
+    """Let a suite file name modules that lie beside it, or in the working folder."""
+    real = os.path.realpath(suite)  # unlike Path.resolve, it takes a link that leads to itself
+    for folder in (Path(real).parent if suite.endswith(".toml") else None, Path.cwd()):
+        if folder and str(folder) not in sys.path:
+            sys.path.append(str(folder))
+
+
+def require_device(device: str) -> None:
+    import torch
+
+    try:
+        kind = torch.device("cpu" if device == "auto" else device).type
+    except RuntimeError:
+        kind = "unknown"
+    if kind not in ("cpu", "cuda", "mps"):
+        raise UserError("unknown device", got=device, valid="auto, cpu, cuda, cuda:1, mps")
+    if kind == "cuda" and not torch.cuda.is_available():
+        raise UserError("no CUDA device is available", got=device, valid="auto, cpu", remedy="leave --device out")
+    if kind == "mps" and not torch.backends.mps.is_available():
+        raise UserError("no MPS device is available", got=device, valid="auto, cpu", remedy="leave --device out")
+
+
+def as_given(suite: str) -> str:
+    """The suite, and the options of this call that choose what is meant by it, for another command."""
+    words, kept = sys.argv[1:], []
+    for place, word in enumerate(words):
+        name, equals, _ = word.partition("=")
+        if name in ("--store", "--data", "--models", "--seeds"):
+            kept += [word] if equals else words[place : place + 2]
+    return shlex.join([suite, *kept])

@@ -1,0 +1,104 @@
+"""What a command prints and writes."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rib.cli.inputs import as_given
+from rib.errors import UserError
+from rib.files import json_text
+from rib.text.terminal import console, say
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from rib.execute.local import Outcome
+    from rib.plan import Plan
+    from rib.report.results import Results
+    from rib.store import Store
+
+T = TypeVar("T")
+
+
+def with_progress(job: Callable[[Any], T]) -> T:
+    from rib.execute.progress import Bar, PlainLines
+
+    screen = console(stderr=True)
+    if not screen.is_terminal:
+        return job(PlainLines())
+    with Bar(screen) as bar:
+        return job(bar)
+
+
+def print_outcome(outcome: Outcome, suite: str) -> None:
+    words = f"{outcome.done} steps done, {outcome.before} were done before"
+    if outcome.elsewhere:
+        words += f", {outcome.elsewhere} were done meanwhile by others"
+    if outcome.failed:
+        words += f", {len(outcome.failed)} failed"
+    if outcome.interrupted:
+        words = f"interrupted: {words}. Go on with: rib {shlex.join(sys.argv[1:]) or f'run {suite}'}"
+    say(words)
+
+
+def results_of(plan: Plan, store: Store) -> Results:
+    from rib.report.results import Results
+
+    return Results(plan, store)
+
+
+def require_records(results: Results, place: Store, suite: str) -> None:
+    if not results.records:
+        raise UserError(
+            f"nothing of suite {results.suite.name!r} is in the store",
+            got=place.root,
+            remedy=f"run it: rib run {as_given(suite)}",
+        )
+
+
+def print_report(results: Results, as_json: bool) -> None:
+    sys.stdout.write(report_text(results, as_json, console()))
+
+
+def report_text(results: Results, as_json: bool, screen: Console) -> str:
+    """The report as a terminal shows it, or as JSON."""
+    from rib.report import tables
+
+    if as_json:
+        return json_text(tables.as_json(results)) + "\n"
+    with screen.capture() as shown:
+        screen.print(tables.headline(results, screen.width))
+    return shown.get()
+
+
+def write_report_page(results: Results, path: Path) -> None:
+    from rib.report.page import write_page
+
+    write_file(write_page, results, path)
+
+
+def write_file(write: Callable[[Results, Path], Any], results: Results, target: Path) -> None:
+    try:
+        write(results, target)
+    except OSError as error:
+        raise UserError(f"cannot write {target}", got=error.strerror, remedy="name another place") from None
+
+
+def print_page_path(page: Path, as_json: bool) -> None:
+    """Where the page is, beside the table; on standard error where standard output is one JSON document."""
+    (say if as_json else print)(f"page: {page}")
+
+
+def print_columns(rows: list[tuple[str, str]]) -> None:
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console(highlight=False).print(table)

@@ -1,0 +1,133 @@
+"""`rib report`, `rib export`, `rib verify` and `rib recommend`: what finished steps say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rib.cli.inputs import plan_of
+from rib.cli.options import STORE, DataPath, Json, ModelNames, Seeds, StorePath, SuiteName
+from rib.cli.output import print_report, require_records, results_of, write_file, write_report_page
+from rib.errors import UserError
+from rib.files import json_text
+from rib.text.terminal import console
+
+
+def report(
+    suite: SuiteName = "digits",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    html: Annotated[Path | None, typer.Option(help="write the page there")] = None,
+    parquet: Annotated[
+        Path | None, typer.Option(help="write per-example predictions and scores into this folder")
+    ] = None,
+    latex: Annotated[Path | None, typer.Option(help="write the table there")] = None,
+    figures: Annotated[Path | None, typer.Option(help="write PDF and PNG figures into this folder")] = None,
+    models: ModelNames = None,
+    seeds: Seeds = None,
+    as_json: Json = False,
+) -> None:
+    """Show what the records say; run nothing. The data sets are looked at, for their labels and sources."""
+    plan, place = plan_of(suite, store, data, models, seeds)
+    results = results_of(plan, place)
+    require_records(results, place, suite)
+    print_report(results, as_json)
+    if html:
+        write_report_page(results, html)
+    for target, function in ((parquet, "write_parquet"), (latex, "write_latex")):
+        if target:
+            from rib.report import export
+
+            write_file(getattr(export, function), results, target)
+    if figures:
+        from rib.report.figures import write_figures
+
+        write_file(write_figures, results, figures)
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(help="where the weights go")],
+    suite: SuiteName = "digits",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    model: Annotated[str | None, typer.Option(help="only this model")] = None,
+    method: Annotated[str | None, typer.Option(help="only this method")] = None,
+    tuned_on: Annotated[str | None, typer.Option(help="only tuned on this data set")] = None,
+    models: ModelNames = None,
+    seeds: Seeds = None,
+) -> None:
+    """Write finished models, merged ones too, each with a model card; timm models as folders that timm loads."""
+    from rib.report.release import release, require_free
+    from rib.work import How, Workshop
+
+    plan, place = plan_of(suite, store, data, models, seeds)
+    workshop = Workshop(plan.suite, place, How(device="cpu"), lambda _images, _passes: None)
+    chosen = plan.chosen(model, method, tuned_on)
+    wanted = [item for item in chosen if place.has(item.fit.key)]
+    if not wanted:
+        what = f"none of {len(chosen):,} models that match is finished" if chosen else "no model of the suite matches"
+        raise UserError(what, got=place.root, remedy=f"see `rib status {suite} --store {place.root}`")
+    if lost := next((key for item in wanted for key in workshop.lost(item.fit)), None):
+        raise UserError(
+            "the weights of a finished step were not kept",
+            got=place.weights_path(lost),
+            remedy="run the suite with --keep all and another --store, or narrow the export with --model, --method",
+        )
+    results = results_of(plan, place)
+    require_free(results, wanted, folder)
+    for item in wanted:
+        print(release(results, item, workshop.weights(item.fit), folder))
+
+
+def verify(
+    suite: SuiteName = "imagenet_rib",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    models: ModelNames = None,
+    seeds: Seeds = None,
+    numbers: Annotated[
+        Path | None, typer.Option(help="TOML file of numbers to compare with; default the paper's")
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Compare with published numbers. Exit code 1 where one differs by more than its tolerance."""
+    from rib.report.verify import PUBLISHED, checks, checks_json, checks_table, read_numbers, summary
+
+    wanted = read_numbers(numbers or PUBLISHED)
+    plan, place = plan_of(suite, store, data, models, seeds)
+    found = checks(results_of(plan, place), wanted)
+    if as_json:
+        print(json_text(checks_json(found)))
+    else:
+        screen = console(highlight=False)
+        screen.print(checks_table(found))
+        screen.print(summary(found))
+    if any(check.verdict == "differs" for check in found):
+        raise typer.Exit(1)
+
+
+def recommend(
+    suite: SuiteName = "digits",
+    images: Annotated[int, typer.Option(min=1, help="how many images there are to tune on")] = 200,
+    store: StorePath = STORE,
+    data: DataPath = None,
+    models: ModelNames = None,
+    seeds: Seeds = None,
+    as_json: Json = False,
+) -> None:
+    """Say which model and method the records speak for, at a size. Exit code 1 where the evidence is too thin."""
+    from rib.report.advice import advice_json, advice_lines, advise
+
+    plan, place = plan_of(suite, store, data, models, seeds)
+    results = results_of(plan, place)
+    require_records(results, place, suite)
+    advice = advise(results, images)
+    if as_json:
+        print(json_text(advice_json(advice)))
+    else:
+        screen = console(highlight=False)
+        screen.print(advice_lines(advice, screen.width))
+    if advice.declined:
+        raise typer.Exit(1)

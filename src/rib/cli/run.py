@@ -1,0 +1,191 @@
+"""`rib run`, `rib plan` and `rib status`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.text import Text
+
+from rib.cli.inputs import as_given, bytes_in, plan_of, require_device
+from rib.cli.options import STORE, DataPath, Json, ModelNames, PackBudget, Seeds, StorePath, SuiteName
+from rib.cli.output import (
+    print_outcome,
+    print_page_path,
+    print_report,
+    report_text,
+    results_of,
+    with_progress,
+    write_file,
+    write_report_page,
+)
+from rib.errors import UserError
+from rib.files import json_text
+from rib.text.terminal import console, printable
+
+if TYPE_CHECKING:
+    from rib.execute.local import Outcome
+    from rib.plan import Plan
+    from rib.store import Store
+
+
+def run(
+    suite: SuiteName = "digits",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core, or one a GPU")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    keep: Annotated[str, typer.Option(help="weights to keep: all, pretrained, none")] = "all",
+    html: Annotated[Path | None, typer.Option(help="where the page goes; default STORE/reports/SUITE.html")] = None,
+    models: ModelNames = None,
+    seeds: Seeds = None,
+    pack_budget: PackBudget = None,
+    at_once: Annotated[int, typer.Option(min=1, help="models that predict unpacked data in one pass over it")] = 16,
+    executor: Annotated[
+        str | None, typer.Option(help="local, ray, slurm; default the runtime file's, or local")
+    ] = None,
+    runtime: Annotated[
+        Path | None, typer.Option(help="TOML file: where and how steps are done; docs/clusters.md")
+    ] = None,
+    step_limit: Annotated[
+        float | None, typer.Option(help="minutes after which a step is ended, and tried once more")
+    ] = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="try again what failed and would fail the same way")
+    ] = False,
+    profiled: Annotated[bool, typer.Option("--profile", help="say where the time went, here and in the page")] = False,
+    as_json: Json = False,
+) -> None:
+    """Do what the suite asks for and has not been done; then show the report."""
+    from rib.execute.local import execute
+    from rib.execute.runtime import read_runtime
+    from rib.work import How
+
+    if keep not in ("all", "pretrained", "none"):
+        raise UserError("unknown --keep", got=keep, valid="all, pretrained, none")
+    require_device(device)
+    how = How(workers=workers, device=device, keep=keep, pack_budget=bytes_in(pack_budget), at_once=at_once)
+    where = read_runtime(
+        runtime, executor=executor, step_minutes=step_limit, retry_failed=True if retry_failed else None
+    )
+    plan, place = plan_of(suite, store, data, models, seeds)
+    outcome = with_progress(lambda watcher: execute(plan, place, how, watcher, where))
+    print_outcome(outcome, suite)
+    if outcome.interrupted:
+        raise typer.Exit(130)
+    page = html or place.root / "reports" / f"{plan.suite.name}.html"
+    if profiled:
+        complete = _profiled(plan, place, page, as_json, outcome)
+    else:
+        complete = _reported(plan, place, page, as_json, anew=bool(outcome.done or outcome.failed))
+    print_page_path(page, as_json)
+    if not complete:
+        raise typer.Exit(1)
+
+
+def _reported(plan: Plan, store: Store, page: Path, as_json: bool, anew: bool) -> bool:
+    """Show the report and write its page, or show it again where nothing has changed; whether all steps are done."""
+    from rib.report.kept import Kept
+
+    screen = console()
+    kept = Kept(plan, store, page, as_json, screen.width, screen.color_system, screen.encoding)
+    text = None if anew else kept.read()
+    if text is not None:
+        sys.stdout.write(text)
+        return True
+    results = results_of(plan, store)
+    text = report_text(results, as_json, screen)
+    try:
+        write_report_page(results, page)
+    finally:
+        sys.stdout.write(text)
+    complete = not results.unfinished()
+    if complete:
+        kept.write(text)
+    return complete
+
+
+def _profiled(plan: Plan, store: Store, page: Path, as_json: bool, outcome: Outcome) -> bool:
+    """Show the report and where the time went, and write both into the page; whether all steps are done."""
+    from rib.report.page import write_page
+    from rib.report.profile import profile, profile_json, profile_lines
+    from rib.report.tables import as_json as report_json
+
+    results, screen = results_of(plan, store), console(highlight=False)
+    found = profile(results, outcome.made, outcome.workers, outcome.decoding, outcome.working)
+    try:
+        write_file(lambda results, path: write_page(results, path, found), results, page)
+    finally:
+        if as_json:
+            print(json_text(report_json(results) | {"profile": profile_json(found)}))
+        else:
+            print_report(results, as_json)
+            for line in profile_lines(found, screen.width):
+                screen.print(line)
+    return not results.unfinished()
+
+
+def show_plan(
+    suite: SuiteName = "digits",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    models: ModelNames = None,
+    seeds: Seeds = None,
+    every: Annotated[bool, typer.Option("--all", help="list every step")] = False,
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="measure each model for a few seconds")] = False,
+    device: Annotated[str, typer.Option(help="what to measure: auto, cpu, cuda, mps")] = "auto",
+    as_json: Json = False,
+) -> None:
+    """Say which steps a suite has, which are done, and what the others cost; published sets need not be here."""
+    from rich.padding import Padding
+
+    from rib.execute.calibrate import crew, find_device, measure
+    from rib.report.cost import Estimate, cost_lines
+    from rib.report.overview import plan_json, plan_table
+    from rib.report.settings import settings_lines
+    from rib.report.views import unstated, view_lines
+
+    require_device(device)
+    plan, place = plan_of(suite, store, data, models, seeds, assume=True)
+    estimate, measured = Estimate(plan, place), find_device(device)
+    workers, devices = crew(measured)
+    with console(stderr=True).status("measuring" if calibrate else "counting"):
+        cost = (
+            estimate.with_hours(lambda architecture, recipe: measure(architecture, recipe, measured), workers)
+            if calibrate
+            else estimate.cost
+        )
+    for words in unstated(plan):
+        print(printable(f"note: {words}"), file=sys.stderr)
+    if as_json:
+        print(json_text(plan_json(plan, place, cost)))
+        return
+    console().print(plan_table(plan, place, every))
+    if not every:
+        print("\n" + cost_lines(cost, as_given(suite), devices))
+        screen = console(highlight=False)
+        for head, lines in (("Settings", settings_lines(plan)), ("Models see", view_lines(plan))):
+            screen.print(f"\n{head}")
+            for line in lines:
+                screen.print(Padding(Text(line), (0, 0, 0, 2)))
+
+
+def status(
+    suite: SuiteName = "digits",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    models: ModelNames = None,
+    seeds: Seeds = None,
+    as_json: Json = False,
+) -> None:
+    """Say how far a suite is: steps done, to do, failed, and who is at work. Exit code 1 if any failed."""
+    from rib.execute.leases import Leases
+    from rib.report.overview import status_json, status_lines
+
+    plan, place = plan_of(suite, store, data, models, seeds)
+    facts = status_json(plan, place, list(Leases(place.root).listed()))
+    print(json_text(facts) if as_json else printable(status_lines(facts)))
+    if facts["failed"]:
+        raise typer.Exit(1)

@@ -1,0 +1,78 @@
+"""`rib study`."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from rib.cli.inputs import require_device, suite_of
+from rib.cli.options import STORE, DataPath, Json, ModelNames, Seeds, StorePath
+from rib.cli.output import print_columns, print_outcome, print_page_path, with_progress, write_file
+from rib.files import json_text
+
+if TYPE_CHECKING:
+    from rib.api import Studied
+    from rib.execute.progress import Watcher
+    from rib.suite import Suite
+    from rib.work import How
+
+
+def study(
+    names: Annotated[list[str] | None, typer.Argument(help="studies, or 'all'; none: list them")] = None,
+    suite: Annotated[
+        str, typer.Option(help="what they are derived from: a suite's name, or a path")
+    ] = "digits-studies",
+    store: StorePath = STORE,
+    data: DataPath = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core, or one a GPU")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    html: Annotated[
+        Path | None,
+        typer.Option(help="where the page goes (of several: FILE-STUDY); default STORE/reports/SUITE-STUDY.html"),
+    ] = None,
+    figures: Annotated[Path | None, typer.Option(help="write the figures as PDF and PNG into this folder")] = None,
+    models: ModelNames = None,
+    seeds: Seeds = None,
+    as_json: Json = False,
+) -> None:
+    """Ask one question of a suite: run what it needs, give the verdict with its numbers, a page, figures."""
+    from rib import studies
+    from rib.work import How
+
+    if not names:
+        print_columns([(name, studies.STUDIES.find(name).question) for name in studies.names()])
+        return
+    require_device(device)
+    base = suite_of(suite, data, models, seeds)
+    asked = studies.names() if names == ["all"] else list(dict.fromkeys(names))
+    for name in asked:  # a mistake in the last name is told before the first hour
+        studies.find_study(name, base).suite(base)
+    how, found = How(workers=workers, device=device), []
+    for name in asked:
+        one = with_progress(partial(_ask, name, base, store, how))
+        print_outcome(one.outcome, suite)
+        found.append(one)
+        page = html or store / "reports" / f"{one.answer.suite}.html"
+        if html and len(asked) > 1:
+            page = html.with_stem(f"{html.stem}-{name}")
+        try:
+            write_file(lambda _, target: found[-1].page(target), one.results, page)
+        finally:
+            if not as_json:
+                one.table()
+        print_page_path(page, as_json)
+        if figures:
+            write_file(lambda _, target: found[-1].figures(target), one.results, figures)
+    if as_json:
+        print(json_text([one.to_json() for one in found]))
+    if not all(one.complete for one in found):
+        raise typer.Exit(1)
+
+
+def _ask(name: str, base: Suite, store: Path, how: How, watcher: Watcher) -> Studied:
+    from rib import api
+
+    return api.study(name, suite=base, store=store, how=how, watcher=watcher)

@@ -1,0 +1,1 @@
+"""Text for people: what a terminal can show, and short names."""
