@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rib.cli.inputs import plan_of
+from rib.cli.inputs import plan_of, require_device, suite_of
 from rib.cli.options import STORE, DataPath, StorePath, store_place
+from rib.cli.output import with_progress
 from rib.errors import UserError
 from rib.text.terminal import console, printable, say
 
@@ -142,19 +143,18 @@ def _spotted(
     theirs: Store, own: Store, how: tuple[int, int, str, float], suite: str | None, data: Path | None
 ) -> list[str]:
     """Do steps of an archive again; what to say of it. Raises UserError, as `rib.upkeep.spot.spot`."""
-    from rib.cli import _check_device, _suite, _watched
     from rib.suite import load_suite
     from rib.upkeep.archive import SUITE
     from rib.upkeep.spot import Wanted, spot
 
     wanted = Wanted(*how)
-    _check_device(wanted.device)
+    require_device(wanted.device)
     kept = theirs.root / SUITE
     if suite is None and not kept.is_file():
         raise UserError("the archive holds no suite, so that its steps cannot be done again", remedy="name --suite")
     own_place = data or Path(os.environ.get("RIB_DATA") or Path.cwd())
-    asked = load_suite(kept, own_place) if suite is None else _suite(suite, data, None, None)
-    found = _watched(lambda watcher: spot(theirs, asked, own, wanted, watcher))
+    asked = load_suite(kept, own_place) if suite is None else suite_of(suite, data, None, None)
+    found = with_progress(lambda watcher: spot(theirs, asked, own, wanted, watcher))
     needed = len(found.checked) - found.chosen
     lines = [
         f"{found.chosen} steps drawn with --seed {wanted.seed} were done again here, and {needed} more that they need: "
