@@ -9,13 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import typer
+from PIL import Image
 
 from helpers import document, toml, write_tree
 from rib.cli.data import data_check
 from rib.cli.run import show_plan
 from rib.data.catalogue import DataRow, open_data
+from rib.data.digits import CLASSES as DIGITS
+from rib.data.digits import render
 from rib.data.overlap import Overlap, Roles, overlaps
 from rib.errors import UserError
 from rib.plan import make_plan
@@ -219,3 +225,131 @@ def test_images_that_a_model_is_pretrained_on_are_not_tested_on(tmp_path: Path, 
         return
     with pytest.raises(UserError, match=r"images of 'whole' that are tested on .* that a model is pretrained on"):
         make_plan(suite)
+
+
+# -- the same picture in other bytes -----------------------------------------------------------------------------------
+
+
+def saved(root: Path, suffix: str, **options: Any) -> None:
+    """Every image of a tree as a file of another kind, or with other options."""
+    for file in sorted(root.rglob("*.png")):
+        with Image.open(file) as image:
+            image.load()
+            file.unlink()
+            image.save(file.with_suffix(suffix), **options)
+
+
+def recoded(suffix: str, **options: Any) -> Callable[[Path], dict[str, Any]]:
+    def make(root: Path) -> dict[str, Any]:
+        shutil.copytree(root / "v", root / "w")
+        saved(root / "w", suffix, **options)
+        return {"folder": "w"}
+
+    return make
+
+
+def in_an_array(root: Path) -> dict[str, Any]:
+    files = sorted((root / "v").rglob("*.*"))
+    np.savez(
+        root / "w.npz",
+        images=np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files]),
+        labels=np.array([file.parent.name for file in files]),
+    )
+    return {"arrays": "w.npz"}
+
+
+def in_parquet(root: Path) -> dict[str, Any]:
+    recoded(".png", compress_level=1)(root)
+    files = sorted((root / "w").rglob("*.png"))
+    table = pa.table({"image": [file.read_bytes() for file in files], "label": [file.parent.name for file in files]})
+    shutil.rmtree(root / "w")
+    (root / "w").mkdir()
+    pq.write_table(table, root / "w" / "x.parquet")
+    return {"parquet": "w"}
+
+
+RECODED: dict[str, Callable[[Path], dict[str, Any]]] = {
+    "compression": recoded(".png", compress_level=1),
+    "bmp": recoded(".bmp"),
+    "tiff": recoded(".tif", compression="tiff_lzw"),
+    "webp": recoded(".webp", lossless=True),
+    "ppm": recoded(".ppm"),
+    "array": in_an_array,
+    "parquet": in_parquet,
+}
+
+
+@pytest.mark.parametrize("role", ["downstream", "evaluate"])
+@pytest.mark.parametrize("form", RECODED)
+def test_one_picture_in_two_kinds_of_file_is_the_same_image(tmp_path: Path, form: str, role: str) -> None:
+    trees(tmp_path, "v")
+    made = document(tmp_path, evaluate=["more"] if role == "evaluate" else [])
+    made["data"] |= {"part": {"folder": "v"}, "more": RECODED[form](tmp_path)}
+    made["data"] |= {"whole": made["data"]["more"]} if role == "downstream" else {}
+    with pytest.raises(UserError, match=r"40 of 40 images .*pixel for pixel"):
+        make_plan(parse_suite(made).based_at(tmp_path))
+
+
+def test_a_photograph_and_what_was_decoded_from_it(tmp_path: Path) -> None:
+    """JPEGs of which somebody made an array; and JPEGs that were encoded again, which are other pictures."""
+    trees(tmp_path, "v")
+    saved(tmp_path / "v", ".jpg", quality=80)
+    row = in_an_array(tmp_path)
+    with pytest.raises(UserError, match="pixel for pixel"):
+        planned(tmp_path, part={"folder": "v"}, whole=row)
+    shutil.copytree(tmp_path / "v", tmp_path / "u")
+    for file in (tmp_path / "u").rglob("*.jpg"):
+        with Image.open(file) as image:
+            image.load()
+            image.save(file, quality=40)
+    assert planned(tmp_path, part={"folder": "v"}, whole={"folder": "u"}) == ()
+
+
+def test_every_image_twice_in_two_kinds_of_file(tmp_path: Path) -> None:
+    trees(tmp_path, "v")
+    for file in list((tmp_path / "v").rglob("*.png")):
+        with Image.open(file) as image:
+            image.save(file.with_name(f"again-{file.stem}.bmp"))
+    with pytest.raises(UserError, match=r"the test part of 'part' are pixel for pixel among its own tune part"):
+        planned(tmp_path, part={"folder": "v", "test_fraction": 0.5})
+
+
+def test_pixels_of_too_many_images_are_compared_by_a_deep_check_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees(tmp_path, "v")
+    rows = {"part": {"folder": "v"}, "whole": in_an_array(tmp_path)}
+    sets = {name: open_data(name, DataRow.model_validate(row), tmp_path, None) for name, row in rows.items()}
+    roles = Roles("", ("part", "whole"), (), ("part", "whole"))
+    monkeypatch.setattr("rib.data.overlap.MOST_PIXELS", 100)
+    (note,) = overlaps(sets, roles)
+    assert not note.refused
+    assert "copies of one picture in other bytes are not looked for: rib data check --deep does" in note.words
+    assert overlaps(sets, roles, deep=True)[0].refused
+
+
+def test_pixels_are_decoded_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trees(tmp_path, "v", "w")
+    saved(tmp_path / "w", ".bmp")
+    suite = suite_of(tmp_path, part={"folder": "v"}, whole={"folder": "w"})
+    assert make_plan(suite, tmp_path / "facts").notes == ()
+    monkeypatch.setattr("rib.data.pictures.decode_pixels", lambda *_: pytest.fail("decoded again"))
+    assert make_plan(suite, tmp_path / "facts").notes == ()
+    file = next((tmp_path / "w").rglob("*.bmp"))
+    Image.new("RGB", (12, 12)).save(file)
+    with pytest.raises(pytest.fail.Exception):
+        make_plan(suite, tmp_path / "facts")
+
+
+def test_images_of_the_embedded_suite_in_a_tree_are_its_images(tmp_path: Path) -> None:
+    rendered = render("sketch", "test", 40)
+    for place, (image, label) in enumerate(zip(rendered.images, rendered.labels, strict=True)):
+        folder = tmp_path / "v" / DIGITS[int(label)]
+        folder.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / f"{place}.png")
+    sets = {
+        "mine": open_data("mine", DataRow(folder="v"), tmp_path, None),
+        "digits:sketch": open_data("digits:sketch", DataRow(digits="sketch"), tmp_path, None),
+    }
+    found = overlaps(sets, Roles("", ("mine", "digits:sketch"), (), ("mine",)))
+    assert any(one.refused and "40 of" in one.words and "pixel for pixel" in one.words for one in found)

@@ -176,7 +176,7 @@ def test_a_file_names_the_source(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="names no source for 1 of 38 images"):
         opened(tmp_path, "b", shards="b", **common)
     (tmp_path / "s.csv").write_text("\n".join(["file,source", *lines, lines[0] + "x"]))
-    with pytest.raises(UserError, match="cannot read the sources"):
+    with pytest.raises(UserError, match="names two sources for"):
         opened(tmp_path, "b", shards="b", **common)
 
 

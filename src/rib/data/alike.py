@@ -11,7 +11,7 @@ from PIL import Image
 
 from rib.data.base import DataSet
 from rib.data.examples import Part, View
-from rib.data.overlap import Overlap, Roles, pairs_of
+from rib.data.overlap import Overlap, Parts, Roles, pairs_of
 
 SIDE = 64
 """Pixels of the view that is looked at."""
@@ -49,6 +49,7 @@ def near_copies(
         advance: told the number of images looked at since it was last told.
     """
     known: dict[tuple[str, Part], Looks] = {}
+    parts = Parts(sets, None)
 
     def looks(name: str, part: Part) -> Looks:
         if (name, part) not in known:
@@ -57,9 +58,9 @@ def near_copies(
 
     for one, first, two, second in pairs_of(roles, sets):
         found = alike(looks(one, "tune"), looks(two, "test"))
-        mine, theirs = first.contents("tune"), second.contents("test")
-        if mine is not None and theirs is not None:
-            found = [(row, like) for row, like in found if theirs[row] not in mine[[like]]]
+        compared = parts.compare(one, "tune", two, "test")
+        if compared is not None:
+            found = [(row, like) for row, like in found if compared.theirs[row] != compared.mine[like]]
         if found:
             row, like = found[0]
             yield Overlap(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -13,13 +14,14 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.data.base import DataSet
+from rib.data.base import DataSet, Form
 from rib.data.cells import number_cells, require_every_class
 from rib.data.classes import Labelled, name_classes, refuse_labels
 from rib.data.containers import Listing, short_digests
 from rib.data.examples import Index, Part, View
 from rib.data.images import apply_view
 from rib.data.orders import orders_beside
+from rib.data.pictures import picture_digest
 from rib.data.sources import apart, numbered
 from rib.data.splits import carve, divided
 from rib.errors import UserError
@@ -110,6 +112,13 @@ class ArraySet(DataSet):
             part: short_digests([digest(str(image.shape).encode() + image.tobytes()) for image in images])
             for part, (images, _) in self._parts.items()
         }
+
+    def form(self, part: Part) -> Form:
+        images = self._parts[part][0]
+        return Form(True, frozenset({(images.shape[2], images.shape[1])}), math.prod(images.shape[:3]))
+
+    def pictures(self, part: Part) -> NDArray[np.uint64]:
+        return short_digests([picture_digest(_rgb(image)) for image in self._parts[part][0]])
 
     def names(self, part: Part) -> list[str]:
         file = self._files[part == "test"]

@@ -4,12 +4,29 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.examples import Index, Part, View
+
+
+@dataclass(frozen=True)
+class Form:
+    """What can be said of a part's pictures without decoding them.
+
+    Attributes:
+        lossless: whether some lie in files that keep every pixel, such as PNG: the same picture may lie elsewhere in
+            other bytes.
+        sizes: width and height of a few of them.
+        pixels: how many they have together, estimated from those few.
+    """
+
+    lossless: bool
+    sizes: frozenset[tuple[int, int]]
+    pixels: int
 
 
 class DataSet(ABC):
@@ -71,6 +88,18 @@ class DataSet(ABC):
 
     def contents(self, part: Part) -> NDArray[np.uint64] | None:
         """A digest of each row's content, uint64 (N,), of those that `fingerprint` looks at; None where it has none."""
+        return None
+
+    def form(self, part: Part) -> Form | None:
+        """What the part's pictures are like; None where `pictures` has none."""
+        return None
+
+    def pictures(self, part: Part) -> NDArray[np.uint64] | None:
+        """A digest of each row's decoded pixels, uint64 (N,): the same for one picture in two kinds of file.
+
+        Raises:
+            UserError: an image cannot be decoded.
+        """
         return None
 
     def names(self, part: Part) -> Sequence[str]:

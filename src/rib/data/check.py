@@ -128,7 +128,7 @@ def check_overlaps(
     fine = [checked.survey.name for checked in found if checked.fine]
     sets = {name: open_data(name, rows[name], base, cache) for name in fine}
     here = roles.among(fine)
-    return [*overlaps(sets, here), *(near_copies(sets, here) if deep else ())]
+    return [*overlaps(sets, here, deep), *(near_copies(sets, here) if deep else ())]
 
 
 def _look(name: str, published: Published, container: Container) -> Survey:

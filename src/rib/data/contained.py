@@ -12,7 +12,7 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.data.base import DataSet
+from rib.data.base import DataSet, Form
 from rib.data.cells import CelledContainer
 from rib.data.classes import Labelled, name_classes
 from rib.data.containers import Container, Listing, Rows, changed, digests, short_digests
@@ -21,6 +21,7 @@ from rib.data.generated import generated_caveat
 from rib.data.images import SUFFIXES, apply_view, decode_pixels
 from rib.data.modes import image_digest
 from rib.data.orders import orders_beside, read_order
+from rib.data.pictures import form_of, picture_digests
 from rib.data.sources import BY_NAME, SourceRule, apart, row_sources
 from rib.data.splits import carve, divided
 from rib.data.threads import side_by_side
@@ -138,6 +139,14 @@ class ContainedSet(DataSet):
     def contents(self, part: Part) -> NDArray[np.uint64]:
         self._fingerprints  # noqa: B018 -- reads the digests
         return self._contents[part if self.disjoint else "tune"]
+
+    def form(self, part: Part) -> Form:
+        container, _, rows = self._parts[part]
+        return form_of(container, rows, self.contents(part), self._cache)
+
+    def pictures(self, part: Part) -> NDArray[np.uint64]:
+        container, _, rows = self._parts[part]
+        return picture_digests(container, rows, self.contents(part), self._cache)
 
     def names(self, part: Part) -> list[str]:
         container, _, rows = self._parts[part]

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.data.base import DataSet
+from rib.data.base import DataSet, Form
 from rib.data.contained import decoded
 from rib.data.containers import Container, Rows, digests, short_digests
 from rib.data.examples import Index, Part, View
@@ -18,6 +18,7 @@ from rib.data.folders import FolderContainer
 from rib.data.generated import generated_caveat
 from rib.data.imagenet_classes import check_objectnet_mappings, objectnet
 from rib.data.parquet import ParquetContainer
+from rib.data.pictures import form_of, picture_digests
 from rib.data.places import Place, configured
 from rib.data.published import EXTRA, PUBLISHED, Published
 from rib.data.shards import ShardContainer
@@ -132,6 +133,12 @@ class ImageNetSet(DataSet):
     def contents(self, part: Part) -> NDArray[np.uint64]:
         self._fingerprints  # noqa: B018 -- reads the digests
         return self._contents[part if self.disjoint else "test"]
+
+    def form(self, part: Part) -> Form:
+        return form_of(self._container, self._parts[part][1], self.contents(part), self._cache)
+
+    def pictures(self, part: Part) -> NDArray[np.uint64]:
+        return picture_digests(self._container, self._parts[part][1], self.contents(part), self._cache)
 
     def names(self, part: Part) -> list[str]:
         listing, rows = self._container.listing(), self._parts[part][1]

@@ -9,7 +9,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.data.base import DataSet
+from rib.data.base import DataSet, Form
+from rib.data.examples import Part
 from rib.errors import UserError
 
 MOST_SEEN = 0.01
@@ -17,6 +18,9 @@ MOST_SEEN = 0.01
 
 SAME = 0.5
 """Share of common images from which two sets are one under two names, or a set is itself twice over."""
+
+MOST_PIXELS = 10**9
+"""Pixels of two parts that are decoded to compare them: 20,000 images of 224 pixels a side take seconds."""
 
 FEWEST_PAIRED = 0.5
 """Share of the smaller set's source images that another set of its family must show."""
@@ -79,24 +83,112 @@ class Overlap:
         return UserError(self.words, remedy=self.remedy)
 
 
-def overlaps(sets: Mapping[str, DataSet], roles: Roles) -> list[Overlap]:
+def overlaps(sets: Mapping[str, DataSet], roles: Roles, deep: bool = False) -> list[Overlap]:
     """Everything that the sets of a suite share and should not, those that are refused first.
 
     Reads the images of a set only where their digests are not kept. Pairs of sets that come with RIB's catalogue are
-    left out: what they share is known and meant by their authors.
+    left out: what they share is known and meant by their authors. Images are compared by their bytes; also by their
+    pixels, where one part has files that keep every pixel, images of both may be of one size, and both together have at
+    most `MOST_PIXELS`.
 
     Args:
         sets: every set that is scored or pretrained on, by name.
         roles: who is what.
+        deep: compare pixels however many there are.
     """
+    parts = Parts(sets, None if deep else MOST_PIXELS)
     found = [
         *_unpaired(sets),
-        *(one for name in roles.tested for one in _within(name, sets[name])),
-        *(one for pair in pairs_of(roles, sets) for one in _seen(*pair)),
-        *_pretrained(sets, roles),
-        *_same(sets, roles),
+        *(one for name in roles.tested for one in _within(name, parts)),
+        *(one for pair in pairs_of(roles, sets) for one in _seen(*pair, parts)),
+        *_pretrained(parts, roles),
+        *_same(parts, roles),
+        *parts.left_out(),
     ]
     return sorted(found, key=lambda one: not one.refused)
+
+
+# -- images ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The images of two parts.
+
+    Attributes:
+        mine, theirs: uint64 (N,), equal where the images are the same.
+        how: "byte for byte" or "pixel for pixel".
+    """
+
+    mine: NDArray[np.uint64]
+    theirs: NDArray[np.uint64]
+    how: str
+
+    @property
+    def seen(self) -> NDArray[np.bool_]:
+        """Which of theirs are among mine."""
+        return np.isin(self.theirs, self.mine)
+
+    @property
+    def common(self) -> tuple[int, int, int]:
+        """How many different images are in both, and in each."""
+        return len(np.intersect1d(self.mine, self.theirs)), len(np.unique(self.mine)), len(np.unique(self.theirs))
+
+
+class Parts:
+    """Images of the parts of data sets, each digested at most once.
+
+    Args:
+        sets: by name.
+        most: pixels of two parts that are decoded to compare them; None for any number.
+    """
+
+    def __init__(self, sets: Mapping[str, DataSet], most: int | None) -> None:
+        self.sets, self._most = sets, most
+        self._forms: dict[tuple[str, Part], Form | None] = {}
+        self._pictures: dict[tuple[str, Part], NDArray[np.uint64] | None] = {}
+        self._too_many: dict[str, None] = {}
+
+    def compare(self, one: str, part: Part, two: str, other: Part) -> Compared | None:
+        """The images of two parts, as they can be compared; None where they cannot be."""
+        mine, theirs = self.sets[one].contents(part), self.sets[two].contents(other)
+        bytewise = None if mine is None or theirs is None else Compared(mine, theirs, "byte for byte")
+        if not self._need_pixels((one, part), (two, other)):
+            return bytewise
+        mine, theirs = self._pictures_of(one, part), self._pictures_of(two, other)
+        if mine is None or theirs is None:
+            return bytewise
+        pixelwise = Compared(mine, theirs, "pixel for pixel")
+        return bytewise if bytewise and bytewise.common == pixelwise.common else pixelwise
+
+    def _need_pixels(self, one: tuple[str, Part], two: tuple[str, Part]) -> bool:
+        """Whether the same picture may be in two parts as different bytes, and decoding them is worth it."""
+        first, second = self._form(*one), self._form(*two)
+        if first is None or second is None or not (first.lossless or second.lossless):
+            return False
+        if one[0] != two[0] and not first.sizes & second.sizes and 1 in (len(first.sizes), len(second.sizes)):
+            return False
+        if self._most is None or first.pixels + second.pixels <= self._most:
+            return True
+        self._too_many |= dict.fromkeys((one[0], two[0]))
+        return False
+
+    def _form(self, name: str, part: Part) -> Form | None:
+        if (name, part) not in self._forms:
+            self._forms[name, part] = self.sets[name].form(part)
+        return self._forms[name, part]
+
+    def _pictures_of(self, name: str, part: Part) -> NDArray[np.uint64] | None:
+        if (name, part) not in self._pictures:
+            self._pictures[name, part] = self.sets[name].pictures(part)
+        return self._pictures[name, part]
+
+    def left_out(self) -> Iterator[Overlap]:
+        """A note on sets that have too many pixels to compare."""
+        if names := tuple(self._too_many):
+            shown = ", ".join(map(repr, names))
+            words = f"{shown}: copies of one picture in other bytes are not looked for: rib data check --deep does"
+            yield Overlap(names, words)
 
 
 # -- families ----------------------------------------------------------------------------------------------------------
@@ -152,21 +244,24 @@ def _row_classes(data: DataSet) -> list[list[str]]:
 # -- one set -----------------------------------------------------------------------------------------------------------
 
 
-def _within(name: str, data: DataSet) -> Iterator[Overlap]:
+def _within(name: str, parts: Parts) -> Iterator[Overlap]:
     """Images that are in a set more than once."""
+    data = parts.sets[name]
     if data.shipped:
         return
-    for part in ("tune", "test") if data.disjoint else ("test",):
-        contents = data.contents(part)
-        if contents is None:
+    both: tuple[Part, ...] = ("tune", "test") if data.disjoint else ("test",)
+    for part in both:
+        compared = parts.compare(name, part, name, part)
+        if compared is None:
             continue
+        contents = compared.mine
         _, first, counts = np.unique(contents, return_index=True, return_counts=True)
         more = len(contents) - len(counts)
         if more:
             example = data.names(part)[int(first[counts.argmax()])]
             words = (
                 f"data set {name!r}: {more:,} of {len(contents):,} images of the {part} part are copies of others "
-                f"there, byte for byte, such as one of {example}"
+                f"there, {compared.how}, such as one of {example}"
             )
             yield Overlap((name,), words, "remove the copies" if part == "test" and more >= SAME * len(counts) else "")
 
@@ -183,36 +278,34 @@ def pairs_of(roles: Roles, sets: Mapping[str, DataSet]) -> Iterator[tuple[str, D
                 yield one, first, two, second
 
 
-def _pretrained(sets: Mapping[str, DataSet], roles: Roles) -> Iterator[Overlap]:
+def _pretrained(parts: Parts, roles: Roles) -> Iterator[Overlap]:
     """Images tested on that a model of the suite is pretrained on: what it could do before is then overstated."""
     for one in roles.pretrained:
         for two in roles.tested:
-            first, second = sets[one], sets[two]
+            first, second = parts.sets[one], parts.sets[two]
             if first.shipped and second.shipped:
                 continue
-            mine, theirs = first.contents("tune"), second.contents("test")
-            if mine is None or theirs is None:
-                continue
-            if count := int((seen := np.isin(theirs, mine)).sum()):
+            compared = parts.compare(one, "tune", two, "test")
+            if compared is not None and (count := int((seen := compared.seen).sum())):
                 example = second.names("test")[int(np.flatnonzero(seen)[0])]
                 words = (
-                    f"{count:,} of {len(theirs):,} images of {two!r} that are tested on are byte for byte among the "
+                    f"{count:,} of {len(seen):,} images of {two!r} that are tested on are {compared.how} among the "
                     f"images of {one!r} that a model is pretrained on, such as {example}"
                 )
                 remedy = f"pretrain on images that are not tested on: another set, or {two!r} without them"
-                yield Overlap((one, two), words, remedy if count > MOST_SEEN * len(theirs) else "")
+                yield Overlap((one, two), words, remedy if count > MOST_SEEN * len(seen) else "")
 
 
-def _seen(one: str, first: DataSet, two: str, second: DataSet) -> Iterator[Overlap]:
+def _seen(one: str, first: DataSet, two: str, second: DataSet, parts: Parts) -> Iterator[Overlap]:
     """Images of a set tuned on that are tested on, in its own test part or another set's."""
     tested = f"the test part of {two!r}" if one == two or second.disjoint else f"{two!r}"
     tuned = "its own tune part" if one == two else f"the images of {one!r} that are tuned on"
-    mine, theirs = first.contents("tune"), second.contents("test")
-    if mine is not None and theirs is not None and (count := int((seen := np.isin(theirs, mine)).sum())):
+    compared = parts.compare(one, "tune", two, "test")
+    if compared is not None and (count := int((seen := compared.seen).sum())):
         example = second.names("test")[int(np.flatnonzero(seen)[0])]
-        words = f"{count:,} of {len(theirs):,} images of {tested} are byte for byte among {tuned}, such as {example}"
+        words = f"{count:,} of {len(seen):,} images of {tested} are {compared.how} among {tuned}, such as {example}"
         most = SAME if one != two and first.family == second.family else MOST_SEEN
-        yield Overlap((one, two), words, _apart(one, two) if count > most * len(theirs) else "")
+        yield Overlap((one, two), words, _apart(one, two) if count > most * len(seen) else "")
     if first.matched and second.matched and first.units == second.units and first.disjoint and second.disjoint:
         yield from _sources_seen(one, first, two, second, tested, tuned)
 
@@ -233,13 +326,15 @@ def _apart(one: str, two: str) -> str:
     return f"take {one!r} or {two!r} out of the suite, or remove the common images from one of them"
 
 
-def _same(sets: Mapping[str, DataSet], roles: Roles) -> Iterator[Overlap]:
+def _same(parts: Parts, roles: Roles) -> Iterator[Overlap]:
     """Two sets that are tested on the same images."""
     for one, two in combinations(roles.tested, 2):
-        first, second = sets[one], sets[two]
-        mine, theirs = first.contents("test"), second.contents("test")
-        if (first.shipped and second.shipped) or mine is None or theirs is None:
+        compared = None
+        if not (parts.sets[one].shipped and parts.sets[two].shipped):
+            compared = parts.compare(one, "test", two, "test")
+        if compared is None:
             continue
+        mine, theirs = compared.mine, compared.theirs
         common, fewer = len(np.intersect1d(mine, theirs)), min(len(np.unique(mine)), len(np.unique(theirs)))
         if common < SAME * max(1, fewer):
             continue

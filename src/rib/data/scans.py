@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.data import digits
-from rib.data.base import DataSet
+from rib.data.base import DataSet, Form
+from rib.data.containers import short_digests
 from rib.data.examples import Index, Part, View
 from rib.data.images import apply_view
+from rib.data.pictures import picture_digest
 from rib.errors import UserError, nearest
 from rib.files import read_fact, write_fact
 from rib.identity import digest
@@ -57,6 +59,14 @@ class DigitsSet(DataSet):
         if images.shape[1:3] == (view.size, view.size):
             return images
         return np.stack([apply_view(image, view) for image in images])
+
+    def form(self, part: Part) -> Form:
+        from rib.data.digits.geometry import SIDE  # torch is imported when it is needed, not by a listing
+
+        return Form(True, frozenset({(SIDE, SIDE)}), len(self.index(part)) * SIDE**2)
+
+    def pictures(self, part: Part) -> NDArray[np.uint64]:
+        return short_digests([picture_digest(image) for image in self._render(part).images])
 
     @property
     def parts(self) -> tuple[Part, ...]:

@@ -1,0 +1,99 @@
+"""Pictures: images as they are decoded, so that one picture in two kinds of file is known to be the same."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from rib.data.base import Form
+from rib.data.containers import Container, Rows, changed, in_chunks, short_digests
+from rib.data.images import FORMATS, decode_pixels
+from rib.data.modes import image_digest
+from rib.data.threads import side_by_side
+from rib.files import read_fact, write_fact
+from rib.identity import digest
+
+SAMPLE = 8
+"""Images of a part whose size is looked at."""
+
+LOSSY = (".jpg", ".jpeg")
+
+
+def picture_digest(pixels: NDArray[np.uint8]) -> str:
+    """A digest of a decoded image, uint8 (H, W, 3)."""
+    return digest(str(pixels.shape).encode() + np.ascontiguousarray(pixels).tobytes())
+
+
+def form_of(container: Container, rows: Rows, known: NDArray[np.uint64], cache: Path | None) -> Form:
+    """What can be said of some rows' pictures without decoding them, from their names and a sample of their headers.
+
+    Args: as `picture_digests`.
+    """
+    file = _fact("picture_form", known, cache)
+    if file and (kept := read_fact(file)):
+        lossless, sizes, pixels = json.loads(kept)
+        return Form(lossless, frozenset((width, height) for width, height in sizes), pixels)
+    found = _looked_at(container, rows)
+    if file:
+        write_fact(file, json.dumps([found.lossless, sorted(found.sizes), found.pixels]).encode())
+    return found
+
+
+def _fact(what: str, known: NDArray[np.uint64], cache: Path | None) -> Path | None:
+    """The file that keeps what is known of images with these digests."""
+    return cache / f"{digest(json.dumps([what, known.tolist()]).encode())}.json" if cache else None
+
+
+def _looked_at(container: Container, rows: Rows) -> Form:
+    listing = container.listing()
+    lossless = listing.named and any(not listing.names[row].lower().endswith(LOSSY) for row in rows.tolist())
+    chosen = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().astype(np.int64)]
+    sizes: list[tuple[int, int]] = []
+    for content in container.read(chosen):
+        try:
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                sizes.append(image.size)
+                lossless = lossless or image.format != "JPEG"
+        except Exception:  # decoders raise whatever hostile bytes lead them to; who decodes the image says it in words
+            continue
+    mean = sum(width * height for width, height in sizes) / max(1, len(sizes))
+    return Form(lossless, frozenset(sizes), round(mean * len(rows)))
+
+
+def picture_digests(
+    container: Container, rows: Rows, known: NDArray[np.uint64], cache: Path | None
+) -> NDArray[np.uint64]:
+    """The first 64 bits of a digest of every row's decoded pixels, made again only where a file has changed.
+
+    Args:
+        container: holds the images.
+        rows: which of them.
+        known: `short_digests` of the rows' bytes.
+        cache: folder that keeps digests.
+
+    Raises:
+        UserError: an image cannot be decoded, or is another than the one whose bytes are known.
+    """
+    file = _fact("picture_digest", known, cache)
+    if file and (kept := read_fact(file)):
+        return np.array(json.loads(kept), np.uint64)
+    found = [""] * len(rows)
+    for places, contents in in_chunks(container, rows):
+
+        def one(item: tuple[int, bytes]) -> None:
+            place, content = item
+            title = container.title(int(rows[place]))
+            if short_digests([image_digest(content)])[0] != known[place]:
+                raise changed(title)
+            found[place] = picture_digest(decode_pixels(content, title))
+
+        side_by_side(one, list(zip(places.tolist(), contents, strict=True)))
+    short = short_digests(found)
+    if file:
+        write_fact(file, json.dumps(short.tolist()).encode())
+    return short
