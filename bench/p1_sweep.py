@@ -27,10 +27,10 @@ from rib.models.loading import build, describe
 from rib.models.weights import Weights, interpolate, take_weights, write_weights
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
+from rib.steps import How, Workshop
 from rib.store import Store
 from rib.suite import Suite, parse_suite
 from rib.training.schedule import rate
-from rib.work import How, Workshop
 
 MODEL, CLASSES = "vit_tiny_patch16_224", 10
 METHODS = ("finetune", "linear_probe", "lp_ft", "l2_sp", "ewc", "lwf", "wise_ft", "soup")

@@ -9,8 +9,8 @@ from bench.p5_step import CLASSES, WHOLE, noise
 from rib import _compat  # noqa: F401  # before timm, which imports torchvision
 from rib.models.catalogue import ModelRow
 from rib.models.loading import build, describe
-from rib.sweep import Asked, predict_chunk
 from rib.training.predict import autocast
+from rib.training.sweep import Asked, predict_chunk
 
 K = 8
 

@@ -21,9 +21,9 @@ from helpers import surroundings
 from rib.execute.crew import Crew
 from rib.execute.local import execute
 from rib.plan import make_plan
+from rib.steps import How
 from rib.store import Store
 from rib.suite import load_suite
-from rib.work import How
 from soak import _journal
 
 INCOMPLETE = 1

@@ -27,10 +27,9 @@ from rib.models.catalogue import ModelRow
 from rib.models.loading import build, describe
 from rib.models.weights import take_weights
 from rib.plan import make_plan
-from rib.steps import Predict
+from rib.steps import How, Predict
 from rib.store import Store, pack_bits
 from rib.training.predict import Predictions, joined, judge
-from rib.work import How
 
 NET = ModelRow.model_validate({"timm": "vit_base_patch16_224"})
 
@@ -121,7 +120,7 @@ def of_predictions(folder: Path, repeats: int) -> None:
     columns = {"index": np.arange(count), "label": labels.numpy()}
 
     def keep(number: int) -> None:
-        store.write_predictions(step, said, columns)
+        store.write_predictions(step.key, said, columns)
         pack_bits(said.masked_right)
 
     judged, kept = median(one, repeats), median(keep, repeats)

@@ -18,9 +18,9 @@ from rib.execute.local import execute
 from rib.intervals import as_family
 from rib.plan import make_plan
 from rib.report.results import Group, Results
+from rib.steps import How
 from rib.store import Store
 from rib.suite import Suite
-from rib.work import How
 
 METHODS = ("finetune", "second", "third", "fourth")
 SEEDS, DRAWN = 10, (1, 2, 3, 5)

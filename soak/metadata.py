@@ -35,12 +35,11 @@ from rib.execute.schedule import jobs
 from rib.files import write_aside
 from rib.plan import Plan, make_plan, missing
 from rib.report.overview import status_json
-from rib.steps import DataPart, Predict, Step
+from rib.steps import DataPart, How, Predict, Step
 from rib.store import Store, pack_bits
 from rib.suite import load_suite
 from rib.upkeep.garbage import garbage
 from rib.upkeep.verify import verify
-from rib.work import How
 
 SWEEP = Path(__file__).parent / "paper-sweep.toml"
 

@@ -29,8 +29,9 @@ from rib.report.cost import ModelCost
 from rib.report.cost import count as count_cost
 from rib.report.drawing import panels, write_drawn
 from rib.steps import Embed, Fit, Predict, Step
+from rib.steps.how import AT_ONCE
+from rib.steps.sweep import backbone, sweeps
 from rib.suite import load_suite
-from rib.sweep import AT_ONCE, backbone, sweeps
 
 SWEEP = Path(__file__).parent / "paper-sweep.toml"
 

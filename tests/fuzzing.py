@@ -31,10 +31,9 @@ from helpers import document, pictures
 from rib.cli import main
 from rib.errors import RibError
 from rib.plan import make_plan
-from rib.steps import Load
+from rib.steps import How, Load, Workshop
 from rib.store import Store
 from rib.suite import parse_suite
-from rib.work import How, Workshop
 
 SECONDS = 30
 """Longest that a case may take; the machine may be busy."""

@@ -21,10 +21,10 @@ from helpers import document
 from rib.execute.local import execute
 from rib.identity import digest, key_of_spec
 from rib.plan import make_plan
+from rib.steps import How
 from rib.store import Store, encode_record
 from rib.suite import load_suite
 from rib.upkeep.archive import MANIFEST, pack
-from rib.work import How
 
 STRANGE = (
     "records/../../evil",

@@ -94,7 +94,7 @@ def _write_predictions(store: Store, step: Predict, index: Index, right: Any) ->
         "cell": np.full(len(index), -1, np.int16),
     }
     predictions = Predictions(classes, numbers, numbers, numbers, right, classes, numbers, right)
-    store.write_predictions(step, predictions, columns)
+    store.write_predictions(step.key, predictions, columns)
 
 
 def _right(skill: float | Mapping[str, float], labels: Any, classes: Sequence[str]) -> Any:

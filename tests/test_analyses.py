@@ -17,10 +17,9 @@ from rib.errors import StepError, UserError
 from rib.execute.local import Outcome, execute
 from rib.plan import Plan, make_plan, missing
 from rib.report.results import Results
-from rib.steps import Compare
+from rib.steps import Compare, How
 from rib.store import Store
 from rib.suite import parse_suite
-from rib.work import How
 
 
 def _images(scene: Scene) -> dict[str, int]:

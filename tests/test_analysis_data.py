@@ -41,9 +41,9 @@ from rib.errors import StepError, UserError
 from rib.metrics import Bootstrap, Interval, example_weights
 from rib.models.catalogue import Architecture
 from rib.models.weights import take_weights
+from rib.steps import How
 from rib.store import Store
 from rib.training.predict import judge
-from rib.work import How
 
 Floats = NDArray[np.float64]
 small = settings(max_examples=25, deadline=None)

@@ -22,14 +22,14 @@ from rib.errors import UserError
 from rib.execute.local import execute
 from rib.files import fact_fault, is_stamped, read_fact, state, write_fact
 from rib.models.sources import cached_digest
-from rib.pair import make_pair
 from rib.plan import make_plan
+from rib.plan.pair import make_pair
 from rib.report.kept import Kept
+from rib.steps import How
 from rib.store import Store
 from rib.suite import parse_suite
 from rib.training.checkpoint import FileCheckpoint
 from rib.upkeep.verify import repair, verify
-from rib.work import How
 
 
 def replaced(path: Path, content: bytes, how: str) -> None:

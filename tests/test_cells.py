@@ -18,9 +18,9 @@ from helpers import CLASSES, document
 from rib.data.base import DataSet
 from rib.data.catalogue import DataRow, open_data
 from rib.errors import UserError
+from rib.steps import How
 from rib.store import Store
 from rib.suite import parse_suite
-from rib.work import How
 
 CELLS = ("blur/2", "blur/10", "fog/1")
 """As they are named; 2 stands before 10."""

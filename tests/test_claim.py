@@ -13,7 +13,7 @@ import pytest
 
 from handmade import CLASSES, handmade
 from rib.gates import parse_gate
-from rib.pair import TUNED, Pair
+from rib.plan.pair import TUNED, Pair
 from rib.report.claim import claim, finding
 from rib.report.comparison import Comparison, comparison_claim, comparison_finding, comparison_json, gate_names
 from rib.report.export import write_latex, write_parquet

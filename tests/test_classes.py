@@ -14,7 +14,7 @@ import pytest
 from handmade import CLASSES, handmade
 from rib.errors import UserError
 from rib.gates import parse_gate
-from rib.pair import TUNED, Pair
+from rib.plan.pair import TUNED, Pair
 from rib.report.classes import outputs_tuned_on
 from rib.report.comparison import Comparison, gate_names
 from rib.report.export import write_latex, write_parquet

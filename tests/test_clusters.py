@@ -34,9 +34,9 @@ from rib.execute.progress import Silent
 from rib.execute.runtime import RayRuntime, Runtime, SlurmRuntime
 from rib.execute.schedule import jobs
 from rib.plan import Plan, make_plan, missing
+from rib.steps import How
 from rib.store import Store
 from rib.suite import load_suite
-from rib.work import How
 
 METHODS = ["linear_probe", "lp_ft", "waits", "wise_ft"]
 

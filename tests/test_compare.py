@@ -27,13 +27,13 @@ from rib.gates import tested_together as adjusted_together
 from rib.metrics import Interval
 from rib.models.classifier import Classifier
 from rib.models.weights import read_weights, take_weights, write_weights
-from rib.pair import make_pair
 from rib.plan import World
+from rib.plan.pair import make_pair
 from rib.report.comparison import Comparison, comparison_finding, comparison_json, comparison_lines, reason
 from rib.report.plausible import FAR_BELOW
 from rib.report.verify import Numbers
+from rib.steps import How, Workshop
 from rib.suite import Suite, load_suite
-from rib.work import How, Workshop
 
 ONE = How(workers=1, device="cpu")
 

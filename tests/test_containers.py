@@ -20,9 +20,9 @@ from rib.data.examples import View
 from rib.errors import UserError
 from rib.execute.local import execute
 from rib.plan import Plan, make_plan
+from rib.steps import How
 from rib.store import Store
 from rib.suite import parse_suite
-from rib.work import How
 
 VIEW = View(holders.SIDE)
 

@@ -39,10 +39,9 @@ from rib.execute.progress import Silent
 from rib.execute.runtime import Runtime, read_runtime
 from rib.execute.schedule import jobs
 from rib.plan import Plan, make_plan
-from rib.steps import Embed, Fit, Predict, Step
+from rib.steps import Embed, Fit, How, Predict, Step
 from rib.store import Store
 from rib.suite import load_suite
-from rib.work import How
 
 LIMIT = 3.0
 """Seconds for a step in tests of steps that hang."""

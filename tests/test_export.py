@@ -17,9 +17,9 @@ from rib.models.weights import take_weights, write_weights
 from rib.plan import make_plan
 from rib.report.release import run_name
 from rib.report.results import Results
+from rib.steps import How, Workshop
 from rib.store import Store
 from rib.suite import load_suite
-from rib.work import How, Workshop
 
 _compat.declare_missing_operators()
 

@@ -26,12 +26,11 @@ from rib.execute.local import Outcome, execute
 from rib.files import Seal, file_name, is_stamped, read_fact, stamp, write_aside, write_fact, written_aside
 from rib.models.weights import write_weights
 from rib.plan import Plan, make_plan
-from rib.steps import Embed, Fit, Predict, Pretrain
+from rib.steps import Embed, Fit, How, Predict, Pretrain
 from rib.store import DURABLE_SECONDS, Store, decode_record, encode_record
 from rib.suite import load_suite
 from rib.training.checkpoint import FileCheckpoint
 from rib.upkeep.verify import verify
-from rib.work import How
 
 Finished = tuple[Path, Path]
 

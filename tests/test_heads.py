@@ -25,11 +25,10 @@ from rib.models.trace import Trace, trace
 from rib.models.weights import put_weights, take_weights, write_weights
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
-from rib.steps import Embed
+from rib.steps import Embed, How
 from rib.store import Store
 from rib.suite import parse_suite
 from rib.training.predict import collect
-from rib.work import How
 
 
 class Net(nn.Module):

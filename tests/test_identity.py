@@ -27,9 +27,8 @@ from rib.objectives import OBJECTIVES
 from rib.objectives.augment import Augmentation
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
-from rib.steps import Compare, DataPart, Embed, Fit, Load, Predict, Pretrain, Reference
+from rib.steps import Compare, DataPart, Embed, Fit, How, Load, Predict, Pretrain, Reference
 from rib.suite import parse_suite
-from rib.work import How
 
 ARCHITECTURE = Architecture(
     timm=None,

@@ -684,7 +684,7 @@ def test_a_suite_of_published_sets_runs(small: Path, tmp_path: Path) -> None:
     from rib.execute.local import execute
     from rib.report.results import Results
     from rib.report.tables import headline
-    from rib.work import How
+    from rib.steps import How
 
     suite = small_suite(
         small,

@@ -99,7 +99,7 @@ def test_a_run_with_a_hole_is_not_kept(suite: Path, rib_says: Say, monkeypatch: 
         raise RuntimeError("a bad day")
 
     with monkeypatch.context() as patch:
-        patch.setattr("rib.work.predict", broken)
+        patch.setattr("rib.steps.predict.predict", broken)
         assert rib_says(*words)[0] == 1
         assert "a bad day" in rib_says(*words)[1]
     assert rib_says(*words)[0] == 0

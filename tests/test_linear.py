@@ -15,10 +15,9 @@ from rib.execute import local
 from rib.execute.local import execute
 from rib.execute.schedule import jobs
 from rib.plan import Run, make_plan, missing
-from rib.steps import Step
+from rib.steps import How, Step, Workshop
 from rib.store import Store
 from rib.suite import Suite
-from rib.work import How, Workshop
 
 METHODS = ["finetune", "linear_probe", "lp_ft", "lwf", "wise_ft", "soup"]
 """The soup's members are made for it."""

@@ -15,9 +15,9 @@ from helpers import Say, document, toml
 from rib.errors import UserError
 from rib.plan import make_plan
 from rib.recipe import Recipe
+from rib.steps import How
 from rib.suite import parse_suite
 from rib.text.names import RESERVED, Names, few, folded
-from rib.work import How
 
 NAMES = st.lists(st.from_regex(r"(([abAé]|own):){0,2}([abAé]|own|mean)", fullmatch=True), min_size=1, unique=True)
 

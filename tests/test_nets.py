@@ -17,14 +17,13 @@ from rib.execute.local import execute
 from rib.models.weights import read_weights, write_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
-from rib.steps import Fit, Predict
+from rib.steps import Fit, How, Predict
 from rib.store import Store
-from rib.sweep import Asked, predict_chunk
 from rib.training.loop import train
 from rib.training.outcome import is_at_chance
 from rib.training.predict import collect, predict, read_out
+from rib.training.sweep import Asked, predict_chunk
 from rib.training.training import Training
-from rib.work import How
 
 BAD = (math.nan, math.inf, -math.inf)
 

@@ -24,13 +24,12 @@ from rib.objectives.simclr import nt_xent
 from rib.objectives.unicl import UniCL, bidirectional
 from rib.plan import make_plan
 from rib.recipe import Recipe
-from rib.steps import Pretrain
+from rib.steps import How, Pretrain, Workshop
 from rib.store import Store
 from rib.suite import parse_suite
 from rib.training.loop import train
 from rib.training.pretrain import pretrain
 from rib.training.training import Training
-from rib.work import How, Workshop
 
 RECIPE = Recipe(epochs=3, batch_size=6, optimizer="adamw", lr=0.01, weight_decay=0.01)
 

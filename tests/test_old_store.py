@@ -18,9 +18,9 @@ from rib.execute.local import execute
 from rib.methods import METHODS
 from rib.objectives import OBJECTIVES
 from rib.plan import make_plan
+from rib.steps import How
 from rib.store import Store
 from rib.suite import load_suite
-from rib.work import How
 
 ARCHIVE = Path(__file__).parent / "stores" / "key-version-2.tar.xz"
 STEPS = 211

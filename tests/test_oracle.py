@@ -12,7 +12,7 @@ import pytest
 
 import rib
 from helpers import command, document, toml
-from rib.work import How
+from rib.steps import How
 
 SUITE: dict[str, Any] = {
     "downstream": ["whole", "part", "other"],

@@ -38,9 +38,8 @@ from rib.errors import StepError, UserError
 from rib.execute.packing import pack, prepare
 from rib.execute.progress import Silent
 from rib.plan import make_plan
-from rib.steps import Predict
+from rib.steps import How, Predict
 from rib.store import Store
-from rib.work import How
 
 VIEW = View(9, 0.8, "bilinear")
 

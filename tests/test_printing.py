@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 import rib
 from helpers import document, surroundings, toml
 from rib.files import json_text
+from rib.steps import How
 from rib.text.terminal import PLAIN, degraded
-from rib.work import How
 
 NARROW = ("ascii", "latin-1", "cp1252", "cp437", "cp932")
 

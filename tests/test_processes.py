@@ -17,9 +17,9 @@ from rib.execute.leases import Leases, Owner, place
 from rib.execute.local import execute
 from rib.execute.progress import Silent
 from rib.plan import make_plan
+from rib.steps import How
 from rib.store import Store
 from rib.suite import load_suite
-from rib.work import How
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 

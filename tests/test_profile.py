@@ -12,8 +12,8 @@ from rib.plan import make_plan
 from rib.report.profile import Line, profile, profile_lines, row_cells, summary
 from rib.report.results import Results
 from rib.steps import Fit, Predict
+from rib.steps.workshop import Stopwatch
 from rib.store import Store
-from rib.work import Stopwatch
 
 
 @pytest.fixture
@@ -137,7 +137,7 @@ def test_an_old_record_is_still_one(tmp_path: Path) -> None:
 
 def test_a_stopwatch_adds_up_its_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     ticks = iter([1.0, 1.5, 7.0, 9.0])
-    monkeypatch.setattr("rib.work.time.perf_counter", lambda: next(ticks))
+    monkeypatch.setattr("rib.steps.workshop.time.perf_counter", lambda: next(ticks))
     watch = Stopwatch()
     with watch:
         pass

@@ -19,9 +19,9 @@ from rib.data.examples import View
 from rib.models.weights import read_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
+from rib.steps import How
 from rib.store import Store
 from rib.suite import parse_suite
-from rib.work import How
 
 HELD_OUT, SIZE, SEED = 0.25, 21, 3
 PAGE = Path(__file__).parents[1] / "docs" / "recipe.md"

@@ -15,10 +15,10 @@ from rib.data.check import check
 from rib.errors import UserError
 from rib.plan import make_plan
 from rib.report.results import Results
+from rib.steps import How
 from rib.store import Store
 from rib.studies import find_study
 from rib.suite import Suite, load_suite, parse_suite
-from rib.work import How
 
 
 def suite_of(folder: Path, **fields: Any) -> Suite:

@@ -17,12 +17,15 @@ from rib.execute.local import execute  # noqa: E402
 from rib.files import write_aside  # noqa: E402
 from rib.plan import make_plan  # noqa: E402
 from rib.remote import Remote, remote_of, remote_url, working_folder  # noqa: E402
-from rib.steps import Fit, Predict  # noqa: E402
+from rib.steps import (  # noqa: E402
+    Fit,
+    How,
+    Predict,
+)
 from rib.store import SEALED, Store, store_folder  # noqa: E402
 from rib.suite import load_suite  # noqa: E402
 from rib.upkeep.merge import merge  # noqa: E402
 from rib.upkeep.verify import verify  # noqa: E402
-from rib.work import How  # noqa: E402
 
 HOW = How(workers=1)
 

@@ -142,7 +142,7 @@ def _record(store: Store, world: Any, step: Step) -> None:
         "label": index.labels.astype(np.int16),
         "cell": np.full(len(index), -1, np.int16),
     }
-    store.write_predictions(step, predictions, columns)
+    store.write_predictions(step.key, predictions, columns)
     bits = pack_bits(right)
     wrong = 1 - float(right.mean())
     calibration = {"ece": 20 * wrong, "nll": 2 * wrong, "brier": wrong}

@@ -20,10 +20,9 @@ from rib.execute.crew import Crew
 from rib.execute.local import Outcome, execute
 from rib.execute.progress import Silent
 from rib.plan import make_plan
-from rib.steps import Fit, Predict, Pretrain
+from rib.steps import Fit, How, Predict, Pretrain
 from rib.store import Store
 from rib.suite import load_suite
-from rib.work import How
 
 METHODS = ["finetune", "ewc", "lwf", "linear_probe", "lp_ft", "wise_ft", "soup", "greedy_soup"]
 Finished = tuple[Path, Path]

@@ -18,9 +18,9 @@ from rib.report.export import write_parquet
 from rib.report.release import model_card, release
 from rib.report.results import Results
 from rib.report.tables import as_json
+from rib.steps import How, Workshop
 from rib.store import Store
 from rib.suite import parse_suite
-from rib.work import How, Workshop
 
 
 @pytest.fixture(scope="module")

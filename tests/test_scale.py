@@ -25,11 +25,10 @@ from rib.execute.progress import Silent
 from rib.execute.schedule import LARGE, Job, Queue, jobs
 from rib.identity import key_of_spec
 from rib.plan import Plan, make_plan
-from rib.steps import Embed, Fit, Predict, Step
+from rib.steps import Embed, Fit, How, Predict, Step
 from rib.store import News, Store, encode_record, is_whole
 from rib.training.predict import JUDGED, predict
 from rib.upkeep.verify import verify
-from rib.work import How
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 

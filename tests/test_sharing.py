@@ -14,7 +14,6 @@ from torch import Tensor
 
 import rib
 from helpers import WHOLE, classifier, document, examples, same_weights, tiny
-from rib import work
 from rib.data import ahead
 from rib.data.arrays import ArraySet
 from rib.data.examples import Examples, Part
@@ -28,13 +27,14 @@ from rib.models.small import small_vit
 from rib.models.weights import take_weights
 from rib.plan import make_plan, missing
 from rib.recipe import Recipe
-from rib.steps import Embed, Fit, Predict
+from rib.steps import Embed, Fit, How, Predict, Workshop
+from rib.steps import sweep as sweeping
+from rib.steps.sweep import backbone
 from rib.store import Store
 from rib.suite import Suite, parse_suite
-from rib.sweep import backbone, predict_chunk
 from rib.training.loop import train
+from rib.training.sweep import predict_chunk
 from rib.training.training import Training
-from rib.work import How, Workshop
 
 FAMILIES = {"resnet": sorted(set(METHODS.classes) - {"lora"}), "vit": sorted(METHODS.classes)}
 """LoRA changes attention; the other net has none."""
@@ -166,7 +166,7 @@ def test_a_pack_larger_than_memory_is_read_once_for_many_nets(
 
     with monkeypatch.context() as patch:
         patch.setattr(packing, "memory", lambda: 1)
-        patch.setattr(work, "copied", copied)
+        patch.setattr(sweeping, "copied", copied)
         counted = Counted(patch)
         how = How(workers=1, at_once=at_once, chunk_bytes=2 * 8 * 3 * 12**2)
         assert rib.run(suite, store=tmp_path / "together", how=how).failed == {}
@@ -225,7 +225,7 @@ def test_a_sweep_goes_on_from_the_chunk_where_it_was_stopped(tmp_path: Path, mon
             raise KeyboardInterrupt
         predict_chunk(chunk, *args)
 
-    monkeypatch.setattr(work, "predict_chunk", interrupted)
+    monkeypatch.setattr(sweeping, "predict_chunk", interrupted)
     with pytest.raises(StoppedError):
         rib.run(suite, store=tmp_path / "store", how=how)
     assert seen == [0, 8, 16]
@@ -250,7 +250,7 @@ def test_a_sweep_without_the_models_that_cannot_be_asked(tmp_path: Path) -> None
     store.write_weights(fits["finetune"].key, workshop.weights(fits["pretrained"].start))
     assert not store.has_weights(fits["l2_sp"].key)
     store.path("records", fits["l2_sp"].key).unlink()  # with it, the weights would be made again
-    failed = workshop.sweep(swept)
+    failed = sweeping.sweep(workshop, swept)
     assert list(failed) == [step.key for step in swept if step.fit == fits["l2_sp"]]
     assert {step.fit.method.name for step in swept if store.has(step.key)} == {"pretrained", "finetune"}
 

@@ -16,9 +16,8 @@ from helpers import tiny
 from rib.execute.leases import Leases
 from rib.execute.local import execute
 from rib.plan import Plan, make_plan
-from rib.steps import Fit, Predict, Step
+from rib.steps import Fit, How, Predict, Step
 from rib.store import Store, encode_record
-from rib.work import How
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for processes, and forks them")
 

@@ -31,6 +31,7 @@ from rib.recipe import Recipe
 from rib.report.answer import Contrast, as_one_family, power, verdict
 from rib.report.answer_text import answer_lines
 from rib.report.results import Results
+from rib.steps import How
 from rib.store import Store
 from rib.studies import ORDER, find_study, names
 from rib.studies.base import Numbers, cohorts, interval, minus
@@ -38,7 +39,6 @@ from rib.suite import Suite, load_suite, parse_suite
 from rib.training.loop import train
 from rib.training.schedule import prefixes
 from rib.training.training import Training
-from rib.work import How
 
 ALONE = How(workers=1)
 SIZES = [6, 12]

@@ -22,14 +22,13 @@ from rib.execute.leases import Leases, file_time
 from rib.execute.local import execute
 from rib.files import Seal
 from rib.plan import Plan, make_plan
-from rib.steps import Embed, Fit, Predict
+from rib.steps import Embed, Fit, How, Predict
 from rib.store import Store, encode_record
 from rib.suite import load_suite
 from rib.upkeep.archive import MANIFEST, pack, unpack
 from rib.upkeep.garbage import garbage, remove
 from rib.upkeep.merge import merge
 from rib.upkeep.verify import files_of, repair, verify
-from rib.work import How
 
 Finished = tuple[Path, Path]
 HOW = How(workers=1, checkpoint_seconds=0.0)

@@ -16,9 +16,9 @@ from rib.errors import UserError
 from rib.execute.local import execute
 from rib.identity import digest, source_digest
 from rib.plan import make_plan
+from rib.steps import How
 from rib.store import Store
 from rib.suite import load_suite
-from rib.work import How
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from rib.data.labels import LabelMap
 from rib.models.catalogue import ROWS, ZOO
 from rib.models.loading import build, describe, load_pretrained
 from rib.models.weights import read_weights
+from rib.steps import How
 from rib.suite import Suite, load_suite, shipped
 from rib.training.predict import predict
-from rib.work import How
 
 ALONE = How(workers=1, device="cpu")
 

@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from rib.api import Finished, Studied, compare, run, study
     from rib.errors import RibError, StepError, UserError
+    from rib.steps import How
     from rib.suite import Suite, load_suite
-    from rib.work import How
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Finished": "rib.api",
-    "How": "rib.work",
+    "How": "rib.steps.how",
     "RibError": "rib.errors",
     "StepError": "rib.errors",
     "Studied": "rib.api",

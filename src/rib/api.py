@@ -13,16 +13,16 @@ from rib.execute.progress import Watcher
 from rib.execute.runtime import Runtime
 from rib.files import at_home
 from rib.gates import parse_gate
-from rib.pair import make_pair
 from rib.plan import make_plan
+from rib.plan.pair import make_pair
 from rib.report.answer import Answer
 from rib.report.comparison import Comparison, gate_names
 from rib.report.results import Results, Summary
+from rib.steps import How
 from rib.store import Store, store_folder
 from rib.studies import find_study
 from rib.suite import Suite, load_suite
 from rib.text.terminal import console
-from rib.work import How
 
 if TYPE_CHECKING:
     import pandas

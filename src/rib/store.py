@@ -15,7 +15,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import NoneType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -24,7 +24,6 @@ from rib.files import Seal, explained, plain, sync, sync_folders, try_write, unr
 from rib.identity import KEY_VERSION, digest
 from rib.models.weights import Weights, read_weights, write_weights
 from rib.remote import Remote, remote_of, remote_url, working_folder
-from rib.steps import Predict, Step
 from rib.training.predict import Predictions
 
 if TYPE_CHECKING:
@@ -54,6 +53,30 @@ DURABLE_SECONDS = 1.0
 """A step that took as long is waited for until the disk has what it left; any other is sooner done again."""
 
 _DIGEST = b', "digest": "'
+
+
+class Described(Protocol):
+    """A step, as its record describes it."""
+
+    @property
+    def key_name(self) -> str:
+        """What keys and records call its class."""
+        ...
+
+    @property
+    def key(self) -> str:
+        """Names what it results in."""
+        ...
+
+    @property
+    def title(self) -> str:
+        """Human-readable label."""
+        ...
+
+    @property
+    def spec(self) -> dict[str, Any]:
+        """Its identity fields as JSON types."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -323,7 +346,7 @@ class Store:
 
     def write(
         self,
-        step: Step,
+        step: Described,
         values: Mapping[str, Any],
         seconds: float,
         images: int,
@@ -509,15 +532,15 @@ class Store:
         """Forget a step's features; its record stays."""
         self._drop("features", key)
 
-    def write_predictions(self, step: Predict, predictions: Predictions, columns: Mapping[str, Any]) -> None:
+    def write_predictions(self, key: str, predictions: Predictions, columns: Mapping[str, Any]) -> None:
         """Keep per-example predictions as Parquet, beside columns that describe the examples."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         table = pa.table(dict(columns) | {one.name: getattr(predictions, one.name) for one in fields(predictions)})
-        with written_aside(self.path("predictions", step.key)) as aside, aside.open("wb") as file:
+        with written_aside(self.path("predictions", key)) as aside, aside.open("wb") as file:
             pq.write_table(table, file, compression="zstd")  # a path with a colon would be taken for an address
-        self._seal("predictions", step.key)
+        self._seal("predictions", key)
 
     def predictions_path(self, key: str) -> Path:
         """Where a step's predictions are, or would be."""

@@ -39,7 +39,7 @@ def compare(
     """Say what tuning did to a model's robustness. Exit code 1 where a --fail-if holds or a step failed."""
     from rib import api
     from rib.report.comparison import comparison_json, gates_finding
-    from rib.work import How
+    from rib.steps import How
 
     require_device(device)
     import_beside(suite)

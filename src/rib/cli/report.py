@@ -60,7 +60,7 @@ def export(
 ) -> None:
     """Write finished models, merged ones too, each with a model card; timm models as folders that timm loads."""
     from rib.report.release import release, require_free
-    from rib.work import How, Workshop
+    from rib.steps import How, Workshop
 
     plan, place = plan_of(suite, store, data, models, seeds)
     workshop = Workshop(plan.suite, place, How(device="cpu"), lambda _images, _passes: None)
@@ -69,7 +69,7 @@ def export(
     if not wanted:
         what = f"none of {len(chosen):,} models that match is finished" if chosen else "no model of the suite matches"
         raise UserError(what, got=place.root, remedy=f"see `rib status {suite} --store {place.root}`")
-    if lost := next((key for item in wanted for key in workshop.lost(item.fit)), None):
+    if lost := next((key for item in wanted for key in item.fit.lost(place)), None):
         raise UserError(
             "the weights of a finished step were not kept",
             got=place.weights_path(lost),

@@ -61,7 +61,7 @@ def run(
     """Do what the suite asks for and has not been done; then show the report."""
     from rib.execute.local import execute
     from rib.execute.runtime import read_runtime
-    from rib.work import How
+    from rib.steps import How
 
     if keep not in ("all", "pretrained", "none"):
         raise UserError("unknown --keep", got=keep, valid="all, pretrained, none")

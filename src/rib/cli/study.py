@@ -16,8 +16,8 @@ from rib.files import json_text
 if TYPE_CHECKING:
     from rib.api import Studied
     from rib.execute.progress import Watcher
+    from rib.steps import How
     from rib.suite import Suite
-    from rib.work import How
 
 
 def study(
@@ -40,7 +40,7 @@ def study(
 ) -> None:
     """Ask one question of a suite: run what it needs, give the verdict with its numbers, a page, figures."""
     from rib import studies
-    from rib.work import How
+    from rib.steps import How
 
     if not names:
         print_columns([(name, studies.STUDIES.find(name).question) for name in studies.names()])

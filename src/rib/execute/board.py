@@ -13,9 +13,8 @@ from rib.execute.leases import STOPPED_EXPIRY, Lease, Leases
 from rib.execute.progress import Watcher
 from rib.execute.schedule import Job, Queue
 from rib.plan import Plan
-from rib.steps import Embed, Fit, Pretrain, Step, distinct
+from rib.steps import How, Step, distinct
 from rib.store import Failure, News, Store
-from rib.work import How
 
 SOONEST, LATEST = 0.02, 1.0
 """Seconds between two looks at what others do: longer and longer while nothing changes."""
@@ -198,7 +197,7 @@ class Board:
                 continue
             if lost := next((need for need in step.needs if need.key in self.failed), None):
                 reason = self.failed[lost.key]
-                if isinstance(step, Fit):
+                if step.trains:
                     reason = f"{lost.title} failed: {reason}"  # an ingredient, or the pretraining
                 self.store.write_failure(step.key, reason, kind="need")
                 self.fail(step.key, reason)
@@ -212,9 +211,7 @@ class Board:
         """Whether another has done a step since this run began."""
         if not self.store.is_done(step.key):
             return False
-        if step.keeps_weights and not self.store.has_weights(step.key):
-            return False
-        if isinstance(step, Embed) and not self.store.has_features(step.key):
+        if not step.is_left(self.store):
             return False
         self._settle(step, elsewhere=1)
         return True
@@ -282,7 +279,7 @@ class Board:
             return
         for key in self._read[number]:
             self._users[key] -= 1
-            if not self._users[key] and _goes(self._steps[key], self.how.keep):
+            if not self._users[key] and not self._steps[key].stays(self.how.keep):
                 self._unneeded.add(key)
         if self._unneeded and time.monotonic() > self._asked_whether_alone + 1:
             self.let_go()
@@ -323,14 +320,8 @@ def left_behind(plan: Plan, store: Store, keep: str) -> Iterator[str]:
     if keep == "all":
         return
     for step in plan.steps:
-        folder = "features" if isinstance(step, Embed) else "weights"
-        if _goes(step, keep) and store.path(folder, step.key).exists():
+        if step.leaves and not step.stays(keep) and store.path(step.leaves, step.key).exists():
             yield step.key
-
-
-def _goes(step: Step, keep: str) -> bool:
-    """Whether what a step leaves for others is let go when they are done."""
-    return keep == "none" or (keep == "pretrained" and not isinstance(step, Pretrain))
 
 
 def _weights_read(step: Step) -> set[str]:

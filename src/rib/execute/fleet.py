@@ -21,10 +21,9 @@ from rib.execute.board import Board
 from rib.execute.leases import new_id
 from rib.execute.runtime import Runtime
 from rib.execute.schedule import Job
-from rib.steps import Predict
+from rib.steps import How, predictions_of
 from rib.store import Store
 from rib.suite import Suite
-from rib.work import How
 
 LOOK = 1.0
 """Seconds between two looks at the store and the joiners."""
@@ -144,7 +143,7 @@ def share(listed: Sequence[Job], joiners: int, most: int) -> int:
         joiners: how many share them.
         most: nets in one pass.
     """
-    asked = Counter(step.data.name for job in listed for step in job.steps if isinstance(step, Predict))
+    asked = Counter(step.data.name for job in listed for step in predictions_of(job.steps))
     return max(1, min(most, max(asked.values(), default=0) // (PASSES_EACH * joiners)))
 
 

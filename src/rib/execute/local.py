@@ -24,10 +24,10 @@ from rib.execute.schedule import LARGE, Job, jobs
 from rib.execute.worker import do_steps, limit_threads
 from rib.plan import Plan, missing
 from rib.report.cost import kept_count
-from rib.steps import Embed, Predict, Step
+from rib.steps import How, Step, Workshop, predictions_of
+from rib.steps.sweep import sweeps
+from rib.steps.workshop import Stopwatch
 from rib.store import Store, rib_version
-from rib.sweep import sweeps
-from rib.work import How, Stopwatch, Workshop
 
 __all__ = ["Executor", "InThisProcess", "Outcome", "cores", "execute"]
 
@@ -115,8 +115,8 @@ def _jobs(plan: Plan, todo: Sequence[Step], store: Store, how: How) -> list[Job]
     work = _work(plan, todo, store)
     if not how.share or not how.swept:
         return jobs(todo, passes=plan.image_passes, work=work)
-    kept = [step for step in todo if not (isinstance(step, Embed) and swept(step))]
-    groups = sweeps((step for step in kept if isinstance(step, Predict) and swept(step)), how.at_once)
+    kept = [step for step in todo if not (step.optional and swept(step))]
+    groups = sweeps([step for step in predictions_of(kept) if swept(step)], how.at_once)
     return jobs(kept, groups, plan.image_passes, work)
 
 

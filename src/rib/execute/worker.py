@@ -12,13 +12,13 @@ import threading
 import time
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, TextIO, cast
+from typing import Any, TextIO
 
 import torch
 
@@ -26,10 +26,10 @@ from rib.errors import DamagedError, DivergedError, RibError, StepError, is_memo
 from rib.execute.memory import keep_freed
 from rib.models.catalogue import Architecture
 from rib.models.loading import build
-from rib.steps import Predict, Step
+from rib.steps import How, Predict, Step, Workshop
+from rib.steps.sweep import sweep, swept
 from rib.store import Store
 from rib.suite import Suite
-from rib.work import How, Workshop
 
 Tell = Callable[[tuple[Any, ...]], None]
 """Takes ("now", keys, title), ("images", count, passes), ("done", key), ("failed", key, reason) and ("idle",)."""
@@ -73,8 +73,8 @@ def do_steps(workshop: Workshop, steps: tuple[Step, ...], tell: Tell, printed: d
         printed: what the process has printed lately, where that is kept.
     """
     printed = deque() if printed is None else printed
-    if steps and workshop.how.share and all(workshop.is_swept(step) for step in steps):
-        do_sweep(workshop, cast("tuple[Predict, ...]", steps), tell, printed)
+    if together := swept(workshop, steps):
+        do_sweep(workshop, together, tell, printed)
         return
     failed: dict[str, str] = {}
     for step in steps:
@@ -87,12 +87,12 @@ def do_steps(workshop: Workshop, steps: tuple[Step, ...], tell: Tell, printed: d
         _tell(workshop, step, fault, tell, printed)
 
 
-def do_sweep(workshop: Workshop, steps: tuple[Predict, ...], tell: Tell, printed: deque[str]) -> None:
+def do_sweep(workshop: Workshop, steps: Sequence[Predict], tell: Tell, printed: deque[str]) -> None:
     """Do predictions that are made in one pass over their data."""
     tell(("now", tuple(step.key for step in steps), f"{len(steps)} models → {steps[0].data.label}"))
     printed.clear()
     failed: dict[str, RibError] = {}
-    fault = attempt(workshop, steps[0], lambda: failed.update(workshop.sweep(steps)))
+    fault = attempt(workshop, steps[0], lambda: failed.update(sweep(workshop, steps)))
     for step in steps:
         error = failed.get(step.key)
         _tell(workshop, step, fault or (Fault(str(error)) if error else None), tell, printed)

@@ -17,7 +17,7 @@ from rib.analysis.drift import Drift
 from rib.analysis.signatures import Evidence, Signature, signatures
 from rib.gates import Gate, Verdict, level_of, quantity_names, tested_together, worst_of
 from rib.metrics import Interval
-from rib.pair import OWN_DATA, Pair
+from rib.plan.pair import OWN_DATA, Pair
 from rib.report.claim import Claim, listed
 from rib.report.classes import lacks_classes
 from rib.report.failures import alike

@@ -9,7 +9,7 @@ from rib.analysis.signatures import LOW_CKA
 from rib.files import write_aside
 from rib.gates import level_of
 from rib.metrics import Interval
-from rib.pair import OWN_DATA
+from rib.plan.pair import OWN_DATA
 from rib.report.comparison import Comparison, comparison_claim, gates_finding, meaning_of_ri, reason
 from rib.report.inside.signs import HEADS, VERDICTS, held_against
 from rib.report.page import render, scale, typeset

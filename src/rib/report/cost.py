@@ -21,9 +21,10 @@ from rib.models.catalogue import Architecture
 from rib.models.loading import build
 from rib.plan import Plan, missing
 from rib.recipe import Recipe
-from rib.steps import Fit, Predict, Pretrain, Step
+from rib.steps import Step, predictions_of
+from rib.steps.how import AT_ONCE
+from rib.steps.sweep import sweeps
 from rib.store import Store
-from rib.sweep import AT_ONCE, sweeps
 
 
 @dataclass(frozen=True)
@@ -118,8 +119,8 @@ class Estimate:
         names = {(data.name, part, view) for data, part, view in streamed}
         swept = [
             step
-            for step in self.todo
-            if isinstance(step, Predict) and (step.data.name, step.data.part, step.architecture.view) in names
+            for step in predictions_of(self.todo)
+            if (step.data.name, step.data.part, step.architecture.view) in names
         ]
         passes = (len(self.plan.world[group[0].data.name].index("test")) for group in sweeps(swept, AT_ONCE))
         return sum(count for count, _ in sizes), sum(count * view.bytes for count, view in sizes), sum(passes)
@@ -153,11 +154,7 @@ class Estimate:
     def _recipe(self, step: Step) -> Recipe:
         """What decides a step's speed: the suite's recipe, with the precisions and batch sizes that the step has."""
         kept = ("precision", "batch_size", "eval_precision", "eval_batch_size")
-        own = self.plan.suite.recipe
-        if isinstance(step, Pretrain | Fit):
-            own = step.recipe or own
-        else:
-            own = own.model_copy(update={"eval_precision": step.precision, "eval_batch_size": step.batch_size})
+        own = step.timed_as(self.plan.suite.recipe)
         return Recipe(**{field: getattr(own, field) for field in kept})
 
 

@@ -15,7 +15,7 @@ from rib.report.cost import Cost
 from rib.report.failures import alike
 from rib.report.settings import settings_json
 from rib.report.views import unstated, view_json
-from rib.steps import Compare, Fit, distinct
+from rib.steps import distinct
 from rib.store import Store
 
 if TYPE_CHECKING:
@@ -31,12 +31,12 @@ def status_json(plan: Plan, store: Store, leases: Sequence[Lease] = ()) -> dict[
         leases: of the store; those of steps of other plans are left out.
     """
     finished = store.keys()
-    kinds = {kind: {"done": 0, "to do": 0} for kind in dict.fromkeys(type(step).__name__ for step in plan.steps)}
+    kinds = {kind: {"done": 0, "to do": 0} for kind in dict.fromkeys(step.key_name for step in plan.steps)}
     failed: dict[str, str] = {}
     failures: dict[str, dict[str, Any]] = {}
     for step in plan.steps:
         done = step.key in finished
-        kinds[type(step).__name__]["done" if done else "to do"] += 1
+        kinds[step.key_name]["done" if done else "to do"] += 1
         if not done and (failure := store.last_failure(step.key)):
             title = distinct(step, failed)
             failed[title], failures[title] = failure.reason, asdict(failure)
@@ -117,7 +117,7 @@ def plan_table(plan: Plan, store: Store, every: bool) -> Table:
         return table
     groups: dict[str, list[Any]] = {}
     for step in plan.steps:
-        groups.setdefault(_group(step), []).append(step)
+        groups.setdefault(step.group, []).append(step)
     table.add_column("step", no_wrap=True)
     for column in ("all", "to do", "image passes to do"):
         table.add_column(column, justify="right")
@@ -128,21 +128,12 @@ def plan_table(plan: Plan, store: Store, every: bool) -> Table:
     return table
 
 
-def _group(step: Any) -> str:
-    match step:
-        case Fit():
-            return f"Fit {step.method.name}"
-        case Compare():
-            return f"Compare {step.analysis.name}"
-    return type(step).__name__
-
-
 def plan_json(plan: Plan, store: Store, cost: Cost) -> dict[str, Any]:
     """Every step with its key, what it needs and whether it is to do; and what those to do cost."""
     todo = {step.key for step in missing(plan.steps, store)}
     return {
         "suite": plan.suite.name,
-        "counts": dict(Counter(_group(step) for step in plan.steps)),
+        "counts": dict(Counter(step.group for step in plan.steps)),
         "cost": asdict(cost),
         "settings": settings_json(plan),
         "views": view_json(plan),
@@ -150,7 +141,7 @@ def plan_json(plan: Plan, store: Store, cost: Cost) -> dict[str, Any]:
         "steps": [
             {
                 "key": step.key,
-                "kind": type(step).__name__,
+                "kind": step.key_name,
                 "title": step.title,
                 "needs": [need.key for need in step.needs],
                 "to do": step.key in todo,

@@ -10,7 +10,7 @@ from rich.text import Text
 
 from rib.report.results import Results
 from rib.report.tables import ABSENT, cut, duration, grid, wrapped
-from rib.steps import Compare, Embed, Fit, Predict, Pretrain, Step
+from rib.steps import KINDS
 from rib.store import Record
 
 
@@ -68,14 +68,6 @@ class Profile:
 
 HEADS = ("steps", "wall", "share", "CPU", "loading", "now", "wall now")
 
-KINDS: dict[type[Step], str] = {
-    Pretrain: "pretraining",
-    Embed: "features",
-    Fit: "fitting",
-    Predict: "predicting",
-    Compare: "comparing",
-}
-
 
 def profile(results: Results, made: Set[str], workers: int, decoding: float, working: float) -> Profile:
     """The profile of a run.
@@ -85,11 +77,11 @@ def profile(results: Results, made: Set[str], workers: int, decoding: float, wor
         made: keys of the steps that were made in this run.
         workers, decoding, working: as in `Profile`.
     """
-    found: dict[tuple[str, str], list[Record]] = {(kind, ""): [] for kind in KINDS.values()}
+    found: dict[tuple[str, str], list[Record]] = {(kind.activity, ""): [] for kind in KINDS}
     for step in results.plan.steps:
         if record := results.records.get(step.key):
-            found.setdefault((KINDS[type(step)], _what(step)), []).append(record)
-    order = list(KINDS.values())
+            found.setdefault((step.activity, step.detail), []).append(record)
+    order = [kind.activity for kind in KINDS]
     lines = [_line(*place, records, made) for place, records in found.items() if records]
     lines.sort(key=lambda line: order.index(line.kind))
     total = _line("all", "", [record for records in found.values() for record in records], made)
@@ -101,17 +93,6 @@ def profile(results: Results, made: Set[str], workers: int, decoding: float, wor
         working=working,
         waiting=max(0.0, workers * working - total.seconds_now),
     )
-
-
-def _what(step: Step) -> str:
-    match step:
-        case Fit():
-            return step.method.name
-        case Predict():
-            return step.data.label
-        case Compare():
-            return step.analysis.name
-    return ""
 
 
 def _line(kind: str, what: str, records: Sequence[Record], made: Set[str]) -> Line:

@@ -26,7 +26,7 @@ from rib.metrics import (
 from rib.plan import Plan, Run
 from rib.report.classes import ByClasses, Presence
 from rib.report.orders import order_faults
-from rib.steps import Embed, Predict, Step, distinct
+from rib.steps import Predict, Step, distinct
 from rib.store import Record, Store, unpack_bits
 
 
@@ -628,7 +628,7 @@ class Results:
 
     def unfinished(self) -> list[Step]:
         """Steps without a record; features are for other steps and may be left out."""
-        return [step for step in self.plan.steps if step.key not in self.records and not isinstance(step, Embed)]
+        return [step for step in self.plan.steps if step.key not in self.records and not step.optional]
 
 
 def over_seeds(runs: Sequence[Run], estimates: Sequence[Estimate]) -> Estimate:

@@ -11,7 +11,6 @@ from pathlib import Path
 from rib.data.pack import pack_file
 from rib.execute.leases import Leases, file_time
 from rib.plan import Plan
-from rib.steps import Embed
 from rib.store import DROPPABLE, Store
 from rib.upkeep.verify import files_of
 
@@ -86,7 +85,7 @@ def _of_the_dead(store: Store, before: float) -> Iterator[Garbage]:
 
 
 def _made_again(store: Store, kept: Sequence[Plan]) -> Iterator[Garbage]:
-    needed = {step.key for plan in kept for step in plan.steps if step.keeps_weights or isinstance(step, Embed)}
+    needed = {step.key for plan in kept for step in plan.steps if step.leaves}
     for folder in DROPPABLE:
         for path in files_of(store, folder):
             if path.stem not in needed:

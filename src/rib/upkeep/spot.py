@@ -21,12 +21,12 @@ from rib.execute.calibrate import find_device
 from rib.execute.packing import prepare
 from rib.execute.progress import Silent, Watcher
 from rib.execute.worker import do_steps, limit_threads
-from rib.plan import Plan, World, in_order, make_plan
-from rib.steps import Step
+from rib.plan import Plan, World, make_plan
+from rib.plan.graph import in_order
+from rib.steps import How, Step, Workshop
 from rib.store import Record, Store, unpack_bits
 from rib.suite import Suite
 from rib.upkeep.merge import differences
-from rib.work import How, Workshop
 
 POINTS = 1.0
 """Points by which an accuracy may differ where another kind of machine made the record."""

@@ -1,8 +1,8 @@
-"""Sweep: many checkpoints predict the same data, chunk by chunk, while each chunk is at hand."""
+"""Sweep: many checkpoints predict the same data, chunk by chunk, while each chunk is in memory."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,40 +15,7 @@ from rib.data.labels import LabelMap
 from rib.errors import NotFiniteError
 from rib.models.classifier import Classifier
 from rib.recipe import Precision
-from rib.steps import Predict
 from rib.training.predict import Predictions, Watch, autocast, batches, finite, joined, judge
-
-AT_ONCE = 16
-"""Nets in one pass, unless the user says otherwise."""
-
-
-def sweeps(steps: Iterable[Predict], at_once: int) -> list[tuple[Predict, ...]]:
-    """Predictions of streamed data, in groups that share one pass over it.
-
-    A group looks at one part, in one view and in batches of one size, with at most so many nets at once. What differs
-    in its head alone rides on the net of another and is never apart from it.
-
-    Args:
-        steps: in any order.
-        at_once: nets.
-    """
-    passes: dict[tuple[Any, ...], dict[str, list[Predict]]] = {}
-    for step in steps:
-        place = (step.data.fingerprint, step.data.part, step.architecture.view, step.batch_size)
-        passes.setdefault(place, {}).setdefault(backbone(step), []).append(step)
-    groups = []
-    for nets in passes.values():
-        listed = list(nets.values())
-        groups += [
-            tuple(step for riders in listed[begin : begin + at_once] for step in riders)
-            for begin in range(0, len(listed), at_once)
-        ]
-    return groups
-
-
-def backbone(step: Predict) -> str:
-    """Names the net up to its head: equal for steps whose features are the same."""
-    return step.features.key if step.features else step.key
 
 
 @dataclass
@@ -93,7 +60,7 @@ class Asked:
 
 @torch.inference_mode()
 def predict_chunk(chunk: Examples, asked: Sequence[Asked], batch_size: int, watch: Watch) -> None:
-    """Let every checkpoint predict a chunk, and note what it says. The batches are those of `prediction.predict`.
+    """Let every checkpoint predict a chunk, and note what it says. The batches are those of `predict.predict`.
 
     One that answers with NaN or infinity is asked no more; the others are.
 
@@ -101,7 +68,7 @@ def predict_chunk(chunk: Examples, asked: Sequence[Asked], batch_size: int, watc
         chunk: decoded examples; all but the last have a multiple of the batch size.
         asked: each has predicted as much as the others before.
         batch_size: images a forward pass.
-        watch: told of progress, in images a net.
+        watch: called with progress, in images per net.
     """
     labels = torch.from_numpy(chunk.labels)
     riders: dict[Classifier, list[Asked]] = {}

@@ -18,8 +18,10 @@ from rib.models import clip
 from rib.models.catalogue import ROWS, Architecture, ModelRow
 from rib.models.loading import build, describe, weights_identity
 from rib.models.weights import differences, first_few, shapes
-from rib.plan import Plan, Run, World, find_analysis, looks_at, make_plan
-from rib.steps import Fit
+from rib.plan.looks import find_analysis, looks_at
+from rib.plan.plan import Plan, Run
+from rib.plan.planner import make_plan
+from rib.steps import Fit, World
 from rib.suite import Suite
 
 TUNED = "tuned"

@@ -1,0 +1,82 @@
+"""Looks: the analyses that a suite asks for, of the runs that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rib.analysis import ANALYSES, Analysis
+from rib.errors import UserError, nearest
+from rib.plan.plan import Look, Run
+from rib.steps import Compare, Fit, World
+from rib.suite import Looks, Suite, validated
+
+
+def is_chosen(block: Looks, run: Run, of_pair: bool) -> bool:
+    """Whether a block of looks speaks of a run; one that looks at a single model speaks of pretrained ones."""
+    if run.model not in (block.models or (run.model,)):
+        return False
+    if not of_pair or run.tuned_on is None:
+        return of_pair == (run.tuned_on is not None)
+    if block.methods and not {run.method, run.method.partition(" ")[0]} & set(block.methods):
+        return False  # a sweep's name chooses all of its variants, "NAME field=value" one
+    wanted = ((run.seed, block.seeds), (run.tuned_on, block.downstream), (run.size or "all", block.sizes))
+    return all(chosen is None or item in chosen for item, chosen in wanted)
+
+
+def find_analysis(suite: Suite, name: str, **fields: Any) -> Analysis:
+    """An analysis as the suite has it, or RIB's own; `fields` have the last word.
+
+    Raises:
+        UserError: there is none of that name, or it has no such field.
+    """
+    table = dict(suite.analysis.get(name, {}))
+    if name not in suite.analysis and ":" not in name and name not in ANALYSES.classes:
+        raise nearest(name, [*suite.analysis, *ANALYSES.classes], "analysis")
+    kind = ANALYSES.find(str(table.pop("kind", name)))
+    return validated(kind, table | fields, f"{suite.name}: analysis {name!r}")
+
+
+def looks_at(
+    suite: Suite,
+    world: World,
+    name: str,
+    analysis: Analysis,
+    before: Fit,
+    run: Run,
+    chosen: Sequence[str] | None = None,
+) -> Iterable[Look]:
+    """The looks of an analysis at a run: one, or one a data set; a tuned set only where it has images of its own.
+
+    Args:
+        suite, world: for data sets and the recipe of predictions.
+        name: of the analysis, as the suite has it.
+        analysis: what is looked for.
+        before: the pretrained weights.
+        run: the model looked at.
+        chosen: data sets to look at; default: the analysis' own.
+    """
+    usual = {"nothing": (), "reference": (suite.reference,), "tested": suite.tested}[analysis.on]
+    seen = tuple(data for data in (chosen or usual) if data in run.scores)
+    recipe = suite.recipe_of(run.model)
+    groups: Sequence[tuple[str, ...]] = [()]
+    if analysis.needs_features and before.architecture.heads:
+        raise UserError(
+            f"analysis {analysis.name!r} takes a model apart into features and one head, and the answer of "
+            f"{run.model!r} is not what one head makes of features",
+            got=f"an answer made of {', '.join(before.architecture.heads)}",
+            remedy="name the other models in the analysis' `models`, or leave it out",
+        )
+    if analysis.on != "nothing":
+        groups = [seen] if analysis.together else [(data,) for data in seen]
+    for on in groups:
+        step = Compare(
+            analysis=analysis,
+            before=before,
+            after=run.fit if analysis.of_pair else None,
+            on=tuple(map(suite.set_names.short, on)),
+            data=tuple(world.part(data, "test") for data in on),
+            batch_size=recipe.eval_batch_size,
+            precision=recipe.eval_precision,
+        )
+        yield Look(name, run, on, step)

@@ -1,0 +1,121 @@
+"""Plan: everything that a suite asks for, as values."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+
+from rib.errors import nearest
+from rib.methods import Passes
+from rib.plan.graph import in_order, with_shared
+from rib.steps import Compare, Fit, Predict, Step, World
+from rib.suite import Suite
+
+
+@dataclass(frozen=True)
+class Run:
+    """One tuned (or pretrained) model of the comparison, and where it is scored.
+
+    Attributes:
+        model, method: as the suite names them.
+        size: images tuned on; None for all (and for the pretrained model).
+        seed: of the tuning; None for the pretrained model.
+        tuned_on: name of the downstream set; None for the pretrained model.
+        fit: its weights.
+        scores: the prediction of each data set it is scored on, by name.
+        seen: the prediction of the very images tuned on, if a set is tuned on whole and tested whole; never part of
+            RI, nor of a gain.
+    """
+
+    model: str
+    method: str
+    size: int | None
+    seed: int | None
+    tuned_on: str | None
+    fit: Fit
+    scores: dict[str, Predict]
+    seen: Predict | None = None
+
+    @property
+    def predictions(self) -> Iterator[tuple[str, Predict]]:
+        """Every prediction with the name of its data set, the one of the images tuned on last."""
+        yield from self.scores.items()
+        if self.seen is not None and self.tuned_on is not None:
+            yield self.tuned_on, self.seen
+
+
+@dataclass(frozen=True)
+class Look:
+    """One analysis of one run.
+
+    Attributes:
+        name: of the analysis, as the suite has it.
+        run: the tuned model, or the pretrained one for an analysis that looks at one model.
+        on: the data sets looked at; empty for one of weights alone.
+        step: the comparison.
+    """
+
+    name: str
+    run: Run
+    on: tuple[str, ...]
+    step: Compare
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything a suite asks for.
+
+    Attributes:
+        suite: the suite.
+        world: its data sets.
+        runs: every model, tuned or not, in the order of the suite.
+        looks: every analysis of every run that the suite asks for.
+        assumed: data sets and weights that are not on this machine; empty for a plan that can be carried out.
+        notes: what data sets share, in sentences, if every number is right all the same.
+        share: whether features that several steps read are made once; results are the same without.
+    """
+
+    suite: Suite
+    world: World
+    runs: tuple[Run, ...]
+    looks: tuple[Look, ...] = ()
+    assumed: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    share: bool = True
+
+    def chosen(self, model: str | None = None, method: str | None = None, tuned_on: str | None = None) -> list[Run]:
+        """The runs of a model, a method and a set tuned on; None for all of them.
+
+        Raises:
+            UserError: the suite has none of that name, or several.
+        """
+        own = None if model is None else self.suite.model_names.find(model, "model")
+        on = None if tuned_on is None else self.suite.set_names.find(tuned_on, "data set")
+        if method is not None and method not in (known := {run.method for run in self.runs}):
+            raise nearest(method, known, "method of the suite:")
+        return [
+            run
+            for run in self.runs
+            if own in (None, run.model) and method in (None, run.method) and on in (None, run.tuned_on)
+        ]
+
+    @cached_property
+    def steps(self) -> tuple[Step, ...]:
+        """Every step once, each after what it needs and what it shares with others."""
+        predictions = (predict for run in self.runs for _, predict in run.predictions)
+        needed = in_order(itertools.chain(predictions, (look.step for look in self.looks)))
+        return tuple(with_shared(needed)) if self.share else needed
+
+    @cached_property
+    def _shared(self) -> frozenset[str]:
+        return frozenset(step.key for step in self.steps if step.optional)
+
+    def passes(self, step: Step) -> Passes:
+        """The images that go through the net in a step; those of an analysis are an estimate."""
+        return step.passes(self.world, self._shared)
+
+    def image_passes(self, step: Step) -> float:
+        """What a step costs, in forward passes of one image; a training pass counts as three."""
+        return self.passes(step).cost

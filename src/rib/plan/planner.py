@@ -1,0 +1,258 @@
+"""Planner: a suite as a deduplicated graph of steps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from rib.data.splits import tuning_rows
+from rib.errors import UserError, nearest
+from rib.methods import METHODS, MergedMethod, Method
+from rib.models.catalogue import Architecture, PretrainRow, find_row
+from rib.models.loading import describe, weights_identity
+from rib.models.skeleton import Skeleton, skeleton
+from rib.models.sources import find_weights
+from rib.objectives import OBJECTIVES, Objective
+from rib.plan.looks import find_analysis, is_chosen, looks_at
+from rib.plan.plan import Look, Plan, Run
+from rib.recipe import LastBatch, Recipe
+from rib.steps import DataPart, Fit, Load, Predict, Pretrain, Reference, World
+from rib.suite import Looks, Runs, Suite, validated
+
+
+def make_plan(suite: Suite, cache: Path | None = None, assume: bool = False, fresh: bool = False) -> Plan:
+    """The plan of a suite. Looks at data and weights only to fingerprint them.
+
+    Args:
+        suite: the suite.
+        cache: folder for fingerprints of data that do not change.
+        assume: plan with published data sets and weights that are not on this machine as if they were; such a plan
+            says what it costs, and cannot be carried out.
+        fresh: read checkpoints, whatever is known of them.
+
+    Raises:
+        UserError: a name is unknown, data or weights are missing or do not fit, a size is too large, or a method
+            needs held-out images and the suite holds none out.
+    """
+    return _Planner(suite, World(suite, cache, assume, fresh)).plan()
+
+
+class _Planner:
+    def __init__(self, suite: Suite, world: World) -> None:
+        self.suite, self.world = suite, world
+        self._fits: dict[tuple[Any, ...], Fit] = {}
+        self._under_way: set[tuple[Any, ...]] = set()
+        self._starts: dict[str, Load | Pretrain] = {}
+        self._skeletons: dict[str, Skeleton | None] = {}
+        self._drawable: dict[tuple[str, int | None], int] = {}
+
+    def plan(self) -> Plan:
+        runs: dict[tuple[Any, ...], Run] = {}
+        self._require_models()
+        for model in self.suite.models:
+            run = self._pretrained(model)
+            runs[model, "pretrained"] = run
+        for block in self.suite.runs:
+            for run in self._block(block):
+                twin = runs.setdefault((run.model, run.method, run.size, run.seed, run.tuned_on), run)
+                if twin.fit.key != run.fit.key:
+                    what = f"two methods of the suite have the name {run.method!r}"
+                    raise UserError(what, got=f"{twin.fit.method} and {run.fit.method}", remedy="rename one of them")
+        order = {model: place for place, model in enumerate(self.suite.models)}
+        listed = tuple(sorted(runs.values(), key=lambda run: order[run.model]))
+        looks = {
+            (look.name, look.step.key): look for block in self.suite.analyses for look in self._looks(block, listed)
+        }
+        notes = self.world.shared()
+        return Plan(self.suite, self.world, listed, tuple(looks.values()), tuple(self.world.assumed), notes)
+
+    def _require_models(self) -> None:
+        """Find every model whose weights cannot be used before anything else is planned. Raises UserError."""
+        errors = []
+        for model in self.suite.models:
+            try:
+                self._start(model)
+            except UserError as error:
+                errors.append(error)
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            several = "\n".join(f"{error}" for error in errors)
+            raise UserError(f"{len(errors)} models cannot be used\n{several}")
+
+    def _looks(self, block: Looks, runs: Sequence[Run]) -> Iterable[Look]:
+        for name in block.names:
+            analysis = find_analysis(self.suite, name)
+            chosen = [run for run in runs if is_chosen(block, run, analysis.of_pair)]
+            if not chosen:
+                raise UserError(
+                    f"{self.suite.name}: analyses: no run of the suite is chosen for {name!r}",
+                    got=block.model_dump(exclude_none=True, exclude={"names"}),
+                    remedy="leave out what narrows it: methods, sizes, seeds, models, downstream",
+                )
+            for run in chosen:
+                before = self._fit(run.model, "pretrained", METHODS.find("pretrained")(), None, None, None)
+                yield from looks_at(self.suite, self.world, name, analysis, before, run, block.on)
+
+    def _pretrained(self, model: str) -> Run:
+        fit = self._fit(model, "pretrained", METHODS.find("pretrained")(), None, None, None)
+        return Run(model, "pretrained", None, None, None, fit, self._scores(fit, self.suite.tested, model))
+
+    def _block(self, block: Runs) -> Iterable[Run]:
+        methods = [pair for name in block.methods if name != "pretrained" for pair in self._variants(name)]
+        for model, downstream, size, seed, (name, method) in itertools.product(
+            block.models or self.suite.models,
+            block.downstream or self.suite.downstream,
+            block.sizes,
+            block.seeds or self.suite.seeds,
+            methods,
+        ):
+            count = None if size == "all" else size
+            fit = self._fit(model, name, method, downstream, count, seed)
+            tested = [name for name in self.suite.tested if name != downstream or self.world[name].disjoint]
+            seen = self._seen(fit, downstream, count, model)
+            yield Run(model, name, count, seed, downstream, fit, self._scores(fit, tested, model), seen)
+
+    def _scores(self, fit: Fit, tested: Sequence[str], model: str) -> dict[str, Predict]:
+        recipe = self.suite.recipe_of(model)
+        size, precision, block = recipe.eval_batch_size, recipe.eval_precision, recipe.last_block
+        return {name: Predict(fit, self.world.part(name, "test"), size, precision, block) for name in tested}
+
+    def _seen(self, fit: Fit, downstream: str, size: int | None, model: str) -> Predict | None:
+        """The prediction of the images tuned on: all of a set that is tested whole; a draw of it would be a mixture."""
+        whole = size is None and not self.suite.held_out and not self.world[downstream].disjoint
+        return self._scores(fit, [downstream], model)[downstream] if whole and downstream in self.suite.tested else None
+
+    def _fit(
+        self, model: str, name: str, method: Method, downstream: str | None, size: int | None, seed: int | None
+    ) -> Fit:
+        place = (model, name, method, downstream, size, seed)
+        if place not in self._fits:
+            if place in self._under_way:
+                raise UserError(f"method {name!r} is an ingredient of itself", remedy="take it out of its own members")
+            self._under_way.add(place)
+            self._fits[place] = self._new_fit(model, method, downstream, size, seed)
+            self._under_way.remove(place)
+        return self._fits[place]
+
+    def _new_fit(self, model: str, method: Method, downstream: str | None, size: int | None, seed: int | None) -> Fit:
+        ingredients = tuple(self._ingredient(model, item, downstream, size, seed) for item in method.ingredients())
+        start = self._start(model)
+        if isinstance(method, MergedMethod) or not method.needs_data or downstream is None:
+            return Fit(start, method, None, None, 0.0, None, None, ingredients)
+        part = self.world.part(downstream, "tune")
+        held = self.suite.held_out
+        if method.needs_held_out and not held:
+            raise UserError(
+                f"method {method.name!r} chooses on held-out downstream images, and the suite holds none out",
+                got="held_out = 0",
+                remedy="set held_out in the suite, e.g. held_out = 0.1",
+            )
+        recipe, drawn = self.suite.recipe_of(model), self._require_drawable(downstream, size)
+        found, what = self._skeletons[model], f"{method.name} of {model!r} on {downstream!r}"
+        last = None
+        if found is not None:
+            method.require(found.classifier)
+            last = found.last_batch(method.trains(found.classifier), recipe, drawn, what)
+        return Fit(start, method, part, size, held, recipe, seed, ingredients, last)
+
+    def _require_drawable(self, downstream: str, size: int | None) -> int:
+        """Refuse a size that cannot be drawn; how many images it is, for which the seed makes no difference."""
+        if (downstream, size) not in self._drawable:
+            rows, _ = tuning_rows(self.world[downstream].index("tune"), size, self.suite.held_out, 0, downstream)
+            self._drawable[downstream, size] = len(rows)
+        return self._drawable[downstream, size]
+
+    def _ingredient(
+        self, model: str, item: str | Method, downstream: str | None, size: int | None, seed: int | None
+    ) -> Fit:
+        if isinstance(item, Method):
+            return self._fit(model, item.name, item, downstream, size, seed)
+        variants = self._variants(item)
+        if len(variants) != 1:
+            raise UserError(f"{item!r} is a sweep and cannot be an ingredient", valid=", ".join(n for n, _ in variants))
+        name, method = variants[0]
+        if not method.needs_data:
+            return self._fit(model, name, method, None, None, None)
+        return self._fit(model, name, method, downstream, size, seed)
+
+    def _variants(self, name: str) -> list[tuple[str, Method]]:
+        """The methods that a name in the suite stands for: one, or several where it has a sweep."""
+        if name not in self.suite.method and ":" not in name and name not in METHODS.classes:
+            raise nearest(name, [*self.suite.method, *METHODS.classes], "method")
+        table = dict(self.suite.method.get(name, {}))
+        kind = METHODS.find(str(table.pop("kind", name)))
+        sweep = table.pop("sweep", {})
+        where = f"{self.suite.name}: method {name!r}"
+        if not isinstance(sweep, dict) or not all(isinstance(values, list) and values for values in sweep.values()):
+            raise UserError(f"{where}: sweep is a table of lists", got=sweep, valid="sweep = { alpha = [0.25, 0.5] }")
+        variants = []
+        for values in itertools.product(*sweep.values()):
+            chosen = dict(zip(sweep, values, strict=True))
+            label = name + "".join(
+                f" {field}={_number(value) if isinstance(value, float) else value}" for field, value in chosen.items()
+            )
+            variants.append((label, validated(kind, table | chosen, where)))
+        return variants
+
+    def _start(self, model: str) -> Load | Pretrain:
+        if model not in self._starts:
+            self._starts[model] = self._new_start(model)
+        return self._starts[model]
+
+    def _new_start(self, model: str) -> Load | Pretrain:
+        row = find_row(model, self.suite.model)
+        called = self.suite.model_names.short(model)
+        architecture = describe(row, self.world.classes, self.suite.base, self.suite.decode)
+        self._skeletons[model] = found = skeleton(architecture)
+        architecture = found.architecture if found else architecture
+        if row.pretrain is None:
+            published = row.weights is None and row.hf is None
+            if self.world.assume and published and find_weights(row, self.suite.base).found is None:
+                self.world.assumed.append(f"weights of {model}")
+                return Load(model, architecture, f"expected {model}", called)
+            classes = self.world[self.suite.reference].classes
+            place = (self.suite.base, classes, self.world.cache)
+            digest = weights_identity(model, row, architecture, *place, fresh=self.world.fresh)
+            return Load(model, architecture, digest, called)
+        return self._pretrain(model, architecture, row.pretrain)
+
+    def _pretrain(self, model: str, architecture: Architecture, row: PretrainRow) -> Pretrain:
+        def part(name: str | None) -> DataPart:
+            return self.world.part(name or self.suite.reference, "tune")
+
+        where, then = f"{self.suite.name}: model {model!r}: objective", row.reference
+        if row.objective and architecture.heads:
+            what = f"{where}: an objective trains the features of one head, and this model has others"
+            raise UserError(what, got=", ".join(architecture.heads), remedy="leave `objective` out for this model")
+        objective = self._objective(row.objective, where) if row.objective else None
+        reference = Reference(part(then.data), then.probe, then.finetune) if then else None
+        data = part(row.data)
+        last = self._last_batch(model, data, row.recipe)
+        if objective is not None and row.recipe.leaves_one(len(self.world[data.name].index("tune"))):
+            last = "merged"
+        if reference is not None:
+            last = self._last_batch(model, reference.data, reference.finetune) or last
+        called = self.suite.model_names.short(model)
+        return Pretrain(model, architecture, data, row.recipe, row.seed, objective, reference, last, called)
+
+    def _last_batch(self, model: str, data: DataPart, recipe: Recipe) -> LastBatch | None:
+        found, images = self._skeletons[model], len(self.world[data.name].index(data.part))
+        return (
+            None
+            if found is None
+            else found.last_batch(None, recipe, images, f"pretraining of {model!r} on {data.name!r}")
+        )
+
+    def _objective(self, given: str | dict[str, Any], where: str) -> Objective:
+        table = {"kind": given} if isinstance(given, str) else dict(given)
+        if "kind" not in table:
+            raise UserError(f"{where}: no `kind`", got=given, valid=", ".join(OBJECTIVES.classes))
+        return validated(OBJECTIVES.find(str(table.pop("kind"))), table, where)
+
+
+def _number(value: float) -> str:
+    """A number as short as it can be without becoming another: 0.5, 1e-05, 0.1234567."""
+    return f"{value:g}" if float(f"{value:g}") == value else repr(value)

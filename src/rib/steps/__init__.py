@@ -1,0 +1,33 @@
+"""Steps: what can be done. Each kind describes, prices and runs itself."""
+
+from rib.data.parts import DataPart
+from rib.steps.base import Step, distinct
+from rib.steps.compare import Compare
+from rib.steps.embed import Embed
+from rib.steps.fit import Fit
+from rib.steps.how import How
+from rib.steps.predict import Predict, predictions_of
+from rib.steps.pretrain import Load, Pretrain, Reference
+from rib.steps.workshop import Workshop
+from rib.steps.world import World
+
+KINDS: tuple[type[Step], ...] = (Pretrain, Embed, Fit, Predict, Compare)
+"""Every kind of step, in the order in which they build on one another."""
+
+__all__ = [
+    "KINDS",
+    "Compare",
+    "DataPart",
+    "Embed",
+    "Fit",
+    "How",
+    "Load",
+    "Predict",
+    "Pretrain",
+    "Reference",
+    "Step",
+    "Workshop",
+    "World",
+    "distinct",
+    "predictions_of",
+]

@@ -1,0 +1,181 @@
+"""Fit: the step that makes weights of pretrained ones, by a method."""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import Any, ClassVar
+
+from rib.data.parts import DataPart
+from rib.data.splits import tuning_rows
+from rib.errors import DivergedError, StepError
+from rib.identity import OPTION
+from rib.methods.base import MergedMethod, Method, Passes, Task
+from rib.models.catalogue import Architecture
+from rib.models.weights import Weights, first_not_finite
+from rib.recipe import LastBatch, Recipe
+from rib.steps.base import Left, Step
+from rib.steps.embed import Embed, drawn
+from rib.steps.pretrain import Pretrain, Start
+from rib.steps.workshop import Count, Workshop
+from rib.steps.world import World
+
+
+@dataclass(frozen=True)
+class Fit(Step):
+    """Weights that a method made of pretrained ones.
+
+    Attributes:
+        start: the pretrained weights.
+        method: the method with its hyper-parameters.
+        data: the downstream set; None for a method that looks at no data, as are the four after it.
+        size: number of images tuned on; None for all.
+        held_out: share of the pool that is kept for choices.
+        recipe: of the training.
+        seed: of everything random.
+        ingredients: the steps whose weights the method starts from.
+        last_batch: "merged" if a last batch of one image joins the one before it, for a BatchNorm.
+    """
+
+    key_name: ClassVar[str] = "Fit"
+
+    start: Start
+    method: Method
+    data: DataPart | None
+    size: int | None
+    held_out: float
+    recipe: Recipe | None
+    seed: int | None
+    ingredients: tuple[Fit, ...]
+    last_batch: LastBatch | None = field(default=None, metadata=OPTION)
+
+    activity: ClassVar[str] = "fitting"
+    trains: ClassVar[bool] = True
+
+    @property
+    def title(self) -> str:
+        """Human-readable label, e.g. "finetune resnet on sketch (200)"."""
+        sized = next((fit for fit in (self, *self.ingredients) if fit.size is not None), self)
+        on = f" on {self.tuned_on.label}{drawn(sized.size, sized.seed)}" if self.tuned_on else ""
+        return f"{self.method.name} {self.start.label}{on}"
+
+    @property
+    def variant(self) -> str:
+        """The method."""
+        return self.method.name
+
+    @property
+    def needs(self) -> tuple[Step, ...]:
+        """The pretraining, if the weights are made here, and the ingredients."""
+        return (*((self.start,) if isinstance(self.start, Pretrain) else ()), *self.ingredients)
+
+    @cached_property
+    def features(self) -> Embed | None:
+        """What its method reads of the pretrained model's features of the tuning set."""
+        if not (self.method.reads_features and self.data and self.recipe) or self.architecture.heads:
+            return None
+        data, seed = self.data, self.seed if self.size is not None else 0  # of all images every seed draws the same
+        if self.size is None and not self.held_out and data.both:  # then predictions of that set read them too
+            data, seed = replace(data, part="test"), None
+        size, block = self.recipe.eval_batch_size, self.recipe.last_block
+        return Embed(self.start, data, self.size, self.held_out, seed, size, "fp32", block)
+
+    @property
+    def parts(self) -> tuple[DataPart, ...]:
+        """The downstream set."""
+        return (self.data,) if self.data else ()
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the model."""
+        return self.start.architecture
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether its weights are merged again whenever they are needed, and never stored."""
+        return isinstance(self.method, MergedMethod)
+
+    @property
+    def leaves(self) -> Left | None:
+        """The weights, unless they are merged."""
+        return None if self.is_merged else "weights"
+
+    @property
+    def tuned_on(self) -> DataPart | None:
+        """The downstream set that these weights have seen, if any."""
+        return self.data or next((seen for item in self.ingredients if (seen := item.tuned_on)), None)
+
+    def passes(self, world: World, shared: Container[str]) -> Passes:
+        """What the method says, and the features of the tuning set if this step has to compute them."""
+        if self.data is None or self.recipe is None:
+            return Passes()
+        images, held_out = world.drawn(self.data, self.size, self.held_out, self.seed)
+        own = self.method.passes(self.recipe, images, held_out)
+        if self.architecture.heads and self.method.reads_features:  # there are no features: all goes through the net
+            seen = self.method.head_alone(self.recipe, images) if self.method.keeps_backbone else images
+            return own._replace(seen=own.seen + seen)
+        read = self.features is None or self.features.key in shared
+        return own if read else own._replace(seen=own.seen + images)
+
+    def timed_as(self, recipe: Recipe) -> Recipe:
+        """Its own recipe, if it trains."""
+        return self.recipe or recipe
+
+    def read_weights(self, shop: Workshop) -> Weights:
+        """The weights, merged, or from the store."""
+        if not isinstance(self.method, MergedMethod):
+            return shop.stored_weights(self)
+        merged = self.method.merge(shop.weights(self.start), self._ingredients(shop))
+        _require_finite(merged)
+        return merged
+
+    def run(self, shop: Workshop, watch: Count) -> dict[str, Any]:
+        """Fit; a merge is only tried, as it is made again whenever it is needed."""
+        if self.is_merged:
+            shop.weights(self)
+            return {}
+        values: dict[str, Any] = {}
+        task = self._task(shop, watch, values)
+        weights = self.method.fit(shop.weights(self.start), task, self._ingredients(shop))
+        _require_finite(weights)
+        shop.store.write_weights(self.key, weights)
+        shop.remember(self, weights)
+        return values
+
+    def _ingredients(self, shop: Workshop) -> list[Weights]:
+        for ingredient in self.ingredients:
+            record = shop.store.record(ingredient.key)
+            if record and record.values.get("diverged") and not self.method.takes_diverged:
+                raise StepError(
+                    f"its ingredient {ingredient.title} diverged (loss "
+                    f"{record.values['first_loss']:.2f} → {record.values['last_loss']:.2f}); try a lower learning rate "
+                    "or another strength for it"
+                )
+        return [shop.weights(ingredient) for ingredient in self.ingredients]
+
+    def _task(self, shop: Workshop, watch: Count, values: dict[str, Any]) -> Task:
+        assert self.data is not None
+        assert self.recipe is not None
+        assert self.seed is not None
+        pool = shop.examples(self.data, self.architecture.view)
+        tuning, held_out = tuning_rows(pool.index, self.size, self.held_out, self.seed, self.data.name)
+        return Task(
+            architecture=self.architecture,
+            tuning=pool.take(tuning),
+            held_out=pool.take(held_out),
+            label_map=self.data.label_map,
+            recipe=self.recipe,
+            seed=self.seed,
+            device=shop.device,
+            watch=watch,
+            checkpoint=shop.checkpoint(self.key),
+            note=values.__setitem__,
+            known=shop.stored_features(self.features.key) if self.features else None,
+            seen=watch.seen,
+        )
+
+
+def _require_finite(weights: Weights) -> None:
+    if bad := first_not_finite(weights):
+        raise DivergedError(f"weights are no longer finite ({bad}); try a lower learning rate")

@@ -1,0 +1,121 @@
+"""Sweep: predictions of many weights in one pass over their data, chunk by chunk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rib.data.ahead import chunk_rows, chunks, copied
+from rib.data.examples import Examples
+from rib.errors import RibError
+from rib.models.classifier import Classifier
+from rib.steps.base import Step
+from rib.steps.predict import Predict, predictions_of
+from rib.steps.workshop import Count, Workshop
+from rib.training.sweep import Asked, predict_chunk
+
+
+def sweeps(steps: Iterable[Predict], at_once: int) -> list[tuple[Predict, ...]]:
+    """Predictions of streamed data, in groups that share one pass over it.
+
+    A group looks at one part, in one view and in batches of one size, with at most `at_once` nets. Weights that differ
+    in the head alone share a net, and are never apart.
+
+    Args:
+        steps: in any order.
+        at_once: nets.
+    """
+    passes: dict[tuple[Any, ...], dict[str, list[Predict]]] = {}
+    for step in steps:
+        place = (step.data.fingerprint, step.data.part, step.architecture.view, step.batch_size)
+        passes.setdefault(place, {}).setdefault(backbone(step), []).append(step)
+    groups = []
+    for nets in passes.values():
+        listed = list(nets.values())
+        groups += [
+            tuple(step for heads in listed[begin : begin + at_once] for step in heads)
+            for begin in range(0, len(listed), at_once)
+        ]
+    return groups
+
+
+def backbone(step: Predict) -> str:
+    """Names the net up to its head: equal for steps whose features are the same."""
+    return step.features.key if step.features else step.key
+
+
+def swept(shop: Workshop, steps: Sequence[Step]) -> Sequence[Predict]:
+    """The steps of a job, if they are predictions that are made in one pass; else none."""
+    predictions = predictions_of(steps)
+    if not shop.how.share or len(predictions) < len(steps):
+        return []
+    return predictions if all(shop.is_swept(step.data, step.architecture.view) for step in predictions) else []
+
+
+def sweep(shop: Workshop, steps: Sequence[Predict]) -> dict[str, RibError]:
+    """Predict data with several checkpoints in one pass, and record their predictions.
+
+    Args:
+        shop: where it is done.
+        steps: as `sweeps` groups them.
+
+    Returns:
+        The errors of those that cannot be asked, by key; the others were.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
+    began, images = shop.clock(), Count(shop.watch, passes=1.0)
+    asked, failed = _ask(shop, steps)
+    if asked:
+        _look(shop, steps[0], asked, images)
+    failed |= {key: one.error for key, one in asked.items() if one.error}
+    asked = {key: one for key, one in asked.items() if not one.error}
+    times = (shop.clock() - began) / max(1, len(asked))
+    count = images.total // max(1, len(asked))
+    for step in steps:
+        if step.key in asked:
+            examples = shop.examples(step.data, step.architecture.view)
+            shop.record(step, step.judged(shop, asked[step.key].predictions, examples), times, count)
+    return failed
+
+
+def _ask(shop: Workshop, steps: Sequence[Predict]) -> tuple[dict[str, Asked], dict[str, RibError]]:
+    """The checkpoints that are asked, and why others cannot be, by key of the step."""
+    nets: dict[str, Classifier] = {}
+    asked: dict[str, Asked] = {}
+    failed: dict[str, RibError] = {}
+    for step in steps:
+        try:
+            own = shop.build(step.fit, step.last_block)
+        except RibError as error:
+            failed[step.key] = error
+            continue
+        net = nets.setdefault(backbone(step), own)
+        asked[step.key] = Asked(net, own.head, step.data.label_map, step.precision)
+    return asked, failed
+
+
+def _look(shop: Workshop, step: Predict, asked: Mapping[str, Asked], watch: Count) -> None:
+    """Take the checkpoints through the data of a step, from where all of them have been before."""
+    files = {key: shop.checkpoint(key) for key in asked}
+    states = {key: file.load() for key, file in files.items()}
+    done = min(len(state["masked_right"]) if state else 0 for state in states.values())
+    for key, one in asked.items():
+        one.restore(states[key], done)
+    for chunk in _chunks(shop, step, done):
+        predict_chunk(chunk, list(asked.values()), step.batch_size, watch)
+        for key, file in files.items():
+            if asked[key].error is None:
+                file.save(asked[key].state)
+        if all(one.error for one in asked.values()):
+            return
+
+
+def _chunks(shop: Workshop, step: Predict, done: int) -> Iterator[Examples]:
+    """The data of a step from some example on, decoded or copied from their pack while the chunk before is used."""
+    view = step.architecture.view
+    rows = chunk_rows(view, step.batch_size, shop.how.chunk_bytes)
+    if shop.is_streamed(step.data, view):
+        return chunks(shop.world[step.data.name], step.data.part, view, rows, done)
+    return copied(shop.examples(step.data, view), rows, done)

@@ -1,0 +1,273 @@
+"""Workshop: what a step needs to run: data, weights and nets, kept while steps use them, and the way to a record."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rib.data.ahead import undecoded
+from rib.data.containers import changed
+from rib.data.examples import Examples, Part, View
+from rib.data.feed import SHELF
+from rib.data.pack import open_pack, pack_file
+from rib.data.parts import DataPart
+from rib.errors import DamagedError, StepError, UserError
+from rib.identity import source_digest
+from rib.models.catalogue import Architecture
+from rib.models.classifier import Classifier
+from rib.models.loading import build
+from rib.models.weights import Weights, put_weights
+from rib.recipe import LastBlock
+from rib.steps.how import How
+from rib.steps.world import World
+from rib.store import Described, Store
+from rib.suite import Suite
+from rib.training.checkpoint import FileCheckpoint
+
+CACHED_WEIGHTS = 3
+"""Sets of weights that stay in memory: the pretrained ones, and what is compared with them."""
+
+
+class Weighted(Protocol):
+    """What weights are of: those of a model as it is loaded, or those that a step made."""
+
+    @property
+    def key(self) -> str:
+        """Key of the weights."""
+        ...
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the model."""
+        ...
+
+    def read_weights(self, shop: Workshop) -> Weights:
+        """The weights, read or merged."""
+        ...
+
+
+class Runnable(Described, Protocol):
+    """A step, as the workshop runs it."""
+
+    @property
+    def trains(self) -> bool:
+        """Whether images pass backward too."""
+        ...
+
+    @property
+    def architecture(self) -> Architecture:
+        """Of the model."""
+        ...
+
+    def new_key(self) -> str:
+        """The key, computed again."""
+        ...
+
+    def run(self, shop: Workshop, watch: Count) -> dict[str, Any]:
+        """Do it; the values of its record."""
+        ...
+
+
+class Workshop:
+    """Does steps, one at a time.
+
+    Args:
+        suite: to find data and models by name.
+        store: where results go.
+        how: device and checkpoints.
+        watch: called with progress, in images and in the forward passes that they cost.
+    """
+
+    def __init__(self, suite: Suite, store: Store, how: How, watch: Callable[[int, float], None]) -> None:
+        self.suite, self.store, self.how, self.watch = suite, store, how, watch
+        self.world = World(suite, store.facts)
+        self.device = torch.device(how.device)
+        self.loading = Stopwatch()
+        self._examples: dict[tuple[str, Part, View], Examples] = {}
+        self._weights: dict[str, Weights] = {}  # least recently used first
+        self._classifier: tuple[tuple[str, LastBlock | None], Classifier] | None = None
+
+    # -- doing and recording -----------------------------------------------------------------------------------------
+
+    def do(self, step: Runnable) -> None:
+        """Do a step whose needs are done, and record it.
+
+        Raises:
+            StepError: it cannot be done: training diverged, an ingredient did, the disk is full.
+            UserError: an input is at fault.
+        """
+        began = self.clock()
+        images = Count(self.watch, passes=3.0 if step.trains else 1.0)
+        _require_code(step)
+        values = step.run(self, images)
+        self.record(step, values, self.clock() - began, images.total)
+
+    def record(self, step: Runnable, values: dict[str, Any], times: NDArray[np.float64], images: int) -> None:
+        """Record a step that was done.
+
+        Args:
+            step: the step.
+            values: of its record.
+            times: difference of two `clock`s.
+            images: that went through a net.
+
+        Raises:
+            StepError: code of the user's own is no longer what the step's key says.
+        """
+        _require_code(step)
+        seconds, cpu, loading = times
+        self.store.write(step, values, seconds, images, str(self.device), cpu, loading)
+        self.store.checkpoint_path(step.key).unlink(missing_ok=True)
+
+    def clock(self) -> NDArray[np.float64]:
+        """Seconds by the clock, of the processor, and of loading: three numbers."""
+        return np.array([time.perf_counter(), time.process_time(), self.loading.seconds])
+
+    def checkpoint(self, key: str) -> FileCheckpoint:
+        """Where a step leaves its state while it is under way."""
+        return FileCheckpoint(self.store.checkpoint_path(key), self.how.checkpoint_seconds)
+
+    # -- weights and nets --------------------------------------------------------------------------------------------
+
+    def weights(self, source: Weighted) -> Weights:
+        """Weights that are loaded, or of a finished step; those used last stay in memory."""
+        weights = self._weights.pop(source.key, None) or source.read_weights(self)
+        return self.remember(source, weights)
+
+    def remember(self, source: Weighted, weights: Weights) -> Weights:
+        """Keep weights in memory until others are used."""
+        self._weights[source.key] = weights
+        while len(self._weights) > CACHED_WEIGHTS:
+            del self._weights[next(iter(self._weights))]
+        return weights
+
+    def stored_weights(self, step: Runnable) -> Weights:
+        """Weights from the store; if they are not those that were written, the step is done again."""
+        try:
+            with self.loading:
+                return self.store.weights(step.key)
+        except DamagedError as error:
+            if not self.store.has(step.key):
+                raise
+            if error.path.exists():
+                self.store.put_aside(error.path)
+            self.do(step)
+            return self.store.weights(step.key)
+
+    def classifier(self, source: Weighted, last_block: LastBlock | None) -> Classifier:
+        """The net of some weights, kept until another is used."""
+        place = (source.key, last_block)
+        if self._classifier is None or self._classifier[0] != place:
+            self._classifier = (place, self.build(source, last_block))
+        return self._classifier[1]
+
+    def build(self, source: Weighted, last_block: LastBlock | None) -> Classifier:
+        """A net with some weights, on the device."""
+        weights = self.weights(source)
+        with self.loading:
+            classifier = build(source.architecture, last_block=last_block)
+            put_weights(classifier.net, weights)
+            return classifier.to(self.device)
+
+    def stored_features(self, key: str) -> Tensor | None:
+        """Features float32 (N, D) that an `Embed` step left; None if they are not there, or nothing is shared."""
+        if not self.how.share:
+            return None
+        try:
+            with self.loading:
+                return torch.from_numpy(self.store.features(key))
+        except DamagedError as error:
+            if error.path.exists():
+                self.store.put_aside(error.path)
+            return None
+
+    def forget(self) -> None:
+        """Drop the weights in memory and the packs on the device, and the memory that the device keeps for them."""
+        self._weights.clear()
+        self._classifier = None
+        SHELF.clear()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    # -- data --------------------------------------------------------------------------------------------------------
+
+    def examples(self, data: DataPart, view: View) -> Examples:
+        """A part of a data set, for a view: from its pack, or decoded whenever it is looked at."""
+        place = (data.name, data.part, view)
+        if place not in self._examples:
+            with self.loading:
+                wanted = (self.world[data.name], data.part, view)
+                streamed = self.is_streamed(data, view)
+                self._examples[place] = undecoded(*wanted) if streamed else open_pack(*wanted, self.store.packs)
+        return self._examples[place]
+
+    def is_streamed(self, data: DataPart, view: View) -> bool:
+        """Whether a part is decoded whenever it is looked at."""
+        return self._file(data, view).name in self.how.streamed
+
+    def is_swept(self, data: DataPart, view: View) -> bool:
+        """Whether many nets look at a part in one pass, chunk by chunk."""
+        return self._file(data, view).name in self.how.swept
+
+    def _file(self, data: DataPart, view: View) -> Path:
+        own = self.world[data.name]
+        if own.fingerprint(data.part) != data.fingerprint:
+            raise changed(f"data set {data.name!r}")
+        return pack_file(own, data.part, view, self.store.packs)
+
+
+@dataclass
+class Stopwatch:
+    """Adds up the wall seconds of the blocks that it is around, one at a time."""
+
+    seconds: float = field(default=0.0)
+    _began: float = field(default=0.0)
+
+    def __enter__(self) -> None:
+        self._began = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.seconds += time.perf_counter() - self._began
+
+
+@dataclass
+class Count:
+    """Counts images, and reports them with the forward passes that they cost."""
+
+    watch: Callable[[int, float], None]
+    passes: float
+    total: int = field(default=0)
+
+    def __call__(self, images: int) -> None:
+        self.total += images
+        self.watch(images, self.passes * images)
+
+    def seen(self, images: int) -> None:
+        """Count images that pass forward alone, whatever the rest of the step does."""
+        self.total += images
+        self.watch(images, images)
+
+
+def _require_code(step: Runnable) -> None:
+    """Refuse a step if code of the user's own is no longer what the step's key says, before and after it is done.
+
+    Raises StepError: it was edited meanwhile.
+    """
+    built = step.architecture
+    try:
+        same = built.build is None or source_digest(built.build.partition(":")[0]) == built.build_source
+        same = same and step.new_key() == step.key
+    except UserError as error:
+        raise StepError(f"not recorded: {error}") from error
+    if not same:
+        raise StepError("not recorded: code that it rests on was edited after the run began; run again") from UserError(
+            "the code has changed"
+        )

@@ -1,0 +1,100 @@
+"""World: the data sets of a suite, opened when first needed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rib.data.base import DataSet
+from rib.data.catalogue import find_row, open_data, require_some
+from rib.data.examples import Part
+from rib.data.expected import ExpectedSet, is_absent
+from rib.data.labels import match_classes
+from rib.data.overlap import overlaps
+from rib.data.parts import DataPart
+from rib.data.splits import tuning_rows
+from rib.suite import Suite
+from rib.text.names import short
+
+
+class World:
+    """The data sets of a suite, opened when first needed.
+
+    Args:
+        suite: the suite.
+        cache: folder for fingerprints and packs.
+        assume: take a published set that is not on this machine as its authors count it.
+        fresh: read checkpoints, even if their digest is cached.
+    """
+
+    def __init__(self, suite: Suite, cache: Path | None, assume: bool = False, fresh: bool = False) -> None:
+        self.suite, self.cache, self.assume, self.fresh = suite, cache, assume, fresh
+        self.assumed: list[str] = []
+        self._open: dict[str, DataSet] = {}
+        self._parts: dict[tuple[str, Part], DataPart] = {}
+        self._draws: dict[tuple[str, int | None, float], tuple[int, int]] = {}
+
+    def __getitem__(self, name: str) -> DataSet:
+        if name not in self._open:
+            row = find_row(name, self.suite.data)
+            if self.assume and row.imagenet and is_absent(name, row, self.suite.base):
+                self._open[name] = ExpectedSet(name, row.imagenet)
+                self.assumed.append(name)
+            else:
+                self._open[name] = open_data(name, row, self.suite.base, self.cache)
+        return self._open[name]
+
+    def part(self, name: str, part: Part) -> DataPart:
+        """A part by content, with its label map into the reference set's classes."""
+        if (name, part) not in self._parts:
+            data, reference = self[name], self[self.suite.reference]
+            own = find_row(name, self.suite.data).label_targets
+            words = [data.map_name, *(["with [labels]"] if own else []), *([data.caveat] if data.caveat else [])]
+            targets = {**data.targets, **own}
+            label_map = match_classes(name, data.classes, reference.classes, targets, ", ".join(words))
+            require_some(data, part)
+            both = not data.disjoint and data.fingerprint("tune") == data.fingerprint("test")
+            self._parts[name, part] = DataPart(name, part, data.fingerprint(part), label_map, both, self.called(name))
+        return self._parts[name, part]
+
+    def count(self, data: DataPart) -> int:
+        """Number of images of a part."""
+        return len(self[data.name].index(data.part))
+
+    def drawn(self, data: DataPart, size: int | None, held_out: float, seed: int | None) -> tuple[int, int]:
+        """Number of images that a tuning set has, and of those held out beside it; without a seed, all and none."""
+        if seed is None:
+            return self.count(data), 0
+        place = (data.name, size, held_out)
+        if place not in self._draws:  # the seed makes no difference
+            index = self[data.name].index(data.part)
+            tuning, held = tuning_rows(index, size, held_out, seed, data.name)
+            self._draws[place] = len(tuning), len(held)
+        return self._draws[place]
+
+    def shared(self) -> tuple[str, ...]:
+        """What the sets share, in sentences.
+
+        Raises:
+            UserError: a number would be wrong for it.
+        """
+        roles = self.suite.roles
+        shared = overlaps({name: self[name] for name in (*self.suite.tested, *roles.pretrained)}, roles)
+        if refused := next((one for one in shared if one.refused), None):
+            raise refused.error()
+        return tuple(one.words for one in shared)
+
+    def called(self, name: str) -> str:
+        """What a data set is called in the titles of steps."""
+        names = self.suite.set_names
+        return names.short(name) if name in names.full else short(name)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """What lies beside the images of the opened sets and is not among them, in words."""
+        sets = self._open.items()
+        return tuple(f"{name.rpartition(':')[2]}: leaves out {words}" for name, data in sets for words in data.left_out)
+
+    @property
+    def classes(self) -> int:
+        """Number of the reference set's classes: the models' outputs."""
+        return len(self[self.suite.reference].classes)
