@@ -19,7 +19,7 @@ from rich.table import Table
 
 from bench.base import Row, Setting, total_met
 from bench.rates import rates
-from rib.execute.memory import keep_freed
+from rib.execute.malloc import keep_freed
 
 GOALS = tuple(
     sorted((file.stem for file in Path(__file__).parent.glob("p*_*.py")), key=lambda n: int(n[1:].split("_")[0]))

@@ -17,7 +17,7 @@ from rib.models.catalogue import ModelRow
 from rib.models.loading import build, describe
 from rib.models.weights import take_weights, write_weights
 from rib.plan import Plan, make_plan, missing
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import Suite, load_suite, parse_suite, shipped
 
 METHODS = ("finetune", "linear_probe", "lp_ft", "l2_sp", "ewc", "lwf", "wise_ft", "soup", "greedy_soup")

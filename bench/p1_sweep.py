@@ -19,7 +19,7 @@ from bench.base import Row, Setting, at_least, interleaved, one_thread, shown
 from bench.images import source, tree
 from rib import _compat  # noqa: F401  # before torchvision
 from rib.data.splits import named_generator, named_seed
-from rib.execute.local import cores
+from rib.execute.run import cores
 from rib.methods.ewc import diagonal_fisher, normalised
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
@@ -28,7 +28,7 @@ from rib.models.weights import Weights, interpolate, take_weights, write_weights
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
 from rib.steps import How, Workshop
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import Suite, parse_suite
 from rib.training.schedule import rate
 

@@ -29,7 +29,7 @@ from rib.data.examples import Examples, Index, View
 from rib.data.feed import Images, Road, Rows, Shelf, fed
 from rib.data.labels import LabelMap
 from rib.data.pack import open_pack
-from rib.execute.memory import keep_freed
+from rib.execute.malloc import keep_freed
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
 from rib.models.loading import build, describe

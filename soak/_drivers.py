@@ -18,11 +18,11 @@ from typing import Any
 
 import rib.execute.preload  # noqa: F401  # everything that a run imports
 from helpers import surroundings
-from rib.execute.crew import Crew
-from rib.execute.local import execute
+from rib.execute.pool import Crew
+from rib.execute.run import execute
 from rib.plan import make_plan
 from rib.steps import How
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import load_suite
 from soak import _journal
 

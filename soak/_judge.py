@@ -8,10 +8,11 @@ from pathlib import Path
 
 from helpers import difference
 from rib.errors import RibError
-from rib.execute.leases import Leases
 from rib.plan import Plan
 from rib.steps import Embed, Pretrain
-from rib.store import DROPPABLE, Store
+from rib.store.leases import Leases
+from rib.store.record import DROPPABLE
+from rib.store.store import Store
 from rib.upkeep.garbage import garbage, remove
 from rib.upkeep.verify import files_of, verify
 from soak import _journal

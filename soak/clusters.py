@@ -18,9 +18,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from helpers import assert_same, surroundings, wait_until
-from rib.execute.leases import Leases
 from rib.plan import make_plan
-from rib.store import Store
+from rib.store.leases import Leases
+from rib.store.store import Store
 from rib.suite import load_suite
 
 SUITE = "digits-quick"

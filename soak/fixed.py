@@ -22,13 +22,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 from helpers import tiny
 from rib.data.labels import LabelMap
-from rib.execute.local import execute
+from rib.execute.run import execute
 from rib.models.catalogue import ModelRow
 from rib.models.loading import build, describe
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.steps import How, Predict
-from rib.store import Store, pack_bits
+from rib.store.record import pack_bits
+from rib.store.store import Store
 from rib.training.predict import Predictions, joined, judge
 
 NET = ModelRow.model_validate({"timm": "vit_base_patch16_224"})

@@ -29,14 +29,15 @@ import pyarrow.parquet as pq
 
 from rib import identity
 from rib.execute.board import Board, Outcome
-from rib.execute.leases import Leases
 from rib.execute.progress import Silent
 from rib.execute.schedule import jobs
 from rib.files import write_aside
 from rib.plan import Plan, make_plan, missing
 from rib.report.overview import status_json
 from rib.steps import DataPart, How, Predict, Step
-from rib.store import Store, pack_bits
+from rib.store.leases import Leases
+from rib.store.record import pack_bits
+from rib.store.store import Store
 from rib.suite import load_suite
 from rib.upkeep.garbage import garbage
 from rib.upkeep.verify import verify

@@ -20,8 +20,7 @@ from random import Random
 from typing import Any
 
 from rib.execute.board import LATEST, LOOKS, PATIENT
-from rib.execute.fleet import share
-from rib.execute.leases import EXPIRY
+from rib.execute.cluster.fleet import share
 from rib.execute.schedule import Job, Queue, jobs
 from rib.identity import key_of
 from rib.plan import Plan, make_plan
@@ -31,6 +30,7 @@ from rib.report.drawing import panels, write_drawn
 from rib.steps import Embed, Fit, Predict, Step
 from rib.steps.how import AT_ONCE
 from rib.steps.sweep import backbone, sweeps
+from rib.store.leases import EXPIRY
 from rib.suite import load_suite
 
 SWEEP = Path(__file__).parent / "paper-sweep.toml"
@@ -349,7 +349,7 @@ class Costs:
         self._models: dict[str, ModelCost] = {}
 
     def listed(self, gpus: int) -> list[Job]:
-        """The jobs, as `rib.execute.local` and `rib.execute.fleet` make them for so many drivers."""
+        """The jobs, as `rib.execute.run` and `rib.execute.cluster.fleet` make them for so many drivers."""
         steps: Sequence[Step] = self.plan.steps
         groups: list[tuple[Predict, ...]] = []
         if self._streamed:

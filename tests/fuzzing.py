@@ -32,7 +32,7 @@ from rib.cli import main
 from rib.errors import RibError
 from rib.plan import make_plan
 from rib.steps import How, Load, Workshop
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import parse_suite
 
 SECONDS = 30

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 
 from fuzzing import FuzzError, Ground, changed, said, texts, to_toml, values
 from helpers import document
-from rib.execute.local import execute
+from rib.execute.run import execute
 from rib.identity import digest, key_of_spec
 from rib.plan import make_plan
 from rib.steps import How
-from rib.store import Store, encode_record
+from rib.store.record import encode_record
+from rib.store.store import Store
 from rib.suite import load_suite
 from rib.upkeep.archive import MANIFEST, pack
 

@@ -12,7 +12,8 @@ from rib.data.examples import Index
 from rib.plan import make_plan
 from rib.report.results import Results
 from rib.steps import Fit, Predict
-from rib.store import Store, pack_bits
+from rib.store.record import pack_bits
+from rib.store.store import Store
 from rib.suite import parse_suite
 from rib.training.predict import Predictions
 

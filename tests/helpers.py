@@ -23,7 +23,7 @@ from rib.models.classifier import Classifier
 from rib.models.weights import take_weights, write_weights
 from rib.plan import Plan
 from rib.steps import Embed, Predict, Step
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import Suite, parse_suite
 
 Said = tuple[int, str]

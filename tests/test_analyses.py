@@ -14,11 +14,11 @@ import pytest
 from helpers import tiny
 from rib.analysis import Analysis, Scene, Values
 from rib.errors import StepError, UserError
-from rib.execute.local import Outcome, execute
+from rib.execute.run import Outcome, execute
 from rib.plan import Plan, make_plan, missing
 from rib.report.results import Results
 from rib.steps import Compare, How
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import parse_suite
 
 

@@ -42,7 +42,7 @@ from rib.metrics import Bootstrap, Interval, example_weights
 from rib.models.catalogue import Architecture
 from rib.models.weights import take_weights
 from rib.steps import How
-from rib.store import Store
+from rib.store.store import Store
 from rib.training.predict import judge
 
 Floats = NDArray[np.float64]

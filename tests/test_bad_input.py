@@ -18,7 +18,7 @@ from PIL import Image
 from helpers import CLASSES, Said, Say, classifier, document, toml, write_arrays, write_tree
 from rib.models.weights import take_weights
 from rib.plan import make_plan
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import load_suite
 
 

@@ -19,14 +19,14 @@ from rib.data.folders import FolderContainer
 from rib.data.parquet import ParquetContainer
 from rib.data.shards import ShardContainer
 from rib.errors import UserError
-from rib.execute.local import execute
+from rib.execute.run import execute
 from rib.files import fact_fault, is_stamped, read_fact, state, write_fact
 from rib.models.sources import cached_digest
 from rib.plan import make_plan
 from rib.plan.pair import make_pair
 from rib.report.kept import Kept
 from rib.steps import How
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import parse_suite
 from rib.training.checkpoint import FileCheckpoint
 from rib.upkeep.verify import repair, verify

@@ -19,7 +19,7 @@ from rib.data.base import DataSet
 from rib.data.catalogue import DataRow, open_data
 from rib.errors import UserError
 from rib.steps import How
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import parse_suite
 
 CELLS = ("blur/2", "blur/10", "fog/1")

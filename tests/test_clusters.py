@@ -23,19 +23,20 @@ import pytest
 from helpers import Say, assert_same, command, document, start, surroundings, toml
 from helpers import wait_until as wait_seconds
 from rib.errors import StepError, UserError
-from rib.execute import fleet as fleet_module
-from rib.execute import local as local_module
+from rib.execute import run as local_module
 from rib.execute.board import Board, Outcome
-from rib.execute.fleet import Fleet, Joiner, find_engine
-from rib.execute.leases import Leases
-from rib.execute.local import execute
-from rib.execute.on_ray import RayEngine
+from rib.execute.cluster import fleet as fleet_module
+from rib.execute.cluster.fleet import Fleet, find_engine
+from rib.execute.cluster.joiner import Joiner
+from rib.execute.cluster.ray import RayEngine
 from rib.execute.progress import Silent
+from rib.execute.run import execute
 from rib.execute.runtime import RayRuntime, Runtime, SlurmRuntime
 from rib.execute.schedule import jobs
 from rib.plan import Plan, make_plan, missing
 from rib.steps import How
-from rib.store import Store
+from rib.store.leases import Leases
+from rib.store.store import Store
 from rib.suite import load_suite
 
 METHODS = ["linear_probe", "lp_ft", "waits", "wise_ft"]
@@ -204,7 +205,7 @@ def run_fleet(file: Path, store: Path, engine: Any, **how: Any) -> tuple[Outcome
     place.prepare()
     with Leases(place.root) as leases:
         board = Board(plan, place, How(**how), watcher, outcome, jobs(missing(plan.steps, place)), leases)
-        Fleet(Runtime(executor="slurm"), engine).run(board)
+        Fleet(Runtime(executor="slurm"), execute, engine).run(board)
         board.let_go()
     return outcome, watcher.lines
 
@@ -280,7 +281,7 @@ def test_that_a_cluster_lets_joiners_wait_is_said_once(
 
 
 def test_a_joiner_where_the_store_is_not_says_so_and_does_nothing(suite: Path, tmp_path: Path) -> None:
-    joiner = Joiner(load_suite(suite), tmp_path, tmp_path / "elsewhere", How(), Runtime(), "0" * 16)
+    joiner = Joiner(execute, load_suite(suite), tmp_path, tmp_path / "elsewhere", How(), Runtime(), "0" * 16)
     with pytest.raises(UserError, match="the store is not on this machine"):
         joiner()
     assert not (tmp_path / "elsewhere").exists()
@@ -319,7 +320,7 @@ def test_a_store_that_is_worked_on_in_a_folder_here_is_for_this_machine(
     runtime: Runtime, refused: bool, tmp_path: Path
 ) -> None:
     pytest.importorskip("submitit")
-    from rib.store import store_folder
+    from rib.store.store import store_folder
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RIB_CACHE", str(tmp_path))

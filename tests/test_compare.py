@@ -259,7 +259,7 @@ def weights_of(suite: Suite, base: object, tuned: object, **options: Any) -> tup
     """Both models' weights, as a comparison loads them."""
     pair = make_pair(suite, str(base), str(tuned), **options)
     assert pair.before.fit.architecture == pair.after.fit.architecture
-    from rib.store import Store
+    from rib.store.store import Store
 
     shop = Workshop(pair.plan.suite, Store(suite.base / "kinds"), ONE, lambda _images, _passes: None)
     return shop.weights(pair.before.fit.start), shop.weights(pair.after.fit.start)

@@ -18,10 +18,10 @@ from rib.data.catalogue import DataRow, open_data
 from rib.data.check import check
 from rib.data.examples import View
 from rib.errors import UserError
-from rib.execute.local import execute
+from rib.execute.run import execute
 from rib.plan import Plan, make_plan
 from rib.steps import How
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import parse_suite
 
 VIEW = View(holders.SIDE)

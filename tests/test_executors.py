@@ -30,17 +30,17 @@ from hypothesis import strategies as st
 
 from helpers import Say, assert_same, document, start, tiny, toml, wait_until
 from rib.errors import DivergedError, StepError, UserError
-from rib.execute import leases as leases_module
 from rib.execute import worker
 from rib.execute.board import Board
-from rib.execute.leases import Leases
-from rib.execute.local import Outcome, execute
 from rib.execute.progress import Silent
+from rib.execute.run import Outcome, execute
 from rib.execute.runtime import Runtime, read_runtime
 from rib.execute.schedule import jobs
 from rib.plan import Plan, make_plan
 from rib.steps import Embed, Fit, How, Predict, Step
-from rib.store import Store
+from rib.store import leases as leases_module
+from rib.store.leases import Leases
+from rib.store.store import Store
 from rib.suite import load_suite
 
 LIMIT = 3.0
@@ -92,7 +92,7 @@ def test_of_many_at_once_one_gets_each(tmp_path: Path) -> None:
 def taken_by_the_dead(root: Path, *names: str, id: str | None = None) -> str:
     """A process that takes work and ends without a word; its owner's id."""
     code = (
-        "import os, sys; from pathlib import Path; from rib.execute.leases import Leases\n"
+        "import os, sys; from pathlib import Path; from rib.store.leases import Leases\n"
         "leases = Leases(Path(sys.argv[1])); leases.__enter__()\n"
         "assert all(leases.take(name) for name in sys.argv[2:]); print(leases.owner.id, flush=True); os._exit(1)"
     )

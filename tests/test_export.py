@@ -18,7 +18,7 @@ from rib.plan import make_plan
 from rib.report.release import run_name
 from rib.report.results import Results
 from rib.steps import How, Workshop
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import load_suite
 
 _compat.declare_missing_operators()

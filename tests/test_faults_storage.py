@@ -22,12 +22,13 @@ from hypothesis import strategies as st
 from helpers import Say, document, same_weights, toml
 from rib import cli, files
 from rib.errors import DamagedError, StepError, UserError
-from rib.execute.local import Outcome, execute
+from rib.execute.run import Outcome, execute
 from rib.files import Seal, file_name, is_stamped, read_fact, stamp, write_aside, write_fact, written_aside
 from rib.models.weights import write_weights
 from rib.plan import Plan, make_plan
 from rib.steps import Embed, Fit, How, Predict, Pretrain
-from rib.store import DURABLE_SECONDS, Store, decode_record, encode_record
+from rib.store.record import decode_record, encode_record
+from rib.store.store import DURABLE_SECONDS, Store
 from rib.suite import load_suite
 from rib.training.checkpoint import FileCheckpoint
 from rib.upkeep.verify import verify

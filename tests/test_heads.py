@@ -16,7 +16,7 @@ from helpers import CLASSES, HALF, SIDE, WHOLE, classifier, document, examples
 from rib.analysis.drift import layer_places
 from rib.analysis.layers import visible
 from rib.errors import StepError, UserError
-from rib.execute.local import execute
+from rib.execute.run import execute
 from rib.methods import Task
 from rib.methods.ewc import diagonal_fisher
 from rib.methods.lora import LowRank, projections
@@ -26,7 +26,7 @@ from rib.models.weights import put_weights, take_weights, write_weights
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
 from rib.steps import Embed, How
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import parse_suite
 from rib.training.predict import collect
 

@@ -36,7 +36,7 @@ from rib.models.classifier import Classifier
 from rib.models.small import small_resnet
 from rib.models.weights import take_weights, write_weights
 from rib.plan import World, make_plan
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import Suite, parse_suite
 from rib.training.predict import judge
 
@@ -681,7 +681,7 @@ def small_suite(root: Path, sets: tuple[str, ...], **fields: Any) -> Suite:
 
 
 def test_a_suite_of_published_sets_runs(small: Path, tmp_path: Path) -> None:
-    from rib.execute.local import execute
+    from rib.execute.run import execute
     from rib.report.results import Results
     from rib.report.tables import headline
     from rib.steps import How

@@ -29,7 +29,7 @@ from rib.report.panels import panel_data, shown_panels
 from rib.report.results import Results, Seen
 from rib.report.tables import as_json, headline
 from rib.steps import Compare, Predict, Step
-from rib.store import unpack_bits
+from rib.store.record import unpack_bits
 from test_report import LAYERS, looked, made_up, own_text, printed
 
 TUNED = ("sketch", "paint", "foggy")

@@ -11,7 +11,7 @@ import pytest
 from helpers import Say, document, toml
 from rib.report import kept, page
 from rib.report.results import Results
-from rib.store import encode_record
+from rib.store.record import encode_record
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ import pytest
 
 from helpers import tiny
 from rib import identity
-from rib.execute import local
-from rib.execute.local import execute
+from rib.execute import run as local
+from rib.execute.run import execute
 from rib.execute.schedule import jobs
 from rib.plan import Run, make_plan, missing
 from rib.steps import How, Step, Workshop
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import Suite
 
 METHODS = ["finetune", "linear_probe", "lp_ft", "lwf", "wise_ft", "soup"]

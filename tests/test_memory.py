@@ -11,7 +11,7 @@ import pytest
 FREE_AND_TAKE = """
 import resource
 import numpy as np
-from rib.execute.memory import keep_freed
+from rib.execute.malloc import keep_freed
 print(keep_freed())
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

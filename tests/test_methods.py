@@ -33,7 +33,7 @@ from rib.models.weights import Weights, interpolate, take_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
 from rib.steps import Fit, How, Workshop
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import parse_suite
 from rib.training.loop import train
 from rib.training.training import Training

@@ -13,12 +13,12 @@ from helpers import PART, WHOLE, Say, classifier, document, examples, tiny, toml
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
 from rib.errors import NotFiniteError
-from rib.execute.local import execute
+from rib.execute.run import execute
 from rib.models.weights import read_weights, write_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
 from rib.steps import Fit, How, Predict
-from rib.store import Store
+from rib.store.store import Store
 from rib.training.loop import train
 from rib.training.outcome import is_at_chance
 from rib.training.predict import collect, predict, read_out

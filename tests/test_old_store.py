@@ -14,12 +14,12 @@ import pytest
 
 from helpers import Say
 from rib.analysis import ANALYSES
-from rib.execute.local import execute
+from rib.execute.run import execute
 from rib.methods import METHODS
 from rib.objectives import OBJECTIVES
 from rib.plan import make_plan
 from rib.steps import How
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import load_suite
 
 ARCHIVE = Path(__file__).parent / "stores" / "key-version-2.tar.xz"

@@ -35,11 +35,11 @@ from rib.data.examples import Examples, Index, Part, View
 from rib.data.images import apply_view, decode_pixels
 from rib.data.pack import BUILDS, check_pack, damaged_rows, is_checked, open_pack, pack_file
 from rib.errors import StepError, UserError
-from rib.execute.packing import pack, prepare
+from rib.execute.decode import pack, prepare
 from rib.execute.progress import Silent
 from rib.plan import make_plan
 from rib.steps import How, Predict
-from rib.store import Store
+from rib.store.store import Store
 
 VIEW = View(9, 0.8, "bilinear")
 

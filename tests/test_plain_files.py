@@ -30,9 +30,11 @@ METHODS = {"read_bytes", "read_text", "open"}
 
 OWN = {
     "files.py": "the function itself",
-    "terminal.py": "the null device",
-    "execute/leases.py": "/proc, and locks that RIB made",
-    "execute/crew.py": "traces that RIB's workers wrote",
+    "text/terminal.py": "the null device",
+    "store/leases.py": "locks that RIB made",
+    "store/owners.py": "/proc",
+    "store/provenance.py": "/proc",
+    "execute/pool.py": "traces that RIB's workers wrote",
     "report/release.py": "cards in the folder that the user names",
     "report/page.py": "RIB's own template",
     "report/kept.py": "RIB's own source",

@@ -12,13 +12,15 @@ from pathlib import Path
 import pytest
 
 from helpers import document, toml
-from rib.execute import board, leases
-from rib.execute.leases import Leases, Owner, place
-from rib.execute.local import execute
+from rib.execute import board
 from rib.execute.progress import Silent
+from rib.execute.run import execute
 from rib.plan import make_plan
 from rib.steps import How
-from rib.store import Store
+from rib.store import owners
+from rib.store.leases import Leases
+from rib.store.owners import Owner, place
+from rib.store.store import Store
 from rib.suite import load_suite
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
@@ -71,7 +73,7 @@ def sleeper() -> subprocess.Popen[bytes]:
 
 def owner_of(process: subprocess.Popen[bytes], *workers: subprocess.Popen[bytes]) -> Owner:
     def started(one: subprocess.Popen[bytes]) -> int:
-        return leases._started(one.pid) or 0
+        return owners.started_at(one.pid) or 0
 
     return Owner("f" * 16, "here", process.pid, started(process), place(), tuple((w.pid, started(w)) for w in workers))
 
@@ -79,7 +81,7 @@ def owner_of(process: subprocess.Popen[bytes], *workers: subprocess.Popen[bytes]
 def stop(process: subprocess.Popen[bytes]) -> None:
     process.send_signal(signal.SIGSTOP)
     end = time.monotonic() + 10
-    while not leases._is_stopped(process.pid) and time.monotonic() < end:
+    while not owners.is_stopped(process.pid) and time.monotonic() < end:
         time.sleep(0.01)
 
 
@@ -122,7 +124,7 @@ def test_a_driver_says_for_whom_it_waits_and_takes_over(
     file: Path, sleeper: subprocess.Popen[bytes], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(board, "SILENT_SECONDS", 0.0)
-    monkeypatch.setattr(leases, "STOPPED_EXPIRY", 2.5)
+    monkeypatch.setattr(owners, "STOPPED_EXPIRY", 2.5)
     plan, store, heard = make_plan(load_suite(file)), Store(file.parent / "store"), Listener()
     for step in plan.steps:
         enter(store.root, owner_of(sleeper), step.key, 0.0)

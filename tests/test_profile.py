@@ -13,7 +13,7 @@ from rib.report.profile import Line, profile, profile_lines, row_cells, summary
 from rib.report.results import Results
 from rib.steps import Fit, Predict
 from rib.steps.workshop import Stopwatch
-from rib.store import Store
+from rib.store.store import Store
 
 
 @pytest.fixture

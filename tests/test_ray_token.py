@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rib.errors import UserError
-from rib.execute.on_ray import keep_token_private
+from rib.execute.cluster.ray import keep_token_private
 
 
 def rights(path: Path) -> int:
@@ -65,7 +65,7 @@ def test_where_no_token_can_be_kept_nothing_starts(home: Path) -> None:
 
 CLUSTER = """
     import os, sys
-    from rib.execute.on_ray import RayEngine
+    from rib.execute.cluster.ray import RayEngine
     from rib.execute.runtime import RayRuntime
 
     with RayEngine(RayRuntime(temporary=sys.argv[1])) as engine:

@@ -20,7 +20,7 @@ from rib.models.weights import read_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
 from rib.steps import How
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import parse_suite
 
 HELD_OUT, SIZE, SEED = 0.25, 21, 3

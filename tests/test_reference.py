@@ -16,7 +16,7 @@ from rib.errors import UserError
 from rib.plan import make_plan
 from rib.report.results import Results
 from rib.steps import How
-from rib.store import Store
+from rib.store.store import Store
 from rib.studies import find_study
 from rib.suite import Suite, load_suite, parse_suite
 

@@ -13,16 +13,17 @@ fsspec = pytest.importorskip("fsspec")
 
 from helpers import Say, document, same_weights, toml  # noqa: E402
 from rib.errors import StepError, UserError  # noqa: E402
-from rib.execute.local import execute  # noqa: E402
+from rib.execute.run import execute  # noqa: E402
 from rib.files import write_aside  # noqa: E402
 from rib.plan import make_plan  # noqa: E402
-from rib.remote import Remote, remote_of, remote_url, working_folder  # noqa: E402
 from rib.steps import (  # noqa: E402
     Fit,
     How,
     Predict,
 )
-from rib.store import SEALED, Store, store_folder  # noqa: E402
+from rib.store.record import SEALED  # noqa: E402
+from rib.store.remote import Remote, remote_of, remote_url, working_folder  # noqa: E402
+from rib.store.store import Store, store_folder  # noqa: E402
 from rib.suite import load_suite  # noqa: E402
 from rib.upkeep.merge import merge  # noqa: E402
 from rib.upkeep.verify import verify  # noqa: E402

@@ -31,7 +31,8 @@ from rib.report.page import duration, write_page
 from rib.report.results import Results
 from rib.report.tables import as_json, headline, ri_matrix
 from rib.steps import Compare, Predict, Step
-from rib.store import Store, pack_bits
+from rib.store.record import pack_bits
+from rib.store.store import Store
 from rib.suite import parse_suite
 from rib.training.predict import Predictions
 

@@ -16,12 +16,12 @@ import torch
 
 import rib
 from helpers import assert_same, document, start, toml, wait_until
-from rib.execute.crew import Crew
-from rib.execute.local import Outcome, execute
+from rib.execute.pool import Crew
 from rib.execute.progress import Silent
+from rib.execute.run import Outcome, execute
 from rib.plan import make_plan
 from rib.steps import Fit, How, Predict, Pretrain
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import load_suite
 
 METHODS = ["finetune", "ewc", "lwf", "linear_probe", "lp_ft", "wise_ft", "soup", "greedy_soup"]

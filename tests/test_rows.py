@@ -19,7 +19,7 @@ from rib.report.release import model_card, release
 from rib.report.results import Results
 from rib.report.tables import as_json
 from rib.steps import How, Workshop
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import parse_suite
 
 

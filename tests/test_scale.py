@@ -16,17 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import classifier, examples, tiny
-from rib import store as store_module
 from rib.data.labels import LabelMap
 from rib.execute.board import Board, Outcome
-from rib.execute.fleet import share
-from rib.execute.leases import Leases
+from rib.execute.cluster.fleet import share
 from rib.execute.progress import Silent
 from rib.execute.schedule import LARGE, Job, Queue, jobs
 from rib.identity import key_of_spec
 from rib.plan import Plan, make_plan
 from rib.steps import Embed, Fit, How, Predict, Step
-from rib.store import News, Store, encode_record, is_whole
+from rib.store import news as news_module
+from rib.store.leases import Leases
+from rib.store.news import News
+from rib.store.record import encode_record, is_whole
+from rib.store.store import Store
 from rib.training.predict import JUDGED, predict
 from rib.upkeep.verify import verify
 
@@ -245,9 +247,9 @@ def touch(folder: Path, key: str, when: int) -> None:
 
 def test_news_are_told_once_and_never_missed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now, listings = [0.0], list[int]()
-    monkeypatch.setattr(store_module.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(news_module.time, "monotonic", lambda: now[0])
     plain = os.scandir
-    monkeypatch.setattr(store_module.os, "scandir", lambda place: (listings.append(place), plain(place))[1])
+    monkeypatch.setattr(news_module.os, "scandir", lambda place: (listings.append(place), plain(place))[1])
     news = News(tmp_path, ["aa1", "aa2", "aa3", "bb1"])
     assert news.take() == set()  # no folder yet
     touch(tmp_path, "aa1", 100)

@@ -19,7 +19,7 @@ from rib.data.arrays import ArraySet
 from rib.data.examples import Examples, Part
 from rib.data.pack import pack_file
 from rib.errors import StoppedError
-from rib.execute import packing
+from rib.execute import decode as packing
 from rib.methods import METHODS, Passes, ewc
 from rib.models.classifier import Classifier
 from rib.models.last_block import compute_pooled_only
@@ -30,7 +30,7 @@ from rib.recipe import Recipe
 from rib.steps import Embed, Fit, How, Predict, Workshop
 from rib.steps import sweep as sweeping
 from rib.steps.sweep import backbone
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import Suite, parse_suite
 from rib.training.loop import train
 from rib.training.sweep import predict_chunk

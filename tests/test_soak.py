@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from helpers import tiny
-from rib.execute.leases import Leases
-from rib.execute.local import execute
+from rib.execute.run import execute
 from rib.plan import Plan, make_plan
 from rib.steps import Fit, How, Predict, Step
-from rib.store import Store, encode_record
+from rib.store.leases import Leases
+from rib.store.record import encode_record
+from rib.store.store import Store
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for processes, and forks them")
 

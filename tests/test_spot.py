@@ -13,10 +13,11 @@ import pytest
 
 from helpers import Say, document, toml
 from rib.errors import UserError
-from rib.execute.local import execute
+from rib.execute.run import execute
 from rib.plan import Plan, make_plan
 from rib.steps import Compare, Embed, Fit, How, Predict
-from rib.store import Store, encode_record, pack_bits, unpack_bits
+from rib.store.record import encode_record, pack_bits, unpack_bits
+from rib.store.store import Store
 from rib.suite import load_suite
 from rib.upkeep.archive import pack
 from rib.upkeep.spot import Wanted, near, spot

@@ -32,7 +32,7 @@ from rib.report.answer import Contrast, as_one_family, power, verdict
 from rib.report.answer_text import answer_lines
 from rib.report.results import Results
 from rib.steps import How
-from rib.store import Store
+from rib.store.store import Store
 from rib.studies import ORDER, find_study, names
 from rib.studies.base import Numbers, cohorts, interval, minus
 from rib.suite import Suite, load_suite, parse_suite

@@ -18,12 +18,13 @@ import pytest
 
 from helpers import Say, document, toml
 from rib.errors import StepError, UserError
-from rib.execute.leases import Leases, file_time
-from rib.execute.local import execute
+from rib.execute.run import execute
 from rib.files import Seal
 from rib.plan import Plan, make_plan
 from rib.steps import Embed, Fit, How, Predict
-from rib.store import Store, encode_record
+from rib.store.leases import Leases, file_time
+from rib.store.record import encode_record
+from rib.store.store import Store
 from rib.suite import load_suite
 from rib.upkeep.archive import MANIFEST, pack, unpack
 from rib.upkeep.garbage import garbage, remove
@@ -244,7 +245,7 @@ def test_how_old_a_file_is_the_file_system_says(
 
 def test_leases_of_the_dead_are_garbage(copied: Store, finished: Finished) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from rib.execute.leases import Leases\n"
+        "import os, sys; from pathlib import Path; from rib.store.leases import Leases\n"
         "leases = Leases(Path(sys.argv[1])); leases.__enter__(); assert leases.take('abcd'); os._exit(1)"
     )
     assert subprocess.run([sys.executable, "-c", code, copied.root], check=False).returncode == 1

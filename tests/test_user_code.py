@@ -13,11 +13,11 @@ import pytest
 from helpers import document, toml
 from rib import usercode
 from rib.errors import UserError
-from rib.execute.local import execute
+from rib.execute.run import execute
 from rib.identity import digest, source_digest
 from rib.plan import make_plan
 from rib.steps import How
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import load_suite
 
 

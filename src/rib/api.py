@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rib.errors import StoppedError
-from rib.execute.local import Outcome, execute
 from rib.execute.progress import Watcher
+from rib.execute.run import Outcome, execute
 from rib.execute.runtime import Runtime
 from rib.files import at_home
 from rib.gates import parse_gate
@@ -19,7 +19,7 @@ from rib.report.answer import Answer
 from rib.report.comparison import Comparison, gate_names
 from rib.report.results import Results, Summary
 from rib.steps import How
-from rib.store import Store, store_folder
+from rib.store.store import Store, store_folder
 from rib.studies import find_study
 from rib.suite import Suite, load_suite
 from rib.text.terminal import console

@@ -60,7 +60,7 @@ def data_pack(
     pack_budget: PackBudget = None,
 ) -> None:
     """Decode everything that a suite looks at, once, into the store."""
-    from rib.execute.packing import pack
+    from rib.execute.decode import pack
 
     budget = bytes_in(pack_budget)
     plan, place = plan_of(suite, store, data, models, seeds)

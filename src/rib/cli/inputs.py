@@ -13,7 +13,7 @@ from rib.text.terminal import console, printable
 
 if TYPE_CHECKING:
     from rib.plan import Plan
-    from rib.store import Store
+    from rib.store.store import Store
     from rib.suite import Suite
 
 MOST_NOTES = 5
@@ -29,7 +29,7 @@ def plan_of(
     assume: bool = False,
 ) -> tuple[Plan, Store]:
     from rib.plan import make_plan
-    from rib.store import Store
+    from rib.store.store import Store
 
     place = Store(store)
     with console(stderr=True).status("reading the suite, its data and its weights"):

@@ -12,11 +12,11 @@ STORE = Path("rib-store")
 
 def store_place(name: str | Path) -> Path:
     """The folder of a store that is named on the command line. Raises UserError, as `store_folder`."""
-    from rib.remote import remote_url
+    from rib.store.remote import remote_url
 
     if remote_url(name) is None:
         return Path(name)
-    from rib.store import store_folder
+    from rib.store.store import store_folder
 
     return store_folder(name)
 

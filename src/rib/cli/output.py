@@ -16,10 +16,10 @@ from rib.text.terminal import console, say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rib.execute.local import Outcome
+    from rib.execute.run import Outcome
     from rib.plan import Plan
     from rib.report.results import Results
-    from rib.store import Store
+    from rib.store.store import Store
 
 T = TypeVar("T")
 

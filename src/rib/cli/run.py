@@ -26,9 +26,9 @@ from rib.files import json_text
 from rib.text.terminal import console, printable
 
 if TYPE_CHECKING:
-    from rib.execute.local import Outcome
+    from rib.execute.run import Outcome
     from rib.plan import Plan
-    from rib.store import Store
+    from rib.store.store import Store
 
 
 def run(
@@ -59,7 +59,7 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Do what the suite asks for and has not been done; then show the report."""
-    from rib.execute.local import execute
+    from rib.execute.run import execute
     from rib.execute.runtime import read_runtime
     from rib.steps import How
 
@@ -141,7 +141,7 @@ def show_plan(
     """Say which steps a suite has, which are done, and what the others cost; published sets need not be here."""
     from rich.padding import Padding
 
-    from rib.execute.calibrate import crew, find_device, measure
+    from rib.execute.speed import crew, find_device, measure
     from rib.report.cost import Estimate, cost_lines
     from rib.report.overview import plan_json, plan_table
     from rib.report.settings import settings_lines
@@ -181,8 +181,8 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Say how far a suite is: steps done, to do, failed, and who is at work. Exit code 1 if any failed."""
-    from rib.execute.leases import Leases
     from rib.report.overview import status_json, status_lines
+    from rib.store.leases import Leases
 
     plan, place = plan_of(suite, store, data, models, seeds)
     facts = status_json(plan, place, list(Leases(place.root).listed()))

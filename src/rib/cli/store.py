@@ -18,7 +18,7 @@ from rib.errors import UserError
 from rib.text.terminal import console, printable, say
 
 if TYPE_CHECKING:
-    from rib.store import Store
+    from rib.store.store import Store
     from rib.upkeep.merge import Merged
 
 store_app = typer.Typer(help="Verify a store, clear it, move it, merge it.", no_args_is_help=True)
@@ -123,7 +123,7 @@ def store_import(
     ] = 1.0,
 ) -> None:
     """Take an archive into a store. Exit code 1 if a step is there with other results; it stays as it is."""
-    from rib.store import Store
+    from rib.store.store import Store
     from rib.upkeep.archive import unpack
 
     place, lines = Store(store), list[str]()
@@ -178,7 +178,7 @@ def store_merge(
     ] = STORE,
 ) -> None:
     """Take the steps of other stores. Exit code 1 if one is there with other results; ours stays as it is."""
-    from rib.store import Store
+    from rib.store.store import Store
     from rib.upkeep.merge import merge
 
     place, dirty = Store(into), False
@@ -208,7 +208,7 @@ def _say(found: Merged, what: str) -> None:
 
 
 def _existing(store: Path, damaged: bool = False) -> Store:
-    from rib.store import Store
+    from rib.store.store import Store
 
     place = Store(store, damaged)
     if not (store / "store.json").exists() and not (store / "records").is_dir():

@@ -9,12 +9,15 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rib.execute.leases import STOPPED_EXPIRY, Lease, Leases
 from rib.execute.progress import Watcher
 from rib.execute.schedule import Job, Queue
 from rib.plan import Plan
 from rib.steps import How, Step, distinct
-from rib.store import Failure, News, Store
+from rib.store.leases import Lease, Leases
+from rib.store.news import News
+from rib.store.owners import STOPPED_EXPIRY
+from rib.store.record import Failure
+from rib.store.store import Store
 
 SOONEST, LATEST = 0.02, 1.0
 """Seconds between two looks at what others do: longer and longer while nothing changes."""

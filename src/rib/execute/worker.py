@@ -23,12 +23,12 @@ from typing import Any, TextIO
 import torch
 
 from rib.errors import DamagedError, DivergedError, RibError, StepError, is_memory, told
-from rib.execute.memory import keep_freed
+from rib.execute.malloc import keep_freed
 from rib.models.catalogue import Architecture
 from rib.models.loading import build
 from rib.steps import How, Predict, Step, Workshop
 from rib.steps.sweep import sweep, swept
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite import Suite
 
 Tell = Callable[[tuple[Any, ...]], None]

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence, Set
 
 from rib.steps import Step
-from rib.store import Store
+from rib.store.store import Store
 
 
 def in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:

@@ -24,7 +24,7 @@ from rib.recipe import Recipe
 from rib.steps import Step, predictions_of
 from rib.steps.how import AT_ONCE
 from rib.steps.sweep import sweeps
-from rib.store import Store
+from rib.store.store import Store
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any
 from rib.files import read_fact, state, write_fact
 from rib.identity import digest
 from rib.plan import Plan
-from rib.store import Store
+from rib.store.store import Store
 
 LIBRARIES = ("numpy", "scipy", "plotly", "rich")
 """What a report is worked out and drawn by, beside RIB itself."""

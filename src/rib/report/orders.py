@@ -9,7 +9,8 @@ import numpy as np
 from rib.analysis.orders import Order, better_order
 from rib.errors import DamagedError
 from rib.plan import Plan, Run
-from rib.store import Record, Store, unpack_bits
+from rib.store.record import Record, unpack_bits
+from rib.store.store import Store
 
 MOST_NAMED = 3
 """Classes that are named as examples."""

@@ -16,10 +16,10 @@ from rib.report.failures import alike
 from rib.report.settings import settings_json
 from rib.report.views import unstated, view_json
 from rib.steps import distinct
-from rib.store import Store
+from rib.store.store import Store
 
 if TYPE_CHECKING:
-    from rib.execute.leases import Lease
+    from rib.store.leases import Lease
 
 
 def status_json(plan: Plan, store: Store, leases: Sequence[Lease] = ()) -> dict[str, Any]:

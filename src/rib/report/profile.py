@@ -11,7 +11,7 @@ from rich.text import Text
 from rib.report.results import Results
 from rib.report.tables import ABSENT, cut, duration, grid, wrapped
 from rib.steps import KINDS
-from rib.store import Record
+from rib.store.record import Record
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from rib.plan import Run
 from rib.report.markdown import code, markdown
 from rib.report.results import Results, Summary
 from rib.report.rows import draw_csv, drawn
-from rib.store import made_by
+from rib.store.provenance import made_by
 from rib.text.names import folded
 
 MOST_CLASSES = 20

@@ -27,7 +27,8 @@ from rib.plan import Plan, Run
 from rib.report.classes import ByClasses, Presence
 from rib.report.orders import order_faults
 from rib.steps import Predict, Step, distinct
-from rib.store import Record, Store, unpack_bits
+from rib.store.record import Record, unpack_bits
+from rib.store.store import Store
 
 
 @dataclass(frozen=True)

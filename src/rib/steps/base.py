@@ -17,7 +17,7 @@ from rib.models.catalogue import Architecture
 from rib.recipe import Recipe
 from rib.steps.workshop import Count, Weighted, Workshop
 from rib.steps.world import World
-from rib.store import Store
+from rib.store.store import Store
 
 Left = Literal["weights", "features"]
 """What a step leaves for others, by its folder in the store."""

@@ -22,7 +22,7 @@ from rib.steps.fit import Fit
 from rib.steps.pretrain import Start
 from rib.steps.workshop import Count, Workshop
 from rib.steps.world import World
-from rib.store import pack_bits
+from rib.store.record import pack_bits
 from rib.training.predict import Predictions, predict
 
 

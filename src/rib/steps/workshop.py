@@ -28,7 +28,8 @@ from rib.models.weights import Weights, put_weights
 from rib.recipe import LastBlock
 from rib.steps.how import How
 from rib.steps.world import World
-from rib.store import Described, Store
+from rib.store.record import Described
+from rib.store.store import Store
 from rib.suite import Suite
 from rib.training.checkpoint import FileCheckpoint
 

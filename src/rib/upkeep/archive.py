@@ -24,7 +24,8 @@ from rib.errors import DamagedError, UserError
 from rib.files import BLOCK, Seal, parse_json, plain, written_aside
 from rib.identity import KEY_VERSION, digest
 from rib.plan import Plan
-from rib.store import DROPPABLE, SEALED, Store
+from rib.store.record import DROPPABLE, SEALED
+from rib.store.store import Store
 from rib.upkeep.merge import Merged, merge, require_whole
 
 FORMAT = 1

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rib.data.pack import pack_file
-from rib.execute.leases import Leases, file_time
 from rib.plan import Plan
-from rib.store import DROPPABLE, Store
+from rib.store.leases import Leases, file_time
+from rib.store.record import DROPPABLE
+from rib.store.store import Store
 from rib.upkeep.verify import files_of
 
 GRACE = 3600.0

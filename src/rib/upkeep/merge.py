@@ -11,7 +11,8 @@ from pathlib import Path
 
 from rib.errors import DamagedError, UserError
 from rib.files import Seal, written_aside
-from rib.store import DROPPABLE, SEALED, Record, Store
+from rib.store.record import DROPPABLE, SEALED, Record
+from rib.store.store import Store
 from rib.upkeep.verify import file_fault, files_of, record_fault
 
 Advance = Callable[[int], None]

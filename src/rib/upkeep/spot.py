@@ -17,14 +17,15 @@ import numpy as np
 import torch
 
 from rib.errors import UserError
-from rib.execute.calibrate import find_device
-from rib.execute.packing import prepare
+from rib.execute.decode import prepare
 from rib.execute.progress import Silent, Watcher
+from rib.execute.speed import find_device
 from rib.execute.worker import do_steps, limit_threads
 from rib.plan import Plan, World, make_plan
 from rib.plan.graph import in_order
 from rib.steps import How, Step, Workshop
-from rib.store import Record, Store, unpack_bits
+from rib.store.record import Record, unpack_bits
+from rib.store.store import Store
 from rib.suite import Suite
 from rib.upkeep.merge import differences
 

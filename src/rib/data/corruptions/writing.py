@@ -16,13 +16,13 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 from PIL import Image as Pillow
 from threadpoolctl import threadpool_limits
 
-from rib import __version__
 from rib.data.budget import room, shown_bytes
 from rib.data.catalogue import ROWS as DATA
 from rib.data.containers import Container, Rows
@@ -233,7 +233,7 @@ def _ordered(
     order = Order(out, cells, seed, size, source.border, frost)
     textures = order.textures if frost and "frost" in corruptions else None
     marker = Marker(
-        version=__version__,
+        version=version("rib-benchmark"),
         seed=seed,
         source=source.name,
         images=len(source.names),

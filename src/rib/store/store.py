@@ -5,25 +5,22 @@ from __future__ import annotations
 import json
 import os
 import platform
-import subprocess
-import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, fields
 from datetime import UTC, datetime
-from functools import cache
-from importlib.metadata import version
 from pathlib import Path
-from types import NoneType
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from rib.errors import DamagedError, StepError, UserError
 from rib.files import Seal, explained, plain, sync, sync_folders, try_write, unreadable, write_aside, written_aside
-from rib.identity import KEY_VERSION, digest
+from rib.identity import KEY_VERSION
 from rib.models.weights import Weights, read_weights, write_weights
-from rib.remote import Remote, remote_of, remote_url, working_folder
+from rib.store.provenance import made_by, processor, rib_version
+from rib.store.record import SEALED, Described, Failure, Record, decode_failure, decode_record, encode_record, is_whole
+from rib.store.remote import Remote, remote_of, remote_url, working_folder
 from rib.training.predict import Predictions
 
 if TYPE_CHECKING:
@@ -43,192 +40,9 @@ SUFFIXES = {
 }
 """Folders with a file a step, and how the file's name ends."""
 
-SEALED = ("weights", "features", "predictions")
-"""Folders whose files are sealed by the record."""
-
-DROPPABLE = ("weights", "features")
-"""Those of them whose files may go while the record stays: they are made again where they are needed."""
 
 DURABLE_SECONDS = 1.0
 """A step that took as long is waited for until the disk has what it left; any other is sooner done again."""
-
-_DIGEST = b', "digest": "'
-
-
-class Described(Protocol):
-    """A step, as its record describes it."""
-
-    @property
-    def key_name(self) -> str:
-        """What keys and records call its class."""
-        ...
-
-    @property
-    def key(self) -> str:
-        """Names what it results in."""
-        ...
-
-    @property
-    def title(self) -> str:
-        """Human-readable label."""
-        ...
-
-    @property
-    def spec(self) -> dict[str, Any]:
-        """Its identity fields as JSON types."""
-        ...
-
-
-@dataclass(frozen=True)
-class Record:
-    """What a finished step left.
-
-    Attributes:
-        key: of the step.
-        kind: Pretrain, Fit or Predict.
-        title: for people.
-        spec: the step's identity fields; what it needs appears by key.
-        values: named numbers and words the step noted.
-        seconds: wall time it took.
-        images: images that went through a model.
-        made_by: versions, commit, device.
-        cpu: seconds of processor time, over all threads; None in records that are older than this field.
-        loading: seconds of the wall time spent on reading weights, features and packs and on building nets; likewise.
-        files: size and digest of the files that it left, by folder; none in records of older versions.
-    """
-
-    key: str
-    kind: str
-    title: str
-    spec: dict[str, Any]
-    values: dict[str, Any]
-    seconds: float
-    images: int
-    made_by: dict[str, Any]
-    cpu: float | None = None
-    loading: float | None = None
-    files: dict[str, list[Any]] = field(default_factory=dict)
-
-    def seal(self, folder: str) -> Seal | None:
-        """Of the file in that folder of the store; None where the record does not speak of one."""
-        return Seal(*self.files[folder]) if folder in self.files else None
-
-
-def encode_record(document: Mapping[str, Any]) -> bytes:
-    """A record's file: JSON whose last field is the digest of all others."""
-    text = json.dumps(document).encode()
-    return text[:-1] + _DIGEST + digest(text).encode() + b'"}'
-
-
-def decode_record(data: bytes) -> Record:
-    """What `encode_record` made, or an older version without digests.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is cut off, or not as it was written.
-    """
-    values, sealed = _decoded(data)
-    if not sealed and "files" in values:
-        raise ValueError("its digest is gone")
-    return Record(**_of_types(Record, values, _RECORD_TYPES))
-
-
-def _decoded(data: bytes) -> tuple[dict[str, Any], bool]:
-    """What is in a file of `encode_record`, and whether it has a digest. Raises ValueError as `decode_record`."""
-    body, found, end = data.rpartition(_DIGEST)
-    try:
-        values = json.loads(data)
-    except RecursionError:
-        raise ValueError("it is nested too deeply") from None
-    if not isinstance(values, dict):
-        raise ValueError("it is no table")
-    if found and end != f'{digest(body + b"}")}"}}'.encode():
-        raise ValueError("its digest is not that of its content")
-    return values, bool(found)
-
-
-_Types = Mapping[str, type | tuple[type, ...]]
-
-_NUMBER = (int, float)
-_RECORD_TYPES: _Types = {
-    **{"key": str, "kind": str, "title": str, "spec": dict, "values": dict, "seconds": _NUMBER, "images": int},
-    **{"made_by": dict, "cpu": (*_NUMBER, NoneType), "loading": (*_NUMBER, NoneType), "files": dict},
-}
-_FAILURE_TYPES: _Types = {
-    **{"reason": str, "kind": str, "again": bool, "trace": str, "log": str, "attempt": int},
-    **{"by": str, "when": str, "rib": str},
-}
-
-
-def _of_types(kind: type, values: Mapping[str, Any], types: _Types) -> dict[str, Any]:
-    """The fields of a dataclass among some values. Raises ValueError: one is of another type."""
-    found = {one.name: values[one.name] for one in fields(kind) if one.name in values}
-    for name, value in found.items():
-        if not isinstance(value, types[name]) or (isinstance(value, bool) and types[name] is not bool):
-            raise ValueError(f"its {name} is {type(value).__name__}")
-    for folder, seal in found.get("files", {}).items():
-        if folder not in SEALED or not _is_seal(seal):
-            raise ValueError(f"it says of {folder!r} what no record says")
-    return found
-
-
-def _is_seal(value: object) -> bool:
-    """Whether it is what a record says of a file: its size and its digest."""
-    if not isinstance(value, list) or len(value) != 2:
-        return False
-    size, found = value
-    return type(size) is int and size >= 0 and isinstance(found, str)
-
-
-def is_whole(data: bytes, key: str) -> bool:
-    """Whether a record's file is that of a step, as it was written; its values are not read where it has a digest."""
-    body, found, end = data.rpartition(_DIGEST)
-    if found and data.startswith(f'{{"key": "{key}", '.encode()):
-        return end == f'{digest(body + b"}")}"}}'.encode()
-    try:
-        return decode_record(data).key == key
-    except (ValueError, KeyError, TypeError):
-        return False
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a step failed when it was last tried.
-
-    Attributes:
-        reason: for people.
-        kind: "error", "diverged", "memory", "died", "hung", or "need" where a step that it needs failed.
-        again: whether the next run tries it anyway; a step that would fail the same way waits until it is asked for.
-        trace: traceback, as far as there is one.
-        log: the last lines that the step printed.
-        attempt: how many runs have tried it.
-        by: machine and process.
-        when: UTC.
-        rib: version and commit that it failed with.
-    """
-
-    reason: str
-    kind: str = "error"
-    again: bool = True
-    trace: str = ""
-    log: str = ""
-    attempt: int = 1
-    by: str = ""
-    when: str = ""
-    rib: str = ""
-
-
-def decode_failure(data: bytes, key: str) -> Failure:
-    """The file of a step's failure, or one of an older version, which has no digest.
-
-    Raises:
-        ValueError, KeyError, TypeError: it is cut off, not as it was written, or another step's.
-    """
-    values, sealed = _decoded(data)
-    if values.get("key", None if sealed else key) != key:
-        raise ValueError("it is of another step")
-    if not sealed and "key" in values:
-        raise ValueError("its digest is gone")
-    return Failure(**_of_types(Failure, values, _FAILURE_TYPES))
 
 
 class Store:
@@ -617,61 +431,6 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
         raise unreadable(error, folder) from error
 
 
-GRAIN = 2.0
-"""Seconds within which two changes of a folder may have the same time on some file systems."""
-
-
-class News:
-    """Names that come into one of the store's folders of a file a step, without listing again what has not changed.
-
-    Args:
-        folder: the folder; need not be there yet.
-        wanted: keys of the steps that are waited for.
-    """
-
-    def __init__(self, folder: Path, wanted: Iterable[str]) -> None:
-        self._folder = folder
-        self._wanted: dict[str, set[str]] = {}
-        for key in wanted:
-            self._wanted.setdefault(key[:2], set()).add(key)
-        self._known: dict[
-            str, tuple[int, float, bool]
-        ] = {}  # time of change, when it was first seen, whether it counts
-
-    def take(self) -> set[str]:
-        """Those that have come, each once."""
-        return {key for shard in list(self._wanted) for key in self._of(shard)}
-
-    def _of(self, shard: str) -> set[str]:
-        folder = self._folder / shard
-        try:
-            handle = os.open(folder, os.O_RDONLY)  # opened, so that a network file system asks its server
-        except PermissionError as error:  # which waiting would not mend
-            raise unreadable(error, folder) from error
-        except OSError:
-            return set()
-        try:
-            if not self._may_differ(shard, os.fstat(handle).st_mtime_ns):
-                return set()
-            with os.scandir(handle) as entries:
-                found = {entry.name[:-5] for entry in entries if entry.name.endswith(".json")} & self._wanted[shard]
-        finally:
-            os.close(handle)
-        self._wanted[shard] -= found
-        if not self._wanted[shard]:
-            del self._wanted[shard]
-        return found
-
-    def _may_differ(self, shard: str, changed: int) -> bool:
-        """Whether to list a folder. One that has just changed may change again and have the same time of change."""
-        now = time.monotonic()
-        before, since, settled = self._known.get(shard, (-1, now, False))
-        if before != changed:
-            since, settled = now, False
-        self._known[shard] = (changed, since, now - since >= GRAIN)
-        return not settled
-
-
 def store_folder(store: str | Path) -> Path:
     """The folder of a store that is named by its folder, or by an address of object storage: then that of a working
     copy, once the records that others have put there are in it.
@@ -685,61 +444,3 @@ def store_folder(store: str | Path) -> Path:
     folder = working_folder(url)
     Store(folder).meet()
     return folder
-
-
-@cache
-def made_by() -> dict[str, Any]:
-    """Versions, commit and machine kind of this process, for records."""
-    return {
-        "rib": version("rib-benchmark"),
-        "key_version": KEY_VERSION,
-        "python": platform.python_version(),
-        **{name: version(name) for name in ("torch", "timm", "numpy")},
-        "machine": f"{platform.system()} {platform.machine()}",
-        **_commit(),
-    }
-
-
-@cache
-def processor(device: str) -> str:
-    """What computes on a device: a GPU's or a CPU's name, and which instructions of a CPU torch uses."""
-    import torch
-
-    if device.startswith("cuda"):
-        return torch.cuda.get_device_name(device)
-    known = Path("/proc/cpuinfo")
-    lines = known.read_text("utf-8", "replace").splitlines() if known.is_file() else []
-    name = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-    return f"{name or platform.processor()} {torch.backends.cpu.get_cpu_capability()}".strip()
-
-
-def rib_version() -> str:
-    """Version and commit of RIB."""
-    return f"{made_by()['rib']} {made_by().get('commit', '')}".strip()
-
-
-def _commit() -> dict[str, Any]:
-    """Commit of RIB's own checkout, where it runs from one."""
-    here = Path(__file__).parent
-    if not (here.parents[1] / ".git").exists():
-        return {}
-
-    def git(*words: str) -> str:
-        return subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(here), *words], capture_output=True, text=True, check=True
-        ).stdout.strip()
-
-    try:
-        return {"commit": git("rev-parse", "HEAD"), "dirty": bool(git("status", "--porcelain", "--", str(here)))}
-    except (OSError, subprocess.CalledProcessError):
-        return {}
-
-
-def pack_bits(flags: np.ndarray[Any, Any]) -> str:
-    """Booleans as hexadecimal, eight to a byte, for a record."""
-    return np.packbits(flags).tobytes().hex()
-
-
-def unpack_bits(text: str, count: int) -> np.ndarray[Any, Any]:
-    """What `pack_bits` packed: bool (count,)."""
-    return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=count).astype(bool)

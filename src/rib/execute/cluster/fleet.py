@@ -11,19 +11,19 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from rib.errors import StepError, UserError
 from rib.execute.board import Board
-from rib.execute.leases import new_id
+from rib.execute.cluster.joiner import Engine, Joiner
 from rib.execute.runtime import Runtime
 from rib.execute.schedule import Job
-from rib.steps import How, predictions_of
-from rib.store import Store
-from rib.suite import Suite
+from rib.steps import predictions_of
+from rib.store.owners import new_id
+from rib.store.store import Store
 
 LOOK = 1.0
 """Seconds between two looks at the store and the joiners."""
@@ -42,74 +42,6 @@ IN_VAIN = 3
 """So often in a row every joiner's place is filled anew, with no step settled in between, before it is given up."""
 
 
-@dataclass(frozen=True)
-class Joiner:
-    """What a joiner is told.
-
-    Attributes:
-        suite, base: what is to do.
-        store: the store's folder, the same on every machine.
-        how: device, checkpoints, retention.
-        runtime: limits of a step.
-        id: what the id begins with under which it takes leases.
-        modules: folders in which the suite's own modules are looked for.
-        environment: variables of RIB and of where weights lie.
-    """
-
-    suite: Suite
-    base: Path
-    store: Path
-    how: How
-    runtime: Runtime
-    id: str
-    modules: tuple[str, ...] = ()
-    environment: tuple[tuple[str, str], ...] = ()
-
-    def __call__(self) -> None:
-        """Work until nothing is left that may be done, or until it is dismissed."""
-        for name, value in self.environment:
-            os.environ.setdefault(name, value)
-        sys.path.extend(folder for folder in self.modules if folder not in sys.path)
-        from rib.execute.local import execute
-        from rib.plan import make_plan
-
-        if not (self.store / "store.json").exists():  # else all would be done anew, where nobody looks
-            raise UserError(
-                "the store is not on this machine", got=self.store, valid="a folder that all machines share"
-            )
-        store = Store(self.store)
-        plan = make_plan(self.suite.based_at(self.base), store.facts)
-        execute(plan, store, self.how, runtime=self.runtime, id=self.id)
-
-
-class Engine(Protocol):
-    """What starts joiners."""
-
-    def __enter__(self) -> Engine:
-        """Reach the cluster, or start one. Raises UserError where that cannot be."""
-        ...
-
-    def __exit__(self, *error: object) -> None:
-        """Leave it, or end the one that was started."""
-        ...
-
-    def size(self) -> int:
-        """How many joiners there are to be where nothing else is said."""
-        ...
-
-    def start(self, joiners: Sequence[Joiner]) -> list[Any]:
-        """Start joiners; a handle of each. Raises UserError where the cluster refuses them."""
-        ...
-
-    def ended(self, handle: Any) -> str | None:
-        """How a joiner ended: empty where it ended well; None while it waits to begin or works."""
-        ...
-
-    def stop(self, handle: Any) -> None:
-        """End a joiner."""
-        ...
-
-
 def find_engine(runtime: Runtime, store: Store) -> Engine:
     """The engine of a runtime.
 
@@ -123,10 +55,10 @@ def find_engine(runtime: Runtime, store: Store) -> Engine:
             remedy="name a folder on a shared disk, or run on each machine other models or suites (docs/store.md)",
         )
     if runtime.executor == "ray":
-        from rib.execute.on_ray import RayEngine
+        from rib.execute.cluster.ray import RayEngine
 
         return RayEngine(runtime.ray)
-    from rib.execute.on_slurm import SlurmEngine
+    from rib.execute.cluster.slurm import SlurmEngine
 
     return SlurmEngine(runtime.slurm, store.root)
 
@@ -152,11 +84,12 @@ class Fleet:
 
     Args:
         runtime: the engine, and how many joiners.
-        engine: in its place.
+        work: what each joiner calls: `rib.execute.run.execute`.
+        engine: in place of the runtime's.
     """
 
-    def __init__(self, runtime: Runtime, engine: Engine | None = None) -> None:
-        self._runtime, self._engine = runtime, engine
+    def __init__(self, runtime: Runtime, work: Callable[..., Any], engine: Engine | None = None) -> None:
+        self._runtime, self._work, self._engine = runtime, work, engine
         self._handles: dict[str, Any] = {}
         self._waiting_since: float | None = None
         self._joiners = 1
@@ -229,6 +162,7 @@ class Fleet:
             device = "cpu"
         at_once = share(board.jobs, self._joiners, board.how.at_once)
         joiner = Joiner(
+            self._work,
             suite,
             suite.base.resolve(),
             board.store.root.resolve(),

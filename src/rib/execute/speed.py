@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
-from rib.execute.local import cores
+from rib.execute.run import cores
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.loading import build

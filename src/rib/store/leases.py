@@ -22,22 +22,18 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from rib.errors import StepError, UserError
 from rib.files import explained, unreadable
+from rib.store.owners import ID_LENGTH, Owner, new_id, place, started_at
 
 EXPIRY = 120.0
 """Seconds without a heartbeat after which an owner on another machine counts as dead. More than network file systems
 remember a time of change, which is a minute."""
 
-STOPPED_EXPIRY = 30.0
-"""Seconds without a heartbeat after which a process of this machine that is stopped (Ctrl-Z) loses what it has."""
-
-ID_LENGTH = 16
 
 BEAT = 15.0
 """Seconds between heartbeats."""
@@ -47,53 +43,6 @@ GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
 
 NOT_NOW = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT, errno.ESTALE)
 """What is said where a piece of work is another's, or another has tidied away what was to become a lease."""
-
-
-@dataclass(frozen=True)
-class Owner:
-    """Who works.
-
-    Attributes:
-        id: never used again.
-        host: the machine's name, for people.
-        pid: of the process.
-        started: of the process, in the clock of its machine; tells it from a later process with the same number.
-        place: where `pid` means this process: a boot of a machine, and a namespace of processes in it.
-        workers: number and start of the processes that work for it; they may outlive it for a moment.
-    """
-
-    id: str
-    host: str
-    pid: int
-    started: int
-    place: str
-    workers: tuple[tuple[int, int], ...] = ()
-
-    @property
-    def name(self) -> str:
-        """For people, and for records."""
-        return f"{self.host}:{self.pid}"
-
-    @property
-    def runs(self) -> bool:
-        """Whether it, or a process that works for it, is there; asked where their numbers mean them."""
-        return any(_started(pid) == started for pid, started in ((self.pid, self.started), *self.workers))
-
-    @property
-    def stopped(self) -> bool:
-        """Whether it is there and stopped, by Ctrl-Z or a signal; asked as `runs`."""
-        return _started(self.pid) == self.started and _is_stopped(self.pid)
-
-    def outlasts(self, age: float, expiry: float) -> bool:
-        """Whether it keeps what it has, so many seconds after its last heartbeat; asked as `runs`.
-
-        A stopped one has no heart that beats. It loses what it has after a while; a little later where a process that
-        works for it goes on.
-        """
-        if not self.stopped:
-            return self.runs
-        working = any(_started(pid) == started and not _is_stopped(pid) for pid, started in self.workers)
-        return age < (expiry if working else min(expiry, STOPPED_EXPIRY))
 
 
 @dataclass(frozen=True)
@@ -127,7 +76,7 @@ class Leases:
     def __init__(self, root: Path, id: str | None = None, expiry: float = EXPIRY, beat: float = BEAT) -> None:
         self._work, self._owners = root / "leases" / "work", root / "leases" / "owners"
         own = (id or "") + new_id()
-        self.owner = Owner(own, socket.gethostname(), os.getpid(), _started(os.getpid()) or 0, place())
+        self.owner = Owner(own, socket.gethostname(), os.getpid(), started_at(os.getpid()) or 0, place())
         self._expiry, self._interval = expiry, beat
         self._held: set[str] = set()
         self._watched: dict[str, tuple[int, float]] = {}  # heartbeat of others, and when it was first seen, here
@@ -161,7 +110,7 @@ class Leases:
 
     def employ(self, pids: Iterable[int]) -> None:
         """Say which processes work for this owner: should it die, what it has is free once they have ended too."""
-        self.owner = replace(self.owner, workers=tuple((pid, _started(pid) or 0) for pid in pids))
+        self.owner = replace(self.owner, workers=tuple((pid, started_at(pid) or 0) for pid in pids))
         with contextlib.suppress(OSError):
             if self._file(self.owner.id).exists():  # it has not been struck off
                 self._sign_up()
@@ -394,11 +343,6 @@ class Leases:
         return self._owners / f"{id}.json"
 
 
-def new_id() -> str:
-    """An id that no owner has had."""
-    return secrets.token_hex(ID_LENGTH // 2)
-
-
 def _within(folder: Path) -> list[Path]:
     """What is in a folder, in order, less what is being written; nothing where it is gone. Raises UserError."""
     try:
@@ -419,40 +363,3 @@ def file_time(folder: Path) -> int:
     except OSError:
         return time.time_ns()
     return stamp
-
-
-@cache
-def place() -> str:
-    """Where process numbers mean the same processes as here."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-        return f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-    except OSError:
-        return socket.gethostname()
-
-
-def _started(pid: int) -> int | None:
-    """When a process began, in a unit of its machine's; 0 where that cannot be asked; None where it is no more."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
-        return None if fields[0] in (b"Z", b"X") else int(fields[19])
-    except (FileNotFoundError, ProcessLookupError):
-        if Path("/proc/self/stat").exists():
-            return None
-    except OSError:
-        return None
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return None
-    except PermissionError:
-        pass
-    return 0
-
-
-def _is_stopped(pid: int) -> bool:
-    """Whether a process has been stopped, and may be continued; False where that cannot be asked."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"
-    except (OSError, IndexError):
-        return False

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rib.errors import UserError
-from rib.execute.fleet import Engine, Joiner
+from rib.execute.cluster.joiner import Engine, Joiner
 from rib.execute.runtime import SlurmRuntime
 
 

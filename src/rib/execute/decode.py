@@ -12,7 +12,7 @@ from rib.data.pack import check_pack, is_checked, pack_file
 from rib.execute.progress import Watcher
 from rib.plan import Plan
 from rib.steps import Step
-from rib.store import Store
+from rib.store.store import Store
 
 IN_MEMORY = 0.5
 """A pack that takes more than this share of the memory is read from the disk anew by everyone who looks at it."""

@@ -1,11 +1,10 @@
-"""Local: does a plan's missing steps, from this machine: in worker processes of its own, or through a cluster."""
+"""Run: `execute` does a plan's missing steps: in this process, in worker processes, or through a cluster."""
 
 from __future__ import annotations
 
 import os
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -15,21 +14,22 @@ import torch
 
 from rib.data.pack import pack_file
 from rib.execute.board import Board, Outcome, left_behind
-from rib.execute.leases import Leases, Owner
-from rib.execute.memory import keep_freed
-from rib.execute.packing import prepare
+from rib.execute.decode import prepare
+from rib.execute.inline import InThisProcess
 from rib.execute.progress import Silent, Watcher
 from rib.execute.runtime import Runtime
 from rib.execute.schedule import LARGE, Job, jobs
-from rib.execute.worker import do_steps, limit_threads
 from rib.plan import Plan, missing
 from rib.report.cost import kept_count
-from rib.steps import How, Step, Workshop, predictions_of
+from rib.steps import How, Step, predictions_of
 from rib.steps.sweep import sweeps
 from rib.steps.workshop import Stopwatch
-from rib.store import Store, rib_version
+from rib.store.leases import Leases
+from rib.store.owners import Owner
+from rib.store.provenance import rib_version
+from rib.store.store import Store
 
-__all__ = ["Executor", "InThisProcess", "Outcome", "cores", "execute"]
+__all__ = ["Executor", "Outcome", "cores", "execute"]
 
 
 class Executor(Protocol):
@@ -152,14 +152,14 @@ def _held_back(todo: Sequence[Step], store: Store, runtime: Runtime) -> dict[str
 
 def _executor(board: Board, runtime: Runtime, alone: bool) -> Executor:
     if runtime.executor != "local":
-        from rib.execute.fleet import Fleet
+        from rib.execute.cluster.fleet import Fleet
 
-        return Fleet(runtime)
+        return Fleet(runtime, execute)
     devices = _devices(board.how, len(board.jobs))
     board.outcome.workers = len(devices)
     if len(devices) == 1 and board.how.workers in (None, 1) and runtime.step_minutes is None and alone:
         return InThisProcess(devices[0])
-    from rib.execute.crew import Crew
+    from rib.execute.pool import Crew
 
     return Crew(devices, 60 * runtime.step_minutes if runtime.step_minutes else None)
 
@@ -193,31 +193,3 @@ def _devices(how: How, most: int) -> list[str]:
         return [devices[index % len(devices)] for index in range(min(count, most))]
     count = how.workers or (cores() if device == "cpu" else 1)
     return [device] * max(1, min(count, most))
-
-
-class InThisProcess:
-    """Does one job after the other, here.
-
-    Args:
-        device: what steps are done on.
-    """
-
-    def __init__(self, device: str) -> None:
-        self.device = device
-
-    def run(self, board: Board) -> None:
-        """Until no job is left."""
-        how, threads = replace(board.how, device=self.device), torch.get_num_threads()
-        torch.set_num_threads(how.threads)
-        keep_freed()
-        workshop = Workshop(board.plan.suite, board.store, how, board.watcher.images)
-        try:
-            with limit_threads(how.threads):
-                while (number := board.take()) is not None or board.waits:
-                    if number is None:
-                        time.sleep(board.patience or 0)
-                        continue
-                    do_steps(workshop, board.begin(number), board.tell)
-                    board.end(number)
-        finally:
-            torch.set_num_threads(threads)

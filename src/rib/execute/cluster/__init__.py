@@ -1,0 +1,1 @@
+"""Drivers on the machines of a cluster (docs/clusters.md)."""

@@ -1,0 +1,64 @@
+"""News: the records that other drivers write into a store."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+from rib.files import unreadable
+
+GRAIN = 2.0
+"""Seconds within which two changes of a folder may have the same time on some file systems."""
+
+
+class News:
+    """Names that come into one of the store's folders of a file a step, without listing again what has not changed.
+
+    Args:
+        folder: the folder; need not be there yet.
+        wanted: keys of the steps that are waited for.
+    """
+
+    def __init__(self, folder: Path, wanted: Iterable[str]) -> None:
+        self._folder = folder
+        self._wanted: dict[str, set[str]] = {}
+        for key in wanted:
+            self._wanted.setdefault(key[:2], set()).add(key)
+        self._known: dict[
+            str, tuple[int, float, bool]
+        ] = {}  # time of change, when it was first seen, whether it counts
+
+    def take(self) -> set[str]:
+        """Those that have come, each once."""
+        return {key for shard in list(self._wanted) for key in self._of(shard)}
+
+    def _of(self, shard: str) -> set[str]:
+        folder = self._folder / shard
+        try:
+            handle = os.open(folder, os.O_RDONLY)  # opened, so that a network file system asks its server
+        except PermissionError as error:  # which waiting would not mend
+            raise unreadable(error, folder) from error
+        except OSError:
+            return set()
+        try:
+            if not self._may_differ(shard, os.fstat(handle).st_mtime_ns):
+                return set()
+            with os.scandir(handle) as entries:
+                found = {entry.name[:-5] for entry in entries if entry.name.endswith(".json")} & self._wanted[shard]
+        finally:
+            os.close(handle)
+        self._wanted[shard] -= found
+        if not self._wanted[shard]:
+            del self._wanted[shard]
+        return found
+
+    def _may_differ(self, shard: str, changed: int) -> bool:
+        """Whether to list a folder. One that has just changed may change again and have the same time of change."""
+        now = time.monotonic()
+        before, since, settled = self._known.get(shard, (-1, now, False))
+        if before != changed:
+            since, settled = now, False
+        self._known[shard] = (changed, since, now - since >= GRAIN)
+        return not settled
