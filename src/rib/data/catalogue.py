@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -13,12 +13,13 @@ from rib.data import digits
 from rib.data.arrays import ArraySet
 from rib.data.base import DataSet
 from rib.data.cells import CelledContainer
-from rib.data.classes import class_name
 from rib.data.contained import ContainedSet
 from rib.data.containers import Container
 from rib.data.examples import Part
 from rib.data.folders import FolderContainer, check_class_folders
 from rib.data.imagenet import PREFIX, open_imagenet
+from rib.data.imagenet_classes import wnids
+from rib.data.named_maps import Targets, read_map, targets_of
 from rib.data.parquet import ParquetContainer
 from rib.data.places import Place, expanded
 from rib.data.published import PUBLISHED
@@ -53,9 +54,18 @@ class DataRow(Frozen):
     test_shards: str | None = Field(None, description="second shards, tested on")
     test_arrays: str | None = Field(None, description="a second .npz file, tested on")
     test_fraction: float = Field(0.0, ge=0, lt=1, description="share of the source images that is tested on")
-    classes: tuple[str, ...] | None = Field(None, description="class names, in order")
-    labels: dict[str, str | tuple[str, ...]] = Field(
-        default_factory=dict, description="reference classes that a class of another name means"
+    classes: tuple[str, ...] | None = Field(
+        None, description='class names, in order; "imagenet" for the 1000 WordNet ids of ImageNet-1k'
+    )
+    absent_classes: bool = Field(False, description="`classes` may name classes that have no images here")
+    labels: str | dict[str, str | tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="reference classes that a class of another name means; or a named map, such as imagenet:pacs",
+    )
+    combine: Literal["max", "mean", "sum"] = Field(
+        "max",
+        description="what a class with several reference classes gets: their largest logit, or their mean or sum of "
+        "probabilities",
     )
     family: str | None = Field(None, description="source family: sets that show the same source images")
     cells: int | tuple[str, ...] | None = Field(
@@ -73,6 +83,12 @@ class DataRow(Frozen):
         """A published set stands for its family: what is rendered of `imagenet:val` pairs with it."""
         published = PUBLISHED.get((name or "").removeprefix(PREFIX))
         return published.family if name and name.startswith(PREFIX) and published else name or None
+
+    @field_validator("classes", mode="before")
+    @classmethod
+    def _named_classes(cls, classes: Any) -> Any:
+        """The list that a name stands for."""
+        return wnids() if classes == PREFIX.rstrip(":") else classes
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -102,6 +118,8 @@ class DataRow(Frozen):
         given = [field for field in SOURCES if getattr(self, field) is not None]
         if self.cells is not None:
             self._celled(kind)
+        if self.absent_classes and (self.classes is None or kind not in CONTAINERS):
+            raise ValueError(f"absent_classes goes with `classes` and {', '.join(CONTAINERS)}")
         if len(given) > 1:
             raise ValueError(f"give at most one of {', '.join(SOURCES)} (got {', '.join(given)})")
         if given and kind not in CONTAINERS:
@@ -121,7 +139,16 @@ class DataRow(Frozen):
             raise ValueError(f"there is no published set {self.imagenet!r}; valid: {', '.join(PUBLISHED)}")
         if len(kinds) > 1 or set(kinds) - set(CONTAINERS):
             raise ValueError(f"beside imagenet, give at most one of {', '.join(CONTAINERS)} (got {', '.join(kinds)})")
-        fixed = ("test_folder", "test_parquet", "test_shards", "test_arrays", "test_fraction", "classes", "family")
+        fixed = (
+            "test_folder",
+            "test_parquet",
+            "test_shards",
+            "test_arrays",
+            "test_fraction",
+            "classes",
+            "family",
+            "absent_classes",
+        )
         if given := [field for field in (*fixed, *SOURCES, "cells") if getattr(self, field)]:
             raise ValueError(f"{given[0]} does not go with imagenet: the published set says so itself")
         return self
@@ -132,11 +159,27 @@ class DataRow(Frozen):
         said = {kind: getattr(self, kind) for kind in CONTAINERS}
         return Place(**said, allow_incomplete=self.allow_incomplete)
 
+    def label_targets(self, base: Path, classes: Sequence[str] | None = None) -> Targets:
+        """`labels` as a table.
+
+        Args:
+            base: the folder that relative paths start from.
+            classes: the set's classes, to which a named map is cut; None leaves it whole.
+
+        Raises:
+            UserError: `labels` names no map.
+        """
+        if not isinstance(self.labels, str):
+            return targets_of(self.labels)
+        named = read_map(self.labels, base)
+        return named if classes is None else {name: to for name, to in named.items() if name in classes}
+
     @property
-    def label_targets(self) -> dict[str, tuple[str, ...]]:
-        """`labels` with every value a tuple, and every name as `class_name` writes it."""
-        targets = {name: (to,) if isinstance(to, str) else to for name, to in self.labels.items()}
-        return {class_name(name): tuple(class_name(one) for one in to) for name, to in targets.items()}
+    def labels_words(self) -> str:
+        """How `labels` and `combine` change the label map, for its name; "" if they do not."""
+        combined = f"{self.combine} of the synonyms' probabilities" if self.combine != "max" else ""
+        named = f"labels {self.labels}" if isinstance(self.labels, str) else "with [labels]" if self.labels else ""
+        return ", ".join(filter(None, (named, combined)))
 
 
 ROWS: Mapping[str, DataRow] = {
@@ -222,7 +265,8 @@ def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
         sources=SourceRule(
             row.source, row.source_column, expanded(base, row.source_file) if row.source_file is not None else None
         ),
-        targets=row.label_targets,
+        targets=row.label_targets(base),
+        absent=row.absent_classes,
         cache=cache,
     )
 

@@ -94,7 +94,9 @@ def disagreement(first: Sequence[str], second: Sequence[str]) -> tuple[str, str]
     return None
 
 
-def name_classes(data: str, containers: Sequence[Labelled], given: Sequence[str] | None) -> Classes:
+def name_classes(
+    data: str, containers: Sequence[Labelled], given: Sequence[str] | None, absent: bool = False
+) -> Classes:
     """Classes of a set in one container, or in two, of which the second is tested on.
 
     The order is that of `given`; else the author's own; else that of a file beside the set which names exactly its
@@ -105,6 +107,7 @@ def name_classes(data: str, containers: Sequence[Labelled], given: Sequence[str]
         data: the data set's name, for errors.
         containers: of the set.
         given: names that the user chose, in order; what bears another is left out.
+        absent: whether some of the given classes may have no images.
 
     Raises:
         UserError: a label is no class; a class has no images; names differ in their spelling alone; two containers
@@ -118,7 +121,7 @@ def name_classes(data: str, containers: Sequence[Labelled], given: Sequence[str]
         labels = _labels(data, each, named, names)
         there = set(labels.tolist())
         lost = [name for label, name in enumerate(names) if label not in there]
-        if lost:
+        if lost and not (absent and there - {-1}):
             raise _absent(data, each, named, lost, names)
         if each.listing.counts[labels < 0].any():
             left_out.append(_beyond(data, each, named, labels, given is not None, containers))
@@ -249,7 +252,7 @@ def _absent(
         + (f" (and {len(lost) - 1:,} more)" if len(lost) > 1 else ""),
         got=f"{shortened(words)} in {container.where}",
         valid=shortened(names),
-        remedy="complete the copy, or give [data] `classes` that are there",
+        remedy="complete the copy, give [data] `classes` that are there, or say absent_classes = true",
     )
 
 

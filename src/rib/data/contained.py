@@ -41,6 +41,7 @@ class ContainedSet(DataSet):
         family: source family, whose sets show the same source images.
         sources: how the source image of each row is known.
         targets: classes of the reference set that mean a class of this one, where it has another name.
+        absent: whether some of `classes` may have no images.
         cache: folder for file digests, so that unchanged files are read once.
 
     Raises:
@@ -58,6 +59,7 @@ class ContainedSet(DataSet):
         family: str | None = None,
         sources: SourceRule = BY_NAME,
         targets: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        absent: bool = False,
         cache: Path | None = None,
     ) -> None:
         self.name, self.family, self.units = name, family or name, family or name
@@ -68,7 +70,7 @@ class ContainedSet(DataSet):
         containers = (tune, test) if test else (tune,)
         self.caveat = "; ".join(filter(None, dict.fromkeys(generated_caveat(one.where) for one in containers)))
         self.disjoint = bool(test or test_fraction)
-        found = name_classes(name, [_labelled(one, name, classes is None) for one in containers], classes)
+        found = name_classes(name, [_labelled(one, name, classes is None) for one in containers], classes, absent)
         self.classes = found.names
         self.left_out = (*dict.fromkeys(note for one in containers for note in one.listing().left_out), *found.left_out)
         index, rows = self._read_index(tune, found.label_of[0])

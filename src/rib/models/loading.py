@@ -19,7 +19,7 @@ from rib.data.imagenet_classes import wnids
 from rib.errors import RibError, UserError, is_memory, told
 from rib.files import at_home, file_digest, parse_json, read_fact, read_plain, state, write_fact
 from rib.identity import digest, import_object, source_digest
-from rib.models import clip, vision
+from rib.models import clip, lite, vision
 from rib.models.arguments import OWN_BUILDERS, require_builder, require_shapes, require_text
 from rib.models.catalogue import Architecture, ModelRow
 from rib.models.checkpoints import Checkpoint, read_checkpoint
@@ -416,7 +416,7 @@ def _read(
     classifier = build(architecture)
     head = classifier.head_name
     net = classifier.net
-    fitted = fit_weights(checkpoint, net, what, head, row.weights_key, *_conversions(row, architecture))
+    fitted = fit_weights(checkpoint, net, what, head, row.weights_key, *_conversions(row, architecture, net))
     check_finite(fitted.weights, what)
     if isinstance(checkpoint.content, dict) and isinstance(arguments := checkpoint.content.get("args"), dict):
         open_fields = [field for field in FIELDS if getattr(row, field) is None]
@@ -431,18 +431,20 @@ def _stated_classes(row: ModelRow, checkpoint: Checkpoint, classes: Sequence[str
     """What a model's outputs stand for, by its row, its files, or the library that publishes it."""
     if row.outputs is not None:
         return Stated(row.outputs, "`outputs` of the model's row")
-    if row.weights is None and (row.timm or row.torchvision):
+    published = row.weights is None or row.weights.startswith(lite.SCHEME)
+    if published and (row.timm or row.torchvision):
         names = wnids()
         return Stated(names, "ImageNet's classes") if set(names) == set(classes) else None
     return stated_by_files(checkpoint)
 
 
-def _conversions(row: ModelRow, architecture: Architecture) -> tuple[Convert, Convert | None]:
+def _conversions(row: ModelRow, architecture: Architecture, net: nn.Module) -> tuple[Convert, Convert | None]:
     """How a library changes the names of its checkpoints, and what it makes of a foreign form."""
     if row.torchvision is not None:
         return partial(vision.converted, row.torchvision), None
     if architecture.timm is not None:
-        return dict, partial(_converted_by_timm, architecture)
+        convert = partial(lite.in_timms_names, net=net.state_dict().keys())
+        return convert, partial(_converted_by_timm, architecture)
     return dict, None
 
 

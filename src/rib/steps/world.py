@@ -47,10 +47,11 @@ class World:
         """A part by content, with its label map into the reference set's classes."""
         if (name, part) not in self._parts:
             data, reference = self[name], self[self.suite.reference]
-            own = find_row(name, self.suite.data).label_targets
-            words = [data.map_name, *(["with [labels]"] if own else []), *([data.caveat] if data.caveat else [])]
-            targets = {**data.targets, **own}
-            label_map = match_classes(name, data.classes, reference.classes, targets, ", ".join(words))
+            row = find_row(name, self.suite.data)
+            targets = {**data.targets, **row.label_targets(self.suite.base, data.classes)}
+            words = ", ".join(filter(None, (data.map_name, row.labels_words, data.caveat)))
+            combine = None if row.combine == "max" else row.combine
+            label_map = match_classes(name, data.classes, reference.classes, targets, words, combine)
             require_some(data, part)
             both = not data.disjoint and data.fingerprint("tune") == data.fingerprint("test")
             self._parts[name, part] = DataPart(name, part, data.fingerprint(part), label_map, both, self.called(name))
