@@ -140,6 +140,22 @@ def test_classes_of_the_row_come_first_in_every_container(tmp_path: Path, chosen
         assert [f"{wanted} images" in note for note in data.left_out] == ([True] if wanted else []), name
 
 
+def test_classes_without_images_keep_their_place(tmp_path: Path) -> None:
+    names = ("ant", "bee", "cat", "dog", "elk")
+    rows = write_all(tmp_path, items(("bee", "elk")), ("bee", "elk"), ())
+    for name, row in rows.items():
+        if "arrays" in row or "number" in name or name == "ClassLabel":
+            continue
+        data = opened(tmp_path, row, classes=names, absent_classes=True)
+        assert data.classes == names, name
+        assert set(data.index("test").labels.tolist()) == {1, 4}, name
+        with pytest.raises(UserError, match="no folder or label for class 'ant'") as caught:
+            opened(tmp_path, row, classes=names)
+        assert "absent_classes" in str(caught.value)
+        with pytest.raises(UserError, match="no folder or label"):
+            opened(tmp_path, row, classes=("wasp", "yak"), absent_classes=True)
+
+
 def test_numbers_mean_the_classes_of_the_row(tmp_path: Path) -> None:
     classes, said = ORDERS["the author's"]
     made = items(classes)

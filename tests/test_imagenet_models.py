@@ -69,17 +69,20 @@ def pixels(size: int) -> Tensor:
 # -- the catalogue -----------------------------------------------------------------------------------------------------
 
 
+SIDES = {"imagenet:efficientnet_lite1": 240, "imagenet:efficientnet_lite2": 260}
+
+
 @pytest.mark.parametrize("name", IMAGENET)
 def test_every_row_is_described_without_its_weights(name: str) -> None:
     row = ROWS[name]
     if row.open_clip is not None:
         pytest.importorskip("open_clip")
     architecture = describe(row, 1000)
-    assert (architecture.size, architecture.classes) == (224, 1000)
+    assert (architecture.size, architecture.classes) == (SIDES.get(name, 224), 1000)
     assert row.pretraining
     assert row.pretraining_images is not None
     assert row.pretraining_images > 1_000_000
-    assert find_weights(row, Path()).found is None
+    assert row.weights or find_weights(row, Path()).found is None
 
 
 def test_the_catalogue_has_every_size_and_pretraining_of_the_paper_that_timm_publishes() -> None:
