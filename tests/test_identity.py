@@ -115,7 +115,7 @@ def test_an_inherited_key_name_is_refused() -> None:
 
 CLASSED: dict[type, tuple[set[str], set[str]]] = {
     DataPart: ({"part", "fingerprint", "label_map"}, {"name", "both", "called"}),
-    LabelMap: ({"name", "groups", "outputs"}, set()),
+    LabelMap: ({"name", "groups", "outputs", "combine"}, set()),
     Load: ({"architecture", "weights"}, {"model", "called"}),
     Reference: ({"data", "probe", "finetune"}, set()),
     Pretrain: ({"architecture", "data", "recipe", "seed", "objective", "reference", "last_batch"}, {"model", "called"}),
