@@ -18,7 +18,8 @@ from rib.models.loading import build, describe
 from rib.models.weights import take_weights, write_weights
 from rib.plan import Plan, make_plan, missing
 from rib.store.store import Store
-from rib.suite import Suite, load_suite, parse_suite, shipped
+from rib.suite.load import load_suite, parse_suite, shipped
+from rib.suite.suite import Suite
 
 METHODS = ("finetune", "linear_probe", "lp_ft", "l2_sp", "ewc", "lwf", "wise_ft", "soup", "greedy_soup")
 ADDED = "best_rate"

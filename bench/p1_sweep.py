@@ -29,7 +29,8 @@ from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
 from rib.steps import How, Workshop
 from rib.store.store import Store
-from rib.suite import Suite, parse_suite
+from rib.suite.load import parse_suite
+from rib.suite.suite import Suite
 from rib.training.schedule import rate
 
 MODEL, CLASSES = "vit_tiny_patch16_224", 10

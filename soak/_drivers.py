@@ -23,7 +23,7 @@ from rib.execute.run import execute
 from rib.plan import make_plan
 from rib.steps import How
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 from soak import _journal
 
 INCOMPLETE = 1

@@ -21,7 +21,7 @@ from helpers import assert_same, surroundings, wait_until
 from rib.plan import make_plan
 from rib.store.leases import Leases
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 
 SUITE = "digits-quick"
 

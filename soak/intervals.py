@@ -17,7 +17,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.metrics import Bootstrap, Estimate, Seeds, example_weights, mean, mean_over_seeds, robustness_improvement
+from rib.metrics.estimates import (
+    Bootstrap,
+    Estimate,
+    Seeds,
+    example_weights,
+    mean,
+    mean_over_seeds,
+    robustness_improvement,
+)
 from rib.report.answer import Contrast, as_one_family
 
 SEEDS, IMAGES, RATIOS = (1, 2, 3, 5, 10), (50, 300, 5000), (0.0, 0.5, 1.0, 2.0)

@@ -15,12 +15,12 @@ from pathlib import Path
 import numpy as np
 
 from rib.execute.run import execute
-from rib.intervals import as_family
+from rib.metrics.intervals import as_family
 from rib.plan import make_plan
 from rib.report.results import Group, Results
 from rib.steps import How
 from rib.store.store import Store
-from rib.suite import Suite
+from rib.suite.suite import Suite
 
 METHODS = ("finetune", "second", "third", "fourth")
 SEEDS, DRAWN = 10, (1, 2, 3, 5)

@@ -33,7 +33,7 @@ import torch
 from helpers import document, toml
 from rib.plan import Plan, make_plan
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 from soak import _judge
 from soak._drivers import INCOMPLETE, Driver, Way, fork, kill_worker, start_fork_server
 from soak._judge import RULES, Faults

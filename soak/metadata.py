@@ -38,7 +38,7 @@ from rib.steps import DataPart, How, Predict, Step
 from rib.store.leases import Leases
 from rib.store.record import pack_bits
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 from rib.upkeep.garbage import garbage
 from rib.upkeep.verify import verify
 

@@ -31,7 +31,7 @@ from rib.steps import Embed, Fit, Predict, Step
 from rib.steps.how import AT_ONCE
 from rib.steps.sweep import backbone, sweeps
 from rib.store.leases import EXPIRY
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 
 SWEEP = Path(__file__).parent / "paper-sweep.toml"
 

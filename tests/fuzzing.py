@@ -33,7 +33,7 @@ from rib.errors import RibError
 from rib.plan import make_plan
 from rib.steps import How, Load, Workshop
 from rib.store.store import Store
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 
 SECONDS = 30
 """Longest that a case may take; the machine may be busy."""
@@ -255,7 +255,7 @@ def _field_names() -> tuple[str, ...]:
     from rib.data.catalogue import DataRow
     from rib.models.catalogue import ModelRow, PretrainRow, ReferenceRow
     from rib.recipe import Recipe
-    from rib.suite import Suite
+    from rib.suite.suite import Suite
 
     tables = (Suite, DataRow, ModelRow, PretrainRow, ReferenceRow, Recipe)
     more = ("names", "methods", "models", "seeds", "sizes", "kind", "sweep", "alpha", "strength", "on")

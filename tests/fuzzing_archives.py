@@ -24,7 +24,7 @@ from rib.plan import make_plan
 from rib.steps import How
 from rib.store.record import encode_record
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 from rib.upkeep.archive import MANIFEST, pack
 
 STRANGE = (

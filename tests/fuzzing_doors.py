@@ -16,7 +16,7 @@ from fuzzing import FuzzError, Ground, rules, said, texts, to_toml
 from rib.errors import RibError
 from rib.models.arguments import OWN_BUILDERS, timm_arguments, torchvision_arguments
 from rib.models.loading import build, describe
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 
 # -- arguments of builders, configurations of folders ------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from rib.report.results import Results
 from rib.steps import Fit, Predict
 from rib.store.record import pack_bits
 from rib.store.store import Store
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 from rib.training.predict import Predictions
 
 CLASSES = ("a", "b", "c", "d")

@@ -24,7 +24,8 @@ from rib.models.weights import take_weights, write_weights
 from rib.plan import Plan
 from rib.steps import Embed, Predict, Step
 from rib.store.store import Store
-from rib.suite import Suite, parse_suite
+from rib.suite.load import parse_suite
+from rib.suite.suite import Suite
 
 Said = tuple[int, str]
 """Exit code of the command, and all that it printed."""

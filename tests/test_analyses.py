@@ -19,7 +19,7 @@ from rib.plan import Plan, make_plan, missing
 from rib.report.results import Results
 from rib.steps import Compare, How
 from rib.store.store import Store
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 
 
 def _images(scene: Scene) -> dict[str, int]:

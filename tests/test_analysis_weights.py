@@ -24,7 +24,7 @@ from rib.analysis.sample import sample
 from rib.data.examples import Examples, Index
 from rib.data.labels import LabelMap
 from rib.errors import StepError
-from rib.metrics import Estimate
+from rib.metrics.estimates import Estimate
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
 from rib.models.loading import describe

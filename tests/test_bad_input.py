@@ -19,7 +19,7 @@ from helpers import CLASSES, Said, Say, classifier, document, toml, write_arrays
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 
 
 def written(folder: Path, change: Callable[[dict[str, Any]], Any] = lambda made: None, **fields: Any) -> Path:

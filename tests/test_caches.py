@@ -27,7 +27,7 @@ from rib.plan.pair import make_pair
 from rib.report.kept import Kept
 from rib.steps import How
 from rib.store.store import Store
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 from rib.training.checkpoint import FileCheckpoint
 from rib.upkeep.verify import repair, verify
 

@@ -20,7 +20,7 @@ from rib.data.catalogue import DataRow, open_data
 from rib.errors import UserError
 from rib.steps import How
 from rib.store.store import Store
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 
 CELLS = ("blur/2", "blur/10", "fog/1")
 """As they are named; 2 stands before 10."""

@@ -21,7 +21,7 @@ from rib.report.page import typeset, write_page
 from rib.report.results import Results
 from rib.report.tables import as_json, headline
 from rib.steps import Fit, Predict
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 from test_report import printed
 
 SETS = dict.fromkeys(("clean", "one", "two", "three"), CLASSES)

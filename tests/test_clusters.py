@@ -37,7 +37,7 @@ from rib.plan import Plan, make_plan, missing
 from rib.steps import How
 from rib.store.leases import Leases
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 
 METHODS = ["linear_probe", "lp_ft", "waits", "wise_ft"]
 

@@ -24,7 +24,7 @@ from rib.data.examples import View
 from rib.errors import UserError
 from rib.gates import SIGNS, Gate, Verdict, level_of, parse_gate, quantity_names, worst_of
 from rib.gates import tested_together as adjusted_together
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
 from rib.models.classifier import Classifier
 from rib.models.weights import read_weights, take_weights, write_weights
 from rib.plan import World
@@ -33,7 +33,8 @@ from rib.report.comparison import Comparison, comparison_finding, comparison_jso
 from rib.report.plausible import FAR_BELOW
 from rib.report.verify import Numbers
 from rib.steps import How, Workshop
-from rib.suite import Suite, load_suite
+from rib.suite.load import load_suite
+from rib.suite.suite import Suite
 
 ONE = How(workers=1, device="cpu")
 

@@ -22,7 +22,7 @@ from rib.execute.run import execute
 from rib.plan import Plan, make_plan
 from rib.steps import How
 from rib.store.store import Store
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 
 VIEW = View(holders.SIDE)
 

@@ -41,7 +41,7 @@ from rib.steps import Embed, Fit, How, Predict, Step
 from rib.store import leases as leases_module
 from rib.store.leases import Leases
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 
 LIMIT = 3.0
 """Seconds for a step in tests of steps that hang."""

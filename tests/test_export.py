@@ -19,7 +19,7 @@ from rib.report.release import run_name
 from rib.report.results import Results
 from rib.steps import How, Workshop
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 
 _compat.declare_missing_operators()
 

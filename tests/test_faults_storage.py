@@ -29,7 +29,7 @@ from rib.plan import Plan, make_plan
 from rib.steps import Embed, Fit, How, Predict, Pretrain
 from rib.store.record import decode_record, encode_record
 from rib.store.store import DURABLE_SECONDS, Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 from rib.training.checkpoint import FileCheckpoint
 from rib.upkeep.verify import verify
 

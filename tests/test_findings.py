@@ -6,7 +6,7 @@ from typing import Any
 
 from soak.findings import CONTRASTS, VERDICTS, changes, tables
 
-from rib.intervals import Interval
+from rib.metrics.intervals import Interval
 from rib.report.answer import Answer, Contrast
 from rib.report.answer_text import answer_json
 from rib.report.finding import signed

@@ -27,7 +27,7 @@ from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
 from rib.steps import Embed, How
 from rib.store.store import Store
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 from rib.training.predict import collect
 
 

@@ -28,7 +28,7 @@ from rib.objectives.augment import Augmentation
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
 from rib.steps import Compare, DataPart, Embed, Fit, How, Load, Predict, Pretrain, Reference
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 
 ARCHITECTURE = Architecture(
     timm=None,

@@ -37,7 +37,8 @@ from rib.models.small import small_resnet
 from rib.models.weights import take_weights, write_weights
 from rib.plan import World, make_plan
 from rib.store.store import Store
-from rib.suite import Suite, parse_suite
+from rib.suite.load import parse_suite
+from rib.suite.suite import Suite
 from rib.training.predict import judge
 
 VIEW = View(24)

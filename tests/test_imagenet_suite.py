@@ -18,7 +18,7 @@ from rib.models.weights import take_weights, write_weights
 from rib.plan import make_plan
 from rib.report.results import Results
 from rib.store.store import Store
-from rib.suite import SHIPPED, load_suite, parse_suite
+from rib.suite.load import SHIPPED, load_suite, parse_suite
 
 _compat.declare_missing_operators()
 

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rib.metrics import Estimate, Interval
+from rib.metrics.estimates import Estimate, Interval
 from rib.report.answer import Contrast
 from rib.report.results import Change
 from rib.studies import find_study
 from rib.studies.base import Numbers
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 from rib.text.names import short
 
 Found = Callable[[Any], dict[str, Any] | None]

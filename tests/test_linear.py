@@ -17,7 +17,7 @@ from rib.execute.schedule import jobs
 from rib.plan import Run, make_plan, missing
 from rib.steps import How, Step, Workshop
 from rib.store.store import Store
-from rib.suite import Suite
+from rib.suite.suite import Suite
 
 METHODS = ["finetune", "linear_probe", "lp_ft", "lwf", "wise_ft", "soup"]
 """The soup's members are made for it."""

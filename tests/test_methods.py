@@ -25,7 +25,7 @@ from rib.methods.ewc import EWC, diagonal_fisher, normalised
 from rib.methods.l2_sp import L2SP
 from rib.methods.lwf import LwF
 from rib.methods.soup import GreedySoup, Soup, mean_weights
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
 from rib.models.catalogue import Architecture, ModelRow
 from rib.models.classifier import Classifier
 from rib.models.loading import describe
@@ -34,7 +34,7 @@ from rib.plan import make_plan
 from rib.recipe import Recipe
 from rib.steps import Fit, How, Workshop
 from rib.store.store import Store
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 from rib.training.loop import train
 from rib.training.training import Training
 

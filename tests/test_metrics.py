@@ -14,9 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-from rib import resample
-from rib.intervals import Interval, Variance, as_family, holm, t_interval
-from rib.metrics import (
+from rib.metrics import resample
+from rib.metrics.estimates import (
     Bootstrap,
     Estimate,
     Seeds,
@@ -27,6 +26,7 @@ from rib.metrics import (
     pareto,
     robustness_improvement,
 )
+from rib.metrics.intervals import Interval, Variance, as_family, holm, t_interval
 
 Flags = NDArray[np.bool_]
 

@@ -16,7 +16,7 @@ from rib.errors import UserError
 from rib.plan import make_plan
 from rib.recipe import Recipe
 from rib.steps import How
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 from rib.text.names import RESERVED, Names, few, folded
 
 NAMES = st.lists(st.from_regex(r"(([abAé]|own):){0,2}([abAé]|own|mean)", fullmatch=True), min_size=1, unique=True)

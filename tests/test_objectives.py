@@ -26,7 +26,7 @@ from rib.plan import make_plan
 from rib.recipe import Recipe
 from rib.steps import How, Pretrain, Workshop
 from rib.store.store import Store
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 from rib.training.loop import train
 from rib.training.pretrain import pretrain
 from rib.training.training import Training

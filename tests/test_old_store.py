@@ -20,7 +20,7 @@ from rib.objectives import OBJECTIVES
 from rib.plan import make_plan
 from rib.steps import How
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 
 ARCHIVE = Path(__file__).parent / "stores" / "key-version-2.tar.xz"
 STEPS = 211

@@ -14,7 +14,7 @@ from rib.analysis.orders import better_order
 from rib.data import digits
 from rib.report.tables import as_json
 from rib.steps import How
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 
 
 def told(classes: int, count: int, accuracy: float, means: NDArray[np.int64], seed: int = 0) -> Any:

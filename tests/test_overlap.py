@@ -25,7 +25,7 @@ from rib.data.digits import render
 from rib.data.overlap import Overlap, Roles, overlaps
 from rib.errors import UserError
 from rib.plan import make_plan
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 
 
 def suite_of(folder: Path, **rows: dict[str, Any]) -> Any:

@@ -21,7 +21,7 @@ from rib.store import owners
 from rib.store.leases import Leases
 from rib.store.owners import Owner, place
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 

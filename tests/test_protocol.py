@@ -27,7 +27,7 @@ from rib.methods.lwf import LwF
 from rib.models.catalogue import Architecture
 from rib.models.weights import Weights, take_weights
 from rib.recipe import RECIPES, Recipe
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 from rib.training.schedule import rate
 
 SEED = 5

@@ -21,7 +21,7 @@ from rib.plan import make_plan
 from rib.recipe import Recipe
 from rib.steps import How
 from rib.store.store import Store
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 
 HELD_OUT, SIZE, SEED = 0.25, 21, 3
 PAGE = Path(__file__).parents[1] / "docs" / "recipe.md"

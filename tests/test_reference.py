@@ -18,7 +18,8 @@ from rib.report.results import Results
 from rib.steps import How
 from rib.store.store import Store
 from rib.studies import find_study
-from rib.suite import Suite, load_suite, parse_suite
+from rib.suite.load import load_suite, parse_suite
+from rib.suite.suite import Suite
 
 
 def suite_of(folder: Path, **fields: Any) -> Suite:

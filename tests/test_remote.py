@@ -24,7 +24,7 @@ from rib.steps import (  # noqa: E402
 from rib.store.record import SEALED  # noqa: E402
 from rib.store.remote import Remote, remote_of, remote_url, working_folder  # noqa: E402
 from rib.store.store import Store, store_folder  # noqa: E402
-from rib.suite import load_suite  # noqa: E402
+from rib.suite.load import load_suite  # noqa: E402
 from rib.upkeep.merge import merge  # noqa: E402
 from rib.upkeep.verify import verify  # noqa: E402
 

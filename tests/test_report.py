@@ -33,7 +33,7 @@ from rib.report.tables import as_json, headline, ri_matrix
 from rib.steps import Compare, Predict, Step
 from rib.store.record import pack_bits
 from rib.store.store import Store
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 from rib.training.predict import Predictions
 
 CLASSES = ("a", "b", "c", "d")

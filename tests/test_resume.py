@@ -22,7 +22,7 @@ from rib.execute.run import Outcome, execute
 from rib.plan import make_plan
 from rib.steps import Fit, How, Predict, Pretrain
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 
 METHODS = ["finetune", "ewc", "lwf", "linear_probe", "lp_ft", "wise_ft", "soup", "greedy_soup"]
 Finished = tuple[Path, Path]

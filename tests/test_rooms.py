@@ -49,7 +49,7 @@ def test_no_way_to_import_is_overlooked(way: str, tmp_path: Path, monkeypatch: p
     [
         "import rib; rib.__version__",
         "import sys; sys.argv = ['rib', '--help']; from rib.cli import main\ntry: main()\nexcept SystemExit: pass",
-        "from rib.errors import UserError; import rib.metrics, rib.recipe, rib.files",
+        "from rib.errors import UserError; import rib.metrics.estimates, rib.recipe, rib.files",
     ],
     ids=["import rib", "rib --help", "lower rooms"],
 )

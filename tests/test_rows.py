@@ -20,7 +20,7 @@ from rib.report.results import Results
 from rib.report.tables import as_json
 from rib.steps import How, Workshop
 from rib.store.store import Store
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from helpers import CLASSES, Say, command, document, toml, write_arrays, write_t
 from rib.errors import UserError
 from rib.identity import import_object
 from rib.models.checkpoints import read_checkpoint
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 from rib.text.terminal import console, printable
 
 PACKAGE = Path(rib.__file__).parent

@@ -7,7 +7,7 @@ import pytest
 from helpers import Say, document, tiny, toml
 from rib.errors import UserError
 from rib.plan import make_plan
-from rib.suite import load_suite, parse_seeds
+from rib.suite.load import load_suite, parse_seeds
 
 
 @pytest.mark.parametrize(

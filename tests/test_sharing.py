@@ -31,7 +31,8 @@ from rib.steps import Embed, Fit, How, Predict, Workshop
 from rib.steps import sweep as sweeping
 from rib.steps.sweep import backbone
 from rib.store.store import Store
-from rib.suite import Suite, parse_suite
+from rib.suite.load import parse_suite
+from rib.suite.suite import Suite
 from rib.training.loop import train
 from rib.training.sweep import predict_chunk
 from rib.training.training import Training

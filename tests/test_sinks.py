@@ -12,7 +12,7 @@ from helpers import CLASSES, Say, document, toml
 from rib.errors import UserError
 from rib.report.export import latex
 from rib.report.markdown import code, markdown
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 from rib.text.terminal import LONGEST_NAME, name_fault
 
 SHOWN = (

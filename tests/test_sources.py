@@ -26,7 +26,7 @@ from rib.data.sources import number, published_sources, stem
 from rib.data.splits import divided
 from rib.errors import UserError
 from rib.plan import make_plan
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 
 CLASSES = ("cat", "dog")
 PER_CLASS = 20

@@ -18,7 +18,7 @@ from rib.plan import Plan, make_plan
 from rib.steps import Compare, Embed, Fit, How, Predict
 from rib.store.record import encode_record, pack_bits, unpack_bits
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 from rib.upkeep.archive import pack
 from rib.upkeep.spot import Wanted, near, spot
 

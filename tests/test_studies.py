@@ -24,7 +24,7 @@ from helpers import WHOLE, classifier, command, document, examples, model_row, s
 from rib.data.examples import Examples
 from rib.errors import UserError
 from rib.methods.curriculum import Curriculum
-from rib.metrics import Estimate, Interval
+from rib.metrics.estimates import Estimate, Interval
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
@@ -35,7 +35,8 @@ from rib.steps import How
 from rib.store.store import Store
 from rib.studies import ORDER, find_study, names
 from rib.studies.base import Numbers, cohorts, interval, minus
-from rib.suite import Suite, load_suite, parse_suite
+from rib.suite.load import load_suite, parse_suite
+from rib.suite.suite import Suite
 from rib.training.loop import train
 from rib.training.schedule import prefixes
 from rib.training.training import Training

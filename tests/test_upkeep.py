@@ -25,7 +25,7 @@ from rib.steps import Embed, Fit, How, Predict
 from rib.store.leases import Leases, file_time
 from rib.store.record import encode_record
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 from rib.upkeep.archive import MANIFEST, pack, unpack
 from rib.upkeep.garbage import garbage, remove
 from rib.upkeep.merge import merge

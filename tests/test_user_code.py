@@ -18,7 +18,7 @@ from rib.identity import digest, source_digest
 from rib.plan import make_plan
 from rib.steps import How
 from rib.store.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 
 
 @pytest.fixture

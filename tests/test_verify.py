@@ -11,7 +11,7 @@ from rib.models.catalogue import ROWS
 from rib.report.results import Results
 from rib.report.verify import Check, Numbers, checks, checks_json, checks_table, read_numbers, summary
 from rib.steps import Step
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 from test_report import made_up
 
 

@@ -19,7 +19,8 @@ from rib.models.catalogue import ROWS, ZOO
 from rib.models.loading import build, describe, load_pretrained
 from rib.models.weights import read_weights
 from rib.steps import How
-from rib.suite import Suite, load_suite, shipped
+from rib.suite.load import load_suite, shipped
+from rib.suite.suite import Suite
 from rib.training.predict import predict
 
 ALONE = How(workers=1, device="cpu")

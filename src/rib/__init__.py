@@ -8,7 +8,8 @@ if TYPE_CHECKING:
     from rib.api import Finished, Studied, compare, run, study
     from rib.errors import RibError, StepError, UserError
     from rib.steps import How
-    from rib.suite import Suite, load_suite
+    from rib.suite.load import load_suite
+    from rib.suite.suite import Suite
 
 __version__ = "0.1.0"
 
@@ -18,10 +19,10 @@ _HOMES = {
     "RibError": "rib.errors",
     "StepError": "rib.errors",
     "Studied": "rib.api",
-    "Suite": "rib.suite",
+    "Suite": "rib.suite.suite",
     "UserError": "rib.errors",
     "compare": "rib.api",
-    "load_suite": "rib.suite",
+    "load_suite": "rib.suite.load",
     "run": "rib.api",
     "study": "rib.api",
 }

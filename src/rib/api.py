@@ -21,7 +21,8 @@ from rib.report.results import Results, Summary
 from rib.steps import How
 from rib.store.store import Store, store_folder
 from rib.studies import find_study
-from rib.suite import Suite, load_suite
+from rib.suite.load import load_suite
+from rib.suite.suite import Suite
 from rib.text.terminal import console
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast
 
 from rib.errors import UserError, nearest
-from rib.intervals import LEVEL, Interval, holm
+from rib.metrics.intervals import LEVEL, Interval, holm
 from rib.text.names import Names
 
 Bound = Literal["value", "low", "high"]

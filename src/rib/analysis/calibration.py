@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.errors import UserError
-from rib.metrics import Floats, example_weights
+from rib.metrics.estimates import Floats, example_weights
 
 BINS = 15
 """Bins of equal width of the confidence, as in Guo et al. 2017."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.errors import UserError
-from rib.metrics import Bootstrap, Estimate, Floats
+from rib.metrics.estimates import Bootstrap, Estimate, Floats
 
 Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rib.analysis.base import Analysis, Scene, Seen, Values
 from rib.analysis.sample import sample
-from rib.metrics import accuracy, example_weights
+from rib.metrics.estimates import accuracy, example_weights
 from rib.models.weights import interpolate, put_weights
 from rib.training.predict import collect
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from rib.data.splits import named_generator
 from rib.errors import UserError
-from rib.intervals import Interval
+from rib.metrics.intervals import Interval
 
 Floats = NDArray[np.float64]
 

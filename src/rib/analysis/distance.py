@@ -16,7 +16,7 @@ from rib.analysis.base import Analysis, Scene, Values
 from rib.data.labels import LabelMap
 from rib.data.splits import Rows, named_generator, nested
 from rib.errors import StepError, UserError
-from rib.metrics import Floats
+from rib.metrics.estimates import Floats
 from rib.models.classifier import Classifier
 from rib.training.predict import collect
 

@@ -15,7 +15,7 @@ from rib.analysis.sample import sample
 from rib.data.examples import Index
 from rib.data.splits import carve
 from rib.errors import StepError
-from rib.metrics import Bootstrap, Estimate, example_weights
+from rib.metrics.estimates import Bootstrap, Estimate, example_weights
 from rib.models.classifier import Classifier
 from rib.training.predict import collect
 

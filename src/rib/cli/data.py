@@ -128,7 +128,7 @@ def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path, 
     """The data sets of a suite, or the one of that name; the folder that their paths start from; who is what."""
     from rib.data.catalogue import ROWS, find_row
     from rib.data.overlap import Roles
-    from rib.suite import load_suite, shipped
+    from rib.suite.load import load_suite, shipped
 
     if what in ROWS:
         return {what: ROWS[what]}, data or Path.cwd(), Roles("", (), (what,), ())

@@ -14,7 +14,7 @@ from rib.text.terminal import console, printable
 if TYPE_CHECKING:
     from rib.plan import Plan
     from rib.store.store import Store
-    from rib.suite import Suite
+    from rib.suite.suite import Suite
 
 MOST_NOTES = 5
 """Notes on what data sets share that a command prints; `rib data check` has them all."""
@@ -43,7 +43,7 @@ def plan_of(
 
 def suite_of(name: str, data: Path | None, models: str | None, seeds: str | None) -> Suite:
     """A suite, with only these models and with these tuning seeds where any are named."""
-    from rib.suite import load_suite, parse_seeds
+    from rib.suite.load import load_suite, parse_seeds
 
     import_beside(name)
     suite = load_suite(name, data)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 def list_suites() -> None:
     """Suites that come with RIB."""
-    from rib.suite import load_suite, shipped
+    from rib.suite.load import load_suite, shipped
 
     print_columns([(name, load_suite(name).description) for name in shipped()])
 

@@ -90,7 +90,7 @@ def store_export(
     """Put what is done of a suite into one file: records, predictions, suite file, page."""
     from rib.report.page import write_page
     from rib.report.results import Results
-    from rib.suite import suite_file
+    from rib.suite.load import suite_file
     from rib.upkeep.archive import pack
 
     _existing(store)
@@ -143,7 +143,7 @@ def _spotted(
     theirs: Store, own: Store, how: tuple[int, int, str, float], suite: str | None, data: Path | None
 ) -> list[str]:
     """Do steps of an archive again; what to say of it. Raises UserError, as `rib.upkeep.spot.spot`."""
-    from rib.suite import load_suite
+    from rib.suite.load import load_suite
     from rib.upkeep.archive import SUITE
     from rib.upkeep.spot import Wanted, spot
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rib.api import Studied
     from rib.execute.progress import Watcher
     from rib.steps import How
-    from rib.suite import Suite
+    from rib.suite.suite import Suite
 
 
 def study(

@@ -22,7 +22,7 @@ from typing import Any
 from rib.execute.board import Board
 from rib.execute.signals import no_second_interrupt as _no_second_interrupt
 from rib.execute.worker import Assignment, serve, trace_file
-from rib.suite import Suite
+from rib.suite.suite import Suite
 
 TRIES = 2
 """A step whose process dies is tried so often."""

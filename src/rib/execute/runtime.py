@@ -10,7 +10,7 @@ from pydantic import Field
 
 from rib.files import read_toml
 from rib.recipe import Frozen
-from rib.suite import validated
+from rib.suite.validation import validated
 
 
 class RayRuntime(Frozen):

@@ -29,7 +29,7 @@ from rib.models.loading import build
 from rib.steps import How, Predict, Step, Workshop
 from rib.steps.sweep import sweep, swept
 from rib.store.store import Store
-from rib.suite import Suite
+from rib.suite.suite import Suite
 
 Tell = Callable[[tuple[Any, ...]], None]
 """Takes ("now", keys, title), ("images", count, passes), ("done", key), ("failed", key, reason) and ("idle",)."""

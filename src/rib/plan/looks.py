@@ -9,7 +9,8 @@ from rib.analysis import ANALYSES, Analysis
 from rib.errors import UserError, nearest
 from rib.plan.plan import Look, Run
 from rib.steps import Compare, Fit, World
-from rib.suite import Looks, Suite, validated
+from rib.suite.suite import Looks, Suite
+from rib.suite.validation import validated
 
 
 def is_chosen(block: Looks, run: Run, of_pair: bool) -> bool:

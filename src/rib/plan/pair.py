@@ -22,7 +22,7 @@ from rib.plan.looks import find_analysis, looks_at
 from rib.plan.plan import Plan, Run
 from rib.plan.planner import make_plan
 from rib.steps import Fit, World
-from rib.suite import Suite
+from rib.suite.suite import Suite
 
 TUNED = "tuned"
 """Method of the tuned model's run."""

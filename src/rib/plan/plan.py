@@ -11,7 +11,7 @@ from rib.errors import nearest
 from rib.methods import Passes
 from rib.plan.graph import in_order, with_shared
 from rib.steps import Compare, Fit, Predict, Step, World
-from rib.suite import Suite
+from rib.suite.suite import Suite
 
 
 @dataclass(frozen=True)

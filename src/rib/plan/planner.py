@@ -19,7 +19,8 @@ from rib.plan.looks import find_analysis, is_chosen, looks_at
 from rib.plan.plan import Look, Plan, Run
 from rib.recipe import LastBatch, Recipe
 from rib.steps import DataPart, Fit, Load, Predict, Pretrain, Reference, World
-from rib.suite import Looks, Runs, Suite, validated
+from rib.suite.suite import Looks, Runs, Suite
+from rib.suite.validation import validated
 
 
 def make_plan(suite: Suite, cache: Path | None = None, assume: bool = False, fresh: bool = False) -> Plan:

@@ -11,7 +11,7 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
-from rib.metrics import Estimate, Interval, pareto
+from rib.metrics.estimates import Estimate, Interval, pareto
 from rib.report.finding import signed, size_name, spanned
 from rib.report.results import Group, Results
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from rib.intervals import Interval, as_family
+from rib.metrics.intervals import Interval, as_family
 
 Verdict = Literal["shown", "not shown", "reversed", "incomplete"]
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
 from rib.report.answer import Answer, Line, Panel
 from rib.report.answer_text import half
 from rib.report.drawing import MARKERS, legend, panels, slug, whiskers, write_drawn

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
 from rib.report.answer import RULE, Answer, Panel, Verdict
 from rib.report.finding import lacking, signed, spanned
 from rib.report.tables import ABSENT, cut, grid, wrapped

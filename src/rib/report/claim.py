@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rib.intervals import Interval, as_family
+from rib.metrics.intervals import Interval, as_family
 from rib.report.finding import main_size, ordered, signed
 from rib.report.results import Group, Results, Summary
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.splits import tuning_rows
-from rib.metrics import Bootstrap, Estimate, example_weights, mean
+from rib.metrics.estimates import Bootstrap, Estimate, example_weights, mean
 from rib.plan import Plan, Run, World
 
 Flags = NDArray[np.bool_]

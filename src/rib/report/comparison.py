@@ -16,7 +16,7 @@ from rib.analysis.cka import CKA
 from rib.analysis.drift import Drift
 from rib.analysis.signatures import Evidence, Signature, signatures
 from rib.gates import Gate, Verdict, level_of, quantity_names, tested_together, worst_of
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
 from rib.plan.pair import OWN_DATA, Pair
 from rib.report.claim import Claim, listed
 from rib.report.classes import lacks_classes

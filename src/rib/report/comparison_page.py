@@ -8,7 +8,7 @@ from typing import Any
 from rib.analysis.signatures import LOW_CKA
 from rib.files import write_aside
 from rib.gates import level_of
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
 from rib.plan.pair import OWN_DATA
 from rib.report.comparison import Comparison, comparison_claim, gates_finding, meaning_of_ri, reason
 from rib.report.inside.signs import HEADS, VERDICTS, held_against

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from rib.analysis import Analysis
 from rib.files import write_aside, written_aside
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
 from rib.plan import Run
 from rib.report.finding import extent, ordered, signed, size_name
 from rib.report.results import Change, Results, Score, Summary

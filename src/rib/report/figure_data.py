@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rib.metrics import Interval, pareto
+from rib.metrics.estimates import Interval, pareto
 from rib.report.finding import main_size, ordered, size_name, size_order
 from rib.report.results import Change, Results, Summary
 

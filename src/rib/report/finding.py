@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 
-from rib.intervals import Interval
+from rib.metrics.intervals import Interval
 from rib.report.results import Group, Results, Summary
 
 

@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rib.files import json_text, write_aside
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
 from rib.report.claim import claim
 from rib.report.failures import alike
 from rib.report.figure_data import figure_data

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from rib.analysis.effective import probit
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
 from rib.report.finding import size_name
 from rib.report.inside import Inside
 from rib.report.inside.averages import Spread

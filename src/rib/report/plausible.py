@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
 from rib.models.catalogue import ROWS
 from rib.report.results import Results
 from rib.report.verify import PUBLISHED, read_numbers

@@ -12,7 +12,7 @@ from typing import Any
 from rib.errors import UserError
 from rib.files import file_name
 from rib.identity import digest
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
 from rib.models.loading import build
 from rib.models.weights import Weights, put_weights, write_weights
 from rib.plan import Run

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 
 from rib.analysis import Analysis
 from rib.errors import UserError
-from rib.intervals import as_family
-from rib.metrics import (
+from rib.metrics.estimates import (
     Bootstrap,
     Estimate,
     Interval,
@@ -23,6 +22,7 @@ from rib.metrics import (
     mean_over_seeds,
     robustness_improvement,
 )
+from rib.metrics.intervals import as_family
 from rib.plan import Plan, Run
 from rib.report.classes import ByClasses, Presence
 from rib.report.orders import order_faults

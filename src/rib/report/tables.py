@@ -13,8 +13,8 @@ from rich.console import Group as Lines
 from rich.text import Text
 
 from rib.analysis.signatures import Signature
-from rib.intervals import LEVEL
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
+from rib.metrics.intervals import LEVEL
 from rib.report.claim import claim, finding
 from rib.report.failures import alike
 from rib.report.finding import (

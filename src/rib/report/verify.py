@@ -15,7 +15,7 @@ from rib.errors import UserError
 from rib.files import read_toml
 from rib.recipe import Frozen
 from rib.report.results import Results
-from rib.suite import validated
+from rib.suite.validation import validated
 from rib.text.names import names_of
 
 PUBLISHED = Path(__file__).parent / "published.toml"

@@ -30,7 +30,7 @@ from rib.steps.how import How
 from rib.steps.world import World
 from rib.store.record import Described
 from rib.store.store import Store
-from rib.suite import Suite
+from rib.suite.suite import Suite
 from rib.training.checkpoint import FileCheckpoint
 
 CACHED_WEIGHTS = 3

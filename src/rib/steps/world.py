@@ -12,7 +12,7 @@ from rib.data.labels import match_classes
 from rib.data.overlap import overlaps
 from rib.data.parts import DataPart
 from rib.data.splits import tuning_rows
-from rib.suite import Suite
+from rib.suite.suite import Suite
 from rib.text.names import short
 
 

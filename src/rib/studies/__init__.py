@@ -3,7 +3,7 @@
 from rib.errors import nearest
 from rib.registry import Registry
 from rib.studies.base import Study
-from rib.suite import Suite
+from rib.suite.suite import Suite
 
 STUDIES = Registry(__name__, Study, "study")
 

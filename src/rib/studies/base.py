@@ -10,12 +10,12 @@ from functools import cached_property
 from typing import Any, ClassVar, Literal, final
 
 from rib.errors import UserError
-from rib.metrics import Estimate, Interval, Seeds, mean, mean_over_seeds
+from rib.metrics.estimates import Estimate, Interval, Seeds, mean, mean_over_seeds
 from rib.models.catalogue import ModelRow, find_row
 from rib.report.answer import Answer, Contrast, Line, Panel, as_one_family, power
 from rib.report.finding import holes, size_name, size_order
 from rib.report.results import Results
-from rib.suite import Looks, Runs, Size, StudyChoice, Suite
+from rib.suite.suite import Looks, Runs, Size, StudyChoice, Suite
 from rib.text.names import names_of
 
 FINETUNE = "finetune"

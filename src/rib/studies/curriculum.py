@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from rib.report.answer import Contrast, Panel
 from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, minus
-from rib.suite import Runs
+from rib.suite.suite import Runs
 
 CURRICULUM = "curriculum"
 

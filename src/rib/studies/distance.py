@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from rib.analysis.correlation import mantel
-from rib.metrics import Interval
+from rib.metrics.estimates import Interval
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
 from rib.report.inside.averages import OTHERS
 from rib.report.inside.distances import DistanceLoss, as_matrices, distance_losses
 from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, in_percent
-from rib.suite import Looks, Runs
+from rib.suite.suite import Looks, Runs
 
 MEASURES = ("frechet", "mmd", "otdd")
 

@@ -13,7 +13,7 @@ from rib.report.finding import size_name
 from rib.report.results import Seen
 from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, interval, minus
 from rib.studies.inside import Inside, Number
-from rib.suite import Looks, Runs
+from rib.suite.suite import Looks, Runs
 
 PARTS = {
     "together": "tuned",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from rib.analysis import Analysis
-from rib.metrics import Estimate, Seeds, mean_over_seeds
+from rib.metrics.estimates import Estimate, Seeds, mean_over_seeds
 from rib.report.results import Seen
 from rib.studies.base import Cohort, Numbers, averaged
 

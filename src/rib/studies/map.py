@@ -7,7 +7,7 @@ from typing import ClassVar
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
 from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, averaged, contrast, largest, minus, smallest
-from rib.suite import Runs
+from rib.suite.suite import Runs
 
 
 class Map(Study):

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rib.metrics import Estimate
+from rib.metrics.estimates import Estimate
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name, spanned
 from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, contrast, interval, minus
-from rib.suite import Runs
+from rib.suite.suite import Runs
 
 
 class Methods(Study):

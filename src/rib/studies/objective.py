@@ -20,7 +20,7 @@ from rib.studies.base import (
     sized,
     smallest,
 )
-from rib.suite import Runs
+from rib.suite.suite import Runs
 
 BASELINE = "supervised"
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rib.metrics import Estimate
+from rib.metrics.estimates import Estimate
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name, spanned
 from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, averaged, contrast, interval, largest, minus
 from rib.studies.base import smallest as smallest_of
-from rib.suite import Runs
+from rib.suite.suite import Runs
 
 
 class Pretraining(Study):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
 from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, largest, minus, sized, smallest
-from rib.suite import Runs
+from rib.suite.suite import Runs
 
 BEST = "best_rate"
 

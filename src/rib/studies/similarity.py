@@ -10,7 +10,7 @@ import numpy as np
 
 from rib.analysis.cka import CKA
 from rib.analysis.correlation import mantel
-from rib.metrics import Floats, Interval
+from rib.metrics.estimates import Floats, Interval
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
 from rib.report.results import Seen
@@ -28,7 +28,7 @@ from rib.studies.base import (
     smallest,
 )
 from rib.studies.inside import Inside, Number
-from rib.suite import Looks, Runs
+from rib.suite.suite import Looks, Runs
 
 
 class Similarity(Study):

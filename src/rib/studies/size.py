@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from rib.report.answer import Contrast, Panel
 from rib.report.finding import size_name
 from rib.studies.base import FINETUNE, Numbers, Study, Taken, averaged, contrast, counted, minus
-from rib.suite import Runs, Size
+from rib.suite.suite import Runs, Size
 
 
 class TuningSize(Study):

@@ -26,7 +26,7 @@ from rib.plan.graph import in_order
 from rib.steps import How, Step, Workshop
 from rib.store.record import Record, unpack_bits
 from rib.store.store import Store
-from rib.suite import Suite
+from rib.suite.suite import Suite
 from rib.upkeep.merge import differences
 
 POINTS = 1.0

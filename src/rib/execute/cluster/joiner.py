@@ -14,7 +14,7 @@ from rib.execute.runtime import Runtime
 from rib.plan import make_plan
 from rib.steps import How
 from rib.store.store import Store
-from rib.suite import Suite
+from rib.suite.suite import Suite
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rib.metrics import Estimate, mean
+from rib.metrics.estimates import Estimate, mean
 from rib.plan import Run
 from rib.report.results import Group, Results, over_seeds
 

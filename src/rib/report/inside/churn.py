@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.analysis.churn import Churn, churn_by_class
-from rib.metrics import Estimate, Interval, example_weights
+from rib.metrics.estimates import Estimate, Interval, example_weights
 from rib.plan import Run
 from rib.report.inside.averages import OTHERS, average, cells, pretrained, tested_on, tuned_groups
 from rib.report.results import Results

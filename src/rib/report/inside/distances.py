@@ -10,7 +10,7 @@ import numpy as np
 
 from rib.analysis.correlation import mantel
 from rib.analysis.distance import Distance
-from rib.metrics import Floats, Interval
+from rib.metrics.estimates import Floats, Interval
 from rib.report.inside.averages import OTHERS
 from rib.report.results import Change, Results, Seen
 from rib.text.names import Names

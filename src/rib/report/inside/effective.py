@@ -10,7 +10,7 @@ import numpy as np
 from rib.analysis.effective import SENSIBLE, Line, deviations, fit_line
 from rib.analysis.imagenet_lines import shipped_lines
 from rib.errors import UserError
-from rib.metrics import Estimate, Interval
+from rib.metrics.estimates import Estimate, Interval
 from rib.report.inside.averages import OTHERS
 from rib.report.results import Results, Summary
 

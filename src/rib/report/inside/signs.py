@@ -10,7 +10,7 @@ from rib.analysis.cka import CKA
 from rib.analysis.drift import Drift
 from rib.analysis.signatures import SMALL_SET, Evidence, Signature, signatures
 from rib.data.splits import tuning_rows
-from rib.metrics import Interval, mean
+from rib.metrics.estimates import Interval, mean
 from rib.plan import Run
 from rib.report.finding import main_size, signed
 from rib.report.inside.averages import tuned_groups

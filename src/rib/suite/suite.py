@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
-import os
-import re
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, Field, PrivateAttr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from rib.data.catalogue import DataRow, with_families
 from rib.data.examples import Decode
 from rib.data.overlap import Roles
-from rib.errors import UserError, nearest
-from rib.files import read_toml
 from rib.models.catalogue import ROWS, ModelRow, replicates
 from rib.recipe import Frozen, Recipe, RecipeField
+from rib.suite.validation import validated
 from rib.text.names import RESERVED, Names, folded, names_of, short
-from rib.text.terminal import UNPRINTABLE, name_fault
-
-SHIPPED = Path(__file__).parent / "suites"
 
 Size = int | Literal["all"]
 
@@ -301,158 +294,3 @@ def _extended(own: Sequence[int], seeds: int | Sequence[int]) -> tuple[int, ...]
         return tuple(seeds)
     others = (seed for seed in itertools.count() if seed not in own)
     return tuple(itertools.islice(itertools.chain(own, others), seeds))
-
-
-MOST_SEEDS = 1000
-"""Most tuning seeds that `--seeds COUNT` adds; more is a typing error."""
-
-
-def parse_seeds(text: str) -> int | tuple[int, ...]:
-    """Tuning seeds from text: a number of them such as "3", or the seeds themselves such as "0,1,4" or "7,".
-
-    Raises:
-        UserError: it is neither, or names a seed twice.
-    """
-    names = [name.strip() for name in text.split(",")]
-    if len(names) > 1 and not names[-1]:
-        names.pop()
-    valid = "a number of seeds, e.g. 3; or seeds separated by commas, e.g. 0,1,4 (one seed: 7,)"
-    if not all(re.fullmatch(r"[0-9]{1,9}", name) for name in names):
-        raise UserError("--seeds is neither a number of seeds nor a list of them", got=text, valid=valid)
-    seeds = tuple(map(int, names))
-    if len(set(seeds)) != len(seeds):
-        raise UserError("--seeds names a seed twice", got=text, valid=valid)
-    if "," in text:
-        return seeds
-    if not 0 < seeds[0] <= MOST_SEEDS:
-        raise UserError("--seeds is a number of seeds", got=text, valid=f"1 to {MOST_SEEDS:,}", remedy=valid)
-    return seeds[0]
-
-
-def shipped() -> dict[str, Path]:
-    """The suites that come with RIB, by name."""
-    return {path.stem: path for path in sorted(SHIPPED.glob("*.toml"))}
-
-
-def suite_file(name: str | Path) -> Path:
-    """The file of a shipped suite by name, or the path that is given. Raises UserError where no suite has that name."""
-    path = Path(name)
-    if path.suffix == ".toml":
-        return path
-    if str(name) not in shipped():
-        error = nearest(str(name), shipped(), "suite")
-        raise UserError(error.problem, got=name, valid=f"{error.valid}, or a path to a .toml file", remedy=error.remedy)
-    return shipped()[str(name)]
-
-
-def load_suite(name: str | Path, data: Path | None = None) -> Suite:
-    """A shipped suite by name, or a suite file by path.
-
-    Args:
-        name: a name such as "digits", or a path that ends in .toml.
-        data: the folder that relative paths in the suite start from; default RIB_DATA, or else the suite file's own
-            folder, or for a shipped suite the working folder.
-
-    Raises:
-        UserError: there is no such suite, or it is not valid TOML, or a key or value is wrong.
-    """
-    path = suite_file(name)
-    if not path.exists():
-        raise UserError("suite file not found", got=path, valid="a path to a .toml file", remedy="check it")
-    document = read_toml(path, "the suite file")
-    own = path.resolve().parent
-    base = data or (Path(os.environ["RIB_DATA"]) if os.environ.get("RIB_DATA") else None)
-    return parse_suite(document, path).based_at(base or (Path.cwd() if own == SHIPPED.resolve() else own))
-
-
-def parse_suite(document: dict[str, Any], path: Path | str = "suite") -> Suite:
-    """A suite from a TOML document.
-
-    Raises:
-        UserError: a key is unknown (the valid ones are named) or a value is wrong.
-    """
-    _require_printable(document, str(path))
-    _require_names(document, str(path))
-    return validated(Suite, document, str(path))
-
-
-def _require_printable(value: object, where: str) -> None:
-    """Refuse text that would steer a terminal: a name or word with control characters, wherever it stands."""
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _require_printable(name, where)
-            _require_printable(item, f"{where}: {name}")
-    elif isinstance(value, list):
-        for item in value:
-            _require_printable(item, where)
-    elif isinstance(value, str) and (found := UNPRINTABLE.search(value)):
-        raise UserError(f"{where}: a control character", got=ascii(value), remedy=f"take {found[0]!a} out")
-
-
-def _require_names(document: dict[str, Any], where: str) -> None:
-    """Refuse names of a suite's own things that fit no table, page or file name, before any work starts."""
-    for table in ("data", "model", "method", "analysis"):
-        rows = document.get(table)
-        for name in rows if isinstance(rows, dict) else ():
-            if fault := name_fault(name):
-                raise UserError(f"{where}: a name in [{table}] has {fault}", got=ascii(name)[:200], remedy="rename it")
-
-
-T = TypeVar("T", bound=BaseModel)
-
-
-def validated(kind: type[T], values: dict[str, Any], where: str) -> T:
-    """`kind` from plain values, with errors for people. Raises UserError."""
-    try:
-        return kind.model_validate(values)
-    except ValidationError as error:
-        raise _explained(kind, error, where) from None
-
-
-def _explained(kind: type[BaseModel], error: ValidationError, where: str) -> UserError:
-    first = error.errors()[0]
-    loc = [part for part in first["loc"] if part not in ("after", "before")]
-    place = ".".join(str(part) for part in loc) or "the top level"
-    if first["type"] == "extra_forbidden":
-        fields = _fields_at(kind, loc[:-1])
-        close = difflib.get_close_matches(str(loc[-1]), fields, n=1, cutoff=0.5)
-        return UserError(
-            f"{where}: unknown key {place!r}",
-            got=loc[-1],
-            valid=", ".join(fields),
-            remedy=f"did you mean {close[0]!r}?" if close else None,
-        )
-    if first["type"] == "missing":
-        return UserError(
-            f"{where}: {place!r} is missing",
-            got=", ".join(first["input"]) if isinstance(first["input"], dict) and first["input"] else "nothing",
-            valid=", ".join(_fields_at(kind, loc[:-1])),
-            remedy=f"add {loc[-1]!r}",
-        )
-    if first["type"] == "too_short":
-        return UserError(
-            f"{where}: {place!r} is an empty list", got="[]", valid="one entry or more", remedy=f"fill {place!r}"
-        )
-    more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
-    got = first["input"] if not isinstance(first["input"], dict) else None
-    return UserError(
-        f"{where}: {place}: {first['msg'].removeprefix('Value error, ').replace('valid tuple', 'list')}{more}", got=got
-    )
-
-
-def _fields_at(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """Field names of the model that a location leads to."""
-    current: Any = kind
-    for part in loc:
-        if isinstance(part, str) and isinstance(current, type) and issubclass(current, BaseModel):
-            if part not in current.model_fields:
-                continue
-            current = current.model_fields[part].annotation
-        current = _inner_model(current) or current
-    return list(current.model_fields) if isinstance(current, type) and issubclass(current, BaseModel) else []
-
-
-def _inner_model(annotation: Any) -> type[BaseModel] | None:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    return next((found for inner in get_args(annotation) if (found := _inner_model(inner))), None)

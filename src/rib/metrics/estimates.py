@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.intervals import Interval as Interval
-from rib.intervals import Kind, Variance, drawn_interval, t_interval
-from rib.resample import Part, Population, shares
+from rib.metrics.intervals import Interval as Interval
+from rib.metrics.intervals import Kind, Variance, drawn_interval, t_interval
+from rib.metrics.resample import Part, Population, shares
 
 Floats = NDArray[np.float64]
 

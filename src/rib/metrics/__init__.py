@@ -1,0 +1,1 @@
+"""Numbers from right and wrong: pure functions and values over arrays."""
