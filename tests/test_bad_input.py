@@ -164,7 +164,7 @@ def test_choices_without_held_out_images(rib_says: Say, tmp_path: Path) -> None:
 
 def test_a_tuning_pattern_that_fits_no_model(rib_says: Say, tmp_path: Path) -> None:
     file = written(tmp_path, tuning={"restnet*": {"lr": 0.1}})
-    assert_said(rib_says("plan", file), 2, "tuning: 'restnet*' fits none of the models")
+    assert_said(rib_says("plan", file), 2, "tuning: 'restnet*' matches none of the models")
 
 
 def test_an_ingredient_with_a_name_close_to_the_suites_own(rib_says: Say, tmp_path: Path) -> None:
@@ -176,7 +176,7 @@ def test_an_ingredient_with_a_name_close_to_the_suites_own(rib_says: Say, tmp_pa
 def test_weights_that_were_not_kept_cannot_be_exported(rib_says: Say, tmp_path: Path) -> None:
     file = written(tmp_path, runs=[{"methods": ["finetune", "wise_ft"], "sizes": [8]}])
     assert rib_says("run", file, "--keep", "none")[0] == 0
-    assert_said(rib_says("export", tmp_path / "out", file), 2, "were not kept", "remedy: run the suite with --keep all")
+    assert_said(rib_says("export", tmp_path / "out", file), 2, "were dropped", "remedy: run the suite with --keep all")
     assert not (tmp_path / "out").exists()
 
 
@@ -361,7 +361,7 @@ class Bare: name = "bare"
     ("row", "code", "texts"),
     [
         ({"build": "mine:nothing"}, 2, ["built no torch.nn.Module", "got:    NoneType"]),
-        ({"build": "mine:headless"}, 2, ["no linear head with one output a class", "4 outputs", "remedy:"]),
+        ({"build": "mine:headless"}, 2, ["no linear head with one output per class", "4 outputs", "remedy:"]),
         ({"build": "mine:strict"}, 2, ["cannot build the model 'mine:strict'", "width", "num_classes"]),
         ({"build": "mine:faulty"}, 2, ["cannot build the model 'mine:faulty'", "ZeroDivisionError", "(mine.py:6)"]),
         ({"build": "mine:lost"}, 2, ["has no 'lost'"]),
@@ -491,7 +491,7 @@ def test_a_full_disk_loses_nothing(rib_says: Say, tmp_path: Path, monkeypatch: p
     kept = Store(tmp_path / "store").keys()
     assert 0 < len(kept) < len(plan.steps)
     code, text = rib_says("run", file, "--store", "store", "--workers", 1)
-    assert_said((code, text), 0, f"{len(plan.steps) - len(kept)} steps done, {len(kept)} were done before")
+    assert_said((code, text), 0, f"{len(plan.steps) - len(kept)} steps done, {len(kept)} done before")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs the right to mount")
@@ -541,7 +541,7 @@ def test_a_device_that_is_not_there(rib_says: Say) -> None:
 
 def test_a_report_of_nothing(rib_says: Say, tmp_path: Path) -> None:
     said = rib_says("report", written(tmp_path), "--store", "store")
-    assert_said(said, 2, "nothing of suite 'tiny' is in the store", "remedy: run it: rib run")
+    assert_said(said, 2, "the store has no records of suite 'tiny'", "remedy: run it: rib run")
 
 
 def test_steps_that_failed_show_in_the_exit_code(rib_says: Say, tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def test_an_argument_that_shapes_no_net_is_refused_by_name(fields: dict[str, Any
     "value", ["/etc/passwd", "../x", "a.b", "file:x", "http://x", ["a/b"], {"x/y": 1}, {"x": ["é"]}, "a" * 65, "a\nb"]
 )
 def test_a_value_that_can_be_a_path_or_an_address_is_refused(value: object) -> None:
-    with pytest.raises(UserError, match=r"`arguments\.act_layer` has a value that shapes no net"):
+    with pytest.raises(UserError, match=r"`arguments\.act_layer` has a value that cannot shape a net"):
         describe(ModelRow(timm="resnet18", size=32, arguments={"act_layer": value}), 3)
 
 
@@ -108,7 +108,7 @@ def test_every_configuration_that_open_clip_ships_is_taken() -> None:
         ({"timm_model_name": "resnet18", "timm_model_pretrained": True}, "would download weights"),
         ({"timm_model_name": "local-dir:x"}, "no model of timm's"),
         ({"timm_model_name": "hf-hub:a/b"}, "no model of timm's"),
-        ({"layers": "/x"}, "has a value that shapes no net"),
+        ({"layers": "/x"}, "has a value that cannot shape a net"),
         ({"url": "x"}, "'url' is not among it"),
     ],
 )

@@ -169,7 +169,7 @@ def test_values_that_are_not_the_nets_are_refused_by_name(
     if text is None:
         assert torch.equal(fitted(T | {name: value}, tmp_path)[name], value)
         return
-    with pytest.raises(UserError, match="holds values that are not the net's") as error:
+    with pytest.raises(UserError, match="contains values that the net cannot hold") as error:
         fitted(T | {name: value}, tmp_path)
     assert error.value.got == text
 

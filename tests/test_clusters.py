@@ -224,7 +224,7 @@ def test_joiners_that_die_are_replaced_and_weights_that_nothing_needs_are_let_go
     engine = Processes(tmp_path, broken=1)
     outcome, said = run_fleet(file, tmp_path / "store", engine, workers=1, keep="none")
     monkeypatch.delitem(sys.modules, "beside")
-    assert said == ["a joiner ended: exit 3; another takes its place"]
+    assert said == ["a joiner ended: exit 3; RIB starts another"]
     assert outcome.failed == {}
     assert outcome.elsewhere == len(plan_of(file).steps) - outcome.done
     assert len(engine.started) == 2
@@ -246,7 +246,7 @@ def test_joiners_that_end_in_vain_again_and_again_are_given_up(
 ) -> None:
     monkeypatch.setattr(fleet_module, "LOOK", 0.1)
     engine = Processes(tmp_path, broken=99)
-    with pytest.raises(StepError, match="every joiner ends before anything is done; the last one: exit 3"):
+    with pytest.raises(StepError, match="every joiner ended before it finished a step; the last one: exit 3"):
         run_fleet(suite, tmp_path / "store", engine)
     assert 2 * fleet_module.IN_VAIN < len(engine.started) <= 2 * (fleet_module.IN_VAIN + 2)
 
@@ -276,7 +276,7 @@ def test_that_a_cluster_lets_joiners_wait_is_said_once(
     engine = Full(tmp_path)
     with pytest.raises(KeyboardInterrupt):
         run_fleet(suite, tmp_path / "store", engine, workers=1)
-    assert said == ["no joiner has begun yet: they wait for a place in the cluster"]
+    assert said == ["no joiner has started yet: they wait for room in the cluster"]
     assert isinstance(engine.stopped, Joiner)
 
 
@@ -519,7 +519,7 @@ def test_what_slurm_says_to_jobs_that_it_refuses_is_told(
     (tmp_path / "lab.toml").write_text('executor = "slurm"\n[slurm]\npartition = "wrong"\n')
     code, printed = rib_says("run", suite, "--store", "store", "--runtime", "lab.toml")
     assert code == 2
-    assert "Slurm does not take the jobs" in printed
+    assert "Slurm does not accept the jobs" in printed
     assert "invalid partition specified: wrong" in printed
 
 
@@ -768,7 +768,7 @@ def test_a_joiner_for_which_there_is_no_place_here_is_refused(suite: Path, tmp_p
     (tmp_path / "lab.toml").write_text('executor = "ray"\n[ray]\ngpus = 64\n')
     done = command("run", suite, "--store", "store", "--runtime", "lab.toml", cwd=tmp_path)
     assert done.returncode == 2, done.stderr
-    assert "there is no place for a joiner on this machine" in done.stderr
+    assert "this machine has no room for a joiner" in done.stderr
     assert "a step is never split" in done.stderr
 
 

@@ -106,7 +106,7 @@ def a_class_that_is_only_tuned_on(root: Path) -> Row:
     return tree(root) | {"test_folder": "t"}
 
 
-@damage("1 links beside the classes lead to nothing")
+@damage("1 links beside the classes are dangling")
 def a_class_that_is_a_link_to_nothing(root: Path) -> Row:
     row = tree(root)
     shutil.rmtree(root / "x" / "bee")
@@ -114,7 +114,7 @@ def a_class_that_is_a_link_to_nothing(root: Path) -> Row:
     return row
 
 
-@damage("1 links beside the classes lead to nothing")
+@damage("1 links beside the classes are dangling")
 def a_cell_that_is_a_link_to_nothing(root: Path) -> Row:
     for cell in ("fog/1", "fog/2", "snow/1"):
         holders.tree(root / "x" / cell, MADE)
@@ -192,7 +192,7 @@ def two_order_files(root: Path) -> Row:
     return row
 
 
-@damage("'ant' stands there twice")
+@damage("'ant' appears twice")
 def an_order_file_with_a_class_twice(root: Path) -> Row:
     return tree(root, ("ant", "bee", "ant"))
 
@@ -361,17 +361,17 @@ def two_columns(root: Path, labels: list[Any], others: list[Any], name: str = "c
     return {"parquet": "x"}
 
 
-@damage("has two columns of labels that do not agree")
+@damage("has two label columns that disagree")
 def a_column_that_says_another_class(root: Path) -> Row:
     return two_columns(root, LABELS, ["bee", *LABELS[1:]])
 
 
-@damage("has two columns of labels that do not agree")
+@damage("has two label columns that disagree")
 def numbers_from_nought_and_from_one(root: Path) -> Row:
     return two_columns(root, NUMBERS, [number + 1 for number in NUMBERS]) | {"classes": CLASSES}
 
 
-@damage("has two columns of labels that do not agree")
+@damage("has two label columns that disagree")
 def labels_of_several_levels(root: Path) -> Row:
     return two_columns(root, LABELS, ["animal"] * 12, "fine_label")
 
@@ -721,7 +721,7 @@ def labels_that_are_objects(root: Path) -> Row:
     return arrays(root, labels=np.array(LABELS, object))
 
 
-@damage("does not say the source of every image")
+@damage("does not give the source of every image")
 def too_few_sources(root: Path) -> Row:
     return arrays(root, sources=np.arange(11))
 
@@ -753,7 +753,7 @@ def a_cell_of_arrays_without_a_class(root: Path) -> Row:
     return arrays(root, corruption=corruption, sources=np.arange(12)) | {"cells": ["corruption"]}
 
 
-@damage("does not say the source of every image")
+@damage("does not give the source of every image")
 def sources_with_a_nan(root: Path) -> Row:
     return arrays(root, sources=np.full(12, np.nan))
 
@@ -768,7 +768,7 @@ def a_class_without_images(root: Path) -> Row:
     return arrays(root, classes=np.array((*CLASSES, "wasp")))
 
 
-@damage("is no list of names")
+@damage("is not a list of names")
 def classes_that_are_numbers(root: Path) -> Row:
     return arrays(root, classes=np.arange(3))
 

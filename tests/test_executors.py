@@ -615,7 +615,7 @@ def test_a_hung_step_is_ended_and_tried_once_more(tmp_path: Path) -> None:
 
     outcome = drive(file, tmp_path / "store", Runtime(step_minutes=LIMIT / 60), Listens(), workers=2)
     assert outcome == Outcome(done=len(make_plan(load_suite(file)).steps))
-    assert told == ["a step took too long at: hangs dropout on part; its work is tried once more"]
+    assert told == ["a step took too long at: hangs dropout on part; RIB tries its work once more"]
 
 
 def test_a_step_that_hangs_again_is_reported_with_the_place_and_the_rest_goes_on(tmp_path: Path, rib_says: Say) -> None:

@@ -322,7 +322,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, (out, err)
-    assert f"Go on with: rib run {file}" in err
+    assert f"Continue with: rib run {file}" in err
     assert "Traceback" not in out + err
     before = len(Store(store).keys())
     plan = make_plan(load_suite(file))
@@ -341,7 +341,7 @@ def test_an_interrupt_while_starting(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130, (out, err)
     assert "Traceback" not in out + err
-    assert "Go on with: rib run" in err
+    assert "Continue with: rib run" in err
 
 
 def test_an_interrupt_from_python(finished: Finished, tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_every_command_takes_seeds_and_reuses_what_is_done(tmp_path: Path, rib_s
     assert (code, "1 seed" in said) == (0, True)
     first = int(said.split(" steps done")[0].split()[-1])
     code, said = rib_says("run", *place, "--workers", 1, "--seeds", "2")
-    assert (code, f"{first} were done before" in said, "2 seeds" in said) == (0, True, True)
+    assert (code, f"{first} done before" in said, "2 seeds" in said) == (0, True, True)
     for words in (("report", *place), ("status", *place), ("plan", *place), ("recommend", *place)):
         assert rib_says(*words, "--seeds", "0,1")[1] != rib_says(*words)[1]
     assert rib_says("export", "out", *place, "--seeds", "1,", "--method", "finetune")[0] == 0

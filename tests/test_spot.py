@@ -81,7 +81,7 @@ def test_what_is_right_is_taken(finished: Finished, theirs: Store, tmp_path: Pat
     archive = archived(finished, theirs, tmp_path / "a.tar.zst")
     code, said = imported(rib_says, finished, archive, "--spot", 3, "--seed", 5)
     assert code == 0, said
-    shown = re.search(r"3 steps drawn with --seed 5 were done again here, and (\d+) more .*: (\d+) equal bit", said)
+    shown = re.search(r"3 steps drawn with --seed 5 were repeated here, and (\d+) more .*: (\d+) equal bit", said)
     assert shown, said
     assert int(shown[2]) == 3 + int(shown[1])
     assert Store(tmp_path / "ours").keys() == {step.key for step in plan.steps}
@@ -111,7 +111,7 @@ def test_a_forged_record_with_a_right_digest_refuses_the_archive(
     assert code == 2, said
     assert step.title in said.replace("\n", " ")
     assert "in the archive" in said
-    assert "done again here" in said
+    assert "repeated here" in said
     assert not list((tmp_path / "ours").glob("records/*/*"))
     assert not list((tmp_path / "ours").glob("[.w]*"))
 

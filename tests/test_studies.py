@@ -445,7 +445,7 @@ def test_unknown_studies(tmp_path: Path) -> None:
         rib.study("sizes", suite=base(tmp_path), store=tmp_path / "store")
     with pytest.raises(UserError, match="did you mean 'map'"):
         find_study("size", base(tmp_path, study={"mapp": {}}))
-    with pytest.raises(UserError, match="fits none of the models"):
+    with pytest.raises(UserError, match="matches none of the models"):
         base(tmp_path, study={"map": {"models": ["vit_*"]}})
 
 

@@ -334,8 +334,8 @@ def test_the_merge_command(finished: Finished, copied: Store, tmp_path: Path, ri
     plan = plan_of(finished[0])
     code, said = rib_says("store", "merge", finished[1], copied.root, "--into", tmp_path / "ours")
     assert code == 0
-    assert f"{len(plan.steps)} steps taken, 0 were here before" in said
-    assert f"0 steps taken, {len(plan.steps)} were here before" in said
+    assert f"{len(plan.steps)} steps copied, 0 existed before" in said
+    assert f"0 steps copied, {len(plan.steps)} existed before" in said
     step = some(plan, Fit)
     changed(copied, step.key, last_loss=9.0)
     code, said = rib_says("store", "merge", copied.root, "--into", tmp_path / "ours")
@@ -390,7 +390,7 @@ def test_equal_stores_make_equal_archives_and_weights_come_when_asked_for(finish
         assert {path.name: Seal.of(path) for path in files_of(theirs, folder)} == there
     with pytest.raises(UserError, match="unknown kind of archive"):
         pack(store, plan, beside, tmp_path / "a.zip")
-    with pytest.raises(UserError, match="nothing of suite"):
+    with pytest.raises(UserError, match="no records of suite"):
         pack(Store(tmp_path / "empty"), plan, beside, tmp_path / "a.tar.gz")
 
 
@@ -570,7 +570,7 @@ def test_an_import_is_all_or_nothing(finished: Finished, tmp_path: Path, what: s
     path.write_bytes(encode_record(content))
     members = [(each.relative_to(theirs.root).as_posix(), each.read_bytes()) for each in sorted(files)]
     made = archive(tmp_path / "a.tar.gz", [member(*one) for one in members], [sealed(*one) for one in members])
-    with pytest.raises(UserError, match="nothing of it was taken"):
+    with pytest.raises(UserError, match="nothing of it was imported"):
         unpack(made, ours)
     assert [each.name for each in ours.root.iterdir()] == ["store.json"]
     found = merge(theirs, ours)  # of a folder the rest is taken, and what is odd is named

@@ -141,7 +141,7 @@ def run(
     plan = make_plan(chosen, place.facts)
     outcome = execute(plan, place, how, watcher, runtime)
     if outcome.interrupted:
-        raise StoppedError("interrupted; everything finished is kept, call again to go on")
+        raise StoppedError("interrupted; finished steps are kept, call again to continue")
     return Finished(Results(plan, place), outcome.failed)
 
 
@@ -186,7 +186,7 @@ def study(
     plan = make_plan(found.suite(base), place.facts)
     outcome = execute(plan, place, how, watcher, Runtime(retry_failed=True))
     if outcome.interrupted:
-        raise StoppedError("interrupted; everything finished is kept, call again to go on")
+        raise StoppedError("interrupted; finished steps are kept, call again to continue")
     results = Results(plan, place)
     return Studied(found.answer(results), results, outcome)
 
@@ -243,5 +243,5 @@ def compare(
     gates = [parse_gate(text, gate_names(pair)) for text in fail_if]
     outcome = execute(pair.plan, place, how, watcher, Runtime(retry_failed=True))
     if outcome.interrupted:
-        raise StoppedError("interrupted; everything finished is kept, call again to go on")
+        raise StoppedError("interrupted; finished steps are kept, call again to continue")
     return Comparison(pair, Results(pair.plan, place), gates, done=outcome.done)

@@ -131,7 +131,7 @@ def at_home(path: str | Path) -> Path:
         raise UserError(
             f"no home folder is known for the path {str(path)!r}",
             got=f"HOME is {os.environ.get('HOME', 'not set')}",
-            remedy="give the whole path, or set HOME; RIB_STORE or --store names the folder of records",
+            remedy="give the full path, or set HOME; RIB_STORE or --store names the folder of records",
         ) from None
 
 
@@ -272,7 +272,7 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         _require_shallow(document)
         return document
     except RecursionError:
-        raise UserError(problem, got="tables or lists in one another without end", valid="TOML, in UTF-8") from None
+        raise UserError(problem, got="tables or lists nested too deep", valid="TOML, in UTF-8") from None
     except UnicodeDecodeError as error:
         raise UserError(problem, got=error, valid="TOML, in UTF-8", remedy="save it as UTF-8") from None
     except (OSError, ValueError) as error:
@@ -363,9 +363,9 @@ def _os_error(error: BaseException | None) -> OSError | None:
 def unreadable(error: OSError, path: Path) -> UserError:
     """What kept a file or folder from being read, in words."""
     if error.errno in (errno.EACCES, errno.EPERM):
-        remedy = "change its rights, or name another place with --store"
+        remedy = "change its permissions, or choose another path with --store"
     else:
-        remedy = "look after the disk and run again; `rib store verify` says which files are damaged"
+        remedy = "check the disk and run again; `rib store verify` says which files are damaged"
     return UserError(f"cannot read {path}", got=error.strerror or error, remedy=remedy)
 
 
@@ -376,8 +376,8 @@ def _explained(error: OSError, path: Path) -> Exception:
         return UserError(
             f"cannot write {path}",
             got=error.strerror,
-            remedy="name another place with --store or --out, or change its rights",
+            remedy="choose another path with --store or --out, or change its permissions",
         )
     if error.errno is None:  # of a library, not of the system
         return error
-    return StepError(f"{path} could not be written: {error}; look after the disk and run again")
+    return StepError(f"{path} could not be written: {error}; check the disk and run again")

@@ -226,7 +226,7 @@ def parse_gate(text: str, quantities: Mapping[str, str]) -> Gate:
     parts = _GATE.fullmatch(text)
     if parts is None or parts[2] not in SIGNS or re.search("[<>]", parts[1].partition("[")[0]):
         signs = " ".join(re.findall(r"<=|>=|<|>", text)) or "none of < <= > >="
-        raise UserError(f"--fail-if {text!r} is no condition", got=f"{signs} in {text!r}", valid=FORM)
+        raise UserError(f"--fail-if {text!r} is not a condition", got=f"{signs} in {text!r}", valid=FORM)
     subject, sign, number = (part.strip() for part in parts.groups())
     if not _NUMBER.fullmatch(number):
         raise UserError(f"--fail-if {text!r}: no number after {sign}", got=number or "nothing", valid=FORM)

@@ -160,7 +160,7 @@ def source_digest(module: str) -> str | None:
     found = sources(module)
     if not found:
         raise UserError(
-            f"the module {module!r} has no source file, so that its results cannot be told from those of other code",
+            f"the module {module!r} has no source file, so RIB cannot tell its results from those of other code",
             got="code that was typed in, or is built in",
             valid="a module in a file, beside the suite file, in the working folder or on PYTHONPATH",
         )
@@ -209,7 +209,7 @@ def import_object(path: str, what: str) -> Any:
         raise UserError(f"a {what} is named as 'package.module:name'", got=path)
     if not _may_run(module):
         raise UserError(
-            f"the {what} {path!r} is installed code that is no part of RIB, and a suite alone cannot run it",
+            f"the {what} {path!r} is installed code from outside RIB, and a suite alone may not run it",
             got=path,
             valid="a module beside the suite file, in the working folder or on PYTHONPATH",
             remedy=f"if you trust the suite: export {TRUSTED}={module.partition('.')[0]}",

@@ -211,7 +211,7 @@ def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise UserError(f"cannot read {path}, which a suite rests on", got=error.strerror) from None
+        raise UserError(f"cannot read {path}, which a suite uses", got=error.strerror) from None
 
 
 def _parsed(content: bytes, source: Source) -> ast.Module:
@@ -277,7 +277,7 @@ def _imported(tree: ast.Module, source: Source, declares: bool) -> Iterator[str]
 def _unknown(node: ast.AST, source: Source) -> UserError:
     line = getattr(node, "lineno", 0)
     return UserError(
-        f"line {line} of {source.path} brings in code that the source does not name: results could not be told from "
+        f"line {line} of {source.path} loads code that the source does not name, so RIB could not tell its results from "
         "those of other code",
         got=ast.unparse(node)[:80],
         valid=f'imports by name, or files that the module declares, such as {DECLARED} = ("plugins/*.py",)',

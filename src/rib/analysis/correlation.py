@@ -78,10 +78,10 @@ def _prepared(first: Floats, second: Floats, ranked: bool) -> tuple[Floats, Floa
         np.fill_diagonal(points, False)
     if one.shape != other.shape or len(set(one.shape)) != 1 or not np.isfinite(one[points]).all():
         raise UserError(
-            "a correlation needs two numbers of each set, or of each pair of sets",
+            "a correlation needs two numbers per set, or per pair of sets",
             got=f"arrays of {first.shape} and {second.shape}",
             valid="two of one square shape, finite where the second has a point",
-            remedy="leave out what is missing in either, as NaN in the second",
+            remedy="mark values that are missing in either as NaN in the second",
         )
     if points.sum() < FEWEST or np.ptp(one[points]) == 0 or np.ptp(other[points]) == 0:
         return None

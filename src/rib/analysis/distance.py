@@ -306,7 +306,7 @@ def _exact_transport() -> Callable[[Floats], float]:
     def solve(costs: Floats) -> float:
         cost, log = ot.emd2([], [], costs, numItermax=100_000_000, log=True)
         if log["warning"] is not None:
-            raise StepError(f"the optimal transport was not found: {log['warning']}")
+            raise StepError(f"no optimal transport was found: {log['warning']}")
         return max(float(cost), 0.0)
 
     return solve

@@ -148,16 +148,16 @@ def _checked(reference: Floats, accuracy: Floats) -> tuple[Floats, Floats]:
     both = [np.asarray(each, np.float64) for each in (reference, accuracy)]
     if both[0].shape != both[1].shape or not all(((each >= 0) & (each <= 100)).all() for each in both):
         raise UserError(
-            "a line needs two accuracies of each model",
+            "a line needs two accuracies per model",
             got=f"{both[0].size} reference accuracies and {both[1].size} others",
-            valid="as many of the one as of the other, each 0 to 100 percent",
+            valid="two arrays of one length, each value 0 to 100 percent",
         )
     x, y = probit(both[0]), probit(both[1])
     if len(distinct := np.unique(x)) < FEWEST:
         raise UserError(
             "effective robustness needs a line, and there are too few models for one",
             got=f"{len(distinct)} of distinct reference accuracy",
-            valid=f"{FEWEST} or more; {SENSIBLE} or more make a line that says something",
+            valid=f"{FEWEST} or more; {SENSIBLE} or more make the line meaningful",
             remedy="add models to the suite, or use the line through published ImageNet models",
         )
     return x, y

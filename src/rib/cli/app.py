@@ -1,4 +1,4 @@
-"""The command `rib`: its commands, its exit codes, and how it says what went wrong."""
+"""The command `rib`: its commands, its exit codes, and its error messages."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 + SIGINT."""
 
 CLOSED_PIPE = 141
-"""Exit code where nobody reads what is printed: 128 + SIGPIPE, as shells have it."""
+"""Exit code if the reader of standard output is gone: 128 + SIGPIPE, as in shells."""
 
 
 class WholeHelp(TyperGroup):
-    """Commands whose one line of help is shown whole."""
+    """Shows the one line of help of each command in full."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """The commands, each with the first sentence of what it does."""
+        """Write the commands, each with its first sentence."""
         found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
         rows = [(name, each.get_short_help_str(limit=1000)) for name, each in found if each and not each.hidden]
         if rows:
@@ -53,7 +53,7 @@ def _group(words: str, **commands: Any) -> typer.Typer:
 app = typer.Typer(
     name="rib",
     cls=WholeHelp,
-    help="How much robustness survives fine-tuning. Begin with: rib run",
+    help="Measure how much robustness survives fine-tuning. Start with: rib run",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
@@ -70,7 +70,7 @@ app.command("compare")(compare.compare)
 app.command("study")(study.study)
 app.add_typer(
     _group(
-        "What can be named in a suite.",
+        "List the names that a suite can use.",
         suites=listing.list_suites,
         data=listing.list_data,
         models=listing.list_models,
@@ -82,7 +82,7 @@ app.add_typer(
 )
 app.add_typer(
     _group(
-        "Look at data, or decode them, before a run.",
+        "Check, decode or corrupt data before a run.",
         check=data.data_check,
         pack=data.data_pack,
         corrupt=data.data_corrupt,
@@ -94,29 +94,29 @@ app.add_typer(store.store_app, name="store")
 
 def main() -> NoReturn:
     """Run the command and exit: 0 done, 1 steps failed, 2 the user's mistake, 130 interrupted, 141 a closed pipe."""
-    atexit.register(gc.freeze)  # a last search for garbage among torch's objects takes a third of a second
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no library fetches anything unless the user says HF_HUB_OFFLINE=0
+    atexit.register(gc.freeze)  # a last garbage collection over torch's objects takes a third of a second
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # libraries download nothing unless the user sets HF_HUB_OFFLINE=0
     prepare_streams()
     try:
         code = _finished()
     except BrokenPipeError:
         code = CLOSED_PIPE
     if code == INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # what is left to do takes a moment
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest takes a moment
     sys.exit(code if finish_streams() or code else CLOSED_PIPE)
 
 
 def _finished() -> int:
-    """Run the command; its exit code. What went wrong is said on standard error."""
+    """Run the command and return its exit code; print errors on standard error."""
     try:
-        code: int = app(standalone_mode=False) or 0  # what typer.Exit was raised with
+        code: int = app(standalone_mode=False) or 0  # the code of typer.Exit
         sys.stdout.flush()
     except SystemExit as error:  # click's own, for a pipe that nobody reads
         raise error.__context__ if isinstance(error.__context__, BrokenPipeError) else error from None
     except typer.Abort:
         return 130
     except KeyboardInterrupt:
-        return _said("interrupted; everything finished is kept", 130)
+        return _said("interrupted; finished steps are kept", 130)
     except UserError as error:
         return _said(f"error: {error}", 2)
     except StoppedError as error:
@@ -138,16 +138,16 @@ def _said(words: str, code: int) -> int:
 
 
 def _system_or_raise(error: OSError) -> int:
-    """What the system says of a file, where nothing nearer to it had words for that: no fault in the code either."""
+    """Print the system's message about a file, if no other code explained it: it is no bug either."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
-        return _said(f"error: what is printed could not be written: {error.strerror}", 1)
+        return _said(f"error: cannot write to standard output: {error.strerror}", 1)
     if error.filename is None or error.strerror is None:
         raise error
     return _said(f"error: {error.filename}: {error.strerror}", 2)
 
 
 def _usage_or_raise(error: Exception) -> int:
-    """Typer's own complaints about arguments (it brings its own click) are the user's mistake too."""
+    """Typer's own errors about arguments (it brings its own click) are user mistakes too."""
     show = getattr(error, "show", None)
     if show is None:
         raise error

@@ -15,28 +15,29 @@ from rib.text.terminal import say
 
 
 def compare(
-    base: Annotated[str, typer.Argument(help="the model before: a known one, KIND:NAME, a checkpoint, a folder")],
-    tuned: Annotated[str, typer.Argument(help="the model after: likewise; a file takes BASE's architecture")],
-    suite: Annotated[str, typer.Option(help="whose data sets: a shipped suite's name, or a path")] = "digits",
-    model: Annotated[str | None, typer.Option(help="BASE's architecture, where it is a file")] = None,
+    base: Annotated[str, typer.Argument(help="the untuned model: a known name, KIND:NAME, a checkpoint, a folder")],
+    tuned: Annotated[str, typer.Argument(help="the tuned model, in the same forms; a file has BASE's architecture")],
+    suite: Annotated[str, typer.Option(help="the suite with the data sets: a name, or a path")] = "digits",
+    model: Annotated[str | None, typer.Option(help="BASE's architecture, if BASE is a file")] = None,
     tuned_on: Annotated[str | None, typer.Option(help="the suite's data set that TUNED was tuned on")] = None,
-    images: Annotated[int | None, typer.Option(min=1, help="how many images TUNED was tuned on")] = None,
+    images: Annotated[int | None, typer.Option(min=1, help="number of images that TUNED was tuned on")] = None,
     layers: Annotated[str | None, typer.Option(help="layers for CKA: patterns of names, separated by commas")] = None,
     fail_if: Annotated[
-        list[str] | None, typer.Option(help="exit code 1 if so: 'ri < -2', 'ri.high < 0', 'change[sketch] < -5', …")
+        list[str] | None,
+        typer.Option(help="a gate, for exit code 1: 'ri < -2', 'ri.high < 0', 'change[sketch] < -5', …"),
     ] = None,
     store: Annotated[
-        Path | None, typer.Option(envvar="RIB_STORE", help="folder of records; default in the user's cache")
+        Path | None, typer.Option(envvar="RIB_STORE", help="the store; default: in the user's cache")
     ] = None,
     data: DataPath = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core, or one a GPU")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, or one per GPU")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     html: Annotated[
-        Path | None, typer.Option(help="where the page goes; default STORE/reports/compare-BASE-TUNED-DIGEST.html")
+        Path | None, typer.Option(help="path of the page; default: STORE/reports/compare-BASE-TUNED-DIGEST.html")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Say what tuning did to a model's robustness. Exit code 1 where a --fail-if holds or a step failed."""
+    """Compare a tuned model with its base. Exit code 1 if a --fail-if condition holds or a step failed."""
     from rib import api
     from rib.report.comparison import comparison_json, gates_finding
     from rib.steps import How
@@ -60,11 +61,11 @@ def compare(
             watcher=watcher,
         )
     )
-    say(f"{found.done} steps done, {len(found.results.records) - found.done} were done before")
+    say(f"{found.done} steps done, {len(found.results.records) - found.done} done before")
     page = html or place / "reports" / found.pair.page_name
     try:
         found.page(page)
-    finally:  # numbers are shown even where the page cannot be written
+    finally:  # show the numbers even if the page cannot be written
         if as_json:
             print(json_text(comparison_json(found)))
         else:

@@ -27,21 +27,21 @@ def data_check(
     what: Annotated[str, typer.Argument(help="a suite, or a data set such as imagenet:v2")],
     data: DataPath = None,
     store: StorePath = STORE,
-    deep: Annotated[bool, typer.Option("--deep", help="decode every image, and look for near copies")] = False,
+    deep: Annotated[bool, typer.Option("--deep", help="decode every image, and search for near copies")] = False,
     as_json: Json = False,
 ) -> None:
-    """Say of each data set whether it is there, complete and readable, and what they share. Exit code 1 if not fine."""
+    """Check that data sets are present, complete and readable, and list shared images. Exit code 1 on a fault."""
     from rib.data.check import check, check_overlaps
     from rib.report.datacheck import check_json, check_table
 
     rows, base, roles = _data_rows(what, data)
     cache = store / "facts" if (store / "facts").is_dir() else None
     found = []
-    with console(stderr=True).status("looking at the data") as status:
+    with console(stderr=True).status("checking the data") as status:
         for name, row in rows.items():
-            status.update(Text(f"looking at {name}"))
+            status.update(Text(f"checking {name}"))
             found.append(check(name, row, base, deep, DecodeStatus(status, name)))
-        status.update("looking for images in common")
+        status.update("searching for images in common")
         shared = check_overlaps(rows, found, roles, base, cache, deep)
     if as_json:
         print(json_text(check_json(found, shared)))
@@ -59,31 +59,29 @@ def data_pack(
     seeds: Seeds = None,
     pack_budget: PackBudget = None,
 ) -> None:
-    """Decode everything that a suite looks at, once, into the store."""
+    """Decode all images of a suite once, into the store."""
     from rib.execute.decode import pack
 
     budget = bytes_in(pack_budget)
     plan, place = plan_of(suite, store, data, models, seeds)
     made = with_progress(lambda watcher: pack(plan, place, watcher, budget))
-    print(f"{made} packs made, in {place.packs}")
+    print(f"{made} packs built in {place.packs}")
 
 
 def data_corrupt(
-    what: Annotated[str, typer.Argument(help="a data set such as imagenet:val, or a folder with one folder a class")],
-    out: Annotated[Path, typer.Option("--out", help="folder to write to; an interrupted run goes on there")],
+    what: Annotated[str, typer.Argument(help="a data set such as imagenet:val, or a folder with one folder per class")],
+    out: Annotated[Path, typer.Option("--out", help="folder to write to; an interrupted command continues there")],
     corruptions: Annotated[
-        str | None, typer.Option(help="separated by commas; default ImageNet-C's fifteen; all: four more")
+        str | None, typer.Option(help="separated by commas; default: ImageNet-C's fifteen; all: four more")
     ] = None,
     severities: Annotated[str, typer.Option(help="separated by commas")] = "1,2,3,4,5",
-    seed: Annotated[int, typer.Option(help="of all random numbers")] = 0,
-    size: Annotated[int, typer.Option(help="pixels a side, as published; 0: each image as large as it is")] = 224,
-    frost: Annotated[
-        Path | None, typer.Option(help="folder of pictures of frost; default: pictures made by formula")
-    ] = None,
+    seed: Annotated[int, typer.Option(help="seed of all random numbers")] = 0,
+    size: Annotated[int, typer.Option(help="pixels per side, as published; 0: keep the size of each image")] = 224,
+    frost: Annotated[Path | None, typer.Option(help="folder of pictures of frost; default: computed pictures")] = None,
     data: DataPath = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core")] = None,
 ) -> None:
-    """Write a data set corrupted as ImageNet-C is: OUT/CORRUPTION/SEVERITY/CLASS/IMAGE. It is marked as generated."""
+    """Write a data set corrupted like ImageNet-C: OUT/CORRUPTION/SEVERITY/CLASS/IMAGE. Marks it as generated."""
     from rib.data.corruptions.catalogue import ROWS
     from rib.data.corruptions.writing import find_source, write_corrupted
     from rib.data.published import CORRUPTIONS
@@ -106,26 +104,26 @@ def data_corrupt(
 
 
 def _severities(text: str) -> list[int]:
-    """Numbers that a text names, separated by commas."""
+    """Parse comma-separated severities."""
     names = names_in(text)
     if wrong := [name for name in names if not name.isdecimal()]:
-        raise UserError("there is no such severity", got=wrong[0], valid="1, 2, 3, 4, 5")
+        raise UserError("unknown severity", got=wrong[0], valid="1, 2, 3, 4, 5")
     return [int(name) for name in names]
 
 
 class DecodeStatus:
-    """Shows how many images of a data set have been decoded, or whatever is done to them."""
+    """Shows how many images of a data set have been decoded, or otherwise processed."""
 
     def __init__(self, status: Status, name: str, done: str = "images decoded") -> None:
         self._status, self._name, self._done, self._count = status, name, done, 0
 
     def __call__(self, images: int) -> None:
         self._count += images
-        self._status.update(Text(f"looking at {self._name}: {self._count:,} {self._done}"))
+        self._status.update(Text(f"{self._name}: {self._count:,} {self._done}"))
 
 
 def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path, Roles]:
-    """The data sets of a suite, or the one of that name; the folder that their paths start from; who is what."""
+    """Return the data sets of a suite, or the named one; the folder of their relative paths; their roles."""
     from rib.data.catalogue import ROWS, find_row
     from rib.data.overlap import Roles
     from rib.suite.load import load_suite, shipped

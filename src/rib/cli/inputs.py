@@ -1,4 +1,4 @@
-"""What a command is given: suites, names, devices, sizes."""
+"""Reads the arguments of commands: suites, names, devices, sizes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rib.suite.suite import Suite
 
 MOST_NOTES = 5
-"""Notes on what data sets share that a command prints; `rib data check` has them all."""
+"""Maximum number of notes about images in common that a command prints; `rib data check` prints all."""
 
 
 def plan_of(
@@ -42,7 +42,7 @@ def plan_of(
 
 
 def suite_of(name: str, data: Path | None, models: str | None, seeds: str | None) -> Suite:
-    """A suite, with only these models and with these tuning seeds where any are named."""
+    """Load a suite, with only these models and with these tuning seeds, if given."""
     from rib.suite.load import load_suite, parse_seeds
 
     import_beside(name)
@@ -52,20 +52,20 @@ def suite_of(name: str, data: Path | None, models: str | None, seeds: str | None
 
 
 def names_in(text: str | None) -> list[str]:
-    """What a text names, separated by commas."""
+    """Split a comma-separated text into names."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
 def bytes_in(text: str | None) -> int | None:
-    """Bytes that a text names."""
+    """Parse a size such as 200GB into bytes."""
     from rib.data.budget import parse_bytes
 
     return None if text is None else parse_bytes(text)
 
 
 def import_beside(suite: str) -> None:
-    """Let a suite file name modules that lie beside it, or in the working folder."""
-    real = os.path.realpath(suite)  # unlike Path.resolve, it takes a link that leads to itself
+    """Let a suite file name modules beside it, or in the working folder."""
+    real = os.path.realpath(suite)  # unlike Path.resolve, it accepts a link to itself
     for folder in (Path(real).parent if suite.endswith(".toml") else None, Path.cwd()):
         if folder and str(folder) not in sys.path:
             sys.path.append(str(folder))
@@ -87,7 +87,7 @@ def require_device(device: str) -> None:
 
 
 def as_given(suite: str) -> str:
-    """The suite, and the options of this call that choose what is meant by it, for another command."""
+    """Return the suite and the options of this call that select a part of it, for use in another command."""
     words, kept = sys.argv[1:], []
     for place, word in enumerate(words):
         name, equals, _ = word.partition("=")

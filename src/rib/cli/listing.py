@@ -1,4 +1,4 @@
-"""`rib list`: what can be named in a suite."""
+"""`rib list`: the names that a suite can use."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 
 
 def list_suites() -> None:
-    """Suites that come with RIB."""
+    """List the suites that RIB ships."""
     from rib.suite.load import load_suite, shipped
 
     print_columns([(name, load_suite(name).description) for name in shipped()])
 
 
 def list_data() -> None:
-    """Data sets of the catalogue."""
+    """List the data sets of the catalogue."""
     from rib.data.catalogue import ROWS
     from rib.data.published import PUBLISHED
 
@@ -32,7 +32,7 @@ def list_data() -> None:
 
 
 def list_models() -> None:
-    """Pretrained models of the catalogue."""
+    """List the pretrained models of the catalogue."""
     from rib.models.catalogue import KINDS, ROWS
 
     rows = []
@@ -44,33 +44,33 @@ def list_models() -> None:
 
 
 def list_methods() -> None:
-    """Methods, with their hyper-parameters."""
+    """List the methods with their hyper-parameters."""
     from rib.methods import METHODS
 
     print_columns(_described(METHODS.classes))
 
 
 def list_objectives() -> None:
-    """Objectives of pretraining, with their hyper-parameters."""
+    """List the pretraining objectives with their hyper-parameters."""
     from rib.objectives import OBJECTIVES
 
     print_columns(_described(OBJECTIVES.classes))
 
 
 def list_analyses() -> None:
-    """Looks inside models, with their parameters."""
+    """List the analyses with their parameters."""
     from rib.analysis import ANALYSES
 
     print_columns(_described(ANALYSES.classes))
 
 
 def _described(kinds: Mapping[str, type[Frozen]]) -> list[tuple[str, str]]:
-    """Each kind with the first line about it and its fields."""
+    """Return each class with the first line of its docstring and its fields."""
     rows = []
     for name, kind in sorted(kinds.items()):
         fields = ", ".join(f"{field} = {info.default}" for field, info in kind.model_fields.items())
         first = (kind.__doc__ or "").splitlines()[0]
-        if first.count("(") > first.count(")"):  # a source that goes on in the next line
+        if first.count("(") > first.count(")"):  # a citation that continues in the next line
             first = first.rpartition(" (")[0]
         rows.append((name, first + (f"  [{fields}]" if fields else "")))
     return rows

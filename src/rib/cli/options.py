@@ -1,4 +1,4 @@
-"""Options and arguments that several commands have."""
+"""Options and arguments that several commands share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ STORE = Path("rib-store")
 
 
 def store_place(name: str | Path) -> Path:
-    """The folder of a store that is named on the command line. Raises UserError, as `store_folder`."""
+    """Return the folder of a store named on the command line. Raises UserError, as `store_folder`."""
     from rib.store.remote import remote_url
 
     if remote_url(name) is None:
@@ -21,24 +21,24 @@ def store_place(name: str | Path) -> Path:
     return store_folder(name)
 
 
-HELP = "folder of records and weights, or an address such as s3://bucket/folder"
+HELP = "the store: a folder, or an address such as s3://bucket/folder"
 StorePath = Annotated[Path, typer.Option("--store", envvar="RIB_STORE", parser=store_place, metavar="PATH", help=HELP)]
 DataPath = Annotated[
     Path | None,
-    typer.Option("--data", "--root", envvar="RIB_DATA", help="folder that relative paths in the suite start from"),
+    typer.Option("--data", "--root", envvar="RIB_DATA", help="folder from which relative paths in the suite start"),
 ]
 
 SuiteName = Annotated[str, typer.Argument(help="a shipped suite's name, or a path to a suite file")]
 ModelNames = Annotated[
     str | None,
-    typer.Option("--models", help="these models only, separated by commas: the suite's, or any of the catalogue"),
+    typer.Option("--models", help="only these models, separated by commas: of the suite or the catalogue"),
 ]
 Seeds = Annotated[
     str | None,
-    typer.Option("--seeds", help="tuning seeds: how many, e.g. 3, or which, e.g. 0,1,4; default the suite's"),
+    typer.Option("--seeds", help="tuning seeds: a number, e.g. 3, or a list, e.g. 0,1,4; default: the suite's"),
 ]
 PackBudget = Annotated[
     str | None,
-    typer.Option("--pack-budget", help="disk space for decoded data, e.g. 200GB; default what is free, less a reserve"),
+    typer.Option("--pack-budget", help="disk space for decoded data, e.g. 200GB; default: free space minus a reserve"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]

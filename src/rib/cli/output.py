@@ -1,4 +1,4 @@
-"""What a command prints and writes."""
+"""Prints and writes the output of commands."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def with_progress(job: Callable[[Any], T]) -> T:
 
 
 def print_outcome(outcome: Outcome, suite: str) -> None:
-    words = f"{outcome.done} steps done, {outcome.before} were done before"
+    words = f"{outcome.done} steps done, {outcome.before} done before"
     if outcome.elsewhere:
-        words += f", {outcome.elsewhere} were done meanwhile by others"
+        words += f", {outcome.elsewhere} done meanwhile by other drivers"
     if outcome.failed:
         words += f", {len(outcome.failed)} failed"
     if outcome.interrupted:
-        words = f"interrupted: {words}. Go on with: rib {shlex.join(sys.argv[1:]) or f'run {suite}'}"
+        words = f"interrupted: {words}. Continue with: rib {shlex.join(sys.argv[1:]) or f'run {suite}'}"
     say(words)
 
 
@@ -54,7 +54,7 @@ def results_of(plan: Plan, store: Store) -> Results:
 def require_records(results: Results, place: Store, suite: str) -> None:
     if not results.records:
         raise UserError(
-            f"nothing of suite {results.suite.name!r} is in the store",
+            f"the store has no records of suite {results.suite.name!r}",
             got=place.root,
             remedy=f"run it: rib run {as_given(suite)}",
         )
@@ -65,7 +65,7 @@ def print_report(results: Results, as_json: bool) -> None:
 
 
 def report_text(results: Results, as_json: bool, screen: Console) -> str:
-    """The report as a terminal shows it, or as JSON."""
+    """Return the report as the terminal shows it, or as JSON."""
     from rib.report import tables
 
     if as_json:
@@ -85,11 +85,11 @@ def write_file(write: Callable[[Results, Path], Any], results: Results, target: 
     try:
         write(results, target)
     except OSError as error:
-        raise UserError(f"cannot write {target}", got=error.strerror, remedy="name another place") from None
+        raise UserError(f"cannot write {target}", got=error.strerror, remedy="choose another path") from None
 
 
 def print_page_path(page: Path, as_json: bool) -> None:
-    """Where the page is, beside the table; on standard error where standard output is one JSON document."""
+    """Print the path of the page: on standard error if standard output is one JSON document."""
     (say if as_json else print)(f"page: {page}")
 
 

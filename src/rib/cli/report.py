@@ -1,4 +1,4 @@
-"""`rib report`, `rib export`, `rib verify` and `rib recommend`: what finished steps say."""
+"""`rib report`, `rib export`, `rib verify` and `rib recommend`: the results of finished steps."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ def report(
     suite: SuiteName = "digits",
     store: StorePath = STORE,
     data: DataPath = None,
-    html: Annotated[Path | None, typer.Option(help="write the page there")] = None,
+    html: Annotated[Path | None, typer.Option(help="write the page to this file")] = None,
     parquet: Annotated[
         Path | None, typer.Option(help="write per-example predictions and scores into this folder")
     ] = None,
-    latex: Annotated[Path | None, typer.Option(help="write the table there")] = None,
+    latex: Annotated[Path | None, typer.Option(help="write the LaTeX table to this file")] = None,
     figures: Annotated[Path | None, typer.Option(help="write PDF and PNG figures into this folder")] = None,
     models: ModelNames = None,
     seeds: Seeds = None,
     as_json: Json = False,
 ) -> None:
-    """Show what the records say; run nothing. The data sets are looked at, for their labels and sources."""
+    """Show the results of finished steps; run nothing. Reads the labels and sources of the data sets."""
     plan, place = plan_of(suite, store, data, models, seeds)
     results = results_of(plan, place)
     require_records(results, place, suite)
@@ -48,17 +48,17 @@ def report(
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="where the weights go")],
+    folder: Annotated[Path, typer.Argument(help="folder for the models")],
     suite: SuiteName = "digits",
     store: StorePath = STORE,
     data: DataPath = None,
     model: Annotated[str | None, typer.Option(help="only this model")] = None,
     method: Annotated[str | None, typer.Option(help="only this method")] = None,
-    tuned_on: Annotated[str | None, typer.Option(help="only tuned on this data set")] = None,
+    tuned_on: Annotated[str | None, typer.Option(help="only models tuned on this data set")] = None,
     models: ModelNames = None,
     seeds: Seeds = None,
 ) -> None:
-    """Write finished models, merged ones too, each with a model card; timm models as folders that timm loads."""
+    """Write finished models, merged ones too, each with a model card; timm loads the folders of timm models."""
     from rib.report.release import release, require_free
     from rib.steps import How, Workshop
 
@@ -67,11 +67,11 @@ def export(
     chosen = plan.chosen(model, method, tuned_on)
     wanted = [item for item in chosen if place.has(item.fit.key)]
     if not wanted:
-        what = f"none of {len(chosen):,} models that match is finished" if chosen else "no model of the suite matches"
+        what = f"none of the {len(chosen):,} matching models is finished" if chosen else "no model of the suite matches"
         raise UserError(what, got=place.root, remedy=f"see `rib status {suite} --store {place.root}`")
     if lost := next((key for item in wanted for key in item.fit.lost(place)), None):
         raise UserError(
-            "the weights of a finished step were not kept",
+            "the weights of a finished step were dropped",
             got=place.weights_path(lost),
             remedy="run the suite with --keep all and another --store, or narrow the export with --model, --method",
         )
@@ -88,11 +88,11 @@ def verify(
     models: ModelNames = None,
     seeds: Seeds = None,
     numbers: Annotated[
-        Path | None, typer.Option(help="TOML file of numbers to compare with; default the paper's")
+        Path | None, typer.Option(help="TOML file of numbers to compare with; default: the paper's")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare with published numbers. Exit code 1 where one differs by more than its tolerance."""
+    """Compare accuracies with published ones. Exit code 1 if one differs by more than its tolerance."""
     from rib.report.verify import PUBLISHED, checks, checks_json, checks_table, read_numbers, summary
 
     wanted = read_numbers(numbers or PUBLISHED)
@@ -110,14 +110,14 @@ def verify(
 
 def recommend(
     suite: SuiteName = "digits",
-    images: Annotated[int, typer.Option(min=1, help="how many images there are to tune on")] = 200,
+    images: Annotated[int, typer.Option(min=1, help="number of images to tune on")] = 200,
     store: StorePath = STORE,
     data: DataPath = None,
     models: ModelNames = None,
     seeds: Seeds = None,
     as_json: Json = False,
 ) -> None:
-    """Say which model and method the records speak for, at a size. Exit code 1 where the evidence is too thin."""
+    """Recommend a model and a method for a number of tuning images. Exit code 1 if the records do not suffice."""
     from rib.report.advice import advice_json, advice_lines, advise
 
     plan, place = plan_of(suite, store, data, models, seeds)

@@ -35,30 +35,30 @@ def run(
     suite: SuiteName = "digits",
     store: StorePath = STORE,
     data: DataPath = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core, or one a GPU")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, or one per GPU")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     keep: Annotated[str, typer.Option(help="weights to keep: all, pretrained, none")] = "all",
-    html: Annotated[Path | None, typer.Option(help="where the page goes; default STORE/reports/SUITE.html")] = None,
+    html: Annotated[Path | None, typer.Option(help="path of the page; default: STORE/reports/SUITE.html")] = None,
     models: ModelNames = None,
     seeds: Seeds = None,
     pack_budget: PackBudget = None,
-    at_once: Annotated[int, typer.Option(min=1, help="models that predict unpacked data in one pass over it")] = 16,
+    at_once: Annotated[int, typer.Option(min=1, help="models that share one pass over unpacked data")] = 16,
     executor: Annotated[
-        str | None, typer.Option(help="local, ray, slurm; default the runtime file's, or local")
+        str | None, typer.Option(help="local, ray, slurm; default: the runtime file's, or local")
     ] = None,
     runtime: Annotated[
-        Path | None, typer.Option(help="TOML file: where and how steps are done; docs/clusters.md")
+        Path | None, typer.Option(help="TOML file that says where and how steps run; docs/clusters.md")
     ] = None,
     step_limit: Annotated[
-        float | None, typer.Option(help="minutes after which a step is ended, and tried once more")
+        float | None, typer.Option(help="minutes after which a step is stopped and tried once more")
     ] = None,
     retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="try again what failed and would fail the same way")
+        bool, typer.Option("--retry-failed", help="also retry failures that would fail the same way")
     ] = False,
-    profiled: Annotated[bool, typer.Option("--profile", help="say where the time went, here and in the page")] = False,
+    profiled: Annotated[bool, typer.Option("--profile", help="show where the time went, here and on the page")] = False,
     as_json: Json = False,
 ) -> None:
-    """Do what the suite asks for and has not been done; then show the report."""
+    """Run the missing steps of a suite, then show the report."""
     from rib.execute.run import execute
     from rib.execute.runtime import read_runtime
     from rib.steps import How
@@ -86,7 +86,7 @@ def run(
 
 
 def _reported(plan: Plan, store: Store, page: Path, as_json: bool, anew: bool) -> bool:
-    """Show the report and write its page, or show it again where nothing has changed; whether all steps are done."""
+    """Show the report and write its page, or show the cached report. Return whether all steps are done."""
     from rib.report.kept import Kept
 
     screen = console()
@@ -108,7 +108,7 @@ def _reported(plan: Plan, store: Store, page: Path, as_json: bool, anew: bool) -
 
 
 def _profiled(plan: Plan, store: Store, page: Path, as_json: bool, outcome: Outcome) -> bool:
-    """Show the report and where the time went, and write both into the page; whether all steps are done."""
+    """Show the report and the time table, and write both into the page. Return whether all steps are done."""
     from rib.report.page import write_page
     from rib.report.profile import profile, profile_json, profile_lines
     from rib.report.tables import as_json as report_json
@@ -135,10 +135,10 @@ def show_plan(
     seeds: Seeds = None,
     every: Annotated[bool, typer.Option("--all", help="list every step")] = False,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="measure each model for a few seconds")] = False,
-    device: Annotated[str, typer.Option(help="what to measure: auto, cpu, cuda, mps")] = "auto",
+    device: Annotated[str, typer.Option(help="the device to measure: auto, cpu, cuda, mps")] = "auto",
     as_json: Json = False,
 ) -> None:
-    """Say which steps a suite has, which are done, and what the others cost; published sets need not be here."""
+    """List the steps of a suite, which are done, and the cost of the others; published sets may be absent."""
     from rich.padding import Padding
 
     from rib.execute.speed import crew, find_device, measure
@@ -180,7 +180,7 @@ def status(
     seeds: Seeds = None,
     as_json: Json = False,
 ) -> None:
-    """Say how far a suite is: steps done, to do, failed, and who is at work. Exit code 1 if any failed."""
+    """Show the progress of a suite: steps done, to do and failed, and who runs which. Exit code 1 if a step failed."""
     from rib.report.overview import status_json, status_lines
     from rib.store.leases import Leases
 

@@ -1,4 +1,4 @@
-"""`rib store`: what is done to a store as a whole."""
+"""`rib store`: commands for a store as a whole."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rib.store.store import Store
     from rib.upkeep.merge import Merged
 
-store_app = typer.Typer(help="Verify a store, clear it, move it, merge it.", no_args_is_help=True)
+store_app = typer.Typer(help="Verify a store, clean it up, move it, merge it.", no_args_is_help=True)
 
 PAGE_OF_OTHERS = " (the sender's own page, scripts and all: open it only if you trust them; `rib report` makes yours)"
 
@@ -29,28 +29,28 @@ PAGE_OF_OTHERS = " (the sender's own page, scripts and all: open it only if you 
 @store_app.command("verify")
 def store_verify(
     named: Annotated[
-        Path | None, typer.Argument(parser=store_place, metavar="[STORE]", help="in place of --store")
+        Path | None, typer.Argument(parser=store_place, metavar="[STORE]", help="the store, instead of --store")
     ] = None,
     store: StorePath = STORE,
     mend: Annotated[
-        bool, typer.Option("--repair", help="put what is wrong aside, so that the next run makes it again")
+        bool, typer.Option("--repair", help="move damaged files aside, so that the next run makes them again")
     ] = False,
 ) -> None:
-    """Hold every file of a store against its digest. Exit code 1 if one is not as it was written."""
+    """Check every file of a store against its digest. Exit code 1 if one does not match."""
     from rib.upkeep.verify import repair, verify
 
     place = _existing(named or store, damaged=True)
     with console(stderr=True).status("reading the store"):
         found = verify(place)
     _table([(str(fault.path.relative_to(place.root)), fault.what, fault.title) for fault in found.faults])
-    old = f"; {len(found.unsealed)} of older versions have no digests" if found.unsealed else ""
-    print(f"{found.files} files ({_bytes(found.size)}) looked at, {len(found.faults)} wrong{old}")
+    old = f"; {len(found.unsealed)} from older versions have no digest" if found.unsealed else ""
+    print(f"{found.files} files ({_bytes(found.size)}) checked, {len(found.faults)} damaged{old}")
     if not found.faults:
         return
     if mend:
-        print(f"{len(repair(place, found.faults))} put aside in {place.root / 'damaged'}; `rib run` makes them again")
+        print(f"{len(repair(place, found.faults))} moved to {place.root / 'damaged'}; `rib run` makes them again")
     else:
-        say("`rib store verify --repair` puts them aside, and `rib run` makes them again")
+        say("`rib store verify --repair` moves them aside, and `rib run` makes them again")
     raise typer.Exit(1)
 
 
@@ -59,12 +59,12 @@ def store_gc(
     store: StorePath = STORE,
     keep: Annotated[
         list[str] | None,
-        typer.Option(help="a suite still wanted, and so on: weights and packs that none of them needs can go"),
+        typer.Option(help="a suite to keep (repeatable); weights and packs that no such suite needs can go"),
     ] = None,
-    delete: Annotated[bool, typer.Option("--delete/--dry-run", help="remove them, or only say what can go")] = False,
+    delete: Annotated[bool, typer.Option("--delete/--dry-run", help="remove the files, or only list them")] = False,
     data: DataPath = None,
 ) -> None:
-    """Say what of a store can go, with sizes; remove it with --delete. Records and predictions always stay."""
+    """List the files of a store that can go, with sizes; --delete removes them. Records and predictions always stay."""
     from rib.upkeep.garbage import garbage, remove
 
     place = _existing(store)
@@ -85,9 +85,9 @@ def store_export(
     archive: Annotated[Path, typer.Argument(help="file to write: .tar.zst or .tar.gz")],
     store: StorePath = STORE,
     data: DataPath = None,
-    weights: Annotated[bool, typer.Option("--weights", help="the weights too, so that others can go on")] = False,
+    weights: Annotated[bool, typer.Option("--weights", help="also the weights, so that others can continue")] = False,
 ) -> None:
-    """Put what is done of a suite into one file: records, predictions, suite file, page."""
+    """Write the finished steps of a suite into one archive: records, predictions, suite file, page."""
     from rib.report.page import write_page
     from rib.report.results import Results
     from rib.suite.load import suite_file
@@ -107,22 +107,22 @@ def store_export(
 
 @store_app.command("import")
 def store_import(
-    archive: Annotated[Path, typer.Argument(help="file that `rib store export` wrote")],
+    archive: Annotated[Path, typer.Argument(help="an archive from `rib store export`")],
     store: StorePath = STORE,
     spot: Annotated[
-        int, typer.Option(min=0, metavar="N", help="do N random steps again here before anything is taken")
+        int, typer.Option(min=0, metavar="N", help="repeat N random steps here before accepting the archive")
     ] = 0,
-    seed: Annotated[int | None, typer.Option(min=0, help="of the choice of these steps; default: a new one")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="seed that draws these steps; default: a new one")] = None,
     suite: Annotated[
         str | None, typer.Option(help="your own copy of the suite, for --spot; default: the archive's")
     ] = None,
     data: DataPath = None,
     device: Annotated[str, typer.Option(help="for --spot: auto, cpu, cuda, mps")] = "auto",
     points: Annotated[
-        float, typer.Option(min=0, help="by which an accuracy may differ where another kind of machine made it")
+        float, typer.Option(min=0, help="points by which an accuracy from another kind of machine may differ")
     ] = 1.0,
 ) -> None:
-    """Take an archive into a store. Exit code 1 if a step is there with other results; it stays as it is."""
+    """Import an archive into a store. Exit code 1 if a step exists with other results; the existing one stays."""
     from rib.store.store import Store
     from rib.upkeep.archive import unpack
 
@@ -142,7 +142,7 @@ def store_import(
 def _spotted(
     theirs: Store, own: Store, how: tuple[int, int, str, float], suite: str | None, data: Path | None
 ) -> list[str]:
-    """Do steps of an archive again; what to say of it. Raises UserError, as `rib.upkeep.spot.spot`."""
+    """Repeat steps of an archive and return lines to print. Raises UserError, as `rib.upkeep.spot.spot`."""
     from rib.suite.load import load_suite
     from rib.upkeep.archive import SUITE
     from rib.upkeep.spot import Wanted, spot
@@ -151,13 +151,13 @@ def _spotted(
     require_device(wanted.device)
     kept = theirs.root / SUITE
     if suite is None and not kept.is_file():
-        raise UserError("the archive holds no suite, so that its steps cannot be done again", remedy="name --suite")
+        raise UserError("the archive has no suite file, so its steps cannot be repeated", remedy="give --suite")
     own_place = data or Path(os.environ.get("RIB_DATA") or Path.cwd())
     asked = load_suite(kept, own_place) if suite is None else suite_of(suite, data, None, None)
     found = with_progress(lambda watcher: spot(theirs, asked, own, wanted, watcher))
     needed = len(found.checked) - found.chosen
     lines = [
-        f"{found.chosen} steps drawn with --seed {wanted.seed} were done again here, and {needed} more that they need: "
+        f"{found.chosen} steps drawn with --seed {wanted.seed} were repeated here, and {needed} more that they need: "
         f"{found.exact} equal bit for bit, {len(found.checked) - found.exact} to {wanted.points:g} points"
     ]
     lines += [f"not checked: {count} steps: {reason}" for reason, count in found.unchecked.items()]
@@ -168,16 +168,16 @@ def _spotted(
 def store_merge(
     others: Annotated[
         list[Path],
-        typer.Argument(parser=store_place, metavar="OTHERS...", help="stores to take from; nothing in them is changed"),
+        typer.Argument(parser=store_place, metavar="OTHERS...", help="stores to copy from; they do not change"),
     ],
     into: Annotated[
         Path,
         typer.Option(
-            "--into", "--store", envvar="RIB_STORE", parser=store_place, metavar="PATH", help="the store that grows"
+            "--into", "--store", envvar="RIB_STORE", parser=store_place, metavar="PATH", help="the store to copy into"
         ),
     ] = STORE,
 ) -> None:
-    """Take the steps of other stores. Exit code 1 if one is there with other results; ours stays as it is."""
+    """Copy the steps of other stores. Exit code 1 if a step exists with other results; your own stays."""
     from rib.store.store import Store
     from rib.upkeep.merge import merge
 
@@ -198,12 +198,12 @@ def _tell(found: Merged, what: str) -> None:
 
 def _say(found: Merged, what: str) -> None:
     _table([(one.key[:12], one.title, "differs: " + ", ".join(one.values)) for one in found.conflicts])
-    _table([(str(path), "not taken: " + fault) for path, fault in found.damaged])
-    words = f"{what}: {found.taken} steps taken, {found.same} were here before"
+    _table([(str(path), "not copied: " + fault) for path, fault in found.damaged])
+    words = f"{what}: {found.taken} steps copied, {found.same} existed before"
     if found.conflicts:
-        words += f", {len(found.conflicts)} differ and stay as they are here"
+        words += f", {len(found.conflicts)} differ; your own stay"
     if found.damaged:
-        words += f", {len(found.damaged)} damaged and not taken"
+        words += f", {len(found.damaged)} damaged and not copied"
     print(printable(words))
 
 
@@ -212,7 +212,7 @@ def _existing(store: Path, damaged: bool = False) -> Store:
 
     place = Store(store, damaged)
     if not (store / "store.json").exists() and not (store / "records").is_dir():
-        raise UserError("no store there", got=store, remedy="name it, or set RIB_STORE")
+        raise UserError("not a store", got=store, remedy="give --store, or set RIB_STORE")
     return place
 
 
@@ -228,7 +228,7 @@ def _table(rows: Sequence[tuple[str, ...]]) -> None:
 
 
 def _bytes(count: int) -> str:
-    """Bytes for people: 812 B, 3.4 MB."""
+    """Format bytes: 812 B, 3.4 MB."""
     value, units = float(count), iter(("B", "kB", "MB", "GB", "TB"))
     unit = next(units)
     while value >= 1000 and unit != "TB":

@@ -21,24 +21,22 @@ if TYPE_CHECKING:
 
 
 def study(
-    names: Annotated[list[str] | None, typer.Argument(help="studies, or 'all'; none: list them")] = None,
-    suite: Annotated[
-        str, typer.Option(help="what they are derived from: a suite's name, or a path")
-    ] = "digits-studies",
+    names: Annotated[list[str] | None, typer.Argument(help="studies, or 'all'; without a name: list them")] = None,
+    suite: Annotated[str, typer.Option(help="the suite to study: a name, or a path")] = "digits-studies",
     store: StorePath = STORE,
     data: DataPath = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes; default one a core, or one a GPU")] = None,
+    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, or one per GPU")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
     html: Annotated[
         Path | None,
-        typer.Option(help="where the page goes (of several: FILE-STUDY); default STORE/reports/SUITE-STUDY.html"),
+        typer.Option(help="path of the page (FILE-STUDY for several studies); default: STORE/reports/SUITE-STUDY.html"),
     ] = None,
     figures: Annotated[Path | None, typer.Option(help="write the figures as PDF and PNG into this folder")] = None,
     models: ModelNames = None,
     seeds: Seeds = None,
     as_json: Json = False,
 ) -> None:
-    """Ask one question of a suite: run what it needs, give the verdict with its numbers, a page, figures."""
+    """Answer one question about a suite: run its steps, show the verdict and numbers, write page and figures."""
     from rib import studies
     from rib.steps import How
 
@@ -48,7 +46,7 @@ def study(
     require_device(device)
     base = suite_of(suite, data, models, seeds)
     asked = studies.names() if names == ["all"] else list(dict.fromkeys(names))
-    for name in asked:  # a mistake in the last name is told before the first hour
+    for name in asked:  # report a mistake in the last name before the first hour
         studies.find_study(name, base).suite(base)
     how, found = How(workers=workers, device=device), []
     for name in asked:

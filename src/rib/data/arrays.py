@@ -259,7 +259,7 @@ def _way_out(images: NDArray[Any], labels: NDArray[Any]) -> str | None:
 def _class_names(names: NDArray[Any], file: Path, data: str) -> tuple[str, ...]:
     if names.ndim != 1 or names.dtype.kind not in "US":
         raise UserError(
-            f"data set {data!r}: the array `classes` in {file} is no list of names",
+            f"data set {data!r}: the array `classes` in {file} is not a list of names",
             got=f"{names.dtype} {names.shape}",
             valid="strings (number of classes,)",
         )
@@ -298,7 +298,7 @@ def _sources(sources: NDArray[Any], count: int, file: Path, data: str) -> NDArra
         return numbered(data, _texts(sources, file, data), f"the array `sources` in {file}")
     if sources.shape != (count,) or sources.dtype.kind not in "iu":
         raise UserError(
-            f"data set {data!r}: the array `sources` in {file} does not say the source of every image",
+            f"data set {data!r}: the array `sources` in {file} does not give the source of every image",
             got=f"{sources.dtype} {sources.shape}",
             valid=f"whole numbers or names ({count},), one for each image",
         )

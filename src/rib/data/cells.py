@@ -91,7 +91,7 @@ class CelledContainer(Container):
                     f"data set {self._data!r}: images lie beside the classes of a cell",
                     got=self.where / loose,
                     valid="/".join(["<cell>"] * levels + ["<class>", "<image>"]),
-                    remedy="move them into the folder of a class, or take them away",
+                    remedy="move them into the folder of a class, or remove them",
                 )
         return ["/".join(each[:-1]) for each in parts], [each[-1] for each in parts]
 
@@ -158,7 +158,7 @@ def require_every_class(
         f"data set {data!r}: the cell {names[cell]!r} has no images of class {listing.folders[label]!r}",
         got=f"{int(there.sum()):,} of {there.size:,} classes of cells in {where}",
         valid="every class in every cell",
-        remedy="complete the copy, or take the cell out",
+        remedy="complete the copy, or remove the cell",
     )
 
 

@@ -70,7 +70,7 @@ def refuse_labels(data: str, where: object, bad: int, total: int, words: str) ->
         f"data set {data!r}: {bad:,} of {total:,} labels {words}",
         got=where,
         valid="a name or a whole number from 0 up for every image",
-        remedy="label these images, or take them out",
+        remedy="label these images, or remove them",
     )
 
 
@@ -187,7 +187,7 @@ def _own_order(data: str, containers: Sequence[Labelled]) -> tuple[str, ...] | N
                 f"data set {data!r}: the classes are in different orders",
                 got=f"{said[0].says} and {other.says}",
                 valid="one order in all files of a set",
-                remedy="give [data] `classes`, in the order that is meant",
+                remedy="give [data] `classes`, in the intended order",
             )
     return tuple(class_name(name) for name in said[0].names or ()) if said else None
 
@@ -214,8 +214,8 @@ def _two_orders(data: str, one: str, other: str) -> UserError:
     return UserError(
         f"data set {data!r}: the classes are in different orders",
         got=f"{one} and {other}",
-        valid="one order wherever one is given",
-        remedy="give [data] `classes`, in the order that is meant, or move the file away",
+        valid="the same order in every source",
+        remedy="give [data] `classes`, in the intended order, or move the file away",
     )
 
 

@@ -31,7 +31,7 @@ def find_columns(schema: pa.Schema, path: Path, data: str) -> tuple[str, str]:
             f"data set {data!r}: {path} lacks a column",
             got=", ".join(f"{field.name}: {field.type}" for field in schema),
             valid="one `image` (struct of bytes and path, or bytes) and one `label` (integer or name)",
-            remedy="rename the columns that are meant",
+            remedy="rename the intended columns",
         )
     return image, label
 
@@ -50,7 +50,7 @@ def class_names(metadata: dict[bytes, bytes], column: str, path: Path, data: str
     """Names of a ClassLabel column, in order, from what Hugging Face's library leaves in the schema.
 
     Raises:
-        UserError: a name stands there twice.
+        UserError: a name appears twice.
     """
     try:
         names = parse_json(metadata[b"huggingface"])["info"]["features"][column]["names"]
@@ -103,10 +103,10 @@ def require_agreement(file: pq.ParquetFile, column: str, labels: Sequence[str], 
         pairs = [(label, word) for label, word in zip(labels, said, strict=True) if word is not None]
         if found := disagreement([label for label, _ in pairs], [word for _, word in pairs]):
             raise UserError(
-                f"data set {data!r}: {path} has two columns of labels that do not agree",
+                f"data set {data!r}: {path} has two label columns that disagree",
                 got=f"an image with {column} {found[0]!r} and {other} {found[1]!r}",
-                valid="one column of labels, or several whose values stand for each other one to one",
-                remedy=f"drop or rename the column that is not meant: `{column}` is read first",
+                valid="one label column, or several whose values map one to one",
+                remedy=f"drop or rename the wrong column: RIB reads `{column}` first",
             )
 
 

@@ -215,7 +215,7 @@ def _labelled(container: Container, data: str, ordered: bool) -> Labelled:
             f"data set {data!r}: the classes are in different orders",
             got=f"{says} and {beside[1]}",
             valid="one order in all files of a set",
-            remedy="remove the file, or give [data] `classes`, in the order that is meant",
+            remedy="remove the file, or give [data] `classes`, in the intended order",
         )
     near = orders_beside(container.root) if ordered else []
     return Labelled(where, listing, names, says if names is not None else "", container.prefixes, near)

@@ -59,7 +59,9 @@ def look_into(folder: str) -> Folder:
                 elif suffix := Path(name).suffix.lower() or ("" if name.startswith(".") else "without a suffix"):
                     beside[f"hidden {suffix}" if name.startswith(".") else suffix] += 1
     except OSError as error:
-        raise UserError(f"cannot read the folder {folder}", got=error.strerror, remedy="change its rights") from None
+        raise UserError(
+            f"cannot read the folder {folder}", got=error.strerror, remedy="change its permissions"
+        ) from None
     return Folder(sorted(images), sorted(folders), +beside)
 
 

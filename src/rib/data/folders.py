@@ -74,7 +74,7 @@ class FolderContainer(Container):
             f"data set {self._data!r}: {below:,} images lie in folders below class {folder!r}",
             got=self.where / folder,
             valid="<root>/<class>/<image>",
-            remedy="move them up into the class's folder, or take them away",
+            remedy="move them up into the class's folder, or remove them",
         )
 
     def _folders(self, folder: Path, depth: int, prefix: str = "") -> Iterator[str]:
@@ -149,9 +149,9 @@ def _sub_folders(folder: Path, data: str) -> list[str]:
         ) from None
     if lost := sorted(entry.name for entry in found if entry.is_symlink() and not Path(entry.path).exists()):
         raise UserError(
-            f"data set {data!r}: {len(lost):,} links beside the classes lead to nothing",
+            f"data set {data!r}: {len(lost):,} links beside the classes are dangling",
             got=f"{folder / lost[0]} → {(folder / lost[0]).readlink()}",
-            remedy="mend or remove them: a class may be missing",
+            remedy="repair or remove them: a class may be missing",
         )
     return [entry.name for entry in found if is_folder(entry)]
 

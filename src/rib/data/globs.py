@@ -113,7 +113,7 @@ def _matches(root: Path, rest: str, pattern: Path, data: str) -> list[Path]:
             f"data set {data!r}: {len(lost):,} of the {len(by_name):,} files that a pattern names are missing",
             got=f"no {', '.join(lost[:5])}{', …' if len(lost) > 5 else ''} in {root}",
             valid=pattern,
-            remedy="complete the copy, or name the files that are meant",
+            remedy="complete the copy, or name the intended files",
         )
     return sorted({path for paths in by_name.values() for path in paths})
 
@@ -140,7 +140,7 @@ def _left_out(others: list[Path], root: Path, suffix: str, data: str) -> tuple[s
     names = [(path, path.name.lower()) for path in others]
     for endings, words, remedy in (
         (UNFINISHED, "not copied to their end", "let the copy end, or remove them"),
-        (COMPRESSED, "compressed", "unpack them, as in gunzip FILE.tar.gz, or take them away"),
+        (COMPRESSED, "compressed", "unpack them, as in gunzip FILE.tar.gz, or remove them"),
     ):
         stopped = [path for path, name in names if name.endswith(endings) and suffix in name.replace(".tgz", ".tar.")]
         if stopped:

@@ -50,7 +50,7 @@ def require_whole(files: Sequence[Path], chosen: bool, data: str) -> tuple[str, 
     raise UserError(
         f"data set {data!r}: {len(lost):,} of {count:,} numbered files are missing",
         got=f"no {shown} in {files[0].parent}",
-        remedy="complete the copy, or name the files that are meant, as in part-000[013].tar",
+        remedy="complete the copy, or name the intended files, as in part-000[013].tar",
     )
 
 

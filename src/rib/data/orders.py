@@ -67,8 +67,8 @@ def _read(file: Path, data: str) -> tuple[str, ...] | None:
         raise UserError(
             f"data set {data!r}: cannot read the order of the classes in {file}",
             got=str(error) or type(error).__name__,
-            valid="one class name a line" if file.name in FILES else "a list of class names, or a number for each",
-            remedy="mend or remove the file, or give [data] `classes`",
+            valid="one class name per line" if file.name in FILES else "a list of class names, or a number for each",
+            remedy="repair or remove the file, or give [data] `classes`",
         ) from None
     return names
 
@@ -92,14 +92,14 @@ def _of_document(document: Any, name: str) -> tuple[str, ...] | None:
     if isinstance(document, Mapping) and all(re.fullmatch("[0-9]+", key) for key in document):
         names = _all_different(list(document.values()))
         return _by_number({each: int(key) for each, key in zip(names, document, strict=True)})
-    raise ValueError("no list of names, nor a number for each")
+    raise ValueError("neither a list of names nor a number for each")
 
 
 def _all_different(names: Sequence[Any]) -> tuple[str, ...]:
     if not names or not all(isinstance(name, str) and name for name in names):
         raise ValueError("a class has no name")
     if len(set(names)) < len(names):
-        raise ValueError(f"{Counter(names).most_common(1)[0][0]!r} stands there twice")
+        raise ValueError(f"{Counter(names).most_common(1)[0][0]!r} appears twice")
     return tuple(names)
 
 

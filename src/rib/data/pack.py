@@ -74,7 +74,7 @@ def open_pack(data: DataSet, part: Part, view: View, folder: Path, advance: Adva
     builds = 0
     while (images := _mapped(file, shape)) is None:
         if builds == BUILDS:
-            raise StepError(f"{file} could not be made: again and again, others took away what was begun")
+            raise StepError(f"{file} could not be built: other processes repeatedly removed the unfinished file")
         with explained(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             with _alone(file):
@@ -261,7 +261,7 @@ def _opened(path: Path, make: Callable[[Path], None], fits: Callable[[BinaryIO],
             return handle
         handle.close()
         path.unlink(missing_ok=True)
-    raise StepError(f"{path} could not be made: again and again, others took it away")
+    raise StepError(f"{path} could not be built: other processes removed it repeatedly")
 
 
 def _put(path: Path, make: Callable[[Path], None]) -> None:

@@ -112,7 +112,7 @@ class ParquetContainer(FileSetContainer):
                 f"data set {self._data!r}: cannot read {path}",
                 got=str(error).splitlines()[0],
                 valid="a Parquet file",
-                remedy="copy the file again: it may be cut off",
+                remedy="copy the file again: it may be truncated",
             ) from None
 
     def listing(self) -> Listing:

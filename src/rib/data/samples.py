@@ -85,7 +85,7 @@ def read_shard(path: Path, data: str) -> tuple[list[Sample], Counter[str]]:
 
     Raises:
         UserError: it is damaged; a key has no image, several images, no label or two that differ; a label is no class;
-            a name stands there twice, or is not UTF-8; a member is no plain file, nor a link to one in the shard.
+            a name appears twice, or is not UTF-8; a member is no plain file, nor a link to one in the shard.
     """
     shard = _Shard(path, data)
     total = path.stat().st_size
@@ -102,7 +102,7 @@ def read_shard(path: Path, data: str) -> tuple[list[Sample], Counter[str]]:
             keys = _by_key(tar, _plain(members, shard), shard)
     except (tarfile.TarError, OSError, EOFError) as error:
         raise UserError(
-            f"data set {data!r}: the shard {path} is cut off or damaged at {ascii(name)[1:-1]}",
+            f"data set {data!r}: the shard {path} is truncated or damaged at {ascii(name)[1:-1]}",
             got=error,
             valid="an uncompressed tar file",
             remedy="copy the shard again",
@@ -119,7 +119,7 @@ def _require_end(tar: tarfile.TarFile, path: Path, total: int) -> None:
             raise tarfile.ReadError("the file ends without an end mark")
         while rest:
             if rest.strip(b"\0"):
-                raise tarfile.ReadError(f"something follows the end mark, as of two shards joined ({total:,} bytes)")
+                raise tarfile.ReadError(f"data follow the end mark, as in two joined shards ({total:,} bytes)")
             rest = file.read(2**20)
 
 

@@ -75,7 +75,7 @@ class DigitsSet(DataSet):
     def _facts(self, part: Part) -> tuple[Index, str]:
         if part not in self.parts:
             raise UserError(
-                f"data set {self.name!r} has no test part: it is there to pretrain on",
+                f"data set {self.name!r} has no test part: it is for pretraining only",
                 got=self.name,
                 valid=", ".join(f"digits:{name}" for name in digits.DOMAINS),
                 remedy="to tune on images of the reference set, name it in the runs: "

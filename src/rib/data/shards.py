@@ -72,7 +72,7 @@ class ShardContainer(FileSetContainer):
             raise UserError(
                 f"data set {self._data!r}: {len(same):,} images are in two shards, under one key",
                 got=f"{same[0][0][1].key} in {one} and {other}",
-                remedy="take one of the shards away",
+                remedy="remove one of the shards",
             )
         if not again:
             return [sample.name for _, sample in found]

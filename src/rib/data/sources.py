@@ -162,7 +162,7 @@ def numbered(data: str, values: Sequence[object], where: str) -> Numbers:
             f"data set {data!r}: {len(bad):,} of {len(texts):,} source images are unknown",
             got=f"{bad[0]!r} in {where}",
             valid="a whole number from 0 up, or a name, for every image",
-            remedy="give images whose source is not known a source of their own",
+            remedy="give images of unknown source a source of their own",
         )
     return np.array(
         [int(text) if text.isdecimal() and len(text) < 19 else number("", text) for text in texts], np.int64
@@ -180,10 +180,10 @@ def _found(data: str, pattern: str, names: Sequence[str]) -> list[str]:
     lost = [name for name, match in zip(names, matches, strict=True) if not (match and match[GROUP])]
     if lost:
         raise UserError(
-            f"data set {data!r}: `source` finds nothing in the names of {len(lost):,} of {len(names):,} images",
+            f"data set {data!r}: `source` does not match the names of {len(lost):,} of {len(names):,} images",
             got=lost[0],
             valid=pattern,
-            remedy="change the pattern so that it fits every file name",
+            remedy="change the pattern so that it matches every file name",
         )
     return [match[GROUP] for match in matches if match]
 
@@ -229,8 +229,8 @@ def _require_distinct(data: str, folders: Sequence[str], stems: Sequence[str], n
     for text, name in zip(texts, names, strict=True):
         if text in first:
             raise UserError(
-                f"data set {data!r}: two images of one class have one name, so it cannot tell their source images",
+                f"data set {data!r}: two images of one class have one name, so RIB cannot tell their source images",
                 got=f"{first[text]} and {name} ({text})",
-                remedy=f"if they show one source, say source = '(?P<{GROUP}>.*)[.]'; else rename one of them",
+                remedy=f"if they show one source, set source = '(?P<{GROUP}>.*)[.]'; else rename one of them",
             )
         first[text] = name

@@ -57,7 +57,7 @@ def prepare(
     require_room(wanted, store.packs, budget)
     _decode(wanted, store, watcher)
     for data, part, _ in streamed:
-        anew = "in every epoch" if part == "tune" else "as often as it is looked at"
+        anew = "in every epoch" if part == "tune" else "each time it is read"
         watcher.say(f"{data.label} ({part}, {len(data.index(part)):,} images) is decoded {anew}: no room for its pack")
     left_out = frozenset(pack_file(*one, store.packs).name for one in streamed)
     tuned_on = {pack_file(*one, store.packs) for one in packed if one[1] == "tune"}

@@ -200,7 +200,7 @@ class Crew:
         if not at or self._deaths[at[0]] < TRIES:
             what = "a step took too long" if worker.hung else f"a worker process died ({how})"
             title = self._board.title((at or worker.steps)[0])
-            self._board.watcher.say(f"{what} at: {title}; its work is tried once more")
+            self._board.watcher.say(f"{what} at: {title}; RIB tries its work once more")
         else:
             self._give_up(at, worker, how)
         self._hire(worker.device)

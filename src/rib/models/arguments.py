@@ -178,14 +178,14 @@ def _require(title: str, arguments: Mapping[str, Any], allowed: Collection[str],
     for name, value in arguments.items():
         if name not in allowed:
             raise UserError(
-                f"{title}: `{where}` takes what shapes the net, and {name!r} is not among it",
+                f"{title}: `{where}` accepts only parameters that shape the net, and {name!r} is not one",
                 got=name,
                 valid=", ".join(sorted(allowed)),
-                remedy="a pretrained checkpoint is named as `weights`" if _loads(name) else "take it out",
+                remedy="name a pretrained checkpoint as `weights`" if _loads(name) else "take it out",
             )
         if (bad := next(_unfit(value), None)) is not None:
             raise UserError(
-                f"{title}: `{where}.{name}` has a value that shapes no net",
+                f"{title}: `{where}.{name}` has a value that cannot shape a net",
                 got=ascii(bad),
                 valid="numbers, true or false, words of letters and digits, and lists and tables of these",
             )
@@ -220,7 +220,7 @@ def _require_clip(title: str, arguments: Mapping[str, Any]) -> None:
         raise UserError(f"{title}: `timm_model_pretrained` would download weights", remedy="set it to false")
     name = tower.pop("timm_model_name", None)
     if name is not None and not _is_timm(name):
-        raise UserError(f"{title}: the tower is no model of timm's", got=ascii(name), valid="a name of timm's")
+        raise UserError(f"{title}: the tower is not a timm model", got=ascii(name), valid="a timm model's name")
     _require(title, tower, clip.tower_fields(), f"arguments.{_VISION}")
 
 

@@ -148,7 +148,7 @@ def _class_map(named: str, path: Path) -> Stated:
     raise UserError(
         f"{path} was trained with a file that orders its classes, and it is not here",
         got=f"args.class_map = {named}",
-        remedy="put it beside the checkpoint (.txt, one class a line), or state `outputs` in the model's row",
+        remedy="put it beside the checkpoint (.txt, one class per line), or state `outputs` in the model's row",
     )
 
 
@@ -205,7 +205,7 @@ def reordered(
     rows = {name for name in (f"{head}.weight", f"{head}.bias") if name in weights}
     if layers != [head] or {name for name in weights if name.startswith(f"{head}.")} != rows:
         raise UserError(
-            f"the outputs of {what} are not in the order of the reference set's classes, and RIB cannot put them right",
+            f"the outputs of {what} are not in the order of the reference set's classes, and RIB cannot reorder them",
             got=f"layers with {len(order)} outputs: {', '.join(layers)}",
             valid="a single linear head",
             remedy="reorder the outputs in the checkpoint, and its list of classes",

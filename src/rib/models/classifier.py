@@ -57,7 +57,7 @@ class Classifier(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255, persistent=False)
         if not isinstance(self.head, nn.Linear) or self.head.out_features != classes:
             raise UserError(
-                f"the head {self.head_name!r} is not a linear layer with one output a class",
+                f"the head {self.head_name!r} is not a linear layer with one output per class",
                 got=repr(self.head),
                 valid=f"Linear(…, out_features={classes})",
             )
@@ -179,7 +179,7 @@ def _find_head(net: nn.Module, classes: int) -> str:
     if not fitting:
         last = repr(net.get_submodule(linear[-1])) if linear else "no linear layer"
         raise UserError(
-            "the model has no linear head with one output a class",
+            "the model has no linear head with one output per class",
             got=last,
             valid=f"a last nn.Linear with {classes} outputs",
             remedy="give the model as many outputs as the reference set has classes, or name its layer as `head`",

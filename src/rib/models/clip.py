@@ -206,10 +206,10 @@ def class_words(classes: Sequence[str]) -> tuple[str, ...]:
     position = {name: place for place, name in enumerate(ImageNetInfo().label_names())}
     if lost := [name for name in classes if name not in position]:
         raise UserError(
-            "no words are known for a class of the reference set",
+            "a class of the reference set has no name in words",
             got=", ".join(lost[:5]),
             valid="the 1000 wnids of ImageNet, or names in words",
-            remedy="give the model `class_names`, one a class, in order",
+            remedy="give the model `class_names`, one per class, in order",
         )
     words = _open_clip().IMAGENET_CLASSNAMES
     return tuple(words[position[name]] for name in classes)

@@ -183,7 +183,7 @@ def _ambiguous(checkpoint: Checkpoint, entries: Sequence[str], what: str) -> Use
     named = [entry or "(the file itself)" for entry in entries]
     last = next((entry for entry in reversed(entries) if entry), "")
     return UserError(
-        f"the checkpoint of {what} holds several sets of weights that fit: {checkpoint.path}",
+        f"the checkpoint of {what} contains several sets of weights that match: {checkpoint.path}",
         got=", ".join(named),
         valid="one of them, by name",
         remedy=f'weights_key = "{last}" in the model\'s row, or {checkpoint.path.name}#{last} for `rib compare`',
@@ -262,19 +262,19 @@ def require_numbers(tensors: Mapping[str, Tensor], what: str) -> None:
     for name, tensor in tensors.items():
         if tensor.is_complex() or tensor.is_quantized or tensor.dtype == torch.int8:
             raise UserError(
-                f"{what} holds values that are not the net's",
+                f"{what} contains values that the net cannot hold",
                 got=f"{name} is {_kind(tensor.dtype)}",
                 valid="floating point",
-                remedy="give the weights in floating point, as they were before they were quantised or packed",
+                remedy="give the weights in floating point, as before quantising or packing",
             )
 
 
 def _unfit(tensor: Tensor, like: Tensor, name: str, what: str, fault: str) -> UserError:
     return UserError(
-        f"the checkpoint of {what} holds values that are not the net's",
+        f"the checkpoint of {what} contains values that the net cannot hold",
         got=f"{name} {fault}",
         valid=f"{_kind(like.dtype)}, or numbers that it holds exactly",
-        remedy="give the weights in floating point, as they were before they were quantised or packed"
+        remedy="give the weights in floating point, as before quantising or packing"
         if tensor.dtype in _WHOLE or tensor.is_quantized
         else "save the weights in the precision of the net",
     )

@@ -90,7 +90,7 @@ def _refusal(title: str, tried: list[str]) -> UserError:
         f"building {title} tried to do more than build a net, and was stopped",
         got=tried[0],
         valid="a builder that only computes: no files written, no connections, no programs",
-        remedy="take the argument that leads there out of the suite or the folder's config.json",
+        remedy="remove the argument that causes it from the suite or the folder's config.json",
     )
 
 

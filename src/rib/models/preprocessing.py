@@ -102,7 +102,7 @@ def of_timm(config: Mapping[str, Any], source: str) -> Preprocessing:
     channels, height, width = data["input_size"]
     if channels != 3 or height != width:
         raise UserError(
-            f"{source} has images that RIB does not make",
+            f"{source} needs images that RIB does not make",
             got=f"{channels} × {height} × {width}",
             valid="3 channels and a square",
         )
@@ -125,7 +125,7 @@ def of_open_clip(config: Mapping[str, Any], size: int | Sequence[int], source: s
     data = PreprocessCfg(**merge_preprocess_dict(PreprocessCfg(), dict(config)))
     sides = [size] if isinstance(size, int) else list(size)
     if len(set(sides)) != 1:
-        raise UserError(f"{source} has images that RIB does not make", got=f"{size} pixels", valid="a square")
+        raise UserError(f"{source} needs images that RIB does not make", got=f"{size} pixels", valid="a square")
     modes: dict[str, Resize | None] = {"shortest": None, "squash": "squash", "longest": "border"}
     return replace(
         stated(

@@ -51,10 +51,10 @@ class Skeleton:
             return None
         if self.odd:
             raise UserError(
-                f"{what}: the model gives another answer in training than in evaluation",
+                f"{what}: the model's output in training differs from that in evaluation",
                 got=self.odd,
-                valid="its logits in both, or first among others that it gives in training alone",
-                remedy="wrap the model so that it gives its logits alone, or tune its head alone (linear_probe)",
+                valid="its logits in both, or as the first of several outputs in training",
+                remedy="wrap the model so that it returns only its logits, or tune its head alone (linear_probe)",
             )
         if not self.classifier.batch_norms(trainable):
             return None
@@ -118,9 +118,11 @@ def _heads(found: Trace, classifier: Classifier, architecture: Architecture) -> 
     heads = (found.direct,) if found.direct else found.heads
     if not heads or (architecture.head and architecture.head not in heads):
         raise UserError(
-            f"the model's answer is not made by the linear layer {classifier.head_name!r}",
-            got=f"head = {architecture.head!r}" if architecture.head else "no other linear layer of as many outputs",
-            valid=", ".join(heads) or "a net whose last layer with weights is an nn.Linear with one output a class",
+            f"the model's output does not come from the linear layer {classifier.head_name!r}",
+            got=f"head = {architecture.head!r}"
+            if architecture.head
+            else "no other linear layer with that many outputs",
+            valid=", ".join(heads) or "a net whose last layer with weights is an nn.Linear with one output per class",
             remedy="name the final layer as `head`, or leave `head` out" if heads else "end the net in an nn.Linear",
         )
     return heads

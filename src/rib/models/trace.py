@@ -51,7 +51,7 @@ def trace(net: nn.Module, side: int, classes: int) -> Trace:
     answer, calls = _watched(net.eval(), side)
     if not _is_logits(answer, classes):
         raise UserError(
-            "the model does not answer with one number a class",
+            "the model's output is not one number per class",
             got=_shape(answer),
             valid=f"one tensor of shape (images, {classes})",
             remedy="wrap the model in a module whose forward returns the logits alone",
@@ -108,7 +108,7 @@ def _watched(net: nn.Module, side: int) -> tuple[Any, list[_Call]]:
 
 
 def _heads(calls: Sequence[_Call], classes: int) -> tuple[str, ...]:
-    """The linear layers with one output a class that are called last, norms and what has no weights between them."""
+    """The linear layers with one output per class that are called last, norms and what has no weights between them."""
     found: list[str] = []
     for call in reversed(calls):
         if call.linear and call.module.out_features == classes:

@@ -113,7 +113,7 @@ def misfit(wrong: Mapping[str, str], expected: Shapes, got: Shapes, what: str, h
             f"the head of {what} has another number of classes",
             got=f"{got[matrix][0]} outputs ({matrix} is {got[matrix]})",
             valid=f"{expected[matrix][0]}, one for each class of the reference set",
-            remedy="use a suite whose reference set has its classes; no head is ever drawn anew",
+            remedy="use a suite whose reference set has its classes; RIB never draws a new head",
         )
     return UserError(
         f"the checkpoint of {what} does not fit the model",

@@ -169,13 +169,13 @@ def _architecture(base: str, model: str | None, suite: Suite) -> ModelRow | None
     if _is_known(base, suite) or not _file_and_key(base)[0].is_file():
         if model is not None:
             raise UserError(
-                "--model says the architecture of a checkpoint file, and BASE says its own",
+                "--model gives the architecture of a checkpoint file, but BASE states its own",
                 got=f"--model {model}, BASE {base}",
                 remedy="leave --model out",
             )
         return None
     if model is None:
-        raise UserError(f"nothing says what architecture BASE is of: {base}", got="a file alone", valid=ARCHITECTURES)
+        raise UserError(f"the architecture of BASE is unknown: {base}", got="a file alone", valid=ARCHITECTURES)
     return _named_row(model, suite, "--model: ", LIBRARIES)
 
 
@@ -235,7 +235,7 @@ def _folder_row(folder: Path) -> ModelRow:
     if (folder / "config.json").is_file():
         return ModelRow(hf=str(folder))
     raise UserError(
-        "the folder does not say what architecture it holds",
+        "the folder does not state its architecture",
         got=f"no config.json in {folder}",
         valid="a folder that timm saved (config.json, model.safetensors), or open_clip (open_clip_config.json)",
         remedy="name the checkpoint file in it; for BASE with --model",

@@ -95,7 +95,7 @@ def decode_record(data: bytes) -> Record:
     """
     values, sealed = _decoded(data)
     if not sealed and "files" in values:
-        raise ValueError("its digest is gone")
+        raise ValueError("its digest is missing")
     return Record(**_of_types(Record, values, _RECORD_TYPES))
 
 
@@ -107,7 +107,7 @@ def _decoded(data: bytes) -> tuple[dict[str, Any], bool]:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if not isinstance(values, dict):
-        raise ValueError("it is no table")
+        raise ValueError("it is not a table")
     if found and end != f'{digest(body + b"}")}"}}'.encode():
         raise ValueError("its digest is not that of its content")
     return values, bool(found)
@@ -136,7 +136,7 @@ def _of_types(kind: type, values: Mapping[str, Any], types: _Types) -> dict[str,
             raise ValueError(f"its {name} is {type(value).__name__}")
     for folder, seal in found.get("files", {}).items():
         if folder not in SEALED or not _is_seal(seal):
-            raise ValueError(f"it says of {folder!r} what no record says")
+            raise ValueError(f"its entry {folder!r} is not one of a record")
     return found
 
 
@@ -194,9 +194,9 @@ def decode_failure(data: bytes, key: str) -> Failure:
     """
     values, sealed = _decoded(data)
     if values.get("key", None if sealed else key) != key:
-        raise ValueError("it is of another step")
+        raise ValueError("it belongs to another step")
     if not sealed and "key" in values:
-        raise ValueError("its digest is gone")
+        raise ValueError("its digest is missing")
     return Failure(**_of_types(Failure, values, _FAILURE_TYPES))
 
 

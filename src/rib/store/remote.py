@@ -51,7 +51,7 @@ class Remote:
             raise UserError(
                 f"cannot open the store {self.url}",
                 got=error,
-                remedy='pip install "rib-benchmark[object]", and what opens this kind of address, such as s3fs',
+                remedy='pip install "rib-benchmark[object]", and the package for this kind of address, such as s3fs',
             ) from None
         return system, folder.rstrip("/")
 
@@ -113,7 +113,7 @@ class Remote:
             raise UserError(
                 f"the store {self.url} cannot be reached",
                 got=str(error).strip() or type(error).__name__,
-                remedy="check the address, your rights and the network, and run again: what is done is kept here",
+                remedy="check the address, your permissions and the network, and run again: finished steps are kept locally",
             ) from None
 
 

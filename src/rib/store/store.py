@@ -67,7 +67,7 @@ class Store:
             known = None
             if not damaged:
                 raise UserError(
-                    f"{marker} is damaged", remedy="rib store verify --repair, or name another place with --store"
+                    f"{marker} is damaged", remedy="rib store verify --repair, or choose another path with --store"
                 ) from None
         except OSError as error:
             raise unreadable(error, marker) from None
@@ -76,10 +76,10 @@ class Store:
                 f"the store {root} was written by a newer version of RIB",
                 got=f"format {known}",
                 valid=f"format {FORMAT} or older",
-                remedy="install the newer RIB, or name another place with --store",
+                remedy="install the newer RIB, or choose another path with --store",
             )
         if root.exists() and not root.is_dir():
-            raise UserError("the store is not a folder", got=root, remedy="name another place with --store")
+            raise UserError("the store is not a folder", got=root, remedy="choose another path with --store")
 
     def marker_fault(self) -> str | None:
         """What is wrong with `store.json`, which says the version of the store's layout."""

@@ -140,7 +140,7 @@ class Suite(Frozen):
         if self.reference in self.roles.tuned and len(self.roles.tuned) > 1:
             raise ValueError(
                 "runs tune on the reference set or on downstream sets: mRI is a mean over the sets tuned on, and would "
-                "mix the two; make a suite of each"
+                "mix the two; make one suite for each"
             )
         for look in self.analyses:
             self._require_known_runs(look)
@@ -149,10 +149,12 @@ class Suite(Frozen):
     def _require_own_words(self) -> None:
         for name in self.tested:
             if folded(name) in RESERVED and (name, name) != (self.reference, "reference"):
-                raise ValueError(f"no data set is called {name!r}: tables use that word; name it NAMESPACE:{name}")
+                raise ValueError(
+                    f"a data set cannot be called {name!r}: tables use that word; name it NAMESPACE:{name}"
+                )
         for name, table in self.method.items():
             if folded(name) in RESERVED and table.get("kind", name) != name:
-                raise ValueError(f"no method of one's own is called {name!r}: tables use that word; rename it")
+                raise ValueError(f"your own method cannot be called {name!r}: tables use that word; rename it")
 
     def _require_known_runs(self, look: Looks) -> None:
         methods = [name.partition(" ")[0] for name in look.methods or ()]  # one of a sweep: "NAME field=value"
@@ -271,7 +273,7 @@ def _require_known(place: str, chosen: Iterable[int | str] | None, known: Collec
 
 def _require_fitting(place: str, patterns: Iterable[str], names: Sequence[str]) -> None:
     if idle := [pattern for pattern in patterns if not any(fnmatchcase(name, pattern) for name in names)]:
-        raise ValueError(f"{place}: {idle[0]!r} fits none of the models {', '.join(names)}")
+        raise ValueError(f"{place}: {idle[0]!r} matches none of the models {', '.join(names)}")
 
 
 Block = TypeVar("Block", Runs, Looks)

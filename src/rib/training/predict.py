@@ -182,7 +182,7 @@ def finite(found: Tensor) -> Tensor:
     bad = ~torch.isfinite(found).all(dim=1)
     if count := int(bad.sum()):
         raise NotFiniteError(
-            f"the model answers with NaN or infinity for {count} of {len(found)} images; look at its weights and at "
+            f"the model outputs NaN or infinity for {count} of {len(found)} images; look at its weights and at "
             "its mean and std, and predict in fp32 (`eval_precision`)"
         )
     return found

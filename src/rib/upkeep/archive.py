@@ -100,7 +100,7 @@ def pack(store: Store, plan: Plan, beside: Mapping[str, Path], target: Path, wei
         raise UserError("unknown kind of archive", got=target.name, valid=f"a name in {', '.join(COMPRESSIONS)}")
     keys = [step.key for step in plan.steps if store.record(step.key)]
     if not keys:
-        raise UserError(f"nothing of suite {plan.suite.name!r} is in the store", got=store.root, remedy="run it")
+        raise UserError(f"the store has no records of suite {plan.suite.name!r}", got=store.root, remedy="run it")
     files = dict(beside) | dict(_files(store, keys, weights))
     sealed = {name: Seal.of(path) for name, path in files.items()}
     manifest = {
@@ -206,9 +206,9 @@ def _refusing(archive: Path) -> Iterator[None]:
 
 def _refused(archive: Path, why: str) -> UserError:
     return UserError(
-        f"{archive} is not taken: it is damaged, or not an archive of `rib store export`",
+        f"{archive} is refused: it is damaged, or not an archive of `rib store export`",
         got=why,
-        remedy="copy or export it again; nothing of it was taken",
+        remedy="copy or export it again; nothing of it was imported",
     )
 
 
@@ -250,7 +250,7 @@ def _stage(stream: _Capped, root: Path, archive: Path) -> str:
         while (member := tar.next()) is not None:
             seal = sealed.pop(member.name, None)
             if seal is None or not _is_plain(member) or member.size != seal.size:
-                raise ValueError(f"{member.name!r} is not as the manifest announces it")
+                raise ValueError(f"{member.name!r} is not as the manifest lists it")
             _write(_content(tar, member), root / member.name, seal)
     if sealed:
         raise ValueError(f"{next(iter(sealed))} and {len(sealed) - 1} other files are missing")
@@ -262,14 +262,14 @@ def _manifest(document: dict[str, Any]) -> tuple[str, dict[str, Seal]]:
     if document["format"] > FORMAT:
         raise ValueError(f"it was written by a newer version of RIB (format {document['format']})")
     if (count := len(document["files"])) > MOST_FILES:
-        raise ValueError(f"it announces {count:,} files, more than {MOST_FILES:,}")
+        raise ValueError(f"its manifest lists {count:,} files, more than {MOST_FILES:,}")
     sealed = {name: Seal(int(size), str(found)) for name, size, found in document["files"]}
     if odd := next((name for name in sealed if not NAMES.fullmatch(name)), None):
-        raise ValueError(f"{odd!r} is no file of a store")
+        raise ValueError(f"{odd!r} is not a file of a store")
     if len(sealed) != len(document["files"]) or any(seal.size < 0 for seal in sealed.values()):
         raise ValueError("its manifest is inconsistent")
     if not re.fullmatch(r"[\w+][\w.+-]{0,99}", document["suite"]):
-        raise ValueError(f"{document['suite']!r} is no name of a suite")
+        raise ValueError(f"{document['suite']!r} is not the name of a suite")
     return document["suite"], sealed
 
 
@@ -284,7 +284,7 @@ def _require_moderate(archive: Path, sealed: Mapping[str, Seal]) -> None:
             raise ValueError(f"{name} has {seal.size:,} bytes, more than {most:,}")
     whole, packed = sum(seal.size for seal in sealed.values()), archive.stat().st_size
     if whole > SMALL and whole > MOST_PACKED * packed:
-        raise ValueError(f"it announces {whole:,} bytes in {packed:,}, more than {MOST_PACKED} bytes for each")
+        raise ValueError(f"its manifest lists {whole:,} bytes in {packed:,}, more than {MOST_PACKED} bytes for each")
 
 
 def _is_plain(member: tarfile.TarInfo) -> bool:

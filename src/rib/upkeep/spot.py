@@ -104,7 +104,7 @@ def spot(theirs: Store, suite: Suite, own: Store, wanted: Wanted, watcher: Watch
             found.unchecked[reason] = found.unchecked.get(reason, 0) + 1
     if not found.chosen:
         raise UserError(
-            "not one step can be done again here, so that nothing is known of these records",
+            "no step can be repeated here, so nothing is known about these records",
             got="; ".join(found.unchecked) or "no steps",
             remedy="name your data (--data) or your own copy of the suite (--suite), or leave out --spot",
         )
@@ -308,8 +308,8 @@ def _differs(step: Step, said: tuple[str, str, str], exact: bool, points: float)
     name, theirs, ours = said
     rule = "equal bit for bit: the same kind of machine made both" if exact else f"equal to {points:g} points"
     return UserError(
-        f"a step that was done again has another result here: {step.title} ({step.key[:12]}), {name}",
-        got=f"{theirs}, in the archive; {ours}, done again here",
+        f"a repeated step has another result here: {step.title} ({step.key[:12]}), {name}",
+        got=f"{theirs}, in the archive; {ours}, repeated here",
         valid=rule,
-        remedy="nothing of it was taken; ask its sender how it was made, and whether data and weights are the same",
+        remedy="nothing of it was imported; ask its sender how it was made, and whether data and weights are the same",
     )

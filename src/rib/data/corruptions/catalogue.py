@@ -35,7 +35,7 @@ def find_corruption(name: str) -> Corruption:
 def check_severity(severity: int) -> None:
     """Raise UserError unless it is one of 1 … 5."""
     if isinstance(severity, bool) or severity not in SEVERITIES:
-        raise UserError("there is no such severity", got=severity, valid="1, 2, 3, 4, 5")
+        raise UserError("unknown severity", got=severity, valid="1, 2, 3, 4, 5")
 
 
 def image_seed(content: bytes, seed: int) -> int:
@@ -98,5 +98,5 @@ def check_images(images: NDArray[np.uint8], seeds: Sequence[int] | NDArray[np.in
         )
     if len(seeds) != len(images) or any(int(seed) < 0 for seed in seeds):
         raise UserError(
-            "give every image a seed of its own", got=f"{len(seeds)} seeds", valid=f"{len(images)} integers from 0 on"
+            "give each image its own seed", got=f"{len(seeds)} seeds", valid=f"{len(images)} integers from 0 on"
         )

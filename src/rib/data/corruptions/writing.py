@@ -226,9 +226,11 @@ def _ordered(
     if not corruptions or not severities:
         raise UserError("nothing to do", got="no corruption or no severity", valid="at least one of each")
     if seed < 0:
-        raise UserError("a seed is not negative", got=seed, valid="0, 1, 2, …")
+        raise UserError("a seed must not be negative", got=seed, valid="0, 1, 2, …")
     if size and size < SMALLEST:
-        raise UserError("images would be too small", got=size, valid=f"at least {SMALLEST} pixels, or 0: as they are")
+        raise UserError(
+            "images would be too small", got=size, valid=f"at least {SMALLEST} pixels, or 0 to keep their size"
+        )
     cells = tuple((name, severity) for name in corruptions for severity in severities)
     order = Order(out, cells, seed, size, source.border, frost)
     textures = order.textures if frost and "frost" in corruptions else None
@@ -251,18 +253,18 @@ def _check_out(out: Path, marker: Marker) -> None:
     there = Marker.read(out)
     if there is None:
         if out.exists() and not out.is_dir():
-            raise UserError("not a folder", got=out, remedy="name another place with --out")
+            raise UserError("not a folder", got=out, remedy="choose another path with --out")
         if out.is_dir() and next(out.iterdir(), None) is not None:
-            raise UserError(f"{out} is not empty", got=f"no {FILE} in it", remedy="name a new folder with --out")
+            raise UserError(f"{out} is not empty", got=f"no {FILE} in it", remedy="choose a new folder with --out")
         return
     new, old = vars(marker), vars(there)
     differing = [name for name in new if name != "complete" and new[name] != old[name]]
     if differing:
         raise UserError(
-            f"{out} holds a set made with other settings",
+            f"{out} contains a set made with other settings",
             got=", ".join(f"{name} {_shown(new[name])}" for name in differing),
             valid=", ".join(f"{name} {_shown(old[name])}" for name in differing),
-            remedy="say the same as then, or name a new folder with --out",
+            remedy="use the same settings, or choose a new folder with --out",
         )
 
 
@@ -330,7 +332,7 @@ def _pool(workers: int) -> Iterator[Executor]:
     try:
         yield pool
     except BrokenProcessPool:
-        raise StepError("a worker died, perhaps for want of memory; run again with fewer --workers") from None
+        raise StepError("a worker died, perhaps out of memory; run again with fewer --workers") from None
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -381,7 +383,7 @@ def _prepared(order: Order, title: str, content: bytes) -> Image:
             f"the image {title} is too small to be corrupted",
             got=f"{width} × {height} pixels",
             valid=f"at least {SMALLEST}",
-            remedy="leave --size out, so that it is enlarged",
+            remedy="omit --size, so that RIB enlarges it",
         )
     return np.ascontiguousarray(pixels)
 

@@ -52,7 +52,7 @@ def find_engine(runtime: Runtime, store: Store) -> Engine:
         raise UserError(
             f"the executor {runtime.executor} needs a store that all its machines share",
             got=store.remote.url,
-            remedy="name a folder on a shared disk, or run on each machine other models or suites (docs/store.md)",
+            remedy="name a folder on a shared disk, or run other models or suites on each machine (docs/store.md)",
         )
     if runtime.executor == "ray":
         from rib.execute.cluster.ray import RayEngine
@@ -128,10 +128,10 @@ class Fleet:
             for how in self._see_off(board, engine):
                 ends, said = ends + 1, how or "it found nothing to do"
                 if how:
-                    board.watcher.say(f"a joiner ended: {how}; another takes its place")
+                    board.watcher.say(f"a joiner ended: {how}; RIB starts another")
             ends = ends if left == before else 0
             if ends > IN_VAIN * count:
-                raise StepError(f"every joiner ends before anything is done; the last one: {said}")
+                raise StepError(f"every joiner ended before it finished a step; the last one: {said}")
             if left:
                 self._hire(board, engine, count - len(self._handles))
                 self._tell(board)
@@ -143,7 +143,7 @@ class Fleet:
         if at_work:
             self._waiting_since = None
         if self._waiting_since is not None and time.monotonic() > self._waiting_since + PATIENCE:
-            board.watcher.say("no joiner has begun yet: they wait for a place in the cluster")
+            board.watcher.say("no joiner has started yet: they wait for room in the cluster")
             self._waiting_since = None
 
     def _see_off(self, board: Board, engine: Engine) -> list[str]:

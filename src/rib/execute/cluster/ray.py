@@ -109,8 +109,8 @@ class RayEngine(Engine):
             return
         has = self._ray.cluster_resources()
         raise UserError(
-            "there is no place for a joiner on this machine",
-            got=f"{self._runtime.cpus:g} cores and {self._gpus():g} GPUs a joiner",
+            "this machine has no room for a joiner",
+            got=f"{self._runtime.cpus:g} cores and {self._gpus():g} GPUs per joiner",
             valid=f"at most {has.get('CPU', 0):g} cores and {has.get('GPU', 0):g} GPUs; a step is never split",
             remedy="ask for less in the runtime file, or name a larger cluster by [ray] address",
         )
@@ -205,9 +205,9 @@ def keep_token_private() -> None:
         path.chmod(0o600)
     except (OSError, RuntimeError) as error:  # RuntimeError: there is no home folder
         raise UserError(
-            "the token of the Ray cluster cannot be kept from others",
+            "the token of the Ray cluster cannot be made private",
             got=error,
-            remedy="set HOME to a folder of yours, or RAY_AUTH_TOKEN_PATH to a file of yours with rights 0600",
+            remedy="set HOME to a folder of yours, or RAY_AUTH_TOKEN_PATH to a file of yours with permissions 0600",
         ) from None
 
 

@@ -91,7 +91,7 @@ class SlurmEngine(Engine):
                 return [self._executor.submit(Requeued(joiner)) for joiner in joiners]
         except (FailedJobError, FailedSubmissionError, OSError) as error:
             raise UserError(
-                "Slurm does not take the jobs", got=str(error).strip(), remedy="see [slurm] in the runtime file"
+                "Slurm does not accept the jobs", got=str(error).strip(), remedy="see [slurm] in the runtime file"
             ) from None
 
     def ended(self, handle: Any) -> str | None:
