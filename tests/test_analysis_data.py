@@ -558,7 +558,7 @@ def test_few_models_make_no_line() -> None:
     (found,) = deviations(np.array([50.0, 60, 70]), np.array([40.0, 45, 60]), np.array([60.0]), np.array([50.0]))
     assert np.isfinite(found.draws).all()  # also where a draw takes one model three times
     for bad in ([50.0, 60, 101], [50.0, 60, math.nan], [50.0, 60]):
-        with pytest.raises(UserError, match="two accuracies of each model"):
+        with pytest.raises(UserError, match="two accuracies per model"):
             fit_line(np.array(bad), np.array([40.0, 45, 60]))
 
 

@@ -194,7 +194,7 @@ SEVERAL: Mapping[str, tuple[Any, str, str]] = {
 @pytest.mark.parametrize("form", SEVERAL)
 def test_of_several_sets_of_weights_one_is_named(form: str, tmp_path: Path) -> None:
     content, plain, average = SEVERAL[form]
-    with pytest.raises(UserError, match="several sets of weights that fit") as error:
+    with pytest.raises(UserError, match="several sets of weights that match") as error:
         fitted(content, tmp_path)
     assert error.value.got == f"{plain}, {average}"
     assert f'weights_key = "{average}"' in str(error.value.remedy)
@@ -448,7 +448,7 @@ def test_what_says_nothing_of_the_order_changes_nothing(said: dict[str, Any], mi
 def test_two_heads_are_not_reordered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     row = ModelRow(timm="deit_tiny_distilled_patch16_224", weights="mine.pth", outputs=OTHER)
     torch.save(build(describe(row, 3)).net.state_dict(), tmp_path / "mine.pth")
-    with pytest.raises(UserError, match="RIB cannot put them right") as error:
+    with pytest.raises(UserError, match="RIB cannot reorder them") as error:
         identity(row, tmp_path)
     assert "head_dist" in str(error.value.got)
 

@@ -368,7 +368,7 @@ def test_slurm_jobs_of_which_one_is_killed_and_one_is_queued_anew(
     go(tmp_path)
     err = finish(process)
     assert err.count("a joiner ended: job ") == 1  # the other was queued anew by itself
-    assert "done meanwhile by others" in err
+    assert "done meanwhile by other drivers" in err
     assert_same(plan_of(suite), store, expected)
     assert "this job is preempted" in "".join(file.read_text() for file in (store / "slurm").glob("*.err"))
     assert not joiners_of(store, process.pid)
@@ -387,7 +387,7 @@ def test_a_driver_that_is_killed_goes_on(
     again = started(suite, store, "--workers", "1")
     wait_until(lambda: begun(tmp_path) >= 3, again)
     go(tmp_path)
-    assert "done meanwhile by others" in finish(again)
+    assert "done meanwhile by other drivers" in finish(again)
     assert_same(plan_of(suite), store, expected)
     wait_until(lambda: gone(at_work), started(suite, store))
 

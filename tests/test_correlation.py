@@ -114,7 +114,7 @@ def test_points_that_are_missing_or_too_few() -> None:
     assert mantel([distances], [few]) is None
     assert mantel([np.ones((5, 5))], [losses]) is None
     distances[1, 2] = math.nan
-    with pytest.raises(UserError, match="leave out what is missing"):
+    with pytest.raises(UserError, match="mark values that are missing"):
         mantel([distances], [losses])
-    with pytest.raises(UserError, match="two numbers of each set"):
+    with pytest.raises(UserError, match="two numbers per set"):
         mantel([np.arange(5.0)], [np.arange(6.0)])

@@ -556,8 +556,8 @@ def test_an_images_seed_can_be_drawn_from(content: bytes, seed: int) -> None:
         ({"images": np.zeros((1, 31, 40, 3), np.uint8)}, "at least 32"),
         ({"images": np.zeros((1, 40, 40, 3), np.float32)}, "float32"),
         ({"images": np.zeros((40, 40, 3), np.uint8)}, r"uint8 \(N, H, W, 3\)"),
-        ({"seeds": []}, "a seed of its own"),
-        ({"seeds": [-1]}, "a seed of its own"),
+        ({"seeds": []}, "its own seed"),
+        ({"seeds": [-1]}, "its own seed"),
     ],
     ids=str,
 )

@@ -629,7 +629,7 @@ def a_shard_cut_off_between_members(root: Path) -> Row:
     return row
 
 
-@damage("something follows the end mark")
+@damage("data follow the end mark")
 def two_shards_joined(root: Path) -> Row:
     row = shards(root, WHOLE)
     file = root / "x" / "a.tar"
@@ -637,7 +637,7 @@ def two_shards_joined(root: Path) -> Row:
     return row
 
 
-@damage("cut off or damaged")
+@damage("truncated or damaged")
 def a_shard_cut_off_within_a_member(root: Path) -> Row:
     row = shards(root, WHOLE)
     file = root / "x" / "a.tar"

@@ -334,7 +334,7 @@ def test_wnids_become_words() -> None:
     assert clip.class_words(wnids) == tuple(library.IMAGENET_CLASSNAMES)
     assert clip.class_words(["n01440764"]) == ("tench",)
     assert clip.class_words(["ice_cream"]) == ("ice cream",)
-    with pytest.raises(UserError, match="no words are known"):
+    with pytest.raises(UserError, match="has no name in words"):
         clip.class_words(["n01440764", "n99999999"])
 
 

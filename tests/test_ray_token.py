@@ -59,7 +59,7 @@ def test_a_token_of_the_users_own_is_left_alone(home: Path, name: str, monkeypat
 
 def test_where_no_token_can_be_kept_nothing_starts(home: Path) -> None:
     (home / ".ray").write_text("a file where the folder should be")
-    with pytest.raises(UserError, match="cannot be kept from others"):
+    with pytest.raises(UserError, match="cannot be made private"):
         keep_token_private()
 
 

@@ -197,7 +197,7 @@ def test_what_is_not_here_is_not_checked_and_said(
     shutil.rmtree(tmp_path / "ours")
     code, said = imported(rib_says, finished, archive, "--spot", 1, "--data", tmp_path / "nowhere")
     assert code == 2
-    assert "not one step can be done again here" in said
+    assert "no step can be repeated here" in said
     assert not list((tmp_path / "ours").glob("records/*/*"))
 
 

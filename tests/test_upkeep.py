@@ -480,7 +480,7 @@ def test_hostile_archives_are_refused_as_a_whole(
     before = sorted(tmp_path.iterdir())
     code, said = rib_says("store", "import", path, "--store", tmp_path / "in" / "store")
     assert code == 2, said
-    assert "is not taken" in said or "does not fit" in said
+    assert "is refused" in said or "does not fit" in said
     assert sorted(tmp_path.iterdir()) == sorted([*before, tmp_path / "in"])
     assert [item.name for item in (tmp_path / "in" / "store").iterdir()] == ["store.json"]
 
@@ -501,7 +501,7 @@ MANIFESTS = {
 @pytest.mark.parametrize("kind", MANIFESTS)
 def test_a_manifest_that_is_none_is_refused(tmp_path: Path, kind: str) -> None:
     made = archive(tmp_path / "a.tar.gz", [member(MANIFEST, MANIFESTS[kind])], None)
-    with pytest.raises(UserError, match="is not taken"):
+    with pytest.raises(UserError, match="is refused"):
         unpack(made, Store(tmp_path / "store"))
 
 
@@ -512,7 +512,7 @@ def test_headers_on_headers_without_end_are_refused(tmp_path: Path, kind: bytes,
     chain = [member("x", b"9 a=b", type=kind) for _ in range(3_000)]
     good = member(MANIFEST, json.dumps({"format": 1, "suite": "tiny", "files": []}).encode())
     made = archive(tmp_path / "a.tar.gz", [*chain, good] if place == "before" else [good, *chain], None)
-    with pytest.raises(UserError, match="is not taken"):
+    with pytest.raises(UserError, match="is refused"):
         unpack(made, Store(tmp_path / "store"))
 
 
@@ -535,7 +535,7 @@ def test_a_bomb_is_refused_by_what_it_announces_and_ends_where_it_does_not(tmp_p
 
 @pytest.mark.parametrize("suite", ["../evil", ".hidden", "a/b", "", "x\x1b[31m", 3])
 def test_an_archive_names_no_file_outside(tmp_path: Path, suite: Any) -> None:
-    with pytest.raises(UserError, match="is not taken"):
+    with pytest.raises(UserError, match="is refused"):
         unpack(archive(tmp_path / "a.tar.gz", [], [], suite=suite), Store(tmp_path / "store"))
 
 
@@ -623,7 +623,7 @@ def test_archives_that_are_damaged(finished: Finished, tmp_path: Path) -> None:
     middle[len(middle) // 2] ^= 1
     for bad in (*broken, bytes(middle)):
         whole.write_bytes(bad)
-        with pytest.raises(UserError, match="is not taken"):
+        with pytest.raises(UserError, match="is refused"):
             unpack(whole, Store(tmp_path / "store"))
     with pytest.raises(UserError, match="archive not found"):
         unpack(tmp_path / "none.tar.gz", Store(tmp_path / "store"))
