@@ -63,7 +63,7 @@ ROWS_TAKING_ARGUMENTS: tuple[dict[str, Any], ...] = (
 @pytest.mark.parametrize("fields", ROWS_TAKING_ARGUMENTS, ids=lambda fields: str(next(iter(fields.values()))))
 def test_an_argument_that_shapes_no_net_is_refused_by_name(fields: dict[str, Any], name: str) -> None:
     arguments = fields.get("arguments", {}) | {name: LOADING[name]}
-    with pytest.raises(UserError, match=f"takes what shapes the net, and '{name}' is not among it"):
+    with pytest.raises(UserError, match=f"only parameters that shape the net, and '{name}' is not one"):
         describe(ModelRow(**fields | {"arguments": arguments}), 3)
 
 
@@ -106,10 +106,10 @@ def test_every_configuration_that_open_clip_ships_is_taken() -> None:
     ("tower", "said"),
     [
         ({"timm_model_name": "resnet18", "timm_model_pretrained": True}, "would download weights"),
-        ({"timm_model_name": "local-dir:x"}, "no model of timm's"),
-        ({"timm_model_name": "hf-hub:a/b"}, "no model of timm's"),
+        ({"timm_model_name": "local-dir:x"}, "not a timm model"),
+        ({"timm_model_name": "hf-hub:a/b"}, "not a timm model"),
         ({"layers": "/x"}, "has a value that cannot shape a net"),
-        ({"url": "x"}, "'url' is not among it"),
+        ({"url": "x"}, "'url' is not one"),
     ],
 )
 def test_a_clip_tower_from_a_folder_loads_nothing(tmp_path: Path, tower: dict[str, Any], said: str) -> None:
@@ -133,7 +133,7 @@ def test_a_tower_that_is_no_table_is_refused(value: object) -> None:
         ({"hf_model_name": "/etc/x"}, "names no repository"),
         ({"hf_tokenizer_name": "../x"}, "names no repository"),
         ({"hf_tokenizer_name": 3}, "names no repository"),
-        ({"trust_remote_code": True}, "is not among it"),
+        ({"trust_remote_code": True}, "is not one"),
     ],
 )
 def test_a_text_tower_from_a_folder_loads_nothing(tmp_path: Path, tower: dict[str, Any], said: str) -> None:
@@ -158,7 +158,7 @@ def test_a_strangers_folder_cannot_load_either(tmp_path: Path, rib_says: Say) ->
     (tmp_path / "s.toml").write_text(toml(made))
     code, said = rib_says("plan", tmp_path / "s.toml")
     assert code == 2
-    assert "'pretrained' is not among it" in said
+    assert "'pretrained' is not one" in said
     assert not (tmp_path / "out").exists()
 
 

@@ -422,7 +422,7 @@ def test_a_store_that_cannot_be_read(
         assert exit_code == 2, (command, said)
         assert f"cannot read {path}" in said
         assert os.strerror(code) in said
-        assert ("change its permissions" if code == errno.EACCES else "look after the disk") in said
+        assert ("change its permissions" if code == errno.EACCES else "check the disk") in said
 
 
 def test_what_the_system_says_of_a_file_is_told_where_nothing_else_has_words_for_it(

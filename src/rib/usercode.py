@@ -277,8 +277,8 @@ def _imported(tree: ast.Module, source: Source, declares: bool) -> Iterator[str]
 def _unknown(node: ast.AST, source: Source) -> UserError:
     line = getattr(node, "lineno", 0)
     return UserError(
-        f"line {line} of {source.path} loads code that the source does not name, so RIB could not tell its results from "
-        "those of other code",
+        f"line {line} of {source.path} loads code that the source does not name, "
+        "so RIB could not tell its results from those of other code",
         got=ast.unparse(node)[:80],
         valid=f'imports by name, or files that the module declares, such as {DECLARED} = ("plugins/*.py",)',
         remedy=f"write the import out, declare the files ({DECLARED} = () says that there are none), or install the "

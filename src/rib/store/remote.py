@@ -113,7 +113,7 @@ class Remote:
             raise UserError(
                 f"the store {self.url} cannot be reached",
                 got=str(error).strip() or type(error).__name__,
-                remedy="check the address, your permissions and the network, and run again: finished steps are kept locally",
+                remedy="check the address, your permissions and the network; run again: finished steps are kept",
             ) from None
 
 
