@@ -15,6 +15,8 @@ LastBatch = Literal["merged"]
 
 Compile = Literal["default", "reduce-overhead"]
 
+BatchNorm = Literal["freeze", "reestimate", "pretrained"]
+
 
 class Frozen(BaseModel):
     """A strict value: frozen, unknown keys refused, numbers finite.
@@ -33,7 +35,8 @@ class Recipe(Frozen):
 
     The learning rate rises linearly over the warm-up steps and falls to 0 along a half cosine, per step. The last
     epoch's weights are kept; data are shuffled each epoch and no last batch is dropped; there is no augmentation.
-    Where a BatchNorm is trained, a last batch of one image joins the batch before it.
+    Where a BatchNorm is trained, a last batch of one image joins the batch before it. A frozen BatchNorm normalises by
+    its statistics, in training too, while its scale and shift are trained.
     """
 
     key_name: ClassVar[str] = "rib.recipe:Recipe"
@@ -54,6 +57,11 @@ class Recipe(Frozen):
     last_block: LastBlock | None = Field(
         None,
         description="'pooled': of a transformer's last block only what its pooling takes; equal but for rounding",
+    )
+    batchnorm: Annotated[BatchNorm | None, BeforeValidator(lambda given: None if given == "update" else given)] = Field(
+        None,
+        description="running statistics of BatchNorm: 'update' (default) in training; 'freeze' them; 'reestimate' them "
+        "on the tuning set after training; or put the 'pretrained' ones back after training",
     )
     compile: Compile | None = Field(
         None,

@@ -179,6 +179,10 @@ class Method(Frozen, ABC):
         """
         return Passes()
 
+    def run_recipe(self, recipe: Recipe) -> Recipe:
+        """The suite's recipe with this method's own fields in place."""
+        return recipe
+
     def head_alone(self, recipe: Recipe, images: int) -> int:
         """Images that go forward through a net of several heads where the heads alone are trained."""
         return recipe.images(images)
@@ -252,8 +256,11 @@ class TrainedMethod(Method):
         return self.run_recipe(recipe).images(images)
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """Every image of every epoch; of a head alone, none."""
-        return Passes(trained=0 if self.keeps_backbone else self.run_recipe(recipe).images(images))
+        """Every image of every epoch, and once more to estimate BatchNorm's statistics; of a head alone, none."""
+        if self.keeps_backbone:
+            return Passes()
+        run = self.run_recipe(recipe)
+        return Passes(trained=run.images(images), seen=images if run.batchnorm == "reestimate" else 0)
 
     @final
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:

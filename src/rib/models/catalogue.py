@@ -56,6 +56,8 @@ class PretrainRow(Frozen):
     def _complete(self) -> Self:
         if self.objective and not self.reference:
             raise ValueError("an objective trains no head: give a `reference` stage with its probe and finetune")
+        if self.recipe.batchnorm in ("freeze", "pretrained"):
+            raise ValueError(f"batchnorm = {self.recipe.batchnorm!r} keeps statistics, and a pretraining has none yet")
         if self.seeds and "seed" in self.model_fields_set:
             raise ValueError("give seed or seeds, not both")
         return self

@@ -56,16 +56,25 @@ class Skeleton:
                 valid="its logits in both, or as the first of several outputs in training",
                 remedy="wrap the model so that it returns only its logits, or tune its head alone (linear_probe)",
             )
-        if not self.classifier.batch_norms(trainable):
+        if not self.learns_statistics(trainable, recipe):
             return None
         if images == 1 or recipe.batch_size == 1:
             raise UserError(
                 f"{what}: the model has BatchNorm, which cannot be trained on batches of one image",
                 got=f"{images} images, batch_size = {recipe.batch_size}",
                 valid="2 images or more, in batches of 2 or more",
-                remedy="raise batch_size, or keep BatchNorm as it is: finetune with freeze = ['norm'], linear_probe",
+                remedy="raise batch_size, or keep BatchNorm's statistics: batchnorm = 'freeze', linear_probe",
             )
         return "merged" if recipe.leaves_one(images) else None
+
+    def learns_statistics(self, trainable: frozenset[str] | None, recipe: Recipe) -> bool:
+        """Whether a training normalises by the batch and changes BatchNorm's statistics.
+
+        Args:
+            trainable: names of the parameters that are trained in training mode; None for all.
+            recipe: of the training.
+        """
+        return recipe.batchnorm != "freeze" and bool(self.classifier.batch_norms(trainable))
 
 
 PLAIN = "rib.models.small:"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,28 @@ def make_plan(suite: Suite, cache: Path | None = None, assume: bool = False, fre
     return _Planner(suite, World(suite, cache, assume, fresh)).plan()
 
 
+FEW_IMAGES, FEW_STEPS = 32, 50
+"""Batches smaller than this, or trainings shorter than this, give a BatchNorm poor statistics: a batch's variance is
+off by 1 / sqrt(2 n), and after 50 steps of momentum 0.1 the old statistics still weigh 0.5 %."""
+
+
+def statistics_notes(changed: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """A sentence on the models whose BatchNorm statistics are updated on little; nothing if there are none.
+
+    Args:
+        changed: for each model whose statistics are updated, the smallest batch in images and the fewest steps.
+    """
+    poor = {name: few for name, few in changed.items() if few[0] < FEW_IMAGES or few[1] < FEW_STEPS}
+    if poor:
+        batch, steps = (min(few[place] for few in poor.values()) for place in (0, 1))
+        names = ", ".join(list(poor)[:3]) + (f" and {len(poor) - 3} more" if len(poor) > 3 else "")
+        yield (
+            f"{names}: tuning updates BatchNorm's running statistics with batches of {batch} images and {steps:,} "
+            "steps at the least. Much of the loss may then be statistics and not weights. Compare with "
+            'batchnorm = "freeze" or "pretrained" in the recipe, or add the analysis `statistics` (docs/recipe.md)'
+        )
+
+
 class _Planner:
     def __init__(self, suite: Suite, world: World) -> None:
         self.suite, self.world = suite, world
@@ -48,6 +70,7 @@ class _Planner:
         self._starts: dict[str, Load | Pretrain] = {}
         self._skeletons: dict[str, Skeleton | None] = {}
         self._drawable: dict[tuple[str, int | None], int] = {}
+        self._statistics: dict[str, tuple[int, int]] = {}  # smallest batches and fewest steps that change statistics
 
     def plan(self) -> Plan:
         runs: dict[tuple[Any, ...], Run] = {}
@@ -66,7 +89,7 @@ class _Planner:
         looks = {
             (look.name, look.step.key): look for block in self.suite.analyses for look in self._looks(block, listed)
         }
-        notes = self.world.shared()
+        notes = (*self.world.shared(), *statistics_notes(self._statistics))
         return Plan(self.suite, self.world, listed, tuple(looks.values()), tuple(self.world.assumed), notes)
 
     def _require_models(self) -> None:
@@ -156,7 +179,12 @@ class _Planner:
         last = None
         if found is not None:
             method.require(found.classifier)
-            last = found.last_batch(method.trains(found.classifier), recipe, drawn, what)
+            own, trained = method.run_recipe(recipe), method.trains(found.classifier)
+            last = found.last_batch(trained, own, drawn, what)
+            if own.batchnorm is None and found.learns_statistics(trained, own):
+                smallest = min(own.batch_size, drawn), own.total_steps(drawn, last == "merged")
+                before = self._statistics.get(model, smallest)
+                self._statistics[model] = min(before[0], smallest[0]), min(before[1], smallest[1])
         return Fit(start, method, part, size, held, recipe, seed, ingredients, last)
 
     def _require_drawable(self, downstream: str, size: int | None) -> int:

@@ -25,6 +25,7 @@ from rib.training.checkpoint import Checkpoint
 from rib.training.outcome import Outcome, is_diverged
 from rib.training.predict import Watch, autocast, collect
 from rib.training.schedule import Schedule
+from rib.training.statistics import estimate_statistics, put_statistics, take_statistics
 from rib.training.training import Training
 
 
@@ -70,6 +71,7 @@ def train(
             _require_finite(state.losses, loop.modules)
             if checkpoint and not loop.schedule.is_over(state.epoch):
                 checkpoint.save(lambda: _snapshot(loop, state))
+    loop.settle_statistics()
     return _outcome(loop, state)
 
 
@@ -99,7 +101,9 @@ class _Loop:
             parameter.requires_grad_((trainable is None or name in trainable) and name not in classifier.frozen)
         everything = (parameter for module in self.modules.values() for parameter in module.parameters())
         self.optimizer = _optimizer([parameter for parameter in everything if parameter.requires_grad], recipe)
-        self.norms = frozenset() if self.head_alone else classifier.batch_norms(trainable)
+        keeps = self.head_alone or recipe.batchnorm == "freeze"
+        self.norms = frozenset() if keeps else classifier.batch_norms(trainable)
+        self.pretrained = take_statistics(classifier.net) if recipe.batchnorm == "pretrained" else {}
         merged = bool(self.norms) or training.objective is not None  # neither can use a batch of one
         self.schedule = Schedule(examples.labels, recipe, training.seed, training.stages, merged)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
@@ -133,6 +137,13 @@ class _Loop:
             if watch:
                 watch(len(rows))
         return float(loss_sum) / seen, 100 * float(right) / seen, float(began)
+
+    def settle_statistics(self) -> None:
+        """What the recipe says of BatchNorm's statistics once all epochs are over."""
+        put_statistics(self.classifier.net, self.pretrained)
+        if self.training.recipe.batchnorm == "reestimate" and self.norms:
+            with autocast(self.device, self.training.recipe.precision):
+                estimate_statistics(self.classifier, self.training, self.norms)
 
     def _set_mode(self) -> None:
         """Training mode, less what is frozen."""

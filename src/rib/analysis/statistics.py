@@ -1,0 +1,75 @@
+"""Statistics: how much of a change of accuracy is BatchNorm's running statistics, and how much is weights."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from rib.analysis.base import Analysis, Scene, Seen, Values
+from rib.analysis.connectivity import score
+from rib.analysis.sample import sample
+from rib.models.weights import put_weights
+from rib.training.predict import collect
+from rib.training.statistics import statistics_names
+
+CORNERS = ("before", "weights", "statistics", "after")
+"""What is taken from the tuned model: nothing, its weights, its statistics, both."""
+
+
+class StatisticsShare(Analysis):
+    """Masked accuracy at four corners: weights before and after tuning, each with the statistics before and after.
+
+    The change of accuracy is the sum of two shares: that of the weights, and that of the statistics. Each share is the
+    mean of what its part changes with the other part before and with the other part after (the Shapley value of two
+    parts). A net without BatchNorm has no statistics, and the share of its weights is the whole change.
+
+    Values: `images`; `accuracy`, in percent for each of `CORNERS`; `change`, `of_weights` and `of_statistics`, in
+    points.
+    """
+
+    name: ClassVar[str] = "statistics"
+    key_name: ClassVar[str] = "rib.analysis.statistics:StatisticsShare"
+    on: ClassVar[str] = "tested"
+    images: int = Field(2000, ge=1, description="at most so many a data set, drawn at random")
+
+    def image_passes(self, images: int) -> float:
+        """One for each image at each corner."""
+        return float(len(CORNERS) * min(images, self.images))
+
+    def look(self, scene: Scene) -> Values:
+        """The four corners on one data set."""
+        (seen,) = scene.data.values()
+        seen = Seen(sample(seen.examples, self.images), seen.label_map)
+        classifier = scene.build(scene.before)
+        names = statistics_names(classifier.net)
+        old = {name: scene.before[name] for name in names}
+        new = {name: scene.after[name] for name in names}
+        corners = (scene.before, {**scene.after, **old}, {**scene.before, **new}, scene.after)
+        accuracy = {}
+        for corner, weights in zip(CORNERS, corners, strict=True):
+            put_weights(classifier.net, weights)
+            logits = collect(
+                classifier, classifier.forward, seen.examples, scene.batch_size, scene.precision, scene.watch
+            )
+            accuracy[corner], _ = score(logits, seen)
+        of_weights, of_statistics = shares(*(accuracy[corner] for corner in CORNERS))
+        return {
+            "images": len(seen.examples),
+            "accuracy": {corner: round(value, 6) for corner, value in accuracy.items()},
+            "change": round(accuracy["after"] - accuracy["before"], 6),
+            "of_weights": round(of_weights, 6),
+            "of_statistics": round(of_statistics, 6),
+        }
+
+
+def shares(before: float, weights: float, statistics: float, after: float) -> tuple[float, float]:
+    """The shares of the weights and of the statistics in `after - before`; they add up to it.
+
+    Args:
+        before: neither part is the tuned model's.
+        weights: the weights alone are.
+        statistics: the statistics alone are.
+        after: both are.
+    """
+    return ((weights - before) + (after - statistics)) / 2, ((statistics - before) + (after - weights)) / 2

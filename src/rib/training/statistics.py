@@ -1,0 +1,77 @@
+"""Statistics: what becomes of BatchNorm's running mean and variance in a training, where the recipe says."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from rib.data.feed import fed
+from rib.models.classifier import Classifier
+from rib.training.training import Training
+
+Statistics = Mapping[str, Tensor]
+"""Running means, variances and counters by their names in the net's state dict."""
+
+_BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
+
+
+def statistics_names(net: nn.Module) -> tuple[str, ...]:
+    """Names of the buffers in which BatchNorms keep their statistics; empty for a net without them."""
+    return tuple(
+        f"{place}.{buffer}".removeprefix(".")
+        for place, module in net.named_modules()
+        if isinstance(module, _BatchNorm)
+        for buffer in _BUFFERS
+        if getattr(module, buffer) is not None
+    )
+
+
+def take_statistics(net: nn.Module) -> dict[str, Tensor]:
+    """A copy of the statistics of a net."""
+    buffers = dict(net.named_buffers())
+    return {name: buffers[name].detach().clone() for name in statistics_names(net)}
+
+
+@torch.no_grad()
+def put_statistics(net: nn.Module, statistics: Statistics) -> None:
+    """Set the statistics of a net."""
+    buffers = dict(net.named_buffers())
+    for name, value in statistics.items():
+        buffers[name].copy_(value)
+
+
+@torch.inference_mode(False)
+@torch.no_grad()
+def estimate_statistics(classifier: Classifier, training: Training, norms: Collection[nn.Module]) -> None:
+    """Estimate the statistics of `norms` anew on the whole tuning set, with the weights as they are.
+
+    Each statistic becomes its mean over batches of the recipe's size, weighted by their images: that of
+    `torch.optim.swa_utils.update_bn` if all batches are equal. A last batch of one image, which has no variance, is
+    left out if there is another.
+
+    Args:
+        classifier: on the device to be used; left in evaluation mode.
+        training: whose examples.
+        norms: the BatchNorms that the training has changed.
+    """
+    size, total = training.recipe.batch_size, len(training.examples)
+    wanted = [slice(first, min(first + size, total)) for first in range(0, total, size)]
+    if len(wanted) > 1 and total % size == 1:
+        wanted.pop()
+    classifier.eval()
+    kept = {module: module.momentum for module in norms if isinstance(module, _BatchNorm)}
+    for module in kept:
+        module.reset_running_stats()
+        module.train()
+    seen = 0
+    for batch in fed(training.examples, wanted, classifier.device):
+        seen += len(batch)
+        for module in kept:
+            module.momentum = len(batch) / seen
+        classifier(batch)
+    for module, momentum in kept.items():
+        module.momentum = momentum
+        module.eval()
