@@ -21,7 +21,7 @@ from rib.models.loading import describe
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
-from rib.suite import parse_suite
+from rib.suite.load import parse_suite
 from rib.training.checkpoint import FileCheckpoint
 from rib.training.loop import train
 from rib.training.statistics import estimate_statistics, statistics_names, take_statistics

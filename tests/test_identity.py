@@ -206,6 +206,7 @@ OTHER_RECIPE = {
     "eval_precision": "bf16",
     "last_block": "pooled",
     "compile": "default",
+    "batchnorm": "freeze",
 }
 
 
