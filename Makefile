@@ -44,11 +44,14 @@ bench: setup  ## measure every goal of speed beside its peer, and print the tabl
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[bench]"
 	$(BIN)/python -m bench
 
-# About 25 minutes on two cores: 15 of kills, 7 of fuzzing, 2 of clusters. Figures of a run: docs/reliability.md.
+# About half an hour on two cores: 15 minutes of kills, 7 of fuzzing, 2 of clusters, 3 of intervals and of a method
+# against itself. Figures of a run: docs/reliability.md, docs/analyses.md.
 soak: setup  ## look for rare faults at random: drivers, workers and nodes killed, hostile input
 	$(BIN)/python -m soak kills --kills 1000 --seed 6
 	$(BIN)/python -m soak fuzz --cases 10000 --seed 6
 	$(BIN)/python -m soak clusters
+	$(BIN)/python -m soak intervals
+	$(BIN)/python -m soak itself --seeds 6
 
 clean:
 	rm -rf $(VENV) .venv-lowest rib-store .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,6 +16,8 @@ import pytest
 from scipy.stats import spearmanr
 
 from handmade import CLASSES, handmade
+from rib.analysis.signatures import Evidence, signatures
+from rib.metrics.intervals import Interval
 from rib.report.export import write_parquet
 from rib.report.figures import write_figures
 from rib.report.inside import Inside, inside
@@ -273,6 +275,13 @@ def test_signatures_weigh_the_evidence(results: Results, found: Inside) -> None:
     assert (alike.verdict, negative.verdict) == ("absent", "present")
     assert held_against(alike) == f"Measured {alike.evidence.value:.2f}; present below 0.50."
     assert 0 < late.evidence.value < 1
+
+
+@pytest.mark.parametrize(("adjusted", "verdict"), [(None, "present"), (0.01, "present"), (0.2, "suggested")])
+def test_a_signature_says_no_more_than_the_mark_of_its_table(adjusted: float | None, verdict: str) -> None:
+    """Its interval excludes 0; among all rows of the table it may not."""
+    *_, negative = signatures(Evidence(ri=Interval(-1.0, -1.9, -0.1, p=0.03, adjusted=adjusted)))
+    assert negative.verdict == verdict
 
 
 @pytest.mark.parametrize(("missing", "expected"), [((), 0.9), (("cka",), 0.2), (("cka", "narrow"), None)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import tracemalloc
 import warnings
 from collections import Counter
@@ -14,8 +15,14 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
+<<<<<<< HEAD
 from rib.metrics import resample
 from rib.metrics.estimates import (
+=======
+from rib import resample
+from rib.intervals import Interval, Variance, as_family, half_length, holm, t_interval
+from rib.metrics import (
+>>>>>>> e94a35e (Intervals hold what they say: known noise of images counts as known, small levels are cautious)
     Bootstrap,
     Estimate,
     Seeds,
@@ -290,29 +297,75 @@ def test_images_and_seeds_add_up(overlap: bool) -> None:
     assert found.high - found.low >= 2 * 1.95 * images_only
 
 
+NO_IMAGES = (Variance(0, 1), Variance(0, 1))
+
+
 def test_the_t_quantile_lies_between_its_two_bounds() -> None:
-    """One part: Student's. Two equal ones with 2 and infinite degrees of freedom: by hand from scipy's quantiles."""
-    lone = t_interval(1.0, Variance(0, 1), [Variance(4.0, 3)], "seeds")
+    """One part: Student's. Beside as much variance over images: by hand from scipy's quantiles."""
+    lone = t_interval(1.0, *NO_IMAGES, [Variance(4.0, 3)], "seeds")
     assert (lone.low, lone.high) == pytest.approx(stats.t.interval(0.95, 3, 1, 2))
-    both = t_interval(0.0, Variance(1, 1e9), [Variance(1.0, 1e9), Variance(1.0, 2)], "images and seeds")
-    welch, cochran = stats.t.ppf(0.975, 8), (stats.norm.ppf(0.975) + stats.t.ppf(0.975, 2)) / 2
-    assert both.high == pytest.approx(np.sqrt(2) * (welch + cochran) / 2)
-    assert both.df is not None
-    assert stats.t.ppf(0.975, both.df) == pytest.approx((welch + cochran) / 2)
-    two = t_interval(0.0, Variance(1, 1e9), [Variance(1.0, 1e9), Variance(1.0, 1)], "images and seeds")
-    assert two.high == pytest.approx(np.sqrt(2) * (stats.norm.ppf(0.975) + stats.t.ppf(0.975, 1)) / 2)
-    floor = t_interval(0.0, Variance(9, 1e9), [Variance(1.0, 1e9)], "images and seeds")
-    assert floor.high == pytest.approx(3 * stats.norm.ppf(0.975))  # never narrower than images alone
+    one, normal = Variance(1, 1e9), stats.norm.ppf(0.975)
+    for df, weight in ((1, 1), (2, 3 / 4), (3, 1 / 2), (4, 1 / 4), (9, 1 / 4)):
+        both = t_interval(0.0, one, one, [Variance(1.0, df)], "images and seeds")
+        welch, cochran = stats.t.ppf(0.975, 4 * df), (normal + stats.t.ppf(0.975, df)) / 2
+        assert both.high == pytest.approx(np.sqrt(2) * (weight * cochran + (1 - weight) * welch))
+        assert both.df is not None
+        assert stats.t.ppf(0.975, both.df) == pytest.approx(both.high / np.sqrt(2))
+    floor = t_interval(0.0, Variance(9, 1e9), one, [Variance(1.0, 1e9)], "images and seeds")
+    assert floor.high == pytest.approx(3 * normal)  # never narrower than images alone
+
+
+def test_a_part_of_what_images_add_to_the_spread_over_seeds_counts_as_known() -> None:
+    """With 9 degrees of freedom, a half of it: only what is above it has them. By hand."""
+    seeds = [Variance(3.0, 9, 2.0)]
+    found = t_interval(0.0, Variance(3, 1e9), Variance(1, 1e9), seeds, "images and seeds")
+    welch, cochran = stats.t.ppf(0.975, 4**2 / (2**2 / 9)), (stats.norm.ppf(0.975) + stats.t.ppf(0.975, 9)) / 2
+    assert found.high == pytest.approx(2 * (cochran / 4 + welch * 3 / 4))
+    less = t_interval(0.0, Variance(3, 1e9), Variance(1, 1e9), [Variance(0.9, 9, 2.0)], "images and seeds")
+    assert less.high == pytest.approx(np.sqrt(3) * stats.norm.ppf(0.975))  # all of it may be of images
+
+
+def test_several_kinds_of_seeds_pool_their_degrees_of_freedom() -> None:
+    """Two cohorts of three pretraining seeds, equally noisy: Welch's t test has 4. Oracle: scipy's quantile."""
+    seeds = [Variance(2.0, 2), Variance(2.0, 2)]
+    assert t_interval(0.0, *NO_IMAGES, seeds, "seeds").high == pytest.approx(2 * stats.t.ppf(0.975, 4))
+    assert t_interval(0.0, *NO_IMAGES, [*seeds, Variance(0.0, 1)], "seeds").high == pytest.approx(
+        2 * stats.t.ppf(0.975, 4)
+    )
+
+
+def test_many_intervals_at_once_are_those_of_each() -> None:
+    """Arrays of variances; the last one has no seeds' variance at all."""
+    amounts, least = np.array([0.1, 1.0, 5.0, 0.0]), np.array([0.2, 0.5, 0.0, 0.0])
+    images, shared = np.array([1.2, 1.5, 1.0, 1.0]), np.ones(4)
+    for level in (0.05, 0.01):
+        many = half_length(Variance(images, 99), Variance(shared, 99), [Variance(amounts, 2, least)], level)
+        for place, found in enumerate(many):
+            each = Variance(float(amounts[place]), 2, float(least[place]))
+            alone = half_length(Variance(float(images[place]), 99), Variance(1.0, 99), [each], level)
+            assert found == pytest.approx(float(alone))
+    assert many[-1] == pytest.approx(stats.t.ppf(0.995, 99))
+
+
+@pytest.mark.parametrize("df", [1, 2, 4])
+@pytest.mark.parametrize("together", [0.0, 0.5, 1.0])
+def test_lengths_grow_as_levels_fall(df: int, together: float) -> None:
+    """From 1 to 1e-9, whatever share of the noise is known: a p value is the one level of its interval."""
+    shared = Variance(1.0 - together, 200)
+    for amount in (0.01, 0.3, 1.0, 30.0):
+        seeds = [Variance(amount, df, together)]
+        halves = [float(half_length(Variance(1.0, 200), shared, seeds, level)) for level in np.geomspace(1e-9, 0.9, 60)]
+        assert all(one >= other for one, other in itertools.pairwise(halves))
 
 
 def test_p_values_agree_with_intervals() -> None:
     """A value that lies on the end of its interval has p = 0.05, and the power of its own detectable value is 0.8."""
-    found = t_interval(2.0, Variance(0, 1), [Variance(1.0, 4)], "seeds")
-    edge = t_interval(found.high - 2.0, Variance(0, 1), [Variance(1.0, 4)], "seeds")
+    found = t_interval(2.0, *NO_IMAGES, [Variance(1.0, 4)], "seeds")
+    edge = t_interval(found.high - 2.0, *NO_IMAGES, [Variance(1.0, 4)], "seeds")
     assert edge.p == pytest.approx(0.05)
-    mixed = [Variance(1.0, 100), Variance(2.0, 2)]
-    both = t_interval(1.0, Variance(0.5, 100), mixed, "images and seeds")
-    assert t_interval(both.high - 1, Variance(0.5, 100), mixed, "images and seeds").p == pytest.approx(0.05)
+    mixed = (Variance(1.2, 100), Variance(1.0, 100), [Variance(2.0, 2, 0.2)])
+    both = t_interval(1.0, *mixed, "images and seeds")
+    assert t_interval(both.high - 1, *mixed, "images and seeds").p == pytest.approx(0.05)
     assert edge.low == pytest.approx(0)
     assert found.detectable == pytest.approx(stats.t.ppf(0.975, 4) + stats.t.ppf(0.8, 4))
     assert found.beyond(1.0) == pytest.approx(stats.t.sf(1, 4))

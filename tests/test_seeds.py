@@ -7,7 +7,12 @@ import pytest
 from helpers import Say, document, tiny, toml
 from rib.errors import UserError
 from rib.plan import make_plan
+<<<<<<< HEAD
 from rib.suite.load import load_suite, parse_seeds
+=======
+from rib.steps import Fit
+from rib.suite import load_suite, parse_seeds
+>>>>>>> e94a35e (Intervals hold what they say: known noise of images counts as known, small levels are cautious)
 
 
 @pytest.mark.parametrize(
@@ -85,3 +90,20 @@ def test_a_plan_says_that_several_seeds_cost_and_how_to_take_one(tmp_path: Path,
     assert "one costs" not in rib_says("plan", "tiny.toml")[1]
     said = rib_says("plan", "tiny.toml", "--seeds", "3")[1]
     assert "0, 1, 2: one costs 1/3 of the tuning and its scores (--seeds 1)" in said
+
+
+def test_whatever_is_trained_is_trained_for_each_seed(tmp_path: Path) -> None:
+    """Also what a method starts from: a probe that two seeds shared would make them dependent."""
+    methods = ["finetune", "linear_probe", "lp_ft", "wise_ft", "wise_ft_held_out", "soup", "greedy_soup", "ewc", "lwf"]
+    suite = tiny(tmp_path, seeds=(0, 1), held_out=0.25, runs=[{"methods": methods, "sizes": [6, "all"]}])
+    fits: dict[int, dict[str, Fit]] = {0: {}, 1: {}}
+    for run in make_plan(suite).runs:
+        if run.seed is not None:
+            fits[run.seed] |= {fit.key: fit for fit in reached(run.fit)}
+    assert {fit.method.name for fit in fits[0].values()} >= {"linear_probe", "lp_ft", "finetune"}
+    assert not [fit.title for key, fit in fits[0].items() if key in fits[1] and (fit.data or fit.ingredients)]
+
+
+def reached(fit: Fit) -> list[Fit]:
+    """A fit and all that it is made of."""
+    return [fit, *(found for part in fit.ingredients for found in reached(part))]

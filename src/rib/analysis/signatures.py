@@ -47,7 +47,7 @@ class Evidence:
         cka: linear CKA of each layer's features before and after, 0 … 1, from the first layer to the last.
         drift: relative change of the weights of each group of layers, ‖θ - θ0‖ / ‖θ0‖, from the first to the last;
             tells late-layer shift where there is no CKA.
-        ri: RI or mRI, in points.
+        ri: RI or mRI, in points; with the `adjusted` p value of its table, where it stands in one.
     """
 
     ood_change: Interval | None = None
@@ -178,6 +178,8 @@ def _negative_ri(ri: Interval | None) -> Signature:
         words = "It was not measured how much robustness was lost or gained."
         return Signature(name, "unknown", NEGATIVE_RI, None, words)
     verdict = _below(ri, NEGATIVE_RI)
+    if verdict == "present" and not ri.marked:  # the table gives it a ≈, and a signature says no more than a mark
+        verdict = "suggested"
     found = f"robustness improvement is {_signed(ri.value)} points, between {_signed(ri.low)} and {_signed(ri.high)}"
     return Signature(
         name,

@@ -150,8 +150,8 @@ class Estimate:
         lacks, drawn = self._lacks(), any(len(seeds.names) > 1 for seeds in self._seeds())
         with_images = bool(self._terms)
         if drawn:
-            images, parts = self._variances()
-            return t_interval(self.value, images, parts, "images and seeds" if with_images else "seeds", lacks)
+            images, shared, parts = self._variances()
+            return t_interval(self.value, images, shared, parts, "images and seeds" if with_images else "seeds", lacks)
         if not with_images:
             return Interval(self.value, self.value, self.value, "nothing", lacks)
         kind: Kind = "images only" if lacks else "images"
@@ -178,23 +178,26 @@ class Estimate:
                 lacking.append(f"{seeds.what} seeds")
         return tuple(dict.fromkeys(lacking))
 
-    def _variances(self) -> tuple[Variance, list[Variance]]:
-        """Its variance over images, seeds being held; and the parts of its variance over images and seeds.
+    def _variances(self) -> tuple[Variance, Variance, list[Variance]]:
+        """Its variance over images, seeds being held; what of it all seeds share; and that of each kind of seeds.
 
         What images and seeds do together is in the spread over seeds as well as in that over images: it is taken out
         of the latter, as in a table of images x seeds.
         """
         contributions = {cell: np.array([amount]) for cell, amount in self._cells.items()}
-        parts = [Variance(max(float(found[0]), 0.0), df) for found, df in seed_variances(contributions).values()]
-        held, shared, squared = 0.0, 0.0, 0.0
+        held, squared, together = 0.0, 0.0, dict[Seeds, float]()
         for influences, size in self._influences():
             correction = size / (size - 1) if size > 1 else 1.0
             variance = correction * float(np.square(sum(influences.values())).sum())
-            twice = sum(float(found.sum()) for found, _ in seed_variances(influences).values())
-            held, shared = held + variance, shared + variance - correction * twice
-            squared += variance**2 / max(size - 1, 1)
+            held, squared = held + variance, squared + variance**2 / max(size - 1, 1)
+            for seeds, (found, _) in seed_variances(influences).items():
+                together[seeds] = together.get(seeds, 0.0) + correction * float(found.sum())
         df = held**2 / squared if squared else math.inf
-        return Variance(held, df), [Variance(max(shared, 0.0), df), *parts]
+        parts = [
+            Variance(max(float(found[0]), 0.0), df_of, max(together.get(seeds, 0.0), 0.0))
+            for seeds, (found, df_of) in seed_variances(contributions).items()
+        ]
+        return Variance(held, df), Variance(max(held - sum(together.values()), 0.0), df), parts
 
     def _influences(self) -> Iterator[tuple[dict[Cell, Floats], float]]:
         """Of each independent lot of images: what each adds to the estimate, by cell, and how many they are."""

@@ -35,9 +35,11 @@ class SignatureRow:
 def signature_rows(results: Results) -> list[SignatureRow]:
     """Of every tuned group for which there is any evidence."""
     features, weights = _telling_looks(results, CKA), _telling_looks(results, Drift)
+    tested = {(row.model, row.method, row.size): row.mri for row in results.summaries}
     rows = []
     for group, runs in tuned_groups(results):
-        evidence = _evidence(results, group, runs, features.get(group, []), weights.get(group, []))
+        mri = tested[results.model_name(group[0]), group[1], group[2]]
+        evidence = _evidence(results, group, runs, features.get(group, []), weights.get(group, []), mri)
         signs = signatures(evidence)
         if any(sign.verdict != "unknown" for sign in signs):
             rows.append(SignatureRow(results.model_name(group[0]), group[1], group[2], signs, results.at_chance(runs)))
@@ -60,13 +62,17 @@ def _rank(found: Sequence[Found], kind: type[CKA] | type[Drift]) -> tuple[bool, 
 
 
 def _evidence(
-    results: Results, group: Group, runs: Sequence[Run], features: Sequence[Found], weights: Sequence[Found]
+    results: Results,
+    group: Group,
+    runs: Sequence[Run],
+    features: Sequence[Found],
+    weights: Sequence[Found],
+    mri: Interval | None,
 ) -> Evidence:
     change, size = _small_sets(results, group, runs)
-    mri = results.mri(group)
     alike = [min(max(value, 0.0), 1.0) for value in mean_over_runs(features, lambda values: values["diagonal"])]
     moved = mean_over_runs(weights, _by_depth)
-    return Evidence(change, size, alike or None, moved or None, mri.interval() if mri else None)
+    return Evidence(change, size, alike or None, moved or None, mri)
 
 
 def _by_depth(values: dict[str, Any]) -> list[float | None]:
