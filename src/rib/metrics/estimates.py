@@ -187,7 +187,7 @@ class Estimate:
         contributions = {cell: np.array([amount]) for cell, amount in self._cells.items()}
         held, squared, together = 0.0, 0.0, dict[Seeds, float]()
         for influences, size in self._influences():
-            correction = size / (size - 1) if size > 1 else 1.0
+            correction = size / (size - 1) if 1 < size < math.inf else 1.0
             variance = correction * float(np.square(sum(influences.values())).sum())
             held, squared = held + variance, squared + variance**2 / max(size - 1, 1)
             for seeds, (found, _) in seed_variances(influences).items():
