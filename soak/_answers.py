@@ -13,7 +13,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.metrics.estimates import Bootstrap, Estimate, Seeds, example_weights, mean, mean_over_seeds, robustness_improvement
+from rib.metrics.estimates import (
+    Bootstrap,
+    Estimate,
+    Seeds,
+    example_weights,
+    mean,
+    mean_over_seeds,
+    robustness_improvement,
+)
 from rib.report.answer import Contrast, as_one_family
 
 PRETRAINING = 3

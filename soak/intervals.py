@@ -16,8 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.metrics.intervals import LEVEL, Variance, half_length
 from rib.metrics.estimates import Cell, Seeds, seed_variances
+from rib.metrics.intervals import LEVEL, Variance, half_length
 from soak import _answers
 
 SEEDS, IMAGES, RATIOS = (1, 2, 3, 5, 10), (50, 300, 5000), (0.0, 0.5, 1.0, 2.0)

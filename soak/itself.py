@@ -21,6 +21,7 @@ from rib.execute.run import execute
 from rib.metrics.estimates import Estimate, mean_over_seeds
 from rib.metrics.intervals import Interval, as_family
 from rib.plan import make_plan
+from rib.plan.plan import Run
 from rib.report.results import Group, Results
 from rib.steps import How
 from rib.store.store import Store

@@ -15,14 +15,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 
-<<<<<<< HEAD
 from rib.metrics import resample
 from rib.metrics.estimates import (
-=======
-from rib import resample
-from rib.intervals import Interval, Variance, as_family, half_length, holm, t_interval
-from rib.metrics import (
->>>>>>> e94a35e (Intervals hold what they say: known noise of images counts as known, small levels are cautious)
     Bootstrap,
     Estimate,
     Seeds,
@@ -33,7 +27,7 @@ from rib.metrics import (
     pareto,
     robustness_improvement,
 )
-from rib.metrics.intervals import Interval, Variance, as_family, holm, t_interval
+from rib.metrics.intervals import Interval, Variance, as_family, half_length, holm, t_interval
 
 Flags = NDArray[np.bool_]
 

@@ -7,12 +7,8 @@ import pytest
 from helpers import Say, document, tiny, toml
 from rib.errors import UserError
 from rib.plan import make_plan
-<<<<<<< HEAD
-from rib.suite.load import load_suite, parse_seeds
-=======
 from rib.steps import Fit
-from rib.suite import load_suite, parse_seeds
->>>>>>> e94a35e (Intervals hold what they say: known noise of images counts as known, small levels are cautious)
+from rib.suite.load import load_suite, parse_seeds
 
 
 @pytest.mark.parametrize(
