@@ -93,6 +93,36 @@ def test_an_image_of_too_many_pixels_is_refused_by_its_header(kind: str, monkeyp
         decode_pixels(content, "x")
 
 
+def scanned(side: int, scans: int) -> bytes:
+    """A progressive JPEG whose last scan comes so often: 14 bytes each."""
+    content = encoded("JPEG", Image.new("L", (side, side), 120), progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:last] + content[last:-2] * scans + b"\xff\xd9"
+
+
+@pytest.mark.parametrize("way", ["alone", "for Pillow"])
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its size is moderate and so is its file; to decode it would take an hour."""
+    if way == "for Pillow":
+        monkeypatch.setattr("rib.data.images._decode_jpeg", lambda content: None)
+    bomb = scanned(1000, 200_000)
+    monkeypatch.setattr("simplejpeg.decode_jpeg", lambda content: pytest.fail("it was decoded"))
+    with pytest.raises(UserError, match=r"x\.jpg[^@]*1000 × 1000 pixels in 200,005 scans"):
+        decode_pixels(bomb, "x.jpg")
+
+
+def test_a_tiff_is_no_way_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded("TIFF", Image.fromarray(NOISE), compression="jpeg")
+    assert decode_pixels(content, "x.tif").shape == NOISE.shape
+    monkeypatch.setattr("rib.data.images.MOST_PASSES", NOISE.shape[0] * NOISE.shape[1] - 1)
+    with pytest.raises(UserError, match="scans"):
+        decode_pixels(content, "x.tif")
+
+
+def test_the_scans_of_a_photo_are_taken() -> None:
+    assert np.array_equal(decode_pixels(scanned(64, 20), "x"), decode_pixels(scanned(64, 1), "x"))
+
+
 def test_mutated_files_are_read_or_refused_by_name() -> None:
     """TIFF and WEBP decoders raise struct, key, index and type errors for bytes that were turned over."""
     rng = random.Random(7)

@@ -37,6 +37,10 @@ _TAIL = 64
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
 """What Pillow may take a file for. Its other readers start programs (EPS) or are little tried against hostile bytes."""
 
+MOST_PASSES = 2_000_000_000
+"""Pixels of a JPEG times its scans: a decoder passes over all pixels once per scan, in about 1.3 ns each. An image of 89
+million pixels in ten scans has 0.9 billion; a file of 10 MB can hold 700,000 scans, which would take a day."""
+
 MOST_ELONGATED = 100
 """Longer side of an image per shorter side. One of 1 × 20,000 pixels would be resized to 224 × 4,480,000: 3 GB."""
 
@@ -81,6 +85,8 @@ def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(content), formats=FORMATS) as image:
             require_moderate(*image.size)
+            if image.format == "JPEG" or "jpeg" in str(image.info.get("compression")):
+                _require_few_scans(*image.size, content)
             return as_rgb(image)
     except MemoryError:
         raise
@@ -109,6 +115,15 @@ def require_moderate(width: int, height: int) -> None:
         raise ValueError(f"{width} × {height} pixels are more than {most:,}")
 
 
+def _require_few_scans(width: int, height: int, content: bytes) -> None:
+    """Refuse a JPEG, alone or in a TIFF, that would be decoded for minutes or hours. Raises ValueError."""
+    scans = content.count(b"\xff\xda")
+    if width * height * scans > MOST_PASSES:
+        raise ValueError(
+            f"{width} × {height} pixels in {scans:,} scans: {MOST_PASSES:,} pixels of all scans are the limit"
+        )
+
+
 def _decode_jpeg(content: bytes) -> NDArray[np.uint8] | None:
     """A JPEG as libjpeg-turbo decodes it for Pillow too; None for whatever it is better left to Pillow to judge."""
     if not content.startswith(b"\xff\xd8\xff"):
@@ -118,6 +133,7 @@ def _decode_jpeg(content: bytes) -> NDArray[np.uint8] | None:
         if colours not in _SAME_COLOURS:
             return None
         require_moderate(width, height)
+        _require_few_scans(width, height, content)
         return cast(NDArray[np.uint8], simplejpeg.decode_jpeg(content))
     except ValueError:
         return None
