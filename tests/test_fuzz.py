@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, seed, settings
 
 import fuzzing
+import fuzzing_archives
 import fuzzing_doors as doors
 from fuzzing import FuzzError, Ground, in_turn, said, try_checkpoint, try_suite, try_tree
 
@@ -102,6 +103,24 @@ def test_names() -> None:
 
         one()
         assert doors.try_named(place, place.suite) == 0
+
+    in_turn(tries)
+
+
+def test_archives() -> None:
+    """Imported whole or not at all; what was taken can be verified and shown."""
+
+    def tries(place: Ground) -> None:
+        base = fuzzing_archives.whole(place)
+
+        @seed(1)
+        @few(15)
+        @given(fuzzing_archives.archives(base))
+        def one(content: bytes) -> None:
+            fuzzing_archives.try_archive(place, content)
+
+        one()
+        assert fuzzing_archives.try_archive(place, base.packed()) == 0
 
     in_turn(tries)
 

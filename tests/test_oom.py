@@ -10,14 +10,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from rib.execute.local import execute
 from rib.work import How
 
 from helpers import assert_same, document, surroundings, toml
-from rib.execute.local import execute
 from rib.execute.progress import Silent
 from rib.plan import make_plan
 from rib.store import Store
-from rib.suite import load_suite
+from rib.suite.load import load_suite
 
 LIMIT = 2 << 30
 """Bytes for a driver and its workers; they take less than a quarter of them before a step eats the rest."""

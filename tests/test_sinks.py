@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import re
+from html import unescape
+from html.parser import HTMLParser
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pytest
+from jinja2 import Environment
+from rich.text import Text
 
 from helpers import CLASSES, Say, document, toml
 from rib.errors import UserError
+from rib.files import file_name
 from rib.report.export import latex
 from rib.report.markdown import code, markdown
+from rib.report.page import _script_json
 from rib.suite.load import parse_suite
-from rib.text.terminal import LONGEST_NAME, name_fault
+from rib.text.terminal import LONGEST_NAME, UNPRINTABLE, console, name_fault, printable, say
 
 SHOWN = (
     "| a | b |",
@@ -73,6 +83,104 @@ def test_each_sink_shows_a_name_as_it_is(name: str) -> None:
     assert span.strip("`").strip() == name.strip("`") or fence[0] + " " in span
     assert fence[0] not in re.findall("`+", span[len(fence[0]) : -len(fence[0])])
     assert not re.search(r"(?<!\\)[%$#&_](?![$])", latex(name).replace(r"$\to$", "").replace("$-$", ""))
+
+
+# -- every name in every sink: what an independent reader of the sink finds is the name -------------------------------
+
+
+class Texts(HTMLParser):
+    """What a browser would show, and the tags in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.text, self.tags = "", list[str]()
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+
+def of_html(name: str) -> str:
+    reader = Texts()
+    reader.feed(f"<td>{Environment(autoescape=True).from_string('{{ name }}').render(name=name)}</td>")
+    reader.close()
+    assert reader.tags == ["td"]
+    return reader.text
+
+
+def of_attribute(name: str) -> str:
+    shown = Environment(autoescape=True).from_string('<td title="{{ name }}">').render(name=name)
+    found = re.fullmatch(r'<td title="([^"<>]*)">', shown)
+    assert found, shown
+    return unescape(found[1])
+
+
+def of_script(name: str) -> str:
+    shown = str(_script_json({"name": name}))
+    assert not re.search(r"</|<!--|[\u2028\u2029]", shown)
+    found: str = json.loads(shown)["name"]
+    return found
+
+
+def of_latex(name: str) -> str:
+    back = {latex(sign): sign for sign in "\\~^→≈−·&%$#_{}"}
+    longest = sorted(back, key=len, reverse=True)
+    return re.sub("|".join(map(re.escape, longest)), lambda found: back[found[0]], latex(name))
+
+
+def of_csv(name: str) -> str:
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow((1, name, "x"))
+    (row,) = csv.reader(io.StringIO(out.getvalue()))
+    return row[1]
+
+
+def of_sql(name: str) -> str:
+    found = duckdb.execute("select name from (select $name as name) where name = $name", {"name": name}).fetchall()
+    return str(found[0][0])
+
+
+SINKS = {one.__name__: one for one in (of_html, of_attribute, of_script, of_latex, of_csv, of_sql)}
+
+ALSO_SHOWN = ("x" * 10_000, "a'b\"c", "&lt;b&gt;", "]]>", "${{7*7}}", "-- x", "\\", "</script>", "<!--")
+
+
+def short_id(name: object) -> str:
+    return ascii(name)[:20]
+
+
+@pytest.mark.parametrize("sink", SINKS)
+@pytest.mark.parametrize("name", [*SHOWN, *ALSO_SHOWN], ids=short_id)
+def test_each_name_in_each_sink(sink: str, name: str) -> None:
+    assert SINKS[sink](name) == name
+
+
+MARKS = ("\u200fabc", "abc\u200e", "\u061cx", "a\u2028b", "a\u2029b", "a\x85b", "\u2067x")
+ODD = ("x" * 10_000, "a\r\nb", "../../x", "CON", "\ud800", "~", "$(reboot)", "/etc/passwd", "..")
+
+
+@pytest.mark.parametrize("name", [*SHOWN, *REFUSED, *MARKS, *ODD], ids=short_id)
+def test_each_name_on_a_terminal_in_a_log_and_as_a_file(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """None moves the cursor, reorders or adds a line; no two become one file, and none leaves its folder."""
+    console().print(Text(name))
+    say(f"step failed: {name!r}")
+    shown = capsys.readouterr()
+    assert not UNPRINTABLE.search(shown.out + shown.err)
+    assert shown.err.count("\n") == 1
+    made = file_name(name.replace("\ud800", "?"))
+    assert re.fullmatch(r"[\w.+=,@-]*", made, re.ASCII)
+    assert not made.startswith(".")
+    assert len(made) <= 200
+    assert [other for other in (*SHOWN, *MARKS) if other != name and file_name(other) == made] == []
+
+
+@pytest.mark.parametrize("name", MARKS, ids=ascii)
+def test_marks_that_reorder_and_separators_of_lines_are_no_part_of_a_name(name: str) -> None:
+    assert name_fault(name) == "control characters"
+    assert "\\" in printable(name)
+    assert not UNPRINTABLE.search(printable(name))
 
 
 def test_a_card_of_hostile_names_has_the_rows_that_it_should(tmp_path: Path, rib_says: Say) -> None:

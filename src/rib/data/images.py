@@ -38,7 +38,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
 """What Pillow may take a file for. Its other readers start programs (EPS) or are little tried against hostile bytes."""
 
 MOST_PASSES = 2_000_000_000
-"""Pixels of a JPEG times its scans: a decoder passes over all pixels once per scan, in about 1.3 ns each. An image of 89
+"""Pixels of a JPEG times its scans: a decoder passes over all pixels once per scan, about 1.3 ns each. An image of 89
 million pixels in ten scans has 0.9 billion; a file of 10 MB can hold 700,000 scans, which would take a day."""
 
 MOST_ELONGATED = 100

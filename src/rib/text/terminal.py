@@ -17,8 +17,8 @@ from rich.segment import Segment
 LONGEST_NAME = 200
 """Characters of a name. Longer ones fit no table and no file name."""
 
-UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that move the cursor, colour or reorder what is shown; tab and line feed are not among them."""
+UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+"""Characters that move the cursor, break a line, colour or reorder what is shown. Tab and line feed are not included."""
 
 
 PLAIN = {
