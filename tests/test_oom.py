@@ -16,7 +16,7 @@ from rib.work import How
 from helpers import assert_same, document, surroundings, toml
 from rib.execute.progress import Silent
 from rib.plan import make_plan
-from rib.store import Store
+from rib.store.store import Store
 from rib.suite.load import load_suite
 
 LIMIT = 2 << 30

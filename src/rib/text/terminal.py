@@ -18,7 +18,7 @@ LONGEST_NAME = 200
 """Characters of a name. Longer ones fit no table and no file name."""
 
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that move the cursor, break a line, colour or reorder what is shown. Tab and line feed are not included."""
+"""Characters that move the cursor, break a line, colour or reorder what is shown. Not tab and line feed."""
 
 
 PLAIN = {
