@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from rib.metrics.estimates import Interval
 from rib.report.answer import Answer, Line, Panel
 from rib.report.answer_text import half
-from rib.report.drawing import MARKERS, legend, panels, slug, whiskers, write_drawn
+from rib.report.drawing import MARKERS, explained, legend, panels, slug, whiskers, write_drawn
 from rib.report.figure_data import METHOD_COLOURS, SYMBOLS, Span, Style, folded, slots
-from rib.report.finding import signed
+from rib.report.finding import ONE_SEED, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -41,6 +41,11 @@ def line_style(answer: Answer, line: Line, place: int) -> Style:
 def measured(interval: Interval | None) -> Span | None:
     """An interval as figures take it."""
     return (interval.value, interval.low, interval.high) if interval else None
+
+
+def is_lacking(interval: Interval | None) -> bool:
+    """Whether it lacks seeds, and is drawn dotted."""
+    return interval is not None and bool(interval.lacks)
 
 
 def bounds(shown: Sequence[Panel]) -> tuple[float, float]:
@@ -88,7 +93,8 @@ def _line_figure(answer: Answer) -> Figure:
     figure.supxlabel(answer.panels[0].across, fontsize=8)
     figure.supylabel(answer.measure, fontsize=8)
     legend(figure, list(styles.values()))
-    return figure
+    lacking = any(is_lacking(span) for panel in answer.panels for line in panel.lines for span in line.spans)
+    return explained(figure) if lacking else figure
 
 
 def _columns(answer: Answer) -> int:
@@ -101,10 +107,12 @@ def _columns(answer: Answer) -> int:
 def _draw_line(axes: Axes, panel: Panel, line: Line, style: Style, offset: float) -> None:
     shown = [(at + offset, span) for at, one in enumerate(line.spans) if (span := measured(one))]
     values, errors = whiskers(span for _, span in shown)
-    axes.errorbar(
+    drawn = axes.errorbar(
         [at for at, _ in shown], values, errors, fmt=MARKERS[style.symbol] + ("-" if panel.joined else ""),
         color=style.colour, ms=3.8, lw=1.1, elinewidth=0.9,
     )  # fmt: skip
+    for bars in drawn[2]:
+        bars.set_linestyle([":" if is_lacking(one) else "-" for one in line.spans if one] or "-")
 
 
 def _map_figure(answer: Answer) -> Figure:
@@ -142,8 +150,9 @@ def _draw_map(axes: Axes, panel: Panel, limit: int) -> Any:
                 axes.text(x, y, "missing", ha="center", va="center", fontsize=6)
                 continue
             axes.plot([x], [y], "o", ms=3, color="black")
+            number = f"{signed(span.value)}\n±{half(span):.1f}{ONE_SEED if span.lacks else ''}"
             axes.text(
-                x, y + 0.09, f"{signed(span.value)}\n±{half(span):.1f}".replace("-", "−"), ha="center", va="bottom",
+                x, y + 0.09, number.replace("-", "−"), ha="center", va="bottom",
                 fontsize=6, weight="bold" if span.excludes_zero else "normal", linespacing=1.05,
                 bbox={"boxstyle": "round,pad=0.15", "facecolor": "white", "edgecolor": "none", "alpha": 0.75},
             )  # fmt: skip

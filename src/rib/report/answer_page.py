@@ -7,9 +7,9 @@ from typing import Any
 
 from rib.files import write_aside
 from rib.report.answer import RULE, Answer
-from rib.report.answer_figures import bounds, line_style, measured, reach
+from rib.report.answer_figures import bounds, is_lacking, line_style, measured, reach
 from rib.report.answer_text import said
-from rib.report.finding import extent
+from rib.report.finding import extent, lacking
 from rib.report.page import render, scale, typeset
 from rib.report.results import Results
 
@@ -35,6 +35,7 @@ def write_answer(answer: Answer, results: Results, path: Path) -> None:
         said=typeset(said(answer)),
         rule=RULE,
         extent=extent(results),
+        lacking=lacking(span for panel in answer.panels for line in panel.lines for span in line.spans),
         scale=scale([one.interval for one in answer.contrasts]),
     )
     write_aside(path, page.encode())
@@ -59,6 +60,7 @@ def figures(answer: Answer) -> dict[str, Any]:
                         "colour": style.colour,
                         "symbol": style.symbol,
                         "spans": [measured(span) for span in line.spans],
+                        "lacking": [is_lacking(span) for span in line.spans],
                     }
                     for at, line in enumerate(panel.lines)
                     for style in [line_style(answer, line, at)]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rib.metrics.intervals import Interval, as_family
 from rib.report.finding import main_size, ordered, signed
@@ -110,7 +110,10 @@ def _value(interval: Interval | None) -> float:
 
 
 def _cost(contests: Sequence[_Contest]) -> Claim:
-    shown = [contest.shown for contest in contests]
+    """Its changes elsewhere are tested together: they are one family, and fewer than those of the table."""
+    rows = [contest.shown for contest in contests]
+    tested = as_family(row.mri for row in rows)
+    shown = [replace(row, mri=mri) for row, mri in zip(rows, tested, strict=True)]
     return _one_cost(shown[0]) if len(shown) == 1 else _several_costs(shown)
 
 
@@ -156,19 +159,26 @@ def _several_costs(rows: Sequence[Summary]) -> Claim:
     """Several models: the range of gains, and of changes elsewhere."""
     methods = list(dict.fromkeys(row.method for row in rows))
     name = methods[0] if len(methods) == 1 else "The method that gained most"
-    changed = _over([_value(row.mri) for row in rows])
-    least, most = _ends_of(rows, [row.mri for row in rows])
-    lowest = f"lsewhere, {least} is lowest and {most} highest."
+    changed, extremes = _over([_value(row.mri) for row in rows]), _extremes(rows)
     gains = [gain for gain, _ in map(_learned, rows)]
     places = dict.fromkeys(where for _, where in map(_learned, rows))
     if None in gains or len(places) > 1:
-        return Claim(f"{name} {changed} on the other sets: {_certain(rows)}.", f"{_UNMEASURED} E{lowest}")
+        return Claim(f"{name} {changed} on the other sets: {_certain(rows)}.", f"{_UNMEASURED} {extremes}.")
     least, most = _ends_of(rows, gains)
     idle = [row.model for row, gain in zip(rows, gains, strict=True) if gain and not gain.low > 0]
-    sure = f" (not distinguishable from none on {listed(idle)})" if idle else ""
+    sure = f" (on {listed(idle)} no distinguishable gain)" if idle else ""
     gained = f"{_over([_value(gain) for gain in gains])} on {next(iter(places))}"
-    detail = f"{least} gained least and {most} most{sure}; e{lowest}"
+    detail = f"{most} gained most and {least} least{sure}; {extremes}."
     return Claim(f"{name} {gained} and {changed} elsewhere: {_certain(rows)}.", detail)
+
+
+def _extremes(rows: Sequence[Summary]) -> str:
+    """The models that lost most and least elsewhere, or gained most."""
+    values = [_value(row.mri) for row in rows]
+    low, high = _ends_of(rows, [row.mri for row in rows])
+    if min(values) >= 0:
+        return f"{high} gained most elsewhere and {low} least"
+    return f"{low} lost most elsewhere and {high} {'least' if max(values) <= 0 else 'gained most'}"
 
 
 def _certain(rows: Sequence[Summary]) -> str:
@@ -255,14 +265,14 @@ def _several_rankings(contests: Sequence[_Contest], models: int) -> str:
     bests = sorted((contest.best for contest in contests), key=lambda row: _value(row.mri))
     where = "At matched gain" if len(contests) == models else f"At matched gain, on the {len(contests)} that gained,"
     if count == 1:
-        text = f"{where} the method that kept most differs from model to model{_lead(contests)}"
+        text = f"{where} which method kept most differs from model to model{_lead(contests)}"
     else:
         text = f"{where} {method} kept most on {_of(count, len(contests))} models{_lead(won)}"
     ends = [f"{_quoted(row)} with {row.method} on {row.model}" for row in (bests[0], bests[-1])]
-    text += f"; the best of each model runs from {' to '.join(ends)}"
+    text += f". The best of each model runs from {' to '.join(ends)}."
     if less := Counter(row.method for contest in contests for row in contest.less):
-        text += f"; {listed(list(less))} kept more on some and learned less"
-    return text + "."
+        text += f" What kept more on some learned less there: {listed(list(less))}."
+    return text
 
 
 def _lead(contests: Sequence[_Contest]) -> str:

@@ -105,6 +105,11 @@ def dotted(figure: Figure) -> Figure:
             if isinstance(drawn, ErrorbarContainer):
                 for bars in drawn[2]:
                     bars.set_linestyle(":")
+    return explained(figure)
+
+
+def explained(figure: Figure) -> Figure:
+    """The figure with a line that says what dotted bars are."""
     figure.text(0, 0, "dotted: 95 % interval over images only, one seed", fontsize=5, va="bottom")
     return figure
 

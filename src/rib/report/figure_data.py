@@ -70,6 +70,8 @@ class Matrix:
         cells: change for each row and column, first `downstream`, then `others`; None where missing.
         measured: whether a cell is to be expected; not so for a tuned set without unseen images.
         ri: RI of each row; None where missing.
+        marked: whether each cell is distinguishable from 0 among all of them, as the table's ≈ says.
+        ri_marked: the same of RI, among the RIs of all rows.
     """
 
     model: str
@@ -81,6 +83,8 @@ class Matrix:
     cells: list[list[Span | None]]
     measured: list[list[bool]]
     ri: list[Span | None]
+    marked: list[list[bool]]
+    ri_marked: list[bool]
 
 
 @dataclass(frozen=True)
@@ -151,6 +155,10 @@ def figure_data(results: Results) -> FigureData:
 
 def _span(interval: Interval | None) -> Span | None:
     return (interval.value, interval.low, interval.high) if interval else None
+
+
+def _is_marked(interval: Interval | None) -> bool:
+    return interval is not None and interval.marked
 
 
 def _method_styles(methods: Sequence[str]) -> list[Style]:
@@ -224,6 +232,8 @@ def _matrices(results: Results, tuned: list[Summary]) -> Iterator[Matrix]:
             cells=[[_span(mine[at].change) if at in mine else None for at in line] for line in places],
             measured=[[at in mine for at in line] for line in places],
             ri=[_span(interval) for interval in row.ri.values()],
+            marked=[[at in mine and _is_marked(mine[at].change) for at in line] for line in places],
+            ri_marked=[_is_marked(interval) for interval in row.ri.values()],
         )
 
 

@@ -134,7 +134,7 @@ def _change_figure(matrices: list[Matrix]) -> Figure:
     limit = colour_limit(matrices)
     for matrix, axes in zip(matrices, all_axes, strict=True):
         _draw_matrix(axes, matrix, limit)
-    words = "change of accuracy in points\ngrey: the set tuned on itself; bold: interval excludes 0"
+    words = "change of accuracy in points\ngrey: the set tuned on itself; bold: distinguishable from 0 among all cells"
     figure.suptitle(f"{first.model}: {words}", fontsize=8)
     return figure
 
@@ -148,8 +148,9 @@ def _draw_matrix(axes: Axes, matrix: Matrix, limit: float) -> None:
     for y, line in enumerate(matrix.cells):
         for x, tested, span, measured in zip(xs, names, line, matrix.measured[y], strict=True):
             own = tested == matrix.tuned_on[y]
-            _draw_cell(axes, x, y, span, "–" if own and not measured else "miss.", None if own else limit)
-        _draw_cell(axes, ri_x, y, matrix.ri[y], "miss.", limit)
+            empty, place = "–" if own and not measured else "miss.", names.index(tested)
+            _draw_cell(axes, x, y, span, matrix.marked[y][place], empty, None if own else limit)
+        _draw_cell(axes, ri_x, y, matrix.ri[y], matrix.ri_marked[y], "miss.", limit)
     axes.set_xlim(-0.5, xs[-1] + 0.5)
     axes.set_ylim(len(matrix.tuned_on) - 0.5, -0.5)
     axes.set_xticks([*xs, ri_x], [*names, "RI"], rotation=40, ha="right", rotation_mode="anchor", fontsize=6.5)
@@ -160,7 +161,7 @@ def _draw_matrix(axes: Axes, matrix: Matrix, limit: float) -> None:
     axes.set_title(f"{matrix.method}, n = {matrix.size}", fontsize=8)
 
 
-def _draw_cell(axes: Axes, x: float, y: int, span: Span | None, empty: str, limit: float | None) -> None:
+def _draw_cell(axes: Axes, x: float, y: int, span: Span | None, marked: bool, empty: str, limit: float | None) -> None:
     """A coloured square with its number; grey without a limit."""
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
@@ -169,7 +170,7 @@ def _draw_cell(axes: Axes, x: float, y: int, span: Span | None, empty: str, limi
     colour: Any = "#cfd3d9" if limit is None else "none" if span is None else colormaps["RdBu"](share)
     axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="white", linewidth=0.5))
     text = signed(span[0]).replace("-", "−") if span else empty
-    weight = "bold" if span and (span[1] > 0 or span[2] < 0) else "normal"
+    weight = "bold" if marked else "normal"
     dark = limit is not None and span is not None and abs(share - 0.5) > 0.32
     axes.text(x, y, text, ha="center", va="center", fontsize=5.5, weight=weight, color="white" if dark else "black")
 

@@ -430,8 +430,12 @@ def ri_matrix(results: Results, model: str, method: str, size: int | None = None
     ]
     title = f"{row.model}, {method}, n = {size_name(size)}: change of accuracy in points"
     lines = grid("tuned on \\ tested on", tuned_on, [*tested_on, "RI"], cells, console_width)
-    legend = "( ): the set tuned on itself, not part of RI. ≈: not distinguishable from 0."
-    return Lines(*(cut(line, console_width) for line in [Text(title, style="bold"), *lines, Text(legend, "dim")]))
+    legend = (
+        "( ): the set tuned on itself, not part of RI. ≈: not distinguishable from 0 when all cells are tested "
+        "together (Holm), and RIs together."
+    )
+    lines = [Text(title, style="bold"), *lines, *wrapped(legend, console_width, "dim")]
+    return Lines(*(cut(line, console_width) for line in lines))
 
 
 def _change(change: Change | None) -> Text:

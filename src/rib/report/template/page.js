@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const { narrow, css, escape, points, spanned, percent, clear, below, above, byName, axis, around0, draw, legend, slots, onColour, begin } = RIB;
+  const { narrow, css, escape, points, spanned, percent, below, above, byName, axis, around0, draw, legend, slots, onColour, begin } = RIB;
   const data = JSON.parse(document.getElementById("figures").textContent);
   const thick = data.lacking ? 0.5 : 1;  // intervals over images only are thin
   const methods = byName(data.methods), models = byName(data.models);
@@ -42,9 +42,9 @@
     const limit = Math.max(1, ...data.matrices.flatMap((entry) => offDiagonal(entry).map((span) => Math.abs(span[0]))));
     const inner = one.downstream.length;
     const blocks = [
-      { names: one.downstream, cells: (line) => line.slice(0, inner) },
-      { names: ["RI"], cells: (_, row) => [one.ri[row]] },
-      { names: one.others, cells: (line) => line.slice(inner) },
+      { names: one.downstream, cells: (line) => line.slice(0, inner), bold: (row) => one.marked[row].slice(0, inner) },
+      { names: ["RI"], cells: (_, row) => [one.ri[row]], bold: (row) => [one.ri_marked[row]] },
+      { names: one.others, cells: (line) => line.slice(inner), bold: (row) => one.marked[row].slice(inner) },
     ];
     const gap = 0.35, total = inner + 1 + one.others.length + 2 * gap;
     const traces = [], axes = {}, annotations = [];
@@ -62,7 +62,7 @@
         const text = span ? points(span[0]) : expected ? "missing" : "–";
         const colour = !span ? css("muted") : name === one.tuned_on[row] ? css("text") : onColour(span[0] / limit);
         annotations.push({
-          x: column, y: row, xref: x, yref: "y", showarrow: false, text: span && clear(span) ? `<b>${text}</b>` : text,
+          x: column, y: row, xref: x, yref: "y", showarrow: false, text: block.bold(row)[column] ? `<b>${text}</b>` : text,
           font: { size: span ? (narrow() ? 11 : 12.5) : 10, color: colour },
         });
       }));

@@ -125,6 +125,26 @@ const RIB = (() => {
     update();
   }
 
+  // -- tables that are larger than their box say so above it, and fade where they go on
+
+  const WAYS = [["right", "more columns →"], ["below", "more rows ↓"], ["left", "← back"]];
+  document.querySelectorAll(".scroll:has(> table)").forEach((box) => {
+    const frame = document.createElement("div"), hint = document.createElement("p");
+    frame.className = "frame";
+    hint.className = "hint";
+    hint.ariaHidden = "true";
+    box.replaceWith(frame);
+    frame.append(hint, box);
+    const look = () => {
+      const room = { right: box.scrollWidth - box.clientWidth - box.scrollLeft, below: box.scrollHeight - box.clientHeight - box.scrollTop, left: box.scrollLeft };
+      for (const [way] of WAYS) frame.classList.toggle(way, room[way] > 2);
+      hint.textContent = WAYS.filter(([way]) => room[way] > 2).map(([, words]) => words).join("   ");
+    };
+    box.addEventListener("scroll", look, { passive: true });
+    new ResizeObserver(look).observe(box);
+    look();
+  });
+
   // -- theme: the system's, until the button is pressed
 
   const root = document.documentElement, dark = window.matchMedia("(prefers-color-scheme: dark)");

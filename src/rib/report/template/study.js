@@ -11,12 +11,19 @@
     const traces = one.lines.flatMap((line, k) => {
       if (!shown(line.name)) return [];
       const at = line.spans.flatMap((span, place) => (span ? [place] : []));
-      const spans = at.map((place) => line.spans[place]);
-      return [{
-        type: "scatter", mode: one.joined ? "lines+markers" : "markers", x: at.map((place) => place + places[k] * spread), y: spans.map((span) => span[0]),
+      const spans = at.map((place) => line.spans[place]), dotted = at.map((place) => line.lacking[place]);
+      const xs = at.map((place) => place + places[k] * spread), solid = (lengths) => lengths.map((length, n) => (dotted[n] ? 0 : length));
+      // error bars cannot be dotted: intervals that lack seeds are lines of their own
+      const ends = (values) => dotted.flatMap((lacks, n) => (lacks ? [...values(n), null] : []));
+      const bars = {
+        type: "scatter", mode: "lines", x: ends((n) => [xs[n], xs[n]]), y: ends((n) => [spans[n][1], spans[n][2]]),
+        line: { color: line.colour, width: 2, dash: "dot" }, hoverinfo: "skip",
+      };
+      return [bars, {
+        type: "scatter", mode: one.joined ? "lines+markers" : "markers", x: xs, y: spans.map((span) => span[0]),
         line: { color: line.colour, width: 2 }, marker: { color: line.colour, symbol: line.symbol, size: 9 },
-        error_y: { type: "data", array: above(spans), arrayminus: below(spans), color: line.colour, thickness: 1.5, width: 0 },
-        hovertext: at.map((place, n) => `${escape(line.name)}, ${escape(one.ticks[place])}<br>${spanned(spans[n])}`), hoverinfo: "text",
+        error_y: { type: "data", array: solid(above(spans)), arrayminus: solid(below(spans)), color: line.colour, thickness: 1.5, width: 0 },
+        hovertext: at.map((place, n) => `${escape(line.name)}, ${escape(one.ticks[place])}<br>${spanned(spans[n])}${dotted[n] ? "°" : ""}`), hoverinfo: "text",
       }];
     });
     const turned = one.ticks.join("").length > 42;
@@ -30,10 +37,10 @@
   // contours between the measured points, and these with their numbers
   function map(section, _, [one]) {
     const names = one.lines.map((line) => line.name), limit = data.limit;
-    const cells = one.lines.flatMap((line, y) => line.spans.map((span, x) => ({ x, y, span })));
+    const cells = one.lines.flatMap((line, y) => line.spans.map((span, x) => ({ x, y, span, mark: line.lacking[x] ? "°" : "" })));
     const known = cells.filter(({ span }) => span);
-    const number = ({ span }) => {
-      const text = `${points(span[0])}<br>±${((span[2] - span[1]) / 2).toFixed(1)}`;
+    const number = ({ span, mark }) => {
+      const text = `${points(span[0])}<br>±${((span[2] - span[1]) / 2).toFixed(1)}${mark}`;
       return clear(span) ? `<b>${text}</b>` : text;
     };
     const surface = {

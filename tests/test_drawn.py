@@ -1,0 +1,87 @@
+"""What figures show by their strokes: dotted bars lack seeds, bold numbers are distinguishable from 0 among all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from matplotlib.collections import LineCollection
+
+from handmade import CLASSES, handmade
+from rib.intervals import Interval
+from rib.report.answer import Answer, Line, Panel
+from rib.report.answer_figures import _draw_map, _line_figure
+from rib.report.answer_page import figures
+from rib.report.drawing import new
+from rib.report.figure_data import figure_data
+from rib.steps import Predict
+from rib.suite import SHIPPED, load_suite
+
+WHOLE = Interval(-1.0, -2.0, 0.0, "images and seeds")
+ONE_SEED = Interval(-3.0, -4.0, -2.0, "images only", ("tuning seeds",))
+NO_BARS = Interval(-3.0, -3.0, -3.0, "nothing", ("tuning seeds",))
+
+
+def answer(*spans: Interval | None, surface: bool = False) -> Answer:
+    lines = (Line("small", 0, 0, spans), Line("large", 1, 0, (WHOLE,) * len(spans)))
+    panel = Panel("resnet", "images", tuple(map(str, range(len(spans)))), lines)
+    return Answer("size", "suite", "Is it so?", "It is.", "mRI, points", (), (panel,), surface)
+
+
+def test_a_study_draws_intervals_that_lack_seeds_dotted() -> None:
+    figure = _line_figure(answer(WHOLE, None, ONE_SEED, NO_BARS))
+    bars = [each for each in figure.axes[0].collections if isinstance(each, LineCollection)]
+    solid = [dash is None for _, dash in bars[0].get_linestyles()]
+    assert solid == [True, False, False]
+    assert all(dash is None for _, dash in bars[1].get_linestyles())
+    assert any("dotted" in text.get_text() for text in figure.texts)
+    whole = _line_figure(answer(WHOLE, None))
+    assert not any("dotted" in text.get_text() for text in whole.texts)
+
+
+def test_a_map_marks_them_and_the_page_knows_them() -> None:
+    found = answer(WHOLE, ONE_SEED, surface=True)
+    axes = new(3, 3).subplots()
+    _draw_map(axes, found.panels[0], 5)
+    assert [text.get_text().endswith("°") for text in axes.texts] == [False, True, False, False]
+    assert figures(found)["panels"][0]["lines"][0]["lacking"] == [False, True]
+    assert figures(answer(None, ONE_SEED))["panels"][0]["lines"][0]["lacking"] == [False, True]
+
+
+def test_bold_numbers_of_a_matrix_are_those_without_the_mark_in_its_table(tmp_path: Path) -> None:
+    """Also where an interval excludes 0 by itself and not among all."""
+
+    def skill(step: Predict) -> dict[str, float]:
+        """6 of 400 images become wrong (p = 0.01 by itself), 40, or none."""
+        drop = {"one": 6.0, "two": 40.0, "three": 0.0}
+        return dict.fromkeys(CLASSES, 60.0) | {"a": 60.0 - (drop[step.fit.tuned_on.name] if step.fit.tuned_on else 0)}
+
+    sets = dict.fromkeys(("clean", "one", "two", "three"), CLASSES)
+    found = handmade(tmp_path, skill, sets=sets, methods=["finetune"])
+    matrix = figure_data(found).matrices[0]
+    changes = {(each.tuned_on, each.tested_on): each.change for each in found.changes if each.method == "finetune"}
+    names = [*matrix.downstream, *matrix.others]
+    for tuned_on, line in zip(matrix.tuned_on, matrix.marked, strict=True):
+        assert line == [changes[tuned_on, name].marked for name in names]
+    assert matrix.ri_marked == [each is not None and each.marked for each in found.summaries[1].ri.values()]
+    alone = [span[1] > 0 or span[2] < 0 for line in matrix.cells for span in line if span]
+    marked = [flag for line in matrix.marked for flag in line]
+    assert sum(alone) > sum(marked) > 0
+
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+FEWER = {
+    "digits-rates": "looks for a learning rate on held-out images and compares no methods",
+    "digits-studies": "two, as each of its points is a mean over three pretraining seeds too",
+}
+"""Shipped suites with fewer than three seeds, and why."""
+
+
+@pytest.mark.parametrize(
+    "name", [path.stem for path in SHIPPED.glob("*.toml")] + ["pacs.toml", "imagenet-options.toml"]
+)
+def test_what_is_shipped_has_three_seeds(name: str) -> None:
+    if name == "digits-pretrain":
+        pytest.skip("it tunes nothing")
+    suite = load_suite(EXAMPLES / name if name.endswith(".toml") else name)
+    assert (len(suite.seeds) >= 3) == (name not in FEWER)
