@@ -8,14 +8,14 @@ import pytest
 from matplotlib.collections import LineCollection
 
 from handmade import CLASSES, handmade
-from rib.intervals import Interval
+from rib.metrics.intervals import Interval
 from rib.report.answer import Answer, Line, Panel
 from rib.report.answer_figures import _draw_map, _line_figure
 from rib.report.answer_page import figures
 from rib.report.drawing import new
 from rib.report.figure_data import figure_data
 from rib.steps import Predict
-from rib.suite import SHIPPED, load_suite
+from rib.suite.load import SHIPPED, load_suite
 
 WHOLE = Interval(-1.0, -2.0, 0.0, "images and seeds")
 ONE_SEED = Interval(-3.0, -4.0, -2.0, "images only", ("tuning seeds",))
