@@ -110,3 +110,37 @@ def told(said: tuple[int, str]) -> str:
     """What was said, less how many steps were done now and before."""
     assert said[0] == 0
     return "\n".join(line for line in said[1].splitlines() if "steps done" not in line)
+
+
+def page_path(said: tuple[int, str]) -> Path:
+    return Path(next(line for line in said[1].splitlines() if line.startswith("page: ")).removeprefix("page: "))
+
+
+def test_two_suites_of_one_name_have_a_page_each(rib_says: Say, tmp_path: Path, suite: Path) -> None:
+    store = ("--store", tmp_path / "store")
+    first = rib_says("run", suite, *store)
+    before = page_path(first).read_bytes()
+    other = tmp_path / "other.toml"
+    other.write_text(toml(document(tmp_path, runs=[{"methods": ["linear_probe"]}])))
+    second = rib_says("run", other, *store)
+    assert page_path(first).name == "tiny.html"
+    assert page_path(second) != page_path(first)
+    assert "is the page of another suite" in second[1]
+    assert page_path(first).read_bytes() == before
+    for said in (first, second):
+        assert page_path(rib_says("run", other if said is second else suite, *store)) == page_path(said)
+    suite.write_text(toml(document(tmp_path, runs=[{"methods": ["pretrained"]}])))
+    assert page_path(rib_says("run", suite, *store)) == page_path(first)
+
+
+def test_a_suite_keeps_its_page_where_it_is_moved_and_takes_that_of_nobody(
+    rib_says: Say, tmp_path: Path, suite: Path
+) -> None:
+    store = ("--store", tmp_path / "store")
+    first = page_path(rib_says("run", suite, *store))
+    moved = suite.rename(tmp_path / "moved.toml")
+    assert page_path(rib_says("run", moved, *store)) == first
+    first.unlink()
+    other = tmp_path / "other.toml"
+    other.write_text(toml(document(tmp_path, runs=[{"methods": ["linear_probe"]}])))
+    assert page_path(rib_says("run", other, *store)) == first

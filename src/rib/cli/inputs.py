@@ -51,6 +51,29 @@ def suite_of(name: str, data: Path | None, models: str | None, seeds: str | None
     return suite if seeds is None else suite.with_seeds(parse_seeds(seeds))
 
 
+def page_in(store: Store, plan: Plan, suite: str, name: str | None = None) -> Path:
+    """Where the page of a suite's report goes, or that of a study of it.
+
+    Args:
+        store: in which the results are.
+        plan: what the page rests on.
+        suite: the name or path that the user gave.
+        name: of the page; default the suite's.
+    """
+    from rib.report.pages import owner_of, page_of
+    from rib.suite import SHIPPED, suite_file
+
+    file = suite_file(suite).resolve()
+    origin = file.stem if file.is_relative_to(SHIPPED) else f"{file}, data of {plan.suite.base}"
+    owner = owner_of(f"{origin}: {name or 'report'}", (step.key for step in plan.steps))
+    page = page_of(store, name or plan.suite.name, owner)
+    if page.stem != (name or plan.suite.name):
+        print(
+            printable(f"note: {page.with_stem(name or plan.suite.name)} is the page of another suite"), file=sys.stderr
+        )
+    return page
+
+
 def names_in(text: str | None) -> list[str]:
     """Split a comma-separated text into names."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from rib.cli.inputs import as_given, bytes_in, plan_of, require_device
+from rib.cli.inputs import as_given, bytes_in, page_in, plan_of, require_device
 from rib.cli.options import STORE, DataPath, Json, ModelNames, PackBudget, Seeds, StorePath, SuiteName
 from rib.cli.output import (
     print_outcome,
@@ -75,7 +75,7 @@ def run(
     print_outcome(outcome, suite)
     if outcome.interrupted:
         raise typer.Exit(130)
-    page = html or place.root / "reports" / f"{plan.suite.name}.html"
+    page = html or page_in(place, plan, suite)
     if profiled:
         complete = _profiled(plan, place, page, as_json, outcome)
     else:

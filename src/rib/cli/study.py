@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rib.cli.inputs import require_device, suite_of
+from rib.cli.inputs import page_in, require_device, suite_of
 from rib.cli.options import STORE, DataPath, Json, ModelNames, Seeds, StorePath
 from rib.cli.output import print_columns, print_outcome, print_page_path, with_progress, write_file
 from rib.files import json_text
@@ -39,6 +39,7 @@ def study(
     """Answer one question about a suite: run its steps, show the verdict and numbers, write page and figures."""
     from rib import studies
     from rib.steps import How
+    from rib.store import Store
 
     if not names:
         print_columns([(name, studies.STUDIES.find(name).question) for name in studies.names()])
@@ -53,7 +54,7 @@ def study(
         one = with_progress(partial(_ask, name, base, store, how))
         print_outcome(one.outcome, suite)
         found.append(one)
-        page = html or store / "reports" / f"{one.answer.suite}.html"
+        page = html or page_in(Store(store), one.results.plan, suite, one.answer.suite)
         if html and len(asked) > 1:
             page = html.with_stem(f"{html.stem}-{name}")
         try:
