@@ -23,6 +23,7 @@ from rib.analysis.forgetting import Forgetting
 from rib.errors import DamagedError, UserError
 from rib.plan import make_plan
 from rib.report.claim import finding
+from rib.report.drawing import apart, slug
 from rib.report.export import latex, write_latex, write_parquet
 from rib.report.figure_data import figure_data
 from rib.report.figures import write_figures
@@ -629,3 +630,19 @@ def test_steps_that_failed_for_one_reason_are_told_once() -> None:
     found = alike(failures)
     assert [(one.titles, one.reason) for one in found] == [(("a", "c", "d"), "no room"), (("b",), "too fast")]
     assert [one.who for one in found] == ["a and 2 more steps", "b"]
+
+
+def test_figures_of_names_that_one_file_would_have_are_told_apart() -> None:
+    names = [
+        "change_ResNet",
+        "change_resnet",
+        "change_a:b",
+        "change_a-b",
+        "change_resnet_2",
+        "change_CAFÉ",
+        "change_café",
+    ]
+    found = [name for name, _ in apart((slug(name), None) for name in names)]  # type: ignore[misc]
+    assert found[:1] == ["change_ResNet"]
+    assert len({name.casefold() for name in found}) == len(names)
+    assert found == [name for name, _ in apart((slug(name), None) for name in names)]  # type: ignore[misc]

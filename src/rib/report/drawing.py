@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rib.errors import UserError
 from rib.files import written_aside
 from rib.report.figure_data import Span, Style
+from rib.text.names import folded
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,7 +54,17 @@ def write_drawn(
         "legend.frameon": False,
     }
     with mpl.rc_context(style):
-        return [path for name, figure in drawn for path in _save(figure, folder, name, formats)]
+        return [path for name, figure in apart(drawn) for path in _save(figure, folder, name, formats)]
+
+
+def apart(drawn: Iterable[tuple[str, Figure]]) -> Iterator[tuple[str, Figure]]:
+    """The figures; a number follows a name that an earlier one has, if only on a file system that ignores case."""
+    taken: set[str] = set()
+    for name, figure in drawn:
+        names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
+        free = next(one for one in names if folded(one) not in taken)
+        taken.add(folded(free))
+        yield free, figure
 
 
 def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> Iterable[Path]:
