@@ -125,6 +125,20 @@ def test_modules_that_import_each_other(own: Path) -> None:
         "import runpy\nx = runpy.run_path('part.py')\n",
         "import importlib.util as u\ns = u.spec_from_file_location('x', 'x.py')\n",
         "import torch\ndef build(n):\n    return torch.hub.load('a/b', 'c')\n",
+        "import importlib\nload = getattr(importlib, 'import_' + 'module')\n",
+        "import importlib as il\nfunctions = [il]\n",
+        "import importlib.util\nload = vars(importlib)\n",
+        "from importlib import util\nload = getattr(util, 'spec_from_' + 'file_location')\n",
+        "import builtins\nrun = builtins.__dict__['ex' + 'ec']\nvars(builtins)\n",
+        "load = getattr(__builtins__, '__imp' + 'ort__')\n",
+        "import torch\nload = getattr(torch.hub, 'lo' + 'ad')\n",
+        "import pydoc\nbuild = pydoc.locate('part.build')\n",
+        "from pydoc import locate\nbuild = locate('part.build')\n",
+        "from pydoc import locate as find\nbuild = find('part.build')\n",
+        "import hydra\ndef build(n):\n    return hydra.utils.instantiate({'_target_': 'part.build'})\n",
+        "import hydra.utils as hu\nbuild = hu.get_class('part.build')\n",
+        "from hydra.utils import call\n",
+        "from hydra import utils\nx = utils.get_method('part.build')\n",
     ],
 )
 def test_code_that_the_source_does_not_name_is_refused_unless_it_is_declared(own: Path, text: str) -> None:
@@ -137,6 +151,51 @@ def test_code_that_the_source_does_not_name_is_refused_unless_it_is_declared(own
     (own / "helper_module.py").write_text('RIB_FILES = ("part.py",)\n' + text)
     forget(own)
     assert changes(own, "entry", "part.py")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import torch\ndef build(n):\n    return torch.load('part.pth')\n",
+        "import numpy as np\nTABLE = np.load('part.npy')\n",
+        "import pickle\ndef build(n):\n    return pickle.loads(open('part.pkl', 'rb').read())\n",
+        "from safetensors.torch import load_file\nW = load_file('part.safetensors')\n",
+        "import torch\ndef build(n):\n    return torch.jit.load('part.pt')\n",
+        "def build(n):\n    from transformers import AutoModel\n    return AutoModel.from_pretrained('folder')\n",
+    ],
+)
+def test_weights_that_a_module_reads_are_declared(own: Path, text: str) -> None:
+    (own / "entry.py").write_text(text)
+    with pytest.raises(UserError, match=r"line \d+ of .*entry.py reads a file that the module does not declare"):
+        source_digest("entry")
+    (own / "part.bin").write_text("1")
+    (own / "entry.py").write_text('RIB_FILES = ("part.bin",)\n' + text)
+    forget(own)
+    assert changes(own, "entry", "part.bin", "2")
+
+
+HARMLESS = """
+import importlib.resources
+import importlib.metadata as metadata
+import importlib
+import json
+VERSION = metadata.version("torch")
+NAMES = importlib.resources.files("torch")
+importlib.invalidate_caches()
+class Registry:
+    def locate(self, name): return self.get_class(name)
+    def get_class(self, name): return json.loads(name)
+    def load(self, x): return self.call(x)
+    def call(self, x): return x
+net = Registry()
+net.load(1)
+net.load_state_dict = net.instantiate = None
+"""
+
+
+def test_what_is_called_alike_is_not_refused(own: Path) -> None:
+    (own / "entry.py").write_text(HARMLESS)
+    assert source_digest("entry") == digest(HARMLESS.encode())
 
 
 def test_what_only_looks_like_it_is_not_refused(own: Path) -> None:

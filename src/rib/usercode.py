@@ -31,9 +31,28 @@ DECLARED = "RIB_FILES"
 DYNAMIC = {
     *("__import__", "import_module", "exec", "eval", "run_path", "run_module", "spec_from_file_location"),
     *("module_from_spec", "load_module", "exec_module", "load_source", "SourceFileLoader", "entry_points"),
-    "resolve_name",
+    *("resolve_name", "run_code", "zipimporter"),
 }
 """Names of functions that bring in code which the source does not name."""
+
+LOADERS = {
+    **dict.fromkeys(("importlib", "importlib.util", "importlib.machinery", "importlib.metadata", "runpy"), frozenset()),
+    **dict.fromkeys(("builtins", "__builtins__", "pkgutil", "zipimport", "imp", "torch.hub"), frozenset()),
+    "pydoc": frozenset(("locate", "safeimport", "resolve")),
+    "hydra.utils": frozenset(("instantiate", "call", "get_class", "get_method", "get_object", "get_static_method")),
+}
+"""Modules whose functions bring in code, and those of their functions whose name in `DYNAMIC` would be too common.
+
+As a value (`getattr(importlib, name)`), such a module may be any of its functions.
+"""
+
+READING = frozenset(
+    ("load_file", "safe_open", "load_state_dict_from_url", "hf_hub_download", "snapshot_download", "from_pretrained")
+)
+"""Names of functions that read weights from files which the source does not name."""
+
+READING_OF = frozenset(("torch", "jit", "np", "numpy", "pickle", "joblib", "dill", "cloudpickle"))
+"""Modules whose `load` reads weights or objects."""
 
 METHODS_TOO = frozenset(("exec", "eval"))
 """Those of them that, as an attribute, are another thing: `model.eval()` is a mode."""
@@ -262,6 +281,7 @@ def _declared_files(source: Source, patterns: Iterable[str] | None) -> list[Path
 def _imported(tree: ast.Module, source: Source, declares: bool) -> Iterator[str]:
     """Names of what a source imports, modules among them. Raises UserError: it does not name them."""
     written: set[int] = set()  # functions of calls whose module is written out
+    loaders = _loaders(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -270,8 +290,25 @@ def _imported(tree: ast.Module, source: Source, declares: bool) -> Iterator[str]
         elif isinstance(node, ast.Call) and (name := _written_out(node, source)):
             written.add(id(node.func))
             yield name
-        elif not declares and id(node) not in written and _is_dynamic(node):
+        if isinstance(node, ast.Attribute) and (path := _path(node.value)) in loaders:
+            written.add(id(node.value))  # the module is not a value here: one of its functions is named
+            found = node.attr in loaders[path]
+        else:
+            found = _path(node) in loaders
+        if not declares and id(node) not in written and (found or _is_dynamic(node)):
             raise _unknown(node, source)
+        if not declares and _reads(node):
+            raise _undeclared(node, source)
+
+
+def _undeclared(node: ast.AST, source: Source) -> UserError:
+    return UserError(
+        f"line {getattr(node, 'lineno', 0)} of {source.path} reads a file that the module does not declare: results "
+        "could not be told from those with another file",
+        got=ast.unparse(node)[:80],
+        valid=f'the files that the module reads, by name or pattern, such as {DECLARED} = ("weights.pth",)',
+        remedy=f"declare them beside the module ({DECLARED} = () says that there are none), or give them as `weights`",
+    )
 
 
 def _unknown(node: ast.AST, source: Source) -> UserError:
@@ -286,18 +323,52 @@ def _unknown(node: ast.AST, source: Source) -> UserError:
     )
 
 
+def _loaders(tree: ast.Module) -> dict[str, frozenset[str]]:
+    """What a source calls modules whose functions bring in code, with the functions that are told by their module."""
+    found = {name: LOADERS[name] for name in ("__builtins__", "torch.hub", "hydra.utils")}
+    for node in ast.walk(tree):
+        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
+            whole = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
+            if whole in LOADERS:
+                found[alias.asname or alias.name] = LOADERS[whole]
+            if isinstance(node, ast.Import) and alias.asname is None and (top := whole.partition(".")[0]) in LOADERS:
+                found[top] = LOADERS[top]
+    return found
+
+
+def _path(node: ast.AST) -> str:
+    """A name with dots in it, as it is read; empty for anything else."""
+    if isinstance(node, ast.Name):
+        return node.id
+    above = _path(node.value) if isinstance(node, ast.Attribute) else ""
+    return f"{above}.{node.attr}" if above and isinstance(node, ast.Attribute) else ""
+
+
 def _is_dynamic(node: ast.AST) -> bool:
     """Whether a name or an attribute is a function that brings in code, under whatever name it is then used."""
     if isinstance(node, ast.Name):
         return node.id in DYNAMIC and isinstance(node.ctx, ast.Load)
     if isinstance(node, ast.alias):
         return node.asname is not None and node.name in DYNAMIC
+    if isinstance(node, ast.ImportFrom):
+        told_by_module = LOADERS.get(node.module or "", frozenset())
+        return any(alias.name in told_by_module for alias in node.names)
     if not isinstance(node, ast.Attribute):
         return False
     owner = node.value.attr if isinstance(node.value, ast.Attribute) else getattr(node.value, "id", "")
     if node.attr in METHODS_TOO:
         return owner == "builtins"
     return node.attr in DYNAMIC or (node.attr == "load" and owner == "hub")
+
+
+def _reads(node: ast.AST) -> bool:
+    """Whether a call reads weights or objects from a file that the source does not declare."""
+    if not isinstance(node, ast.Call):
+        return False
+    path = _path(node.func)
+    owner, _, name = path.rpartition(".")
+    called = name or getattr(node.func, "attr", "")
+    return called in READING or (called in ("load", "loads") and owner.rpartition(".")[2] in READING_OF)
 
 
 def _written_out(node: ast.Call, source: Source) -> str | None:
