@@ -327,13 +327,19 @@ def _loaders(tree: ast.Module) -> dict[str, frozenset[str]]:
     """What a source calls modules whose functions bring in code, with the functions that are told by their module."""
     found = {name: LOADERS[name] for name in ("__builtins__", "torch.hub", "hydra.utils")}
     for node in ast.walk(tree):
-        for alias in node.names if isinstance(node, ast.Import | ast.ImportFrom) else ():
-            whole = alias.name if isinstance(node, ast.Import) else f"{node.module}.{alias.name}"
-            if whole in LOADERS:
-                found[alias.asname or alias.name] = LOADERS[whole]
-            if isinstance(node, ast.Import) and alias.asname is None and (top := whole.partition(".")[0]) in LOADERS:
-                found[top] = LOADERS[top]
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                found |= _loaders_of(alias.name, alias.asname or alias.name)
+                if alias.asname is None:
+                    found |= _loaders_of(top := alias.name.partition(".")[0], top)
+        elif isinstance(node, ast.ImportFrom):
+            for alias in node.names:
+                found |= _loaders_of(f"{node.module}.{alias.name}", alias.asname or alias.name)
     return found
+
+
+def _loaders_of(module: str, name: str) -> dict[str, frozenset[str]]:
+    return {name: LOADERS[module]} if module in LOADERS else {}
 
 
 def _path(node: ast.AST) -> str:

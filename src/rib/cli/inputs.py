@@ -61,10 +61,10 @@ def page_in(store: Store, plan: Plan, suite: str, name: str | None = None) -> Pa
         name: of the page; default the suite's.
     """
     from rib.report.pages import owner_of, page_of
-    from rib.suite import SHIPPED, suite_file
+    from rib.suite.load import SHIPPED, suite_file
 
     file = suite_file(suite).resolve()
-    origin = file.stem if file.is_relative_to(SHIPPED) else f"{file}, data of {plan.suite.base}"
+    origin = file.stem if file.is_relative_to(SHIPPED.resolve()) else f"{file}, data of {plan.suite.base}"
     owner = owner_of(f"{origin}: {name or 'report'}", (step.key for step in plan.steps))
     page = page_of(store, name or plan.suite.name, owner)
     if page.stem != (name or plan.suite.name):

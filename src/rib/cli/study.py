@@ -39,7 +39,7 @@ def study(
     """Answer one question about a suite: run its steps, show the verdict and numbers, write page and figures."""
     from rib import studies
     from rib.steps import How
-    from rib.store import Store
+    from rib.store.store import Store
 
     if not names:
         print_columns([(name, studies.STUDIES.find(name).question) for name in studies.names()])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rib.files import read_fact, write_fact
 from rib.identity import digest
-from rib.store import Store
+from rib.store.store import Store
 
 
 @dataclass(frozen=True)
