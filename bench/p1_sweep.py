@@ -22,7 +22,7 @@ from rib.data.splits import named_generator, named_seed
 from rib.execute.run import cores
 from rib.methods.ewc import diagonal_fisher, normalised
 from rib.models.catalogue import ModelRow
-from rib.models.classifier import Classifier
+from rib.models.classifier import Classifier, Normalise
 from rib.models.loading import build, describe
 from rib.models.weights import Weights, interpolate, take_weights, write_weights
 from rib.plan import Plan, make_plan
@@ -164,16 +164,16 @@ class Counted:
         self.images = 0
 
     def __enter__(self) -> None:
-        self._plain = plain = Classifier.normalise
+        self._plain = plain = Classifier.prepared
 
-        def normalise(net: Classifier, images: Tensor) -> Tensor:
+        def prepared(net: Classifier, images: Tensor) -> Tensor:
             self.images += len(images)
             return plain(net, images)
 
-        Classifier.normalise = normalise  # type: ignore[method-assign,assignment]
+        Classifier.prepared = prepared  # type: ignore[method-assign,assignment]
 
     def __exit__(self, *_: object) -> None:
-        Classifier.normalise = self._plain  # type: ignore[method-assign]
+        Classifier.prepared = self._plain  # type: ignore[method-assign]
         self.images += SAMPLES * (len(SETS) - 1)  # for the Fisher they are normalised once and pass twice
 
 
@@ -253,7 +253,8 @@ class Loop:
         from torchvision.datasets import ImageFolder
         from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
-        view = self.normal
+        view = self.normal.prepare
+        assert isinstance(view, Normalise)
         size = int(224 / describe(ModelRow(timm=MODEL), classes=CLASSES).crop)
         transform = Compose(
             [

@@ -25,10 +25,12 @@ from bench.images import source, tree
 from bench.rates import rates
 from rib import _compat  # noqa: F401  # before torchvision
 from rib.data.catalogue import DataRow, open_data
-from rib.data.examples import Examples, Index, View
-from rib.data.feed import Images, Road, Rows, Shelf, fed
+from rib.data.decoded import Decoded
+from rib.data.examples import Examples, Index
+from rib.data.feed import Road, Rows, Shelf, fed
 from rib.data.labels import LabelMap
 from rib.data.pack import open_pack
+from rib.data.views import Inputs, Pixels
 from rib.execute.malloc import keep_freed
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
@@ -40,7 +42,7 @@ from rib.training.loop import train
 from rib.training.predict import autocast, batches, predict
 from rib.training.training import Training
 
-VIEW = View(224, 0.875)
+VIEW = Pixels(224, 0.875)
 BATCH = 64
 CPU = torch.device("cpu")
 MIB = 2**20
@@ -75,7 +77,7 @@ def _loading(setting: Setting, folder: Path) -> tuple[list[Row], Examples]:
 
     root = tree(folder / "tree", BATCH * (1 if setting.quick else 2))
     data = open_data("bench", DataRow(folder=str(root)), root, None)
-    pack = open_pack(data, "tune", VIEW, folder / "packs")
+    pack = open_pack(Decoded(data, "tune", VIEW), folder / "packs")
     transform = Compose([Resize(256, InterpolationMode.BICUBIC), CenterCrop(224), PILToTensor()])
     theirs = ImageFolder(str(root), transform)
     loaded = torch.cat([images for images, _ in DataLoader(theirs, BATCH)]).permute(0, 2, 3, 1)
@@ -113,8 +115,8 @@ def _loading(setting: Setting, folder: Path) -> tuple[list[Row], Examples]:
     return rows, large
 
 
-def pixels_of(pack: Examples) -> Images:
-    """Images that are at hand: uint8 (N, H, W, 3)."""
+def pixels_of(pack: Examples) -> Inputs:
+    """Inputs that are at hand: uint8 (N, H, W, 3)."""
     assert not callable(pack.images)
     return pack.images
 
@@ -152,7 +154,7 @@ class Forced(Shelf):
 
     way: Road = "resident"
 
-    def road(self, images: Images, device: torch.device) -> Road:
+    def road(self, images: Inputs, device: torch.device) -> Road:
         return self.way
 
 

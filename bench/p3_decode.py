@@ -17,11 +17,12 @@ from bench.base import Row, Setting, at_least, interleaved, shown
 from bench.images import source, tree
 from rib import _compat  # noqa: F401  # before torchvision
 from rib.data.catalogue import DataRow, open_data
-from rib.data.examples import View
+from rib.data.decoded import Decoded
 from rib.data.images import decode_pixels
 from rib.data.pack import open_pack, pack_file
+from rib.data.views import Pixels
 
-VIEW = View(224, 0.875)
+VIEW = Pixels(224, 0.875)
 
 LIMIT = (
     "both run libjpeg-turbo with the same transform, 97 % of ours: only Pillow's own handling of the result "
@@ -53,7 +54,7 @@ def _rows(setting: Setting, root: Path, title: str, goal: bool) -> list[Row]:
         """As a run does it, checksums and all."""
         for file in packs.glob("*"):
             file.unlink()
-        open_pack(data, "tune", VIEW, packs)
+        open_pack(Decoded(data, "tune", VIEW), packs)
 
     def peer() -> None:
         """The same file filled from ImageFolder, by as many threads."""
@@ -77,7 +78,7 @@ def _rows(setting: Setting, root: Path, title: str, goal: bool) -> list[Row]:
         "their pack": peer,
     }
     timings = interleaved(works, setting.repeats(5), time.process_time)
-    made = np.load(pack_file(data, "tune", VIEW, packs), mmap_mode="r")
+    made = np.load(pack_file(Decoded(data, "tune", VIEW), packs), mmap_mode="r")
     assert np.array_equal(made, np.load(by_hand, mmap_mode="r"))
     for content in contents:
         assert np.array_equal(decode_pixels(content, ""), pillow(content))

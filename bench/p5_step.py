@@ -79,7 +79,7 @@ def _measured(setting: Setting) -> list[Row]:
 def difference(mine: Classifier, theirs: nn.Module, images: Tensor, precision: Precision) -> float:
     """The largest of logits, by the same forward pass on both sides."""
     with autocast(images.device, precision):
-        logits, wanted = mine.eval()(images), theirs.eval()(mine.normalise(images))
+        logits, wanted = mine.eval()(images), theirs.eval()(mine.prepared(images))
     return float((logits.float() - wanted.float()).abs().max())
 
 
@@ -118,14 +118,14 @@ def plain_net(name: str, like: Classifier) -> nn.Module:
 
     net: nn.Module = timm.create_model(name, num_classes=CLASSES)
     net.load_state_dict(like.net.state_dict())
-    return net.to(like.mean.device)
+    return net.to(like.device)
 
 
 def train_plainly(
     net: nn.Module, normal: Classifier, images: NDArray[np.uint8], labels: NDArray[np.int64], recipe: Recipe
 ) -> float:
     """An epoch as scripts have it: torch's SGD as it comes, the loss read at every step."""
-    device, total = normal.mean.device, 0.0
+    device, total = normal.device, 0.0
     net.train()
     optimizer = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum)
     for begin in range(0, len(images), recipe.batch_size):
@@ -133,7 +133,7 @@ def train_plainly(
         target = torch.from_numpy(labels[begin : begin + recipe.batch_size]).to(device)
         optimizer.zero_grad()
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.precision == "bf16"):
-            loss = F.cross_entropy(net(normal.normalise(batch)), target)
+            loss = F.cross_entropy(net(normal.prepared(batch)), target)
         loss.backward()
         optimizer.step()
         total += loss.item()
@@ -143,12 +143,12 @@ def train_plainly(
 @torch.no_grad()
 def predict_plainly(net: nn.Module, normal: Classifier, images: NDArray[np.uint8], recipe: Recipe) -> Tensor:
     """Logits, as scripts have them."""
-    device, found = normal.mean.device, []
+    device, found = normal.device, []
     net.eval()
     for begin in range(0, len(images), recipe.eval_batch_size):
         batch = torch.from_numpy(images[begin : begin + recipe.eval_batch_size]).to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=recipe.eval_precision == "bf16"):
-            found.append(net(normal.normalise(batch)).float().cpu())
+            found.append(net(normal.prepared(batch)).float().cpu())
     return torch.cat(found)
 
 
@@ -156,7 +156,7 @@ def shares(net: Classifier, training: Timings, predicting: Timings, data: Exampl
     """The share of the GPU's own rate of matrix products that training and prediction reach."""
     from torch.utils.flop_counter import FlopCounterMode
 
-    one = torch.from_numpy(data.batch(slice(1))).to(net.mean.device)
+    one = torch.from_numpy(data.batch(slice(1))).to(net.device)
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         net.eval()(one)
     rows = []

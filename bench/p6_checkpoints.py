@@ -27,7 +27,7 @@ def _measured(setting: Setting) -> list[Row]:
     architecture = describe(ModelRow(timm=name), classes=CLASSES)
     nets = [build(architecture, seed, "pooled").to(setting.device).eval() for seed in range(K)]
     chunk = noise(count, architecture.size)
-    pixels = [nets[0].normalise(images) for images in torch.from_numpy(chunk.images).to(setting.device).split(batch)]
+    pixels = [nets[0].prepared(images) for images in torch.from_numpy(chunk.images).to(setting.device).split(batch)]
     found: dict[str, list[torch.Tensor]] = {}
 
     def bare() -> None:

@@ -23,9 +23,9 @@ from rib.execute.board import LATEST, LOOKS, PATIENT
 from rib.execute.cluster.fleet import share
 from rib.execute.schedule import Job, Queue, jobs
 from rib.identity import key_of
+from rib.models.flops import ModelCost
+from rib.models.flops import count as count_cost
 from rib.plan import Plan, make_plan
-from rib.report.cost import ModelCost
-from rib.report.cost import count as count_cost
 from rib.report.drawing import panels, write_drawn
 from rib.steps import Embed, Fit, Predict, Step
 from rib.steps.how import AT_ONCE

@@ -237,7 +237,7 @@ def odd() -> Classifier:
 def test_odd_modules_are_seen_for_what_they_are() -> None:
     model = odd()
     assert visible(model, IMAGES) == ("twice", "shrink", "pair", "input of head", "head")
-    pixels = model.normalise(IMAGES).mean(dim=2).transpose(1, 2)
+    pixels = model.prepared(IMAGES).mean(dim=2).transpose(1, 2)
     once = model.net.twice(pixels)  # before it is overwritten
     side_by_side = torch.cat([once.flatten(1), model.net.twice(once.relu()).flatten(1)], dim=1)
     (found,) = layer_grams(model, ("twice",), IMAGES, "fp32")

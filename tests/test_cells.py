@@ -108,7 +108,7 @@ def test_every_row_has_its_cell_class_and_source(form: str, tmp_path: Path) -> N
         assert index.cell_names[index.cells[row]] == "/".join(cell)
         assert data.classes[index.labels[row]] == label
         pixels = np.asarray(Image.open(io.BytesIO(picture(int(index.labels[row]), "/".join(cell), int(file[:-4])))))
-        assert np.array_equal(data.pixels("test", [row], _view())[0], pixels)
+        assert np.array_equal(data.read("test", [row], _view())[0], pixels)
         found.setdefault((label, file), set()).add(int(index.sources[row]))
     assert len(index) == len(images())
     assert all(len(sources) == 1 for sources in found.values())  # one image, whatever was done to it
@@ -116,9 +116,9 @@ def test_every_row_has_its_cell_class_and_source(form: str, tmp_path: Path) -> N
 
 
 def _view() -> Any:
-    from rib.data.examples import View
+    from rib.data.examples import Pixels
 
-    return View(12)
+    return Pixels(12)
 
 
 def test_all_forms_have_the_same_parts_and_a_moved_cell_another_fingerprint(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_cells_of_arrays_are_those_of_the_same_images_in_a_tree(tmp_path: Path) 
         whole = opened(tmp_path, **row)
         index = whole.index("test")
         assert index.cell_names == CELLS
-        pixels = whole.pixels("test", range(len(index)), _view())
+        pixels = whole.read("test", range(len(index)), _view())
         rows = zip(index.cells.tolist(), index.labels.tolist(), index.sources.tolist(), strict=True)
         tables.append(sorted((*row, image.tobytes()) for row, image in zip(rows, pixels, strict=True)))
         tune, test = (set(data.index(part).sources.tolist()) for part in ("tune", "test"))

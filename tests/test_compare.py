@@ -20,7 +20,7 @@ from torch import nn
 
 import rib
 from helpers import CLASSES, Say, classifier, document, pictures, same_weights, toml
-from rib.data.examples import View
+from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.gates import SIGNS, Gate, Verdict, level_of, parse_gate, quantity_names, worst_of
 from rib.gates import tested_together as adjusted_together
@@ -94,7 +94,7 @@ def by_hand(suite: Suite, file: Path) -> dict[str, float]:
     for name in suite.tested:
         data = World(suite, None)[name]
         labels = data.index("test").labels
-        pixels = data.pixels("test", np.arange(len(labels)), View(12, 1.0, "bicubic"))
+        pixels = data.read("test", np.arange(len(labels)), Pixels(12, 1.0, "bicubic"))
         with torch.inference_mode():
             logits = model(torch.from_numpy(pixels))[:, [CLASSES.index(label) for label in data.classes]]
         found[name] = 100 * float(np.mean(logits.argmax(1).numpy() == labels))
@@ -341,7 +341,7 @@ def test_the_tuned_model_sees_images_as_the_base_does(suite: Suite, tmp_path: Pa
         net = create_model("test_resnet", num_classes=4)
         save_for_hf(net, str(tmp_path / name), data_config=seen | {"interpolation": "bilinear"})
     pair = make_pair(suite, str(tmp_path / "base"), str(tmp_path / "tuned"))
-    assert {step.fit.architecture.view for step in pair.after.scores.values()} == {View(96, 1.0, "bilinear")}
+    assert {step.fit.architecture.view for step in pair.after.scores.values()} == {Pixels(96, 1.0, "bilinear")}
 
 
 def test_a_catalogue_model_with_a_suite_of_its_own() -> None:

@@ -16,7 +16,7 @@ from holders import Item, items, members, shuffled, table
 from rib.data.base import DataSet
 from rib.data.catalogue import DataRow, open_data
 from rib.data.check import check
-from rib.data.examples import View
+from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.execute.run import execute
 from rib.plan import Plan, make_plan
@@ -24,7 +24,7 @@ from rib.steps import How
 from rib.store.store import Store
 from rib.suite.load import parse_suite
 
-VIEW = View(holders.SIDE)
+VIEW = Pixels(holders.SIDE)
 
 ORDERS = {
     "alphabet": (("ant", "bee", "cat"), ()),
@@ -98,7 +98,7 @@ def assert_equal(one: DataSet, other: DataSet, name: str) -> None:
         assert same.labels.tolist() == index.labels.tolist(), name
         assert same.sources.tolist() == index.sources.tolist(), name
         rows = range(len(index))
-        assert np.array_equal(other.pixels(part, rows, VIEW), one.pixels(part, rows, VIEW)), name
+        assert np.array_equal(other.read(part, rows, VIEW), one.read(part, rows, VIEW)), name
 
 
 @pytest.mark.parametrize("order", ORDERS)
@@ -113,7 +113,7 @@ def test_every_container_gives_the_same_table(tmp_path: Path, order: str, fields
     if not fields:
         expected = sorted(made, key=lambda item: (classes.index(item.label), item.name))
         assert first.index("tune").labels.tolist() == [classes.index(item.label) for item in expected]
-        assert np.array_equal(first.pixels("tune", range(len(made)), VIEW), [item.pixels for item in expected])
+        assert np.array_equal(first.read("tune", range(len(made)), VIEW), [item.pixels for item in expected])
     for name, data in sets.items():
         assert_equal(first, data, name)
         assert not data.left_out
@@ -135,7 +135,7 @@ def test_classes_of_the_row_come_first_in_every_container(tmp_path: Path, chosen
             assert_equal(sets["tree"], data, name)
         order = np.argsort(data.index("tune").labels, kind="stable")
         rows = range(4 * len(chosen))
-        assert np.array_equal(data.pixels("tune", order, VIEW), sets["tree"].pixels("tune", rows, VIEW)), name
+        assert np.array_equal(data.read("tune", order, VIEW), sets["tree"].read("tune", rows, VIEW)), name
         wanted = 4 * (len(classes) - len(chosen))
         assert [f"{wanted} images" in note for note in data.left_out] == ([True] if wanted else []), name
 

@@ -15,11 +15,12 @@ from helpers import CLASSES, pictures, write_arrays, write_tree
 from rib import _compat  # noqa: F401  # before torchvision
 from rib.data.base import DataSet
 from rib.data.catalogue import DataRow, open_data
-from rib.data.examples import View
+from rib.data.decoded import Decoded
 from rib.data.images import apply_view, read_image
 from rib.data.pack import open_pack, pack_file
+from rib.data.views import Pixels
 
-VIEW = View(12)
+VIEW = Pixels(12)
 
 
 def opened(base: Path, cache: Path | None = None, name: str = "x", **row: Any) -> DataSet:
@@ -41,7 +42,7 @@ def test_a_tree_that_plays_both_roles(tmp_path: Path) -> None:
     assert data.index("tune").labels.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2, 3, 3, 3]
     assert prints(data)[0] == prints(data)[1]
     assert np.array_equal(data.index("tune").sources, data.index("test").sources)
-    pixels = data.pixels("tune", [0, 5], VIEW)
+    pixels = data.read("tune", [0, 5], VIEW)
     assert np.array_equal(pixels[1], np.asarray(Image.open(tmp_path / "t" / "bee" / "2.png")))
 
 
@@ -53,8 +54,8 @@ def test_a_tree_with_a_share_to_test_on(tmp_path: Path) -> None:
     assert (len(tune), len(test)) == (12, 8)
     assert np.bincount(test.labels).tolist() == [2] * 4
     assert not set(tune.sources.tolist()) & set(test.sources.tolist())
-    whole = {image.tobytes() for image in opened(tmp_path, folder="t").pixels("tune", range(20), VIEW)}
-    seen = [{image.tobytes() for image in data.pixels(part, range(n), VIEW)} for part, n in (("tune", 12), ("test", 8))]
+    whole = {image.tobytes() for image in opened(tmp_path, folder="t").read("tune", range(20), VIEW)}
+    seen = [{image.tobytes() for image in data.read(part, range(n), VIEW)} for part, n in (("tune", 12), ("test", 8))]
     assert seen[0] | seen[1] == whole
     assert not seen[0] & seen[1]
 
@@ -66,7 +67,7 @@ def test_two_trees(tmp_path: Path) -> None:
     assert data.disjoint
     assert (len(data.index("tune")), len(data.index("test"))) == (12, 8)
     assert not set(data.index("tune").sources.tolist()) & set(data.index("test").sources.tolist())
-    assert np.array_equal(data.pixels("test", [2], VIEW)[0], np.asarray(Image.open(tmp_path / "b" / "bee" / "0.png")))
+    assert np.array_equal(data.read("test", [2], VIEW)[0], np.asarray(Image.open(tmp_path / "b" / "bee" / "0.png")))
 
 
 def test_classes_chosen_and_ordered(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_classes_chosen_and_ordered(tmp_path: Path) -> None:
     data = opened(tmp_path, folder="t", classes=["dog", "bee"])
     assert data.classes == ("dog", "bee")
     assert data.index("tune").labels.tolist() == [0, 0, 0, 1, 1, 1]
-    assert np.array_equal(data.pixels("tune", [3], VIEW)[0], np.asarray(Image.open(tmp_path / "t" / "bee" / "0.png")))
+    assert np.array_equal(data.read("tune", [3], VIEW)[0], np.asarray(Image.open(tmp_path / "t" / "bee" / "0.png")))
 
 
 @pytest.mark.parametrize("form", ["integers", "names", "grey"])
@@ -90,11 +91,11 @@ def test_arrays(tmp_path: Path, form: str) -> None:
     assert data.classes == CLASSES
     assert data.index("tune").labels.tolist() == labels.tolist()
     expected = images if form != "grey" else np.repeat(images[..., None], 3, axis=3)
-    assert np.array_equal(data.pixels("tune", range(20), VIEW), expected)
+    assert np.array_equal(data.read("tune", range(20), VIEW), expected)
     split = opened(tmp_path, test_fraction=0.4, **row)
     assert (len(split.index("tune")), len(split.index("test"))) == (12, 8)
     rows = np.concatenate([split.index("tune").sources, split.index("test").sources])
-    pixels = np.concatenate([split.pixels("tune", range(12), VIEW), split.pixels("test", range(8), VIEW)])
+    pixels = np.concatenate([split.read("tune", range(12), VIEW), split.read("test", range(8), VIEW)])
     assert np.array_equal(pixels, expected[rows])
 
 
@@ -202,7 +203,7 @@ def test_the_view_is_torchvisions_pixel_by_pixel(
     for width, height in SIZES:
         noise = np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8)
         image = Image.fromarray(noise)
-        found = apply_view(image, View(size, crop, interpolation))
+        found = apply_view(image, Pixels(size, crop, interpolation))
         assert found.shape == (size, size, 3)
         assert np.array_equal(found, np.asarray(theirs(image))), (width, height)
 
@@ -217,7 +218,7 @@ def test_the_view_is_timms_pixel_by_pixel(crop: float) -> None:
     for width, height in SIZES:
         noise = np.random.default_rng(height).integers(0, 256, (height, width, 3), np.uint8)
         image = Image.fromarray(noise)
-        found = apply_view(image, View(48, crop))
+        found = apply_view(image, Pixels(48, crop))
         assert np.array_equal(found, (theirs(image) * 255).round().byte().permute(1, 2, 0).numpy()), (width, height)
 
 
@@ -250,22 +251,29 @@ def test_orientation_is_not_applied(tmp_path: Path) -> None:
 def test_a_pack_equals_direct_reading(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     data = opened(tmp_path, **rows(tmp_path)[kind])
     monkeypatch.setattr(type(data), "chunk", 3)
-    view = View(9, 0.8, "bilinear")
+    view = Pixels(9, 0.8, "bilinear")
     counts: list[int] = []
-    pack = open_pack(data, "test", view, tmp_path / "packs", counts.append)
+    pack = open_pack(Decoded(data, "test", view), tmp_path / "packs", counts.append)
     assert counts == [3, 3, 2]
-    assert np.array_equal(pack.images, data.pixels("test", range(8), view))
+    assert np.array_equal(pack.images, data.read("test", range(8), view))
     assert np.array_equal(pack.labels, data.index("test").labels)
     chosen = pack.take(np.array([5, 0, 5]))
     assert np.array_equal(chosen.batch(slice(None)), pack.images[[5, 0, 5]])
     assert np.array_equal(chosen.take(np.array([2, 1])).batch(np.array([1, 0])), pack.images[[0, 5]])
-    again = open_pack(data, "test", view, tmp_path / "packs", lambda _: pytest.fail("decoded again"))
+    again = open_pack(Decoded(data, "test", view), tmp_path / "packs", lambda _: pytest.fail("decoded again"))
     assert np.array_equal(again.images, pack.images)
     assert {path.suffix for path in (tmp_path / "packs").iterdir()} == {".npy", ".crc32", ".checked", ".lock"}
 
 
 def test_every_view_has_its_own_pack(tmp_path: Path) -> None:
     data = opened(tmp_path, **rows(tmp_path)["folder"])
-    views = [View(9), View(10), View(9, 0.9), View(9, 0.95), View(9, 1.0, "bilinear"), View(9, decode="fast")]
-    files = {pack_file(data, part, view, tmp_path) for view in views for part in ("tune", "test")}
+    views = [
+        Pixels(9),
+        Pixels(10),
+        Pixels(9, 0.9),
+        Pixels(9, 0.95),
+        Pixels(9, 1.0, "bilinear"),
+        Pixels(9, decode="fast"),
+    ]
+    files = {pack_file(Decoded(data, part, view), tmp_path) for view in views for part in ("tune", "test")}
     assert len(files) == 12

@@ -84,7 +84,7 @@ def test_a_timm_model_loads_with_plain_timm_and_gives_the_same_logits(
     with torch.no_grad():
         theirs = net((images.permute(0, 3, 1, 2) / 255 - mean) / std)
         assert torch.allclose(theirs, classifier(images), atol=1e-5)
-        assert torch.equal(net(classifier.normalise(images)), classifier(images))
+        assert torch.equal(net(classifier.prepared(images)), classifier(images))
 
 
 def test_what_was_exported_can_be_a_model_of_another_suite(place: Path, results: Results) -> None:

@@ -135,7 +135,7 @@ def test_predictions_are_the_nets_own(tmp_path: Path, way: str, streamed: bool) 
         weights = store.weights(run.fit.key) if run.tuned_on else torch_file(tmp_path / "net.safetensors")
         for name, step in run.scores.items():
             data = plan.world[name]
-            pixels = data.pixels("test", np.arange(len(data.index("test"))), step.architecture.view)
+            pixels = data.read("test", np.arange(len(data.index("test"))), step.architecture.view)
             expected = plain(weights, way, pixels)
             found = store.predictions(step.key)
             assert found["unmasked_class"].to_pylist() == expected.argmax(1).tolist()

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from helpers import Say, document, toml, write_tree
-from rib.data.examples import View
 from rib.data.images import FORMATS, MOST_ELONGATED, apply_view, check_whole, decode_pixels
+from rib.data.views import Pixels
 from rib.errors import UserError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
@@ -73,14 +73,14 @@ def test_a_thin_image_is_refused_before_it_is_resized(kind: str, shape: tuple[in
     with pytest.raises(UserError, match=f"{shape[0]} × {shape[1]} pixels: one side is more than 100 times the other"):
         decode_pixels(content, "thin.png")
     with pytest.raises(ValueError, match="more than 100 times"):
-        apply_view(np.zeros((*shape[::-1], 3), np.uint8), View(224))
+        apply_view(np.zeros((*shape[::-1], 3), np.uint8), Pixels(224))
 
 
 def test_what_is_as_elongated_as_may_be_is_read_as_pillow_reads_it() -> None:
     image = Image.fromarray(np.random.default_rng(1).integers(0, 256, (3 * MOST_ELONGATED, 3, 3), dtype=np.uint8))
     pixels = decode_pixels(encoded("PNG", image), "x")
     assert np.array_equal(pixels, np.asarray(image))
-    seen = apply_view(pixels, View(32))
+    seen = apply_view(pixels, Pixels(32))
     resized = image.resize((32, 3200), Image.Resampling.BICUBIC).crop((0, 1584, 32, 1616))
     assert np.array_equal(seen, np.asarray(resized))
 

@@ -25,12 +25,12 @@ from rib.data import published as published_module
 from rib.data.base import DataSet
 from rib.data.catalogue import ROWS, DataRow, open_data
 from rib.data.check import check
-from rib.data.examples import View
 from rib.data.imagenet_classes import class_names, objectnet, subset, wnids
 from rib.data.images import SUFFIXES, apply_view, decode_image, read_image
 from rib.data.labels import LabelMap, match_classes
 from rib.data.published import PUBLISHED, VALIDATION
 from rib.data.splits import tuning_rows
+from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.models.classifier import Classifier
 from rib.models.small import small_resnet
@@ -41,7 +41,7 @@ from rib.suite.load import parse_suite
 from rib.suite.suite import Suite
 from rib.training.predict import judge
 
-VIEW = View(24)
+VIEW = Pixels(24)
 MISLABELLED = {
     "Chair": "computer keyboard, keypad",
     "Trash bin": "digital watch",
@@ -83,7 +83,7 @@ def map_of(data: DataSet) -> LabelMap:
 
 def seen(data: DataSet) -> np.ndarray[Any, Any]:
     """The class that each test image shows, read from its pixels."""
-    return trees.class_of(data.pixels("test", list(range(len(data.index("test")))), VIEW))
+    return trees.class_of(data.read("test", list(range(len(data.index("test")))), VIEW))
 
 
 def planted(outputs: np.ndarray[Any, Any]) -> torch.Tensor:
@@ -184,7 +184,7 @@ def test_objectnet_without_the_images_folder_and_without_its_border(tmp_path: Pa
         folder.rename(where / folder.name)
     (where / "images").rmdir()
     data = opened(tmp_path, "objectnet")
-    pixels = data.pixels("test", [0], View(24))
+    pixels = data.read("test", [0], Pixels(24))
     assert abs(pixels.astype(int) - np.array(trees.colour(int(seen(data)[0])))).max() == 0  # to the very corner
 
 
@@ -456,7 +456,7 @@ def assert_same(one: DataSet, other: DataSet) -> None:
     assert (index.sources == same.sources).all()
     assert one.fingerprint("test") == other.fingerprint("test")
     rows = list(range(len(index)))
-    assert (one.pixels("test", rows, VIEW) == other.pixels("test", rows, VIEW)).all()
+    assert (one.read("test", rows, VIEW) == other.read("test", rows, VIEW)).all()
 
 
 @pytest.mark.parametrize("key", ["val", "v2", "a", "r", "objectnet"])
@@ -572,7 +572,7 @@ def test_preprocessing_equals_timm(photographs: Photographs, crop: float) -> Non
 
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     theirs = create_transform((3, 224, 224), interpolation="bicubic", mean=mean, std=std, crop_pct=crop)
-    assert_equal_tensors(photographs, theirs, View(224, crop, "bicubic"), mean, std)
+    assert_equal_tensors(photographs, theirs, Pixels(224, crop, "bicubic"), mean, std)
 
 
 def test_preprocessing_equals_torchvision(photographs: Photographs) -> None:
@@ -582,11 +582,11 @@ def test_preprocessing_equals_torchvision(photographs: Photographs) -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     bilinear = InterpolationMode.BILINEAR
     theirs = Compose([Resize(256, bilinear), CenterCrop(224), ToTensor(), Normalize(mean, std)])
-    assert_equal_tensors(photographs, theirs, View(224, 0.875, "bilinear"), mean, std)
+    assert_equal_tensors(photographs, theirs, Pixels(224, 0.875, "bilinear"), mean, std)
 
 
 def assert_equal_tensors(
-    photographs: Photographs, theirs: Callable[[Any], torch.Tensor], view: View, mean: Any, std: Any
+    photographs: Photographs, theirs: Callable[[Any], torch.Tensor], view: Pixels, mean: Any, std: Any
 ) -> None:
     """Pixels equal, and tensors after normalisation to 1e-6."""
     classifier = Classifier(torch.nn.Sequential(torch.nn.Linear(1, 2)), 2, mean, std)
@@ -594,7 +594,7 @@ def assert_equal_tensors(
     for name, ours, reference in photographs:
         pixels = torch.from_numpy(apply_view(ours, view).copy())
         expected = theirs(reference)
-        assert (classifier.normalise(pixels[None])[0] - expected).abs().max() <= 1e-6, name
+        assert (classifier.prepared(pixels[None])[0] - expected).abs().max() <= 1e-6, name
         back = ((expected * scale + offset) * 255).round().to(torch.uint8).permute(1, 2, 0)
         assert torch.equal(back, pixels), name
 
@@ -627,9 +627,9 @@ def test_every_format_and_mode_is_read_as_rgb(tmp_path: Path) -> None:
 
 def test_native_images_are_left_as_they_are() -> None:
     image = Image.fromarray(np.random.default_rng(2).integers(0, 255, (224, 224, 3), np.uint8))
-    assert (apply_view(image, View(224, 0.9), native=True) == np.asarray(image)).all()
-    assert (apply_view(image, View(224, 0.9)) != np.asarray(image)).any()
-    assert apply_view(image, View(160, 0.9), native=True).shape == (160, 160, 3)
+    assert (apply_view(image, Pixels(224, 0.9), native=True) == np.asarray(image)).all()
+    assert (apply_view(image, Pixels(224, 0.9)) != np.asarray(image)).any()
+    assert apply_view(image, Pixels(160, 0.9), native=True).shape == (160, 160, 3)
 
 
 # -- the whole road --------------------------------------------------------------------------------------------------

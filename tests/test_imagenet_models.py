@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from rib import _compat
-from rib.data.examples import View
+from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.models import clip, imagenet
 from rib.models.catalogue import ROWS, ModelRow
@@ -100,14 +100,14 @@ def test_the_catalogue_has_every_size_and_pretraining_of_the_paper_that_timm_pub
 @pytest.mark.parametrize(
     ("name", "view"),
     [
-        ("vit_b16_in21k_augreg", View(224, 0.9, "bicubic")),
-        ("vit_b16_laion2b", View(224, 1.0, "bicubic")),
-        ("vit_b16_in21k_p", View(224, 0.875, "bilinear")),
-        ("resnet18", View(224, 0.875, "bilinear")),
-        ("resnet50", View(224, 224 / 232, "bilinear")),
+        ("vit_b16_in21k_augreg", Pixels(224, 0.9, "bicubic")),
+        ("vit_b16_laion2b", Pixels(224, 1.0, "bicubic")),
+        ("vit_b16_in21k_p", Pixels(224, 0.875, "bilinear")),
+        ("resnet18", Pixels(224, 0.875, "bilinear")),
+        ("resnet50", Pixels(224, 224 / 232, "bilinear")),
     ],
 )
-def test_preprocessing_is_the_models_own(name: str, view: View) -> None:
+def test_preprocessing_is_the_models_own(name: str, view: Pixels) -> None:
     assert describe(ROWS[f"imagenet:{name}"], 1000).view == view
 
 
@@ -117,7 +117,7 @@ def test_clip_rows_have_the_preprocessing_of_open_clip(name: str) -> None:
     architecture = describe(ROWS[f"imagenet:{name}"], 1000)
     assert architecture.mean == library.OPENAI_DATASET_MEAN
     assert architecture.std == library.OPENAI_DATASET_STD
-    assert architecture.view == View(224, 1.0, "bicubic")
+    assert architecture.view == Pixels(224, 1.0, "bicubic")
 
 
 def test_the_clip_activation_is_that_of_the_published_weights() -> None:
@@ -165,7 +165,7 @@ def test_a_hugging_face_folder(tmp_path: Path) -> None:
     timm.models.save_for_hf(net, str(tmp_path / "saved"), **given, safe_serialization=True)
     row = ModelRow(hf="saved")
     architecture = describe(row, 10, tmp_path)
-    assert architecture.view == View(32, 0.95, "bicubic")
+    assert architecture.view == Pixels(32, 0.95, "bicubic")
     assert architecture.mean == (0.1, 0.2, 0.3)
     assert same_logits(net, row, tmp_path)
     with torch.no_grad():

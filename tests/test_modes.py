@@ -15,8 +15,8 @@ from PIL import Image
 
 from rib.data.catalogue import DataRow, open_data
 from rib.data.check import check
-from rib.data.examples import View
 from rib.data.images import SUFFIXES, decode_pixels
+from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.identity import digest
 
@@ -207,4 +207,4 @@ def test_a_file_is_what_its_content_is_whatever_its_suffix(tmp_path: Path) -> No
             (tmp_path / suffix / name).mkdir(parents=True)
             (tmp_path / suffix / name / f"0{suffix}").write_bytes(encoded(Image.fromarray(COLOUR), "PNG"))
         data = open_data("x", DataRow(folder=suffix), tmp_path, None)
-        assert np.array_equal(data.pixels("tune", [1], View(16))[0], COLOUR)
+        assert np.array_equal(data.read("tune", [1], Pixels(16))[0], COLOUR)

@@ -27,13 +27,15 @@ import rib
 from helpers import surroundings, tiny, write_arrays, write_tree
 from rib import _compat  # noqa: F401  # before torchvision
 from rib.data import pack as pack_module
-from rib.data.ahead import chunk_rows, chunks, undecoded
+from rib.data.ahead import chunk_rows, chunks, streamed
 from rib.data.base import DataSet
 from rib.data.budget import divided, pack_bytes, parse_bytes, require_room, room, shown_bytes
 from rib.data.catalogue import DataRow, open_data
-from rib.data.examples import Examples, Index, Part, View
+from rib.data.decoded import Decoded
+from rib.data.examples import Examples, Index, Part
 from rib.data.images import apply_view, decode_pixels
 from rib.data.pack import BUILDS, check_pack, damaged_rows, is_checked, open_pack, pack_file
+from rib.data.views import Pixels
 from rib.errors import StepError, UserError
 from rib.execute.decode import pack, prepare
 from rib.execute.progress import Silent
@@ -41,7 +43,7 @@ from rib.plan import make_plan
 from rib.steps import How, Predict
 from rib.store.store import Store
 
-VIEW = View(9, 0.8, "bilinear")
+VIEW = Pixels(9, 0.8, "bilinear")
 
 
 def opened(base: Path, **row: Any) -> DataSet:
@@ -66,7 +68,7 @@ class Counted(DataSet):
     def reading_order(self, part: Part) -> NDArray[np.int64]:
         return np.arange(self.count)[::-1].copy()
 
-    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
+    def read(self, part: Part, rows: Sequence[int], view: Pixels) -> NDArray[np.uint8]:
         with self.told:
             self.asked += rows
             self.told.notify_all()
@@ -106,17 +108,17 @@ def test_exact_is_pillow_and_torchvision_bit_for_bit(
     ours = decode_pixels(content, "x")
     assert np.array_equal(ours, np.asarray(theirs))
     transform = Compose([Resize(32, InterpolationMode.BICUBIC), CenterCrop(28)])
-    assert np.array_equal(apply_view(ours, View(28, 0.875)), np.asarray(transform(theirs)))
+    assert np.array_equal(apply_view(ours, Pixels(28, 0.875)), np.asarray(transform(theirs)))
 
 
 def test_fast_is_near_and_has_another_name(tmp_path: Path) -> None:
     content = jpeg(1, "RGB", quality=90)
     exact, fast = (
-        apply_view(decode_pixels(content, "x"), View(28, 0.875, decode=how)).astype(int) for how in ("exact", "fast")
+        apply_view(decode_pixels(content, "x"), Pixels(28, 0.875, decode=how)).astype(int) for how in ("exact", "fast")
     )
     assert np.abs(exact - fast).max() <= 7
     data = Counted()
-    files = [pack_file(data, "test", View(28, decode=how), tmp_path).name for how in ("exact", "fast")]
+    files = [pack_file(Decoded(data, "test", Pixels(28, decode=how)), tmp_path).name for how in ("exact", "fast")]
     assert files[0] != files[1]
     assert "fast" in files[1]
 
@@ -133,7 +135,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from rib.data.catalogue import DataRow, open_data
-from rib.data.examples import View
+from rib.data.views import Pixels
 from rib.data.pack import open_pack
 
 data = open_data("x", DataRow(folder="t"), Path(sys.argv[1]), None)
@@ -146,7 +148,7 @@ def advance(images):
     if seen >= 6:
         os.kill(os.getpid(), signal.SIGKILL)
 
-open_pack(data, "tune", View(9, 0.8, "bilinear"), Path(sys.argv[1]) / "packs", advance)
+open_pack(data, "tune", Pixels(9, 0.8, "bilinear"), Path(sys.argv[1]) / "packs", advance)
 """
 
 
@@ -155,22 +157,22 @@ def test_a_build_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.Mon
     words = [sys.executable, "-c", KILLED, str(tmp_path)]
     assert subprocess.run(words, env=surroundings(), timeout=120, check=False).returncode == -signal.SIGKILL
     data = opened(tmp_path, folder="t")
-    file = pack_file(data, "tune", VIEW, tmp_path / "packs")
+    file = pack_file(Decoded(data, "tune", VIEW), tmp_path / "packs")
     assert not file.exists()
     partial = np.lib.format.open_memmap(file.with_suffix(".part"), "r+")
     partial[1, 0, 0, 0] ^= 1  # as if the machine had crashed before it was written
     del partial
     asked: list[int] = []
-    pixels = type(data).pixels
+    read = type(data).read
     monkeypatch.setattr(
-        type(data), "pixels", lambda self, part, rows, view: asked.extend(rows) or pixels(self, part, rows, view)
+        type(data), "read", lambda self, part, rows, view: asked.extend(rows) or read(self, part, rows, view)
     )
     counts: list[int] = []
-    made = open_pack(data, "tune", VIEW, tmp_path / "packs", counts.append)
+    made = open_pack(Decoded(data, "tune", VIEW), tmp_path / "packs", counts.append)
     assert counts[0] == 5
     assert sum(counts) == 20
     assert sorted(asked) == [1, *range(6, 20)]
-    assert np.array_equal(made.images, pixels(data, "tune", range(20), VIEW))
+    assert np.array_equal(made.images, read(data, "tune", range(20), VIEW))
     assert len(damaged_rows(file)) == 0
     assert not file.with_suffix(".part").exists()
 
@@ -181,7 +183,7 @@ def test_an_unreadable_image_leaves_nothing_behind(tmp_path: Path) -> None:
     data.fingerprint("tune")
     (tmp_path / "t" / "cat" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     with pytest.raises(UserError, match=r"cat.1\.png"):
-        open_pack(data, "tune", VIEW, tmp_path / "packs")
+        open_pack(Decoded(data, "tune", VIEW), tmp_path / "packs")
     assert [file.suffix for file in (tmp_path / "packs").iterdir()] == [".lock"]
 
 
@@ -207,8 +209,8 @@ def lose_sums(file: Path) -> list[int]:
 @pytest.mark.parametrize("harm", [damage_pixel, cut_off, lose_sums])
 def test_damage_is_found_told_and_decoded_again(tmp_path: Path, harm: Any) -> None:
     data = Counted()
-    check_pack(data, "test", View(6), tmp_path)
-    file = pack_file(data, "test", View(6), tmp_path)
+    check_pack(Decoded(data, "test", Pixels(6)), tmp_path)
+    file = pack_file(Decoded(data, "test", Pixels(6)), tmp_path)
     assert is_checked(file)
     expected = file.read_bytes()
     data.asked.clear()
@@ -216,24 +218,24 @@ def test_damage_is_found_told_and_decoded_again(tmp_path: Path, harm: Any) -> No
     os.utime(file, (1, 1))
     assert not is_checked(file)
     said: list[str] = []
-    check_pack(data, "test", View(6), tmp_path, say=said.append)
+    check_pack(Decoded(data, "test", Pixels(6)), tmp_path, say=said.append)
     assert sorted(data.asked) == lost
     assert file.read_bytes() == expected
     assert "damaged" in said[0]
     assert is_checked(file)
     data.asked.clear()
-    check_pack(data, "test", View(6), tmp_path, say=said.append)
+    check_pack(Decoded(data, "test", Pixels(6)), tmp_path, say=said.append)
     assert (data.asked, len(said)) == ([], 1)
 
 
 def test_a_pack_from_another_machine_is_read_once_to_be_sure(tmp_path: Path) -> None:
     data = Counted()
-    open_pack(data, "test", View(6), tmp_path)
-    file = pack_file(data, "test", View(6), tmp_path)
+    open_pack(Decoded(data, "test", Pixels(6)), tmp_path)
+    file = pack_file(Decoded(data, "test", Pixels(6)), tmp_path)
     file.with_suffix(".checked").unlink()
     assert not is_checked(file)
     data.asked.clear()
-    check_pack(data, "test", View(6), tmp_path)
+    check_pack(Decoded(data, "test", Pixels(6)), tmp_path)
     assert is_checked(file)
     assert data.asked == []
 
@@ -243,8 +245,8 @@ def test_a_pack_that_another_machine_found_whole_is_not_read_again(
 ) -> None:
     """Where it is the same file; a copy is read."""
     data = Counted()
-    open_pack(data, "test", View(6), tmp_path)
-    file = pack_file(data, "test", View(6), tmp_path)
+    open_pack(Decoded(data, "test", Pixels(6)), tmp_path)
+    file = pack_file(Decoded(data, "test", Pixels(6)), tmp_path)
     monkeypatch.setattr("rib.data.pack.platform.node", lambda: "another")
     assert is_checked(file)
     stat, copy = file.stat(), file.with_suffix(".copy")
@@ -252,7 +254,7 @@ def test_a_pack_that_another_machine_found_whole_is_not_read_again(
     copy.replace(file)
     os.utime(file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     assert not is_checked(file)
-    check_pack(data, "test", View(6), tmp_path)
+    check_pack(Decoded(data, "test", Pixels(6)), tmp_path)
     assert is_checked(file)
 
 
@@ -270,8 +272,8 @@ class Eventful(Counted):
         super().__init__(count)
         self.happens = happens
 
-    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
-        found = super().pixels(part, rows, view)
+    def read(self, part: Part, rows: Sequence[int], view: Pixels) -> NDArray[np.uint8]:
+        found = super().read(part, rows, view)
         self.happens(len(self.asked))
         return found
 
@@ -283,7 +285,7 @@ def no_locks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def assert_whole(folder: Path, count: int = 20) -> None:
     """One pack, every pixel right, and nothing beside it that a builder has left."""
-    file = pack_file(Counted(count), "test", View(6), folder)
+    file = pack_file(Decoded(Counted(count), "test", Pixels(6)), folder)
     images = np.load(file)
     assert np.array_equal(images[:, 0, 0, 0], 10 * np.arange(count))
     assert (images == images[:, :1, :1, :1]).all()
@@ -316,7 +318,7 @@ def test_builders_at_once_make_one_whole_pack_without_a_lock(
 
         def build(folder: Path = folder, gate: threading.Barrier = gate) -> None:
             gate.wait()
-            made = open_pack(Counted(), "test", View(6), folder)
+            made = open_pack(Decoded(Counted(), "test", Pixels(6)), folder)
             assert np.array_equal(made.images[:, 5, 5, 2], 10 * np.arange(20))
 
         at_once([build] * 3)
@@ -330,15 +332,15 @@ def test_a_builder_that_comes_later_and_ends_first(tmp_path: Path, monkeypatch: 
 
     def happens(decoded: int) -> None:
         if decoded == 9:
-            late.append(open_pack(Counted(), "test", View(6), tmp_path))
+            late.append(open_pack(Decoded(Counted(), "test", Pixels(6)), tmp_path))
 
     first = Eventful(happens)
-    made = open_pack(first, "test", View(6), tmp_path)
+    made = open_pack(Decoded(first, "test", Pixels(6)), tmp_path)
     assert len(late) == 1
     assert np.array_equal(late[0].images, made.images)
     assert len(first.asked) == 20  # nothing is decoded twice by one builder
     assert_whole(tmp_path)
-    assert is_checked(pack_file(first, "test", View(6), tmp_path))
+    assert is_checked(pack_file(Decoded(first, "test", Pixels(6)), tmp_path))
 
 
 def taken_away(file: Path) -> None:
@@ -368,18 +370,18 @@ def sum_lost(file: Path) -> None:
 @pytest.mark.parametrize("harm", [taken_away, begun_anew, sums_anew, sum_lost])
 def test_a_pack_whose_files_change_while_it_is_made_is_whole_in_the_end(tmp_path: Path, harm: Any) -> None:
     data = Counted()
-    file = pack_file(data, "test", View(6), tmp_path)
+    file = pack_file(Decoded(data, "test", Pixels(6)), tmp_path)
     eventful = Eventful(lambda decoded: harm(file) if decoded == 18 else None)
-    made = open_pack(eventful, "test", View(6), tmp_path)
+    made = open_pack(Decoded(eventful, "test", Pixels(6)), tmp_path)
     assert np.array_equal(made.images[:, 0, 0, 0], 10 * np.arange(20))
     assert_whole(tmp_path)
 
 
 def test_a_pack_that_others_take_away_for_ever_is_given_up(tmp_path: Path) -> None:
-    file = pack_file(Counted(), "test", View(6), tmp_path)
+    file = pack_file(Decoded(Counted(), "test", Pixels(6)), tmp_path)
     data = Eventful(lambda _: taken_away(file))
     with pytest.raises(StepError, match="again and again"):
-        open_pack(data, "test", View(6), tmp_path)
+        open_pack(Decoded(data, "test", Pixels(6)), tmp_path)
     assert len(data.asked) == 20 * BUILDS
 
 
@@ -404,7 +406,7 @@ def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyP
         monkeypatch.setattr(pack_module, "FileLock", Unsupported)
     else:
         monkeypatch.setattr(fcntl, "flock", refuse)
-    check_pack(Counted(), "test", View(6), tmp_path)
+    check_pack(Decoded(Counted(), "test", Pixels(6)), tmp_path)
     assert_whole(tmp_path)
 
 
@@ -415,8 +417,8 @@ def test_two_that_find_one_pack_damaged_mend_it_together(
 ) -> None:
     if not locks:
         no_locks(monkeypatch)
-    check_pack(Counted(), "test", View(6), tmp_path)
-    file = pack_file(Counted(), "test", View(6), tmp_path)
+    check_pack(Decoded(Counted(), "test", Pixels(6)), tmp_path)
+    file = pack_file(Decoded(Counted(), "test", Pixels(6)), tmp_path)
     lost = harm(file)
     os.utime(file, (1, 1))
     gate, looked, said = threading.Barrier(2), threading.local(), list[str]()
@@ -430,7 +432,9 @@ def test_two_that_find_one_pack_damaged_mend_it_together(
 
     monkeypatch.setattr(pack_module, "damaged_rows", found)
     owners = [Counted(), Counted()]
-    at_once([lambda data=data: check_pack(data, "test", View(6), tmp_path, say=said.append) for data in owners])
+    at_once(
+        [lambda data=data: check_pack(Decoded(data, "test", Pixels(6)), tmp_path, say=said.append) for data in owners]
+    )
     assert_whole(tmp_path)
     if locks:
         assert sorted(owners[0].asked + owners[1].asked) == lost
@@ -438,13 +442,13 @@ def test_two_that_find_one_pack_damaged_mend_it_together(
 
 
 def test_the_file_of_a_lock_is_never_taken_from_one_who_waits_for_it(tmp_path: Path) -> None:
-    check_pack(Counted(), "test", View(6), tmp_path)
-    file = pack_file(Counted(), "test", View(6), tmp_path)
+    check_pack(Decoded(Counted(), "test", Pixels(6)), tmp_path)
+    file = pack_file(Decoded(Counted(), "test", Pixels(6)), tmp_path)
     lock = file.with_suffix(".lock")
     with lock.open() as held:  # an open file keeps its number: no other gets it
         damage_pixel(file)
         os.utime(file, (1, 1))
-        check_pack(Counted(), "test", View(6), tmp_path)
+        check_pack(Decoded(Counted(), "test", Pixels(6)), tmp_path)
         assert os.path.samestat(lock.stat(), os.fstat(held.fileno()))
 
 
@@ -480,16 +484,16 @@ def test_space_for_people() -> None:
 def test_the_budget_is_for_all_packs_together(tmp_path: Path) -> None:
     data = Counted()
     size = 20 * (6 * 6 * 3 + 4)
-    assert pack_bytes(data, "test", View(6)) == size == 2240
+    assert pack_bytes(Decoded(data, "test", Pixels(6))) == size == 2240
     assert room(tmp_path / "none", 5000) == 5000
-    open_pack(data, "test", View(6), tmp_path)
+    open_pack(Decoded(data, "test", Pixels(6)), tmp_path)
     left = room(tmp_path, 5000)
     assert 5000 - size - 500 < left < 5000 - size  # headers and what is noted beside it
     assert room(tmp_path, 10) == 0
 
 
 def test_what_is_tuned_on_must_fit(tmp_path: Path) -> None:
-    wanted = [(Counted(), "tune", View(6)), (Counted(), "test", View(6))]
+    wanted = [Decoded(Counted(), part, Pixels(6)) for part in ("tune", "test")]
     require_room(wanted, tmp_path, 2 * 2240)
     with pytest.raises(UserError, match="no room for the packs") as caught:
         require_room(wanted, tmp_path, 2 * 2240 - 1)
@@ -504,12 +508,12 @@ def test_the_smallest_parts_are_packed(tmp_path: Path) -> None:
     small, middle, large = (Counted(count) for count in (10, 20, 40))
     for place, data in enumerate((small, middle, large)):
         data.fingerprint = lambda part, place=place: f"{place}" * 24  # type: ignore[method-assign,misc]
-    wanted = [(data, "test", View(6)) for data in (large, small, middle)]
+    wanted = [Decoded(data, "test", Pixels(6)) for data in (large, small, middle)]
     packed, streamed = divided(wanted, tmp_path, 1120 + 2240 + 4479)
     assert [data.count for data, _, _ in packed] == [10, 20]
     assert [data.count for data, _, _ in streamed] == [40]
     for one in packed:
-        open_pack(*one, tmp_path)
+        open_pack(one, tmp_path)
     assert divided(wanted, tmp_path, 10) == (packed, streamed)  # a pack that is there is used
     assert divided([], tmp_path, 0) == ([], [])
 
@@ -519,7 +523,7 @@ def test_the_smallest_parts_are_packed(tmp_path: Path) -> None:
 
 @given(size=st.integers(1, 300), batch=st.integers(1, 512), memory=st.integers(1, 10**9))
 def test_two_chunks_fit_the_memory_in_whole_batches(size: int, batch: int, memory: int) -> None:
-    rows = chunk_rows(View(size), batch, memory)
+    rows = chunk_rows(Pixels(size), batch, memory)
     assert rows % batch == 0
     assert rows == batch or 2 * rows * 3 * size**2 <= memory
     assert 2 * (rows + batch) * 3 * size**2 > memory
@@ -528,7 +532,7 @@ def test_two_chunks_fit_the_memory_in_whole_batches(size: int, batch: int, memor
 @settings(max_examples=30, deadline=None)
 @given(rows=st.integers(1, 25), first=st.integers(0, 20), chunk=st.integers(1, 25))
 def test_chunks_are_the_whole_in_pieces(rows: int, first: int, chunk: int) -> None:
-    found = list(chunks(Counted(chunk=chunk), "test", View(6), rows, first))
+    found = list(chunks(Decoded(Counted(chunk=chunk), "test", Pixels(6)), rows, first))
     assert all(len(each) == len(each.images) == rows for each in found[:-1])
     expected = list(range(first, 20))
 
@@ -542,7 +546,7 @@ def test_chunks_are_the_whole_in_pieces(rows: int, first: int, chunk: int) -> No
 
 def test_the_next_chunk_is_decoded_while_one_is_used_and_no_more() -> None:
     data = Counted(chunk=2)
-    following = chunks(data, "test", View(6), 4)
+    following = chunks(Decoded(data, "test", Pixels(6)), 4)
     assert next(following).rows.tolist() == [0, 1, 2, 3]
     with data.told:
         assert data.told.wait_for(lambda: len(data.asked) == 8, timeout=60)
@@ -556,7 +560,7 @@ def test_a_stream_names_the_image_that_cannot_be_read(tmp_path: Path) -> None:
     data = opened(tmp_path, folder="t")
     (tmp_path / "t" / "cat" / "1.png").write_bytes(b"\x89PNG\r\n\x1a\n nothing")
     with pytest.raises(UserError, match=r"cat.1\.png"):
-        list(chunks(data, "test", VIEW, 2))
+        list(chunks(Decoded(data, "test", VIEW), 2))
 
 
 @pytest.mark.parametrize("kind", ["folder", "arrays"])
@@ -564,12 +568,12 @@ def test_a_stream_has_the_pixels_of_the_pack(tmp_path: Path, kind: str) -> None:
     write_tree(tmp_path / "t", per_class=4)
     write_arrays(tmp_path / "a.npz", 0, per_class=4)
     data = opened(tmp_path, **{kind: {"folder": "t", "arrays": "a.npz"}[kind]}, test_fraction=0.5)
-    whole = open_pack(data, "test", VIEW, tmp_path / "packs")
-    found = [chunk.batch(slice(None)) for chunk in chunks(data, "test", VIEW, 3)]
+    whole = open_pack(Decoded(data, "test", VIEW), tmp_path / "packs")
+    found = [chunk.batch(slice(None)) for chunk in chunks(Decoded(data, "test", VIEW), 3)]
     assert [len(images) for images in found] == [3, 3, 2]
     assert np.array_equal(np.concatenate(found), whole.images)
-    streamed = undecoded(data, "test", VIEW).take(np.array([5, 0, 3]))
-    assert np.array_equal(streamed.batch(slice(1, 3)), whole.batch(np.array([0, 3])))
+    some = streamed(Decoded(data, "test", VIEW)).take(np.array([5, 0, 3]))
+    assert np.array_equal(some.batch(slice(1, 3)), whole.batch(np.array([0, 3])))
 
 
 class Heard(Silent):
@@ -592,7 +596,7 @@ def test_a_run_without_room_predicts_the_same(tmp_path: Path) -> None:
     tuned = {one for one in parts if one[1] == "tune"}
     assert tuned
     assert len(parts) > len(tuned)
-    budget = sum(pack_bytes(plan.world[name], "tune", view) for name, _ in tuned for view in views)
+    budget = sum(pack_bytes(Decoded(plan.world[name], "tune", view)) for name, _ in tuned for view in views)
     with pytest.raises(UserError, match="no room"):
         pack(plan, Store(tmp_path / "little"), Silent(), budget)
     heard = Heard()

@@ -16,9 +16,9 @@ from torch import Tensor, nn
 
 from helpers import CLASSES, Say, document, toml
 from rib import _compat
-from rib.data.examples import View
 from rib.data.images import apply_view
 from rib.data.pack import _view_name
+from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.models import vision
 from rib.models.catalogue import ROWS, Architecture, ModelRow
@@ -42,7 +42,7 @@ def images() -> list[Image.Image]:
     return [*drawn, drawn[1].convert("L").convert("RGB")]
 
 
-def assert_same_pixels(view: View, theirs: Any) -> None:
+def assert_same_pixels(view: Pixels, theirs: Any) -> None:
     """`theirs` maps an image of Pillow's to one of Pillow's, or to a tensor on the 0 … 1 scale."""
     for image in images():
         wanted = theirs(image)
@@ -86,7 +86,7 @@ def test_every_configuration_of_timm_is_read_as_timm_reads_it() -> None:
     for name in kinds.values():
         config = square_configs_of(name)
         own = of_timm(config, name)
-        view = View(48, own.crop, own.interpolation, resize=own.resize, fill=own.fill)
+        view = Pixels(48, own.crop, own.interpolation, resize=own.resize, fill=own.fill)
         assert_same_pixels(view, timm_transform(config, 48))
 
 
@@ -123,13 +123,13 @@ def published() -> list[Any]:
 
 
 def test_every_transform_of_torchvision_is_read_as_torchvision_reads_it() -> None:
-    kinds: dict[tuple[Any, ...], tuple[View, Any]] = {}
+    kinds: dict[tuple[Any, ...], tuple[Pixels, Any]] = {}
     for name in models.list_models(module=models):
         for weights in models.get_model_weights(name):
             own, theirs = vision.own_view(name, weights.name), weights.transforms()
             assert (own.mean, own.std) == (tuple(theirs.mean), tuple(theirs.std))
             assert math.floor(own.size / own.crop) == theirs.resize_size[0]
-            kinds[own.size, own.crop, own.interpolation] = View(own.size, own.crop, own.interpolation), theirs
+            kinds[own.size, own.crop, own.interpolation] = Pixels(own.size, own.crop, own.interpolation), theirs
     assert len(kinds) > 20
     from torchvision.transforms import functional
 
@@ -204,7 +204,7 @@ def test_every_configuration_of_open_clip_is_read_as_open_clip_reads_it() -> Non
     library = pytest.importorskip("open_clip")
     from open_clip.transform import PreprocessCfg, image_transform_v2, merge_preprocess_dict
 
-    kinds: dict[tuple[Any, ...], tuple[View, Any]] = {}
+    kinds: dict[tuple[Any, ...], tuple[Pixels, Any]] = {}
     for name, tag in library.list_pretrained():
         given = library.get_pretrained_cfg(name, tag)
         size = library.get_model_config(name)["vision_cfg"]["image_size"]
@@ -213,7 +213,7 @@ def test_every_configuration_of_open_clip_is_read_as_open_clip_reads_it() -> Non
         own = preprocessing(ModelRow(open_clip=name, tag=tag))
         theirs = PreprocessCfg(**merge_preprocess_dict(PreprocessCfg(), given | {"size": size}))
         assert (own.size, own.mean, own.std) == (size if isinstance(size, int) else size[0], theirs.mean, theirs.std)
-        kinds[own.resize, own.interpolation] = View(48, own.crop, own.interpolation, resize=own.resize), theirs
+        kinds[own.resize, own.interpolation] = Pixels(48, own.crop, own.interpolation, resize=own.resize), theirs
     assert {resize for resize, _ in kinds} == {None, "squash"}
     for view, theirs in kinds.values():
         theirs.size = 48
@@ -248,7 +248,7 @@ def test_a_row_has_the_last_word_and_the_sources_say_so() -> None:
     assert describe(row, 1000).resize == "squash"
     changed = row.model_copy(update={"resize": "shortest", "crop": 0.5})
     own = preprocessing(changed)
-    assert describe(changed, 1000).view == View(384, 0.5, "bicubic")
+    assert describe(changed, 1000).view == Pixels(384, 0.5, "bicubic")
     assert own.sources["resize"] == own.sources["crop"] == "the model's row"
     assert own.sources["mean"] == "timm's configuration of convnext_tiny.fb_in22k_ft_in1k_384"
     border = row.model_copy(update={"resize": "border", "mean": (0.0, 0.5, 1.0)})
@@ -264,19 +264,19 @@ def test_views_that_were_there_keep_their_keys_and_packs() -> None:
     squash = describe(ModelRow(timm="convnext_tiny.fb_in22k_ft_in1k_384"), 1000)
     assert canonical(squash)["resize"] == "squash"
     assert Architecture.model_validate_json(squash.model_dump_json()) == squash
-    assert _view_name(View(224, 0.875, "bilinear")) == "224-0_875-bilinear"
-    assert _view_name(View(224, 224 / 232, "bilinear")) == "224-0_965517-bilinear"
-    assert _view_name(View(224, 0.875, "bilinear", "fast")) == "224-0_875-bilinear-fast"
+    assert _view_name(Pixels(224, 0.875, "bilinear")) == "224-0_875-bilinear"
+    assert _view_name(Pixels(224, 224 / 232, "bilinear")) == "224-0_965517-bilinear"
+    assert _view_name(Pixels(224, 0.875, "bilinear", "fast")) == "224-0_875-bilinear-fast"
 
 
 def test_views_with_other_pixels_have_other_packs() -> None:
     views = [
-        View(48, 1.0),
-        View(48, 1.0, resize="squash"),
-        View(48, 1.0, resize="border", fill=(0, 0, 0)),
-        View(48, 1.0, resize="border", fill=(0, 0, 1)),
-        View(230, 230 / 3),
-        View(230, 230 / (3 - 1e-6)),  # a pixel apart, and equal in six digits
+        Pixels(48, 1.0),
+        Pixels(48, 1.0, resize="squash"),
+        Pixels(48, 1.0, resize="border", fill=(0, 0, 0)),
+        Pixels(48, 1.0, resize="border", fill=(0, 0, 1)),
+        Pixels(230, 230 / 3),
+        Pixels(230, 230 / (3 - 1e-6)),  # a pixel apart, and equal in six digits
     ]
     assert len({_view_name(view) for view in views}) == len(views)
 
@@ -309,7 +309,7 @@ def builders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_a_net_that_carries_its_preprocessing_has_it(builders: Path) -> None:
     row = ModelRow(build="stating_net:carrying", size=40, weights="x.pth")
     own = describe(row, 3)
-    assert (own.mean, own.std, own.view) == ((0.1, 0.2, 0.3), (1.0,) * 3, View(40, 0.9, "bicubic", resize="squash"))
+    assert (own.mean, own.std, own.view) == ((0.1, 0.2, 0.3), (1.0,) * 3, Pixels(40, 0.9, "bicubic", resize="squash"))
     assert preprocessing(row, classes=3).sources["crop"] == "the net's own `default_cfg`"
     wrapping = describe(row.model_copy(update={"build": "stating_net:wrapping"}), 3)
     assert wrapping.mean == timm.get_pretrained_cfg("resnet10t").mean != (0.5, 0.5, 0.5)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import rib
 from helpers import CLASSES, SIDE, classifier, document
-from rib.data.examples import View
+from rib.data.views import Pixels
 from rib.models.weights import read_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
@@ -114,7 +114,7 @@ def test_a_plain_loop_from_the_page_gives_the_same_losses_and_weights(case: str,
     data = plan.world["part"]
     index = data.index("tune")
     rows = tuning_set(index.labels, index.sources)
-    pixels = torch.from_numpy(data.pixels("tune", rows, View(SIDE, 1.0, "bicubic"))).float()
+    pixels = torch.from_numpy(data.read("tune", rows, Pixels(SIDE, 1.0, "bicubic"))).float()
     mean, std = (torch.tensor(value) for value in (fit.architecture.mean, fit.architecture.std))
     images = ((pixels - 255 * mean) / (255 * std)).permute(0, 3, 1, 2)
     net = classifier(family).net

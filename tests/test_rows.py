@@ -59,7 +59,7 @@ def test_every_prediction_names_its_image(done: Any) -> None:
     seen = set()
     for row in rows:
         data = results.plan.world[row["tested_on"]]
-        pixels = data.pixels("test", [row["example"]], results.plan.runs[0].fit.architecture.view)[0]
+        pixels = data.read("test", [row["example"]], results.plan.runs[0].fit.architecture.view)[0]
         named = labels[row["tested_on"], row["label"]]
         if row["tested_on"] == "part":
             assert row["name"].partition("/")[0] == named["class"]

@@ -16,6 +16,7 @@ import rib
 from helpers import WHOLE, classifier, document, examples, same_weights, tiny
 from rib.data import ahead
 from rib.data.arrays import ArraySet
+from rib.data.decoded import Decoded
 from rib.data.examples import Examples, Part
 from rib.data.pack import pack_file
 from rib.errors import StoppedError
@@ -127,14 +128,14 @@ def test_streamed_and_packed_find_the_same_and_decode_as_planned(
     suite = suite_of_two(tmp_path)
     rib.run(suite, store=tmp_path / "packed", how=How(workers=1))
     decoded: Counter[tuple[str, str]] = Counter()
-    plain = ArraySet.pixels
+    plain = ArraySet.read
 
-    def pixels(self: ArraySet, part: Part, rows: Any, view: Any) -> Any:
+    def read(self: ArraySet, part: Part, rows: Any, view: Any) -> Any:
         decoded[self.name, part] += len(rows)
         return plain(self, part, rows, view)
 
     with monkeypatch.context() as patch:
-        patch.setattr(ArraySet, "pixels", pixels)
+        patch.setattr(ArraySet, "read", read)
         counted = Counted(patch)
         # room for what is tuned on, and for no more
         how = How(workers=1, pack_budget=1, at_once=at_once, chunk_bytes=2 * 8 * 3 * 12**2)
@@ -244,7 +245,7 @@ def test_a_sweep_without_the_models_that_cannot_be_asked(tmp_path: Path) -> None
     store, plan = Store(tmp_path / "store"), make_plan(suite)
     fits = {step.method.name: step for step in plan.steps if isinstance(step, Fit)}
     swept = [step for step in plan.steps if isinstance(step, Predict) and step.data.name == "part"]
-    streamed = frozenset([pack_file(plan.world["part"], "test", swept[0].architecture.view, store.packs).name])
+    streamed = frozenset([pack_file(Decoded(plan.world["part"], "test", swept[0].architecture.view), store.packs).name])
     workshop = Workshop(suite, store, How(device="cpu", streamed=streamed), lambda _images, _passes: None)
     for step in swept:
         (store.root / "records" / step.key[:2] / f"{step.key}.json").unlink()

@@ -1,4 +1,4 @@
-"""Reading ahead: pixels are read and decoded while those before are written or used."""
+"""Reading ahead: inputs are read and decoded while those before are written or used."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.data.base import DataSet
-from rib.data.examples import Examples, Part, View
+from rib.data.decoded import Decoded
+from rib.data.examples import Examples
+from rib.data.views import Inputs, View
 
 Rows = NDArray[np.int64]
 
@@ -24,40 +25,36 @@ def pieces(rows: Rows, size: int) -> list[Rows]:
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
-def read_ahead(
-    data: DataSet, part: Part, view: View, wanted: Iterable[Rows]
-) -> Iterator[tuple[Rows, NDArray[np.uint8]]]:
-    """Some rows after the other with their pixels, uint8 (n, size, size, 3); the next are decoded meanwhile.
+def read_ahead(decoded: Decoded, wanted: Iterable[Rows]) -> Iterator[tuple[Rows, Inputs]]:
+    """Some rows after the other with their inputs (n, *view.shape); the next are decoded meanwhile.
 
     Raises:
         UserError: an image cannot be read; it is named.
     """
-    under_way: deque[tuple[Rows, Future[NDArray[np.uint8]]]] = deque()
+    under_way: deque[tuple[Rows, Future[Inputs]]] = deque()
     with ThreadPoolExecutor(AHEAD) as pool:
         try:
             for rows in wanted:
-                under_way.append((rows, pool.submit(data.pixels, part, rows.tolist(), view)))
+                under_way.append((rows, pool.submit(decoded.data.read, decoded.part, rows.tolist(), decoded.view)))
                 if len(under_way) > AHEAD:
-                    done, pixels = under_way.popleft()
-                    yield done, pixels.result()
+                    done, inputs = under_way.popleft()
+                    yield done, inputs.result()
             while under_way:
-                done, pixels = under_way.popleft()
-                yield done, pixels.result()
+                done, inputs = under_way.popleft()
+                yield done, inputs.result()
         finally:
-            for _, pixels in under_way:
-                pixels.cancel()
+            for _, inputs in under_way:
+                inputs.cancel()
 
 
-def chunks(data: DataSet, part: Part, view: View, rows_per_chunk: int, first: int = 0) -> Iterator[Examples]:
+def chunks(decoded: Decoded, rows_per_chunk: int, first: int = 0) -> Iterator[Examples]:
     """A part in chunks that follow one another, each decoded into memory while the one before is used.
 
     Nothing is written. Two chunks are in memory at a time, if the one that was given last is let go of before the next
     is asked for or soon after; and three times `data.chunk` images on the way to them.
 
     Args:
-        data: the data set.
-        part: which part.
-        view: the pixels that the model sees.
+        decoded: the part and its form.
         rows_per_chunk: examples a chunk, but for the last. A multiple of the batch size makes the batches those of the
             whole part.
         first: the row to begin with.
@@ -68,20 +65,20 @@ def chunks(data: DataSet, part: Part, view: View, rows_per_chunk: int, first: in
     Raises:
         UserError: an image cannot be read; it is named.
     """
-    index = data.index(part)
-    order = data.reading_order(part)
+    index, data = decoded.index, decoded.data
+    order = data.reading_order(decoded.part)
     rank = np.empty(len(order), np.int64)
     rank[order] = np.arange(len(order))
     stopped = threading.Event()
 
     def decode(rows: Rows) -> Examples:
-        images = np.empty((len(rows), view.size, view.size, 3), np.uint8)
+        inputs = decoded.view.batch(len(rows))
         wanted = pieces(rows[np.argsort(rank[rows])], data.chunk)
-        for places, pixels in read_ahead(data, part, view, wanted):
-            images[places - rows[0]] = pixels
+        for places, some in read_ahead(decoded, wanted):
+            inputs[places - rows[0]] = some
             if stopped.is_set():
                 break
-        return Examples(images, index.take(rows), rows, first=int(rows[0]))
+        return Examples(inputs, index.take(rows), rows, first=int(rows[0]))
 
     yield from _one_ahead(decode, pieces(np.arange(first, len(index)), rows_per_chunk), stopped)
 
@@ -116,10 +113,10 @@ def _one_ahead(
             stopped.set()
 
 
-def undecoded(data: DataSet, part: Part, view: View) -> Examples:
-    """The examples of a part, decoded anew whenever they are looked at. Raises as `DataSet.pixels`, then."""
-    index = data.index(part)
-    return Examples(lambda rows: data.pixels(part, rows.tolist(), view), index, np.arange(len(index)))
+def streamed(decoded: Decoded) -> Examples:
+    """The examples of a part, decoded whenever they are looked at. Raises as `DataSet.read`, then."""
+    read, part, view, index = decoded.data.read, decoded.part, decoded.view, decoded.index
+    return Examples(lambda rows: read(part, rows.tolist(), view), index, np.arange(len(index)))
 
 
 def chunk_rows(view: View, batch_size: int, memory: int = 2**31) -> int:

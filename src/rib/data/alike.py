@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rib.data.base import DataSet
-from rib.data.examples import Part, View
+from rib.data.examples import Part
 from rib.data.overlap import Overlap, Parts, Roles, pairs_of
+from rib.data.views import Pixels
 
 SIDE = 64
 """Pixels of the view that is looked at."""
@@ -76,7 +77,7 @@ def looks_of(data: DataSet, part: Part, advance: Callable[[int], None] = lambda 
     thumbs = np.empty((count, 8, 9), np.float32)
     for start in range(0, count, CHUNK):
         rows = range(start, min(start + CHUNK, count))
-        for row, pixels in zip(rows, data.pixels(part, rows, View(SIDE)), strict=True):
+        for row, pixels in zip(rows, data.read(part, rows, Pixels(SIDE)), strict=True):
             small = Image.fromarray(pixels).convert("L").resize((9, 8), Image.Resampling.BOX)
             thumbs[row] = np.asarray(small, np.float32)
         advance(len(rows))

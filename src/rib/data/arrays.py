@@ -18,12 +18,13 @@ from rib.data.base import DataSet, Form
 from rib.data.cells import number_cells, require_every_class
 from rib.data.classes import Labelled, name_classes, refuse_labels
 from rib.data.containers import Listing, short_digests
-from rib.data.examples import Index, Part, View
+from rib.data.examples import Index, Part
 from rib.data.images import apply_view
 from rib.data.orders import orders_beside
 from rib.data.pictures import picture_digest
 from rib.data.sources import apart, numbered
 from rib.data.splits import carve, divided
+from rib.data.views import Inputs, View, as_pixels
 from rib.errors import UserError
 from rib.files import plain
 from rib.identity import digest
@@ -124,9 +125,9 @@ class ArraySet(DataSet):
         file = self._files[part == "test"]
         return [f"{file.name}[{row}]" for row in self._rows[part].tolist()]
 
-    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
-        images = self._parts[part][0]
-        return np.stack([apply_view(_rgb(images[row]), view) for row in rows])
+    def read(self, part: Part, rows: Sequence[int], view: View) -> Inputs:
+        images, pixels = self._parts[part][0], as_pixels(view, self.name)
+        return np.stack([apply_view(_rgb(images[row]), pixels) for row in rows])
 
 
 def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

@@ -10,7 +10,8 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.data.examples import Index, Part, View
+from rib.data.examples import Index, Part
+from rib.data.views import Inputs, View
 
 
 @dataclass(frozen=True)
@@ -107,12 +108,12 @@ class DataSet(ABC):
         return [f"{part}/{row}" for row in range(len(self.index(part)))]
 
     def reading_order(self, part: Part) -> NDArray[np.int64]:
-        """Rows of a part in the order in which their pixels are best asked for."""
+        """Rows of a part in the order in which they are best read."""
         return np.arange(len(self.index(part)))
 
     @abstractmethod
-    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
-        """uint8 (len(rows), view.size, view.size, 3). May be called from several threads.
+    def read(self, part: Part, rows: Sequence[int], view: View) -> Inputs:
+        """Some rows in the form of a view: (len(rows), *view.shape). May be called from several threads.
 
         Raises:
             UserError: an image cannot be read, with its name.

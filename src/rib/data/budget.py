@@ -7,8 +7,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from rib.data.base import DataSet
-from rib.data.examples import Part, View
+from rib.data.decoded import Decoded
 from rib.data.pack import pack_file
 from rib.errors import UserError
 
@@ -16,8 +15,6 @@ RESERVE = 5 * 10**9
 """Bytes of the disk that packs leave free, or a twentieth of it where that is less."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
-
-Wanted = tuple[DataSet, Part, View]
 
 
 def parse_bytes(text: str) -> int:
@@ -41,9 +38,9 @@ def shown_bytes(number: float) -> str:
     return f"{number:.3g} TB"
 
 
-def pack_bytes(data: DataSet, part: Part, view: View) -> int:
+def pack_bytes(decoded: Decoded) -> int:
     """What a pack takes on disk, checksums included."""
-    return len(data.index(part)) * (view.bytes + 4)
+    return decoded.bytes + 4 * len(decoded.index)
 
 
 def room(folder: Path, budget: int | None = None) -> int:
@@ -61,23 +58,23 @@ def room(folder: Path, budget: int | None = None) -> int:
     return max(0, min(free, budget - sum(_taken(file) for file in folder.glob("*"))))
 
 
-def divided(wanted: Sequence[Wanted], folder: Path, budget: int | None = None) -> tuple[list[Wanted], list[Wanted]]:
+def divided(wanted: Sequence[Decoded], folder: Path, budget: int | None = None) -> tuple[list[Decoded], list[Decoded]]:
     """What is packed, and what is streamed: decoded whenever it is looked at, since its pack would be too large.
 
     What a model is tuned on is packed, as its images are drawn at random; of the other parts the smallest first, as far
     as there is room. A budget of 0 streams everything that no pack holds.
 
     Args:
-        wanted: data set, part and view.
+        wanted: what is looked at.
         folder: where packs are kept.
         budget: as `room`.
     """
-    files: dict[Path, list[Wanted]] = {}
+    files: dict[Path, list[Decoded]] = {}
     for one in wanted:
-        files.setdefault(pack_file(*one, folder), []).append(one)
+        files.setdefault(pack_file(one, folder), []).append(one)
 
     def rank(file: Path) -> tuple[bool, int]:
-        return all(part == "test" for _, part, _ in files[file]), pack_bytes(*files[file][0])
+        return all(one.part == "test" for one in files[file]), pack_bytes(files[file][0])
 
     packed, streamed = [], []
     space = room(folder, budget)
@@ -91,33 +88,33 @@ def divided(wanted: Sequence[Wanted], folder: Path, budget: int | None = None) -
     return packed, streamed
 
 
-def require_room(wanted: Sequence[Wanted], folder: Path, budget: int | None = None) -> None:
+def require_room(wanted: Sequence[Decoded], folder: Path, budget: int | None = None) -> None:
     """Refuse to decode what would not fit, before anything is.
 
     Args:
-        wanted: data set, part and view of each pack that is to be there.
+        wanted: what each pack that is to be there holds.
         folder: where packs are kept.
         budget: as `room`.
 
     Raises:
         UserError: they take more than there is room for.
     """
-    needed = {pack_file(*one, folder): one for one in wanted}
-    missing = {file: _missing_bytes(file, pack_bytes(*one)) for file, one in needed.items()}
+    needed = {pack_file(one, folder): one for one in wanted}
+    missing = {file: _missing_bytes(file, pack_bytes(one)) for file, one in needed.items()}
     total, space = sum(missing.values()), room(folder, budget)
     if total <= space:
         return
     largest = max(missing, key=missing.__getitem__)
-    data, part, view = needed[largest]
+    one = needed[largest]
     limit = "free, less a reserve" if budget is None else f"left of a budget of {shown_bytes(budget)} and of the disk"
     raise UserError(
         f"no room for the packs in {folder}",
-        got=f"{shown_bytes(total)} to decode, the largest {shown_bytes(missing[largest])} for {data.name} "
-        f"({part}, {view.size} pixels)",
+        got=f"{shown_bytes(total)} to decode, the largest {shown_bytes(missing[largest])} for {one.data.name} "
+        f"({one.part}, {one.view.words})",
         valid=f"{shown_bytes(space)} {limit}",
         remedy="free some space, name a larger disk with --store"
         + (", give more with --pack-budget" if budget is not None else "")
-        + f", or leave {data.name} out of the suite",
+        + f", or leave {one.data.name} out of the suite",
     )
 
 

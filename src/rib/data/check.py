@@ -14,7 +14,7 @@ from rib.data.alike import near_copies
 from rib.data.base import DataSet
 from rib.data.catalogue import DataRow, open_data, require_some
 from rib.data.containers import Container, Rows, in_chunks
-from rib.data.examples import Part, View
+from rib.data.examples import Part
 from rib.data.folders import FolderContainer
 from rib.data.imagenet import find_container, mappings_of
 from rib.data.imagenet_classes import check_objectnet_mappings
@@ -22,6 +22,7 @@ from rib.data.images import decode_pixels
 from rib.data.overlap import Overlap, Roles, overlaps
 from rib.data.published import PUBLISHED, Published
 from rib.data.survey import State, Survey, look, match
+from rib.data.views import Pixels
 from rib.errors import UserError
 
 SAMPLE = 100
@@ -201,7 +202,7 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -
 
 def _try_one(data: DataSet, part: Part, place: int) -> list[Fault]:
     try:
-        data.pixels(part, [place], View(32))
+        data.read(part, [place], Pixels(32))
     except UserError as error:
         return [_fault(error)]
     return []

@@ -16,7 +16,7 @@ from rib.data.base import DataSet, Form
 from rib.data.cells import CelledContainer
 from rib.data.classes import Labelled, name_classes
 from rib.data.containers import Container, Listing, Rows, changed, digests, short_digests
-from rib.data.examples import Index, Part, View
+from rib.data.examples import Index, Part
 from rib.data.generated import generated_caveat
 from rib.data.images import SUFFIXES, apply_view, decode_pixels
 from rib.data.modes import image_digest
@@ -25,6 +25,7 @@ from rib.data.pictures import form_of, picture_digests
 from rib.data.sources import BY_NAME, SourceRule, apart, row_sources
 from rib.data.splits import carve, divided
 from rib.data.threads import side_by_side
+from rib.data.views import Inputs, Pixels, View, as_pixels
 from rib.errors import UserError
 from rib.identity import digest
 
@@ -158,17 +159,18 @@ class ContainedSet(DataSet):
         container, _, rows = self._parts[part]
         return container.reading_order(rows)
 
-    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
+    def read(self, part: Part, rows: Sequence[int], view: View) -> Inputs:
         container, _, all_rows = self._parts[part]
         chosen = all_rows[np.asarray(rows)]
         known = self._contents.get(part if self.disjoint else "tune")
-        return decoded(container, chosen, view, known=None if known is None else known[np.asarray(rows)])
+        pixels = as_pixels(view, self.name)
+        return decoded(container, chosen, pixels, known=None if known is None else known[np.asarray(rows)])
 
 
 def decoded(
     container: Container,
     rows: Rows,
-    view: View,
+    view: Pixels,
     border: int = 0,
     native: bool = False,
     known: NDArray[np.uint64] | None = None,
@@ -187,7 +189,7 @@ def decoded(
         UserError: an image cannot be read, or is another than the one that was fingerprinted.
     """
 
-    images = np.empty((len(rows), view.size, view.size, 3), np.uint8)
+    images = np.empty((len(rows), *view.shape), view.dtype)
     contents = container.read(rows)
 
     def one(place: int) -> None:

@@ -1,4 +1,4 @@
-"""Examples: images with labels, ready for a model of one input size."""
+"""Examples: inputs with labels, in the form that a model takes."""
 
 from __future__ import annotations
 
@@ -9,10 +9,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from rib.data.views import Inputs
+
 Part = Literal["tune", "test"]
-Decode = Literal["exact", "fast"]
-Filter = Literal["bilinear", "bicubic", "nearest", "lanczos"]
-Resize = Literal["squash", "border"]
 
 
 @dataclass(frozen=True)
@@ -46,23 +45,23 @@ class Index:
 
 @dataclass(frozen=True)
 class Examples:
-    """Some rows of a pack: what a model trains on or predicts. Taking fewer rows copies no pixels.
+    """Some rows of a pack: what a model trains on or predicts. Taking fewer rows copies no inputs.
 
     Attributes:
-        images: uint8 (M, H, W, 3), the part from its row `first` on; may be mapped from a file. Or a function that
-            decodes rows int64 (n,) of the part whenever they are looked at.
+        images: the inputs (M, *view.shape) of the part from its row `first` on; may be mapped from a file. Or a
+            function that decodes rows int64 (n,) of the part whenever they are looked at.
         index: labels, sources and cells of the N chosen examples.
         rows: int64 (N,), the row of each chosen example in the part.
         first: the part's row that `images` begins with; 0 unless the images are a chunk of it.
     """
 
-    images: NDArray[np.uint8] | Callable[[NDArray[np.int64]], NDArray[np.uint8]]
+    images: Inputs | Callable[[NDArray[np.int64]], Inputs]
     index: Index
     rows: NDArray[np.int64]
     first: int = 0
 
     @classmethod
-    def whole(cls, images: NDArray[np.uint8], index: Index) -> Examples:
+    def whole(cls, images: Inputs, index: Index) -> Examples:
         """All rows of a part."""
         assert len(images) == len(index)
         return cls(images, index, np.arange(len(index)))
@@ -82,36 +81,8 @@ class Examples:
         """Where in `images` some examples lie: int64 (n,)."""
         return self.rows[chosen] - self.first
 
-    def batch(self, chosen: NDArray[np.int64] | slice) -> NDArray[np.uint8]:
-        """A copy of the pixels of some examples: uint8 (n, H, W, 3)."""
+    def batch(self, chosen: NDArray[np.int64] | slice) -> Inputs:
+        """A copy of the inputs of some examples: (n, *view.shape)."""
         if callable(self.images):
             return self.images(self.rows[chosen])
         return np.take(self.images, self.places(chosen), axis=0)
-
-
-@dataclass(frozen=True)
-class View:
-    """The pixels a model sees before normalisation, as timm, torchvision and open_clip make them.
-
-    Attributes:
-        size: side of the square that the model sees, in pixels.
-        crop: the image is resized to `size / crop`, and its centre of `size` is cut out.
-        interpolation: Pillow's filter.
-        decode: "exact" gives Pillow's pixels, bit for bit; "fast" resizes as torchvision does tensors, which differ by
-            0.004 grey levels in the mean, and by 7 at most.
-        resize: None resizes the shorter side and keeps the shape; "squash" resizes both sides; "border" resizes the
-            longer side, keeps the shape and pads what is missing.
-        fill: RGB colour of the border, 0 … 255.
-    """
-
-    size: int
-    crop: float = 1.0
-    interpolation: Filter = "bicubic"
-    decode: Decode = "exact"
-    resize: Resize | None = None
-    fill: tuple[int, int, int] | None = None
-
-    @property
-    def bytes(self) -> int:
-        """Of one image."""
-        return 3 * self.size**2

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rib.data.base import DataSet
 from rib.data.catalogue import DataRow
-from rib.data.examples import Index, Part, View
+from rib.data.examples import Index, Part
 from rib.data.imagenet import MAP_NAMES, find_container
 from rib.data.imagenet_classes import objectnet
 from rib.data.published import PUBLISHED
 from rib.data.survey import Survey, class_list
+from rib.data.views import Inputs, View
 from rib.errors import UserError
 from rib.identity import digest
 
@@ -53,7 +53,7 @@ class ExpectedSet(DataSet):
     def fingerprint(self, part: Part) -> str:
         return digest(f"expected {self.name} {part if self.disjoint else 'test'}".encode())
 
-    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
+    def read(self, part: Part, rows: Sequence[int], view: View) -> Inputs:
         raise UserError(f"data set {self.name!r} is not on this machine", remedy="rib data check says what is missing")
 
 

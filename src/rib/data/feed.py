@@ -20,10 +20,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rib.data.examples import Examples
+from rib.data.views import Inputs
 
 Rows = NDArray[np.int64]
-Images = NDArray[np.uint8]
-
 Road = Literal["plain", "resident", "pinned"]
 Room = Callable[[torch.device], tuple[int, int]]
 """Bytes free and bytes in all, of a device."""
@@ -48,7 +47,7 @@ class Shelf:
     _kept: dict[tuple[int, torch.device], Tensor] = field(default_factory=dict)
     closed: bool = False
 
-    def road(self, images: Images, device: torch.device) -> Road:
+    def road(self, images: Inputs, device: torch.device) -> Road:
         """How batches of some images best reach a device."""
         if device.type != "cuda":
             return "plain"
@@ -64,8 +63,8 @@ class Shelf:
         self.closed = True
         self._kept.clear()
 
-    def on(self, images: Images, device: torch.device) -> Tensor:
-        """All of some images on a device: uint8 (M, H, W, 3)."""
+    def on(self, images: Inputs, device: torch.device) -> Tensor:
+        """All of some inputs on a device: (M, *view.shape)."""
         place = (id(images), device)
         if place not in self._kept:
             self._kept[place] = _whole(images, device)
@@ -80,10 +79,10 @@ SHELF = Shelf()
 def fed(
     examples: Examples, wanted: Iterable[Rows | slice], device: torch.device, shelf: Shelf = SHELF
 ) -> Iterator[Tensor]:
-    """Batches of examples on a device: uint8 (n, H, W, 3), not to be changed.
+    """Batches of examples on a device: (n, *view.shape), not to be changed.
 
     Args:
-        examples: whose pixels.
+        examples: whose inputs.
         wanted: which examples are in each batch.
         device: where it is used, by the stream of work that is current when it is asked for.
         shelf: packs that are on the device already.
@@ -93,7 +92,7 @@ def fed(
     """
     images = examples.images
     if callable(images):
-        return (torch.from_numpy(pixels).to(device) for pixels in _decoded(examples, wanted))
+        return (torch.from_numpy(inputs).to(device) for inputs in _decoded(examples, wanted))
     road = shelf.road(images, device)
     if road == "plain":
         return (torch.from_numpy(examples.batch(chosen)).to(device) for chosen in wanted)
@@ -110,9 +109,9 @@ def placed(rows: Rows, device: torch.device) -> Tensor:
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
-def _decoded(examples: Examples, wanted: Iterable[Rows | slice]) -> Iterator[Images]:
+def _decoded(examples: Examples, wanted: Iterable[Rows | slice]) -> Iterator[Inputs]:
     """Batches that are decoded while the one before is used."""
-    ahead: Future[Images] | None = None
+    ahead: Future[Inputs] | None = None
     with ThreadPoolExecutor(1) as pool:
         for chosen in wanted:
             under_way, ahead = ahead, pool.submit(examples.batch, chosen)
@@ -123,15 +122,15 @@ def _decoded(examples: Examples, wanted: Iterable[Rows | slice]) -> Iterator[Ima
 
 
 @torch.inference_mode(False)
-def _whole(images: Images, device: torch.device) -> Tensor:
-    whole = torch.empty(images.shape, dtype=torch.uint8, device=device)
+def _whole(images: Inputs, device: torch.device) -> Tensor:
+    whole = torch.empty(images.shape, dtype=_dtype(images), device=device)
     pieces = np.array_split(np.arange(len(images)), max(1, images.nbytes // PIECE))
     for rows, copied in zip(pieces, _sent(images, pieces, device), strict=True):
         whole[rows[0] : rows[-1] + 1] = copied
     return whole
 
 
-def _sent(images: Images, wanted: Iterable[Rows], device: torch.device) -> Iterator[Tensor]:
+def _sent(images: Inputs, wanted: Iterable[Rows], device: torch.device) -> Iterator[Tensor]:
     """Batches copied to a device beside the work on the one before."""
     lane = _Lane(images, device)
     ahead: tuple[Tensor, torch.cuda.Event | None] | None = None
@@ -143,6 +142,10 @@ def _sent(images: Images, wanted: Iterable[Rows], device: torch.device) -> Itera
         yield lane.receive(*ahead)
 
 
+def _dtype(inputs: Inputs) -> torch.dtype:
+    return torch.from_numpy(np.empty(0, inputs.dtype)).dtype
+
+
 class _Lane:
     """Two buffers of pinned memory that take turns: one is filled while the other is copied from.
 
@@ -151,10 +154,10 @@ class _Lane:
         device: where they go. A CPU has the same lane, of plain memory and without a stream.
     """
 
-    def __init__(self, images: Images, device: torch.device) -> None:
+    def __init__(self, images: Inputs, device: torch.device) -> None:
         self._images, self._device = images, device
         self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
-        self._buffers: list[Tensor] = [torch.empty(0, dtype=torch.uint8)] * 2
+        self._buffers: list[Tensor] = [torch.empty(0, dtype=_dtype(images))] * 2
         self._copied: list[torch.cuda.Event | None] = [None, None]
         self._turn = 0
 
@@ -181,5 +184,7 @@ class _Lane:
     def _buffer(self, count: int) -> Tensor:
         if len(self._buffers[self._turn]) < count:
             shape = (count, *self._images.shape[1:])
-            self._buffers[self._turn] = torch.empty(shape, dtype=torch.uint8, pin_memory=self._stream is not None)
+            self._buffers[self._turn] = torch.empty(
+                shape, dtype=_dtype(self._images), pin_memory=self._stream is not None
+            )
         return self._buffers[self._turn][:count]

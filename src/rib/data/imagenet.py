@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rib.data.base import DataSet, Form
 from rib.data.contained import decoded
 from rib.data.containers import Container, Rows, digests, short_digests
-from rib.data.examples import Index, Part, View
+from rib.data.examples import Index, Part
 from rib.data.folders import FolderContainer
 from rib.data.generated import generated_caveat
 from rib.data.imagenet_classes import check_objectnet_mappings, objectnet
@@ -25,6 +25,7 @@ from rib.data.shards import ShardContainer
 from rib.data.sources import published_sources
 from rib.data.splits import mixed, named_seed
 from rib.data.survey import Survey, class_list, look, match, missing
+from rib.data.views import Inputs, View, as_pixels
 
 PREFIX = "imagenet:"
 
@@ -148,11 +149,12 @@ class ImageNetSet(DataSet):
     def reading_order(self, part: Part) -> Rows:
         return self._container.reading_order(self._parts[part][1])
 
-    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
+    def read(self, part: Part, rows: Sequence[int], view: View) -> Inputs:
         chosen = self._parts[part][1][np.asarray(rows)]
         known = self._contents.get(part if self.disjoint else "test")
         expected = None if known is None else known[np.asarray(rows)]
-        return decoded(self._container, chosen, view, self._published.border, self._published.native, expected)
+        pixels, row = as_pixels(view, self.name), self._published
+        return decoded(self._container, chosen, pixels, row.border, row.native, expected)
 
 
 def drawn(index: Index, count: int, name: str, at_most: float = 1.0) -> Rows:

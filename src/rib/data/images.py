@@ -13,8 +13,8 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
-from rib.data.examples import View
 from rib.data.modes import UnclearError, as_rgb, is_deep_grey
+from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.files import read_plain
 
@@ -162,7 +162,7 @@ def _ends_well(content: bytes) -> bool:
     return False
 
 
-def apply_view(image: NDArray[np.uint8] | Image.Image, view: View, native: bool = False) -> NDArray[np.uint8]:
+def apply_view(image: NDArray[np.uint8] | Image.Image, view: Pixels, native: bool = False) -> NDArray[np.uint8]:
     """Resize the image to floor(size / crop) and cut the centre: uint8 (size, size, 3).
 
     Sides and corners are truncated or rounded as in torchvision's `resize` and `center_crop`, and for a border as in
@@ -195,7 +195,7 @@ def apply_view(image: NDArray[np.uint8] | Image.Image, view: View, native: bool 
     return np.asarray(whole.resize(scaled, _FILTERS[view.interpolation]).crop(crop))
 
 
-def _scaled(width: int, height: int, side: int, view: View) -> tuple[int, int]:
+def _scaled(width: int, height: int, side: int, view: Pixels) -> tuple[int, int]:
     """Width and height of an image after it is resized to `side`."""
     if view.resize == "squash":
         return side, side
@@ -207,7 +207,7 @@ def _scaled(width: int, height: int, side: int, view: View) -> tuple[int, int]:
     return (side, int(side * height / width)) if width <= height else (int(side * width / height), side)
 
 
-def _resized(pixels: NDArray[np.uint8], scaled: tuple[int, int], view: View) -> NDArray[np.uint8]:
+def _resized(pixels: NDArray[np.uint8], scaled: tuple[int, int], view: Pixels) -> NDArray[np.uint8]:
     if scaled == (pixels.shape[1], pixels.shape[0]):
         return pixels
     if _is_fast(view):
@@ -215,11 +215,11 @@ def _resized(pixels: NDArray[np.uint8], scaled: tuple[int, int], view: View) -> 
     return np.asarray(Image.fromarray(pixels).resize(scaled, _FILTERS[view.interpolation]))
 
 
-def _is_fast(view: View) -> bool:
+def _is_fast(view: Pixels) -> bool:
     return view.decode == "fast" and view.interpolation in _TORCH_FILTERS
 
 
-def _crop_or_pad(pixels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
+def _crop_or_pad(pixels: NDArray[np.uint8], view: Pixels) -> NDArray[np.uint8]:
     """The centre of an image on a square of the view's colour: uint8 (size, size, 3)."""
     before = [max(view.size - length, 0) // 2 for length in pixels.shape[:2]]
     shape = [max(view.size, length) for length in pixels.shape[:2]]
@@ -230,7 +230,7 @@ def _crop_or_pad(pixels: NDArray[np.uint8], view: View) -> NDArray[np.uint8]:
     return canvas[top : top + view.size, left : left + view.size]
 
 
-def _resize_fast(pixels: NDArray[np.uint8], scaled: tuple[int, int], view: View) -> NDArray[np.uint8]:
+def _resize_fast(pixels: NDArray[np.uint8], scaled: tuple[int, int], view: Pixels) -> NDArray[np.uint8]:
     """torchvision's antialiased resize of uint8, which keeps fewer bits of its weights than Pillow's does."""
     import torch
 
@@ -245,14 +245,14 @@ def _resize_fast(pixels: NDArray[np.uint8], scaled: tuple[int, int], view: View)
     return cast(NDArray[np.uint8], resized.permute(1, 2, 0).numpy())
 
 
-def _resize_cropped(image: Image.Image, short: int, crop: tuple[int, int, int, int], view: View) -> Image.Image:
+def _resize_cropped(image: Image.Image, short: int, crop: tuple[int, int, int, int], view: Pixels) -> Image.Image:
     """A square image resized to `short`, of which only what the crop leaves is made."""
     left, top, right, bottom = (edge * image.width / short for edge in crop)
     return image.resize((view.size, view.size), _FILTERS[view.interpolation], box=(left, top, right, bottom))
 
 
 @lru_cache(maxsize=256)
-def _crops_first(side: int, short: int, view: View) -> bool:
+def _crops_first(side: int, short: int, view: Pixels) -> bool:
     """Whether Pillow gives the same pixels where it makes only those that the crop of a square image leaves.
 
     Its weights are the same where the edges of the crop are exact in the single precision that it keeps them in: where

@@ -1,4 +1,4 @@
-"""Packs: a part of a data set decoded once for one view, as a uint8 file mapped into memory.
+"""Packs: a part of a data set decoded once for one view, as a file mapped into memory.
 
 Beside `NAME.npy` lie `NAME.crc32`, a checksum of every image, and `NAME.checked`, where it was last found to be whole.
 While it is made, its images are in `NAME.part`; one whose checksum is 0 or another's has not been decoded: a build that
@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import errno
 import json
-import math
 import os
 import platform
 import secrets
@@ -30,14 +29,14 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from rib.data.ahead import pieces, read_ahead
-from rib.data.base import DataSet
-from rib.data.examples import Examples, Part, View
+from rib.data.decoded import Decoded
+from rib.data.examples import Examples
+from rib.data.views import Inputs, View
 from rib.errors import StepError, UserError
 from rib.files import explained, plain, read_fact, state, write_fact
 
 Advance = Callable[[int], None]
 Say = Callable[[str], None]
-Images = NDArray[np.uint8]
 Rows = NDArray[np.int64]
 Sums = NDArray[np.uint32]
 
@@ -54,57 +53,52 @@ NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 """What a file system says that gives a file no second name."""
 
 
-def open_pack(data: DataSet, part: Part, view: View, folder: Path, advance: Advance | None = None) -> Examples:
+def open_pack(decoded: Decoded, folder: Path, advance: Advance | None = None) -> Examples:
     """The examples of a part, decoded on first use. Of a pack that is there, only form and size are looked at.
 
     Args:
-        data: the data set.
-        part: which part.
-        view: the pixels that the model sees.
+        decoded: the part and its form.
         folder: where packs are kept.
-        advance: told the number of images decoded since it was last told.
+        advance: called with the number of examples decoded since its last call.
 
     Raises:
         UserError: an image cannot be read, or `folder` cannot be written.
         StepError: the disk is full, or others take away what is made.
     """
-    index = data.index(part)
-    file = pack_file(data, part, view, folder)
-    shape = (len(index), view.size, view.size, 3)
+    file = pack_file(decoded, folder)
     builds = 0
-    while (images := _mapped(file, shape)) is None:
+    while (images := _mapped(file, decoded)) is None:
         if builds == BUILDS:
             raise StepError(f"{file} could not be built: other processes repeatedly removed the unfinished file")
         with explained(file):
             file.parent.mkdir(parents=True, exist_ok=True)
             with _alone(file):
-                if _mapped(file, shape) is None:
-                    _build(data, part, view, file, advance or (lambda _: None))
+                if _mapped(file, decoded) is None:
+                    _build(decoded, file, advance or (lambda _: None))
         builds += 1
-    return Examples.whole(images, index)
+    return Examples.whole(images, decoded.index)
 
 
-def check_pack(
-    data: DataSet, part: Part, view: View, folder: Path, advance: Advance | None = None, say: Say | None = None
-) -> None:
+def check_pack(decoded: Decoded, folder: Path, advance: Advance | None = None, say: Say | None = None) -> None:
     """Open a pack, once its checksums were looked at; what is damaged is decoded again.
 
     A pack that was found whole before is not read again unless its file has changed since, or is a copy.
 
     Args: as `open_pack`, and
-        say: told of damage, in words.
+        say: called with damage, in words.
 
     Raises: as `open_pack`.
     """
-    file = pack_file(data, part, view, folder)
+    file = pack_file(decoded, folder)
     if len(_damage(file)):
         with explained(file), _alone(file):
             if len(damaged := _damage(file)):  # another may have mended it meanwhile
                 (say or (lambda _: None))(
-                    f"{file.name} is damaged ({data.label}, {part}: {len(damaged):,} images); they are decoded again"
+                    f"{file.name} is damaged ({decoded.data.label}, {decoded.part}: {len(damaged):,} images); "
+                    "they are decoded again"
                 )
                 _discard(file)
-    open_pack(data, part, view, folder, advance)
+    open_pack(decoded, folder, advance)
 
 
 def _damage(file: Path) -> Rows:
@@ -121,20 +115,9 @@ def _damage(file: Path) -> Rows:
     return damaged
 
 
-def pack_file(data: DataSet, part: Part, view: View, folder: Path) -> Path:
-    """The file of a pack: named by content and view. It is there once every image of it is."""
-    return folder / f"{data.fingerprint(part)[:24]}-{_view_name(view)}.npy"
-
-
-def _view_name(view: View) -> str:
-    """Equal for views with equal pixels alone. What is usual is left out; the crop has six digits if they suffice."""
-    short = f"{view.crop:g}"
-    enough = math.floor(view.size / float(short)) == math.floor(view.size / view.crop)
-    words = [str(view.size), (short if enough else repr(view.crop)).replace(".", "_"), view.interpolation]
-    words += [view.decode] if view.decode != "exact" else []
-    words += [view.resize] if view.resize else []
-    words += ["".join(f"{value:02x}" for value in view.fill)] if view.fill else []
-    return "-".join(words)
+def pack_file(decoded: Decoded, folder: Path) -> Path:
+    """The file of a pack: named by content and view. It is there once every example of it is."""
+    return folder / f"{decoded.name}.npy"
 
 
 def damaged_rows(file: Path) -> Rows:
@@ -165,7 +148,7 @@ class _Draft:
     """A pack that is not finished: its files as they were opened, whatever lies at their paths by now.
 
     Attributes:
-        images: in which the pack's pixels are.
+        images: in which the pack's inputs are.
         begin: where in it.
         checks: in which the checksums are.
         sums: the checksums, mapped. Others write into them, and maybe into another file of images.
@@ -179,18 +162,18 @@ class _Draft:
     whole: NDArray[np.bool_]
 
 
-def _build(data: DataSet, part: Part, view: View, file: Path, advance: Advance) -> None:
+def _build(decoded: Decoded, file: Path, advance: Advance) -> None:
     """Decode what is not decoded yet, and put the pack in place if it is still there and whole: who calls looks."""
-    order = data.reading_order(part)
-    with _draft(file.with_suffix(".part"), (len(data.index(part)), view.size, view.size, 3)) as draft:
+    order = decoded.data.reading_order(decoded.part)
+    with _draft(file.with_suffix(".part"), decoded) as draft:
         left = order[~draft.whole[order]]
         if len(left) < len(order):
             advance(len(order) - len(left))
         try:
-            with _one_torch_thread(view):
-                for rows, pixels in read_ahead(data, part, view, pieces(left, data.chunk)):
-                    _write(draft.images, draft.begin, rows, pixels)
-                    draft.sums[rows] = _checksums(pixels)
+            with _one_torch_thread(decoded.view):
+                for rows, inputs in read_ahead(decoded, pieces(left, decoded.data.chunk)):
+                    _write(draft.images, draft.begin, rows, inputs)
+                    draft.sums[rows] = _checksums(inputs)
                     advance(len(rows))
                 os.fsync(draft.images.fileno())
         except UserError:  # the data must change, and with them the pack's name
@@ -223,28 +206,29 @@ def _lies_at(path: Path, handle: BinaryIO) -> os.stat_result | None:
 
 
 @contextmanager
-def _draft(partial: Path, shape: tuple[int, ...]) -> Iterator[_Draft]:
+def _draft(partial: Path, decoded: Decoded) -> Iterator[_Draft]:
     """A pack to go on with: what an earlier build has left whole, and what others write into it meanwhile."""
+    shape, dtype = decoded.shape, decoded.view.dtype
 
     def blank(aside: Path) -> None:
-        np.lib.format.open_memmap(aside, "w+", np.uint8, shape)
+        np.lib.format.open_memmap(aside, "w+", dtype, shape)
         _claim(aside)
 
     def unset(aside: Path) -> None:
         aside.write_bytes(bytes(4 * shape[0]))
 
     with (
-        _opened(partial, blank, lambda handle: _begin(handle, shape) is not None) as images,
+        _opened(partial, blank, lambda handle: _begin(handle, decoded) is not None) as images,
         _opened(_sums_file(partial), unset, lambda handle: _size(handle) == 4 * shape[0]) as checks,
     ):
-        begin = _begin(images, shape)
+        begin = _begin(images, decoded)
         assert begin is not None
         sums = np.memmap(checks, np.dtype("<u4"), "r+", shape=shape[:1])
-        pixels = np.memmap(images, np.uint8, "r", begin, shape)
+        inputs = np.memmap(images, dtype, "r", begin, shape)
         whole = np.asarray(sums) != 0
         done = np.flatnonzero(whole)
-        for rows in pieces(done, max(1, BLOCK // math.prod(shape[1:]))):  # a machine that crashed may not have kept all
-            whole[rows] = _checksums(pixels[rows]) == sums[rows]
+        for rows in pieces(done, max(1, BLOCK // decoded.view.bytes)):  # a machine that crashed may not have kept all
+            whole[rows] = _checksums(inputs[rows]) == sums[rows]
         yield _Draft(images, begin, checks, cast(Sums, sums), whole)
 
 
@@ -281,8 +265,8 @@ def _put(path: Path, make: Callable[[Path], None]) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _begin(handle: BinaryIO, shape: tuple[int, ...]) -> int | None:
-    """Where the pixels begin in the file of a pack; None where it is not one of that shape, or is cut off."""
+def _begin(handle: BinaryIO, decoded: Decoded) -> int | None:
+    """Where the inputs begin in the file of a pack; None if it is not one of that form, or is cut off."""
     handle.seek(0)
     try:
         version = np.lib.format.read_magic(handle)
@@ -290,8 +274,8 @@ def _begin(handle: BinaryIO, shape: tuple[int, ...]) -> int | None:
     except ValueError:
         return None
     begin = handle.tell()
-    fits = version == (1, 0) and form == (shape, False, np.dtype(np.uint8))
-    return begin if fits and _size(handle) == begin + math.prod(shape) else None
+    fits = version == (1, 0) and form == (decoded.shape, False, decoded.view.dtype)
+    return begin if fits and _size(handle) == begin + decoded.bytes else None
 
 
 def _size(handle: BinaryIO) -> int:
@@ -315,12 +299,12 @@ def _alone(file: Path) -> Iterator[None]:
         yield
 
 
-def _write(handle: BinaryIO, begin: int, rows: Rows, pixels: Images) -> None:
-    """Put images where they belong. Through a map every new page would cost a fault, three times the work."""
-    pixels = np.ascontiguousarray(pixels)
+def _write(handle: BinaryIO, begin: int, rows: Rows, inputs: Inputs) -> None:
+    """Put inputs where they belong. Through a map every new page would cost a fault, three times the work."""
+    inputs = np.ascontiguousarray(inputs)
     for places in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
-        handle.seek(begin + int(rows[places[0]]) * pixels[0].nbytes)
-        handle.write(pixels[places[0] : places[-1] + 1].data)
+        handle.seek(begin + int(rows[places[0]]) * inputs[0].nbytes)
+        handle.write(inputs[places[0] : places[-1] + 1].data)
     handle.flush()
 
 
@@ -334,13 +318,13 @@ def _discard(file: Path) -> None:
         _sums_file(file).unlink()
 
 
-def _mapped(file: Path, shape: tuple[int, ...] | None = None) -> Images | None:
-    """The images of a file; None where it is not there, is cut off, or has another shape."""
+def _mapped(file: Path, decoded: Decoded | None = None) -> Inputs | None:
+    """The inputs of a file; None if it is not there, is cut off, or has another form."""
     try:
         images = np.lib.format.open_memmap(file, "r")
     except (OSError, ValueError):
         return None
-    fits = images.dtype == np.uint8 and images.ndim == 4 and shape in (None, images.shape)
+    fits = decoded is None or (images.shape, images.dtype) == (decoded.shape, decoded.view.dtype)
     return np.asarray(images) if fits else None
 
 
@@ -352,7 +336,7 @@ def _sums(file: Path, count: int) -> Sums | None:
     return cast(Sums, np.memmap(path, np.dtype("<u4"), "r"))
 
 
-def _checksums(images: Images) -> Sums:
+def _checksums(images: Inputs) -> Sums:
     """CRC-32 of every image, and 1 where that is 0."""
 
     def block(rows: range) -> list[int]:
@@ -392,8 +376,8 @@ def _claim(file: Path) -> None:
 
 @contextmanager
 def _one_torch_thread(view: View) -> Iterator[None]:
-    """Images are resized side by side, each by one thread."""
-    if view.decode == "exact":
+    """Examples are decoded side by side, each by one thread."""
+    if not view.one_thread:
         yield
         return
     import torch

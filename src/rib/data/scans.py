@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from rib.data import digits
 from rib.data.base import DataSet, Form
 from rib.data.containers import short_digests
-from rib.data.examples import Index, Part, View
+from rib.data.examples import Index, Part
 from rib.data.images import apply_view
 from rib.data.pictures import picture_digest
+from rib.data.views import Inputs, View, as_pixels
 from rib.errors import UserError, nearest
 from rib.files import read_fact, write_fact
 from rib.identity import digest
@@ -54,11 +55,11 @@ class DigitsSet(DataSet):
     def fingerprint(self, part: Part) -> str:
         return self._facts(part)[1]
 
-    def pixels(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
-        images = self._render(part).images[np.asarray(rows)]
-        if images.shape[1:3] == (view.size, view.size):
+    def read(self, part: Part, rows: Sequence[int], view: View) -> Inputs:
+        images, pixels = self._render(part).images[np.asarray(rows)], as_pixels(view, self.name)
+        if images.shape[1:] == pixels.shape:
             return images
-        return np.stack([apply_view(image, view) for image in images])
+        return np.stack([apply_view(image, pixels) for image in images])
 
     def form(self, part: Part) -> Form:
         from rib.data.digits.geometry import SIDE  # torch is imported when it is needed, not by a listing

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rib.data.budget import Wanted, divided, pack_bytes, require_room
+from rib.data.budget import divided, pack_bytes, require_room
+from rib.data.decoded import Decoded
 from rib.data.pack import check_pack, is_checked, pack_file
 from rib.execute.progress import Watcher
 from rib.plan import Plan
@@ -33,10 +34,10 @@ def pack(plan: Plan, store: Store, watcher: Watcher, budget: int | None = None) 
     store.prepare()
     wanted = _unchecked(looked_at(plan, plan.steps), store)
     require_room(wanted, store.packs, budget)
-    counts = [float(len(data.index(part))) for data, part, _ in wanted]
+    counts = [float(len(one.index)) for one in wanted]
     watcher.begin(len(wanted), 0, sum(counts))
-    for place, count in zip(wanted, counts, strict=True):
-        _decode([place], store, watcher)
+    for one, count in zip(wanted, counts, strict=True):
+        _decode([one], store, watcher)
         watcher.finished(count)
     return len(wanted)
 
@@ -56,12 +57,13 @@ def prepare(
     wanted = _unchecked(packed, store)
     require_room(wanted, store.packs, budget)
     _decode(wanted, store, watcher)
-    for data, part, _ in streamed:
-        anew = "in every epoch" if part == "tune" else "each time it is read"
-        watcher.say(f"{data.label} ({part}, {len(data.index(part)):,} images) is decoded {anew}: no room for its pack")
-    left_out = frozenset(pack_file(*one, store.packs).name for one in streamed)
-    tuned_on = {pack_file(*one, store.packs) for one in packed if one[1] == "tune"}
-    large = {pack_file(*one, store.packs) for one in packed if pack_bytes(*one) > IN_MEMORY * memory()}
+    for one in streamed:
+        often = "in every epoch" if one.part == "tune" else "each time it is read"
+        what = f"{one.data.label} ({one.part}, {len(one.index):,} images)"
+        watcher.say(f"{what} is decoded {often}: no room for its pack")
+    left_out = frozenset(pack_file(one, store.packs).name for one in streamed)
+    tuned_on = {pack_file(one, store.packs) for one in packed if one.part == "tune"}
+    large = {pack_file(one, store.packs) for one in packed if pack_bytes(one) > IN_MEMORY * memory()}
     return left_out, left_out | {file.name for file in large - tuned_on}
 
 
@@ -73,24 +75,23 @@ def memory() -> int:
         return sys.maxsize
 
 
-def looked_at(plan: Plan, steps: Iterable[Step]) -> list[Wanted]:
-    """Data set, part and view of all that some steps look at, once each."""
-    places = {(part.name, part.part, step.architecture.view): None for step in steps for part in step.parts}
-    return [(plan.world[name], part, view) for name, part, view in places]
+def looked_at(plan: Plan, steps: Iterable[Step]) -> list[Decoded]:
+    """All that some steps look at, once each."""
+    return list(dict.fromkeys(decoded for step in steps for decoded in step.looked_at(plan.world)))
 
 
-def _unchecked(wanted: Iterable[Wanted], store: Store) -> list[Wanted]:
+def _unchecked(wanted: Iterable[Decoded], store: Store) -> list[Decoded]:
     """Where no pack is that was found whole on this machine.
 
     Parts with one pack, such as those of a set that plays both roles whole, are named once.
     """
-    needed: dict[Path, Wanted] = {}
+    needed: dict[Path, Decoded] = {}
     for one in wanted:
-        needed.setdefault(pack_file(*one, store.packs), one)
+        needed.setdefault(pack_file(one, store.packs), one)
     return [one for file, one in needed.items() if not is_checked(file)]
 
 
-def _decode(wanted: Sequence[Wanted], store: Store, watcher: Watcher) -> None:
-    for data, part, view in wanted:
-        watcher.now(f"decode {data.label} ({part})")
-        check_pack(data, part, view, store.packs, lambda images: watcher.images(images, images), watcher.say)
+def _decode(wanted: Sequence[Decoded], store: Store, watcher: Watcher) -> None:
+    for one in wanted:
+        watcher.now(f"decode {one.data.label} ({one.part})")
+        check_pack(one, store.packs, lambda images: watcher.images(images, images), watcher.say)

@@ -19,8 +19,8 @@ from rib.execute.inline import InThisProcess
 from rib.execute.progress import Silent, Watcher
 from rib.execute.runtime import Runtime
 from rib.execute.schedule import LARGE, Job, jobs
+from rib.models.flops import kept_count
 from rib.plan import Plan, missing
-from rib.report.cost import kept_count
 from rib.steps import How, Step, predictions_of
 from rib.steps.sweep import sweeps
 from rib.steps.workshop import Stopwatch
@@ -107,10 +107,7 @@ def _jobs(plan: Plan, todo: Sequence[Step], store: Store, how: How) -> list[Job]
     """The steps in jobs; predictions of what is swept in sweeps, which share features without keeping them."""
 
     def swept(step: Step) -> bool:
-        return all(
-            pack_file(plan.world[part.name], part.part, step.architecture.view, store.packs).name in how.swept
-            for part in step.parts
-        )
+        return all(pack_file(decoded, store.packs).name in how.swept for decoded in step.looked_at(plan.world))
 
     work = _work(plan, todo, store)
     if not how.share or not how.swept:

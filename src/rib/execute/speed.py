@@ -8,6 +8,7 @@ from collections.abc import Callable
 import torch
 import torch.nn.functional as F
 
+from rib.data.views import View
 from rib.execute.run import cores
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
@@ -42,8 +43,9 @@ def measure(architecture: Architecture, recipe: Recipe, device: torch.device) ->
         torch.set_num_threads(1)
     try:
         classifier = build(architecture).to(device)
-        forward = _seconds(_forward(classifier, recipe, device), architecture.size, recipe.eval_batch_size, device)
-        training = _seconds(_training(classifier, recipe, device), architecture.size, recipe.batch_size, device)
+        view = architecture.view
+        forward = _seconds(_forward(classifier, recipe, device), view, recipe.eval_batch_size, device)
+        training = _seconds(_training(classifier, recipe, device), view, recipe.batch_size, device)
     finally:
         torch.set_num_threads(threads)
     return forward, training
@@ -74,10 +76,10 @@ def _training(classifier: Classifier, recipe: Recipe, device: torch.device) -> C
     return step
 
 
-def _seconds(work: Callable[[torch.Tensor], None], side: int, batch: int, device: torch.device) -> float:
+def _seconds(work: Callable[[torch.Tensor], None], view: View, batch: int, device: torch.device) -> float:
     """Seconds an image: one batch to warm up, then as many as fit in the time."""
     used = min(batch, CPU_BATCH) if device.type == "cpu" else batch
-    images = torch.zeros(used, side, side, 3, dtype=torch.uint8, device=device)
+    images = torch.from_numpy(view.batch(used)).to(device)
     work(images)
     _wait(device)
     began, done = time.perf_counter(), 0

@@ -153,7 +153,7 @@ def fits(architecture: Architecture, device: torch.device) -> bool:
     try:
         classifier = build(architecture).to(device).eval()
         with torch.inference_mode():
-            classifier(torch.zeros(1, architecture.size, architecture.size, 3, dtype=torch.uint8, device=device))
+            classifier(torch.from_numpy(architecture.view.batch(1)).to(device))
     except Exception as error:
         if is_memory(error):
             return False

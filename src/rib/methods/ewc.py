@@ -100,7 +100,7 @@ def diagonal_fisher(classifier: Classifier, examples: Examples, label_map: Label
     chunk = max(1, 2**25 // sum(value.numel() for value in parameters.values()))
     for begin in range(0, len(examples), chunk):
         images = torch.from_numpy(examples.batch(slice(begin, begin + chunk))).to(device)
-        pixels = classifier.normalise(images)
+        pixels = classifier.prepared(images)
         with torch.no_grad():
             probabilities = label_map.mask(net(pixels)).softmax(dim=1).cpu()
         labels = torch.multinomial(probabilities, 1, generator=generator)[:, 0].to(device)

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rib.data.examples import Filter, Resize, View
+from rib.data.views import Filter, Pixels, Resize, View
 from rib.errors import nearest
 from rib.files import at_home
 from rib.models import imagenet, lite
@@ -174,8 +174,8 @@ class Architecture(Frozen):
 
     @property
     def view(self) -> View:
-        """The pixels it sees before normalisation."""
-        return View(self.size, self.crop, self.interpolation, self.decode or "exact", self.resize, self.fill)
+        """The form of its inputs: pixels, before normalisation."""
+        return Pixels(self.size, self.crop, self.interpolation, self.decode or "exact", self.resize, self.fill)
 
 
 DIGITS_IMAGES: Mapping[str, int] = {

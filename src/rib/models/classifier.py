@@ -1,4 +1,4 @@
-"""Classifier: any module that ends in a linear head, with its own normalisation."""
+"""Classifier: any module that ends in a linear head, with what prepares its inputs."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rib.errors import StepError, UserError
 
 
 class Classifier(nn.Module):
-    """Logits from uint8 images: normalise, backbone, head.
+    """Logits from inputs in the form of a view: prepare, backbone, head.
 
     Args:
-        net: a module that maps normalised float images (N, 3, H, W) to logits (N, classes).
+        net: a module that maps prepared inputs, such as normalised float images (N, 3, H, W), to logits (N, classes).
         classes: number of outputs.
-        mean: of the normalisation, on the 0 … 1 scale.
-        std: likewise.
+        mean, std: of the normalisation of images, on the 0 … 1 scale.
         head: name of the final linear layer within `net`; default: the last of `heads`, or else the last `nn.Linear`
             with `classes` outputs.
         heads: names of the linear layers that the answer is made of, where it is not what a single one gives.
+        prepare: a module that turns inputs of another form into what the net takes; default: `Normalise(mean, std)`.
 
     Attributes:
         direct: whether the answer is head(features).
@@ -31,8 +31,6 @@ class Classifier(nn.Module):
         UserError: there is no such layer.
     """
 
-    mean: Tensor
-    std: Tensor
     contiguous: bool
     """Whether pixels are laid out plane by plane. Training through partly frozen layers needs it: the gradient of
     GroupNorm with a frozen weight crashes torch 2.13 on a CPU with pixels in the order of the image file."""
@@ -41,10 +39,11 @@ class Classifier(nn.Module):
         self,
         net: nn.Module,
         classes: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
+        mean: tuple[float, ...] = (0.0,),
+        std: tuple[float, ...] = (1.0,),
         head: str | None = None,
         heads: tuple[str, ...] | None = None,
+        prepare: nn.Module | None = None,
     ) -> None:
         super().__init__()
         self.net = net
@@ -53,8 +52,7 @@ class Classifier(nn.Module):
         self.head_name = head or (heads[-1] if heads else _find_head(net, classes))
         self.head_names = heads or (self.head_name,)
         self.frozen = frozenset(name for name, value in net.named_parameters() if not value.requires_grad)
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255, persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255, persistent=False)
+        self.prepare = Normalise(mean, std) if prepare is None else prepare
         if not isinstance(self.head, nn.Linear) or self.head.out_features != classes:
             raise UserError(
                 f"the head {self.head_name!r} is not a linear layer with one output per class",
@@ -65,7 +63,7 @@ class Classifier(nn.Module):
     @property
     def device(self) -> torch.device:
         """Where it computes."""
-        return self.mean.device
+        return next(self.head.parameters()).device
 
     @property
     def head(self) -> nn.Module:
@@ -111,23 +109,23 @@ class Classifier(nn.Module):
                 found.add(module)
         return frozenset(found)
 
-    def normalise(self, images: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) to normalised float32 (N, 3, H, W)."""
-        pixels = (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
-        return pixels.contiguous() if self.contiguous else pixels
+    def prepared(self, batch: Tensor) -> Tensor:
+        """Inputs in the form of a view to what the net takes: of images uint8 (N, H, W, 3), float32 (N, 3, H, W)."""
+        values: Tensor = self.prepare(batch)
+        return values.contiguous() if self.contiguous else values
 
-    def forward(self, images: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) to logits (N, classes).
+    def forward(self, batch: Tensor) -> Tensor:
+        """Inputs in the form of a view to logits (N, classes).
 
         Of several tensors, as some nets give in training mode, the first: it is their answer of evaluation, and the
         others are of auxiliary heads.
         """
-        answer = self.net(self.normalise(images))
+        answer = self.net(self.prepared(batch))
         logits: Tensor = answer[0] if self.training and isinstance(answer, tuple | list) else answer
         return logits
 
-    def features(self, images: Tensor) -> Tensor:
-        """What the head sees: uint8 (N, H, W, 3) to (N, D).
+    def features(self, batch: Tensor) -> Tensor:
+        """What the head sees: inputs in the form of a view to (N, D).
 
         Of several heads, what each sees, side by side; of a head that sees tokens, their mean.
 
@@ -142,12 +140,12 @@ class Classifier(nn.Module):
             for name in self.head_names
         ]
         try:
-            answer = self.net(self.normalise(images))
+            answer = self.net(self.prepared(batch))
         finally:
             for handle in handles:
                 handle.remove()
         if not self.direct:
-            return torch.cat([each.reshape(len(images), -1, each.shape[-1]).mean(1) for each in seen.values()], dim=1)
+            return torch.cat([each.reshape(len(batch), -1, each.shape[-1]).mean(1) for each in seen.values()], dim=1)
         found = seen[self.head_name]
         if not (self.training or self._compared):
             self._require_direct(found, answer)
@@ -164,6 +162,26 @@ class Classifier(nn.Module):
                 "the net end in its head"
             )
         self._compared = True
+
+
+class Normalise(nn.Module):
+    """Images as a classifier's net takes them.
+
+    Args:
+        mean, std: of each channel, on the 0 … 1 scale.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: tuple[float, ...], std: tuple[float, ...]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1) * 255, persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255, persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """uint8 (N, H, W, 3) to normalised float32 (N, 3, H, W)."""
+        return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
 
 def _norm_types() -> tuple[type[nn.Module], ...]:

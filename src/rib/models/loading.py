@@ -14,8 +14,8 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor, nn
 
-from rib.data.examples import Decode
 from rib.data.imagenet_classes import wnids
+from rib.data.views import Decode
 from rib.errors import RibError, UserError, is_memory, told
 from rib.files import at_home, file_digest, parse_json, read_fact, read_plain, state, write_fact
 from rib.identity import digest, import_object, source_digest

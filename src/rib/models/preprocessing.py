@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any, cast, get_args
 
 from rib import _compat
-from rib.data.examples import Filter, Resize
+from rib.data.views import Filter, Resize
 from rib.errors import UserError, nearest
 
 Triple = tuple[float, float, float]

@@ -297,7 +297,7 @@ def _require_layers(architecture: Architecture, patterns: Sequence[str]) -> None
     """Refuse a pattern that fits no layer, before anything is computed. Raises UserError; the nearest is named."""
     import torch
 
-    trial = torch.zeros(2, architecture.size, architecture.size, 3, dtype=torch.uint8)
+    trial = torch.from_numpy(architecture.view.batch(2))
     try:
         choose(build(architecture).eval(), trial, patterns)
     except StepError as error:

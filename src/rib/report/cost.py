@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-import torch
-from torch.utils.flop_counter import FlopCounterMode
-
 from rib.data.budget import divided, shown_bytes
 from rib.data.pack import pack_file
-from rib.errors import RibError, UserError, told
-from rib.files import read_fact, write_fact
-from rib.identity import key_of
 from rib.models.catalogue import Architecture
-from rib.models.loading import build
+from rib.models.flops import ModelCost, kept_count
 from rib.plan import Plan, missing
 from rib.recipe import Recipe
 from rib.steps import Step, predictions_of
 from rib.steps.how import AT_ONCE
 from rib.steps.sweep import sweeps
 from rib.store.store import Store
-
-
-@dataclass(frozen=True)
-class ModelCost:
-    """What one architecture takes.
-
-    Attributes:
-        flops: of one image's forward pass; a multiplication with its addition counts as two.
-        parameters: numbers in its weights.
-    """
-
-    flops: int
-    parameters: int
 
 
 @dataclass(frozen=True)
@@ -111,19 +91,14 @@ class Estimate:
 
     def _decoding(self) -> tuple[int, int, int]:
         """Images to decode into packs, their bytes, and images to decode in passes over what no pack holds."""
-        places = {(data.name, data.part, step.architecture.view): None for step in self.todo for data in step.parts}
-        wanted = [(self.plan.world[name], part, view) for name, part, view in places]
+        wanted = list(dict.fromkeys(decoded for step in self.todo for decoded in step.looked_at(self.plan.world)))
         packed, streamed = divided(wanted, self.store.packs)
-        new = {pack_file(*one, self.store.packs): one for one in packed}
-        sizes = [(len(data.index(part)), view) for file, (data, part, view) in new.items() if not file.exists()]
-        names = {(data.name, part, view) for data, part, view in streamed}
-        swept = [
-            step
-            for step in predictions_of(self.todo)
-            if (step.data.name, step.data.part, step.architecture.view) in names
-        ]
-        passes = (len(self.plan.world[group[0].data.name].index("test")) for group in sweeps(swept, AT_ONCE))
-        return sum(count for count, _ in sizes), sum(count * view.bytes for count, view in sizes), sum(passes)
+        new = {pack_file(one, self.store.packs): one for one in packed}
+        to_do = [one for file, one in new.items() if not file.exists()]
+        apart = set(streamed)
+        swept = [step for step in predictions_of(self.todo) if apart.issuperset(step.looked_at(self.plan.world))]
+        passes = (self.plan.world.count(group[0].data) for group in sweeps(swept, AT_ONCE))
+        return sum(len(one.index) for one in to_do), sum(one.bytes for one in to_do), sum(passes)
 
     def of_model(self, step: Step) -> ModelCost:
         """FLOPs and parameters of a step's model, counted once and kept in the store."""
@@ -156,49 +131,6 @@ class Estimate:
         kept = ("precision", "batch_size", "eval_precision", "eval_batch_size")
         own = step.timed_as(self.plan.suite.recipe)
         return Recipe(**{field: getattr(own, field) for field in kept})
-
-
-def kept_count(architecture: Architecture, facts: Path) -> ModelCost:
-    """As `count`, once for a folder of facts."""
-    file = facts / f"cost-{key_of('cost', architecture)}.json"
-    try:
-        return ModelCost(**json.loads(read_fact(file) or b""))
-    except (ValueError, TypeError):
-        found = count(architecture)
-        write_fact(file, json.dumps(asdict(found)).encode())
-        return found
-
-
-def count(architecture: Architecture) -> ModelCost:
-    """FLOPs of one image and parameters, without computing anything where the model allows it.
-
-    Raises:
-        UserError: the model cannot be built, or fails at an image of its size.
-    """
-    try:
-        with torch.device("meta"):
-            return _counted(architecture)
-    except Exception:  # a net that reads its own numbers when it is built, or one that fails in any case
-        pass
-    try:
-        return _counted(architecture)
-    except RibError:
-        raise
-    except Exception as error:
-        raise UserError(
-            f"the model {architecture.timm or architecture.build!r} fails at an image of {architecture.size} pixels",
-            got=told(error),
-            remedy="check the model's `size` and `arguments`",
-        ) from None
-
-
-def _counted(architecture: Architecture) -> ModelCost:
-    classifier = build(architecture).eval()
-    image = torch.zeros(1, architecture.size, architecture.size, 3, dtype=torch.uint8)
-    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
-        classifier(image)
-    parameters = sum(value.numel() for value in classifier.net.state_dict().values())
-    return ModelCost(counter.get_total_flops(), parameters)
 
 
 def _free(folder: Path) -> int:

@@ -10,6 +10,7 @@ from collections.abc import Container
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from rib.data.decoded import Decoded
 from rib.data.parts import DataPart
 from rib.identity import identity_fields, identity_values, key_of
 from rib.methods.base import Passes
@@ -108,6 +109,10 @@ class Step(Keyed, ABC):
     @abstractmethod
     def parts(self) -> tuple[DataPart, ...]:
         """The data that it looks at."""
+
+    def looked_at(self, world: World) -> list[Decoded]:
+        """The data that it looks at, in the form that its model takes."""
+        return [world.decoded(part, self.architecture.view) for part in self.parts]
 
     @property
     def subject(self) -> str:

@@ -117,5 +117,5 @@ def _chunks(shop: Workshop, step: Predict, done: int) -> Iterator[Examples]:
     view = step.architecture.view
     rows = chunk_rows(view, step.batch_size, shop.how.chunk_bytes)
     if shop.is_streamed(step.data, view):
-        return chunks(shop.world[step.data.name], step.data.part, view, rows, done)
+        return chunks(shop.decoded(step.data, view), rows, done)
     return copied(shop.examples(step.data, view), rows, done)

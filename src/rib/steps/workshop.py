@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,12 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rib.data.ahead import undecoded
+from rib.data.ahead import streamed
 from rib.data.containers import changed
-from rib.data.examples import Examples, Part, View
+from rib.data.decoded import Decoded
+from rib.data.examples import Examples, Part
 from rib.data.feed import SHELF
 from rib.data.pack import open_pack, pack_file
 from rib.data.parts import DataPart
+from rib.data.views import View
 from rib.errors import DamagedError, StepError, UserError
 from rib.identity import source_digest
 from rib.models.catalogue import Architecture
@@ -205,24 +206,24 @@ class Workshop:
         place = (data.name, data.part, view)
         if place not in self._examples:
             with self.loading:
-                wanted = (self.world[data.name], data.part, view)
-                streamed = self.is_streamed(data, view)
-                self._examples[place] = undecoded(*wanted) if streamed else open_pack(*wanted, self.store.packs)
+                decoded = self.decoded(data, view)
+                stream = self.is_streamed(data, view)
+                self._examples[place] = streamed(decoded) if stream else open_pack(decoded, self.store.packs)
         return self._examples[place]
 
     def is_streamed(self, data: DataPart, view: View) -> bool:
         """Whether a part is decoded whenever it is looked at."""
-        return self._file(data, view).name in self.how.streamed
+        return pack_file(self.decoded(data, view), self.store.packs).name in self.how.streamed
 
     def is_swept(self, data: DataPart, view: View) -> bool:
         """Whether many nets look at a part in one pass, chunk by chunk."""
-        return self._file(data, view).name in self.how.swept
+        return pack_file(self.decoded(data, view), self.store.packs).name in self.how.swept
 
-    def _file(self, data: DataPart, view: View) -> Path:
-        own = self.world[data.name]
-        if own.fingerprint(data.part) != data.fingerprint:
+    def decoded(self, data: DataPart, view: View) -> Decoded:
+        """A part of a data set, in the form of a view. Raises UserError if its content has changed."""
+        if self.world[data.name].fingerprint(data.part) != data.fingerprint:
             raise changed(f"data set {data.name!r}")
-        return pack_file(own, data.part, view, self.store.packs)
+        return self.world.decoded(data, view)
 
 
 @dataclass

@@ -6,12 +6,14 @@ from pathlib import Path
 
 from rib.data.base import DataSet
 from rib.data.catalogue import find_row, open_data, require_some
+from rib.data.decoded import Decoded
 from rib.data.examples import Part
 from rib.data.expected import ExpectedSet, is_absent
 from rib.data.labels import match_classes
 from rib.data.overlap import overlaps
 from rib.data.parts import DataPart
 from rib.data.splits import tuning_rows
+from rib.data.views import View
 from rib.suite.suite import Suite
 from rib.text.names import short
 
@@ -56,6 +58,10 @@ class World:
             both = not data.disjoint and data.fingerprint("tune") == data.fingerprint("test")
             self._parts[name, part] = DataPart(name, part, data.fingerprint(part), label_map, both, self.called(name))
         return self._parts[name, part]
+
+    def decoded(self, data: DataPart, view: View) -> Decoded:
+        """A part in the form of a view."""
+        return Decoded(self[data.name], data.part, view)
 
     def count(self, data: DataPart) -> int:
         """Number of images of a part."""

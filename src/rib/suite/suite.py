@@ -11,8 +11,8 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from rib.data.catalogue import DataRow, with_families
-from rib.data.examples import Decode
 from rib.data.overlap import Roles
+from rib.data.views import Decode
 from rib.models.catalogue import ROWS, ModelRow, replicates
 from rib.recipe import Frozen, Recipe, RecipeField
 from rib.suite.validation import validated

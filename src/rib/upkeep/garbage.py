@@ -94,12 +94,8 @@ def _made_again(store: Store, kept: Sequence[Plan]) -> Iterator[Garbage]:
 
 
 def _packs(store: Store, kept: Sequence[Plan]) -> Iterator[Garbage]:
-    needed = {
-        pack_file(plan.world[data.name], data.part, step.architecture.view, store.packs)
-        for plan in kept
-        for step in plan.steps
-        for data in step.parts
-    }
+    looked_at = (decoded for plan in kept for step in plan.steps for decoded in step.looked_at(plan.world))
+    needed = {pack_file(decoded, store.packs) for decoded in looked_at}
     for path in sorted(store.packs.glob("[!.]*")):  # beside a pack lie its checksums
         if path.with_suffix(".npy") not in needed:
             yield _garbage(path, "pack that no kept suite looks at")

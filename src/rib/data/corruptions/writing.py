@@ -29,13 +29,13 @@ from rib.data.containers import Container, Rows
 from rib.data.corruptions.base import SMALLEST, Image
 from rib.data.corruptions.catalogue import check_severity, corrupt, find_corruption, image_seed
 from rib.data.corruptions.frost import Textures, procedural, read_textures
-from rib.data.examples import View
 from rib.data.folders import FolderContainer, check_class_folders
 from rib.data.generated import FILE, Marker
 from rib.data.imagenet import find_container
 from rib.data.images import apply_view, decode_pixels
 from rib.data.published import CORRUPTIONS, PUBLISHED, SEVERITIES, Published
 from rib.data.survey import Survey, class_list, look, match
+from rib.data.views import Pixels
 from rib.errors import StepError, UserError, nearest
 from rib.files import write_aside
 from rib.identity import digest
@@ -376,7 +376,7 @@ def _prepared(order: Order, title: str, content: bytes) -> Image:
     if order.border:
         pixels = pixels[order.border : -order.border, order.border : -order.border]
     if order.size:
-        return np.ascontiguousarray(apply_view(pixels, View(order.size, 0.875, "bilinear")))
+        return np.ascontiguousarray(apply_view(pixels, Pixels(order.size, 0.875, "bilinear")))
     if min(pixels.shape[:2]) < SMALLEST:
         height, width = pixels.shape[:2]
         raise UserError(

@@ -1,0 +1,72 @@
+"""FLOPs: what a model takes, counted without computing anything if the model allows it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rib.errors import RibError, UserError, told
+from rib.files import read_fact, write_fact
+from rib.identity import key_of
+from rib.models.catalogue import Architecture
+from rib.models.loading import build
+
+
+@dataclass(frozen=True)
+class ModelCost:
+    """What one architecture takes.
+
+    Attributes:
+        flops: of one image's forward pass; a multiplication with its addition counts as two.
+        parameters: numbers in its weights.
+    """
+
+    flops: int
+    parameters: int
+
+
+def kept_count(architecture: Architecture, facts: Path) -> ModelCost:
+    """As `count`, once for a folder of facts."""
+    file = facts / f"cost-{key_of('cost', architecture)}.json"
+    try:
+        return ModelCost(**json.loads(read_fact(file) or b""))
+    except (ValueError, TypeError):
+        found = count(architecture)
+        write_fact(file, json.dumps(asdict(found)).encode())
+        return found
+
+
+def count(architecture: Architecture) -> ModelCost:
+    """FLOPs of one image and parameters, without computing anything where the model allows it.
+
+    Raises:
+        UserError: the model cannot be built, or fails at an image of its size.
+    """
+    try:
+        with torch.device("meta"):
+            return _counted(architecture)
+    except Exception:  # a net that reads its own numbers when it is built, or one that fails in any case
+        pass
+    try:
+        return _counted(architecture)
+    except RibError:
+        raise
+    except Exception as error:
+        raise UserError(
+            f"the model {architecture.timm or architecture.build!r} fails at an image of {architecture.view.words}",
+            got=told(error),
+            remedy="check the model's `size` and `arguments`",
+        ) from None
+
+
+def _counted(architecture: Architecture) -> ModelCost:
+    classifier = build(architecture).eval()
+    batch = torch.from_numpy(architecture.view.batch(1)).to(classifier.device)
+    with torch.inference_mode(), FlopCounterMode(display=False) as counter:
+        classifier(batch)
+    parameters = sum(value.numel() for value in classifier.net.state_dict().values())
+    return ModelCost(counter.get_total_flops(), parameters)
