@@ -135,8 +135,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from rib.data.catalogue import DataRow, open_data
-from rib.data.views import Pixels
+from rib.data.decoded import Decoded
 from rib.data.pack import open_pack
+from rib.data.views import Pixels
 
 data = open_data("x", DataRow(folder="t"), Path(sys.argv[1]), None)
 type(data).chunk = 3
@@ -148,7 +149,7 @@ def advance(images):
     if seen >= 6:
         os.kill(os.getpid(), signal.SIGKILL)
 
-open_pack(data, "tune", Pixels(9, 0.8, "bilinear"), Path(sys.argv[1]) / "packs", advance)
+open_pack(Decoded(data, "tune", Pixels(9, 0.8, "bilinear")), Path(sys.argv[1]) / "packs", advance)
 """
 
 
@@ -510,8 +511,8 @@ def test_the_smallest_parts_are_packed(tmp_path: Path) -> None:
         data.fingerprint = lambda part, place=place: f"{place}" * 24  # type: ignore[method-assign,misc]
     wanted = [Decoded(data, "test", Pixels(6)) for data in (large, small, middle)]
     packed, streamed = divided(wanted, tmp_path, 1120 + 2240 + 4479)
-    assert [data.count for data, _, _ in packed] == [10, 20]
-    assert [data.count for data, _, _ in streamed] == [40]
+    assert [one.data.count for one in packed] == [10, 20]
+    assert [one.data.count for one in streamed] == [40]
     for one in packed:
         open_pack(one, tmp_path)
     assert divided(wanted, tmp_path, 10) == (packed, streamed)  # a pack that is there is used
