@@ -2,9 +2,13 @@
 // What every figure of every page shares. Data go in as plain values; nothing here knows what they mean.
 const RIB = (() => {
   const narrow = () => window.innerWidth < 700;
-  const css = (name) => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const css = (name) =>
+    getComputedStyle(document.documentElement)
+      .getPropertyValue("--" + name)
+      .trim();
   // plotly reads some HTML and, between dollars, TeX
-  const escape = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/[$]/g, "&#36;");
+  const escape = (text) =>
+    String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/[$]/g, "&#36;");
   const points = (value) => ((value < 0 ? "−" : "+") + Math.abs(value).toFixed(1)).replace("−0.0", "0.0");
   const spanned = (span) => `${points(span[0])} [${points(span[1])}, ${points(span[2])}]`;
   const percent = (span) => `${span[0].toFixed(1)} % [${span[1].toFixed(1)}, ${span[2].toFixed(1)}]`;
@@ -17,16 +21,26 @@ const RIB = (() => {
 
   function axis(title, more) {
     return {
-      title: { text: title, standoff: 10, font: { size: narrow() ? 11.5 : 13, color: css("muted") } }, gridcolor: css("line"), linecolor: css("line"), zeroline: false,
-      tickcolor: css("line"), fixedrange: true, automargin: true, ...more,
+      title: { text: title, standoff: 10, font: { size: narrow() ? 11.5 : 13, color: css("muted") } },
+      gridcolor: css("line"),
+      linecolor: css("line"),
+      zeroline: false,
+      tickcolor: css("line"),
+      fixedrange: true,
+      automargin: true,
+      ...more,
     };
   }
 
   function layout(more) {
     return {
       font: { family: getComputedStyle(document.body).fontFamily, size: narrow() ? 11.5 : 13, color: css("text") },
-      paper_bgcolor: css("surface"), plot_bgcolor: css("surface"), dragmode: false, showlegend: false,
-      margin: { l: 50, r: 12, t: 12, b: 44 }, hovermode: "closest",
+      paper_bgcolor: css("surface"),
+      plot_bgcolor: css("surface"),
+      dragmode: false,
+      showlegend: false,
+      margin: { l: 50, r: 12, t: 12, b: 44 },
+      hovermode: "closest",
       hoverlabel: { bgcolor: css("raised"), bordercolor: css("line"), font: { color: css("text") }, align: "left" },
       ...more,
     };
@@ -36,7 +50,9 @@ const RIB = (() => {
     const element = section.querySelector(".figure");
     element.style.minWidth = Math.round(minWidth || 0) + "px";
     const config = {
-      displaylogo: false, responsive: true, modeBarButtons: [["toImage"]],
+      displaylogo: false,
+      responsive: true,
+      modeBarButtons: [["toImage"]],
       toImageButtonOptions: { filename: section.id, scale: 2 },
     };
     Plotly.react(element, traces, layout(more), config);
@@ -46,21 +62,31 @@ const RIB = (() => {
   function legend(section, styles, redraw, square) {
     const box = section.querySelector(".legend");
     const off = (hidden[section.id] ||= new Set());
-    box.replaceChildren(...styles.map((style) => {
-      const button = document.createElement("button");
-      button.type = "button";
-      button.setAttribute("aria-pressed", String(!off.has(style.name)));
-      button.append(mark(square ? "square" : style.symbol, style.colour), style.name);
-      button.onclick = () => { off.has(style.name) ? off.delete(style.name) : off.add(style.name); redraw(); };
-      return button;
-    }));
+    box.replaceChildren(
+      ...styles.map((style) => {
+        const button = document.createElement("button");
+        button.type = "button";
+        button.setAttribute("aria-pressed", String(!off.has(style.name)));
+        button.append(mark(square ? "square" : style.symbol, style.colour), style.name);
+        button.onclick = () => {
+          off.has(style.name) ? off.delete(style.name) : off.add(style.name);
+          redraw();
+        };
+        return button;
+      }),
+    );
     return (name) => !off.has(name);
   }
 
   const SHAPES = {
-    circle: "M8 3a5 5 0 1 0 .01 0z", square: "M3 3h10v10H3z", diamond: "M8 1l7 7-7 7-7-7z",
-    "triangle-up": "M8 2l7 12H1z", "triangle-down": "M1 2h14L8 14z", cross: "M6 2h4v4h4v4h-4v4H6v-4H2V6h4z",
-    x: "M4 1l4 4 4-4 3 3-4 4 4 4-3 3-4-4-4 4-3-3 4-4-4-4z", star: "M8 1l2 5h5l-4 3.500 1.500 5L8 11.500 3.500 14.500 5 9.500 1 6h5z",
+    circle: "M8 3a5 5 0 1 0 .01 0z",
+    square: "M3 3h10v10H3z",
+    diamond: "M8 1l7 7-7 7-7-7z",
+    "triangle-up": "M8 2l7 12H1z",
+    "triangle-down": "M1 2h14L8 14z",
+    cross: "M6 2h4v4h4v4h-4v4H6v-4H2V6h4z",
+    x: "M4 1l4 4 4-4 3 3-4 4 4 4-3 3-4-4-4 4-3-3 4-4-4-4z",
+    star: "M8 1l2 5h5l-4 3.500 1.500 5L8 11.500 3.500 14.500 5 9.500 1 6h5z",
   };
   function mark(shape, colour) {
     const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
@@ -79,14 +105,23 @@ const RIB = (() => {
 
   // an axis that always shows 0, drawn strongly
   function around0(title, more) {
-    return axis(title, { rangemode: "tozero", zeroline: true, zerolinecolor: css("muted"), zerolinewidth: 1.6, ...more });
+    return axis(title, {
+      rangemode: "tozero",
+      zeroline: true,
+      zerolinecolor: css("muted"),
+      zerolinewidth: 1.6,
+      ...more,
+    });
   }
 
   // black or white, whichever reads better on the colour of a share in [-1, 1] of the scale
   function onColour(share) {
     const parts = (name) => [1, 3, 5].map((at) => parseInt(css(name).slice(at, at + 2), 16) / 255);
-    const end = parts(share < 0 ? "low" : "high"), weight = Math.min(Math.abs(share), 1);
-    const linear = parts("middle").map((value, k) => value + weight * (end[k] - value)).map((value) => (value <= 0.04 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
+    const end = parts(share < 0 ? "low" : "high"),
+      weight = Math.min(Math.abs(share), 1);
+    const linear = parts("middle")
+      .map((value, k) => value + weight * (end[k] - value))
+      .map((value) => (value <= 0.04 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4));
     const luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2];
     return luminance > 0.19 ? "#14171c" : "#ffffff";
   }
@@ -105,12 +140,15 @@ const RIB = (() => {
   }
 
   function set(form, show, entries, size) {
-    const section = form.closest("section"), selects = [...form.querySelectorAll("select")];
-    const folded = form.closest("details"), chosen = {};
+    const section = form.closest("section"),
+      selects = [...form.querySelectorAll("select")];
+    const folded = form.closest("details"),
+      chosen = {};
     const update = () => {
       let left = entries;
       for (const select of selects) {
-        const key = select.name, values = [...new Set(left.map((entry) => entry[key]))];
+        const key = select.name,
+          values = [...new Set(left.map((entry) => entry[key]))];
         const wanted = chosen[key] ?? (key === "size" ? size : values[0]);
         chosen[key] = values.includes(wanted) ? wanted : values[0];
         select.replaceChildren(...values.map((value) => new Option(value, value, false, value === chosen[key])));
@@ -119,7 +157,11 @@ const RIB = (() => {
       }
       if (!folded || folded.open) show(section, chosen, left);
     };
-    for (const select of selects) select.onchange = () => { chosen[select.name] = select.value; update(); };
+    for (const select of selects)
+      select.onchange = () => {
+        chosen[select.name] = select.value;
+        update();
+      };
     if (folded) folded.addEventListener("toggle", update);
     redraws.push(update);
     update();
@@ -127,18 +169,29 @@ const RIB = (() => {
 
   // -- tables that are larger than their box say so above it, and fade where they go on
 
-  const WAYS = [["right", "more columns →"], ["below", "more rows ↓"], ["left", "← back"]];
+  const WAYS = [
+    ["right", "more columns →"],
+    ["below", "more rows ↓"],
+    ["left", "← back"],
+  ];
   document.querySelectorAll(".scroll:has(> table)").forEach((box) => {
-    const frame = document.createElement("div"), hint = document.createElement("p");
+    const frame = document.createElement("div"),
+      hint = document.createElement("p");
     frame.className = "frame";
     hint.className = "hint";
     hint.ariaHidden = "true";
     box.replaceWith(frame);
     frame.append(hint, box);
     const look = () => {
-      const room = { right: box.scrollWidth - box.clientWidth - box.scrollLeft, below: box.scrollHeight - box.clientHeight - box.scrollTop, left: box.scrollLeft };
+      const room = {
+        right: box.scrollWidth - box.clientWidth - box.scrollLeft,
+        below: box.scrollHeight - box.clientHeight - box.scrollTop,
+        left: box.scrollLeft,
+      };
       for (const [way] of WAYS) frame.classList.toggle(way, room[way] > 2);
-      hint.textContent = WAYS.filter(([way]) => room[way] > 2).map(([, words]) => words).join("   ");
+      hint.textContent = WAYS.filter(([way]) => room[way] > 2)
+        .map(([, words]) => words)
+        .join("   ");
     };
     box.addEventListener("scroll", look, { passive: true });
     new ResizeObserver(look).observe(box);
@@ -147,12 +200,20 @@ const RIB = (() => {
 
   // -- theme: the system's, until the button is pressed
 
-  const root = document.documentElement, dark = window.matchMedia("(prefers-color-scheme: dark)");
+  const root = document.documentElement,
+    dark = window.matchMedia("(prefers-color-scheme: dark)");
   const remembered = (value) => {
-    try { return value ? localStorage.setItem("rib-theme", value) : localStorage.getItem("rib-theme"); } catch { return null; }
+    try {
+      return value ? localStorage.setItem("rib-theme", value) : localStorage.getItem("rib-theme");
+    } catch {
+      return null;
+    }
   };
   const redraw = () => redraws.forEach((update) => update());
-  if (remembered()) { root.dataset.theme = remembered(); redraw(); }
+  if (remembered()) {
+    root.dataset.theme = remembered();
+    redraw();
+  }
   document.getElementById("theme").onclick = () => {
     const now = root.dataset.theme || (dark.matches ? "dark" : "light");
     root.dataset.theme = now === "dark" ? "light" : "dark";
@@ -161,10 +222,32 @@ const RIB = (() => {
   };
   dark.addEventListener("change", redraw);
   let wasNarrow = narrow();
-  window.addEventListener("resize", () => { if (narrow() !== wasNarrow) { wasNarrow = narrow(); redraw(); } });
+  window.addEventListener("resize", () => {
+    if (narrow() !== wasNarrow) {
+      wasNarrow = narrow();
+      redraw();
+    }
+  });
 
   return {
-    narrow, css, escape, points, spanned, percent, clear, below, above, byName, axis, around0, layout, draw, legend, mark, slots,
-    onColour, begin,
+    narrow,
+    css,
+    escape,
+    points,
+    spanned,
+    percent,
+    clear,
+    below,
+    above,
+    byName,
+    axis,
+    around0,
+    layout,
+    draw,
+    legend,
+    mark,
+    slots,
+    onColour,
+    begin,
   };
 })();
