@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test setup lint types tests lowest bench soak clean
+.PHONY: demo test setup lint types tests quick coverage lowest bench soak clean
 
 demo: setup  ## run the embedded suite and write its page
 	$(BIN)/rib run digits
@@ -29,6 +29,12 @@ types: setup
 
 tests: setup
 	$(BIN)/pytest -n $(WORKERS)
+
+quick: setup  ## numbers, keys, names and rules: under a minute on two cores
+	$(BIN)/pytest -n $(WORKERS) -m quick
+
+coverage: setup  ## all tests, and which lines and branches they reach; htmlcov/index.html shows them
+	$(BIN)/pytest -n $(WORKERS) --cov --cov-report=term --cov-report=html
 
 # Five gigabytes: the oldest torch that is allowed comes with CUDA. Not a part of `make test`; run it before a release,
 # and whenever a bound in pyproject.toml changes. Newer libraries' warnings are not errors here.

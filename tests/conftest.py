@@ -14,6 +14,43 @@ from rib.cli import main
 
 torch.set_num_threads(1)
 
+ROOMS = {
+    "analysis": "analyses analysis_data analysis_weights correlation orders",
+    "cli": "bad_input printing user_code",
+    "data": (
+        "alike caches cells containers corruptions data digits feed hostile_images imagenet_data labels "
+        "lite modes overlap packs sources splits"
+    ),
+    "execute": "clusters executors linear memory processes ray_token resume scale sharing soak",
+    "house": "bench fuzz names oracle paths plain_files rooms security sizes",
+    "methods": "methods protocol",
+    "metrics": "metrics noise",
+    "models": "builders checkpoints export families heads imagenet_models nets preprocessing zoo",
+    "objectives": "objectives",
+    "plan": "identity reference seeds",
+    "report": "advice claim classes compare damages findings inside kept profile report rows sinks verify",
+    "steps": "old_store recipe",
+    "store": "faults_storage remote spot upkeep",
+    "studies": "inside_studies studies",
+    "suite": "imagenet_suite",
+    "training": "training",
+}
+"""Which room a test file is about, by its name without `test_`: `pytest -m data` runs those of `data/`."""
+
+QUICK = {"identity", "labels", "metrics", "names", "orders", "plain_files", "recipe", "rooms", "sizes", "splits"}
+"""Test files of numbers, keys, names and rules: `make quick`."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark each test with its room, and those of `make quick`."""
+    rooms = {name: room for room, names in ROOMS.items() for name in names.split()}
+    for item in items:
+        name = item.path.stem.removeprefix("test_")
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(rooms.get(name, "house"))
+        if name in QUICK:
+            item.add_marker("quick")
+
 
 @pytest.fixture
 def rib_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Iterator[Say]:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rib.suite.load import load_suite
     from rib.suite.suite import Suite
 
-__version__ = "0.1.0"
+__version__: str
 
 _HOMES = {
     "Finished": "rib.api",
@@ -46,6 +46,14 @@ def __getattr__(name: str) -> Any:
     """Import the public names when they are first used: torch takes seconds, `rib --help` should not."""
     import importlib
 
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("rib-benchmark")
     if name not in _HOMES:
         raise AttributeError(f"module 'rib' has no attribute {name!r}")
     return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, "__version__"})

@@ -13,7 +13,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from rib import __version__
 from rib.cli import compare, data, listing, report, run, store, study
 from rib.errors import RibError, StoppedError, UserError
 from rib.text.terminal import finish_streams, prepare_streams, say
@@ -39,7 +38,9 @@ class WholeHelp(TyperGroup):
 
 def _root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:
     if version:
-        print(__version__)
+        import rib
+
+        print(rib.__version__)
         raise typer.Exit
 
 
