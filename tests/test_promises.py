@@ -14,7 +14,7 @@ from helpers import Say, document, toml, write_tree
 from rib.errors import UserError
 from rib.files import DEEPEST, parse_json, read_toml
 from rib.store.record import decode_record
-from rib.suite.load import load_suite
+from rib.suite.load import load_suite, parse_suite
 
 ROOT = Path(__file__).parents[1]
 SECURITY = (ROOT / "SECURITY.md").read_text("utf-8")
@@ -93,6 +93,24 @@ def of_record(folder: Path, depth: int) -> None:
 def test_what_is_nested_too_deeply_is_refused(tmp_path: Path, read: Callable[[Path, int], None], depth: int) -> None:
     with pytest.raises(UserError):
         read(tmp_path, depth)
+
+
+@pytest.mark.parametrize("crop", [0, 1e-9, 0.04, -1, float("nan"), 1.1])
+def test_a_crop_that_would_resize_without_bound_is_refused(tmp_path: Path, crop: float) -> None:
+    made = document(tmp_path)
+    made["model"]["resnet"]["crop"] = crop
+    with pytest.raises(UserError, match="crop"):
+        parse_suite(made)
+
+
+@pytest.mark.parametrize("length", [100, 101, 10_000])
+def test_a_suites_name_fits_a_file_and_an_archive(tmp_path: Path, length: int) -> None:
+    made = document(tmp_path) | {"name": "x" * length}
+    if length == 100:
+        assert parse_suite(made).name == "x" * length
+    else:
+        with pytest.raises(UserError, match="name"):
+            parse_suite(made)
 
 
 @pytest.mark.parametrize("where", ["config.json", "classes.json", "GENERATED.json"])

@@ -183,6 +183,7 @@ def apply_view(image: NDArray[np.uint8] | Image.Image, view: Pixels, native: boo
     require_moderate(width, height)
     side = math.floor(view.size / view.crop)
     scaled = _scaled(width, height, side, view)
+    require_moderate(*scaled)
     if view.resize == "border" or min(scaled) < view.size:
         return _crop_or_pad(_resized(pixels, scaled, view), view)
     left, top = round((scaled[0] - view.size) / 2.0), round((scaled[1] - view.size) / 2.0)

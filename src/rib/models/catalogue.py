@@ -91,7 +91,7 @@ class ModelRow(Frozen):
     pretrain: PretrainRow | None = Field(None, description="train from scratch instead")
     head: str | None = Field(None, description="name of the final linear layer, where it cannot be found")
     size: int | None = Field(None, ge=8, description="input side in pixels; default the library's, else required")
-    crop: float | None = Field(None, gt=0, le=1, description="centre crop's share; default the library's, else 1")
+    crop: float | None = Field(None, ge=0.05, le=1, description="centre crop's share; default the library's, else 1")
     resize: Literal["shortest", "squash", "border"] | None = Field(
         None, description="which sides are resized: the shorter, both, or the longer; default the library's"
     )
@@ -160,7 +160,7 @@ class Architecture(Frozen):
     classes: int
     head: str | None
     size: int = Field(ge=1, le=4096)
-    crop: float = Field(gt=0, le=8, description="above 1 the image stands on a border")
+    crop: float = Field(ge=0.05, le=8, description="above 1 the image stands on a border")
     interpolation: Filter
     mean: Mean
     std: Deviation

@@ -71,7 +71,7 @@ class Suite(Frozen):
     RI needs at least two downstream sets: tuned on one, tested on the others.
     """
 
-    name: str = Field(pattern=r"^[\w+][\w.+-]*$")
+    name: str = Field(pattern=r"^[\w+][\w.+-]*$", max_length=100)
     description: str = ""
     note: str = Field("", description="what readers of its numbers should know; shown with the report")
     reference: str = Field(description="data set of the pretrained models' own task; names the classes")
