@@ -121,7 +121,7 @@ def test_a_tiff_is_no_way_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_what_an_image_would_be_resized_to_is_bounded_too() -> None:
     with pytest.raises(ValueError, match="pixels are more than"):
-        apply_view(NOISE, View(size=5_000, crop=0.1))
+        apply_view(NOISE, Pixels(size=5_000, crop=0.1))
 
 
 def test_the_scans_of_a_photo_are_taken() -> None:

@@ -465,6 +465,8 @@ HOSTILE: dict[str, tuple[list[Any], list[Any] | None]] = {
     "no digest": ([member(NAME, b"x")], [[NAME, 1, None]]),
     "a size in words": ([member(NAME, b"x")], [[NAME, "1e3", "0" * 40]]),
     "an endless size": ([member(NAME, b"x")], [[NAME, float("inf"), "0" * 40]]),
+    "no name": ([member("", b"x")], [sealed("", b"x")]),
+    "a dot": ([member(".", b"x")], [sealed(".", b"x")]),
     "long header": ([member(NAME + "x" * 3_000_000, b"x")], [sealed(NAME, b"x")]),
 }
 

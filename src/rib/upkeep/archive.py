@@ -264,7 +264,7 @@ def _manifest(document: dict[str, Any]) -> tuple[str, dict[str, Seal]]:
     if (count := len(document["files"])) > MOST_FILES:
         raise ValueError(f"its manifest lists {count:,} files, more than {MOST_FILES:,}")
     sealed = {name: Seal(int(size), str(found)) for name, size, found in document["files"]}
-    if odd := next((name for name in sealed if not NAMES.fullmatch(name)), None):
+    if (odd := next((name for name in sealed if not NAMES.fullmatch(name)), None)) is not None:  # it may be empty
         raise ValueError(f"{odd!r} is not a file of a store")
     if len(sealed) != len(document["files"]) or any(seal.size < 0 for seal in sealed.values()):
         raise ValueError("its manifest is inconsistent")
