@@ -214,5 +214,5 @@ def test_counts_are_exact_on_every_machine(finished: Finished, theirs: Store, tm
     suite = load_suite(finished[0])
     step = of_kind(make_plan(suite), Predict)
     forged(theirs, step.key, {"processor": "Another CPU"}, examples=11)
-    with pytest.raises(UserError, match="11, in the archive; 12, done again here"):
+    with pytest.raises(UserError, match="11, in the archive; 12, repeated here"):
         spot(theirs, suite, Store(tmp_path / "ours"), Wanted(1000, 0, "cpu", points=50))
