@@ -253,7 +253,7 @@ def test_a_file_beside_the_set_says_the_order_if_it_names_its_classes(tmp_path: 
     assert opened(tmp_path, row).classes == ("ant", "bee", "cat")
 
 
-@pytest.mark.parametrize("text", ["background\ncat\nant\nbee\n", "cat\nbee\n"])
+@pytest.mark.parametrize("text", ["background\ncat\nant\nbee\n", "cat\nbee\n", "Cat\nAnt\nBee\n"])
 @pytest.mark.parametrize("form", BESIDE)
 def test_a_file_beside_the_set_in_another_order_with_other_classes_is_refused(
     tmp_path: Path, form: str, text: str

@@ -381,6 +381,19 @@ def a_column_of_sources_that_are_unknown(root: Path) -> Row:
     return two_columns(root, LABELS, [-1, -1, -1, *range(9)], "scan") | {"source_column": "scan"}
 
 
+@damage("2 of 12 source images are unknown")
+def a_column_of_sources_that_are_not_available(root: Path) -> Row:
+    return two_columns(root, LABELS, ["N/A", "-inf", *map(str, range(10))], "scan") | {"source_column": "scan"}
+
+
+@damage("a cell has a part that is empty or contains a slash")
+def cells_of_columns_whose_names_run_together(root: Path) -> Row:
+    two_columns(root, LABELS, ["a/b", "a"] * 6, "c")
+    file = root / "x" / "train-00000-of-00001.parquet"
+    pq.write_table(pq.read_table(file).append_column("d", pa.array(["c", "b/c"] * 6)), file)
+    return {"parquet": "x", "cells": ["c", "d"]}
+
+
 @damage("1 of 12 source images are unknown")
 def a_column_with_a_source_that_is_no_number(root: Path) -> Row:
     return two_columns(root, LABELS, [float("nan"), *map(float, range(11))], "scan") | {"source_column": "scan"}
@@ -734,6 +747,17 @@ def sources_that_are_unknown(root: Path) -> Row:
 @damage("1 of 12 source images are unknown")
 def a_source_without_a_name(root: Path) -> Row:
     return arrays(root, sources=np.array(["", *map(str, range(11))]))
+
+
+@damage("12 of 12 source images are unknown")
+def sources_beyond_what_a_number_holds(root: Path) -> Row:
+    return arrays(root, sources=np.full(12, 2**64 - 1, np.uint64))
+
+
+@damage("a cell has a part that is empty or contains a slash")
+def cells_of_arrays_whose_names_run_together(root: Path) -> Row:
+    parts = {"c": np.array(["a/b", "a"] * 6), "d": np.array(["c", "b/c"] * 6)}
+    return arrays(root, sources=np.arange(12), **parts) | {"cells": ["c", "d"]}
 
 
 @damage("lacks an array 'severity' of whole numbers or names")

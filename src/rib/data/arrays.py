@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.base import DataSet, Form
-from rib.data.cells import number_cells, require_every_class
+from rib.data.cells import joined, number_cells, require_every_class
 from rib.data.classes import Labelled, name_classes, refuse_labels
 from rib.data.containers import Listing, short_digests
 from rib.data.examples import Index, Part
@@ -203,7 +203,7 @@ def _arrays(file: Path, data: str) -> dict[str, NDArray[Any]]:
         pickled = "Object arrays" in str(error)
         raise UserError(
             f"data set {data!r}: cannot read {file}",
-            got="an array of Python objects" if pickled else error,
+            got="an array of Python objects" if pickled else "one array" if isinstance(error, TypeError) else error,
             valid="an .npz file",
             remedy="save the arrays as numbers and strings, without objects" if pickled else None,
         ) from None
@@ -227,7 +227,7 @@ def _cells(
         _texts(values, file, data) if values.dtype.kind in "US" else [str(value) for value in values.tolist()]
         for values in (arrays[field] for field in fields)
     ]
-    return number_cells(data, ["/".join(parts) for parts in zip(*columns, strict=True)])
+    return number_cells(data, joined(data, columns))
 
 
 def _require_form(images: NDArray[Any], labels: NDArray[Any], file: Path, data: str) -> None:
@@ -303,6 +303,7 @@ def _sources(sources: NDArray[Any], count: int, file: Path, data: str) -> NDArra
             got=f"{sources.dtype} {sources.shape}",
             valid=f"whole numbers or names ({count},), one for each image",
         )
-    if sources.dtype.kind == "i" and (sources < 0).any():
-        numbered(data, sources.tolist(), f"the array `sources` in {file}")  # says which are unknown
-    return sources.astype(np.int64)
+    whole = sources.astype(np.int64)  # of a number beyond 2**63 a negative one
+    if (whole < 0).any():
+        numbered(data, whole.tolist(), f"the array `sources` in {file}")  # says which are unknown
+    return whole

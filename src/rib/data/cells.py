@@ -63,7 +63,7 @@ class CelledContainer(Container):
             folder_cells = [cells[place] for place in inner.folder_of.tolist()]
         else:
             columns = [self._inner.column(name) for name in self._cells]
-            folder_cells = ["/".join(map(str, values)) for values in zip(*columns, strict=True)]
+            folder_cells = joined(self._data, [[str(value) for value in column] for column in columns])
             classes = list(inner.folders)
         names, cell_of = number_cells(self._data, folder_cells)
         folders = tuple(sorted(set(classes)))
@@ -115,6 +115,26 @@ class CelledContainer(Container):
             return self._inner.paths(rows)
         cells = [self.cell_names[cell] for cell in self.cell_of[rows].tolist()]
         return [f"{cell}/{path}" for cell, path in zip(cells, self._inner.paths(rows), strict=True)]
+
+
+def joined(data: str, columns: Sequence[Sequence[str]]) -> list[str]:
+    """Name of each row's cell, such as "fog/3", from the columns that say its parts.
+
+    Args:
+        data: the data set's name, for the error.
+        columns: one for each part of the name, in their order.
+
+    Raises:
+        UserError: a part is empty or contains a slash, so that two cells may have one name.
+    """
+    if bad := sorted({part for column in columns for part in column if not part.strip() or "/" in part}):
+        raise UserError(
+            f"data set {data!r}: a cell has a part that is empty or contains a slash",
+            got=repr(bad[0]),
+            valid="names such as 'fog' and '3', which together are 'fog/3'",
+            remedy="rename these cells",
+        )
+    return ["/".join(parts) for parts in zip(*columns, strict=True)]
 
 
 def number_cells(data: str, cells: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int16]]:

@@ -203,9 +203,10 @@ def _order(data: str, containers: Sequence[Labelled], words: Sequence[str]) -> t
                 raise _two_orders(data, says, str(file))
             names, says = order, str(file)
     found = names or _natural(words)
+    mine = [name.casefold() for name in found]
     for order, file in beside.items():
-        common = [name for name in order if name in found]
-        if common != [name for name in found if name in common]:
+        common = [name for name in map(str.casefold, order) if name in mine]
+        if common != [name for name in mine if name in common]:
             raise _two_orders(data, says or "the alphabet", f"{file}, which names other classes too")
     return found
 

@@ -26,7 +26,7 @@ Numbers = NDArray[np.int64]
 GROUP = "source"
 """The named group that a pattern of file names must have."""
 
-_NO_SOURCE = re.compile(r"\s*(-[0-9]+(\.0*)?|nan|none|)\s*", re.IGNORECASE)
+_NO_SOURCE = re.compile(r"\s*(-[0-9]+(\.0*)?|[+-]?inf(inity)?|-?nan|nat|none|null|<?n/?a>?|)\s*", re.IGNORECASE)
 """What stands in tables for a source that is not known."""
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
