@@ -116,7 +116,7 @@ def test_every_row_has_its_cell_class_and_source(form: str, tmp_path: Path) -> N
 
 
 def _view() -> Any:
-    from rib.data.examples import Pixels
+    from rib.data.views import Pixels
 
     return Pixels(12)
 
