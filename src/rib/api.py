@@ -44,7 +44,7 @@ class Finished:
 
     @property
     def summaries(self) -> list[Summary]:
-        """The headline table: one row a model, method and size."""
+        """The headline table: one row per model, method and size."""
         return self.results.summaries
 
     @property

@@ -103,7 +103,7 @@ def is_memory(error: Exception) -> bool:
 
 
 def told(error: Exception) -> str:
-    """What the code of others raised: its kind, its words, and the line."""
+    """Describe an exception of foreign code: its type, its message, and the line."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -63,7 +63,7 @@ def written_aside(path: Path, durable: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """What goes wrong in the block, while something is written for `path`, in words. Raises as `written_aside`."""
+    """Turn errors in the block, which writes something for `path`, into messages. Raises as `written_aside`."""
     try:
         yield
     except OSError as error:
@@ -77,7 +77,7 @@ def write_aside(path: Path, data: bytes, durable: bool = False) -> None:
 
 
 def try_write(path: Path, data: bytes) -> None:
-    """Write a file that only saves time later: where it cannot be written, go on without."""
+    """Write a file that only saves time later; ignore a failure to write it."""
     with suppress(UserError, StepError):
         write_aside(path, data)
 
@@ -160,11 +160,11 @@ class Seal:
 
     @staticmethod
     def of(path: Path) -> Seal:
-        """Of a file as it is now."""
+        """Seal of a file in its present state."""
         return Seal(path.stat().st_size, file_digest(path))
 
     def fault(self, path: Path) -> str | None:
-        """What is wrong with a file that should be as sealed; None where nothing is."""
+        """Describe how a file differs from its seal; None if it does not."""
         try:
             if (size := path.stat().st_size) != self.size:
                 return f"it has {size:,} bytes, not the {self.size:,} that were written"
@@ -220,12 +220,12 @@ def is_stamped(path: Path) -> bool:
 
 
 def write_fact(path: Path, data: bytes) -> None:
-    """Keep what is only kept to save time, for `read_fact`; where it cannot be written, go on without."""
+    """Cache a fact for `read_fact`; ignore a failure to write it."""
     try_write(path, data + _named(path.name, digest(data)))
 
 
 def read_fact(path: Path) -> bytes | None:
-    """What `write_fact` kept under this name; None where there is none, or it is not whole, or another's."""
+    """The fact that `write_fact` cached under this name; None if it is missing, damaged or another's."""
     try:
         content = read_plain(path)
     except OSError:
@@ -235,7 +235,7 @@ def read_fact(path: Path) -> bytes | None:
 
 
 def fact_fault(path: Path) -> str | None:
-    """What is wrong with a file of `write_fact`; nothing with those of older versions, which are never read."""
+    """Describe damage of a file of `write_fact`; None for files of older versions, which RIB never reads."""
     try:
         content = read_plain(path)
     except OSError as error:
@@ -361,7 +361,7 @@ def _os_error(error: BaseException | None) -> OSError | None:
 
 
 def unreadable(error: OSError, path: Path) -> UserError:
-    """What kept a file or folder from being read, in words."""
+    """The error for a file or folder that cannot be read."""
     if error.errno in (errno.EACCES, errno.EPERM):
         remedy = "change its permissions, or choose another path with --store"
     else:

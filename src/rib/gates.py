@@ -36,7 +36,7 @@ ONE_SIDED = LEVEL / 2
 """Level of a gate on a bound."""
 
 REQUIRED = {"<": "≥", "<=": ">", ">": "≤", ">=": "<"}
-"""What must be true for a condition to be false."""
+"""The condition that holds if the gate's condition does not."""
 
 FORM = "QUANTITY[.low|.high] <|<=|>|>= NUMBER, e.g. 'ri < -2', 'worst < -5', 'change[sketch].high < 0'"
 
@@ -68,7 +68,7 @@ class Gate:
 
     @property
     def subject(self) -> str:
-        """What is compared: `ri`, `ri.low`, `change[sketch]`."""
+        """The compared quantity: `ri`, `ri.low`, `change[sketch]`."""
         return self.quantity if self.bound == "value" else f"{self.quantity}.{self.bound}"
 
     @property
@@ -78,7 +78,7 @@ class Gate:
 
     @property
     def requirement(self) -> str:
-        """What must be true: "ri ≥ -2" for the gate `ri < -2`."""
+        """The requirement: "ri ≥ -2" for the gate `ri < -2`."""
         return f"{self.subject} {REQUIRED[self.sign]} {self.limit:g}"
 
     def __str__(self) -> str:
@@ -107,7 +107,7 @@ class Verdict:
 
     @property
     def number(self) -> float | None:
-        """What is compared with the limit, in points; None if it is missing or not finite."""
+        """The number to compare with the limit, in points; None if it is missing or not finite."""
         number = getattr(self.found, self.gate.bound) if self.found else None
         return number if number is not None and math.isfinite(number) else None
 
@@ -133,7 +133,7 @@ class Verdict:
 
     @property
     def measured(self) -> str:
-        """What was measured."""
+        """The measured value, in words."""
         if self.number is None or self.found is None:
             why = self.missing or ("it is not a finite number" if self.found else "")
             return f"{self.gate.subject} is missing" + (f" ({why})" if why else "")

@@ -55,7 +55,7 @@ READING_OF = frozenset(("torch", "jit", "np", "numpy", "pickle", "joblib", "dill
 """Modules whose `load` reads weights or objects."""
 
 METHODS_TOO = frozenset(("exec", "eval"))
-"""Those of them that, as an attribute, are another thing: `model.eval()` is a mode."""
+"""Names that mean something else as an attribute: `model.eval()` is a mode."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Found:
 
 
 def find(module: str) -> ModuleSpec | None:
-    """Where a module is: as it was imported, or would be. Nothing is imported."""
+    """The spec of a module, imported or not. Imports nothing."""
     if module == "__main__":  # has a file, or was typed in
         return None
     known = sys.modules.get(module)
@@ -119,7 +119,7 @@ def is_installed(place: Path) -> bool:
 
 @cache
 def _installed_folders() -> frozenset[Path]:
-    """Where Python's own modules and installed packages lie."""
+    """Folders of Python's own modules and of installed packages."""
     paths = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")}
     return frozenset(Path(path).resolve() for path in (*paths, *site.getsitepackages(), site.getusersitepackages()))
 
@@ -324,7 +324,7 @@ def _unknown(node: ast.AST, source: Source) -> UserError:
 
 
 def _loaders(tree: ast.Module) -> dict[str, frozenset[str]]:
-    """What a source calls modules whose functions bring in code, with the functions that are told by their module."""
+    """The names under which a source imports modules that load code, with their loading functions."""
     found = {name: LOADERS[name] for name in ("__builtins__", "torch.hub", "hydra.utils")}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

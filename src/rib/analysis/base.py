@@ -1,4 +1,4 @@
-"""Analysis: a look inside one model, or inside a pretrained model and what a method made of it."""
+"""Base class of analyses, which measure inside one model, or compare a pretrained model with a tuned one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rib.recipe import Frozen, Precision
 from rib.training.predict import Watch
 
 Values = dict[str, Any]
-"""What an analysis found: names to JSON values (numbers, lists of numbers, words)."""
+"""The values of an analysis: names to JSON values (numbers, lists of numbers, words)."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class Analysis(Frozen, ABC):
     needs_features: ClassVar[bool] = False
 
     def image_passes(self, images: int) -> float:
-        """What it costs on a data set of so many images, in forward passes of one image: an estimate."""
+        """Estimate the cost on a data set of `images` images, in forward passes of one image."""
         return (2.0 if self.of_pair else 1.0) * images
 
     @abstractmethod

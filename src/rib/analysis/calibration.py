@@ -21,7 +21,7 @@ SMALLEST = float(np.finfo(np.float32).tiny)
 finite. One such image adds 87.3 nats."""
 
 COLUMNS = ("masked_confidence", "masked_label_probability", "masked_brier", "masked_right", "cell")
-"""Of the predictions' Parquet file, what calibration is computed from."""
+"""Columns of the predictions' Parquet file from which calibration is computed."""
 
 
 @dataclass(frozen=True)

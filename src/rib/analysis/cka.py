@@ -46,7 +46,7 @@ class CKA(Analysis):
     minibatch: int = Field(64, ge=LEAST, description="images compared with one another, and run at once")
 
     def image_passes(self, images: int) -> float:
-        """Two for each image that is looked at."""
+        """Two passes per image."""
         return 2.0 * min(images, self.images)
 
     def look(self, scene: Scene) -> Values:

@@ -19,7 +19,7 @@ GAIN = 20.0
 """Points by which another order must be better for a model that is better than chance itself."""
 
 MOST_CLASSES = 5000
-"""Most classes that are looked at: the assignment takes the square of their number."""
+"""Maximum number of classes: the assignment needs memory for the square of their number."""
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,6 @@ from rib.data.splits import named_generator
 
 
 def sample(examples: Examples, most: int) -> Examples:
-    """At most so many examples in a random order: the same ones for every analysis and model, nested in number."""
+    """At most `most` examples in a random order: the same for every analysis and model, nested in number."""
     order = named_generator("analysis", len(examples)).permutation(len(examples))
     return examples.take(order[:most])

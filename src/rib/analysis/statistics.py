@@ -14,7 +14,7 @@ from rib.training.predict import collect
 from rib.training.statistics import statistics_names
 
 CORNERS = ("before", "weights", "statistics", "after")
-"""What is taken from the tuned model: nothing, its weights, its statistics, both."""
+"""The parts taken from the tuned model: nothing, its weights, its statistics, both."""
 
 
 class StatisticsShare(Analysis):

@@ -114,7 +114,7 @@ def _one_ahead(
 
 
 def streamed(decoded: Decoded) -> Examples:
-    """The examples of a part, decoded whenever they are looked at. Raises as `DataSet.read`, then."""
+    """The examples of a part, decoded on each read. Reading raises as `DataSet.read`."""
     read, part, view, index = decoded.data.read, decoded.part, decoded.view, decoded.index
     return Examples(lambda rows: read(part, rows.tolist(), view), index, np.arange(len(index)))
 

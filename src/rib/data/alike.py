@@ -15,7 +15,7 @@ from rib.data.overlap import Overlap, Parts, Roles, pairs_of
 from rib.data.views import Pixels
 
 SIDE = 64
-"""Pixels of the view that is looked at."""
+"""Pixels of the view for comparisons."""
 
 FAR = 4
 """Bits of 64 in which the hashes of two images that are alike may differ."""

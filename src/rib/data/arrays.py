@@ -243,7 +243,7 @@ def _require_form(images: NDArray[Any], labels: NDArray[Any], file: Path, data: 
 
 
 def _way_out(images: NDArray[Any], labels: NDArray[Any]) -> str | None:
-    """What would bring arrays into form."""
+    """Suggest how to bring arrays into the right form."""
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3):
         return "put the channels last: images.transpose(0, 2, 3, 1)"
     if images.ndim == 4 and images.shape[-1] == 1:

@@ -68,7 +68,7 @@ class DataSet(ABC):
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The parts that are looked at by themselves: both, or the one that plays both roles."""
+        """The parts to read separately: both, or the one that plays both roles."""
         return ("tune", "test") if self.disjoint else ("tune",)
 
     @property
@@ -77,7 +77,7 @@ class DataSet(ABC):
         return self.name.rpartition(":")[2]
 
     def require_files(self, part: Part) -> None:  # noqa: B027 -- what has no files needs none
-        """Raise UserError for images of which it can be seen without reading them that they cannot be read."""
+        """Raise UserError for images that are unreadable, as far as this shows without reading them."""
 
     @abstractmethod
     def index(self, part: Part) -> Index:
@@ -92,7 +92,7 @@ class DataSet(ABC):
         return None
 
     def form(self, part: Part) -> Form | None:
-        """What the part's pictures are like; None where `pictures` has none."""
+        """The form of the part's pictures; None if `pictures` has none."""
         return None
 
     def pictures(self, part: Part) -> NDArray[np.uint64] | None:
@@ -104,7 +104,7 @@ class DataSet(ABC):
         return None
 
     def names(self, part: Part) -> Sequence[str]:
-        """Where each row comes from, for people: CLASS/FILE or a row of a file, unique within the set."""
+        """The origin of each row, for messages: CLASS/FILE or a row of a file, unique within the set."""
         return [f"{part}/{row}" for row in range(len(self.index(part)))]
 
     def reading_order(self, part: Part) -> NDArray[np.int64]:

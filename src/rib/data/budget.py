@@ -1,4 +1,4 @@
-"""Budget: the disk space that packs may take, looked at before anything is decoded."""
+"""Budget: the disk space that packs may take. RIB applies it before it decodes anything."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def shown_bytes(number: float) -> str:
 
 
 def pack_bytes(decoded: Decoded) -> int:
-    """What a pack takes on disk, checksums included."""
+    """Size of a pack on disk, including checksums."""
     return decoded.bytes + 4 * len(decoded.index)
 
 
@@ -119,7 +119,7 @@ def require_room(wanted: Sequence[Decoded], folder: Path, budget: int | None = N
 
 
 def _missing_bytes(file: Path, size: int) -> int:
-    """What a pack still takes: an unfinished one has its space already."""
+    """Bytes that a pack still needs; an unfinished pack already has its space."""
     if file.exists():
         return 0
     return max(0, size - sum(_taken(file.with_suffix(suffix)) for suffix in (".part", ".crc32")))

@@ -155,7 +155,7 @@ class DataRow(Frozen):
 
     @property
     def place(self) -> Place:
-        """Where the row says that a published set lies."""
+        """The location of a published set, as the row gives it."""
         said = {kind: getattr(self, kind) for kind in CONTAINERS}
         return Place(**said, allow_incomplete=self.allow_incomplete)
 

@@ -1,4 +1,4 @@
-"""Cells: a set of one's own that has several, as ImageNet-C has corruptions and severities; each weighs the same."""
+"""Cells: a user's set with several cells, such as ImageNet-C's corruptions and severities; each has the same weight."""
 
 from __future__ import annotations
 

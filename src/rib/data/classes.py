@@ -130,7 +130,7 @@ def name_classes(
 
 
 def _words(data: str, container: Labelled) -> list[str]:
-    """What each folder of a container is called, without the folder of the files."""
+    """The name of each folder of a container, without the folder of the files."""
     listing, prefixes = container.listing, container.prefixes
     if len(prefixes) > 1:
         raise UserError(

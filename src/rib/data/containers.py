@@ -86,12 +86,12 @@ class Container(ABC):
         return ("",)
 
     def way_out(self, folder: str) -> str:
-        """What to do about a folder without images."""
+        """Suggest what to do about a folder without images."""
         return f"complete the copy, or remove {folder!r}"
 
     @abstractmethod
     def listing(self) -> Listing:
-        """What is there. Raises UserError where the container cannot be read."""
+        """List the contents. Raises UserError if the container cannot be read."""
 
     @abstractmethod
     def title(self, row: int) -> str:
@@ -110,7 +110,7 @@ class Container(ABC):
         raise UserError(f"{self.where} has no columns", got=name, valid="source_column goes with parquet")
 
     def paths(self, rows: Rows) -> list[str]:
-        """Where some rows lie within the container, for people: "ant/1.png" or "fog/3/ant/1.png"."""
+        """The paths of some rows within the container, for messages: "ant/1.png" or "fog/3/ant/1.png"."""
         listing = self.listing()
         places = zip(listing.folder_of[rows].tolist(), rows.tolist(), strict=True)
         return [f"{listing.folders[folder]}/{listing.names[row]}" for folder, row in places]
@@ -156,7 +156,7 @@ def file_states(files: Sequence[tuple[Path, str]]) -> list[list[object]]:
 
 
 def changed(what: str) -> UserError:
-    """The error for images that are others than those that were looked at before."""
+    """The error for images that have changed since they were checked."""
     return UserError(
         f"{what} has changed since the data were fingerprinted",
         got="other bytes at the same place",

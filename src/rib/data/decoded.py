@@ -30,12 +30,12 @@ class Decoded:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of all inputs."""
+        """Shape of all inputs."""
         return (len(self.index), *self.view.shape)
 
     @property
     def bytes(self) -> int:
-        """Of all inputs."""
+        """Shape of all inputs."""
         return len(self.index) * self.view.bytes
 
     @property

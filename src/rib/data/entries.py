@@ -39,7 +39,7 @@ class Folder:
 
 
 def look_into(folder: str) -> Folder:
-    """What a folder holds. Raises UserError where it cannot be read."""
+    """List the contents of a folder. Raises UserError if it cannot be read."""
     images: list[str] = []
     folders: list[str] = []
     beside: Counter[str] = Counter()

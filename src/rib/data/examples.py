@@ -78,7 +78,7 @@ class Examples:
         return replace(self, index=self.index.take(chosen), rows=self.rows[chosen])
 
     def places(self, chosen: NDArray[np.int64] | slice) -> NDArray[np.int64]:
-        """Where in `images` some examples lie: int64 (n,)."""
+        """The positions of some examples in `images`: int64 (n,)."""
         return self.rows[chosen] - self.first
 
     def batch(self, chosen: NDArray[np.int64] | slice) -> Inputs:

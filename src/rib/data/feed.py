@@ -73,7 +73,7 @@ class Shelf:
 
 
 SHELF = Shelf()
-"""Of this process."""
+"""The shelf of this process."""
 
 
 def fed(

@@ -126,7 +126,7 @@ class FolderContainer(Container):
 
 
 def _instead(found: Folder) -> str:
-    """What a folder without images holds, in words."""
+    """Describe the contents of a folder without images."""
     if found.folders:
         return f"holds only folders ({shortened(found.folders)})"
     return f"holds only files that are not read ({_counted(found.beside)})" if found.beside else "is empty"

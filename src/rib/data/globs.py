@@ -1,4 +1,4 @@
-"""Files that a folder holds or a pattern names; a set of which some are missing is refused."""
+"""Files that a folder contains or a pattern names; a set with missing files is refused."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ _SAME_COLOURS = ("YCbCr", "Gray", "RGB")
 _TAIL = 64
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
-"""What Pillow may take a file for. Its other readers start programs (EPS) or are little tried against hostile bytes."""
+"""Formats that Pillow may read. Its other readers start programs (EPS) or are little tested against hostile bytes."""
 
 MOST_PASSES = 2_000_000_000
 """Pixels of a JPEG times its scans: a decoder passes over all pixels once per scan, about 1.3 ns each. An image of 89
@@ -247,7 +247,7 @@ def _resize_fast(pixels: NDArray[np.uint8], scaled: tuple[int, int], view: Pixel
 
 
 def _resize_cropped(image: Image.Image, short: int, crop: tuple[int, int, int, int], view: Pixels) -> Image.Image:
-    """A square image resized to `short`, of which only what the crop leaves is made."""
+    """A square image resized to `short`; only the part inside the crop is computed."""
     left, top, right, bottom = (edge * image.width / short for edge in crop)
     return image.resize((view.size, view.size), _FILTERS[view.interpolation], box=(left, top, right, bottom))
 

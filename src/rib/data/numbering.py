@@ -23,7 +23,7 @@ _SPLITS = {
 _WORDS = {word: split for split, words in _SPLITS.items() for word in words}
 
 _SPARSE = 20
-"""Numbers of which so many times more are missing than there are do not count files."""
+"""If this many times more numbers are missing than present, the numbers do not count files."""
 
 
 def require_whole(files: Sequence[Path], chosen: bool, data: str) -> tuple[str, ...]:

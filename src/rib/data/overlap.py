@@ -20,7 +20,7 @@ SAME = 0.5
 """Share of common images from which two sets are one under two names, or a set is itself twice over."""
 
 MOST_PIXELS = 10**9
-"""Pixels of two parts that are decoded to compare them: 20,000 images of 224 pixels a side take seconds."""
+"""Maximum number of pixels of two parts to decode for a comparison: 20,000 images of 224 × 224 pixels take seconds."""
 
 FEWEST_PAIRED = 0.5
 """Share of the smaller set's source images that another set of its family must show."""

@@ -47,10 +47,10 @@ BUILDS = 10
 """So often a pack is built, where its files are taken away meanwhile, before it is given up."""
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
-"""What a file system says that has no locks."""
+"""Errors of a file system without locks."""
 
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
-"""What a file system says that gives a file no second name."""
+"""Errors of a file system that cannot give a file a second name."""
 
 
 def open_pack(decoded: Decoded, folder: Path, advance: Advance | None = None) -> Examples:
@@ -197,7 +197,7 @@ def _finish(draft: _Draft, file: Path) -> None:
 
 
 def _lies_at(path: Path, handle: BinaryIO) -> os.stat_result | None:
-    """What the system knows of the file at a path; None where it is not the one that was opened."""
+    """The system's facts about the file at a path; None if it is not the opened file."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -207,7 +207,7 @@ def _lies_at(path: Path, handle: BinaryIO) -> os.stat_result | None:
 
 @contextmanager
 def _draft(partial: Path, decoded: Decoded) -> Iterator[_Draft]:
-    """A pack to go on with: what an earlier build has left whole, and what others write into it meanwhile."""
+    """A pack to continue: the intact images of an earlier build, and those that other processes write meanwhile."""
     shape, dtype = decoded.shape, decoded.view.dtype
 
     def blank(aside: Path) -> None:
@@ -266,7 +266,7 @@ def _put(path: Path, make: Callable[[Path], None]) -> None:
 
 
 def _begin(handle: BinaryIO, decoded: Decoded) -> int | None:
-    """Where the inputs begin in the file of a pack; None if it is not one of that form, or is cut off."""
+    """Offset of the inputs in a pack's file; None if the file has another form or is truncated."""
     handle.seek(0)
     try:
         version = np.lib.format.read_magic(handle)
@@ -309,7 +309,7 @@ def _write(handle: BinaryIO, begin: int, rows: Rows, inputs: Inputs) -> None:
 
 
 def _discard(file: Path) -> None:
-    """Make a pack one that is not finished: whoever goes on with it keeps the images that are not damaged."""
+    """Mark a pack as unfinished: whoever continues it keeps the undamaged images."""
     with suppress(FileNotFoundError):  # another was first
         if _mapped(file) is not None:
             file.replace(file.with_suffix(".part"))

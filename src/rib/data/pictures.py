@@ -19,7 +19,7 @@ from rib.files import read_fact, write_fact
 from rib.identity import digest
 
 SAMPLE = 8
-"""Images of a part whose size is looked at."""
+"""Number of images of a part whose size is read."""
 
 LOSSY = (".jpg", ".jpeg")
 

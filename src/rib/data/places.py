@@ -16,7 +16,7 @@ from rib.recipe import Frozen
 
 
 class Place(Frozen):
-    """Where a set lies: at most one of a folder, Parquet files and tar shards."""
+    """Location of a set: at most one of a folder, Parquet files and tar shards."""
 
     folder: str | None = Field(None, description="folder tree, laid out as published")
     parquet: str | None = Field(None, description="folder or pattern of Parquet files")

@@ -1,4 +1,4 @@
-"""Samples of a tar shard: the files of one key, of which one is an image and one says its label."""
+"""Samples of a tar shard: the files of one key, one of them an image and one its label."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rib.files import parse_json, plain
 LABEL_FIELDS = ("label", "cls", "wnid", "class")
 
 CLS = ".cls file"
-"""What a label is said by that is no field."""
+"""Origin of a label that is not a field."""
 
 
 @dataclass(frozen=True)
@@ -229,7 +229,7 @@ def _contradict(said: Mapping[str, str]) -> bool:
 
 
 def _require_agreement(found: Mapping[str, Mapping[str, str]], shard: _Shard) -> None:
-    """Refuse fields of labels of which one says another class than the one that counts."""
+    """Refuse label fields if one names another class than the field that counts."""
     for name in LABEL_FIELDS:
         both = [said for said in found.values() if name in said and next(iter(said)) != name]
         if differing := disagreement([_first(said) for said in both], [said[name] for said in both]):

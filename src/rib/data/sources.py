@@ -27,7 +27,7 @@ GROUP = "source"
 """The named group that a pattern of file names must have."""
 
 _NO_SOURCE = re.compile(r"\s*(-[0-9]+(\.0*)?|[+-]?inf(inity)?|-?nan|nat|none|null|<?n/?a>?|)\s*", re.IGNORECASE)
-"""What stands in tables for a source that is not known."""
+"""Values in tables that stand for an unknown source."""
 
 _VALIDATION_NAME = re.compile(r"ILSVRC2012_val_(\d{8})")
 

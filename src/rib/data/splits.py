@@ -13,7 +13,7 @@ from rib.errors import UserError
 Rows = NDArray[np.int64]
 
 ENOUGH = 100
-"""So many images may always be tuned on, even where there are more classes: then of so many different classes."""
+"""Tuning sets of up to this many images are allowed even if there are more classes than images."""
 
 
 def named_generator(*names: object) -> np.random.Generator:

@@ -31,12 +31,12 @@ class View(ABC):
     @property
     @abstractmethod
     def shape(self) -> tuple[int, ...]:
-        """Of one example."""
+        """Shape of one example."""
 
     @property
     @abstractmethod
     def dtype(self) -> np.dtype[Any]:
-        """Of its numbers."""
+        """Type of an example's numbers."""
 
     @property
     @abstractmethod
@@ -50,7 +50,7 @@ class View(ABC):
 
     @property
     def bytes(self) -> int:
-        """Of one example."""
+        """Shape of one example."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def batch(self, count: int) -> Inputs:
@@ -82,7 +82,7 @@ class Pixels(View):
 
     @property
     def name(self) -> str:
-        """What is usual is left out; the crop has six digits if they suffice."""
+        """The name without default values; the crop has six digits if they suffice."""
         short = f"{self.crop:g}"
         enough = math.floor(self.size / float(short)) == math.floor(self.size / self.crop)
         words = [str(self.size), (short if enough else repr(self.crop)).replace(".", "_"), self.interpolation]

@@ -20,7 +20,7 @@ from rib.store.record import Failure
 from rib.store.store import Store
 
 SOONEST, LATEST = 0.02, 1.0
-"""Seconds between two looks at what others do: longer and longer while nothing changes."""
+"""Seconds between two polls of other drivers; the interval grows while nothing changes."""
 
 SILENT_SECONDS = 3.0
 """So long a driver waits for others before it says for whom."""
@@ -147,7 +147,7 @@ class Board:
 
     @property
     def patience(self) -> float | None:
-        """Seconds until others are to be looked at again; None where there are none."""
+        """Seconds until the next poll of other drivers; None if there are none."""
         return max(0.0, self._next_look - time.monotonic()) if self._elsewhere else None
 
     def _candidate(self) -> int | None:
@@ -169,7 +169,7 @@ class Board:
         return self.queue.take()
 
     def _put_off(self) -> None:
-        """Say when others are looked at next."""
+        """Set the time of the next poll."""
         self._pause = min(2 * self._pause, LATEST + len(self._elsewhere) / 50)
         all_looks = (1 + self.leases.others()) * len(self._elsewhere)
         self._next_look = time.monotonic() + max(self._pause, min(all_looks / LOOKS, PATIENT))
@@ -298,7 +298,7 @@ class Board:
         ]
 
     def title(self, key: str) -> str:
-        """Of a step, for people."""
+        """Title of a step, for messages."""
         return self._steps[key].title
 
     def release(self, number: int) -> None:

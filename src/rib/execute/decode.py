@@ -1,4 +1,4 @@
-"""Packing: what is decoded before any step begins, and what while it is looked at."""
+"""Packing: which data are decoded before the first step, and which are streamed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rib.steps import Step
 from rib.store.store import Store
 
 IN_MEMORY = 0.5
-"""A pack that takes more than this share of the memory is read from the disk anew by everyone who looks at it."""
+"""A pack larger than this share of the memory is read from the disk again by each reader."""
 
 
 def pack(plan: Plan, store: Store, watcher: Watcher, budget: int | None = None) -> int:

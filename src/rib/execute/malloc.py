@@ -7,7 +7,7 @@ import os
 import sys
 
 TRIM, MMAP = -1, -3
-"""What glibc's mallopt calls them."""
+"""Numbers of mallopt options in glibc."""
 
 KEPT = 1 << 30
 """Bytes that may lie free at the heap's top."""

@@ -111,7 +111,7 @@ class Crew:
         return [connection for connection, worker in self._workers.items() if worker.job is not None]
 
     def _patience(self) -> float:
-        """How long to listen: until others are to be looked at, if anyone is idle, or a step takes too long."""
+        """Seconds to listen: until the next poll if a worker is idle, or until a step exceeds its limit."""
         idle = len(self._busy) < len(self._workers)
         until = [LISTEN_SECONDS, self._board.patience if idle else None]
         if self._limit is not None:
@@ -180,7 +180,7 @@ class Crew:
             time.sleep(0.02)
 
     def _trace(self, worker: _Worker) -> str:
-        """Where a worker was when it crashed or was given up; empty where that cannot be known."""
+        """The stack of a worker when it crashed or was stopped; empty if unknown."""
         with suppress(OSError):
             return trace_file(self._traces, worker.process.pid or 0).read_text()
         return ""
@@ -207,7 +207,7 @@ class Crew:
         self._board.put_back(worker.job)
 
     def _give_up(self, at: Sequence[str], worker: _Worker, how: str) -> None:
-        """What was tried often enough has failed."""
+        """Record the failure of steps that reached the maximum number of attempts."""
         hint = "out of memory? try fewer workers" if how == "signal 9" else "a crash in native code"
         kind, reason = "died", f"its worker process died twice ({how}): {hint}"
         if worker.hung:

@@ -24,7 +24,7 @@ class Watcher(Protocol):
         """A step has begun."""
 
     def images(self, count: int, passes: float) -> None:
-        """So many more images went through a model, at the cost of so many forward passes."""
+        """Count `count` more images through a model, at the cost of `passes` forward passes."""
 
     def finished(self, work: float) -> None:
         """A step is finished; `work` of the image passes with it."""
@@ -44,7 +44,7 @@ class Silent:
 
 
 class _Tally:
-    """What every watcher counts."""
+    """Counters that every watcher shares."""
 
     def __init__(self) -> None:
         self.steps = self.done = self.before = 0
@@ -83,7 +83,7 @@ class _Tally:
         return self.image_count / max(1e-9, time.monotonic() - self.began)
 
     def counts(self, unit: str) -> str:
-        """Steps, images a second where they are counted here, time left."""
+        """Steps, images per second if counted here, and time left."""
         rate = [f"{self.rate:,.0f} {unit}"] if self.image_count else []
         return " · ".join([f"{self.done}/{self.steps} steps", *rate, f"{duration(self.seconds_left)} left"])
 
@@ -126,7 +126,7 @@ class PlainLines:
 
 
 class Bar(_Tally):
-    """A live bar in a terminal: steps, current step, images a second, time left."""
+    """A live bar in a terminal: steps, current step, images per second, time left."""
 
     def __init__(self, console: Console) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class Bar(_Tally):
 
 
 class _Counts(ProgressColumn):
-    """Steps, images a second and time left of a bar."""
+    """Steps, images per second and time left of a bar."""
 
     def __init__(self, tally: _Tally) -> None:
         super().__init__()

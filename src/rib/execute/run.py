@@ -33,7 +33,7 @@ __all__ = ["Executor", "Outcome", "cores", "execute"]
 
 
 class Executor(Protocol):
-    """Where jobs are done."""
+    """Runs jobs."""
 
     def run(self, board: Board) -> None:
         """Take jobs from the board, and tell it of them, until none is left that may be done."""
@@ -163,7 +163,7 @@ def _executor(board: Board, runtime: Runtime, alone: bool) -> Executor:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """What ends a process politely, as a cluster does before it takes a node away, is an interrupt."""
+    """Turn a polite request to end, as a cluster sends before it takes a node away, into an interrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

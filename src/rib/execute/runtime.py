@@ -26,7 +26,7 @@ class RayRuntime(Frozen):
 
     @property
     def where(self) -> str | None:
-        """Where the cluster is, as far as it is known: what 'auto' means may be in Ray's own variable."""
+        """The cluster's address, if known: 'auto' may refer to Ray's own variable."""
         return (os.environ.get("RAY_ADDRESS") or self.address) if self.address == "auto" else self.address
 
     @property
@@ -52,7 +52,7 @@ class SlurmRuntime(Frozen):
 
 
 class Runtime(Frozen):
-    """Where steps are carried out, and when one is given up."""
+    """Where and how steps run, and when one is stopped."""
 
     executor: Literal["local", "ray", "slurm"] = "local"
     workers: int | None = Field(None, ge=1, description="processes, or joiners of a cluster")
@@ -68,7 +68,7 @@ class Runtime(Frozen):
 
     @property
     def gpus(self) -> float | None:
-        """GPUs a joiner; None where the engine is to find out."""
+        """GPUs per joiner; None if the engine decides."""
         return {"ray": self.ray.gpus, "slurm": self.slurm.gpus}.get(self.executor)
 
     def on_device(self, device: str) -> Runtime:

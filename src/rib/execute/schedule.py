@@ -1,4 +1,4 @@
-"""Schedule: which steps are to do, in jobs that keep the weights at hand."""
+"""Schedule: groups the missing steps into jobs that keep weights in memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from graphlib import TopologicalSorter
 from rib.steps import Predict, Step
 
 LARGE = 500_000
-"""Image passes from which a step is a job of its own: so many that it does not matter that its net is built for it."""
+"""Steps from this many image passes on are jobs of their own; building their net again costs little in comparison."""
 
 Work = Callable[[Step], float]
 
@@ -83,7 +83,7 @@ def users_of(needs: Sequence[frozenset[int]]) -> dict[int, list[int]]:
 
 
 def _before(step: Step) -> tuple[Step, ...]:
-    """What a step needs, and what it reads where it is there."""
+    """The steps that a step needs, and those whose output it reads if present."""
     return (*step.needs, step.features) if step.features else step.needs
 
 

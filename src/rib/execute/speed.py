@@ -20,7 +20,7 @@ MEASURED_SECONDS = 1.0
 """How long each kind of pass of a model is measured."""
 
 CPU_BATCH = 8
-"""Batches on a CPU are no larger: time an image hardly depends on it there, and a large model takes seconds."""
+"""Maximum batch size on a CPU: the time per image hardly depends on it there, and a large model takes seconds."""
 
 
 def find_device(name: str) -> torch.device:

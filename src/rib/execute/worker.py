@@ -40,7 +40,7 @@ LOG_PIECES = 200
 
 @dataclass(frozen=True)
 class Assignment:
-    """What a worker is told once: the suite, the store's folder, its device, where it says where it is."""
+    """Constant inputs of a worker: the suite, the store's folder, its device, and the file for its stack."""
 
     suite: Suite
     base: Path
@@ -162,7 +162,7 @@ def fits(architecture: Architecture, device: torch.device) -> bool:
 
 
 def limit_threads(threads: int) -> AbstractContextManager[Any]:
-    """Let numpy's and scipy's own BLAS use so many threads; until the block ends, where it begins one."""
+    """Limit the threads of numpy's and scipy's own BLAS, until the block ends if used as one."""
     import scipy.linalg  # noqa: F401  # only a library that is loaded can be limited
     from threadpoolctl import threadpool_limits
 
@@ -227,7 +227,7 @@ def _leave_traces(folder: Path | None) -> None:
 
 
 def trace_file(folder: Path, pid: int) -> Path:
-    """Where a worker says where it is."""
+    """The file for a worker's stack."""
     return folder / f"{pid}.txt"
 
 

@@ -231,16 +231,16 @@ class TrainedMethod(Method):
         return None
 
     def trains(self, classifier: Classifier) -> frozenset[str] | None:
-        """What may change; with the head alone, the net stays in evaluation mode."""
+        """Names of the parameters that train; with the head alone, the net stays in evaluation mode."""
         trainable = self.trainable(classifier)
         return frozenset() if trainable == classifier.head_parameters else trainable
 
     def penalty(self, start: Weights, task: Task) -> Penalty | None:
-        """What is added to the cross-entropy; None for nothing."""
+        """The term that is added to the cross-entropy; None for nothing."""
         return None
 
     def pull(self, start: Weights, task: Task) -> Pull | None:
-        """What pulls the weights back to where they came from; None for nothing."""
+        """The term that pulls the weights back to their start; None for nothing."""
         return None
 
     def stages(self) -> tuple[float, ...]:

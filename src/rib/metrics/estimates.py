@@ -34,7 +34,7 @@ class Seeds:
 
 
 Cell = tuple[tuple[Seeds, int], ...]
-"""Which seeds a run is of: of each kind, the place among them. Empty for what does not depend on seeds."""
+"""The seeds of a run: for each kind, the position of the seed. Empty for a number that does not depend on seeds."""
 
 
 @dataclass(frozen=True)
@@ -126,7 +126,7 @@ class Estimate:
 
     @property
     def draws(self) -> Floats:
-        """float64 (B,), what the number is when images are drawn anew and seeds are held, to ten digits."""
+        """float64 (B,), the number under resampled images and fixed seeds, to ten digits."""
         grouped: dict[Part | None, list[_Amounts]] = {}
         for term, amounts in self._terms.items():
             grouped.setdefault(term.part, []).append(amounts)
@@ -200,7 +200,7 @@ class Estimate:
         return Variance(held, df), Variance(max(held - sum(together.values()), 0.0), df), parts
 
     def _influences(self) -> Iterator[tuple[dict[Cell, Floats], float]]:
-        """Of each independent lot of images: what each adds to the estimate, by cell, and how many they are."""
+        """For each independent group of images: each image's contribution to the estimate, by cell; their number."""
         lots: dict[Population | None, list[tuple[_Term, _Amounts]]] = {}
         for term, amounts in self._terms.items():
             lots.setdefault(term.part.population if term.part else None, []).append((term, amounts))
@@ -389,7 +389,7 @@ class _Seen:
         return Estimate.of_sources(value, self._part, unit / self._largest, _small(self._sums(each)))
 
     def _sums(self, each: NDArray[Any]) -> NDArray[Any]:
-        """Of each source's examples, weighted: (sources,)."""
+        """Weighted sums over the examples of each source: (sources,)."""
         return each if self._rows is None else np.bincount(self._rows, self._scaled * each, self._count)
 
 

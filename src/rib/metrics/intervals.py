@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 
 LEVEL = 0.05
-"""Of every test: two-sided, and of the whole family where there are several."""
+"""Level of every test: two-sided, for the whole family if there are several tests."""
 
 FEW = 10
 """Draws beyond 0 below which their share says too little."""
@@ -67,7 +67,7 @@ class Interval:
 
     @property
     def differs(self) -> bool:
-        """Whether it shows a difference that is not one of the seeds at hand: `marked`, and no kind of noise lacks."""
+        """Whether it shows a difference beyond the observed seeds: `marked`, with every kind of noise covered."""
         return self.tests and self.marked
 
     @property

@@ -91,7 +91,7 @@ class Part:
         self.whole = bool(weights.min() > 1 - 1e-12)
 
     def influence(self, amounts: Floats) -> Floats:
-        """What each source adds to a share: amounts (N,) over the weights; to first order, (N,)."""
+        """Contribution of each source to a share: amounts (N,) over the weights; to first order, (N,)."""
         total = float(self.weights.sum())
         found: Floats = (amounts - self.weights * (float(amounts.sum()) / total)) / total
         return found

@@ -196,7 +196,7 @@ def _loads(name: str) -> bool:
 
 
 def _unfit(value: object) -> Iterator[object]:
-    """What in a value is no number, plain word, list or table of these."""
+    """Parts of a value that are not numbers, plain words, or lists or tables of these."""
     if isinstance(value, str):
         if not _WORD.fullmatch(value):
             yield value

@@ -27,7 +27,7 @@ Deviation = tuple[Positive, Positive, Positive]
 
 
 KINDS = ("timm", "torchvision", "open_clip", "hf", "build")
-"""Where a model can come from: fields of `ModelRow`."""
+"""Origins of a model: fields of `ModelRow`."""
 
 
 class ReferenceRow(Frozen):
@@ -106,7 +106,7 @@ class ModelRow(Frozen):
 
     @property
     def title(self) -> str:
-        """What it is built from, in the words of the row."""
+        """The model's origin, as the row names it."""
         return next(str(value) for kind in KINDS if (value := getattr(self, kind)) is not None)
 
     @model_validator(mode="after")
@@ -149,7 +149,7 @@ def replicate(name: str, seed: int) -> str:
 
 
 class Architecture(Frozen):
-    """What a model is apart from its weights. Hashed into every key."""
+    """A model without its weights. Hashed into every key."""
 
     key_name: ClassVar[str] = "rib.models.catalogue:Architecture"
 

@@ -174,7 +174,7 @@ class _Namespace:
 
 
 class _NoValue:
-    """Stands for what is accepted and not looked at, such as a NumPy array."""
+    """Placeholder for accepted values that are never read, such as a NumPy array."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -232,7 +232,7 @@ _STAND_INS: Mapping[str, Any] = {
         _joined,
     ),
 }
-"""What is made in place of the classes and functions that a pickle names."""
+"""Replacements for the classes and functions that a pickle names."""
 
 
 def _plain(content: Any) -> Any:

@@ -22,7 +22,7 @@ NUMBERS = ("label2id", "class_to_idx")
 """Entries with the output of each class."""
 
 _NOTHING_SAID = re.compile(r"LABEL_\d+")
-"""What transformers calls classes of which it knows no names."""
+"""Names that transformers gives to classes without known names."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _json_parts(file: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _class_map(named: str, path: Path) -> Stated:
-    """The classes in timm's `--class-map`: one a line, in order."""
+    """The classes in timm's `--class-map`: one per line, in order."""
     for file in (path.parent / named, path.parent / Path(named).name):
         if file.is_file() and file.suffix == ".txt":
             return Stated(

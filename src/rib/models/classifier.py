@@ -62,7 +62,7 @@ class Classifier(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        """Where it computes."""
+        """The device of its parameters."""
         return next(self.head.parameters()).device
 
     @property
@@ -85,7 +85,7 @@ class Classifier(nn.Module):
 
     @property
     def norm_parameters(self) -> frozenset[str]:
-        """Names, within `net`, of the parameters of its norm layers, which are told by their type."""
+        """Names, within `net`, of the parameters of its norm layers, which are recognised by their type."""
         return frozenset(
             f"{place}.{name}" if place else name
             for place, module in self.net.named_modules()
@@ -152,7 +152,7 @@ class Classifier(nn.Module):
         return found
 
     def _require_direct(self, features: Tensor, answer: Tensor) -> None:
-        """Refuse features that do not stand for the answer. NaN is told elsewhere, and in other words."""
+        """Refuse features that do not determine the output. NaN is reported elsewhere."""
         again, given = self.head(features).detach().float(), answer.detach().float()
         gap, scale = float((again - given).abs().max()), float(again.abs().max())
         if gap > 1e-2 * scale:  # never of NaN
@@ -185,7 +185,7 @@ class Normalise(nn.Module):
 
 
 def _norm_types() -> tuple[type[nn.Module], ...]:
-    """torch's norm layers, of which timm's derive, and timm's own root-mean-square ones."""
+    """torch's norm layers, the bases of timm's, and timm's own root-mean-square ones."""
     own = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _NormBase)
     timm = sys.modules.get("timm.layers.norm")  # a net of timm's cannot be here without it
     return own + tuple(getattr(timm, name) for name in ("RmsNorm", "RmsNorm2d", "SimpleNorm", "SimpleNorm2d") if timm)

@@ -81,7 +81,7 @@ def model_config(name: str, tag: str | None, base: Path) -> tuple[dict[str, Any]
 
 
 def _of_folder(file: Path) -> tuple[dict[str, Any], Preprocessing]:
-    """What the configuration in a folder says. Raises UserError."""
+    """Read the configuration in a folder. Raises UserError."""
     try:
         document = parse_json(read_plain(file))
         return _completed(document["model_cfg"], document.get("preprocess_cfg", {}), str(file))
@@ -99,7 +99,7 @@ def _completed(config: dict[str, Any], published: dict[str, Any], source: str) -
 
 
 def builder_arguments(config: dict[str, Any]) -> dict[str, Any]:
-    """What `clip_classifier` needs of a configuration: the image tower's part."""
+    """The arguments of `clip_classifier` in a configuration: the image tower's part."""
     arguments = {"embed_dim": config["embed_dim"], "vision": config["vision_cfg"]}
     if config.get("quick_gelu"):
         arguments["quick_gelu"] = True
@@ -216,7 +216,7 @@ def class_words(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def text_identity(names: Sequence[str], prompts: Sequence[str] | None) -> list[list[str]]:
-    """What the head is made of, besides the checkpoint: class names, and the prompts written out for one word."""
+    """The inputs of the head besides the checkpoint: class names, and the prompts for one word."""
     templates = tuple(prompts) if prompts else _open_clip().OPENAI_IMAGENET_TEMPLATES
     return [list(names), [text.format("x") if isinstance(text, str) else text("x") for text in templates]]
 

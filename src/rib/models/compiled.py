@@ -11,7 +11,7 @@ from rib.errors import StepError
 from rib.recipe import Compile
 
 BACKEND = "inductor"
-"""What torch.compile hands its graphs to."""
+"""The backend of torch.compile."""
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from rib.models.weights import Weights, differences, misfit, put_weights, shapes
 Convert = Callable[[dict[str, Tensor]], dict[str, Tensor] | None]
 
 _WRAPPERS = tuple(re.compile(rf"(^|\.)(?:(?:{names})\.)+") for names in ("module|_orig_mod", "module", "_orig_mod"))
-"""What DataParallel and torch.compile put into names: either, or one of them where a net has the other of its own."""
+"""Prefixes that DataParallel and torch.compile add to names: both, or one of them if a net has the other itself."""
 
 _AVERAGED = "n_averaged"
 """The counter of torch's AveragedModel."""
@@ -148,7 +148,7 @@ def _unwrapped(tensors: Mapping[str, Tensor], expected: Collection[str]) -> Iter
 
 
 def _prefixes(names: Collection[str]) -> Iterator[str]:
-    """What all names begin with, up to a dot; first nothing."""
+    """Common prefixes of all names, up to a dot; the empty prefix first."""
     yield ""
     prefix = ""
     for part in min(names, default="").split(".")[:-1]:
@@ -214,7 +214,7 @@ def _counters(net: nn.Module) -> frozenset[str]:
 
 
 def _by_hooks(tensors: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor] | None:
-    """What the net's own loading makes of older names; None where it refuses them."""
+    """Convert older names by the net's own loading; None if it refuses them."""
     try:
         put_weights(net, tensors, own_versions=False)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):

@@ -30,7 +30,7 @@ class ModelCost:
 
 
 def kept_count(architecture: Architecture, facts: Path) -> ModelCost:
-    """As `count`, once for a folder of facts."""
+    """Same as `count`, cached in a folder of facts."""
     file = facts / f"cost-{key_of('cost', architecture)}.json"
     try:
         return ModelCost(**json.loads(read_fact(file) or b""))

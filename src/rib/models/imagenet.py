@@ -23,7 +23,7 @@ PRETRAINING: Mapping[str, int] = {
     "DataComp-medium": 128_000_000,
     "DataComp-large": 1_280_000_000,
 }
-"""Images of each pretraining set. For DataComp it is the size of the pool, of which its filter keeps a tenth or so."""
+"""Images of each pretraining set. For DataComp it is the pool before its filter, which keeps about a tenth."""
 
 
 @dataclass(frozen=True)

@@ -53,7 +53,7 @@ def _class_token(block: Any, tokens: Tensor, *_: object, **__: object) -> Tensor
 
 
 def _attended(attention: Any, tokens: Tensor) -> Tensor:
-    """What the first token takes from all of them: (N, T, D) to (N, 1, D)."""
+    """Attention output of the first token over all tokens: (N, T, D) to (N, 1, D)."""
     width, weight, bias = attention.attn_dim, attention.qkv.weight, attention.qkv.bias
     own, others = (None, None) if bias is None else (bias[:width], bias[width:])
     query = _heads(attention, F.linear(tokens[:, :1], weight[:width], own))

@@ -93,7 +93,7 @@ _EXPANDED = {
     **{"_bn1": "bn2", "_project_conv": "conv_pwl", "_bn2": "bn3"},
 }
 _SEPARABLE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-"""Of the first stage's blocks, which do not expand."""
+"""Names in the blocks of the first stage, which do not expand."""
 
 _BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+)\.(\w+)")
 

@@ -107,7 +107,7 @@ def _built(row: ModelRow, base: Path, classes: int) -> tuple[dict[str, Any], Pre
 
 
 def _own_view(row: ModelRow, builder: str, size: int, classes: int) -> Preprocessing:
-    """Of a net of the user's own: what it carries itself, where its row leaves something open; else RIB's default."""
+    """View of a user's net: its row, then the net's own configuration, then RIB's default."""
     if row.pretrain is not None:
         return of_builder(size, TRAINED)
     if row.mean is None or row.std is None:
@@ -119,7 +119,7 @@ def _own_view(row: ModelRow, builder: str, size: int, classes: int) -> Preproces
 
 @cache
 def _carried(builder: str, arguments: str, size: int, classes: int) -> Preprocessing | None:
-    """What a builder's net says of its preprocessing. Raises UserError: it cannot be built."""
+    """The preprocessing that a builder's net carries. Raises UserError if the net cannot be built."""
     plain = of_builder(size)
     fields: dict[str, Any] = {name: getattr(plain, name) for name in FIELDS}
     architecture = Architecture(
@@ -345,7 +345,7 @@ class Reading:
 
     @property
     def text(self) -> str:
-        """As JSON, without what is plain; "" where all is."""
+        """The architecture as JSON, without default values; "" if all values are defaults."""
         fields = {"entry": self.entry or None, "cast": self.cast or None, "order": self.order}
         given = {name: value for name, value in fields.items() if value is not None}
         return json.dumps(given) if given else ""
@@ -428,7 +428,7 @@ def _read(
 
 
 def _stated_classes(row: ModelRow, checkpoint: Checkpoint, classes: Sequence[str]) -> Stated | None:
-    """What a model's outputs stand for, by its row, its files, or the library that publishes it."""
+    """The meaning of a model's outputs, from its row, its files, or the library that publishes it."""
     if row.outputs is not None:
         return Stated(row.outputs, "`outputs` of the model's row")
     published = row.weights is None or row.weights.startswith(lite.SCHEME)
@@ -449,7 +449,7 @@ def _conversions(row: ModelRow, architecture: Architecture, net: nn.Module) -> t
 
 
 def _converted_by_timm(architecture: Architecture, weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """A foreign form that timm converts, in timm's own names; None where it cannot. Its head is never drawn anew."""
+    """A foreign form in timm's own names, if timm converts it; None otherwise. Its head is never replaced."""
     import timm
 
     assert architecture.timm is not None

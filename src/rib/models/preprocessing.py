@@ -25,7 +25,7 @@ SUITE = "the model's row"
 """Source of a value that the suite or the catalogue states."""
 
 FIELDS = ("size", "crop", "resize", "interpolation", "mean", "std")
-"""What a row can state itself."""
+"""Fields that a row can state itself."""
 
 
 @dataclass(frozen=True)
@@ -74,12 +74,12 @@ def stated(source: str, **fields: Any) -> Preprocessing:
 
 
 def of_builder(size: int, source: str = DEFAULT) -> Preprocessing:
-    """Of a net of which nothing but its size is known: the whole image, mean and std 0.5."""
+    """Preprocessing of a net with only its size known: the whole image, mean and std 0.5."""
     return stated(source, size=size, crop=1.0, resize=None, interpolation="bicubic", mean=HALF, std=HALF)
 
 
 def of_net(net: object, size: int) -> Preprocessing | None:
-    """Of a net that carries a configuration as timm's nets do: `pretrained_cfg` or `default_cfg`; None without one."""
+    """Preprocessing from a net's `pretrained_cfg` or `default_cfg`, as timm's nets carry them; None without one."""
     for name in ("pretrained_cfg", "default_cfg"):
         config = getattr(net, name, None)
         if config is not None and hasattr(config, "to_dict"):
@@ -119,7 +119,7 @@ def of_timm(config: Mapping[str, Any], source: str) -> Preprocessing:
 
 
 def of_open_clip(config: Mapping[str, Any], size: int | Sequence[int], source: str) -> Preprocessing:
-    """Of a preprocessing configuration of open_clip's, completed by open_clip's own defaults. Raises as `of_timm`."""
+    """Preprocessing from a configuration of open_clip's, completed by open_clip's own defaults. Raises as `of_timm`."""
     from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
     data = PreprocessCfg(**merge_preprocess_dict(PreprocessCfg(), dict(config)))
@@ -167,7 +167,7 @@ def _one_of(name: str, known: Mapping[str, Any], source: str, what: str) -> Any:
 
 
 def stated_by_training(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """What the arguments of timm's or torchvision's training script say of the images of its evaluation, by field."""
+    """The evaluation images according to the arguments of timm's or torchvision's training script, by field."""
     own = {name: arguments.get(name) for name in ("mean", "std", "interpolation")}
     own["crop"] = arguments.get("crop_pct")
     own["size"] = arguments.get("img_size") or arguments.get("val_crop_size")
@@ -211,7 +211,7 @@ def _agree(said: Any, own: Any) -> bool:
 
 @cache
 def of_timm_model(name: str) -> Preprocessing:
-    """Of a model of timm's by its name; `timm_config` says what is raised."""
+    """Preprocessing of a timm model by its name. Raises as `timm_config`."""
     config = timm_config(name)
     tag = f".{config.tag}" if config.tag else ""
     return of_timm(config.to_dict(), f"timm's configuration of {config.architecture}{tag}")

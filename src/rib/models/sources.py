@@ -1,4 +1,4 @@
-"""Where pretrained weights lie: a file of the user's, or a library's own cache, which nothing here ever fills."""
+"""Locations of pretrained weights: a file of the user's, or a library's own cache, which RIB never fills."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def weights_file(name: str, row: ModelRow, base: Path) -> Path:
 
 
 def find_weights(row: ModelRow, base: Path) -> Place:
-    """Where the checkpoint of a row is, or should be."""
+    """The location of a row's checkpoint, or its expected location."""
     named = weights_path(row, base)
     if named is not None:
         remedy = "put the checkpoint there, or correct `weights`"

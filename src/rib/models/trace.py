@@ -86,7 +86,7 @@ class _Call:
 
 @torch.no_grad()
 def _watched(net: nn.Module, side: int) -> tuple[Any, list[_Call]]:
-    """What the net answers, and the calls of its leaves in their order."""
+    """The net's output, and the calls of its leaves in order."""
     calls: list[_Call] = []
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:

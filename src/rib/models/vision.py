@@ -103,7 +103,7 @@ def own_view(name: str, tag: str | None) -> Preprocessing:
 
 
 def cached_file(name: str, tag: str | None) -> tuple[Path, str]:
-    """Where torchvision keeps published weights once they are downloaded, and their address. Raises as `own_view`."""
+    """torchvision's path for published weights after their download, and their address. Raises as `own_view`."""
     url = _published(name, tag).url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2], url
 

@@ -88,7 +88,7 @@ def shapes(weights: Weights) -> Shapes:
 
 
 def differences(expected: Shapes, got: Shapes) -> dict[str, str]:
-    """Where names or shapes differ: the tensor's name, and what is wrong with it, in words."""
+    """Differences of names or shapes: the tensor's name, and a description of its fault."""
     missing = {name: f"{name} is missing" for name in expected if name not in got}
     surplus = {name: f"{name} is not part of the model" for name in got if name not in expected}
     other = {

@@ -14,7 +14,7 @@ from rib.models.classifier import Classifier
 from rib.recipe import Frozen
 
 Features = Callable[[Tensor], Tensor]
-"""What the head would see: images (n, H, W, 3), uint8 or float on the same scale 0 … 255, to (n, D)."""
+"""Input of the head: images (n, H, W, 3), uint8 or float on the same scale 0 … 255, to (n, D)."""
 
 
 class Loss(nn.Module, ABC):

@@ -51,7 +51,7 @@ def missing(steps: Sequence[Step], store: Store) -> tuple[Step, ...]:
 
 
 class _Demand:
-    """What the steps to do need of those before them; steps are added from the last to the first."""
+    """The inputs that pending steps need from earlier steps; steps are added from the last to the first."""
 
     def __init__(self, store: Store, finished: Set[str]) -> None:
         self._store, self._finished = store, finished

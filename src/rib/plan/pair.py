@@ -28,7 +28,7 @@ TUNED = "tuned"
 """Method of the tuned model's run."""
 
 OWN_DATA = "data of one's own"
-"""What the tuned model was tuned on, where it is no data set of the suite."""
+"""The tuned set of a tuned model if it is not a data set of the suite."""
 
 LOOKS = ("cka", "drift")
 """Analyses made of the pair, by name."""
@@ -37,7 +37,7 @@ KINDS = ("timm", "torchvision", "open_clip")
 """Libraries whose models can be named as KIND:NAME, or KIND:NAME:TAG."""
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-"""What names of checkpoint files end in."""
+"""Suffixes of checkpoint files."""
 
 LIBRARIES = "timm:NAME, torchvision:NAME, open_clip:NAME"
 ARCHITECTURES = f"--model {LIBRARIES}, or a model of the suite or the catalogue"
@@ -280,7 +280,7 @@ def _alike(fit: Fit, base: Architecture) -> Fit:
 
 
 def _net(architecture: Architecture) -> tuple[object, ...]:
-    """What must be the same; a timm model's arguments (drop rates among them) show in its tensors where they matter."""
+    """The parts that must be equal; a timm model's arguments show in its tensors if they matter."""
     if architecture.timm:
         return ("timm", architecture.timm.partition(".")[0])
     return (architecture.build, architecture.arguments)

@@ -117,5 +117,5 @@ class Plan:
         return step.passes(self.world, self._shared)
 
     def image_passes(self, step: Step) -> float:
-        """What a step costs, in forward passes of one image; a training pass counts as three."""
+        """Cost of a step in forward passes of one image; a training pass counts as three."""
         return self.passes(step).cost

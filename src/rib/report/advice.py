@@ -180,7 +180,7 @@ def _beats(one: _Entry, other: _Entry) -> bool:
 
 
 def _reach(results: Results, sizes: Sequence[int]) -> tuple[str, ...]:
-    """What the evidence is made of."""
+    """The extent of the evidence, in lines."""
     suite = results.suite
     seeds = {run.seed for run in results.plan.runs if run.seed is not None}
     names = ", ".join(results.set_name(name) for name in suite.downstream)
@@ -208,7 +208,7 @@ def _elsewhere(results: Results, images: int, near: int, sizes: Sequence[int]) -
 
 
 def advice_lines(advice: Advice, width: int = 80) -> Lines:
-    """Advice for a terminal of so many columns."""
+    """The advice for a terminal with `width` columns."""
     reach = [Text(line, style="dim") for line in advice.reach]
     if advice.declined:
         reasons = [Text(f"  {reason}") for reason in advice.declined]

@@ -39,7 +39,7 @@ class Contrast:
 
     @property
     def verdict(self) -> Verdict:
-        """What its interval says of the claim."""
+        """The verdict of its interval on the claim."""
         return self._verdict(self.interval is not None and self.interval.differs)
 
     @property
@@ -155,11 +155,11 @@ class Answer:
 
     @property
     def verdict(self) -> Verdict:
-        """Of all contrasts together."""
+        """The verdict of all contrasts together."""
         return verdict(self.contrasts)
 
     @property
     def families(self) -> dict[str, Verdict]:
-        """Of each model family that has contrasts of its own."""
+        """The verdict of each model family that has contrasts of its own."""
         names = dict.fromkeys(one.family for one in self.contrasts)
         return {name: verdict(one for one in self.contrasts if one.family == name) for name in names}

@@ -49,7 +49,7 @@ def is_lacking(interval: Interval | None) -> bool:
 
 
 def bounds(shown: Sequence[Panel]) -> tuple[float, float]:
-    """What the axis of points holds in every panel: all intervals, and 0."""
+    """Range of the axis of points in every panel: all intervals, and 0."""
     spans = [span for panel in shown for line in panel.lines for span in line.spans if span]
     low, high = min([0.0, *(span.low for span in spans)]), max([0.0, *(span.high for span in spans)])
     margin = 0.05 * ((high - low) or 1.0)

@@ -42,7 +42,7 @@ def write_answer(answer: Answer, results: Results, path: Path) -> None:
 
 
 def figures(answer: Answer) -> dict[str, Any]:
-    """What the page draws, as JSON types."""
+    """The data of the page's figures, as JSON types."""
     low, high = bounds(answer.panels)
     return {
         "surface": answer.surface,

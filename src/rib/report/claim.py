@@ -33,7 +33,7 @@ class Claim:
 
 
 def finding(results: Results) -> str:
-    """What the numbers say, in sentences that claim no more than their intervals allow."""
+    """The finding: sentences that claim no more than the intervals allow."""
     return str(claim(results))
 
 
@@ -132,7 +132,7 @@ _UNMEASURED = "What it gained on the set tuned on was not measured on unseen ima
 
 
 def _learned(row: Summary) -> tuple[Interval | None, str]:
-    """What was gained on unseen images of the set tuned on, or else on the images tuned on; and which it is."""
+    """The gain on unseen images of the tuned set, or else the gain on the tuning images; and which of the two it is."""
     return (row.seen_gain, _SEEN) if row.gain is None and row.seen_gain else (row.gain, _OWN)
 
 

@@ -73,17 +73,17 @@ class Comparison:
 
     @property
     def base(self) -> str:
-        """What to call the model before, in short."""
+        """Short name of the base model."""
         return called(self.pair.base, self.pair.tuned)
 
     @property
     def tuned(self) -> str:
-        """What to call the model after, in short."""
+        """Short name of the tuned model."""
         return called(self.pair.tuned, self.pair.base)
 
     @property
     def tuned_on(self) -> str | None:
-        """The suite's data set that it was tuned on; None for data of one's own."""
+        """The suite's data set that it was tuned on; None for the user's own data."""
         return self.results.set_name(self.pair.tuned_on) if self.pair.tuned_on else None
 
     @cached_property
@@ -134,12 +134,12 @@ class Comparison:
 
     @cached_property
     def cka(self) -> dict[str, Any] | None:
-        """What `rib.analysis.cka.CKA` found; None where it is missing."""
+        """The values of `rib.analysis.cka.CKA`; None if missing."""
         return next((seen.values for seen in self.results.seen(CKA)), None)
 
     @cached_property
     def drift(self) -> dict[str, Any] | None:
-        """What `rib.analysis.drift.Drift` found; None where it is missing."""
+        """The values of `rib.analysis.drift.Drift`; None if missing."""
         return next((seen.values for seen in self.results.seen(Drift)), None)
 
     @cached_property
@@ -173,7 +173,7 @@ class Comparison:
 
     @cached_property
     def quantities(self) -> dict[str, Interval | None]:
-        """What gates are about, by name."""
+        """The quantities of gates, by name."""
         named = {"ri": self.ri, "reference": self.change_on("reference"), "own": self.change_on("own")}
         named |= {f"ri_{presence}": part for presence, part in self.by_classes.items()}
         worst = {"worst": self.worst[1] if self.worst else None}
@@ -186,7 +186,7 @@ class Comparison:
 
     @cached_property
     def verdicts(self) -> tuple[Verdict, ...]:
-        """What became of the gates."""
+        """The verdicts of the gates."""
         return tested_together([self._verdict(gate) for gate in self.gates])
 
     def _verdict(self, gate: Gate) -> Verdict:
@@ -195,7 +195,7 @@ class Comparison:
         return Verdict(gate, found, about, self._missing(gate.quantity), self._p(gate, found))
 
     def _p(self, gate: Gate, found: Interval | None) -> float | None:
-        """Of a gate that claims a change; of `worst`, which is about every data set, adjusted for their number."""
+        """p value of a gate that claims a change; for `worst`, adjusted for the number of data sets."""
         if not gate.claims or found is None:
             return None
         asked = [row.change for row in self.tested] if gate.quantity == "worst" else [found]
@@ -268,7 +268,7 @@ def called(text: str, other: str) -> str:
 
 
 def comparison_finding(found: Comparison) -> str:
-    """What tuning did, in sentences that claim no more than the intervals allow."""
+    """The finding of a comparison: sentences that claim no more than the intervals allow."""
     return str(comparison_claim(found))
 
 
@@ -301,7 +301,7 @@ def _ended(interval: Interval) -> str:
 
 
 def _own_gain(found: Comparison) -> str:
-    """What was gained on the set tuned on, before what it cost; empty where that is not measured."""
+    """The gain on the tuned set, before its cost; empty if it was not measured."""
     own = found.change_on("own")
     if own is None:
         return ""
@@ -352,7 +352,7 @@ def gates_finding(found: Comparison) -> str:
 
 
 def meaning_of_ri(found: Comparison) -> str:
-    """What RI is a mean over, in this comparison."""
+    """The sets over which RI is a mean in this comparison."""
     count = sum(row.role == "downstream" for row in found.tested)
     if found.tuned_on is None:
         return f"RI: mean change over all {count} downstream sets, as none was named as the one tuned on (--tuned-on)."
@@ -375,7 +375,7 @@ MARKS = {"present": "●", "suggested": "◐", "absent": "○", "unknown": "?"}
 
 
 def comparison_lines(found: Comparison, width: int = 80) -> Lines:
-    """The comparison for a terminal of so many columns."""
+    """The comparison for a terminal with `width` columns."""
     suite = found.results.suite
     on, said = found.tuned_on or OWN_DATA, comparison_claim(found)
     lines: list[Any] = [

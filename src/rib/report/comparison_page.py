@@ -63,7 +63,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
 
 
 def figures(found: Comparison) -> dict[str, Any]:
-    """What the page draws, as JSON types; each figure has a list of what it can show."""
+    """The data of the page's figures, as JSON types; each figure has a list of its choices."""
     rows = [_row(row.name, f"{row.name} ({row.role})", row.change, row.before, row.after) for row in found.tested]
     inner = [row for row, each in zip(rows, found.tested, strict=True) if each.role == "downstream"]
     outer = [row | {"apart": True} for row in rows if row not in inner]

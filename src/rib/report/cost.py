@@ -127,7 +127,7 @@ class Estimate:
         return replace(self.cost, hours=seconds / 3600 / workers)
 
     def _recipe(self, step: Step) -> Recipe:
-        """What decides a step's speed: the suite's recipe, with the precisions and batch sizes that the step has."""
+        """The recipe that determines a step's speed: the suite's, with the step's precisions and batch sizes."""
         kept = ("precision", "batch_size", "eval_precision", "eval_batch_size")
         own = step.timed_as(self.plan.suite.recipe)
         return Recipe(**{field: getattr(own, field) for field in kept})

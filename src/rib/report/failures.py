@@ -1,4 +1,4 @@
-"""Failures: steps that failed for one reason, told once."""
+"""Failures: groups steps that failed for one reason."""
 
 from __future__ import annotations
 

@@ -131,7 +131,7 @@ class FigureData:
 
 
 def figure_data(results: Results) -> FigureData:
-    """What the figures show, computed once."""
+    """The numbers of the figures, computed once."""
     rows = [row for _, row in ordered(results)]
     tuned = [row for row in rows if row.method != "pretrained"]
     models = list(dict.fromkeys(row.model for row in rows))
@@ -264,7 +264,7 @@ def _tradeoffs(models: list[str], sizes: list[int | None], tuned: list[Summary])
 
 
 def slots(count: int) -> list[float]:
-    """Where `count` marks stand around a group's centre, group centres being 1 apart."""
+    """Positions of `count` marks around a group's centre; group centres are 1 apart."""
     width = 0.84 / max(count, 1)
     return [width * (at - (count - 1) / 2) for at in range(count)]
 

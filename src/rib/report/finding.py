@@ -31,7 +31,7 @@ ONE_SEED = "°"
 
 
 def lacking(intervals: Iterable[Interval | None]) -> str:
-    """What the mark behind some of these intervals says, in a sentence; empty where it stands behind none."""
+    """Explain the mark of these intervals in a sentence; empty if none has it."""
     lacks = dict.fromkeys(each for found in intervals if found for each in found.lacks)
     if not lacks:
         return ""

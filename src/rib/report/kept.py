@@ -13,7 +13,7 @@ from rib.plan import Plan
 from rib.store.store import Store
 
 LIBRARIES = ("numpy", "scipy", "plotly", "rich")
-"""What a report is worked out and drawn by, beside RIB itself."""
+"""Libraries that compute and draw a report, besides RIB itself."""
 
 
 class Kept:
@@ -42,13 +42,13 @@ class Kept:
             return None
 
     def write(self, text: str) -> None:
-        """Keep the text of a report whose page has just been written; where it cannot be kept, go on without."""
+        """Cache the text of a report whose page has just been written; ignore a failure to write it."""
         kept = {"stamp": self._stamp, "page": _state(self._page), "text": text}
         write_fact(self._file, json.dumps(kept).encode())
 
 
 def _sources(plan: Plan, store: Store) -> list[Any]:
-    """What a report is made of: the suite, the records as they are on disk, the code."""
+    """The inputs of a report: the suite, the records on disk, the code."""
     home = Path(__file__).parents[1]
     code = sorted(path for path in home.rglob("*") if path.suffix in (".py", ".toml", ".jinja", ".css", ".js"))
     return [
@@ -61,7 +61,7 @@ def _sources(plan: Plan, store: Store) -> list[Any]:
 
 
 def _state(path: Path) -> list[int] | None:
-    """What changes with a file's bytes; None where it is not there."""
+    """File facts that change with its bytes; None if the file is missing."""
     try:
         return state(path.stat())
     except OSError:

@@ -53,7 +53,7 @@ def status_json(plan: Plan, store: Store, leases: Sequence[Lease] = ()) -> dict[
 
 
 def _at_work(plan: Plan, finished: Container[str], leases: Sequence[Lease]) -> list[dict[str, Any]]:
-    """Who has which steps that are not done, those before others that come first in the plan."""
+    """The owners of running steps, in the order of the plan."""
     order = {step.key: number for number, step in enumerate(plan.steps)}
     held = [lease for lease in leases if lease.name in order and lease.name not in finished]
     return [

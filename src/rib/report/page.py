@@ -28,7 +28,7 @@ from rib.report.tables import duration, provenance
 from rib.report.views import unstated, view_lines
 
 SCRIPTS = ("plots.js", "panels.js", "page.js")
-"""What the page is drawn by, in order: what all pages share, then its own."""
+"""Scripts of the page in order: those of all pages, then its own."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Scale:
     high: float
 
     def at(self, value: float) -> str:
-        """Where a value is, as a CSS length."""
+        """Position of a value, as a CSS length."""
         return f"{100 * (value - self.low) / (self.high - self.low):.1f}%"
 
     def across(self, interval: Interval) -> str:
@@ -169,7 +169,7 @@ def scale(shown: Iterable[Interval | None]) -> Scale:
 
 
 def _starts(results: Results) -> list[tuple[str, list[tuple[float | None, float | None]]]]:
-    """Of every pretrained model, masked and unmasked accuracy in percent on every data set."""
+    """Masked and unmasked accuracy of every pretrained model on every data set, in percent."""
     starts: dict[str, list[tuple[float | None, float | None]]] = {}
     for score in results.scores:
         if score.tuned_on is None:

@@ -57,13 +57,13 @@ def _grouped(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
 
 
 def _name(what: str, analysis: str, of: str, size: int | None) -> str:
-    """Of a file; with the analysis' name in the suite where that is not the usual one."""
+    """File name; it contains the analysis' name in the suite if that is not the default."""
     own = "" if analysis in ("cka", "drift", "distance") else f"_{analysis}"
     return slug(f"{what}{own}{f'_{of}' if of else ''}_n{size_name(size)}")
 
 
 def _telling(losses: Iterable[DistanceLoss]) -> list[DistanceLoss]:
-    """Of each model, measure and size the losses of `finetune`, else of the first method; those without pairs not."""
+    """The losses of `finetune`, else of the first method, for each model, measure and size; without empty ones."""
     groups = _grouped(
         (loss for loss in losses if loss.pairs),
         lambda one: (one.analysis, one.measure, one.model, one.size, one.lost_on),
@@ -72,7 +72,7 @@ def _telling(losses: Iterable[DistanceLoss]) -> list[DistanceLoss]:
 
 
 def _profiles_figure(profiles: Sequence[Profile], styles: dict[str, Style]) -> Figure:
-    """A panel a model, a line a method."""
+    """One panel per model, one line per method."""
     longest = max(len(place) for profile in profiles for place in profile.places)
     figure, all_axes = panels(len(profiles), 3.0, 2.2 + 0.04 * longest)
     used: dict[str, None] = {}

@@ -140,7 +140,7 @@ def _on_probits(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def plain(value: Any) -> Any:
-    """As JSON types for a page: values with their ends as lists, sizes as words, five digits."""
+    """JSON types for a page: values with their ends as lists, sizes as words, five digits."""
     match value:
         case Interval() | Spread():
             return [_rounded(value.value), _rounded(value.low), _rounded(value.high)]

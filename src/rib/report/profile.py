@@ -118,7 +118,7 @@ def _sum(amounts: Iterable[float | None]) -> float | None:
 
 
 def summary(found: Profile) -> str:
-    """What this run did, in a sentence or two."""
+    """Summarise this run in a sentence or two."""
     if not found.total.now:
         return "This run made no step: all of them were there."
     before = found.total.steps - found.total.now
@@ -134,7 +134,7 @@ def summary(found: Profile) -> str:
 
 
 def profile_lines(found: Profile, width: int) -> list[Text]:
-    """The profile for a terminal, so many columns wide."""
+    """The profile for a terminal with `width` columns."""
     lines = [*found.lines, found.total]
     cells = [[Text(cell) for cell in row_cells(line, found.total)] for line in lines]
     table = grid("where the time went", [line.title for line in lines], HEADS, cells, width)
@@ -143,7 +143,7 @@ def profile_lines(found: Profile, width: int) -> list[Text]:
 
 
 def row_cells(line: Line, total: Line) -> tuple[str, ...]:
-    """What a table says of a line: steps, wall time, its share of all, CPU, loading; steps and time now."""
+    """Cells of a line: steps, wall time, its share of all, CPU, loading; steps and time of this run."""
     return (
         f"{line.steps:,}",
         _time(line.seconds),

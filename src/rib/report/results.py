@@ -137,7 +137,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Note:
-    """What a method noted while it made a model: losses, what it chose and on what grounds."""
+    """A method's notes from making a model: losses, its choices and their reasons."""
 
     model: str
     method: str
@@ -188,11 +188,11 @@ class Results:
     # -- what things are called ----------------------------------------------------------------------------------
 
     def set_name(self, name: str) -> str:
-        """What a data set of the suite is called in tables: short if no other has that name."""
+        """Name of a data set of the suite in tables: short if no other has that name."""
         return self.suite.set_names.short(name)
 
     def model_name(self, name: str) -> str:
-        """What a model of the suite is called in tables: short if no other has that name."""
+        """Name of a model of the suite in tables: short if no other has that name."""
         return self.suite.model_names.short(name)
 
     # -- what is there -------------------------------------------------------------------------------------------
@@ -221,7 +221,7 @@ class Results:
         return grouped
 
     def role(self, run: Run, tested_on: str) -> str:
-        """What a data set is to a run."""
+        """Role of a data set for a run."""
         if tested_on == run.tuned_on:
             return "own" if tested_on in run.scores else "seen"
         if tested_on in self.suite.downstream:
@@ -230,7 +230,7 @@ class Results:
 
     @cached_property
     def caveats(self) -> tuple[str, ...]:
-        """What readers should know: incomplete copies, a wrong label map, another order of classes, files left out."""
+        """Caveats for readers: incomplete copies, a wrong label map, another order of classes, excluded files."""
         of_data = (
             f"{self.set_name(name)}: {data.caveat or data.map_name}"
             for name in self.suite.tested
@@ -263,7 +263,7 @@ class Results:
 
     @cached_property
     def notes(self) -> list[Note]:
-        """What the methods noted, one entry a tuned model."""
+        """The methods' notes, one entry per tuned model."""
         return [
             Note(
                 self.model_name(run.model),
@@ -278,7 +278,7 @@ class Results:
         ]
 
     def seen(self, analysis: type[Analysis]) -> list[Seen]:
-        """What the analyses of a kind have found, in the order of the suite; those not finished are left out."""
+        """The values of all finished analyses of a kind, in the order of the suite."""
         return [
             Seen(look.name, look.run, look.on, self.records[look.step.key].values)
             for look in self.plan.looks

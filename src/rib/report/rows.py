@@ -34,14 +34,14 @@ class Drawn:
 
 
 def draws(plan: Plan) -> Iterator[Drawn]:
-    """What each tuning of a plan draws, once each; what was tuned elsewhere is not known."""
+    """The draw of each tuning of a plan, once each; models tuned elsewhere have none."""
     places = {(run.tuned_on, run.size, run.seed): run for run in plan.runs if run.tuned_on in plan.suite.roles.tuned}
     for run in places.values():
         yield drawn(plan, run)
 
 
 def drawn(plan: Plan, run: Run) -> Drawn:
-    """What the tuning of a run draws; it is one of the suite's own."""
+    """The draw of a run's tuning, which must be one of the suite's own."""
     assert run.tuned_on is not None
     assert run.seed is not None
     index = plan.world[run.tuned_on].index("tune")

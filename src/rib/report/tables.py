@@ -154,7 +154,7 @@ def _learned(rows: list[Summary]) -> str:
 
 
 def _head(rows: list[Summary]) -> str:
-    """Of the column of mRI; it has the mark of intervals that lack seeds, where one does."""
+    """Head of the column of mRI; it has the mark of intervals that lack seeds, if one does."""
     return f"mRI, points [95 %]{ONE_SEED if any(row.mri and row.mri.lacks for row in rows) else ''}"
 
 
@@ -232,7 +232,7 @@ def _by_classes(rows: list[Summary]) -> list[Text]:
 
 
 def _class_lines(results: Results, width: int) -> list[Text]:
-    """What became of classes that sets tuned on lack, a model each: of `finetune`, or its first method."""
+    """Results by class presence if tuned sets lack classes, one line per model: `finetune`, or its first method."""
     size = main_size(results.summaries)
     rows: dict[str, Summary] = {}
     for row in results.summaries:
@@ -299,7 +299,7 @@ SIGNS = {
 
 
 def _signature_lines(results: Results, width: int) -> list[Text]:
-    """The four signs of lost robustness, a line a model; nothing where there is no evidence."""
+    """The four signs of lost robustness, one line per model; nothing without evidence."""
     rows = telling(results, signature_rows(results))
     if not rows:
         return []
@@ -328,7 +328,7 @@ def _sign(sign: Signature) -> Text:
 
 
 def _start_lines(results: Results, width: int) -> list[Text]:
-    """Of a suite that tunes nothing: accuracy of every pretrained model on every data set."""
+    """For a suite that tunes nothing: accuracy of every pretrained model on every data set."""
     names = [results.set_name(name) for name in results.suite.tested]
     by_model: dict[str, dict[str, float | None]] = {}
     for score in results.scores:
@@ -362,7 +362,7 @@ MOST = 6
 
 
 def _trouble(results: Results, width: int) -> list[Text]:
-    """What is missing and what failed, the first few by name."""
+    """Missing results and failures, the first few by name."""
     lines, found = [], holes(results)
     for name, missing in found[:MOST]:
         distinct = list(dict.fromkeys(missing))  # a prediction missing at several seeds is named once
@@ -503,7 +503,7 @@ def as_json(results: Results) -> dict[str, Any]:
 
 
 def provenance(results: Results) -> dict[str, Any]:
-    """What made the results: suite, versions, machines, data, cost, statistics."""
+    """Provenance of the results: suite, versions, machines, data, cost, statistics."""
     made: Counter[tuple[tuple[str, str], ...]] = Counter(
         tuple(sorted((name, str(value)) for name, value in record.made_by.items()))
         for record in results.records.values()

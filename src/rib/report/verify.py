@@ -127,7 +127,7 @@ def checks_json(found: Sequence[Check]) -> list[dict[str, Any]]:
 
 
 def checks_table(found: Sequence[Check]) -> Table:
-    """One row a model, one column a published number: measured minus published, in points."""
+    """One row per model, one column per published number: measured minus published, in points."""
     columns = list(dict.fromkeys(check.what for check in found))
     table = Table(box=None, padding=(0, 2, 0, 0), title="measured minus published, points", title_justify="left")
     table.add_column("model", no_wrap=True)

@@ -21,7 +21,7 @@ from rib.steps.world import World
 from rib.store.store import Store
 
 Left = Literal["weights", "features"]
-"""What a step leaves for others, by its folder in the store."""
+"""Output of a step for other steps, by its folder in the store."""
 
 
 class Keyed:
@@ -121,7 +121,7 @@ class Step(Keyed, ABC):
 
     @property
     def leaves(self) -> Left | None:
-        """What it leaves in the store for other steps, beside its record."""
+        """The output for other steps in the store, besides the record."""
         return None
 
     @property

@@ -72,7 +72,7 @@ class Compare(Step):
 
     @property
     def architecture(self) -> Architecture:
-        """Of the model, before and after."""
+        """Architecture of the model, before and after."""
         return self.before.architecture
 
     @property

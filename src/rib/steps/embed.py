@@ -65,7 +65,7 @@ class Embed(Step):
 
     @property
     def architecture(self) -> Architecture:
-        """Of the model."""
+        """Architecture of the model."""
         return self.start.architecture
 
     @property

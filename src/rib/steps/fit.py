@@ -72,7 +72,7 @@ class Fit(Step):
 
     @cached_property
     def features(self) -> Embed | None:
-        """What its method reads of the pretrained model's features of the tuning set."""
+        """The pretrained model's features of the tuning set that its method reads."""
         if not (self.method.reads_features and self.data and self.recipe) or self.architecture.heads:
             return None
         data, seed = self.data, self.seed if self.size is not None else 0  # of all images every seed draws the same
@@ -88,7 +88,7 @@ class Fit(Step):
 
     @property
     def architecture(self) -> Architecture:
-        """Of the model."""
+        """Architecture of the model."""
         return self.start.architecture
 
     @property
@@ -107,7 +107,7 @@ class Fit(Step):
         return self.data or next((seen for item in self.ingredients if (seen := item.tuned_on)), None)
 
     def passes(self, world: World, shared: Container[str]) -> Passes:
-        """What the method says, and the features of the tuning set if this step has to compute them."""
+        """The method's passes, and the features of the tuning set if this step has to compute them."""
         if self.data is None or self.recipe is None:
             return Passes()
         images, held_out = world.drawn(self.data, self.size, self.held_out, self.seed)

@@ -74,7 +74,7 @@ class Predict(Step):
 
     @property
     def architecture(self) -> Architecture:
-        """Of the model."""
+        """Architecture of the model."""
         return self.fit.architecture
 
     @property

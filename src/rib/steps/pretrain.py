@@ -36,7 +36,7 @@ class Load(Keyed):
 
     @property
     def label(self) -> str:
-        """What the model is called in the suite, or else its name without its namespace."""
+        """Name of the model in the suite, or else its name without its namespace."""
         return self.called or short(self.model)
 
     @property
@@ -107,7 +107,7 @@ class Pretrain(Step):
 
     @property
     def label(self) -> str:
-        """What the model is called in the suite, or else its name without its namespace."""
+        """Name of the model in the suite, or else its name without its namespace."""
         return self.called or short(self.model)
 
     @property

@@ -39,7 +39,7 @@ CACHED_WEIGHTS = 3
 
 
 class Weighted(Protocol):
-    """What weights are of: those of a model as it is loaded, or those that a step made."""
+    """Owner of weights: a model as it is loaded, or a step that made them."""
 
     @property
     def key(self) -> str:
@@ -48,7 +48,7 @@ class Weighted(Protocol):
 
     @property
     def architecture(self) -> Architecture:
-        """Of the model."""
+        """Architecture of the model."""
         ...
 
     def read_weights(self, shop: Workshop) -> Weights:
@@ -66,7 +66,7 @@ class Runnable(Described, Protocol):
 
     @property
     def architecture(self) -> Architecture:
-        """Of the model."""
+        """Architecture of the model."""
         ...
 
     def new_key(self) -> str:
@@ -134,7 +134,7 @@ class Workshop:
         return np.array([time.perf_counter(), time.process_time(), self.loading.seconds])
 
     def checkpoint(self, key: str) -> FileCheckpoint:
-        """Where a step leaves its state while it is under way."""
+        """The file for a step's state while it runs."""
         return FileCheckpoint(self.store.checkpoint_path(key), self.how.checkpoint_seconds)
 
     # -- weights and nets --------------------------------------------------------------------------------------------
@@ -202,7 +202,7 @@ class Workshop:
     # -- data --------------------------------------------------------------------------------------------------------
 
     def examples(self, data: DataPart, view: View) -> Examples:
-        """A part of a data set, for a view: from its pack, or decoded whenever it is looked at."""
+        """A part of a data set, for a view: from its pack, or decoded on each read."""
         place = (data.name, data.part, view)
         if place not in self._examples:
             with self.loading:
@@ -212,7 +212,7 @@ class Workshop:
         return self._examples[place]
 
     def is_streamed(self, data: DataPart, view: View) -> bool:
-        """Whether a part is decoded whenever it is looked at."""
+        """Whether a part is decoded on each read."""
         return pack_file(self.decoded(data, view), self.store.packs).name in self.how.streamed
 
     def is_swept(self, data: DataPart, view: View) -> bool:

@@ -91,13 +91,13 @@ class World:
         return tuple(one.words for one in shared)
 
     def called(self, name: str) -> str:
-        """What a data set is called in the titles of steps."""
+        """Name of a data set in the titles of steps."""
         names = self.suite.set_names
         return names.short(name) if name in names.full else short(name)
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """What lies beside the images of the opened sets and is not among them, in words."""
+        """Files beside the images of the opened sets that are not among them, in words."""
         sets = self._open.items()
         return tuple(f"{name.rpartition(':')[2]}: leaves out {words}" for name, data in sets for words in data.left_out)
 

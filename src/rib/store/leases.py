@@ -39,10 +39,10 @@ BEAT = 15.0
 """Seconds between heartbeats."""
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
-"""What is said of a file or folder that is no more; the last by network file systems, of one just removed."""
+"""Errors for a file or folder that no longer exists; the last comes from network file systems soon after a removal."""
 
 NOT_NOW = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT, errno.ESTALE)
-"""What is said where a piece of work is another's, or another has tidied away what was to become a lease."""
+"""Errors if another driver has the lease, or has removed the folder that was to become a lease."""
 
 
 @dataclass(frozen=True)
@@ -344,7 +344,7 @@ class Leases:
 
 
 def _within(folder: Path) -> list[Path]:
-    """What is in a folder, in order, less what is being written; nothing where it is gone. Raises UserError."""
+    """The entries of a folder in order, without unfinished files; empty if it is gone. Raises UserError."""
     try:
         return sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     except OSError as error:

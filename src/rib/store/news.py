@@ -31,7 +31,7 @@ class News:
         ] = {}  # time of change, when it was first seen, whether it counts
 
     def take(self) -> set[str]:
-        """Those that have come, each once."""
+        """Return the new names, each once."""
         return {key for shard in list(self._wanted) for key in self._of(shard)}
 
     def _of(self, shard: str) -> set[str]:

@@ -69,7 +69,7 @@ def new_id() -> str:
 
 @cache
 def place() -> str:
-    """Where process numbers mean the same processes as here."""
+    """Identifies the machine or container in which process numbers are valid."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
         return f"{boot} {Path('/proc/self/ns/pid').readlink()}"

@@ -27,7 +27,7 @@ def made_by() -> dict[str, Any]:
 
 @cache
 def processor(device: str) -> str:
-    """What computes on a device: a GPU's or a CPU's name, and which instructions of a CPU torch uses."""
+    """The processor of a device: a GPU's or a CPU's name, and the CPU instructions that torch uses."""
     import torch
 
     if device.startswith("cuda"):

@@ -17,7 +17,7 @@ SEALED = ("weights", "features", "predictions")
 """Folders whose files are sealed by the record."""
 
 DROPPABLE = ("weights", "features")
-"""Those of them whose files may go while the record stays: they are made again where they are needed."""
+"""Folders whose files may be dropped while the record stays; steps make them again on demand."""
 
 _DIGEST = b', "digest": "'
 
@@ -27,7 +27,7 @@ class Described(Protocol):
 
     @property
     def key_name(self) -> str:
-        """What keys and records call its class."""
+        """Name of its class in keys and records."""
         ...
 
     @property
@@ -77,7 +77,7 @@ class Record:
     files: dict[str, list[Any]] = field(default_factory=dict)
 
     def seal(self, folder: str) -> Seal | None:
-        """Of the file in that folder of the store; None where the record does not speak of one."""
+        """Seal of its file in that folder of the store; None if the record has none."""
         return Seal(*self.files[folder]) if folder in self.files else None
 
 
@@ -100,7 +100,7 @@ def decode_record(data: bytes) -> Record:
 
 
 def _decoded(data: bytes) -> tuple[dict[str, Any], bool]:
-    """What is in a file of `encode_record`, and whether it has a digest. Raises ValueError as `decode_record`."""
+    """The content of a file of `encode_record`, and whether it has a digest. Raises ValueError as `decode_record`."""
     body, found, end = data.rpartition(_DIGEST)
     try:
         values = json.loads(data)
@@ -206,5 +206,5 @@ def pack_bits(flags: np.ndarray[Any, Any]) -> str:
 
 
 def unpack_bits(text: str, count: int) -> np.ndarray[Any, Any]:
-    """What `pack_bits` packed: bool (count,)."""
+    """The inverse of `pack_bits`: bool (count,)."""
     return np.unpackbits(np.frombuffer(bytes.fromhex(text), np.uint8), count=count).astype(bool)

@@ -38,7 +38,7 @@ SUFFIXES = {
     "checkpoints": "pt",
     "failures": "json",
 }
-"""Folders with a file a step, and how the file's name ends."""
+"""Folders with one file per step, and the suffix of its name."""
 
 
 DURABLE_SECONDS = 1.0
@@ -82,7 +82,7 @@ class Store:
             raise UserError("the store is not a folder", got=root, remedy="choose another path with --store")
 
     def marker_fault(self) -> str | None:
-        """What is wrong with `store.json`, which says the version of the store's layout."""
+        """Describe damage of `store.json`, which holds the version of the store's layout."""
         try:
             int(json.loads(plain(self.marker).read_text())["format"])
         except FileNotFoundError:
@@ -233,7 +233,7 @@ class Store:
             self.share(here[name])
 
     def fetched(self, folder: str, key: str) -> Path:
-        """Where the file of a step is, once it has been fetched if only the remote has it. Raises UserError."""
+        """Path of a step's file, downloaded if only the remote has it. Raises UserError."""
         path = self.path(folder, key)
         if self.remote and not path.exists() and self.remote.has(self._name(folder, key)):
             self.remote.fetch(self._name(folder, key), path)
@@ -274,7 +274,7 @@ class Store:
         return seal is None or size == seal.size
 
     def record_path(self, key: str) -> Path:
-        """Where a step's record is, or would be."""
+        """Path of a step's record."""
         return self.path("records", key)
 
     def has_weights(self, key: str) -> bool:
@@ -282,7 +282,7 @@ class Store:
         return self.is_kept("weights", key)
 
     def weights_path(self, key: str) -> Path:
-        """Where a step's weights are, or would be."""
+        """Path of a step's weights."""
         return self.path("weights", key)
 
     def weights(self, key: str) -> dict[str, Any]:
@@ -357,7 +357,7 @@ class Store:
         self._seal("predictions", key)
 
     def predictions_path(self, key: str) -> Path:
-        """Where a step's predictions are, or would be."""
+        """Path of a step's predictions."""
         return self.path("predictions", key)
 
     def predictions_file(self, key: str) -> pq.ParquetFile:
@@ -376,11 +376,11 @@ class Store:
         return self.predictions_file(key).read(columns)
 
     def checkpoint_path(self, key: str) -> Path:
-        """Where a training run leaves its state."""
+        """Path of a training's saved state."""
         return self.path("checkpoints", key)
 
     def failure_path(self, key: str) -> Path:
-        """Where a step's last failure is kept."""
+        """Path of a step's last failure report."""
         return self.path("failures", key)
 
     def write_failure(
@@ -416,12 +416,12 @@ class Store:
         return found.reason if found else None
 
     def path(self, folder: str, key: str) -> Path:
-        """Where the file of a step is in one of the folders of `SUFFIXES`, or would be."""
+        """Path of a step's file in one of the folders of `SUFFIXES`."""
         return self.root / folder / key[:2] / f"{key}.{SUFFIXES[folder]}"
 
 
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder; nothing where there is none. Raises UserError: it cannot be read."""
+    """The entries of a folder; empty if it does not exist. Raises UserError if it cannot be read."""
     try:
         with os.scandir(folder) as entries:
             return list(entries)

@@ -77,7 +77,7 @@ class Study(ABC):
         return base.model_copy(update=fields).based_at(base.base)
 
     def taken(self, suite: Suite) -> Taken:
-        """What it takes of a suite: the one it is derived from, or the derived one itself."""
+        """The study's choice from a suite: the base suite, or the derived one itself."""
         return Taken(suite, suite.study.get(self.name, StudyChoice()), self.name)
 
     def cohorts(self, taken: Taken) -> list[Cohort]:
@@ -86,14 +86,14 @@ class Study(ABC):
 
     @abstractmethod
     def runs(self, taken: Taken) -> tuple[Runs, ...]:
-        """What is tuned; UserError where there is too little of something."""
+        """The runs to tune. Raises UserError if the suite has too little of something."""
 
     def methods(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
         """Methods with hyper-parameters of the study's own, by name."""
         return {}
 
     def looks(self, taken: Taken) -> tuple[Looks, ...]:
-        """What is looked at inside the models."""
+        """The analyses that the study needs."""
         return ()
 
     def analyses(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
@@ -102,19 +102,19 @@ class Study(ABC):
 
     @abstractmethod
     def contrasts(self, numbers: Numbers) -> list[Contrast]:
-        """What the claim predicts the sign of."""
+        """The contrasts whose sign the claim predicts."""
 
     @abstractmethod
     def panels(self, numbers: Numbers) -> list[Panel]:
         """The points of its figure."""
 
     def notes(self, numbers: Numbers) -> list[str]:
-        """What else was found, in sentences."""
+        """Further findings, in sentences."""
         return []
 
     @final
     def answer(self, results: Results) -> Answer:
-        """What the results of its suite say; a pure function of them."""
+        """The answer from the results of its suite; depends on nothing else."""
         taken = self.taken(results.suite)
         numbers = Numbers(results, taken, self.cohorts(taken))
         contrasts = as_one_family(self.contrasts(numbers))
@@ -211,7 +211,7 @@ class Taken:
 
     @cached_property
     def models(self) -> tuple[str, ...]:
-        """Those of the suite that a pattern fits."""
+        """The models of the suite that match a pattern."""
         patterns = self.choice.models or ("*",)
         return tuple(name for name in self.base.models if any(fnmatchcase(name, one) for one in patterns))
 
@@ -235,7 +235,7 @@ class Taken:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """Of the tuning."""
+        """Tuning seeds."""
         return self.choice.seeds or self.base.seeds
 
     def block(self, *methods: str, sizes: Sequence[Size] | None = None) -> Runs:
@@ -310,12 +310,12 @@ def _described(cohort: Cohort) -> str:
 
 
 def smallest(family: Sequence[Cohort]) -> list[Cohort]:
-    """Of a family in order, the cohort of the smallest pretraining set, or several of one size."""
+    """The cohort of the smallest pretraining set of an ordered family, or several of one size."""
     return [one for one in family if one.images == family[0].images]
 
 
 def largest(family: Sequence[Cohort]) -> list[Cohort]:
-    """Likewise of the largest."""
+    """The cohort of the largest pretraining set of an ordered family, or several of one size."""
     return [one for one in family if one.images == family[-1].images]
 
 
@@ -408,7 +408,7 @@ class Numbers:
         ]
 
     def limits(self) -> list[str]:
-        """What the number of seeds does not cover, in sentences."""
+        """Limits of the seeds, in sentences."""
         tuning = len(self.taken.seeds)
         pretraining = sorted({len(cohort.models) for family in self.families.values() for cohort in family})
         counts = f"{_between(pretraining)} pretraining and {tuning} tuning seed{'' if tuning == 1 else 's'}"
@@ -448,5 +448,5 @@ def in_percent(correlation: Interval | None) -> Interval | None:
 
 
 def contrast(family: str, says: str, claimed: Literal["above", "below"], estimate: Estimate | None) -> Contrast:
-    """What a claim predicts of an estimate."""
+    """A contrast: the prediction of a claim about an estimate."""
     return Contrast(family, says, claimed, interval(estimate))

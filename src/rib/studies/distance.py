@@ -69,7 +69,7 @@ class DataDistance(Study):
 
 
 def _of(losses: Sequence[DistanceLoss], cohorts: Sequence[Cohort], called: Callable[[str], str]) -> list[DistanceLoss]:
-    """What is known of the models of some cohorts; nothing where one of them is missing."""
+    """The known values of the models of some cohorts; nothing if one of them is missing."""
     models = {called(model) for cohort in cohorts for model in cohort.models}
     found = [one for one in losses if one.model in models and one.method == FINETUNE and one.lost_on == OTHERS]
     return found if {one.model for one in found} == models else []

@@ -1,4 +1,4 @@
-"""What is forgotten: the head, or the features."""
+"""Study of forgetting: in the head, or in the features."""
 
 from __future__ import annotations
 

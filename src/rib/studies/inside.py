@@ -34,7 +34,7 @@ class Inside:
         }
 
     def any_of(self, cohorts: Sequence[Cohort]) -> Seen | None:
-        """What was found in one of the runs."""
+        """The values of one of the runs."""
         models = {model for cohort in cohorts for model in cohort.models}
         return next((seen for (model, *_), seen in self._found.items() if model in models), None)
 

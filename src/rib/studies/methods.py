@@ -88,6 +88,6 @@ def _others(taken: Taken) -> list[str]:
 
 
 def _methods(numbers: Numbers) -> list[str]:
-    """Likewise as they were run: the members of a sweep by themselves."""
+    """The methods as they were run: each member of a sweep by itself."""
     names = dict.fromkeys(run.method for run in numbers.results.plan.runs)
     return [name for name in names if name not in (FINETUNE, "pretrained")]

@@ -104,7 +104,7 @@ class Objective(Study):
 
 
 def _by_objective(numbers: Numbers) -> Iterator[tuple[str, dict[str, Sequence[Cohort]]]]:
-    """Of every family, its cohorts by objective, supervised first."""
+    """The cohorts of every family by objective, supervised first."""
     for family, cohorts in numbers.families.items():
         names = sorted({one.objective for one in cohorts}, key=lambda name: (name != BASELINE, name))
         yield family, {name: [one for one in cohorts if one.objective == name] for name in names}

@@ -1,1 +1,1 @@
-"""What is compared: a suite, and how it is loaded."""
+"""A suite, and how it is loaded."""

@@ -53,7 +53,7 @@ class Looks(Frozen):
 
 
 class StudyChoice(Frozen):
-    """What a study takes of its suite; by default everything that it can use."""
+    """The part of its suite that a study uses; by default everything that it can use."""
 
     sizes: tuple[Size, ...] | None = Field(None, min_length=1, description="default: all of the suite's runs")
     models: tuple[str, ...] | None = Field(None, min_length=1, description="patterns of names; default: all")
@@ -184,7 +184,7 @@ class Suite(Frozen):
 
     @property
     def roles(self) -> Roles:
-        """What each data set is for."""
+        """The role of each data set."""
         tuned = dict.fromkeys(name for run in self.runs for name in run.downstream or self.downstream)
         stages = (row.pretrain for name, row in self.model.items() if name in self.models and row.pretrain)
         data = (place for stage in stages for place in (stage.data, stage.reference.data if stage.reference else None))
@@ -198,12 +198,12 @@ class Suite(Frozen):
 
     @property
     def set_names(self) -> Names:
-        """What its data sets are called."""
+        """Names of its data sets."""
         return names_of(self.tested)
 
     @property
     def model_names(self) -> Names:
-        """What its models are called."""
+        """Names of its models."""
         return names_of(self.models)
 
     def find_model(self, given: str, what: str = "model") -> str:
@@ -229,7 +229,7 @@ class Suite(Frozen):
         return self.model_copy(update={"models": chosen, "runs": runs, "analyses": looks}).based_at(self.base)
 
     def without_sets(self, names: Collection[str]) -> Suite:
-        """The same suite without these data sets, fewer than two of which may be left to tune on: for parts of it."""
+        """A copy without these data sets, for parts of a suite; it may have fewer than two sets to tune on."""
         kept = frozenset(name for name in (*self.tested, *self.roles.tuned) if name not in names)
         changed = {
             role: tuple(name for name in getattr(self, role) if name in kept) for role in ("downstream", "evaluate")

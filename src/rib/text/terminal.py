@@ -27,7 +27,7 @@ PLAIN = {
     "○": "o", "━": "-", "─": "-", "█": "#", "°": " deg", "²": "2", "Δ": "d", "α": "alpha", "β": "beta", "σ": "sd",
     "\u00a0": " ", "\u202f": " ", "\u2009": " ",
 }  # fmt: skip
-"""What is written in place of a character that a terminal cannot show; any other becomes an escape such as \\xe9."""
+"""Replacements for characters that a terminal cannot show; any other becomes an escape such as \\xe9."""
 
 DEGRADED = "rib-degraded"
 """Name of the handler of such characters, for `errors=` of a stream or of `str.encode`."""
@@ -76,7 +76,7 @@ def finish_streams() -> bool:
 
 
 def console(stderr: bool = False, highlight: bool = True) -> Console:
-    """Where tables and lines are shown: a name is shown as it is, even one such as "[red]", ":smile:" or "\\x1b[2J"."""
+    """A console for tables and lines that shows names literally, even "[red]", ":smile:" or "\\x1b[2J"."""
     return _Plain(stderr=stderr, highlight=highlight, markup=False, emoji=False)
 
 
@@ -95,7 +95,7 @@ def printable(text: str) -> str:
 
 
 def say(line: str) -> None:
-    """A line on standard error. Where nobody reads it, or the disk that it goes to is full, the work goes on."""
+    """Print a line on standard error. Ignore it if the reader is gone or the disk is full."""
     with suppress(OSError):
         print(printable(line), file=sys.stderr, flush=True)
 

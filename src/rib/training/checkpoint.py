@@ -14,7 +14,7 @@ from rib.files import is_stamped, plain, stamp, written_aside
 
 
 class Checkpoint(Protocol):
-    """Where a training or a prediction leaves its state, and finds it when it is started again."""
+    """The store of a training's or a prediction's state, from which it resumes."""
 
     def load(self) -> dict[str, Any] | None:
         """The state that was kept; None without one."""

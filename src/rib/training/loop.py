@@ -31,7 +31,7 @@ from rib.training.training import Training
 
 @dataclass
 class _State:
-    """What a run carries from epoch to epoch."""
+    """The state of a run between epochs."""
 
     epoch: int = 0
     losses: list[float] = field(default_factory=list)
@@ -139,7 +139,7 @@ class _Loop:
         return float(loss_sum) / seen, 100 * float(right) / seen, float(began)
 
     def settle_statistics(self) -> None:
-        """What the recipe says of BatchNorm's statistics once all epochs are over."""
+        """Apply the recipe's rule for BatchNorm's statistics after all epochs."""
         put_statistics(self.classifier.net, self.pretrained)
         if self.training.recipe.batchnorm == "reestimate" and self.norms:
             with autocast(self.device, self.training.recipe.precision):

@@ -60,7 +60,7 @@ class Predictions:
 
     @classmethod
     def first(cls, state: Mapping[str, Tensor], count: int) -> Predictions:
-        """The first so many of a checkpoint."""
+        """The first `count` predictions of a checkpoint."""
         return cls(**{each.name: state[each.name][:count].numpy() for each in fields(cls)})
 
 
@@ -196,7 +196,7 @@ def collected(
     precision: Precision = "fp32",
     watch: Watch | None = None,
 ) -> Iterator[Tensor]:
-    """What `collect` gives, in pieces that follow one another."""
+    """The result of `collect`, in consecutive pieces."""
     for some in batches(len(examples), JUDGED * batch_size):
         chosen = examples.take(np.arange(some.start, some.stop))
         yield collect(classifier, function, chosen, batch_size, precision, watch)

@@ -49,11 +49,11 @@ class Asked:
         return joined(self.said, self.done)
 
     def state(self) -> dict[str, Any]:
-        """What was said, for a checkpoint."""
+        """The finished predictions, for a checkpoint."""
         return self.predictions.state
 
     def restore(self, state: dict[str, Tensor] | None, count: int) -> None:
-        """Go on after so many examples of a checkpoint."""
+        """Resume after `count` examples of a checkpoint."""
         if state and count:
             self.said = [Predictions.first(state, count)]
 

@@ -1,4 +1,4 @@
-"""What is trained: the examples, the recipe, the parameters that change and the terms of the loss, as one value."""
+"""One value for a training: the examples, the recipe, the parameters that change and the terms of the loss."""
 
 from __future__ import annotations
 

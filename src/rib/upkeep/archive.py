@@ -186,7 +186,7 @@ def unpack(archive: Path, store: Store, check: Callable[[Store], object] | None 
 
 
 _DAMAGED = (tarfile.TarError, pa.ArrowException, EOFError, ZlibError, ValueError, KeyError, TypeError, OverflowError)
-"""What tarfile, zlib, Arrow and JSON raise for bytes that are none of theirs."""
+"""Errors of tarfile, zlib, Arrow and JSON for foreign bytes."""
 
 
 @contextmanager
@@ -213,7 +213,7 @@ def _refused(archive: Path, why: str) -> UserError:
 
 
 class _Capped:
-    """A stream that ends with an error after so many bytes, whatever its headers promise."""
+    """A stream that ends with an error after a maximum number of bytes, whatever its headers promise."""
 
     def __init__(self, stream: Any, most: int) -> None:
         self._stream, self.left = stream, most

@@ -88,7 +88,7 @@ def merge(other: Store, into: Store, advance: Advance | None = None) -> Merged:
 
 
 def require_whole(store: Store) -> None:
-    """Refuse a store of which any record or file is not as it was written. Raises DamagedError."""
+    """Refuse a store if any record or file is damaged. Raises DamagedError."""
     for path in files_of(store, "records"):
         record, fault = record_fault(path)
         if record is None:

@@ -33,7 +33,7 @@ POINTS = 1.0
 """Points by which an accuracy may differ where another kind of machine made the record."""
 
 KIND = ("torch", "timm", "numpy", "machine", "processor", "rib")
-"""What two machines have in common whose results are equal bit for bit, as records say it."""
+"""Facts that two machines must share for results that are equal bit for bit, as records name them."""
 
 FLAGS = ("masked_right", "unmasked_right")
 
@@ -183,7 +183,7 @@ class _Scratch(Store):
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """As workers compute."""
+    """Compute on one thread, as workers do."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

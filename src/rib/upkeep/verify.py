@@ -101,7 +101,7 @@ def verify(store: Store, advance: Advance | None = None) -> Verified:
 
 
 def batched(paths: Iterator[Path], count: int = 1000) -> Iterator[list[Path]]:
-    """Lists of so many, the last one shorter."""
+    """Lists of `count` paths; the last one may be shorter."""
     while some := list(itertools.islice(paths, count)):
         yield some
 
@@ -123,7 +123,7 @@ def repair(store: Store, faults: list[Fault]) -> list[Path]:
 
 
 def files_of(store: Store, folder: str) -> Iterator[Path]:
-    """The files of one of the store's folders of a file a step, in order; none that are being written."""
+    """The files of one of the store's folders with one file per step, in order, without unfinished files."""
     for shard in sorted((store.root / folder).glob("??")):
         yield from sorted(shard.glob(f"[!.]*.{SUFFIXES[folder]}"))
 
@@ -146,7 +146,7 @@ def record_fault(path: Path) -> tuple[Record | None, str | None]:
 
 
 def _answers_fault(values: Mapping[str, Any]) -> str | None:
-    """What is wrong with the values of a prediction's record, from which reports count."""
+    """Describe a fault in the values of a prediction's record, from which reports count."""
     count = values.get("examples")
     if type(count) is not int or count < 1:
         return "it does not say how many examples there were"
@@ -158,7 +158,7 @@ def _answers_fault(values: Mapping[str, Any]) -> str | None:
 
 
 def file_fault(store: Store, record: Record, folder: str) -> str | None:
-    """What is wrong with a file that a record speaks of; weights and features may have been dropped."""
+    """Describe damage of a file that a record names; weights and features may have been dropped."""
     path, seal = store.path(folder, record.key), record.seal(folder)
     if not path.exists():
         wanted = folder not in DROPPABLE and (folder in record.files or record.kind == "Predict")
@@ -167,7 +167,7 @@ def file_fault(store: Store, record: Record, folder: str) -> str | None:
 
 
 def array_fault(path: Path) -> str | None:
-    """What is wrong with a file of an array, by its size."""
+    """Describe damage of an array's file, by its size."""
     try:
         with plain(path).open("rb") as file:
             np.lib.format.read_magic(file)
@@ -180,7 +180,7 @@ def array_fault(path: Path) -> str | None:
 
 
 def pack_fault(path: Path) -> str | None:
-    """What is wrong with a pack: its form, or the checksums of its images."""
+    """Describe damage of a pack: of its form, or of the checksums of its images."""
     if fault := array_fault(path):
         return fault
     damaged = len(damaged_rows(path))
@@ -221,7 +221,7 @@ def _failure_fault(path: Path) -> str | None:
 
 
 def _fact_fault(path: Path) -> str | None:
-    """What is wrong with a file of what was found out before: a fact, or weights whose digest is in a fact."""
+    """Describe damage of a cached fact, or of weights whose digest is in a fact."""
     if path.suffix != ".safetensors":
         return fact_fault(path)
     kept = read_fact(path.with_suffix(".txt"))
@@ -229,7 +229,7 @@ def _fact_fault(path: Path) -> str | None:
 
 
 def _unreadable(path: Path) -> str | None:
-    """What is wrong with a file of a step whose record has no digests."""
+    """Describe damage of a step's file if its record has no digests."""
     try:
         if path.suffix == ".parquet":
             pq.ParquetFile(plain(path).absolute()).metadata  # noqa: B018

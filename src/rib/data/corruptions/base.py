@@ -1,4 +1,4 @@
-"""What every corruption shares: a row that names it, and the random numbers of one image."""
+"""Parts that all corruptions share: a row that names each, and the random numbers of one image."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TINY = np.float32(1e-3)
 """Added before rounding down, so that a flat patch keeps its grey level in floating point."""
 
 WORDS = 1 << 16
-"""Different values of a 16-bit random word: laws that are read off a table are exact to one part in so many."""
+"""Number of values of a 16-bit random word; a distribution read from a table is exact to 1 / WORDS."""
 
 
 class Draws:

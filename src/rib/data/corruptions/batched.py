@@ -28,7 +28,7 @@ _TINY = float(TINY)
 
 @dataclass(frozen=True)
 class _Batch:
-    """What a batched corruption may ask for beside the images: the generator of each, and pictures of frost."""
+    """Inputs of a batched corruption besides the images: a generator per image, and pictures of frost."""
 
     seeds: Sequence[int]
     name: str
@@ -267,4 +267,4 @@ ON_DEVICE: Mapping[str, Callable[[Tensor, Level, _Batch], Tensor]] = {
         *(_contrast, _elastic_transform, _pixelate, _speckle_noise, _gaussian_blur, _saturate),
     )
 }
-"""What has a batched form. Glass, motion blur, snow, spatter and JPEG stay on the CPU."""
+"""Corruptions with a batched form. Glass, motion blur, snow, spatter and JPEG stay on the CPU."""

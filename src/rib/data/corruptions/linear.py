@@ -1,4 +1,4 @@
-"""Linear: filters and resamplings along one axis, as matrices of which only the band is multiplied."""
+"""Linear: filters and resamplings along one axis, as band matrices."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Band:
 
 @lru_cache(maxsize=64)
 def gaussian_band(size: int, deviation: float, truncate: float, mirrored: bool) -> Band:
-    """A Gaussian filter along one axis; beyond the ends, values are mirrored or the last one goes on."""
+    """A Gaussian filter along one axis; beyond the ends, values are mirrored or the last value repeats."""
     reach = int(truncate * deviation + 0.5)
     steps = np.arange(-reach, reach + 1)
     weights = np.exp(-0.5 * (steps / deviation) ** 2)

@@ -83,7 +83,7 @@ def edges(values: Bytes, low: int, high: int) -> Mask:
 
 
 def _gradients(values: Bytes) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Sobel's gradients right and down, int16 (H + 2, W + 2), 0 at the border; beyond it the last value goes on."""
+    """Sobel's gradients right and down, int16 (H + 2, W + 2), 0 at the border; beyond it the last value repeats."""
     wide = padded(values, (1, 1, 1, 1), np.int16, reflect=False)
     rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
     columns = wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]

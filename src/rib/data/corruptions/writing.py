@@ -41,7 +41,7 @@ from rib.files import write_aside
 from rib.identity import digest
 
 QUALITY = 85
-"""Of the JPEG files, as published."""
+"""Quality of the JPEG files, as published."""
 
 SIZE = 224
 """Height and width of the published images; before, their shorter side was made 256 pixels long."""
@@ -217,7 +217,7 @@ def _ordered(
     size: int,
     frost: Path | None,
 ) -> tuple[Order, Marker]:
-    """What to do, checked, and how it will be marked."""
+    """Check the arguments and return the work to do and the marker of the result."""
     corruptions, severities = tuple(dict.fromkeys(corruptions)), tuple(sorted(set(severities)))
     for name in corruptions:
         find_corruption(name)

@@ -16,7 +16,7 @@ def seed_of(*name: object) -> int:
 
 
 class Draws:
-    """Random tensors of one row an image, from the generator that `name` seeds."""
+    """Random tensors with one row per image, from the generator that `name` seeds."""
 
     def __init__(self, count: int, *name: object) -> None:
         self.count = count

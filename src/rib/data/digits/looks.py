@@ -1,4 +1,4 @@
-"""What an image can look like: ranges of pose and paint, as data."""
+"""Ranges of pose and paint for the rendered images, as data."""
 
 from dataclasses import dataclass, field
 from typing import Literal

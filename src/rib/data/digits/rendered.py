@@ -1,4 +1,4 @@
-"""What a rendering returns."""
+"""The result of a rendering."""
 
 from dataclasses import dataclass
 from typing import Literal

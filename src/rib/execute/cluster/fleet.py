@@ -26,7 +26,7 @@ from rib.store.owners import new_id
 from rib.store.store import Store
 
 LOOK = 1.0
-"""Seconds between two looks at the store and the joiners."""
+"""Seconds between two polls of the store and the joiners."""
 
 FAREWELL = 10.0
 """Seconds that joiners have to end by themselves when nothing is left to do."""
@@ -39,7 +39,7 @@ TAKEN_ALONG = ("RIB_", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_HOME")
 its own. None is a secret: they may lie in files."""
 
 IN_VAIN = 3
-"""So often in a row every joiner's place is filled anew, with no step settled in between, before it is given up."""
+"""Give up after replacing every joiner this many times in a row without a finished step."""
 
 
 def find_engine(runtime: Runtime, store: Store) -> Engine:

@@ -57,7 +57,7 @@ class Joiner:
 
 
 class Engine(Protocol):
-    """What starts joiners."""
+    """Starts joiners."""
 
     def __enter__(self) -> Engine:
         """Reach the cluster, or start one. Raises UserError where that cannot be."""

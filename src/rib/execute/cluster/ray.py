@@ -94,7 +94,7 @@ class RayEngine(Engine):
         self._aside.close()
 
     def _require_loopback(self) -> None:
-        """A cluster started here listens where it was told to."""
+        """Check that a cluster started here listens only on its configured address."""
         where = {node["NodeManagerAddress"] for node in self._ray.nodes()}
         if not self._runtime.address and where != {self._runtime.bind}:
             raise UserError(
@@ -116,7 +116,7 @@ class RayEngine(Engine):
         )
 
     def size(self) -> int:
-        """As many as the cluster's GPUs, or its cores, have place for."""
+        """The number of joiners that the cluster's GPUs, or its cores, can run."""
         return max(1, self._places())
 
     def _places(self) -> int:
@@ -136,7 +136,7 @@ class RayEngine(Engine):
         return [task.remote(joiner) for joiner in joiners]
 
     def ended(self, handle: Any) -> str | None:
-        """As Ray knows it."""
+        """Ask Ray how a joiner ended."""
         done, _ = self._ray.wait([handle], timeout=0)
         if not done:
             return None
@@ -162,7 +162,7 @@ def _times(there: float, part: float) -> int:
 
 
 def _told(error: Exception) -> str:
-    """What an error of a task comes down to: of one in the task, the last line; of a lost one, the first."""
+    """Summarise an error of a task: the last line of an error in the task, or the first line for a lost task."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if hasattr(error, "traceback_str") else lines[0]).strip() if lines else type(error).__name__
 

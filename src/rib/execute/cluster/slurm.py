@@ -26,7 +26,7 @@ class Requeued:
         self.joiner()
 
     def checkpoint(self) -> Any:
-        """What submitit queues in its place."""
+        """The job that submitit queues after a preemption."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)
@@ -95,7 +95,7 @@ class SlurmEngine(Engine):
             ) from None
 
     def ended(self, handle: Any) -> str | None:
-        """As submitit knows it: by the file in which a job leaves how it ended, or by what Slurm says of it."""
+        """How a job ended: from the file that the job leaves for submitit, or from Slurm."""
         if not handle.done():
             return None
         if not handle.paths.result_pickle.exists():  # submitit would wait for it
@@ -110,6 +110,6 @@ class SlurmEngine(Engine):
 
 
 def _told(error: str) -> str:
-    """What the error of a job comes down to: the last line of its traceback."""
+    """Summarise the error of a job: the last line of its traceback."""
     trace = error.partition("\n-----")[2].partition("\n-----")[0] or error
     return ([line.strip() for line in trace.splitlines() if line.strip()] or [""])[-1]

@@ -29,7 +29,7 @@ class Spread:
 
 
 def spread(values: Sequence[float | None]) -> Spread | None:
-    """Of one number a run; None where one of them is missing, or all."""
+    """Spread of one number per run; None if a number is missing or there are none."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
@@ -37,7 +37,7 @@ def spread(values: Sequence[float | None]) -> Spread | None:
 
 
 def tested_on(results: Results) -> list[str]:
-    """What an average can be taken on: the other downstream sets, the set tuned on, or one data set by name."""
+    """Sets to average over: the other downstream sets, the tuned set, or one data set by name."""
     suite = results.suite
     own = any(run.tuned_on in run.scores for run in results.plan.runs if run.tuned_on)
     return [OTHERS, *([OWN] if own else []), *map(results.set_name, suite.tested)]
@@ -78,7 +78,7 @@ def average(
 def spread_over_runs(
     results: Results, runs: Sequence[Run], on: str, cell: Callable[[Run, str], float | None]
 ) -> Spread | None:
-    """Of each run's mean over the sets tested on; None with a hole or for nothing."""
+    """Spread of each run's mean over the tested sets; None if a value is missing or there are none."""
     means = []
     for run in runs:
         if names := cells(results, run, on):

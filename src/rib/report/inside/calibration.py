@@ -37,7 +37,7 @@ class CalibrationChange:
 
 
 def calibration_changes(results: Results) -> Iterator[CalibrationChange]:
-    """Of every tuned group and every average whose predictions are all there."""
+    """Calibration of every tuned group and every average with complete predictions."""
     for (model, method, size), runs in tuned_groups(results):
         for on in tested_on(results):
             for score in SCORES:

@@ -74,7 +74,7 @@ class WorstClasses:
 
 
 def churn_rows(results: Results) -> Iterator[ChurnRow]:
-    """Of every tuned group whose predictions are all there, before and after."""
+    """Churn of every tuned group with complete predictions, before and after."""
     found = _Found(results)
     for (model, method, size), runs in tuned_groups(results):
         for on in tested_on(results):
@@ -125,7 +125,7 @@ def _answers(results: Results, run: Run, name: str) -> tuple[NDArray[np.bool_], 
 
 
 def worst_classes(results: Results) -> Iterator[WorstClasses]:
-    """Of every tuned group whose predictions on the other downstream sets are all there."""
+    """The worst classes of every tuned group with complete predictions on the other downstream sets."""
     for (model, method, size), runs in tuned_groups(results):
         counts = _class_counts(results, runs)
         if counts is not None:

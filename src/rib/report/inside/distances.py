@@ -66,7 +66,7 @@ class DistanceLoss:
 
 
 def distance_losses(results: Results) -> Iterator[DistanceLoss]:
-    """Of every measured model, every measure and every tuned group: on the other sets, and on the reference set."""
+    """Losses of every measured model, measure and tuned group: on the other sets, and on the reference set."""
     changes: dict[tuple[str, str, int | None], list[Change]] = {}
     for change in results.changes:
         if change.role in ROLES.values() and change.method != "pretrained" and change.change:
@@ -103,7 +103,7 @@ def _compared(
 
 
 def _as_columns(pairs: Sequence[Pair]) -> tuple[Floats, Floats]:
-    """Distances and losses, float64 (S,) each, by the sets tuned on, of which each has one pair."""
+    """Distances and losses, float64 (S,) each, by tuned set; each has one pair."""
     return np.array([pair.distance for pair in pairs]), np.array([pair.loss.value for pair in pairs])
 
 

@@ -16,7 +16,7 @@ from rib.report.results import Results
 PARTS = ("together", "by_head", "by_features", "probe")
 
 Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
-"""What was found of each run, by the key of its weights, on each data set."""
+"""Values of each run, by the key of its weights and by data set."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Split:
 
 
 def splits(results: Results) -> Iterator[Split]:
-    """Of every group that was looked at in full."""
+    """The split of every group with complete analyses."""
     for (name, _), groups in looked_at(results, Forgetting).items():
         for (model, method, size), found in groups.items():
             rows = {look.run.fit.key: _by_set(values) for look, values in found}
@@ -64,7 +64,7 @@ def splits(results: Results) -> Iterator[Split]:
 
 @dataclass(frozen=True)
 class _Part:
-    """One part of the change, of a run on a data set; None where it was not looked at."""
+    """One part of the change of a run on a data set; None if it was not measured."""
 
     rows: Rows
     part: str

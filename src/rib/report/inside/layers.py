@@ -91,7 +91,7 @@ PROFILES: tuple[tuple[str, type[Analysis], str, str], ...] = (
     ("accuracy on the way", Connectivity, "alphas", "accuracy"),
     ("loss on the way", Connectivity, "alphas", "loss"),
 )
-"""What is drawn at every place: its name, whose it is, and where its values hold the places and the numbers."""
+"""Profiles over positions: name, owner, and the fields with the positions and the numbers."""
 
 WHOLES: tuple[tuple[str, type[Analysis], str], ...] = (
     ("CKA", CKA, "mean"),
@@ -165,7 +165,7 @@ def _line(found: Sequence[Found], numbers: str, count: int) -> tuple[Spread | No
 
 
 def squares(results: Results) -> Iterator[Square]:
-    """CKA matrices of every group that was looked at in full, over all sets tuned on and of each."""
+    """CKA matrices of every group with complete analyses, over all tuned sets and for each."""
     for (name, on), groups in looked_at(results, CKA).items():
         for (model, method, size), found in groups.items():
             for tuned_on, chosen in _by_set({method: found}, results.suite.set_names):

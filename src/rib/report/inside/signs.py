@@ -33,7 +33,7 @@ class SignatureRow:
 
 
 def signature_rows(results: Results) -> list[SignatureRow]:
-    """Of every tuned group for which there is any evidence."""
+    """Signatures of every tuned group with any evidence."""
     features, weights = _telling_looks(results, CKA), _telling_looks(results, Drift)
     tested = {(row.model, row.method, row.size): row.mri for row in results.summaries}
     rows = []
@@ -104,7 +104,7 @@ def _pool(results: Results, name: str) -> int:
 
 
 def telling(results: Results, rows: Sequence[SignatureRow]) -> list[SignatureRow]:
-    """One row a model, at the main size: of `finetune`, else of the method that lost most."""
+    """One row per model, at the main size: `finetune`, else the method that lost most."""
     size = main_size(results.summaries)
     summaries = {(row.model, row.method, row.size): row for row in results.summaries}
 
@@ -141,7 +141,7 @@ def measured(sign: Signature, value: float) -> str:
 
 
 def held_against(sign: Signature) -> str:
-    """What was measured and the threshold, in words; empty where nothing was."""
+    """The measured value and the threshold, in words; empty if nothing was measured."""
     found = sign.evidence
     if found is None:
         return ""
