@@ -272,7 +272,9 @@ def test_signatures_weigh_the_evidence(results: Results, found: Inside) -> None:
     assert "60 images" in drop.words or "80 images" in drop.words
     whole = one(found.wholes, what="CKA", **FINETUNE)
     assert alike.evidence.value == pytest.approx(whole.value.value)
-    assert (alike.verdict, negative.verdict) == ("absent", "present")
+    assert (alike.verdict, negative.verdict) == ("absent", "suggested")
+    assert summary.mri.high < 0  # by itself; but not among the six rows of the table, with two seeds
+    assert not summary.mri.marked
     assert held_against(alike) == f"Measured {alike.evidence.value:.2f}; present below 0.50."
     assert 0 < late.evidence.value < 1
 
@@ -328,7 +330,7 @@ def test_the_terminal_has_the_signatures_in_line(results: Results, width: int) -
     for row in rows:
         assert all(row[end - 1] not in " " for end in ends)  # flush right under the heads
     row = one(signature_rows(results), **FINETUNE)
-    assert f"● {row.signs[3].evidence.value:+.1f}" in rows[0]
+    assert f"◐ {row.signs[3].evidence.value:+.1f}" in rows[0]  # not marked among all rows of the table
 
 
 def test_what_there_is_no_evidence_of_is_absent(bare: Results, tmp_path: Path) -> None:
