@@ -17,10 +17,6 @@ MOST_MODULES = 12
 """Modules at the root of the package; folders do not count."""
 
 LONG = {
-    "api.py:compare",
-    "cli/compare.py:compare",
-    "cli/run.py:run",
-    "execute/run.py:execute",
     "metrics/estimates.py",
     "models/loading.py",
     "report/comparison.py",
@@ -28,8 +24,6 @@ LONG = {
     "report/results.py",
     "report/results.py:Results",
     "report/tables.py",
-    "store/store.py",
-    "store/store.py:Store",
     "studies/base.py",
     "usercode.py",
 }

@@ -14,7 +14,7 @@ from rib.execute.runtime import Runtime
 from rib.files import at_home
 from rib.gates import parse_gate
 from rib.plan import make_plan
-from rib.plan.pair import make_pair
+from rib.plan.pair import Pair, make_pair
 from rib.report.answer import Answer
 from rib.report.comparison import Comparison, gate_names
 from rib.report.results import Results, Summary
@@ -240,6 +240,10 @@ def compare(
         layers=layers,
         cache=place.facts,
     )
+    return _compared(pair, fail_if, place, how, watcher)
+
+
+def _compared(pair: Pair, fail_if: Sequence[str], place: Store, how: How | None, watcher: Watcher | None) -> Comparison:
     gates = [parse_gate(text, gate_names(pair)) for text in fail_if]
     outcome = execute(pair.plan, place, how, watcher, Runtime(retry_failed=True))
     if outcome.interrupted:

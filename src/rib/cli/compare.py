@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,9 @@ from rib.cli.options import DataPath, Json
 from rib.cli.output import print_page_path, with_progress
 from rib.files import json_text
 from rib.text.terminal import say
+
+if TYPE_CHECKING:
+    from rib.report.comparison import Comparison
 
 
 def compare(
@@ -39,7 +42,6 @@ def compare(
 ) -> None:
     """Compare a tuned model with its base. Exit code 1 if a --fail-if condition holds or a step failed."""
     from rib import api
-    from rib.report.comparison import comparison_json, gates_finding
     from rib.steps import How
 
     require_device(device)
@@ -61,11 +63,17 @@ def compare(
             watcher=watcher,
         )
     )
+    _show(found, html or place / "reports" / found.pair.page_name, as_json)
+
+
+def _show(found: Comparison, page: Path, as_json: bool) -> None:
+    """Write the page and print the numbers, even if the page cannot be written; exit code 1 if a gate is broken."""
+    from rib.report.comparison import comparison_json, gates_finding
+
     say(f"{found.done} steps done, {len(found.results.records) - found.done} done before")
-    page = html or place / "reports" / found.pair.page_name
     try:
         found.page(page)
-    finally:  # show the numbers even if the page cannot be written
+    finally:
         if as_json:
             print(json_text(comparison_json(found)))
         else:

@@ -63,8 +63,7 @@ def run(
     from rib.execute.runtime import read_runtime
     from rib.steps import How
 
-    if keep not in ("all", "pretrained", "none"):
-        raise UserError("unknown --keep", got=keep, valid="all, pretrained, none")
+    _require_keep(keep)
     require_device(device)
     how = How(workers=workers, device=device, keep=keep, pack_budget=bytes_in(pack_budget), at_once=at_once)
     where = read_runtime(
@@ -75,23 +74,26 @@ def run(
     print_outcome(outcome, suite)
     if outcome.interrupted:
         raise typer.Exit(130)
+    show = _profiled if profiled else _reported
     page = html or page_in(place, plan, suite)
-    if profiled:
-        complete = _profiled(plan, place, page, as_json, outcome)
-    else:
-        complete = _reported(plan, place, page, as_json, anew=bool(outcome.done or outcome.failed))
+    complete = show(plan, place, page, as_json, outcome)
     print_page_path(page, as_json)
     if not complete:
         raise typer.Exit(1)
 
 
-def _reported(plan: Plan, store: Store, page: Path, as_json: bool, anew: bool) -> bool:
+def _require_keep(keep: str) -> None:
+    if keep not in ("all", "pretrained", "none"):
+        raise UserError("unknown --keep", got=keep, valid="all, pretrained, none")
+
+
+def _reported(plan: Plan, store: Store, page: Path, as_json: bool, outcome: Outcome) -> bool:
     """Show the report and write its page, or show the cached report. Return whether all steps are done."""
     from rib.report.kept import Kept
 
     screen = console()
     kept = Kept(plan, store, page, as_json, screen.width, screen.color_system, screen.encoding)
-    text = None if anew else kept.read()
+    text = None if outcome.done or outcome.failed else kept.read()
     if text is not None:
         sys.stdout.write(text)
         return True

@@ -51,24 +51,21 @@ def execute(
     """Do every step of a plan that has no record, together with whoever else is at work in the store.
 
     Args:
-        plan: the plan.
-        store: where records are found and left.
+        plan, store: the steps, and the store of their records.
         how: workers, device, checkpoints, retention.
         watcher: told of progress.
         runtime: the executor and its settings; default: worker processes of this machine.
-        id: what the id begins with under which leases are taken, where whoever started this has chosen that. Signals
-            are theirs to heed then: a cluster's own way to queue a job anew begins with one.
+        id: prefix of the lease ids, if the caller has chosen one; the caller then handles signals.
 
     Returns:
-        What became of it. An interrupt (Ctrl-C, SIGTERM) stops the workers and returns; everything finished is kept,
-        and a training run under way goes on from its last checkpoint next time. A step that others are at is not
-        done here, and waited for.
+        What became of it. An interrupt (Ctrl-C, SIGTERM) stops the workers: finished steps are kept, and a training
+        run continues from its last checkpoint next time. Steps that other drivers have claimed are waited for.
 
     Raises:
         UserError: the store cannot be written, or an image cannot be read, or what the executor needs is missing.
     """
-    how, watcher, runtime = how or How(), watcher or Silent(), runtime or Runtime()
-    how = replace(how, workers=how.workers or runtime.workers)
+    watcher, runtime = watcher or Silent(), runtime or Runtime()
+    how = replace(how or How(), workers=(how and how.workers) or runtime.workers)
     plan = plan if plan.share == how.share else replace(plan, share=how.share)
     todo = missing(plan.steps, store)
     outcome = Outcome(before=len(plan.steps) - len(todo))
@@ -78,11 +75,9 @@ def execute(
     decoding, working = Stopwatch(), Stopwatch()
     try:
         with _terminable() if id is None else nullcontext(), Leases(store.root, id) as leases:
-            for dead in leases.tidy():
-                watcher.say(_taken_up(dead, leases.is_stopped(dead)))
+            _tidy(leases, watcher)
             with decoding:
-                streamed, swept = prepare(plan, todo, store, watcher, how.pack_budget)
-                how = replace(how, streamed=streamed, swept=swept)
+                how = _decoded(plan, todo, store, watcher, how)
             watcher.begin(len(plan.steps), outcome.before, sum(plan.image_passes(step) for step in todo))
             listed = _jobs(plan, todo, store, how)
             board = Board(plan, store, how, watcher, outcome, listed, leases, _held_back(todo, store, runtime))
@@ -95,6 +90,18 @@ def execute(
         outcome.interrupted = True
     outcome.decoding, outcome.working = decoding.seconds, working.seconds
     return outcome
+
+
+def _tidy(leases: Leases, watcher: Watcher) -> None:
+    """Remove the leases of drivers that no longer run, and report them."""
+    for dead in leases.tidy():
+        watcher.say(_taken_up(dead, leases.is_stopped(dead)))
+
+
+def _decoded(plan: Plan, todo: Sequence[Step], store: Store, watcher: Watcher, how: How) -> How:
+    """`how` with the packs that are streamed and swept, once the others are decoded."""
+    streamed, swept = prepare(plan, todo, store, watcher, how.pack_budget)
+    return replace(how, streamed=streamed, swept=swept)
 
 
 def _taken_up(dead: Owner, stopped: bool) -> str:

@@ -19,8 +19,9 @@ from safetensors import SafetensorError, safe_open
 from rib.data.pack import damaged_rows
 from rib.files import fact_fault, file_digest, is_stamped, plain, read_fact
 from rib.identity import KEY_VERSION, key_of_spec
+from rib.store.folder import SUFFIXES
 from rib.store.record import DROPPABLE, SEALED, Record, decode_failure, decode_record
-from rib.store.store import SUFFIXES, Store
+from rib.store.store import Store
 
 Advance = Callable[[int], None]
 
