@@ -1,7 +1,13 @@
-"""Findings: every number and verdict of docs/findings.md as Markdown, from `rib study all --json`.
+"""Findings: docs/findings.md from the answers of `rib study all --json`; every number on it is copied by this script.
 
 rib study all --store STORE --json > answers.json
-python -m soak.findings answers.json              and which verdicts changed: those of the page are in VERDICTS
+rib run digits-reference --store STORE --json > reference.json
+python -m soak.findings answers.json                    every number and verdict, and the verdicts that changed
+python -m soak.findings answers.json reference.json     writes soak/findings.json, docs/findings.md and its figures
+python -m soak.findings                                 writes docs/findings.md again from soak/findings.json
+
+`soak/findings.md.jinja` has the prose of the page and asks for numbers by name; `soak/findings.json` keeps what the
+page needs of the answers.
 """
 
 from __future__ import annotations
@@ -9,85 +15,323 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-VERDICTS: Mapping[str, Mapping[str, str]] = {
-    "size": {"resnet": "reversed", "vit": "not shown"},
-    "pretraining": {"resnet": "not shown", "vit": "reversed"},
-    "map": {"resnet": "not shown", "vit": "not shown"},
-    "objective": {"resnet": "not shown"},
-    "rate": {"resnet": "not shown", "vit": "not shown"},
-    "methods": {"resnet": "shown", "vit": "not shown"},
-    "curriculum": {"resnet": "reversed", "vit": "reversed"},
-    "similarity": {"resnet": "not shown", "vit": "not shown"},
-    "distance": {"resnet": "not shown", "vit": "not shown"},
-    "forgetting": {"resnet": "shown", "vit": "shown"},
-}
-"""Verdict on each family of the page that is being replaced: intervals of a bootstrap, one contrast at a time."""
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-CONTRASTS: Mapping[tuple[str, str, str], str] = {
+from rib.files import json_text
+from rib.metrics.intervals import Interval
+from rib.report.answer import Answer, Contrast, Line, Panel
+from rib.report.answer_figures import answer_figures
+from rib.report.drawing import write_drawn
+from rib.report.finding import signed
+
+HERE = Path(__file__).parent
+KEPT = HERE / "findings.json"
+PAGE = HERE.parent / "docs" / "findings.md"
+FIGURES = HERE.parent / "docs" / "images" / "studies"
+
+NAMES = {"resnet": "ResNet", "vit": "ViT"}
+
+BEFORE: Mapping[tuple[str, str, str], str] = {
+    ("size", "resnet", "10 epochs"): "reversed",
+    ("size", "resnet", "70 steps"): "reversed",
+    ("size", "vit", "10 epochs"): "reversed",
+    ("size", "vit", "70 steps"): "not shown",
+    ("pretraining", "resnet", "large minus small"): "reversed",
+    ("pretraining", "resnet", "size alone"): "not shown",
+    ("pretraining", "resnet", "diversity alone"): "reversed",
+    ("pretraining", "vit", "large minus small"): "reversed",
+    ("map", "resnet", "the corner"): "reversed",
+    ("map", "resnet", "largest minus smallest"): "shown",
+    ("map", "vit", "the corner"): "reversed",
+    ("map", "vit", "largest minus smallest"): "not shown",
+    ("objective", "resnet", "simclr minus"): "not shown",
+    ("objective", "resnet", "simclr: largest"): "not shown",
     ("objective", "resnet", "unicl minus"): "shown",
-    ("rate", "resnet", "largest minus smallest"): "reversed",
-    ("rate", "vit", "largest minus smallest"): "reversed",
-    ("distance", "resnet", "frechet"): "shown",
-    ("distance", "resnet", "mmd"): "shown",
-    ("distance", "vit", "frechet"): "shown",
-    ("distance", "vit", "mmd"): "shown",
-    ("similarity", "resnet", "correlation"): "shown",
-    ("similarity", "vit", "correlation"): "shown",
+    ("objective", "resnet", "unicl: largest"): "reversed",
+    ("rate", "", "mri at the best rate"): "shown",
+    ("rate", "", "largest minus smallest"): "reversed",
+    ("methods", "vit", "lp_ft"): "not shown",
+    ("methods", "", ""): "shown",
+    ("curriculum", "", ""): "reversed",
+    ("similarity", "", "largest minus smallest"): "reversed",
+    ("similarity", "", ""): "shown",
+    ("distance", "", "otdd"): "not shown",
+    ("distance", "", ""): "shown",
+    ("forgetting", "", ""): "shown",
 }
-"""Likewise of the contrasts that stood near 0, or whose test is another one now: study, family, a part of the words."""
+"""Verdict on each contrast under the rule before: a percentile bootstrap, each contrast by itself, pairs independent.
+
+By study, family and a part of the words; empty for all that are left. The first that fits counts.
+"""
 
 
-def tables(answers: Sequence[Mapping[str, Any]]) -> Iterator[str]:
-    """A section for each study, in Markdown."""
-    for answer in answers:
-        yield f"## {answer['study']}: {answer['question']}"
-        yield ""
-        yield f"**{answer['verdict'].capitalize()}.** " + " ".join(filter(None, [answer.get("power", "")]))
-        yield ""
-        yield "| family | contrast | claimed | | p (of its family) | verdict |"
-        yield "|---|---|---|---|---|---|"
-        for one in answer["contrasts"]:
-            span = one["interval"]
-            number = f"{span['value']:+.1f} [{span['low']:+.1f}, {span['high']:+.1f}]" if span else "missing"
-            p = _p(span)
-            yield f"| {one['family']} | {one['says']} | {one['claimed']} | {number} | {p} | {one['verdict']} |"
-        yield ""
-        yield from (f"- {text}" for text in (*answer["notes"], *answer["missing"]))
-        yield ""
+def before(study: str, family: str, says: str) -> str:
+    """The verdict of the rule before; empty where the contrast is new."""
+    fits = (
+        verdict
+        for (one, of, words), verdict in BEFORE.items()
+        if one == study and of in ("", family) and words in says.lower()
+    )
+    return next(fits, "")
+
+
+# -- what is kept ------------------------------------------------------------------------------------------------------
+
+
+def stripped(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What the page needs of the answers: numbers with three decimals, verdicts and sentences."""
+    return [
+        {
+            **{name: answer[name] for name in ("study", "question", "claim", "verdict", "families", "said", "power")},
+            "contrasts": [
+                {name: one[name] for name in ("family", "says", "claimed", "verdict", "alone")}
+                | {"interval": _rounded(one["interval"])}
+                for one in answer["contrasts"]
+            ],
+            "panels": [
+                {
+                    "title": panel["title"],
+                    "ticks": panel["ticks"],
+                    "lines": [
+                        {"name": line["name"], "spans": [_rounded(span) for span in line["spans"]]}
+                        for line in panel["lines"]
+                    ],
+                }
+                for panel in answer["panels"]
+            ],
+            "notes": answer["notes"],
+            "missing": answer["missing"],
+        }
+        for answer in answers
+    ]
+
+
+def _rounded(span: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    if span is None:
+        return None
+    numbers = {name: span.get(name) for name in ("value", "low", "high", "p", "adjusted")}
+    rounded = {name: None if number is None else round(number, 3) + 0.0 for name, number in numbers.items()}
+    return rounded | {"lacks": list(span.get("lacks") or ())}
+
+
+def starts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What the page needs of the suite that tunes on the reference set: each row's mRI and gain."""
+    return [
+        {name: row[name] for name in ("model", "size")}
+        | {name: _rounded(row[name]) for name in ("mri", "gain", "ood_before")}
+        for row in report["summaries"]
+        if row["method"] == "finetune"
+    ]
+
+
+def as_answer(document: Mapping[str, Any]) -> Answer:
+    """An answer from its JSON."""
+
+    def interval(span: Mapping[str, Any] | None) -> Interval | None:
+        return None if span is None else Interval(**{**span, "lacks": tuple(span["lacks"])})
+
+    def line(given: Mapping[str, Any]) -> Line:
+        return Line(given["name"], given["rank"], given["shape"], tuple(map(interval, given["spans"])))
+
+    def panel(given: Mapping[str, Any]) -> Panel:
+        lines = tuple(map(line, given["lines"]))
+        return Panel(given["title"], given["across"], tuple(given["ticks"]), lines, given["joined"])
+
+    words = {name: document[name] for name in ("study", "suite", "question", "claim", "measure", "surface")}
+    contrasts = tuple(
+        Contrast(one["family"], one["says"], one["claimed"], interval(one["interval"])) for one in document["contrasts"]
+    )
+    return Answer(**words, contrasts=contrasts, panels=tuple(map(panel, document["panels"])))
+
+
+# -- the page ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """Numbers of the answers by name, as the page's prose asks for them."""
+
+    answers: Sequence[Mapping[str, Any]]
+    reference: Sequence[Mapping[str, Any]] = ()
+
+    def of(self, study: str) -> Mapping[str, Any]:
+        """The answer of a study. Raises KeyError where there is none."""
+        for answer in self.answers:
+            if answer["study"] == study:
+                return answer
+        raise KeyError(f"no answer of {study}")
+
+    def contrast(self, study: str, family: str, words: str) -> Mapping[str, Any]:
+        """The contrast of a family whose words hold these. Raises KeyError unless there is one."""
+        fits = [
+            one
+            for one in self.of(study)["contrasts"]
+            if one["family"] == family and words.lower() in one["says"].lower()
+        ]
+        if len(fits) != 1:
+            raise KeyError(f"{len(fits)} contrasts of {study}, {family} say {words!r}")
+        return fits[0]
+
+    def number(self, study: str, family: str, words: str) -> str:
+        """Its value with its interval."""
+        return spanned(self.contrast(study, family, words)["interval"])
+
+    def value(self, study: str, family: str, words: str) -> str:
+        """Its value."""
+        return points(self.contrast(study, family, words)["interval"]["value"])
+
+    def point(self, study: str, panel: str, line: str, tick: str) -> str:
+        """A point of the figure with its interval. Raises KeyError where there is none."""
+        return spanned(self._span(study, panel, line, tick))
+
+    def height(self, study: str, panel: str, line: str, tick: str) -> str:
+        """The same without its interval."""
+        return points(self._span(study, panel, line, tick)["value"])
+
+    def _span(self, study: str, panel: str, line: str, tick: str) -> Mapping[str, Any]:
+        places = [
+            (row["spans"], one["ticks"])
+            for one in self.of(study)["panels"]
+            for row in one["lines"]
+            if (one["title"], row["name"]) == (panel, line) and tick in one["ticks"]
+        ]
+        spans: list[Mapping[str, Any]] = [span for spans, ticks in places if (span := spans[ticks.index(tick)])]
+        if len(spans) != 1:
+            raise KeyError(f"{len(spans)} points of {study}: {panel}, {line}, {tick}")
+        return spans[0]
+
+    def families(self, study: str) -> str:
+        """The verdict on each family, in bold."""
+        found = self.of(study)["families"].items()
+        return ", ".join(f"{NAMES.get(family, family)}: **{verdict}**" for family, verdict in found)
+
+    def count(self, study: str, verdict: str) -> str:
+        """How many contrasts have a verdict, of how many."""
+        contrasts = self.of(study)["contrasts"]
+        return f"{sum(one['verdict'] == verdict for one in contrasts)} of {len(contrasts)}"
+
+    def alone(self, study: str, verdict: str) -> str:
+        """How many contrasts would have a verdict by themselves."""
+        return str(sum(one["alone"] == verdict for one in self.of(study)["contrasts"]))
+
+    def table(self, study: str) -> str:
+        """Every contrast of a study as Markdown."""
+        return "\n".join(table(self.of(study)))
+
+    def power(self, study: str) -> str:
+        """Which differences its seeds could see."""
+        return _typeset(str(self.of(study)["power"]))
+
+    def notes(self, study: str) -> str:
+        """What else it found, as a list."""
+        return "\n".join(f"- {_typeset(note)}" for note in self.of(study)["notes"])
+
+    def tuned_on_reference(self) -> str:
+        """mRI after tuning on the reference set, as a table."""
+        sizes = list(dict.fromkeys(row["size"] for row in self.reference))
+        lines = [
+            "| mRI, points [95 %] | pretrained: OOD | " + " | ".join(f"n = {size:,}" for size in sizes) + " |",
+            "|---" * (len(sizes) + 2) + "|",
+        ]
+        for model in dict.fromkeys(row["model"] for row in self.reference):
+            mine = {row["size"]: row for row in self.reference if row["model"] == model}
+            cells = [spanned(mine[size]["mri"]) for size in sizes]
+            lines.append(f"| {model} | {mine[sizes[0]]['ood_before']['value']:.1f} % | " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+    def gains_on_reference(self) -> str:
+        """Lowest and highest gain on unseen images of the reference set, by model."""
+        said = []
+        for model in dict.fromkeys(row["model"] for row in self.reference):
+            gains = [row["gain"]["value"] for row in self.reference if row["model"] == model]
+            said.append(f"{model} {points(min(gains))} to {points(max(gains))}")
+        return ", ".join(said)
+
+    def changed(self) -> str:
+        """The verdicts that the rule changed, as a table."""
+        rows = [
+            f"| `{study}` | {family} | {says} | {was} | {now} |"
+            for study, family, says, was, now in moved(self.answers)
+        ]
+        return "\n".join(["| study | family | contrast | before | now |", "|---|---|---|---|---|", *rows])
+
+
+def page(kept: Mapping[str, Any]) -> str:
+    """docs/findings.md from what is kept."""
+    environment = Environment(
+        loader=FileSystemLoader(HERE),
+        undefined=StrictUndefined,
+        keep_trailing_newline=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        autoescape=False,
+    )
+    return environment.get_template("findings.md.jinja").render(is_=Numbers(kept["answers"], kept["reference"]))
+
+
+def points(value: float) -> str:
+    """Points with one decimal and a sign, as they are printed."""
+    return signed(value).replace("-", "−")
+
+
+def spanned(span: Mapping[str, Any] | None) -> str:
+    """A value with its interval; ° where it lacks seeds."""
+    if span is None:
+        return "missing"
+    mark = "°" if span.get("lacks") else ""
+    return f"{points(span['value'])} [{points(span['low'])}, {points(span['high'])}]{mark}"
+
+
+def _typeset(text: str) -> str:
+    return text.replace(" -", " −").replace("[-", "[−").replace("(-", "(−")
+
+
+def table(answer: Mapping[str, Any]) -> Iterator[str]:
+    """The contrasts of an answer, in Markdown."""
+    yield "| family | contrast | claimed | points [95 %] | p, and p among all | verdict |"
+    yield "|---|---|---|---|---|---|"
+    for one in answer["contrasts"]:
+        side = {"above": "> 0", "below": "< 0"}[one["claimed"]]
+        number, p = spanned(one["interval"]), _p(one["interval"])
+        yield f"| {one['family']} | {one['says']} | {side} | {number} | {p} | {one['verdict']} |"
 
 
 def _p(span: Mapping[str, Any] | None) -> str:
     if not span or span.get("p") is None:
         return ""
-    adjusted = span.get("adjusted")
-    return f"{span['p']:.3f}" + (f" ({adjusted:.3f})" if adjusted is not None else "")
+    return ", ".join(f"{span[name]:.3f}" for name in ("p", "adjusted") if span.get(name) is not None)
 
 
-def changes(answers: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The verdicts that are others than those of the page, one line each."""
-    found = []
+def moved(answers: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, str, str]]:
+    """Contrasts whose verdict is another one: study, family, words, verdict before, verdict now."""
     for answer in answers:
-        study = answer["study"]
-        for family, before in VERDICTS.get(study, {}).items():
-            now = answer["families"].get(family, "incomplete")
-            if now != before:
-                found.append(f"{study}, {family}: {before}, now {now}")
-        for (name, family, words), before in CONTRASTS.items():
-            for one in answer["contrasts"] if name == study else ():
-                if one["family"] == family and words in one["says"].lower() and one["verdict"] != before:
-                    found.append(f"{study}, {family}, {one['says']}: {before}, now {one['verdict']}")
-    return found
+        for one in answer["contrasts"]:
+            was = before(answer["study"], one["family"], one["says"])
+            if was and was != one["verdict"]:
+                yield answer["study"], one["family"], one["says"], was, one["verdict"]
 
 
 def main() -> None:
-    """Print everything."""
-    answers = json.loads(Path(sys.argv[1]).read_text("utf-8"))
-    print("\n".join(tables(answers)))
-    print("## Verdicts that changed\n")
-    print("\n".join(f"- {line}" for line in changes(answers)) or "None.")
+    """Print everything, or write the page."""
+    given = [json.loads(Path(path).read_text("utf-8")) for path in sys.argv[1:]]
+    if len(given) != 1:
+        answers = {"answers": stripped(given[0]), "reference": starts(given[1])} if given else {}
+        for answer in given[0] if given else ():
+            write_drawn(answer_figures(as_answer(answer)), FIGURES, ("png",))
+        kept = answers or json.loads(KEPT.read_text("utf-8"))
+        text = page(kept)
+        KEPT.write_text(json_text(kept, None) + "\n", "utf-8")
+        PAGE.write_text(text, "utf-8")
+        return
+    numbers = Numbers(stripped(given[0]))
+    for answer in numbers.answers:
+        print(f"## {answer['study']}: {answer['question']}\n\n{answer['said']}\n")
+        print("\n".join([numbers.table(answer["study"]), "", answer["power"], "", *answer["notes"], ""]))
+    print(f"## Verdicts that changed\n\n{numbers.changed()}")
 
 
 if __name__ == "__main__":

@@ -1,37 +1,127 @@
-"""The numbers of docs/findings.md as Markdown, and the verdicts that changed."""
+"""docs/findings.md is what its script makes of the answers of the studies: no number is copied by hand."""
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
 from typing import Any
 
-from soak.findings import CONTRASTS, VERDICTS, changes, tables
+import pytest
+from jinja2 import UndefinedError
+from soak.findings import BEFORE, KEPT, PAGE, Numbers, before, moved, page, starts, stripped
 
 from rib.metrics.intervals import Interval
-from rib.report.answer import Answer, Contrast
+from rib.report.answer import Answer, Contrast, Line, Panel
 from rib.report.answer_text import answer_json
-from rib.report.finding import signed
 from rib.studies import STUDIES, names
+from rib.suite.load import load_suite
+
+ROOT = Path(__file__).parents[1]
 
 
-def answered(study: str, value: float, says: str = "large minus small") -> dict[str, Any]:
+def answered(study: str, value: float, says: str = "large minus small", family: str = "resnet") -> dict[str, Any]:
     span = Interval(value, value - 1, value + 1, "images and seeds", (), 0.5, 4.0, 0.01, 0.02)
-    contrasts = (Contrast("resnet", says, "above", span),)
-    return answer_json(Answer(study, "suite", "Is it so?", "It is.", "points", contrasts, ()))
+    contrasts = (Contrast(family, says, "above", span),)
+    panel = Panel("resnet, n = 50", "set", ("small", "large"), (Line("one", 0, 0, (span, None)),))
+    return answer_json(Answer(study, "suite", "Is it so?", "It is.", "points", contrasts, (panel,)))
 
 
-def test_every_number_of_an_answer_is_in_its_table() -> None:
-    text = "\n".join(tables([answered("forgetting", 3.0)]))
-    assert "## forgetting: Is it so?" in text
-    assert f"| resnet | large minus small | above | {signed(3.0)} [+2.0, +4.0] | 0.010 (0.020) | shown |" in text
+@pytest.fixture(scope="module")
+def kept() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(KEPT.read_text("utf-8"))
+    return found
+
+
+def test_the_page_is_what_the_script_writes(kept: dict[str, Any]) -> None:
+    assert PAGE.read_text("utf-8") == page(kept)
+
+
+def test_every_study_is_answered_and_every_contrast_is_on_the_page(kept: dict[str, Any]) -> None:
+    assert sorted(answer["study"] for answer in kept["answers"]) == sorted(names())
+    text = PAGE.read_text("utf-8")
+    for answer in kept["answers"]:
+        assert not answer["missing"]
+        assert STUDIES.find(answer["study"]).question == answer["question"]
+        for one in answer["contrasts"]:
+            span = one["interval"]
+            ends = (f"{span[name]:+.1f}".replace("-", "−").replace("−0.0", "0.0") for name in ("value", "low", "high"))
+            row = "{} [{}, {}]".format(*ends)
+            assert re.search(
+                rf"\| {re.escape(one['says'])} \| .* \| {re.escape(row)}°? \| .* \| {one['verdict']} \|", text
+            )
+
+
+def test_verdicts_follow_from_the_numbers_that_are_kept(kept: dict[str, Any]) -> None:
+    """Shown: p among all contrasts of the study is at most 0.05, and the value lies on the claimed side."""
+    for one in (one for answer in kept["answers"] for one in answer["contrasts"]):
+        span = one["interval"]
+        claimed = (span["value"] > 0) == (one["claimed"] == "above")
+        if one["verdict"] == "not shown":
+            assert span["lacks"] or span["adjusted"] > 0.049 or span["low"] <= 0 <= span["high"]
+        else:
+            assert one["verdict"] == ("shown" if claimed else "reversed")
+            assert span["adjusted"] <= 0.05
+            assert not span["lacks"]
+
+
+def test_each_figure_of_the_page_is_there() -> None:
+    drawn = re.findall(r"!\[[^]]*\]\((images/[^)]+)\)", PAGE.read_text("utf-8"))
+    assert sorted(Path(name).stem for name in drawn) == sorted(names())
+    assert all((PAGE.parent / name).is_file() for name in drawn)
+
+
+def test_numbers_are_asked_for_by_name() -> None:
+    numbers = Numbers(stripped([answered("forgetting", 3.0)]))
+    assert numbers.number("forgetting", "resnet", "LARGE minus") == "+3.0 [+2.0, +4.0]"
+    assert numbers.value("forgetting", "resnet", "small") == "+3.0"
+    assert numbers.point("forgetting", "resnet, n = 50", "one", "small") == "+3.0 [+2.0, +4.0]"
+    assert numbers.count("forgetting", "shown") == "1 of 1"
+    assert "| resnet | large minus small | > 0 | +3.0 [+2.0, +4.0] | 0.010, 0.020 | shown |" in numbers.table(
+        "forgetting"
+    )
+    for wrong in (("size", "resnet", "large"), ("forgetting", "vit", "large"), ("forgetting", "resnet", "huge")):
+        with pytest.raises(KeyError):
+            numbers.number(*wrong)
+    with pytest.raises(KeyError):
+        numbers.point("forgetting", "resnet, n = 50", "one", "large")  # a hole
+
+
+def test_the_page_needs_every_number_that_it_names() -> None:
+    with pytest.raises((KeyError, UndefinedError)):
+        page({"answers": stripped([answered("size", 3.0)]), "reference": []})
 
 
 def test_verdicts_that_changed_are_listed() -> None:
-    assert changes([answered("forgetting", 3.0)]) == ["forgetting, vit: shown, now incomplete"]
-    assert "forgetting, resnet: shown, now not shown" in changes([answered("forgetting", 0.5)])
-    moved = changes([answered("rate", 0.5, "best rate: largest minus smallest pretraining set")])
-    assert "rate, resnet, best rate: largest minus smallest pretraining set: reversed, now not shown" in moved
+    moves = [*moved(stripped([answered("curriculum", 3.0), answered("forgetting", 3.0)]))]
+    assert moves == [("curriculum", "resnet", "large minus small", "reversed", "shown")]
+    assert before("rate", "vit", "best rate: largest minus smallest pretraining set") == "reversed"
+    assert before("methods", "vit", "lp_ft minus finetune") == "not shown"
+    assert before("methods", "resnet", "lp_ft minus finetune") == "shown"
+    assert before("nothing", "vit", "") == ""
 
 
-def test_it_speaks_of_studies_that_there_are() -> None:
-    assert {*VERDICTS, *(study for study, _, _ in CONTRASTS)} <= {*names()}
-    assert all(STUDIES.find(study).question for study in VERDICTS)
+def test_the_rule_before_speaks_of_contrasts_that_there_are(kept: dict[str, Any]) -> None:
+    there = [(answer["study"], one["family"], one["says"]) for answer in kept["answers"] for one in answer["contrasts"]]
+    assert all(before(*one) for one in there)
+    for study, family, words in BEFORE:
+        assert any(one[0] == study and family in ("", one[1]) and words in one[2].lower() for one in there)
+
+
+def test_rows_of_the_reference_suite_are_kept() -> None:
+    span = {"value": 1.23456, "low": 0.0, "high": 2.0, "p": None, "adjusted": None, "lacks": []}
+    row = {"method": "finetune", "model": "m", "size": 50, "mri": span, "gain": span, "ood_before": span}
+    found = starts({"summaries": [row, row | {"method": "pretrained"}]})
+    assert [(one["model"], one["size"], one["mri"]["value"]) for one in found] == [("m", 50, 1.235)]
+
+
+def test_the_readme_describes_the_suite_that_is_shipped() -> None:
+    """Its figure and its list of commands name the models, methods and seeds of `digits`."""
+    suite = load_suite("digits")
+    methods, seeds = len(suite.runs[0].methods), len(suite.seeds)
+    words = {2: "two", 3: "three", 4: "four", 6: "six", 9: "nine"}
+    text = " ".join((ROOT / "README.md").read_text("utf-8").split())
+    assert f"{words[len(suite.models)]} pretrained models, {words[methods]} methods, {words[seeds]} seeds" in text
+    assert (
+        f"mRI of {words[len(suite.models)]} small models by method on the embedded suite, {words[seeds]} seeds" in text
+    )

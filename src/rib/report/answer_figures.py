@@ -62,10 +62,11 @@ def write_answer_figure(answer: Answer, folder: Path) -> list[Path]:
     Raises:
         UserError: matplotlib is not installed, or the folder is not writable.
     """
-    return write_drawn(_figures(answer), folder)
+    return write_drawn(answer_figures(answer), folder)
 
 
-def _figures(answer: Answer) -> Iterator[tuple[str, Figure]]:
+def answer_figures(answer: Answer) -> Iterator[tuple[str, Figure]]:
+    """The figure of an answer with its name; none where nothing is known."""
     if any(span for panel in answer.panels for line in panel.lines for span in line.spans):
         yield slug(answer.study), _map_figure(answer) if answer.surface else _line_figure(answer)
 

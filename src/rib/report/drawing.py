@@ -109,7 +109,7 @@ def whiskers(spans: Iterable[Span]) -> tuple[list[float], list[list[float]]]:
 
 
 def dotted(figure: Figure) -> Figure:
-    """The figure with its bars dotted, and a line that says why: they are over images only."""
+    """The figure with its bars dotted, and a line that says why: they lack the noise of seeds."""
     from matplotlib.container import ErrorbarContainer
 
     for axes in figure.axes:
@@ -122,7 +122,7 @@ def dotted(figure: Figure) -> Figure:
 
 def explained(figure: Figure) -> Figure:
     """The figure with a line that says what dotted bars are."""
-    figure.text(0, 0, "dotted: 95 % interval over images only, one seed", fontsize=5, va="bottom")
+    figure.text(0, 0, "dotted: one draw of seeds, whose noise the 95 % interval lacks", fontsize=5, va="bottom")
     return figure
 
 

@@ -36,8 +36,8 @@ def lacking(intervals: Iterable[Interval | None]) -> str:
     if not lacks:
         return ""
     return (
-        f"{ONE_SEED} over images only: one draw of the {' and '.join(lacks)}, so it does not say what another would "
-        "give, and no difference of methods is marked."
+        f"{ONE_SEED} one draw of the {' and '.join(lacks)}, whose noise the interval lacks: it does not say what "
+        "another would give, and no difference of methods is marked."
     )
 
 
