@@ -10,11 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from rib.execute.local import execute
 from rib.work import How
 
 from helpers import assert_same, document, surroundings, toml
 from rib.execute.progress import Silent
+from rib.execute.run import execute
 from rib.plan import make_plan
 from rib.store.store import Store
 from rib.suite.load import load_suite
