@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from rib.work import How
 
 from helpers import assert_same, document, surroundings, toml
 from rib.execute.progress import Silent
 from rib.execute.run import execute
 from rib.plan import make_plan
+from rib.steps.how import How
 from rib.store.store import Store
 from rib.suite.load import load_suite
 
