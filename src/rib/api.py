@@ -129,12 +129,12 @@ def run(
         store: folder of records.
         data: folder that the suite's relative paths start from.
         how: workers, device, checkpoints, retention.
-        watcher: told of progress.
+        watcher: called with the progress.
         runtime: executor, limits, whether what failed is tried again.
 
     Raises:
         UserError: something in the suite, the data or the store is at fault.
-        StoppedError: the user stopped it; call again to go on.
+        StoppedError: the user stopped it; call again to continue.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
     place = Store(store_folder(store))
@@ -174,11 +174,11 @@ def study(
         store: folder of records.
         data: folder that the suite's relative paths start from.
         how: workers, device, checkpoints, retention.
-        watcher: told of progress.
+        watcher: called with the progress.
 
     Raises:
         UserError: there is no such study, or the suite has too little to ask it of, or is at fault.
-        StoppedError: the user stopped it; call again to go on.
+        StoppedError: the user stopped it; call again to continue.
     """
     base = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
     found = find_study(name, base)
@@ -212,7 +212,7 @@ def compare(
 
     Args:
         base: a model of the suite or the catalogue, KIND:NAME, a checkpoint file, or a folder that timm loads.
-        tuned: likewise; a file takes the base's architecture.
+        tuned: in the same forms; a file takes the base's architecture.
         suite: whose data sets the two are scored on: a shipped suite's name, a path to a suite file, or a suite.
         model: architecture of the base, where it is a file: a model's name, or KIND:NAME.
         tuned_on: data set of the suite that `tuned` was tuned on, if it was one of them.
@@ -222,11 +222,11 @@ def compare(
         store: folder of records; default `cache_store()`.
         data: folder that the suite's relative paths start from.
         how: workers, device.
-        watcher: told of progress.
+        watcher: called with the progress.
 
     Raises:
         UserError: something in what was given is at fault.
-        StoppedError: the user stopped it; call again to go on.
+        StoppedError: the user stopped it; call again to continue.
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
     place = Store(store_folder(store) if store else cache_store())

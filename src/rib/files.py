@@ -148,7 +148,7 @@ def perhaps_at_home(path: str | Path) -> Path:
 
 @dataclass(frozen=True)
 class Seal:
-    """What a file held when it was written.
+    """Size and digest of a file when it was written.
 
     Attributes:
         size: in bytes.
@@ -182,7 +182,7 @@ def file_digest(path: Path) -> str:
 
 
 def state(stat: os.stat_result) -> list[int]:
-    """What changes whenever a file's bytes may have: size, inode, device, and the times of change of bytes and inode.
+    """Facts that change whenever a file's bytes may change: size, inode, device, change times of bytes and inode.
 
     `cp -p` and `touch` set the time of the bytes, and nothing but the system sets that of the inode. The number of a
     device without hardware (a network's, an overlay) says only in which order it was mounted, and is left out.

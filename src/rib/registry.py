@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """What can be named in a suite.
+    """The names that a suite can use for one kind of class.
 
     Args:
         package: name of the package whose modules are looked through.

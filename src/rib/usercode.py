@@ -77,7 +77,7 @@ class Source:
 
 @dataclass
 class Found:
-    """What a module is made of.
+    """Sources of a module.
 
     Attributes:
         files: content by name of module or file, the module's own first.

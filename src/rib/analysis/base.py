@@ -37,7 +37,7 @@ class Seen:
 
 @dataclass(frozen=True)
 class Scene:
-    """What an analysis is given to look at.
+    """The inputs of an analysis.
 
     Attributes:
         architecture: of the model, before and after.
@@ -48,7 +48,7 @@ class Scene:
         device: where to compute.
         batch_size: images a forward pass.
         precision: of forward passes.
-        watch: told of progress, in images.
+        watch: called with the progress, in images.
     """
 
     architecture: Architecture
@@ -91,7 +91,7 @@ class Analysis(Frozen, ABC):
 
     @abstractmethod
     def look(self, scene: Scene) -> Values:
-        """What is to be seen.
+        """Measure, and return the values.
 
         Raises:
             StepError: it cannot be seen here: too few images, a layer that does not exist.

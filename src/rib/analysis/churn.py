@@ -16,7 +16,7 @@ Counts = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Churn:
-    """What changed on one data set, in percent of its images (of their weight, where there are cells).
+    """Changes on one data set, in percent of its images (of their weight if there are cells).
 
     An unchanged accuracy may hide much of it: `gained - lost` is the change of accuracy, in points, draw by draw.
     The share that got wrong is the negative flip rate of Yan et al. 2021 (arXiv 2011.09161).
@@ -37,7 +37,7 @@ class Churn:
 
 @dataclass(frozen=True)
 class ClassChurn:
-    """What changed on one data set, in images of each of its K classes.
+    """Changes on one data set, in images of each of its K classes.
 
     Attributes:
         images: int64 (K,).

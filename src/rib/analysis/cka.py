@@ -87,9 +87,9 @@ def compare(
         second: one of the same layers, on the same device.
         layers: L names, as from `rib.analysis.layers.choose`.
         examples: N of them, at least 4.
-        minibatch: they are shared out evenly among minibatches of at most so many, of at least 4.
+        minibatch: examples are split evenly among minibatches of at most this size, and of at least 4.
         precision: of the forward passes.
-        watch: told of progress, in forward passes of one image.
+        watch: called with the progress, in forward passes of one image.
 
     Returns:
         float64 (L, L), rows for the first model; NaN where a layer has no variance.
@@ -111,7 +111,7 @@ def cka(first: Iterable[Tensor], second: Iterable[Tensor]) -> NDArray[np.float64
 
     Args:
         first: L tensors (n, ...) of the same n ≥ 4 examples.
-        second: M tensors (n, ...), likewise.
+        second: M tensors (n, ...), in the same form.
 
     Returns:
         float64 (L, M); NaN where features have no variance.

@@ -37,7 +37,7 @@ def mantel(first: Sequence[Floats], second: Sequence[Floats], ranked: bool = Tru
     Args:
         first: of each model float64 (S,) or (S, S), a number of each set or ordered pair of sets, such as a distance;
             of a matrix, the diagonal is left out.
-        second: likewise, such as a loss; NaN for a set or a pair that is no point.
+        second: in the same form, such as a loss; NaN for a set or a pair that is no point.
         ranked: Spearman's correlation of each model; else Pearson's.
         seed: of the orders that are drawn where there are more than `EXACT` sets.
 

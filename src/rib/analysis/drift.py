@@ -77,7 +77,7 @@ class Drift(Analysis):
 
 @dataclass(frozen=True)
 class Place:
-    """Where a parameter belongs.
+    """Position of a parameter in its net.
 
     Attributes:
         layer: name of its module, or its own where it is neither a weight nor a bias.

@@ -34,7 +34,7 @@ class Forgetting(Analysis):
     a logistic regression (Alain and Bengio 2017, arXiv 1610.01644), each half of the examples judged by the one
     that was fitted on the other half; no source image is in both. Features are standardised on the half fitted on;
     classes weigh the same in the fit. All differences are in points, with the 95 % interval of a paired bootstrap
-    over source images, of the examples alone: the regressions are not fitted anew.
+    over source images, of the examples alone: the regressions are not fitted again.
 
     A set's reading is "kept" where the change together is not below 0; else "mis-read" where the probe keeps more
     than half of what was lost, "lost" where it keeps less, and "unclear" where the intervals do not tell.
@@ -83,7 +83,7 @@ def halves(index: Index, data: str) -> tuple[NDArray[np.int64], NDArray[np.int64
     """Rows of two halves, stratified by class, that have no source image in common.
 
     Raises:
-        StepError: there are fewer than two source images a class on average, or fewer than two classes.
+        StepError: there are fewer than two source images per class on average, or fewer than two classes.
     """
     classes, sources = len(np.unique(index.labels)), len(np.unique(index.sources))
     if classes < 2 or sources < 2 * classes:
@@ -129,7 +129,7 @@ def probe(
 
 
 def reading(together: Estimate, probe: Estimate) -> str:
-    """What a change of accuracy and the change of its probe say, by their 95 % intervals.
+    """Interpret a change of accuracy and the change of its probe, by their 95 % intervals.
 
     Args:
         together: change of the accuracy, points.

@@ -39,7 +39,7 @@ NEGATIVE_RI = 0.0
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known of one tuned model, or of the mean of several; None for what is not.
+    """The evidence about one tuned model, or about the mean of several; None for an unknown value.
 
     Attributes:
         ood_change: change of accuracy on the data sets not tuned on, in points.
@@ -65,7 +65,7 @@ class Signature:
         name: "large drop", "low CKA", "late shift" or "negative RI".
         verdict: see `Verdict`.
         threshold: beyond which it is present, in the unit of the evidence.
-        evidence: the number that was held against it; None where there is none. Its interval is its value alone
+        evidence: the number that was compared with it; None where there is none. Its interval is its value alone
             (low = value = high) where none is known, as for CKA and drift.
         words: one sentence for a reader who knows none of this.
     """

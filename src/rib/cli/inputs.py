@@ -52,7 +52,7 @@ def suite_of(name: str, data: Path | None, models: str | None, seeds: str | None
 
 
 def page_in(store: Store, plan: Plan, suite: str, name: str | None = None) -> Path:
-    """Where the page of a suite's report goes, or that of a study of it.
+    """Path of the page of a suite's report, or of a study of it.
 
     Args:
         store: in which the results are.

@@ -28,7 +28,7 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Looks:
-    """What images look like.
+    """Statistics of the appearance of images.
 
     Attributes:
         bits: float32 (N, 64), the signs of the difference hash, -1 or 1.
@@ -47,7 +47,7 @@ def near_copies(
     Args:
         sets: every set that is scored, by name.
         roles: who is what.
-        advance: told the number of images looked at since it was last told.
+        advance: called with the number of images read since the last call.
     """
     known: dict[tuple[str, Part], Looks] = {}
     parts = Parts(sets, None)

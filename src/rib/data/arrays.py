@@ -137,7 +137,7 @@ def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class _File:
-    """What an .npz file holds.
+    """Contents of an .npz file.
 
     Attributes:
         images: uint8 (N, H, W, 3) or (N, H, W).

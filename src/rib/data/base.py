@@ -16,7 +16,7 @@ from rib.data.views import Inputs, View
 
 @dataclass(frozen=True)
 class Form:
-    """What can be said of a part's pictures without decoding them.
+    """Facts about a part's pictures that need no decoding.
 
     Attributes:
         lossless: whether some lie in files that keep every pixel, such as PNG: the same picture may lie elsewhere in

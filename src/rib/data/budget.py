@@ -59,7 +59,7 @@ def room(folder: Path, budget: int | None = None) -> int:
 
 
 def divided(wanted: Sequence[Decoded], folder: Path, budget: int | None = None) -> tuple[list[Decoded], list[Decoded]]:
-    """What is packed, and what is streamed: decoded whenever it is looked at, since its pack would be too large.
+    """Divide the wanted parts into those to pack, and those to stream because their pack would be too large.
 
     What a model is tuned on is packed, as its images are drawn at random; of the other parts the smallest first, as far
     as there is room. A budget of 0 streams everything that no pack holds.

@@ -33,7 +33,7 @@ Advance = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Checked:
-    """What was found of one data set.
+    """Result of checking one data set.
 
     Attributes:
         survey: counts and faults.
@@ -74,7 +74,7 @@ def check(name: str, row: DataRow, base: Path, deep: bool = False, advance: Adva
         row: its row.
         base: the folder that relative paths start from.
         deep: decode every image rather than a sample.
-        advance: told the number of images decoded since it was last told.
+        advance: called with the number of images decoded since the last call.
 
     Raises:
         UserError: a configuration file is at fault. What is wrong with the data is in what is returned.
@@ -116,7 +116,7 @@ def check_overlaps(
     cache: Path | None,
     deep: bool = False,
 ) -> list[Overlap]:
-    """What the sets that are fine share, first what a run would be refused for.
+    """Images in common between sets without faults; first those for which a run would be refused.
 
     Args:
         rows: data sets by name.

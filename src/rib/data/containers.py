@@ -26,7 +26,7 @@ CHUNK = 256
 
 @dataclass(frozen=True)
 class Listing:
-    """What a container holds, row by row.
+    """Contents of a container, row by row.
 
     Attributes:
         folders: names of all folders, "n01440764" or "fog/3/n01440764"; ascending.

@@ -25,7 +25,7 @@ LEVELS = {1: "one level", 2: "two levels", 3: "three levels"}
 
 @dataclass(frozen=True)
 class Folder:
-    """What a folder holds.
+    """Contents of a folder.
 
     Attributes:
         images: names of files with an image's suffix; sorted.
@@ -108,7 +108,7 @@ def require_text(names: Sequence[str], where: Path, data: str) -> None:
 
 
 def way_to_images(root: Path, folder: str) -> str:
-    """What to do about a folder of a tree that holds no image itself.
+    """Suggest what to do about a folder of a tree that holds no image itself.
 
     Args:
         root: of the tree.

@@ -16,11 +16,11 @@ Part = Literal["tune", "test"]
 
 @dataclass(frozen=True)
 class Index:
-    """What is known of a part of a data set without its pixels.
+    """Facts about a part of a data set that need no pixels.
 
     Attributes:
         labels: int64 (N,), index into the data set's own classes.
-        sources: int64 (N,), the source image an example was made from: the unit of the paired bootstrap.
+        sources: int64 (N,), the source image behind each example: the unit of the paired bootstrap.
         cells: int16 (N,), index into `cell_names` for a set of several cells (corruption x severity); else None.
         cell_names: names such as "fog/3"; empty without cells.
     """

@@ -20,7 +20,7 @@ from rib.identity import digest
 
 
 class ExpectedSet(DataSet):
-    """As many images as were published, spread evenly over classes and cells.
+    """A stand-in with as many images as published, spread evenly over classes and cells.
 
     Args:
         name: as the suite names it.

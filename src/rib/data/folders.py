@@ -31,7 +31,7 @@ class FolderContainer(Container):
     """A folder tree.
 
     Args:
-        root: the folder that holds one folder a class.
+        root: the folder with one folder per class.
         data: the data set's name, for errors.
         depth: levels of folders between the root and the images.
         skip: folders of the root that are left alone.

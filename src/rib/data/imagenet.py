@@ -181,7 +181,7 @@ def drawn(index: Index, count: int, name: str, at_most: float = 1.0) -> Rows:
 
 
 def find_container(name: str, key: str, place: Place, base: Path) -> tuple[Container | Survey, bool]:
-    """Where a set lies, and whether it may be incomplete: as the suite's row says, or the configuration, or by default.
+    """Location of a set, and whether it may be incomplete: from the suite's row, the configuration, or by default.
 
     Args:
         name: the data set's name, for errors.

@@ -74,7 +74,7 @@ class LabelMap:
 def _indices(groups: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor | list[Tensor]:
     """The model's classes on a device, where they stay: a copy at every step would wait for the step before.
 
-    One tensor where each class has a single one, else one a class.
+    One tensor if each class has a single output, else one tensor per class.
     """
     if all(len(group) == 1 for group in groups):
         return torch.tensor([group[0] for group in groups], device=device)

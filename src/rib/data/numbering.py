@@ -65,7 +65,7 @@ def _totals(files: Sequence[Path]) -> Iterator[tuple[list[str], int]]:
             width[group] = len(match["number"])
     for group, totals in groups.items():
         _, before, after = group
-        if len(totals) > 1:  # two versions of a set, of which one was not removed
+        if len(totals) > 1:  # two versions of a set, the old one not removed
             yield [f"one of the two numberings {before}…-of-{' and -of-'.join(totals)}{after}"], len(totals)
         for total, numbers in totals.items():
             wanted = range(int(total))

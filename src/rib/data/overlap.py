@@ -28,7 +28,7 @@ FEWEST_PAIRED = 0.5
 
 @dataclass(frozen=True)
 class Roles:
-    """Who is what in a suite.
+    """Roles of the data sets of a suite.
 
     Attributes:
         reference: the reference set; empty for sets that have no suite.
@@ -61,12 +61,12 @@ class Roles:
 
 @dataclass(frozen=True)
 class Overlap:
-    """What two parts share.
+    """Images in common between two parts.
 
     Attributes:
         sets: the data sets, by name.
         words: one sentence with counts and an example.
-        remedy: what to do about it; empty where RIB goes on.
+        remedy: what to do about it; empty if RIB continues.
     """
 
     sets: tuple[str, ...]

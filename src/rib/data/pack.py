@@ -2,7 +2,7 @@
 
 Beside `NAME.npy` lie `NAME.crc32`, a checksum of every image, and `NAME.checked`, where it was last found to be whole.
 While it is made, its images are in `NAME.part`; one whose checksum is 0 or another's has not been decoded: a build that
-was killed goes on from there.
+was killed continues from there.
 
 A lock lets one build a pack while others wait. Not every network file system has locks that other machines see, so
 nothing but time depends on it: builders of one pack write the same bytes into the same two files, which are never cut,

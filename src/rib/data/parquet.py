@@ -144,7 +144,7 @@ class ParquetContainer(FileSetContainer):
         return np.argsort(self._scan[1][rows], kind="stable")
 
     def read(self, rows: Rows) -> list[bytes]:
-        with self._lock:  # one row group is kept at hand, for whichever thread reads
+        with self._lock:  # one row group stays in memory, for whichever thread reads
             return [self._read_one(row) for row in rows.tolist()]
 
     def _read_one(self, row: int) -> bytes:

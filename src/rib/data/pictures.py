@@ -30,7 +30,7 @@ def picture_digest(pixels: NDArray[np.uint8]) -> str:
 
 
 def form_of(container: Container, rows: Rows, known: NDArray[np.uint64], cache: Path | None) -> Form:
-    """What can be said of some rows' pictures without decoding them, from their names and a sample of their headers.
+    """Facts about some rows' pictures without decoding them, from their names and a sample of their headers.
 
     Args: as `picture_digests`.
     """

@@ -58,7 +58,7 @@ def config_files() -> list[Path]:
 
 
 def configured(name: str, known: Mapping[str, object]) -> tuple[Place, Path] | None:
-    """What the environment or a configuration file says of a set, and the folder that its path is relative to.
+    """The entry of the environment or of a configuration file for a set, and the folder of its relative path.
 
     Args:
         name: such as "imagenet:v2".

@@ -39,8 +39,8 @@ class Published:
         celled: whether it is laid out as `corruption/severity/class`.
         border: pixels to cut off every side before anything else.
         inside: sub-folder that holds the class folders, where there is one.
-        draw: images a class and cell that are used, in an independent fixed draw per cell; None for all.
-        test_draw: images a class that are tested on and never tuned on.
+        draw: number of images per class and cell, in an independent fixed draw per cell; None for all.
+        test_draw: number of images per class that are tested on and never tuned on.
         native: whether files that have the model's size already are used as they are.
         home: the set whose files these are, where it is another.
     """

@@ -23,7 +23,7 @@ State = Literal["complete", "found", "incomplete", "wrong folder", "missing", "u
 
 @dataclass(frozen=True)
 class Survey:
-    """What is there and what is not.
+    """Present and missing images of a published set.
 
     Attributes:
         name: the data set's name.

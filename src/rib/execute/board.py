@@ -23,16 +23,15 @@ SOONEST, LATEST = 0.02, 1.0
 """Seconds between two polls of other drivers; the interval grows while nothing changes."""
 
 SILENT_SECONDS = 3.0
-"""So long a driver waits for others before it says for whom."""
+"""Seconds for which a driver waits for others before it names them."""
 
 LOOKS, PATIENT = 2000.0, 30.0
-"""Where very many drivers wait, all of them together look at no more than so many jobs a second, as long as none
-waits for longer than so many seconds between two looks."""
+"""All waiting drivers together poll at most LOOKS jobs per second; each polls at least every PATIENT seconds."""
 
 
 @dataclass
 class Outcome:
-    """What became of a run; two are equal where the same steps came of it, however long they took.
+    """The outcome of a run; two are equal if the same steps were done, however long they took.
 
     Attributes:
         done: number of steps done now.
@@ -66,7 +65,7 @@ class Board:
         plan: all there is to do.
         store: where it is left.
         how: which weights are kept.
-        watcher: told of progress.
+        watcher: called with the progress.
         outcome: kept up to date.
         listed: the jobs to do.
         leases: of the store.
@@ -272,7 +271,7 @@ class Board:
     def end(self, number: int) -> None:
         """A job is over: give its lease back, and let go of weights that no job to come reads, if they are not kept.
 
-        What a failed step reads is kept for the next try. While others are at work in the store, nothing is let go:
+        What a failed step reads is kept for the next try. While others are at work in the store, nothing is dropped:
         they may need it.
         """
         job = self.jobs[number]

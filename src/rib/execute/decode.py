@@ -25,7 +25,7 @@ def pack(plan: Plan, store: Store, watcher: Watcher, budget: int | None = None) 
     Args:
         plan: the plan.
         store: where packs are kept.
-        watcher: told of progress.
+        watcher: called with the progress.
         budget: bytes that all packs may take; None for as many as are free.
 
     Raises:
@@ -81,7 +81,7 @@ def looked_at(plan: Plan, steps: Iterable[Step]) -> list[Decoded]:
 
 
 def _unchecked(wanted: Iterable[Decoded], store: Store) -> list[Decoded]:
-    """Where no pack is that was found whole on this machine.
+    """The wanted parts without a pack that this machine has verified.
 
     Parts with one pack, such as those of a set that plays both roles whole, are named once.
     """

@@ -25,7 +25,7 @@ from rib.execute.worker import Assignment, serve, trace_file
 from rib.suite.suite import Suite
 
 TRIES = 2
-"""A step whose process dies is tried so often."""
+"""Attempts before a dying worker fails its step."""
 
 START_SECONDS = 60.0
 """How long a process may take to begin with a job, before the time of its step counts."""
@@ -65,7 +65,7 @@ class Crew:
     """Does jobs in worker processes.
 
     Args:
-        devices: one a worker.
+        devices: one per worker.
         step_seconds: a step that takes longer is ended; None for no limit.
     """
 

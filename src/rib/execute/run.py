@@ -53,7 +53,7 @@ def execute(
     Args:
         plan, store: the steps, and the store of their records.
         how: workers, device, checkpoints, retention.
-        watcher: told of progress.
+        watcher: called with the progress.
         runtime: the executor and its settings; default: worker processes of this machine.
         id: prefix of the lease ids, if the caller has chosen one; the caller then handles signals.
 

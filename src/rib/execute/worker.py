@@ -109,7 +109,7 @@ def _tell(workshop: Workshop, step: Step, fault: Fault | None, tell: Tell, print
 def attempt(workshop: Workshop, step: Step, work: Callable[[], object]) -> Fault | None:
     """Do something for a step; how it failed where it did.
 
-    Work for which the device has too little memory is tried once more with nothing else at hand. Never with smaller
+    Work for which the device has too little memory is tried once more, alone in memory. Never with smaller
     batches: their size can move the last bit of a result, so a step with smaller ones is another step.
     """
     fault = _attempt(work)
@@ -204,7 +204,7 @@ def serve(connection: Connection, assignment: Assignment) -> None:
             images.flush()
             connection.send(("idle",))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # the parent is gone, and with it all reason to go on
+        os._exit(0)  # the parent is gone, so there is nothing left to do
 
 
 def _end_with_parent() -> None:

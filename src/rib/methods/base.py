@@ -51,11 +51,11 @@ class Passes(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """What a method is given to work with. Never an evaluation set.
+    """The inputs of a method. Never contains an evaluation set.
 
     Attributes:
         architecture: of the model.
-        tuning: the downstream training examples, in an order of which every prefix is balanced over classes.
+        tuning: the downstream training examples, in an order whose prefixes are balanced over classes.
         held_out: downstream examples of other source images, for choices; may be empty.
         label_map: of the downstream set.
         recipe: of the suite, as it applies to this model.
@@ -88,7 +88,7 @@ class Task:
         return classifier.to(self.device)
 
     def features(self, start: Weights) -> Tensor:
-        """What the head of the pretrained model sees of the tuning examples: float32 (N, D), on the task's device.
+        """The features of the tuning examples in the pretrained model: float32 (N, D), on the task's device.
 
         The same batches make them whether they are kept already or not, so that the result is the same.
         """
@@ -170,7 +170,7 @@ class Method(Frozen, ABC):
         return ()
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """What goes through the net in `fit`, beside the features that it reads.
+        """Image passes through the net in `fit`, besides the features that it reads.
 
         Args:
             recipe: of the suite.

@@ -13,7 +13,7 @@ from rib.methods.base import TrainedMethod
 class Curriculum(TrainedMethod):
     """Fine-tuning whose batches come from nested, growing tuning sets, and from the whole of it in the end.
 
-    Steps, images a step, schedule and optimizer are those of `finetune`: what differs is which images are seen when.
+    Steps, images per step, schedule and optimizer are those of `finetune`: what differs is which images are seen when.
     Each share holds for an equal part of the run; a smaller set has every class that the whole has, and its images
     come round more often.
     """

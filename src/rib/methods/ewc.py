@@ -32,7 +32,7 @@ class EWC(TrainedMethod):
 
     F is the mean over samples of the squared gradient of log p(y|x) at the pretrained weights, one sample at a time
     (the square of a batch's mean gradient is another quantity), with y drawn from the model itself. Its source is
-    the downstream tuning set: the pretraining data of a published model are rarely at hand. F is divided by its
+    the downstream tuning set: the pretraining data of a published model are rarely available. F is divided by its
     mean over all parameters and clipped, so that `strength` means the same for every model, F = 1 is L2-SP, and no
     single weight makes a step unstable.
     """

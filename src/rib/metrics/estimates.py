@@ -39,7 +39,7 @@ Cell = tuple[tuple[Seeds, int], ...]
 
 @dataclass(frozen=True)
 class _Term:
-    """What the amounts of an estimate belong to.
+    """Owner of the amounts of an estimate.
 
     Attributes:
         part: amounts are of its sources, shares of their weight; None for amounts that are draws themselves.
@@ -272,7 +272,7 @@ def mean_over_seeds(estimates: Sequence[Estimate], seeds: Seeds | None = None) -
     """The mean over seeds, which knows what each of them contributes.
 
     Args:
-        estimates: one a seed.
+        estimates: one per seed.
         seeds: which; by default tuning seeds that are numbered.
     """
     seeds = seeds or Seeds("tuning", tuple(range(len(estimates))))
@@ -297,7 +297,7 @@ def robustness_improvement(
 
 
 def example_weights(cells: NDArray[np.int16] | None, count: int) -> Floats:
-    """What each of `count` examples weighs in an accuracy: float64 (count,), sums to 1.
+    """Weight of each of `count` examples in an accuracy: float64 (count,), sums to 1.
 
     Every cell (corruption x severity) weighs the same, however many examples it has; without cells every example
     does.

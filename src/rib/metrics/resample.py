@@ -39,7 +39,7 @@ class Population:
         self._parts: list[Part] = []
 
     def part(self, weights: Floats) -> Part:
-        """What a data set has of each source: the same object for weights that are equal but for rounding.
+        """Share of a data set in each source: the same object for weights that are equal up to rounding.
 
         Args:
             weights: float64 (N,), 0 for a source that the set does not show; at most 1.
@@ -78,7 +78,7 @@ class Population:
 
 
 class Part:
-    """What one data set, or several alike, have of a population; made by `Population.part`.
+    """Share of one data set, or of several alike, in a population; made by `Population.part`.
 
     Attributes:
         population: the sources.

@@ -1,4 +1,4 @@
-"""What a suite, or the configuration in a stranger's folder, may pass to a library's model builder.
+"""Limits what a suite, or the configuration in a stranger's folder, may pass to a library's model builder.
 
 Builders of timm, torchvision and open_clip also take arguments that download weights, open files or choose where they
 are written. So the names are an allow-list, derived from the signatures of the nets themselves, and the values are

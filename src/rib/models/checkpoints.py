@@ -26,7 +26,7 @@ PREFERRED = ("state_dict", "model_state_dict", "model")
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """What a checkpoint file holds.
+    """Contents of a checkpoint file.
 
     Attributes:
         path: the file.

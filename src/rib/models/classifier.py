@@ -125,7 +125,7 @@ class Classifier(nn.Module):
         return logits
 
     def features(self, batch: Tensor) -> Tensor:
-        """What the head sees: inputs in the form of a view to (N, D).
+        """The features of inputs in the form of a view: (N, D).
 
         Of several heads, what each sees, side by side; of a head that sees tokens, their mean.
 

@@ -18,7 +18,7 @@ from rib.models.loading import build
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What one architecture takes.
+    """Cost of one architecture.
 
     Attributes:
         flops: of one image's forward pass; a multiplication with its addition counts as two.

@@ -261,7 +261,7 @@ def weights_digest(
     cache_folder: Path | None = None,
     fresh: bool = False,
 ) -> str:
-    """What the pretrained weights of a row are: a digest of the checkpoint, and of the words its head is made of.
+    """Digest of a row's pretrained weights: of the checkpoint, and of the words behind its head.
 
     Args:
         name: as the suite names it.
@@ -360,9 +360,9 @@ def weights_identity(
     cache_folder: Path | None = None,
     fresh: bool = False,
 ) -> str:
-    """What the pretrained weights of a row are, once they are known to fit: `weights_digest`, and how they are read.
+    """Digest of a row's pretrained weights after they fit: `weights_digest`, and how they are read.
 
-    The checkpoint is read and held against the net, unless that was found to be well before.
+    The checkpoint is read and checked against the net, unless an earlier check has passed.
 
     Args: as `load_pretrained`, and
         fresh: read the checkpoint, whatever is known of its file.

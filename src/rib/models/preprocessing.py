@@ -30,7 +30,7 @@ FIELDS = ("size", "crop", "resize", "interpolation", "mean", "std")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What happens to an image before the net sees it.
+    """The processing of an image before the net sees it.
 
     Attributes:
         size: side of the square in pixels.
@@ -90,7 +90,7 @@ def of_net(net: object, size: int) -> Preprocessing | None:
 
 
 def of_timm(config: Mapping[str, Any], source: str) -> Preprocessing:
-    """Of a pretrained configuration of timm's, completed by timm's own defaults.
+    """Preprocessing from a pretrained configuration of timm's, completed by timm's own defaults.
 
     Raises:
         UserError: the images are not square, not in colour, or resized in a way that RIB does not know.

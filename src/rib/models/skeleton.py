@@ -82,7 +82,7 @@ PLAIN = "rib.models.small:"
 
 
 def skeleton(architecture: Architecture) -> Skeleton | None:
-    """What a trial run shows of a model; None for RIB's own. A net that fails in it is taken to end in its head.
+    """Result of a model's trial run; None for RIB's own. A net that fails in it is assumed to end in its head.
 
     Raises:
         UserError: the model cannot be built, has no fitting head, or answers with something else than logits.

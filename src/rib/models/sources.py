@@ -20,7 +20,7 @@ FOLDER_FILES = (*TIMM_FILES, "model.pth", "pytorch_model.pth")
 
 @dataclass(frozen=True)
 class Place:
-    """Where a checkpoint is, or should be.
+    """Location of a checkpoint, or its expected location.
 
     Attributes:
         found: the file; None where it is not there.

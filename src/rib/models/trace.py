@@ -22,7 +22,7 @@ class TrialError(Exception):
 
 @dataclass(frozen=True)
 class Trace:
-    """What a trial run shows of a net.
+    """Result of a net's trial run.
 
     Attributes:
         heads: names of the linear layers that the answer is made of, in the order of their calls; () where none is.
@@ -45,7 +45,7 @@ def trace(net: nn.Module, side: int, classes: int) -> Trace:
         classes: outputs.
 
     Raises:
-        UserError: its answer is not one number a class.
+        UserError: its output is not one number per class.
         TrialError: the net fails.
     """
     answer, calls = _watched(net.eval(), side)

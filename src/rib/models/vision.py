@@ -36,7 +36,7 @@ def torchvision_net(num_classes: int, name: str, **arguments: Any) -> nn.Module:
 
 
 def own_arguments(name: str, tag: str | None) -> dict[str, Any]:
-    """What torchvision's builder sets by itself for published weights, where it is not its default.
+    """Arguments that torchvision's builder sets itself for published weights, if they differ from its defaults.
 
     Args:
         name: as torchvision calls it.

@@ -102,7 +102,7 @@ def make_pair(
     Args:
         suite: whose data sets the two are scored on.
         base: a model of the suite or the catalogue, KIND:NAME, a checkpoint file, or a folder that timm loads.
-        tuned: likewise; a file takes the base's architecture.
+        tuned: in the same forms; a file takes the base's architecture.
         model: architecture of the base, where it is a file: a model's name, or KIND:NAME.
         tuned_on: data set of the suite that `tuned` was tuned on.
         images: how many images it was tuned on.

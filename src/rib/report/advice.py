@@ -56,7 +56,7 @@ class Candidate:
 
 @dataclass(frozen=True)
 class Advice:
-    """What the records say of tuning sets of some size.
+    """The recommendation from the records for tuning sets of one size.
 
     Attributes:
         images: the size asked for.
@@ -99,7 +99,7 @@ def advise(results: Results, images: int) -> Advice:
     would favour a bad start, which has little to lose.
 
     Args:
-        results: the records at hand.
+        results: the finished records.
         images: size of the tuning set.
     """
     sizes = sorted({size for _, method, size in results.groups if method != "pretrained" and size is not None})

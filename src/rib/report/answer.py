@@ -121,7 +121,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a study found.
+    """The result of a study.
 
     Attributes:
         study: its name.

@@ -18,7 +18,7 @@ from rib.report.results import Group, Results, Summary
 
 @dataclass(frozen=True)
 class Claim:
-    """What the numbers say: in one short sentence, and in more detail.
+    """The finding: in one short sentence, and in more detail.
 
     Attributes:
         lead: what was gained and what it cost, without intervals.

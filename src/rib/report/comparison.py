@@ -59,7 +59,7 @@ class Tested:
 
 
 class Comparison:
-    """What the records say of two models.
+    """The result of comparing two models.
 
     Args:
         pair: the two.

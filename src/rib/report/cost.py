@@ -22,7 +22,7 @@ from rib.store.store import Store
 
 @dataclass(frozen=True)
 class Cost:
-    """What the steps to do take.
+    """Cost of the missing steps.
 
     Attributes:
         decoded: images to decode into packs, once for each view of a model family.
@@ -111,7 +111,7 @@ class Estimate:
         """The cost with time.
 
         Args:
-            measure: seconds an image, of a forward pass and of a training step; asked once for each model and recipe.
+            measure: seconds per image, of a forward pass and of a training step; called once per model and recipe.
             workers: how many work at once.
         """
         seconds = 0.0

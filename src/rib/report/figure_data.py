@@ -45,7 +45,7 @@ class Comparison:
         methods: names of those with a row at this size.
         before: mean OOD accuracy of each pretrained model, percent.
         after: of each method (outer) on each model, percent; None where missing.
-        mri: points, likewise.
+        mri: points, of each method (outer) on each model; None where missing.
         planned: whether the suite asks for that model and method at this size.
     """
 

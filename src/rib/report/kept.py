@@ -17,7 +17,7 @@ LIBRARIES = ("numpy", "scipy", "plotly", "rich")
 
 
 class Kept:
-    """What a terminal showed of a plan whose steps are all done, and that its page is as it was written then.
+    """The cached terminal output of a finished plan, valid while its page is unchanged.
 
     A report is a function of plan, records and code: where none of them has changed, neither has the report.
 

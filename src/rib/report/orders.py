@@ -39,7 +39,7 @@ def _order(run: Run, reference: str, classes: int, records: Mapping[str, Record]
     try:
         table = store.predictions(predict.key, ["label", "masked_class"])
     except (DamagedError, OSError):
-        return None  # what is damaged is told elsewhere
+        return None  # damage is reported elsewhere
     labels, answers = (table[name].to_numpy().astype(np.int64) for name in ("label", "masked_class"))
     return better_order(labels, answers, classes)
 

@@ -14,7 +14,7 @@ from rib.store.store import Store
 
 @dataclass(frozen=True)
 class Owner:
-    """Whose page a file is.
+    """Owner of a page file.
 
     Attributes:
         origin: where the suite comes from, and what was asked of it: an edited suite keeps its page.

@@ -26,7 +26,7 @@ def chance(results: Results, name: str) -> float:
 
 
 def implausible(results: Results, base: str, before: Interval | None, after: Interval | None) -> Iterator[str]:
-    """What is wrong with the reference accuracies of two models, one sentence a fault; none if they are plausible.
+    """Describe faults in the reference accuracies of two models, one sentence per fault; none if they are plausible.
 
     Args:
         results: of the comparison.

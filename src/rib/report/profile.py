@@ -16,7 +16,7 @@ from rib.store.record import Record
 
 @dataclass(frozen=True)
 class Line:
-    """What the finished steps of one kind took.
+    """Cost of the finished steps of one kind.
 
     Attributes:
         kind: "pretraining", "features", "fitting", "predicting", "comparing"; "all" for all of them.
@@ -41,13 +41,13 @@ class Line:
 
     @property
     def title(self) -> str:
-        """For people."""
+        """Human-readable label."""
         return f"{self.kind} {self.what}".strip()
 
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of a run went.
+    """The time of a run by kind of step.
 
     Attributes:
         lines: by kind of step, in the order in which steps build on one another.

@@ -149,7 +149,7 @@ class Note:
 
 @dataclass(frozen=True)
 class Seen:
-    """What an analysis found in a run.
+    """The values of an analysis in a run.
 
     Attributes:
         name: of the analysis, as the suite has it.
@@ -173,7 +173,7 @@ Group = tuple[str, str, int | None]
 
 
 class Results:
-    """What a plan's records say.
+    """The results in a plan's records.
 
     Args:
         plan: the plan.
@@ -509,7 +509,7 @@ class Results:
     def _ri(self, run: Run, kind: str = "masked", disjoint: bool = False) -> Estimate | None:
         assert run.tuned_on is not None
         if disjoint and run.tuned_on not in self.suite.tested:
-            return None  # tuned on data of one's own: whose images they show is not known
+            return None  # tuned on the user's own data: their source images are unknown
         world = self.plan.world
         others = [
             name

@@ -21,7 +21,7 @@ from rib.training.predict import collected
 
 @dataclass(frozen=True)
 class Embed(Step):
-    """What the head of a pretrained model sees of some examples: made once, for several steps that would each make it.
+    """Computes the features of some examples in a pretrained model, once for all steps that read them.
 
     Steps that read it can do without: they compute it again if it is not kept, and their results are the same.
 

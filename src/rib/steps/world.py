@@ -79,7 +79,7 @@ class World:
         return self._draws[place]
 
     def shared(self) -> tuple[str, ...]:
-        """What the sets share, in sentences.
+        """Images in common between the sets, in sentences.
 
         Raises:
             UserError: a number would be wrong for it.

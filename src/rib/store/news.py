@@ -14,7 +14,7 @@ GRAIN = 2.0
 
 
 class News:
-    """Names that come into one of the store's folders of a file a step, without listing again what has not changed.
+    """Reports new keys in a sharded folder of the store; lists a shard again only if it has changed.
 
     Args:
         folder: the folder; need not be there yet.

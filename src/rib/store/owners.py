@@ -17,7 +17,7 @@ ID_LENGTH = 16
 
 @dataclass(frozen=True)
 class Owner:
-    """Who works.
+    """A process that owns leases.
 
     Attributes:
         id: never used again.
@@ -54,7 +54,7 @@ class Owner:
         """Whether it keeps what it has, so many seconds after its last heartbeat; asked as `runs`.
 
         A stopped one has no heart that beats. It loses what it has after a while; a little later where a process that
-        works for it goes on.
+        works for it continues.
         """
         if not self.stopped:
             return self.runs

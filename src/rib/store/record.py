@@ -48,7 +48,7 @@ class Described(Protocol):
 
 @dataclass(frozen=True)
 class Record:
-    """What a finished step left.
+    """The results of a finished step.
 
     Attributes:
         key: of the step.
@@ -60,7 +60,7 @@ class Record:
         images: images that went through a model.
         made_by: versions, commit, device.
         cpu: seconds of processor time, over all threads; None in records that are older than this field.
-        loading: seconds of the wall time spent on reading weights, features and packs and on building nets; likewise.
+        loading: wall seconds spent on reading weights, features and packs and on building nets; None as `cpu`.
         files: size and digest of the files that it left, by folder; none in records of older versions.
     """
 
@@ -88,7 +88,7 @@ def encode_record(document: Mapping[str, Any]) -> bytes:
 
 
 def decode_record(data: bytes) -> Record:
-    """What `encode_record` made, or an older version without digests.
+    """The inverse of `encode_record`; also reads older versions without digests.
 
     Raises:
         ValueError, KeyError, TypeError: it is cut off, or not as it was written.

@@ -28,7 +28,7 @@ FORMAT = 1
 
 
 DURABLE_SECONDS = 1.0
-"""A step that took as long is waited for until the disk has what it left; any other is sooner done again."""
+"""Steps of at least this many seconds are fsynced before their record is written; shorter ones are cheaper to redo."""
 
 
 class Store(Artifacts):

@@ -150,7 +150,7 @@ class Cohort:
         pretraining: the pretraining set; the model's name where the row does not say.
         images: how many images that has; None where unknown.
         models: names, one a pretraining seed.
-        declared: whether the rows name family, pretraining set and its size, so that cohorts can be told apart by them.
+        declared: whether the rows name family, pretraining set and its size, which distinguish cohorts.
     """
 
     family: str
@@ -197,7 +197,7 @@ def _place(name: str, row: ModelRow) -> tuple[object, ...]:
 
 @dataclass(frozen=True)
 class Taken:
-    """What a study takes of a suite.
+    """The part of a suite that a study uses.
 
     Args:
         base: the suite.

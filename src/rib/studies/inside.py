@@ -17,7 +17,7 @@ Number = Callable[[Seen], float]
 
 
 class Inside:
-    """What an analysis found in the fine-tuned models of a study.
+    """The values of an analysis in the fine-tuned models of a study.
 
     Its numbers have no draws over images: estimates are drawn over tuning and pretraining seeds alone.
 

@@ -16,7 +16,7 @@ from rib.suite.suite import Runs
 class Pretraining(Study):
     """Little pretraining or much; and, where the suite names pairs of sets of one size, plain or diverse.
 
-    With two pairs at two sizes the two are told apart: size at equal diversity, diversity at equal size. Their sum is
+    With two pairs at two sizes the two are separable: size at equal diversity, diversity at equal size. Their sum is
     the difference of the ends.
     """
 

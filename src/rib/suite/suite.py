@@ -66,7 +66,7 @@ class StudyChoice(Frozen):
 
 
 class Suite(Frozen):
-    """What is compared with what.
+    """Says what to compare.
 
     RI needs at least two downstream sets: tuned on one, tested on the others.
     """

@@ -20,7 +20,7 @@ RESERVED = frozenset(
 class Names:
     """Data sets, or models, by their full names. A short name is a full name without its namespace.
 
-    Names that differ only in case or in Unicode form count as one name, so that they are told apart by eye and on
+    Names that differ only in case or in Unicode form count as one name, so that they differ visibly and on
     every file system.
 
     Args:

@@ -29,7 +29,7 @@ JUDGED = 64
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a classifier said of N examples, in their order.
+    """Predictions of a classifier for N examples, in their order.
 
     `masked` speaks of the data set's own classes, `unmasked` of all of the model's outputs.
 
@@ -84,7 +84,7 @@ def predict(
         batch_size: images a forward pass.
         precision: of the forward pass; probabilities are computed in float32.
         features: what the head sees of the examples, float32 (N, D), where that is known already.
-        watch: told of progress.
+        watch: called with the progress.
         checkpoint: of the same predictions, cut off before.
 
     Raises:
@@ -111,7 +111,7 @@ def joined(pieces: Iterable[Predictions], count: int, checkpoint: Checkpoint | N
     """Predictions of `count` examples, given in pieces that follow one another.
 
     Pieces that are made while they are joined are not kept: among the larger arrays that are let go of between them
-    they would splinter the memory. A checkpoint is told of each.
+    they would splinter the memory. A checkpoint receives each.
     """
     columns: dict[str, NDArray[Any]] = {}
     done = 0
@@ -174,7 +174,7 @@ def collect(
 
 
 def finite(found: Tensor) -> Tensor:
-    """What a model said of N examples, float (N, D), as it is.
+    """Check the outputs of a model for N examples, float (N, D), and return them unchanged.
 
     Raises:
         NotFiniteError: some of it is NaN or infinite. The highest of such logits is no answer.
@@ -204,7 +204,7 @@ def collected(
 
 @torch.inference_mode()
 def read_out(classifier: Classifier, features: Tensor, batch_size: int, precision: Precision) -> Tensor:
-    """What the head makes of features float32 (N, D), in batches as `collect` has them.
+    """Outputs of the head for features float32 (N, D), in the batches of `collect`.
 
     Returns:
         float32 (N, classes), on the CPU.

@@ -16,7 +16,7 @@ class Schedule:
     """The batches of a training. Those of an epoch depend on the seed and the epoch's number alone.
 
     Args:
-        labels: int64 (N,), of the tuning set, in an order of which every prefix is balanced.
+        labels: int64 (N,), of the tuning set, in an order whose prefixes are balanced.
         recipe: batch size and length.
         seed: of the order.
         stages: in equal parts of the run, batches come from this share of the tuning set, its first examples.
@@ -75,7 +75,7 @@ def prefixes(labels: Rows, stages: Sequence[float]) -> tuple[int, ...]:
     """How many examples each stage has: its share of them, but no fewer than one per class.
 
     Args:
-        labels: int64 (N,), in an order of which every prefix is balanced.
+        labels: int64 (N,), in an order whose prefixes are balanced.
         stages: shares in (0, 1].
     """
     fewest = len(np.unique(labels))

@@ -60,7 +60,7 @@ class Pull:
 
 @dataclass(frozen=True)
 class Training:
-    """What a net is trained on, and how. It minimises the cross-entropy of masked logits, or else an objective.
+    """The inputs of a training. It minimises the cross-entropy of masked logits, or else an objective.
 
     Attributes:
         examples: the tuning set, N of them.

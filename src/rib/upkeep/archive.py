@@ -65,7 +65,7 @@ NAMES = re.compile(
 
 @dataclass(frozen=True)
 class Unpacked:
-    """What came of an archive.
+    """Result of an import.
 
     Attributes:
         suite: its name.
@@ -86,7 +86,7 @@ def pack(store: Store, plan: Plan, beside: Mapping[str, Path], target: Path, wei
         plan: of the suite.
         beside: `suite.toml` and `page.html`.
         target: the file, .tar.zst or .tar.gz.
-        weights: take the weights and the features too, so that others can go on from them.
+        weights: include the weights and the features too, so that others can continue from them.
 
     Returns:
         The number of steps in it.

@@ -35,7 +35,7 @@ class Garbage:
 
 
 def garbage(store: Store, kept: Sequence[Plan] = (), grace: float = GRACE) -> list[Garbage]:
-    """What can go. Records and predictions never do.
+    """Files that can go. Records and predictions never can.
 
     Args:
         store: the store.

@@ -35,7 +35,7 @@ class Conflict:
 
 @dataclass
 class Merged:
-    """What became of a merge.
+    """Result of a merge.
 
     Attributes:
         taken: number of steps taken.
@@ -61,7 +61,7 @@ def merge(other: Store, into: Store, advance: Advance | None = None) -> Merged:
     Args:
         other: the other store. Nothing in it is changed.
         into: the store that grows.
-        advance: told that one more step was looked at.
+        advance: called after each step.
 
     Raises:
         UserError: they are the same store, `other` is none, or `into` cannot be written.

@@ -43,7 +43,7 @@ COUNTS = ("examples", "width")
 
 @dataclass(frozen=True)
 class Wanted:
-    """What is to be done again.
+    """The steps to repeat.
 
     Attributes:
         count: how many steps.
@@ -61,12 +61,12 @@ class Wanted:
 
 @dataclass
 class Spotted:
-    """What became of it.
+    """Result of the repeated steps.
 
     Attributes:
         checked: titles of the steps that were done again and are as recorded, those that they needed among them.
         chosen: how many of them were drawn; the others were needed by these.
-        exact: how many of them were held against their record bit for bit.
+        exact: how many of them were compared with their record bit for bit.
         unchecked: how many steps of those looked at cannot be done here, by reason.
     """
 
@@ -84,7 +84,7 @@ def spot(theirs: Store, suite: Suite, own: Store, wanted: Wanted, watcher: Watch
         suite: what it is of.
         own: gives the folders of packs and facts.
         wanted: how many, drawn how, done where.
-        watcher: told of progress.
+        watcher: called with the progress.
 
     Raises:
         UserError: a step has other results here, or not one of them can be done here.

@@ -45,7 +45,7 @@ class Fault:
 
 @dataclass
 class Verified:
-    """What was looked at, and what was found.
+    """Result of a verification.
 
     Attributes:
         files: how many files were looked at.
@@ -79,7 +79,7 @@ def verify(store: Store, advance: Advance | None = None) -> Verified:
 
     Args:
         store: the store. Nothing in it is changed.
-        advance: told how many more files have been looked at.
+        advance: called with the number of files checked since the last call.
     """
     found = Verified()
     if fault := store.marker_fault():

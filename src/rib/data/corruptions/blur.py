@@ -113,7 +113,7 @@ def _softened(values: Plane, depth: int) -> Plane:
 
 
 def _edge(flat: NDArray[np.uint16], disk: _Disk, height: int, width: int) -> Plane:
-    """What the published kernel has at its four outermost rows and columns beyond a softened disk.
+    """Weights of the published kernel in its four outermost rows and columns beyond a softened disk.
 
     It softens a disk within a square that just holds it, and reflects at the square's border: the next row inside
     counts once more there, and nothing spills over.
@@ -155,7 +155,7 @@ def glass_blur(image: Image, level: Level, draws: Draws) -> Image:
 
 
 def _copied(height: int, width: int, reach: int, shifts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Where each pixel's value comes from after one round: int64 (height × width,).
+    """Source position of each pixel's value after one round: int64 (height × width,).
 
     Args:
         height: of the image.

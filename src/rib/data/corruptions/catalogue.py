@@ -66,7 +66,7 @@ def corrupt(
         images: uint8 (N, H, W, 3), with H and W at least 32.
         name: one of `ROWS`.
         severity: 1 to 5.
-        seeds: one an image, at least 0.
+        seeds: one per image, at least 0.
         textures: pictures of frost, for `frost` only; default: made by formula.
 
     Returns:

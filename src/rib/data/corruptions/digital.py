@@ -67,7 +67,7 @@ def interpolated(image: Image, down: Plane, right: Plane) -> Plane:
     pixels, found = packed(image), np.empty(image.shape, np.float32)
     (rows, top), (columns, left) = _unfolded(down, height), _unfolded(right, width)
     rows *= width
-    for start in range(0, height, _ROWS_AT_ONCE):  # what is at hand stays in the cache
+    for start in range(0, height, _ROWS_AT_ONCE):  # so that the rows stay in the cache
         part = slice(start, start + _ROWS_AT_ONCE)
         above, low = _floored(down[part], top)
         before, near = _floored(right[part], left)

@@ -76,7 +76,7 @@ def smoothed(values: Plane, deviation: float | tuple[float, float], cut: float =
         values: float32.
         deviation: in pixels; or down and across.
         cut: deviations beyond which the Gaussian is 0.
-        mirrored: at the border; else its last value goes on.
+        mirrored: at the border; else its last value repeats.
     """
     down, across = deviation if isinstance(deviation, tuple) else (deviation, deviation)
     height, width = values.shape[-2:]

@@ -75,7 +75,7 @@ class Source:
 
 @dataclass(frozen=True)
 class Order:
-    """What to make of each image, and where.
+    """The work for each image, and its target.
 
     Attributes:
         out: root of the tree.
@@ -108,7 +108,7 @@ def find_source(what: str, base: Path) -> Source:
     """The images behind a name.
 
     Args:
-        what: a published ImageNet set of the catalogue, or the path of a folder with one folder a class.
+        what: a published ImageNet set of the catalogue, or the path of a folder with one folder per class.
         base: the folder that relative paths start from.
 
     Raises:
@@ -184,7 +184,7 @@ def write_corrupted(
         size: height and width of the written images; 0 to leave each as large as it is.
         frost: folder of pictures of frost; None for those made by formula.
         workers: processes; 1 for this one alone.
-        advance: told the number of images done since it was last told.
+        advance: called with the number of images done since the last call.
 
     Returns:
         How many files were written.

@@ -1,4 +1,4 @@
-"""Where the digit stands: projective warps of the scans' ink.
+"""Pose of the digit: projective warps of the scans' ink.
 
 Shapes: N images of S×S pixels.
 """

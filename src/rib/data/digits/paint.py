@@ -1,4 +1,4 @@
-"""What the digit is painted with: strokes, colours, background, clutter.
+"""Paint of the digit: strokes, colours, background, clutter.
 
 Shapes: N images of S×S pixels; colours are [N, 3, 1, 1] in [0, 1].
 """

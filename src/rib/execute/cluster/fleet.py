@@ -115,7 +115,7 @@ class Fleet:
                     engine.stop(handle)
                     board.leases.dismiss(id)
                 board.leases.tidy()
-        for number in range(len(board.jobs)):  # the joiners are gone: what nothing needs any more is let go here
+        for number in range(len(board.jobs)):  # the joiners are gone: drop what no step needs any more
             board.end(number)
 
     def _keep_at_work(self, board: Board, engine: Engine, count: int) -> None:

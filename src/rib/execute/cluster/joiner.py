@@ -47,7 +47,7 @@ class Joiner:
         for name, value in self.environment:
             os.environ.setdefault(name, value)
         sys.path.extend(folder for folder in self.modules if folder not in sys.path)
-        if not (self.store / "store.json").exists():  # else all would be done anew, where nobody looks
+        if not (self.store / "store.json").exists():  # else this joiner would repeat all work in a new store
             raise UserError(
                 "the store is not on this machine", got=self.store, valid="a folder that all machines share"
             )

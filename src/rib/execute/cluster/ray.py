@@ -26,7 +26,7 @@ class RayEngine(Engine):
     """Starts joiners as tasks of Ray.
 
     A cluster that it starts itself listens on the loopback interface, asks who connects for its token (as Ray 2.52 and
-    later can) and has no dashboard, unless told otherwise.
+    later can) and has no dashboard, unless the runtime file says so.
 
     Args:
         runtime: address of the cluster, what a joiner has.
@@ -36,12 +36,12 @@ class RayEngine(Engine):
     """
 
     def __init__(self, runtime: RayRuntime) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is told to anyone
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports nothing to anyone
         os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # who asked for no GPU sees none
         if runtime.on_loopback:  # as Ray reads it when imported: without, it takes 127.0.0.1 for the machine's address
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
         if "ray" not in sys.modules:  # what it read when imported, it goes by
-            if runtime.address:  # one that does not answer takes 40 seconds a try, of which Ray would make 20
+            if runtime.address:  # one that does not answer takes 40 seconds per try, and Ray would try 20 times
                 os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")
             else:
                 os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -70,7 +70,7 @@ class RayEngine(Engine):
         _require_answer(runtime.where)
         if not runtime.address and os.environ.get("RAY_AUTH_MODE") == "token":
             keep_token_private()
-        self._aside.enter_context(redirect_stdout(sys.stderr))  # Ray prints what befalls its nodes, whatever it is told
+        self._aside.enter_context(redirect_stdout(sys.stderr))  # Ray prints its nodes' fates, whatever its log level
         try:
             self._ray.init(
                 address=runtime.address or "local",

@@ -15,7 +15,7 @@ from rib.execute.runtime import SlurmRuntime
 class Requeued:
     """A joiner that asks to be queued anew when its node is taken away or its time is over.
 
-    What it had begun goes on from the last checkpoint, wherever it is taken up.
+    Its steps resume from their last checkpoint, whoever takes them.
     """
 
     def __init__(self, joiner: Joiner) -> None:

@@ -16,7 +16,7 @@ from rib.report.results import Results
 
 @dataclass(frozen=True)
 class Inside:
-    """What is known of the insides of a suite's models; what there is no evidence of is absent.
+    """The values of all analyses of a suite; values without evidence are missing.
 
     Attributes:
         signatures: the four signs of lost robustness, by model, method and size.

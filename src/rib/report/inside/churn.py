@@ -43,7 +43,7 @@ class ChurnRow:
 
 @dataclass(frozen=True)
 class ClassLoss:
-    """What one class lost and gained, in images.
+    """Losses and gains of one class, in images.
 
     Attributes:
         name: of the class.

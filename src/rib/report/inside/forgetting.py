@@ -30,7 +30,7 @@ class Split:
         together: new features with the new head: the whole change.
         by_head: the new head on the old features.
         by_features: the old head on the new features.
-        probe: change of the accuracy of a head that is fitted anew.
+        probe: change of the accuracy of a new head.
         readings: how many data sets of how many runs read as "kept", "mis-read", "lost" or "unclear".
     """
 
