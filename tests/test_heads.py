@@ -91,7 +91,7 @@ def test_how_an_answer_comes_about(
     [("dict", "a dict of logits"), ("always a tuple", "a tuple of 2"), ("tokens", r"shape \(2, 2, 4\)")],
 )
 def test_what_is_no_answer_is_refused_when_it_is_planned(tmp_path: Path, way: str, words: str) -> None:
-    with pytest.raises(UserError, match=rf"one number a class\n  got: +.*{words}"):
+    with pytest.raises(UserError, match=rf"one number per class\n  got: +.*{words}"):
         planned(tmp_path, way, ["finetune"])
 
 

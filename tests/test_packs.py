@@ -381,7 +381,7 @@ def test_a_pack_whose_files_change_while_it_is_made_is_whole_in_the_end(tmp_path
 def test_a_pack_that_others_take_away_for_ever_is_given_up(tmp_path: Path) -> None:
     file = pack_file(Decoded(Counted(), "test", Pixels(6)), tmp_path)
     data = Eventful(lambda _: taken_away(file))
-    with pytest.raises(StepError, match="again and again"):
+    with pytest.raises(StepError, match="repeatedly"):
         open_pack(Decoded(data, "test", Pixels(6)), tmp_path)
     assert len(data.asked) == 20 * BUILDS
 

@@ -351,7 +351,7 @@ def test_an_interrupt_from_python(finished: Finished, tmp_path: Path) -> None:
         def finished(self, work: float) -> None:
             raise KeyboardInterrupt
 
-    with pytest.raises(rib.StepError, match="call again to go on"):
+    with pytest.raises(rib.StepError, match="call again to continue"):
         rib.run(file, store=tmp_path / "store", how=How(workers=1), watcher=Stop())
     assert rib.run(file, store=tmp_path / "store", how=How(workers=1)).failed == {}
     assert_same(make_plan(load_suite(file)), tmp_path / "store", expected)
