@@ -24,10 +24,11 @@ from bench.base import Row, Setting, Work, at_least, interleaved, shown
 from bench.images import source, tree
 from bench.rates import rates
 from rib import _compat  # noqa: F401  # before torchvision
+from rib.arrays import Rows
 from rib.data.catalogue import DataRow, open_data
 from rib.data.decoded import Decoded
 from rib.data.examples import Examples, Index
-from rib.data.feed import Road, Rows, Shelf, fed
+from rib.data.feed import Road, Shelf, fed
 from rib.data.labels import LabelMap
 from rib.data.pack import open_pack
 from rib.data.views import Inputs, Pixels

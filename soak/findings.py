@@ -23,7 +23,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rib.files import json_text
 from rib.metrics.intervals import Interval
-from rib.report.answer import Answer, Contrast, Line, Panel
+from rib.report.answer import Answer, AnswerLine, AnswerPanel, Contrast
 from rib.report.answer_figures import answer_figures
 from rib.report.drawing import write_drawn
 from rib.report.finding import signed
@@ -134,12 +134,12 @@ def as_answer(document: Mapping[str, Any]) -> Answer:
     def interval(span: Mapping[str, Any] | None) -> Interval | None:
         return None if span is None else Interval(**{**span, "lacks": tuple(span["lacks"])})
 
-    def line(given: Mapping[str, Any]) -> Line:
-        return Line(given["name"], given["rank"], given["shape"], tuple(map(interval, given["spans"])))
+    def line(given: Mapping[str, Any]) -> AnswerLine:
+        return AnswerLine(given["name"], given["rank"], given["shape"], tuple(map(interval, given["spans"])))
 
-    def panel(given: Mapping[str, Any]) -> Panel:
+    def panel(given: Mapping[str, Any]) -> AnswerPanel:
         lines = tuple(map(line, given["lines"]))
-        return Panel(given["title"], given["across"], tuple(given["ticks"]), lines, given["joined"])
+        return AnswerPanel(given["title"], given["across"], tuple(given["ticks"]), lines, given["joined"])
 
     words = {name: document[name] for name in ("study", "suite", "question", "claim", "measure", "surface")}
     contrasts = tuple(

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rib import identity
-from rib.execute.board import Board, Outcome
+from rib.execute.board import Board, RunOutcome
 from rib.execute.progress import Silent
 from rib.execute.schedule import jobs
 from rib.files import write_aside
@@ -328,7 +328,7 @@ def boards(root: Path) -> tuple[Board, list[Leases], Leases]:
     own = Leases(root)
     own.owner = replace(own.owner, place="this machine")
     own.__enter__()
-    return Board(plan, Store(root), How(), Silent(), Outcome(), listed, own), others, own
+    return Board(plan, Store(root), How(), Silent(), RunOutcome(), listed, own), others, own
 
 
 def board(root: Path, seeds: int) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import pytest
 from helpers import tiny
 from rib.analysis import Analysis, Scene, Values
 from rib.errors import StepError, UserError
-from rib.execute.run import Outcome, execute
+from rib.execute.run import RunOutcome, execute
 from rib.plan import Plan, make_plan, missing
 from rib.report.results import Results
 from rib.steps import Compare, How
@@ -90,7 +90,7 @@ def seen(plan: Plan) -> set[tuple[str | None, ...]]:
     return {(look.name, look.run.method, look.run.tuned_on, *look.on) for look in plan.looks}
 
 
-def do(plan: Plan, store: Store, **how: Any) -> Outcome:
+def do(plan: Plan, store: Store, **how: Any) -> RunOutcome:
     return execute(plan, store, How(workers=1, **how))
 
 

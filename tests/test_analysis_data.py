@@ -26,7 +26,7 @@ from rib.analysis.calibration import COLUMNS, SMALLEST, Calibration, calibration
 from rib.analysis.churn import churn, churn_by_class
 from rib.analysis.distance import (
     Distance,
-    Sample,
+    DistanceSample,
     drawn_rows,
     frechet_distance,
     label_distances,
@@ -49,11 +49,11 @@ Floats = NDArray[np.float64]
 small = settings(max_examples=25, deadline=None)
 
 
-def cloud(seed: int, count: int, dimension: int = 5, classes: int = 3) -> Sample:
+def cloud(seed: int, count: int, dimension: int = 5, classes: int = 3) -> DistanceSample:
     generator = np.random.default_rng(seed)
     labels = generator.permutation(np.arange(count) % classes)
     features = generator.normal(size=(count, dimension)) * generator.uniform(0.5, 2, dimension)
-    return Sample(features + 2 * generator.normal(size=(classes, dimension))[labels], labels)
+    return DistanceSample(features + 2 * generator.normal(size=(classes, dimension))[labels], labels)
 
 
 # -- distances against oracles -----------------------------------------------------------------------------------------
@@ -72,11 +72,11 @@ def gaussians_apart(first: Floats, second: Floats, shrinkage: float = 0.0) -> fl
     return between + float(np.trace(spreads[0] + spreads[1] - 2 * cross))
 
 
-def by_class(sample: Sample) -> list[Floats]:
+def by_class(sample: DistanceSample) -> list[Floats]:
     return [sample.features[sample.labels == label] for label in np.unique(sample.labels)]
 
 
-def costs(first: Sample, second: Sample, shrinkage: float) -> Floats:
+def costs(first: DistanceSample, second: DistanceSample, shrinkage: float) -> Floats:
     """What it costs to carry each image to each, by loops."""
     classes = [dict(zip(np.unique(each.labels).tolist(), by_class(each), strict=True)) for each in (first, second)]
     return np.array(
@@ -161,12 +161,12 @@ def test_otdd_against_linear_programming() -> None:
 def test_otdd_sees_labels_that_frechet_does_not() -> None:
     """The same pixels with labels shuffled."""
     plain = cloud(0, 60)
-    shuffled = Sample(plain.features, np.random.default_rng(1).permutation(plain.labels))
+    shuffled = DistanceSample(plain.features, np.random.default_rng(1).permutation(plain.labels))
     assert frechet_distance(plain.features, shuffled.features) == pytest.approx(0, abs=1e-6)
     assert otdd_distance(plain, shuffled, 0.1) > 1
 
 
-def every_distance(first: Sample, second: Sample) -> list[float]:
+def every_distance(first: DistanceSample, second: DistanceSample) -> list[float]:
     features = first.features, second.features
     return [frechet_distance(*features), squared_mmd(*features), otdd_distance(first, second, 0.1)]
 
@@ -184,8 +184,8 @@ def test_distances_are_distances(seed: int, count: int, other: int, dimension: i
     assert otdd_distance(first, first, 0.1) == pytest.approx(0, abs=1e-5)
     order = np.random.default_rng(seed).permutation(count)
     turn = np.linalg.qr(np.random.default_rng(seed).normal(size=(dimension, dimension)))[0]
-    turned = [Sample(each.features @ turn, each.labels) for each in (first, second)]
-    shuffled = Sample(turned[0].features[order], turned[0].labels[order])
+    turned = [DistanceSample(each.features @ turn, each.labels) for each in (first, second)]
+    shuffled = DistanceSample(turned[0].features[order], turned[0].labels[order])
     assert every_distance(shuffled, turned[1]) == pytest.approx(found, rel=1e-6, abs=1e-6)
 
 
@@ -193,7 +193,7 @@ def test_distances_are_distances(seed: int, count: int, other: int, dimension: i
 @given(st.integers(0, 2**31), st.floats(0.1, 50), st.floats(-20, 20))
 def test_frechet_and_otdd_have_the_unit_of_the_features(seed: int, scale: float, shift: float) -> None:
     first, second = cloud(seed, 14), cloud(seed + 1, 11)
-    moved = [Sample(each.features * scale + shift, each.labels) for each in (first, second)]
+    moved = [DistanceSample(each.features * scale + shift, each.labels) for each in (first, second)]
     assert otdd_distance(*moved, 0.1) == pytest.approx(scale * otdd_distance(first, second, 0.1), rel=1e-6)
     plain = frechet_distance(first.features, second.features)
     assert frechet_distance(moved[0].features, moved[1].features) == pytest.approx(scale * plain, rel=1e-6)
@@ -242,7 +242,7 @@ def test_the_matrices_are_those_of_the_measures() -> None:
         rows = drawn_rows(seen.examples.labels, seen.label_map, 24, 3, 0)
         with torch.inference_mode():
             features = net.features(torch.from_numpy(seen.examples.batch(rows)))
-        samples.append(Sample(features.double().numpy(), seen.examples.labels[rows]))
+        samples.append(DistanceSample(features.double().numpy(), seen.examples.labels[rows]))
     assert found["dimension"] == samples[0].features.shape[1]
     for place, measure in enumerate(("frechet", "mmd", "otdd")):
         for i, first in enumerate(samples):

@@ -24,7 +24,7 @@ from helpers import Say, assert_same, command, document, start, surroundings, to
 from helpers import wait_until as wait_seconds
 from rib.errors import StepError, UserError
 from rib.execute import run as local_module
-from rib.execute.board import Board, Outcome
+from rib.execute.board import Board, RunOutcome
 from rib.execute.cluster import fleet as fleet_module
 from rib.execute.cluster.fleet import Fleet, find_engine
 from rib.execute.cluster.joiner import Joiner
@@ -199,9 +199,9 @@ class Listens(Silent):
         self.lines.append(line)
 
 
-def run_fleet(file: Path, store: Path, engine: Any, **how: Any) -> tuple[Outcome, list[str]]:
+def run_fleet(file: Path, store: Path, engine: Any, **how: Any) -> tuple[RunOutcome, list[str]]:
     """A driver with an engine of the test's own: what became of it, and what it said."""
-    plan, place, outcome, watcher = plan_of(file), Store(store), Outcome(), Listens()
+    plan, place, outcome, watcher = plan_of(file), Store(store), RunOutcome(), Listens()
     place.prepare()
     with Leases(place.root) as leases:
         board = Board(plan, place, How(**how), watcher, outcome, jobs(missing(plan.steps, place)), leases)

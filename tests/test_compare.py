@@ -22,7 +22,7 @@ import rib
 from helpers import CLASSES, Say, classifier, document, pictures, same_weights, toml
 from rib.data.views import Pixels
 from rib.errors import UserError
-from rib.gates import SIGNS, Gate, Verdict, level_of, parse_gate, quantity_names, worst_of
+from rib.gates import SIGNS, Gate, GateVerdict, level_of, parse_gate, quantity_names, worst_of
 from rib.gates import tested_together as adjusted_together
 from rib.metrics.estimates import Interval
 from rib.models.classifier import Classifier
@@ -31,7 +31,7 @@ from rib.plan import World
 from rib.plan.pair import make_pair
 from rib.report.comparison import Comparison, comparison_finding, comparison_json, comparison_lines, reason
 from rib.report.plausible import FAR_BELOW
-from rib.report.verify import Numbers
+from rib.report.verify import PublishedNumbers
 from rib.steps import How, Workshop
 from rib.suite.load import load_suite
 from rib.suite.suite import Suite
@@ -221,7 +221,7 @@ def test_a_base_far_below_its_published_accuracy_is_an_error(
     assert before
     assert not found.errors
     for margin, wrong in ((FAR_BELOW + 0.1, True), (FAR_BELOW - 0.1, False)):
-        numbers = Numbers(accuracy={"resnet": {suite.reference: before.high + margin}})
+        numbers = PublishedNumbers(accuracy={"resnet": {suite.reference: before.high + margin}})
         monkeypatch.setattr("rib.report.plausible.read_numbers", lambda _path, numbers=numbers: numbers)
         again = compared(place, "good.safetensors", fail_if=["worst < -100"])
         assert bool(again.errors) == wrong
@@ -480,20 +480,20 @@ def test_an_interrupt_is_no_result(place: Path, rib_says: Say, monkeypatch: pyte
 def test_gates_that_claim_a_change_are_adjusted_for_each_other() -> None:
     """p 0.02 and 0.015, one-sided: each is broken by itself; of two, 0.03 and 0.03 are not below 0.025."""
     found = Interval(-2.0, -3.9, -0.1, se=1.0)
-    one = Verdict(parse_gate("ri.high < 0", NAMES), found, p=0.02)
-    other = Verdict(parse_gate("change[sketch].high < 0", NAMES), found, p=0.015)
+    one = GateVerdict(parse_gate("ri.high < 0", NAMES), found, p=0.02)
+    other = GateVerdict(parse_gate("change[sketch].high < 0", NAMES), found, p=0.015)
     assert [each.failed for each in adjusted_together([one])] == [True]
     both = adjusted_together([one, other])
     assert [(each.alone, each.failed, each.adjusted) for each in both] == [(True, False, 0.03)] * 2
     assert "broken by itself, not among all gates" in both[0].words
-    clear = adjusted_together([one, Verdict(other.gate, found, p=0.001)])
+    clear = adjusted_together([one, GateVerdict(other.gate, found, p=0.001)])
     assert [each.failed for each in clear] == [True, True]
-    kept = Verdict(parse_gate("ri.low < -5", NAMES), found)
+    kept = GateVerdict(parse_gate("ri.low < -5", NAMES), found)
     assert not kept.gate.claims
-    said = level_of([*both, kept, Verdict(parse_gate("ri < -9", NAMES), found)])
+    said = level_of([*both, kept, GateVerdict(parse_gate("ri < -9", NAMES), found)])
     assert said.startswith("3 of 4 gates are on a bound of a 95 % interval: one-sided, level 2.5 % each. The 2 that")
     assert said.endswith("Those that must rule a change out hold only together, so they need no adjustment.")
-    assert level_of([Verdict(parse_gate("ri < -9", NAMES), found)]) == ""
+    assert level_of([GateVerdict(parse_gate("ri < -9", NAMES), found)]) == ""
 
 
 # -- gates -------------------------------------------------------------------------------------------------------------
@@ -579,11 +579,11 @@ def test_malformed_gates(text: str, said: str) -> None:
     ],
 )
 def test_verdicts(text: str, failed: bool, words: str) -> None:
-    verdict = Verdict(parse_gate(text, NAMES), Interval(-3.0, -4.0, -2.0))
+    verdict = GateVerdict(parse_gate(text, NAMES), Interval(-3.0, -4.0, -2.0))
     assert verdict.failed == failed
     assert verdict.state == ("broken" if failed else "holds")
     assert verdict.words == words
-    assert Verdict(verdict.gate, None).failed, "a gate whose number is missing does not pass"
+    assert GateVerdict(verdict.gate, None).failed, "a gate whose number is missing does not pass"
 
 
 @pytest.mark.parametrize("sign", SIGNS)
@@ -591,7 +591,7 @@ def test_verdicts(text: str, failed: bool, words: str) -> None:
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf, None])
 def test_a_gate_without_a_number_is_broken(sign: str, bound: Any, number: float | None) -> None:
     found = None if number is None else Interval(number, number, number)
-    verdict = Verdict(Gate("ri", bound, sign, -2), found, missing="no prediction on sketch")
+    verdict = GateVerdict(Gate("ri", bound, sign, -2), found, missing="no prediction on sketch")
     assert verdict.failed
     assert verdict.words.endswith("is missing (no prediction on sketch): broken")
     assert (verdict.number, verdict.margin) == (None, None)
@@ -606,8 +606,8 @@ def test_the_worst_change_is_that_of_some_set(numbers: list[list[float]], limit:
     name, worst = found
     assert changes[name].value == min(change.value for change in changes.values())
     for bound in ("value", "low", "high"):
-        each = [Verdict(Gate("x", bound, "<", limit), change).failed for change in changes.values()]
-        assert Verdict(Gate("worst", bound, "<", limit), worst).failed == any(each)
+        each = [GateVerdict(Gate("x", bound, "<", limit), change).failed for change in changes.values()]
+        assert GateVerdict(Gate("worst", bound, "<", limit), worst).failed == any(each)
     assert worst_of(changes | {"lost": None}) is None, "nothing is the worst while one is not measured"
     assert worst_of(changes | {"lost": Interval(np.nan, 0, 0)}) is None
 

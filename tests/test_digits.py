@@ -9,7 +9,7 @@ from rib.data import digits
 from rib.data.digits import adversary, domains, rendering
 from rib.data.digits.corruptions import corrupt
 from rib.data.digits.domains import SEVERITIES
-from rib.data.digits.draws import Draws
+from rib.data.digits.draws import DigitDraws
 from rib.data.digits.scans import SCANS, scan_labels, scans_in
 from rib.models.small import small_resnet, small_vit
 
@@ -150,7 +150,7 @@ def test_a_higher_severity_is_farther_from_the_clean_image(name: str) -> None:
     images, _ = rendering.reference_images("ref", 64)
     clean = images.permute(0, 3, 1, 2) / 255.0
     distances = [
-        (corrupt(clean, name, severity, Draws(64, "test", name)) - clean).pow(2).mean().item()
+        (corrupt(clean, name, severity, DigitDraws(64, "test", name)) - clean).pow(2).mean().item()
         for severity in SEVERITIES
     ]
     assert distances[0] > 0.0

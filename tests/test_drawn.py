@@ -9,7 +9,7 @@ from matplotlib.collections import LineCollection
 
 from handmade import CLASSES, handmade
 from rib.metrics.intervals import Interval
-from rib.report.answer import Answer, Line, Panel
+from rib.report.answer import Answer, AnswerLine, AnswerPanel
 from rib.report.answer_figures import _draw_map, _line_figure
 from rib.report.answer_page import figures
 from rib.report.drawing import new
@@ -23,8 +23,8 @@ NO_BARS = Interval(-3.0, -3.0, -3.0, "nothing", ("tuning seeds",))
 
 
 def answer(*spans: Interval | None, surface: bool = False) -> Answer:
-    lines = (Line("small", 0, 0, spans), Line("large", 1, 0, (WHOLE,) * len(spans)))
-    panel = Panel("resnet", "images", tuple(map(str, range(len(spans)))), lines)
+    lines = (AnswerLine("small", 0, 0, spans), AnswerLine("large", 1, 0, (WHOLE,) * len(spans)))
+    panel = AnswerPanel("resnet", "images", tuple(map(str, range(len(spans)))), lines)
     return Answer("size", "suite", "Is it so?", "It is.", "mRI, points", (), (panel,), surface)
 
 

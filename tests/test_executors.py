@@ -33,7 +33,7 @@ from rib.errors import DivergedError, StepError, UserError
 from rib.execute import worker
 from rib.execute.board import Board
 from rib.execute.progress import Silent
-from rib.execute.run import Outcome, execute
+from rib.execute.run import RunOutcome, execute
 from rib.execute.runtime import Runtime, read_runtime
 from rib.execute.schedule import jobs
 from rib.plan import Plan, make_plan
@@ -398,7 +398,7 @@ class Driver:
         for step, number in zip(filter(is_prediction, plan.steps), groups, strict=True):
             joined.setdefault(number, []).append(step)
         listed = jobs(plan.steps, joined.values())
-        self.outcome = Outcome()
+        self.outcome = RunOutcome()
         self.board = Board(plan, store, How(), Silent(), self.outcome, listed, leases)
         self._done, self._under_way = done, list[tuple[int, list[Step]]]()
 
@@ -489,7 +489,7 @@ def suite_file(
     return file
 
 
-def drive(file: Path, store: Path, runtime: Runtime | None = None, watcher: Any = None, **how: Any) -> Outcome:
+def drive(file: Path, store: Path, runtime: Runtime | None = None, watcher: Any = None, **how: Any) -> RunOutcome:
     """Run a suite; what became of it."""
     place = Store(store)
     return execute(make_plan(load_suite(file), place.facts), place, How(**how), watcher, runtime)
@@ -614,7 +614,7 @@ def test_a_hung_step_is_ended_and_tried_once_more(tmp_path: Path) -> None:
             told.append(line)
 
     outcome = drive(file, tmp_path / "store", Runtime(step_minutes=LIMIT / 60), Listens(), workers=2)
-    assert outcome == Outcome(done=len(make_plan(load_suite(file)).steps))
+    assert outcome == RunOutcome(done=len(make_plan(load_suite(file)).steps))
     assert told == ["a step took too long at: hangs dropout on part; RIB tries its work once more"]
 
 

@@ -22,7 +22,7 @@ from hypothesis import strategies as st
 from helpers import Say, document, same_weights, toml
 from rib import cli, files
 from rib.errors import DamagedError, StepError, UserError
-from rib.execute.run import Outcome, execute
+from rib.execute.run import RunOutcome, execute
 from rib.files import Seal, file_name, is_stamped, read_fact, stamp, write_aside, write_fact, written_aside
 from rib.models.weights import write_weights
 from rib.plan import Plan, make_plan
@@ -60,7 +60,7 @@ def plan_of(file: Path) -> Plan:
     return make_plan(load_suite(file))
 
 
-def do(file: Path, store: Path) -> Outcome:
+def do(file: Path, store: Path) -> RunOutcome:
     return execute(plan_of(file), Store(store), How(workers=1, checkpoint_seconds=0.0))
 
 
@@ -255,7 +255,7 @@ def test_a_deleted_pack_is_decoded_again(finished: Finished, copied: Store) -> N
     assert do(file, copied.root).done == 0  # a finished suite needs none
     step = next(step for step in plan.steps if isinstance(step, Predict))
     copied.path("records", step.key).unlink()
-    assert do(file, copied.root) == Outcome(done=1, before=len(plan.steps) - 1)
+    assert do(file, copied.root) == RunOutcome(done=1, before=len(plan.steps) - 1)
     assert len(list(copied.packs.glob("*.npy"))) == 1
     assert_same(plan, copied, Store(expected))
 

@@ -13,9 +13,10 @@ import pytest
 import torch
 
 from helpers import SIDE, WHOLE, classifier, examples, same_weights
+from rib.arrays import Rows
 from rib.data import feed
 from rib.data.examples import Examples
-from rib.data.feed import Rows, Shelf, fed
+from rib.data.feed import Shelf, fed
 from rib.models.weights import take_weights
 from rib.recipe import Recipe
 from rib.training.loop import train

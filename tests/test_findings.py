@@ -12,7 +12,7 @@ from jinja2 import UndefinedError
 from soak.findings import BEFORE, KEPT, PAGE, Numbers, before, moved, page, starts, stripped
 
 from rib.metrics.intervals import Interval
-from rib.report.answer import Answer, Contrast, Line, Panel
+from rib.report.answer import Answer, AnswerLine, AnswerPanel, Contrast
 from rib.report.answer_text import answer_json
 from rib.studies import STUDIES, names
 from rib.suite.load import load_suite
@@ -23,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 def answered(study: str, value: float, says: str = "large minus small", family: str = "resnet") -> dict[str, Any]:
     span = Interval(value, value - 1, value + 1, "images and seeds", (), 0.5, 4.0, 0.01, 0.02)
     contrasts = (Contrast(family, says, "above", span),)
-    panel = Panel("resnet, n = 50", "set", ("small", "large"), (Line("one", 0, 0, (span, None)),))
+    panel = AnswerPanel("resnet, n = 50", "set", ("small", "large"), (AnswerLine("one", 0, 0, (span, None)),))
     return answer_json(Answer(study, "suite", "Is it so?", "It is.", "points", contrasts, (panel,)))
 
 

@@ -28,7 +28,7 @@ from rib.report.inside.layers import ALL
 from rib.report.inside.signs import held_against, signature_rows, telling
 from rib.report.page import write_page
 from rib.report.panels import panel_data, shown_panels
-from rib.report.results import Results, Seen
+from rib.report.results import Results, SeenSet
 from rib.report.tables import as_json, headline
 from rib.steps import Compare, Predict, Step
 from rib.store.record import unpack_bits
@@ -243,7 +243,7 @@ def test_distance_from_the_reference_by_brute_force(tmp_path: Path) -> None:
     )
     apart = np.random.default_rng(0).random((6, 6)) + np.arange(6)
     values = {"sets": list(sets), "frechet": (apart + apart.T).tolist()}
-    results.__dict__["seen"] = lambda kind: [Seen("distance", results.plan.runs[0], sets, values)]
+    results.__dict__["seen"] = lambda kind: [SeenSet("distance", results.plan.runs[0], sets, values)]
     loss = one(list(distance_losses(results)), lost_on=REFERENCE)
     distances, losses = values["frechet"][0][1:], list(lost.values())
     assert [pair.distance for pair in loss.pairs] == distances

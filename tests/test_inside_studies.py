@@ -14,7 +14,7 @@ from rib.metrics.estimates import Estimate, Interval
 from rib.report.answer import Contrast
 from rib.report.results import Change
 from rib.studies import find_study
-from rib.studies.base import Numbers
+from rib.studies.base import StudyNumbers
 from rib.suite.load import load_suite
 from rib.text.names import short
 
@@ -55,7 +55,7 @@ def asked(
         ],
     )
     taken = study.taken(suite)
-    numbers = Numbers(results, taken, study.cohorts(taken))  # type: ignore[arg-type]
+    numbers = StudyNumbers(results, taken, study.cohorts(taken))  # type: ignore[arg-type]
     contrasts: list[Contrast] = study.contrasts(numbers)
     panels = study.panels(numbers)
     assert all(len(line.spans) == len(panel.ticks) for panel in panels for line in panel.lines)

@@ -9,7 +9,7 @@ import pytest
 
 from helpers import Say, document, tiny, toml
 from rib.plan import make_plan
-from rib.report.profile import Line, profile, profile_lines, row_cells, summary
+from rib.report.profile import ProfileLine, profile, profile_lines, row_cells, summary
 from rib.report.results import Results
 from rib.steps import Fit, Predict
 from rib.steps.workshop import Stopwatch
@@ -32,7 +32,7 @@ def made(tmp_path: Path) -> tuple[Results, set[str]]:
     return Results(plan, store), now
 
 
-def by_title(lines: tuple[Line, ...]) -> dict[str, Line]:
+def by_title(lines: tuple[ProfileLine, ...]) -> dict[str, ProfileLine]:
     return {line.title: line for line in lines}
 
 
@@ -49,10 +49,10 @@ def test_lines_add_up_the_records(made: tuple[Results, set[str]]) -> None:
         "predicting clean",
     ]
     # two sets tuned on; five models scored on each set
-    assert lines["fitting l2_sp"] == Line("fitting", "l2_sp", 2, 3.0, 2.5, 0.25, 20, 0, 0.0)
-    assert lines["predicting part"] == Line("predicting", "part", 5, 1.25, 1.0, 0.25, 15, 5, 1.25)
-    assert lines["predicting clean"] == Line("predicting", "clean", 5, 1.25, None, None, 15, 0, 0.0)
-    assert found.total == Line("all", "", 20, 5 * 1.5 + 15 * 0.25, None, None, 95, 10, 2.5)
+    assert lines["fitting l2_sp"] == ProfileLine("fitting", "l2_sp", 2, 3.0, 2.5, 0.25, 20, 0, 0.0)
+    assert lines["predicting part"] == ProfileLine("predicting", "part", 5, 1.25, 1.0, 0.25, 15, 5, 1.25)
+    assert lines["predicting clean"] == ProfileLine("predicting", "clean", 5, 1.25, None, None, 15, 0, 0.0)
+    assert found.total == ProfileLine("all", "", 20, 5 * 1.5 + 15 * 0.25, None, None, 95, 10, 2.5)
     assert found.waiting == 2 * 4.0 - 2.5
     assert sum(line.steps for line in found.lines) == found.total.steps == len(results.records)
 

@@ -18,7 +18,7 @@ import rib
 from helpers import assert_same, document, start, toml, wait_until
 from rib.execute.pool import Crew
 from rib.execute.progress import Silent
-from rib.execute.run import Outcome, execute
+from rib.execute.run import RunOutcome, execute
 from rib.plan import make_plan
 from rib.steps import Fit, How, Predict, Pretrain
 from rib.store.store import Store
@@ -39,7 +39,7 @@ def suite_file(folder: Path, models: tuple[str, ...] = ("dropout",), **fields: A
     return file
 
 
-def do(file: Path, store: Path, watcher: Any = None, **how: Any) -> Outcome:
+def do(file: Path, store: Path, watcher: Any = None, **how: Any) -> RunOutcome:
     """Run a suite in this process; what became of it."""
     place = Store(store)
     plan = make_plan(load_suite(file), place.facts)
@@ -176,13 +176,13 @@ def test_files_cut_off_by_a_crash_of_the_machine(finished: Finished, tmp_path: P
 def test_run_again_does_nothing_wherever_store_and_data_are(finished: Finished, tmp_path: Path) -> None:
     file, expected = finished
     steps = len(make_plan(load_suite(file)).steps)
-    assert do(file, expected) == Outcome(done=0, before=steps)
+    assert do(file, expected) == RunOutcome(done=0, before=steps)
     shutil.copytree(file.parent, tmp_path / "elsewhere" / "data", ignore=shutil.ignore_patterns("store"))
     shutil.copytree(expected, tmp_path / "another" / "store")
     for data in (tmp_path / "elsewhere" / "data").glob("*.npz"):
         os.utime(data, (1, 1))
     moved = tmp_path / "elsewhere" / "data" / file.name
-    assert do(moved, tmp_path / "another" / "store") == Outcome(done=0, before=steps)
+    assert do(moved, tmp_path / "another" / "store") == RunOutcome(done=0, before=steps)
 
 
 def test_one_and_two_workers_give_the_same(finished: Finished, tmp_path: Path) -> None:
@@ -328,7 +328,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     plan = make_plan(load_suite(file))
     assert 3 <= before < len(plan.steps)
     outcome = do(file, store, workers=2)
-    assert outcome == Outcome(done=len(plan.steps) - before, before=before)
+    assert outcome == RunOutcome(done=len(plan.steps) - before, before=before)
 
 
 def test_an_interrupt_while_starting(tmp_path: Path) -> None:

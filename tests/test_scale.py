@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from helpers import classifier, examples, tiny
 from rib.data.labels import LabelMap
-from rib.execute.board import Board, Outcome
+from rib.execute.board import Board, RunOutcome
 from rib.execute.cluster.fleet import share
 from rib.execute.progress import Silent
 from rib.execute.schedule import LARGE, Job, Queue, jobs
@@ -216,7 +216,7 @@ def test_what_others_have_done_comes_before_anything_new(planned: Plan, tmp_path
     first = next(number for number in range(len(listed)) if any(one.needs == {number} for one in listed))
     assert not listed[first].needs
     with Leases(tmp_path) as own, Leases(tmp_path) as other:
-        board = Board(planned, store, How(), Silent(), Outcome(), listed, own)
+        board = Board(planned, store, How(), Silent(), RunOutcome(), listed, own)
         names = [step.key for step in listed[first].steps]
         assert all(other.take(name) for name in names)
         while first not in board._elsewhere:

@@ -34,7 +34,7 @@ from rib.report.results import Results
 from rib.steps import How
 from rib.store.store import Store
 from rib.studies import ORDER, find_study, names
-from rib.studies.base import Numbers, cohorts, interval, minus
+from rib.studies.base import StudyNumbers, cohorts, interval, minus
 from rib.suite.load import load_suite, parse_suite
 from rib.suite.suite import Suite
 from rib.training.loop import train
@@ -160,7 +160,7 @@ def asked(
         plan=SimpleNamespace(runs=[SimpleNamespace(method=method) for method in order]),
     )
     taken = study.taken(derived)
-    numbers = Numbers(results, taken, study.cohorts(taken))  # type: ignore[arg-type]
+    numbers = StudyNumbers(results, taken, study.cohorts(taken))  # type: ignore[arg-type]
     return numbers, study.contrasts(numbers), study.panels(numbers)
 
 

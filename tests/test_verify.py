@@ -9,7 +9,7 @@ import pytest
 from rib.errors import UserError
 from rib.models.catalogue import ROWS
 from rib.report.results import Results
-from rib.report.verify import Check, Numbers, checks, checks_json, checks_table, read_numbers, summary
+from rib.report.verify import Check, PublishedNumbers, checks, checks_json, checks_table, read_numbers, summary
 from rib.steps import Step
 from rib.suite.load import load_suite
 from test_report import made_up
@@ -28,11 +28,11 @@ def measured(results: Results, model: str, name: str) -> float:
     return score.masked
 
 
-def numbers(results: Results, shift: float = 0.0) -> Numbers:
+def numbers(results: Results, shift: float = 0.0) -> PublishedNumbers:
     row = next(row for row in results.summaries if (row.model, row.method) == ("small", "finetune"))
     assert row.ood_before
     assert row.ood_after
-    return Numbers(
+    return PublishedNumbers(
         ood_sets=results.suite.downstream,
         accuracy={"small": {name: measured(results, "small", name) + shift for name in ("clean", "sketch")}},
         ood={"small": (row.ood_before.value + shift, row.ood_after.value - shift)},

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rib.errors import StoppedError
 from rib.execute.progress import Watcher
-from rib.execute.run import Outcome, execute
+from rib.execute.run import RunOutcome, execute
 from rib.execute.runtime import Runtime
 from rib.files import at_home
 from rib.gates import parse_gate
@@ -77,7 +77,7 @@ class Studied:
         outcome: what was done for it now.
     """
 
-    def __init__(self, answer: Answer, results: Results, outcome: Outcome) -> None:
+    def __init__(self, answer: Answer, results: Results, outcome: RunOutcome) -> None:
         self.answer, self.results, self.outcome = answer, results, outcome
 
     @property

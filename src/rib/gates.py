@@ -23,7 +23,7 @@ from rib.metrics.intervals import LEVEL, Interval, holm
 from rib.text.names import Names
 
 Bound = Literal["value", "low", "high"]
-State = Literal["holds", "broken"]
+GateState = Literal["holds", "broken"]
 
 BOUNDS = ("value", "low", "high")
 SIGNS: Mapping[str, Callable[[float, float], bool]] = {
@@ -86,7 +86,7 @@ class Gate:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class GateVerdict:
     """A gate and the number that it is about.
 
     Attributes:
@@ -122,7 +122,7 @@ class Verdict:
         return self.number is None or SIGNS[self.gate.sign](self.number, self.gate.limit)
 
     @property
-    def state(self) -> State:
+    def state(self) -> GateState:
         """In one word."""
         return "broken" if self.failed else "holds"
 
@@ -158,7 +158,7 @@ def _shown(number: float, limit: float) -> str:
     return f"{round(number, digits) + 0.0:+.{digits}f}"
 
 
-def tested_together(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
+def tested_together(verdicts: Sequence[GateVerdict]) -> tuple[GateVerdict, ...]:
     """The same verdicts; of several that are tests, each adjusted for all of them."""
     known = [verdict.p for verdict in verdicts if verdict.p is not None]
     if len(known) < 2:
@@ -167,7 +167,7 @@ def tested_together(verdicts: Sequence[Verdict]) -> tuple[Verdict, ...]:
     return tuple(verdict if verdict.p is None else replace(verdict, adjusted=next(adjusted)) for verdict in verdicts)
 
 
-def level_of(verdicts: Sequence[Verdict]) -> str:
+def level_of(verdicts: Sequence[GateVerdict]) -> str:
     """The level of the gates on bounds, in one or two sentences; empty without any."""
     bounds = [verdict for verdict in verdicts if verdict.gate.bound != "value"]
     tested = sum(verdict.adjusted is not None for verdict in bounds)

@@ -59,7 +59,7 @@ METHODS_TOO = frozenset(("exec", "eval"))
 
 
 @dataclass(frozen=True)
-class Source:
+class SourceFile:
     """A module's file.
 
     Attributes:
@@ -76,7 +76,7 @@ class Source:
 
 
 @dataclass
-class Found:
+class FoundSources:
     """Sources of a module.
 
     Attributes:
@@ -124,7 +124,7 @@ def _installed_folders() -> frozenset[Path]:
     return frozenset(Path(path).resolve() for path in (*paths, *site.getsitepackages(), site.getusersitepackages()))
 
 
-_known: dict[str, Found] = {}
+_known: dict[str, FoundSources] = {}
 
 
 def sources(module: str) -> dict[str, bytes]:
@@ -150,7 +150,7 @@ _imported_as: dict[str, tuple[object, bytes]] = {}
 """Modules that this process has imported, and their content when that was first seen."""
 
 
-def _require_as_imported(found: Found) -> None:
+def _require_as_imported(found: FoundSources) -> None:
     """Refuse modules whose files have changed since this process imported them: it runs the old code."""
     for name, content in found.files.items():
         module = sys.modules.get(name)
@@ -167,8 +167,8 @@ def _require_as_imported(found: Found) -> None:
             )
 
 
-def _walk(module: str) -> Found:
-    found, top = Found(), module.partition(".")[0]
+def _walk(module: str) -> FoundSources:
+    found, top = FoundSources(), module.partition(".")[0]
     left = [module]
     while left:
         name = left.pop(0)
@@ -187,7 +187,7 @@ def _walk(module: str) -> Found:
     return found
 
 
-def _source(name: str, top: str) -> Source | None:
+def _source(name: str, top: str) -> SourceFile | None:
     """The file of a module that is the user's own, or part of the package that a suite names."""
     if name.partition(".")[0] == "rib":
         return None
@@ -196,7 +196,7 @@ def _source(name: str, top: str) -> Source | None:
     if origin is None or (is_installed(origin) and name.partition(".")[0] != top):
         return None
     folders = tuple(spec.submodule_search_locations or ()) if spec else ()
-    return Source(name, origin, name if folders else name.rpartition(".")[0], folders)
+    return SourceFile(name, origin, name if folders else name.rpartition(".")[0], folders)
 
 
 def _origin(name: str, spec: ModuleSpec | None) -> Path | None:
@@ -233,7 +233,7 @@ def _read(path: Path) -> bytes:
         raise UserError(f"cannot read {path}, which a suite uses", got=error.strerror) from None
 
 
-def _parsed(content: bytes, source: Source) -> ast.Module:
+def _parsed(content: bytes, source: SourceFile) -> ast.Module:
     if source.path.suffix != ".py":
         return ast.Module([], [])  # compiled: what it imports stays unknown, its bytes are known
     try:
@@ -260,7 +260,7 @@ def _declared(tree: ast.Module) -> tuple[str, ...] | None:
     return None
 
 
-def _declared_files(source: Source, patterns: Iterable[str] | None) -> list[Path]:
+def _declared_files(source: SourceFile, patterns: Iterable[str] | None) -> list[Path]:
     """The files that a module's patterns name, beside it. Raises UserError: one names none."""
     found: list[Path] = []
     for pattern in patterns or ():
@@ -278,7 +278,7 @@ def _declared_files(source: Source, patterns: Iterable[str] | None) -> list[Path
     return sorted(set(found))
 
 
-def _imported(tree: ast.Module, source: Source, declares: bool) -> Iterator[str]:
+def _imported(tree: ast.Module, source: SourceFile, declares: bool) -> Iterator[str]:
     """Names of what a source imports, modules among them. Raises UserError: it does not name them."""
     written: set[int] = set()  # functions of calls whose module is written out
     loaders = _loaders(tree)
@@ -301,7 +301,7 @@ def _imported(tree: ast.Module, source: Source, declares: bool) -> Iterator[str]
             raise _undeclared(node, source)
 
 
-def _undeclared(node: ast.AST, source: Source) -> UserError:
+def _undeclared(node: ast.AST, source: SourceFile) -> UserError:
     return UserError(
         f"line {getattr(node, 'lineno', 0)} of {source.path} reads a file that the module does not declare: results "
         "could not be told from those with another file",
@@ -311,7 +311,7 @@ def _undeclared(node: ast.AST, source: Source) -> UserError:
     )
 
 
-def _unknown(node: ast.AST, source: Source) -> UserError:
+def _unknown(node: ast.AST, source: SourceFile) -> UserError:
     line = getattr(node, "lineno", 0)
     return UserError(
         f"line {line} of {source.path} loads code that the source does not name, "
@@ -377,7 +377,7 @@ def _reads(node: ast.AST) -> bool:
     return called in READING or (called in ("load", "loads") and owner.rpartition(".")[2] in READING_OF)
 
 
-def _written_out(node: ast.Call, source: Source) -> str | None:
+def _written_out(node: ast.Call, source: SourceFile) -> str | None:
     """The module that a call of import_module imports, where its name is written out."""
     function = node.func
     called = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
@@ -390,7 +390,7 @@ def _written_out(node: ast.Call, source: Source) -> str | None:
         return None
 
 
-def _imported_from(node: ast.ImportFrom, source: Source) -> Iterator[str]:
+def _imported_from(node: ast.ImportFrom, source: SourceFile) -> Iterator[str]:
     relative = "." * node.level + (node.module or "")
     try:
         base = importlib.util.resolve_name(relative, source.package) if node.level else relative

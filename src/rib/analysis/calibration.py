@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rib.arrays import Floats
 from rib.errors import UserError
-from rib.metrics.estimates import Floats, example_weights
+from rib.metrics.estimates import example_weights
 
 BINS = 15
 """Bins of equal width of the confidence, as in Guo et al. 2017."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from rib.arrays import Flags, Floats
 from rib.errors import UserError
-from rib.metrics.estimates import Bootstrap, Estimate, Floats
+from rib.metrics.estimates import Bootstrap, Estimate
 
-Flags = NDArray[np.bool_]
 Counts = NDArray[np.int64]
 
 

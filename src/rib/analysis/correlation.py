@@ -15,11 +15,10 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
+from rib.arrays import Floats
 from rib.data.splits import named_generator
 from rib.errors import UserError
 from rib.metrics.intervals import Interval
-
-Floats = NDArray[np.float64]
 
 FEWEST = 5
 """Points of a model below which it has no correlation: of four, one of 24 orders is a perfect one by chance."""

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from rib.analysis.base import Analysis, Scene, Values
+from rib.arrays import Floats, Rows
 from rib.data.labels import LabelMap
-from rib.data.splits import Rows, named_generator, nested
+from rib.data.splits import named_generator, nested
 from rib.errors import StepError, UserError
-from rib.metrics.estimates import Floats
 from rib.models.classifier import Classifier
 from rib.training.predict import collect
 
@@ -24,7 +24,7 @@ Measure = Literal["frechet", "mmd", "otdd"]
 
 
 @dataclass(frozen=True)
-class Sample:
+class DistanceSample:
     """Features of some images of a data set.
 
     Attributes:
@@ -90,8 +90,8 @@ class Distance(Analysis):
             **{name: _matrix(samples, measure) for name, measure in measures.items()},
         }
 
-    def _measures(self) -> dict[str, Callable[[Sample, Sample], float]]:
-        known: dict[str, Callable[[Sample, Sample], float]] = {
+    def _measures(self) -> dict[str, Callable[[DistanceSample, DistanceSample], float]]:
+        known: dict[str, Callable[[DistanceSample, DistanceSample], float]] = {
             "frechet": lambda a, b: frechet_distance(a.features, b.features),
             "mmd": lambda a, b: squared_mmd(a.features, b.features),
             "otdd": lambda a, b: otdd_distance(a, b, self.shrinkage),
@@ -100,7 +100,7 @@ class Distance(Analysis):
             _exact_transport()  # ask for the package before the work, not after
         return {name: known[name] for name in dict.fromkeys(self.measures)}
 
-    def _sample(self, scene: Scene, classifier: Classifier, name: str) -> Sample:
+    def _sample(self, scene: Scene, classifier: Classifier, name: str) -> DistanceSample:
         seen = scene.data[name]
         rows = drawn_rows(seen.examples.labels, seen.label_map, self.images, self.per_class, self.seed)
         if len(rows) < 2:
@@ -111,10 +111,12 @@ class Distance(Analysis):
         )
         if not features.isfinite().all():
             raise StepError(f"the model's features of {name!r} are not finite")
-        return Sample(features.double().numpy(), chosen.labels)
+        return DistanceSample(features.double().numpy(), chosen.labels)
 
 
-def _matrix(samples: list[Sample], measure: Callable[[Sample, Sample], float]) -> list[list[float]]:
+def _matrix(
+    samples: list[DistanceSample], measure: Callable[[DistanceSample, DistanceSample], float]
+) -> list[list[float]]:
     matrix = np.zeros((len(samples), len(samples)))
     for first, second in combinations(range(len(samples)), 2):
         matrix[first, second] = matrix[second, first] = measure(samples[first], samples[second])
@@ -177,7 +179,7 @@ def squared_mmd(first: Floats, second: Floats) -> float:
     return within(first) + within(second) - 2 * float(kernel(first, second).mean())
 
 
-def otdd_distance(first: Sample, second: Sample, shrinkage: float) -> float:
+def otdd_distance(first: DistanceSample, second: DistanceSample, shrinkage: float) -> float:
     """Optimal transport data set distance (Alvarez-Melis & Fusi 2020, arXiv 2002.02923), in units of the features.
 
     The square root of the least mean cost of carrying one sample to the other, each image with the same weight, where

@@ -49,7 +49,7 @@ class Drift(Analysis):
         places = layer_places(classifier)
         statistics = [name for name in scene.before if name.endswith((".running_mean", ".running_var"))]
 
-        def changes(names: Iterable[str], of: Callable[[Place], str]) -> dict[str, float | None]:
+        def changes(names: Iterable[str], of: Callable[[LayerPlace], str]) -> dict[str, float | None]:
             """By what `of` says of a parameter's place, for those of `names` that there are."""
             parts = {each: [name for name, place in places.items() if of(place) == each] for each in names}
             return {each: relative_change(scene.before, scene.after, part) for each, part in parts.items() if part}
@@ -76,7 +76,7 @@ class Drift(Analysis):
 
 
 @dataclass(frozen=True)
-class Place:
+class LayerPlace:
     """Position of a parameter in its net.
 
     Attributes:
@@ -90,12 +90,12 @@ class Place:
     kind: str
 
 
-def layer_places(classifier: Classifier) -> dict[str, Place]:
+def layer_places(classifier: Classifier) -> dict[str, LayerPlace]:
     """The place of every parameter by its name within `net`."""
     norms = classifier.norm_parameters
     groups = _groups(classifier)
     return {
-        name: Place(_layer(name), groups[name], _kind(name, classifier, name in norms))
+        name: LayerPlace(_layer(name), groups[name], _kind(name, classifier, name in norms))
         for name, _ in classifier.net.named_parameters()
     }
 

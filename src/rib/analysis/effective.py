@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rib.arrays import Floats
 from rib.data.splits import named_generator
 from rib.errors import UserError
-from rib.metrics.estimates import Estimate, Floats
+from rib.metrics.estimates import Estimate
 
 FEWEST = 3
 """Models of distinct reference accuracy that a line needs: two points lie on a line whatever they are."""

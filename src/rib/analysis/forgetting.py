@@ -12,14 +12,13 @@ from torch import Tensor
 
 from rib.analysis.base import Analysis, Scene, Seen, Values
 from rib.analysis.sample import sample
+from rib.arrays import Flags
 from rib.data.examples import Index
 from rib.data.splits import carve
 from rib.errors import StepError
 from rib.metrics.estimates import Bootstrap, Estimate, example_weights
 from rib.models.classifier import Classifier
 from rib.training.predict import collect
-
-Flags = NDArray[np.bool_]
 
 
 class Forgetting(Analysis):

@@ -23,11 +23,11 @@ from rib.analysis.effective import Line, fit_line
 from rib.errors import UserError, nearest
 from rib.files import plain
 
-Reference = Literal["imagenet", "same classes"]
+LinesReference = Literal["imagenet", "same classes"]
 """What a line starts from: accuracy on the ImageNet validation set, over all of its 1000 classes; or over the 200
 classes of the other set alone, on their images and with the other 800 outputs masked."""
 
-TABLES: dict[tuple[str, Reference], tuple[str, str]] = {
+TABLES: dict[tuple[str, LinesReference], tuple[str, str]] = {
     ("imagenet:v2", "imagenet"): ("results-imagenet.csv", "results-imagenetv2-matched-frequency.csv"),
     ("imagenet:sketch", "imagenet"): ("results-imagenet.csv", "results-sketch.csv"),
     ("imagenet:a", "imagenet"): ("results-imagenet.csv", "results-imagenet-a.csv"),
@@ -52,12 +52,12 @@ class ImageNetLine:
     """
 
     tested_on: str
-    reference: Reference
+    reference: LinesReference
     line: Line
     models: int
 
 
-def imagenet_line(tested_on: str, reference: Reference = "imagenet") -> ImageNetLine:
+def imagenet_line(tested_on: str, reference: LinesReference = "imagenet") -> ImageNetLine:
     """A shipped line, for masked accuracy.
 
     Of ImageNet-A and -R there are two: a suite measures the accuracy on all of ImageNet, so that is the default; the
@@ -103,7 +103,7 @@ def fit_lines(folder: Path) -> list[ImageNetLine]:
     return [_fit(folder, *names, *tables) for names, tables in TABLES.items()]
 
 
-def _fit(folder: Path, tested_on: str, reference: Reference, clean: str, shifted: str) -> ImageNetLine:
+def _fit(folder: Path, tested_on: str, reference: LinesReference, clean: str, shifted: str) -> ImageNetLine:
     first, second = dict(_rows(folder / clean)), dict(_rows(folder / shifted))
     common = sorted(first.keys() & second.keys())
     line = fit_line(np.array([first[row] for row in common]), np.array([second[row] for row in common]))

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from rib.cli.inputs import bytes_in, names_in, plan_of
-from rib.cli.options import STORE, DataPath, Json, ModelNames, PackBudget, Seeds, StorePath, SuiteName
+from rib.cli.options import STORE, DataPath, Json, ModelNames, PackBudget, SeedsOption, StorePath, SuiteName
 from rib.cli.output import with_progress
 from rib.errors import UserError, nearest
 from rib.files import json_text
@@ -56,7 +56,7 @@ def data_pack(
     store: StorePath = STORE,
     data: DataPath = None,
     models: ModelNames = None,
-    seeds: Seeds = None,
+    seeds: SeedsOption = None,
     pack_budget: PackBudget = None,
 ) -> None:
     """Decode all images of a suite once, into the store."""

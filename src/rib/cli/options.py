@@ -33,7 +33,7 @@ ModelNames = Annotated[
     str | None,
     typer.Option("--models", help="only these models, separated by commas: of the suite or the catalogue"),
 ]
-Seeds = Annotated[
+SeedsOption = Annotated[
     str | None,
     typer.Option("--seeds", help="tuning seeds: a number, e.g. 3, or a list, e.g. 0,1,4; default: the suite's"),
 ]

@@ -16,7 +16,7 @@ from rib.text.terminal import console, say
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from rib.execute.run import Outcome
+    from rib.execute.run import RunOutcome
     from rib.plan import Plan
     from rib.report.results import Results
     from rib.store.store import Store
@@ -34,7 +34,7 @@ def with_progress(job: Callable[[Any], T]) -> T:
         return job(bar)
 
 
-def print_outcome(outcome: Outcome, suite: str) -> None:
+def print_outcome(outcome: RunOutcome, suite: str) -> None:
     words = f"{outcome.done} steps done, {outcome.before} done before"
     if outcome.elsewhere:
         words += f", {outcome.elsewhere} done meanwhile by other drivers"

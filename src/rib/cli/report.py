@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rib.cli.inputs import plan_of
-from rib.cli.options import STORE, DataPath, Json, ModelNames, Seeds, StorePath, SuiteName
+from rib.cli.options import STORE, DataPath, Json, ModelNames, SeedsOption, StorePath, SuiteName
 from rib.cli.output import print_report, require_records, results_of, write_file, write_report_page
 from rib.errors import UserError
 from rib.files import json_text
@@ -26,7 +26,7 @@ def report(
     latex: Annotated[Path | None, typer.Option(help="write the LaTeX table to this file")] = None,
     figures: Annotated[Path | None, typer.Option(help="write PDF and PNG figures into this folder")] = None,
     models: ModelNames = None,
-    seeds: Seeds = None,
+    seeds: SeedsOption = None,
     as_json: Json = False,
 ) -> None:
     """Show the results of finished steps; run nothing. Reads the labels and sources of the data sets."""
@@ -56,7 +56,7 @@ def export(
     method: Annotated[str | None, typer.Option(help="only this method")] = None,
     tuned_on: Annotated[str | None, typer.Option(help="only models tuned on this data set")] = None,
     models: ModelNames = None,
-    seeds: Seeds = None,
+    seeds: SeedsOption = None,
 ) -> None:
     """Write finished models, merged ones too, each with a model card; timm loads the folders of timm models."""
     from rib.report.release import release, require_free
@@ -86,7 +86,7 @@ def verify(
     store: StorePath = STORE,
     data: DataPath = None,
     models: ModelNames = None,
-    seeds: Seeds = None,
+    seeds: SeedsOption = None,
     numbers: Annotated[
         Path | None, typer.Option(help="TOML file of numbers to compare with; default: the paper's")
     ] = None,
@@ -114,7 +114,7 @@ def recommend(
     store: StorePath = STORE,
     data: DataPath = None,
     models: ModelNames = None,
-    seeds: Seeds = None,
+    seeds: SeedsOption = None,
     as_json: Json = False,
 ) -> None:
     """Recommend a model and a method for a number of tuning images. Exit code 1 if the records do not suffice."""

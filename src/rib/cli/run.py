@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from rib.cli.inputs import as_given, bytes_in, page_in, plan_of, require_device
-from rib.cli.options import STORE, DataPath, Json, ModelNames, PackBudget, Seeds, StorePath, SuiteName
+from rib.cli.options import STORE, DataPath, Json, ModelNames, PackBudget, SeedsOption, StorePath, SuiteName
 from rib.cli.output import (
     print_outcome,
     print_page_path,
@@ -26,7 +26,7 @@ from rib.files import json_text
 from rib.text.terminal import console, printable
 
 if TYPE_CHECKING:
-    from rib.execute.run import Outcome
+    from rib.execute.run import RunOutcome
     from rib.plan import Plan
     from rib.store.store import Store
 
@@ -40,7 +40,7 @@ def run(
     keep: Annotated[str, typer.Option(help="weights to keep: all, pretrained, none")] = "all",
     html: Annotated[Path | None, typer.Option(help="path of the page; default: STORE/reports/SUITE.html")] = None,
     models: ModelNames = None,
-    seeds: Seeds = None,
+    seeds: SeedsOption = None,
     pack_budget: PackBudget = None,
     at_once: Annotated[int, typer.Option(min=1, help="models that share one pass over unpacked data")] = 16,
     executor: Annotated[
@@ -87,7 +87,7 @@ def _require_keep(keep: str) -> None:
         raise UserError("unknown --keep", got=keep, valid="all, pretrained, none")
 
 
-def _reported(plan: Plan, store: Store, page: Path, as_json: bool, outcome: Outcome) -> bool:
+def _reported(plan: Plan, store: Store, page: Path, as_json: bool, outcome: RunOutcome) -> bool:
     """Show the report and write its page, or show the cached report. Return whether all steps are done."""
     from rib.report.kept import Kept
 
@@ -109,7 +109,7 @@ def _reported(plan: Plan, store: Store, page: Path, as_json: bool, outcome: Outc
     return complete
 
 
-def _profiled(plan: Plan, store: Store, page: Path, as_json: bool, outcome: Outcome) -> bool:
+def _profiled(plan: Plan, store: Store, page: Path, as_json: bool, outcome: RunOutcome) -> bool:
     """Show the report and the time table, and write both into the page. Return whether all steps are done."""
     from rib.report.page import write_page
     from rib.report.profile import profile, profile_json, profile_lines
@@ -134,7 +134,7 @@ def show_plan(
     store: StorePath = STORE,
     data: DataPath = None,
     models: ModelNames = None,
-    seeds: Seeds = None,
+    seeds: SeedsOption = None,
     every: Annotated[bool, typer.Option("--all", help="list every step")] = False,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="measure each model for a few seconds")] = False,
     device: Annotated[str, typer.Option(help="the device to measure: auto, cpu, cuda, mps")] = "auto",
@@ -144,14 +144,14 @@ def show_plan(
     from rich.padding import Padding
 
     from rib.execute.speed import crew, find_device, measure
-    from rib.report.cost import Estimate, cost_lines
+    from rib.report.cost import CostEstimate, cost_lines
     from rib.report.overview import plan_json, plan_table
     from rib.report.settings import settings_lines
     from rib.report.views import unstated, view_lines
 
     require_device(device)
     plan, place = plan_of(suite, store, data, models, seeds, assume=True)
-    estimate, measured = Estimate(plan, place), find_device(device)
+    estimate, measured = CostEstimate(plan, place), find_device(device)
     workers, devices = crew(measured)
     with console(stderr=True).status("measuring" if calibrate else "counting"):
         cost = (
@@ -179,7 +179,7 @@ def status(
     store: StorePath = STORE,
     data: DataPath = None,
     models: ModelNames = None,
-    seeds: Seeds = None,
+    seeds: SeedsOption = None,
     as_json: Json = False,
 ) -> None:
     """Show the progress of a suite: steps done, to do and failed, and who runs which. Exit code 1 if a step failed."""

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rib.cli.inputs import page_in, require_device, suite_of
-from rib.cli.options import STORE, DataPath, Json, ModelNames, Seeds, StorePath
+from rib.cli.options import STORE, DataPath, Json, ModelNames, SeedsOption, StorePath
 from rib.cli.output import print_columns, print_outcome, print_page_path, with_progress, write_file
 from rib.files import json_text
 
@@ -33,7 +33,7 @@ def study(
     ] = None,
     figures: Annotated[Path | None, typer.Option(help="write the figures as PDF and PNG into this folder")] = None,
     models: ModelNames = None,
-    seeds: Seeds = None,
+    seeds: SeedsOption = None,
     as_json: Json = False,
 ) -> None:
     """Answer one question about a suite: run its steps, show the verdict and numbers, write page and figures."""

@@ -8,13 +8,11 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rib.arrays import Rows
 from rib.data.decoded import Decoded
 from rib.data.examples import Examples
 from rib.data.views import Inputs, View
-
-Rows = NDArray[np.int64]
 
 AHEAD = 2
 """Pieces under way at a time: one is read while the other is decoded."""

@@ -27,7 +27,7 @@ CHUNK = 256
 
 
 @dataclass(frozen=True)
-class Looks:
+class ImageLooks:
     """Statistics of the appearance of images.
 
     Attributes:
@@ -49,10 +49,10 @@ def near_copies(
         roles: who is what.
         advance: called with the number of images read since the last call.
     """
-    known: dict[tuple[str, Part], Looks] = {}
+    known: dict[tuple[str, Part], ImageLooks] = {}
     parts = Parts(sets, None)
 
-    def looks(name: str, part: Part) -> Looks:
+    def looks(name: str, part: Part) -> ImageLooks:
         if (name, part) not in known:
             known[name, part] = looks_of(sets[name], part, advance)
         return known[name, part]
@@ -71,7 +71,7 @@ def near_copies(
             )
 
 
-def looks_of(data: DataSet, part: Part, advance: Callable[[int], None] = lambda _: None) -> Looks:
+def looks_of(data: DataSet, part: Part, advance: Callable[[int], None] = lambda _: None) -> ImageLooks:
     """The looks of a part: the difference hash (dHash) of its centre square, and a thumbnail."""
     count = len(data.index(part))
     thumbs = np.empty((count, 8, 9), np.float32)
@@ -82,10 +82,10 @@ def looks_of(data: DataSet, part: Part, advance: Callable[[int], None] = lambda 
             thumbs[row] = np.asarray(small, np.float32)
         advance(len(rows))
     bits = np.where(thumbs[:, :, 1:] > thumbs[:, :, :-1], np.float32(1), np.float32(-1))
-    return Looks(bits.reshape(count, 64), thumbs.reshape(count, 72))
+    return ImageLooks(bits.reshape(count, 64), thumbs.reshape(count, 72))
 
 
-def alike(tuned: Looks, tested: Looks) -> list[tuple[int, int]]:
+def alike(tuned: ImageLooks, tested: ImageLooks) -> list[tuple[int, int]]:
     """Rows tested on and, for each, the most similar row tuned on, of those that are alike."""
     found = []
     for start in range(0, len(tested.bits), CHUNK):

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.data.containers import Container, Listing, Rows
+from rib.arrays import Rows
+from rib.data.containers import Container, Listing
 from rib.data.entries import look_into
 from rib.data.folders import FolderContainer
 from rib.errors import UserError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from os import cpu_count
@@ -10,10 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
+from rib.arrays import Rows
 from rib.data.alike import near_copies
 from rib.data.base import DataSet
 from rib.data.catalogue import DataRow, open_data, require_some
-from rib.data.containers import Container, Rows, in_chunks
+from rib.data.containers import Container, in_chunks
 from rib.data.examples import Part
 from rib.data.folders import FolderContainer
 from rib.data.imagenet import find_container, mappings_of
@@ -21,14 +22,13 @@ from rib.data.imagenet_classes import check_objectnet_mappings
 from rib.data.images import decode_pixels
 from rib.data.overlap import Overlap, Roles, overlaps
 from rib.data.published import PUBLISHED, Published
-from rib.data.survey import State, Survey, look, match
+from rib.data.survey import SetState, Survey, look, match
 from rib.data.views import Pixels
 from rib.errors import UserError
+from rib.text.progress import Advance
 
 SAMPLE = 100
 """Images of a set that are decoded where not all of them are."""
-
-Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -
             data.require_files(part)
     except UserError as error:
         faults = (error.problem + (f" ({error.got})" if error.got is not None else ""),)
-        state: State = "missing" if "not found" in error.problem else "unreadable"
+        state: SetState = "missing" if "not found" in error.problem else "unreadable"
         return Checked(Survey(name, "", state, faults=faults, remedy=error.remedy), name)
     images = sum(len(data.index(part)) for part in data.parts)
     classes = len(data.classes)

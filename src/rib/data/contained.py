@@ -12,10 +12,11 @@ from types import MappingProxyType
 import numpy as np
 from numpy.typing import NDArray
 
+from rib.arrays import Rows
 from rib.data.base import DataSet, Form
 from rib.data.cells import CelledContainer
 from rib.data.classes import Labelled, name_classes
-from rib.data.containers import Container, Listing, Rows, changed, digests, short_digests
+from rib.data.containers import Container, Listing, changed, digests, short_digests
 from rib.data.examples import Index, Part
 from rib.data.generated import generated_caveat
 from rib.data.images import SUFFIXES, apply_view, decode_pixels

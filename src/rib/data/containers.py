@@ -11,14 +11,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rib.arrays import Rows
 from rib.data.images import check_whole
 from rib.data.modes import image_digest
 from rib.data.threads import side_by_side
 from rib.errors import UserError
 from rib.files import read_fact, read_plain, state, write_fact
 from rib.identity import digest
-
-Rows = NDArray[np.int64]
 
 CHUNK = 256
 """How many files are held in memory at a time while they are read."""

@@ -16,13 +16,12 @@ from typing import Literal
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
+from rib.arrays import Rows
 from rib.data.examples import Examples
 from rib.data.views import Inputs
 
-Rows = NDArray[np.int64]
 Road = Literal["plain", "resident", "pinned"]
 Room = Callable[[torch.device], tuple[int, int]]
 """Bytes free and bytes in all, of a device."""

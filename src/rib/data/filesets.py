@@ -7,7 +7,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
-from rib.data.containers import Container, Rows, changed, file_states
+from rib.arrays import Rows
+from rib.data.containers import Container, changed, file_states
 from rib.data.globs import Found, files_under
 
 

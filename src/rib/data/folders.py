@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from rib.arrays import Rows
 from rib.data.classes import shortened
-from rib.data.containers import Container, Listing, Rows, read_files
+from rib.data.containers import Container, Listing, read_files
 from rib.data.entries import (
     OTHER_IMAGES,
     Folder,

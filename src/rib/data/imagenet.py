@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rib.arrays import Rows
 from rib.data.base import DataSet, Form
 from rib.data.contained import decoded
-from rib.data.containers import Container, Rows, digests, short_digests
+from rib.data.containers import Container, digests, short_digests
 from rib.data.examples import Index, Part
 from rib.data.folders import FolderContainer
 from rib.data.generated import generated_caveat

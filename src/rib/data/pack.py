@@ -28,16 +28,16 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
+from rib.arrays import Rows
 from rib.data.ahead import pieces, read_ahead
 from rib.data.decoded import Decoded
 from rib.data.examples import Examples
 from rib.data.views import Inputs, View
 from rib.errors import StepError, UserError
 from rib.files import explained, plain, read_fact, state, write_fact
+from rib.text.progress import Advance
 
-Advance = Callable[[int], None]
 Say = Callable[[str], None]
-Rows = NDArray[np.int64]
 Sums = NDArray[np.uint32]
 
 BLOCK = 2**26

@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from rib.arrays import Rows
 from rib.data.columns import class_names, find_columns, read_labels, read_names, require_agreement, require_images
-from rib.data.containers import Listing, Rows, listed
+from rib.data.containers import Listing, listed
 from rib.data.filesets import FileSetContainer
 from rib.errors import UserError
 from rib.files import plain

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from rib.arrays import Rows
 from rib.data.base import Form
-from rib.data.containers import Container, Rows, changed, in_chunks, short_digests
+from rib.data.containers import Container, changed, in_chunks, short_digests
 from rib.data.images import FORMATS, decode_pixels
 from rib.data.modes import image_digest
 from rib.data.threads import side_by_side

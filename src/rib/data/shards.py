@@ -9,7 +9,8 @@ from functools import cached_property
 
 import numpy as np
 
-from rib.data.containers import Listing, Rows, listed
+from rib.arrays import Rows
+from rib.data.containers import Listing, listed
 from rib.data.filesets import FileSetContainer
 from rib.data.samples import Sample, read_shard
 from rib.errors import UserError

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.data.containers import Container, Rows
+from rib.arrays import Rows
+from rib.data.containers import Container
 from rib.data.examples import Index
 from rib.data.images import SUFFIXES
 from rib.data.published import PUBLISHED, VALIDATION
@@ -21,7 +22,7 @@ from rib.data.splits import mixed, named_seed
 from rib.errors import UserError
 from rib.files import plain
 
-Numbers = NDArray[np.int64]
+SourceNumbers = NDArray[np.int64]
 
 GROUP = "source"
 """The named group that a pattern of file names must have."""
@@ -61,7 +62,7 @@ BY_NAME = SourceRule()
 
 def row_sources(
     data: str, container: Container, rows: Rows, classes: Sequence[str], family: str | None, rule: SourceRule
-) -> Numbers:
+) -> SourceNumbers:
     """The source image of each row: int64 (N,).
 
     Args:
@@ -117,7 +118,7 @@ def _of_part(index: Index, part: str) -> Index:
     return replace(index, sources=mixed(index.sources.astype(np.uint64) ^ np.uint64(named_seed(part))).astype(np.int64))
 
 
-def published_sources(units: str, classes: Sequence[str], names: Sequence[str]) -> Numbers:
+def published_sources(units: str, classes: Sequence[str], names: Sequence[str]) -> SourceNumbers:
     """The source image of each row of a published set: the same wherever an image of that file name appears.
 
     A validation image has its own number, so that its renderings in Cartoon, Drawing and every cell of C share it.
@@ -145,7 +146,7 @@ def number(units: str, text: str) -> int:
     return int.from_bytes(hashlib.blake2b(f"{units}/{text}".encode(), digest_size=8).digest(), "big") >> 1
 
 
-def numbered(data: str, values: Sequence[object], where: str) -> Numbers:
+def numbered(data: str, values: Sequence[object], where: str) -> SourceNumbers:
     """Sources that a column names: whole numbers as they are, words by their hash.
 
     Args:

@@ -7,10 +7,9 @@ import hashlib
 import numpy as np
 from numpy.typing import NDArray
 
+from rib.arrays import Rows
 from rib.data.examples import Index
 from rib.errors import UserError
-
-Rows = NDArray[np.int64]
 
 ENOUGH = 100
 """Tuning sets of up to this many images are allowed even if there are more classes than images."""

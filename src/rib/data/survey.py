@@ -18,7 +18,7 @@ from rib.data.images import SUFFIXES
 from rib.data.published import Published
 from rib.errors import UserError
 
-State = Literal["complete", "found", "incomplete", "wrong folder", "missing", "unreadable"]
+SetState = Literal["complete", "found", "incomplete", "wrong folder", "missing", "unreadable"]
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Survey:
 
     name: str
     where: str
-    state: State
+    state: SetState
     images: int = 0
     expected: int = 0
     classes: int = 0
@@ -150,7 +150,7 @@ def look(name: str, published: Published, container: Container) -> Survey:
     there[matched.cells[matched.labels >= 0], matched.labels[matched.labels >= 0]] = True
     lost = (*_misnamed(published, listing, matched), *_lost(published, there))
     faults = (*lost, *_short(published, counts, there))
-    state: State = "incomplete" if faults else "complete"
+    state: SetState = "incomplete" if faults else "complete"
     return _survey(name, published, container, state, faults, **present)
 
 
@@ -164,12 +164,12 @@ def _survey(
     name: str,
     published: Published,
     container: Container | None,
-    state: State,
+    state: SetState,
     faults: tuple[str, ...],
     images: int = 0,
     classes: int = 0,
 ) -> Survey:
-    remedies: dict[State, str | None] = {
+    remedies: dict[SetState, str | None] = {
         "complete": None,
         "found": None,
         "incomplete": f"complete the copy from {published.url}, or say allow_incomplete = true (docs/datasets.md)",

@@ -30,7 +30,7 @@ LOOKS, PATIENT = 2000.0, 30.0
 
 
 @dataclass
-class Outcome:
+class RunOutcome:
     """The outcome of a run; two are equal if the same steps were done, however long they took.
 
     Attributes:
@@ -78,7 +78,7 @@ class Board:
         store: Store,
         how: How,
         watcher: Watcher,
-        outcome: Outcome,
+        outcome: RunOutcome,
         listed: Sequence[Job],
         leases: Leases,
         held_back: dict[str, str] | None = None,

@@ -13,7 +13,7 @@ from typing import Protocol
 import torch
 
 from rib.data.pack import pack_file
-from rib.execute.board import Board, Outcome, left_behind
+from rib.execute.board import Board, RunOutcome, left_behind
 from rib.execute.decode import prepare
 from rib.execute.inline import InThisProcess
 from rib.execute.progress import Silent, Watcher
@@ -29,7 +29,7 @@ from rib.store.owners import Owner
 from rib.store.provenance import rib_version
 from rib.store.store import Store
 
-__all__ = ["Executor", "Outcome", "cores", "execute"]
+__all__ = ["Executor", "RunOutcome", "cores", "execute"]
 
 
 class Executor(Protocol):
@@ -47,7 +47,7 @@ def execute(
     watcher: Watcher | None = None,
     runtime: Runtime | None = None,
     id: str | None = None,
-) -> Outcome:
+) -> RunOutcome:
     """Do every step of a plan that has no record, together with whoever else is at work in the store.
 
     Args:
@@ -68,7 +68,7 @@ def execute(
     how = replace(how or How(), workers=(how and how.workers) or runtime.workers)
     plan = plan if plan.share == how.share else replace(plan, share=how.share)
     todo = missing(plan.steps, store)
-    outcome = Outcome(before=len(plan.steps) - len(todo))
+    outcome = RunOutcome(before=len(plan.steps) - len(todo))
     if not todo and not any(left_behind(plan, store, how.keep)):
         return outcome
     store.prepare()

@@ -50,7 +50,7 @@ class Assignment:
 
 
 @dataclass(frozen=True)
-class Fault:
+class StepFault:
     """How a step failed.
 
     Attributes:
@@ -81,7 +81,7 @@ def do_steps(workshop: Workshop, steps: tuple[Step, ...], tell: Tell, printed: d
         tell(("now", (step.key,), step.title))
         printed.clear()
         cause = next((failed[need.key] for need in step.needs if need.key in failed), None)
-        fault = Fault(cause, "need") if cause else attempt(workshop, step, partial(workshop.do, step))
+        fault = StepFault(cause, "need") if cause else attempt(workshop, step, partial(workshop.do, step))
         if fault is not None:
             failed[step.key] = fault.reason
         _tell(workshop, step, fault, tell, printed)
@@ -95,10 +95,10 @@ def do_sweep(workshop: Workshop, steps: Sequence[Predict], tell: Tell, printed: 
     fault = attempt(workshop, steps[0], lambda: failed.update(sweep(workshop, steps)))
     for step in steps:
         error = failed.get(step.key)
-        _tell(workshop, step, fault or (Fault(str(error)) if error else None), tell, printed)
+        _tell(workshop, step, fault or (StepFault(str(error)) if error else None), tell, printed)
 
 
-def _tell(workshop: Workshop, step: Step, fault: Fault | None, tell: Tell, printed: deque[str]) -> None:
+def _tell(workshop: Workshop, step: Step, fault: StepFault | None, tell: Tell, printed: deque[str]) -> None:
     if fault is None:
         tell(("done", step.key))
     else:
@@ -106,7 +106,7 @@ def _tell(workshop: Workshop, step: Step, fault: Fault | None, tell: Tell, print
         tell(("failed", step.key, fault.reason))
 
 
-def attempt(workshop: Workshop, step: Step, work: Callable[[], object]) -> Fault | None:
+def attempt(workshop: Workshop, step: Step, work: Callable[[], object]) -> StepFault | None:
     """Do something for a step; how it failed where it did.
 
     Work for which the device has too little memory is tried once more, alone in memory. Never with smaller
@@ -128,23 +128,23 @@ def attempt(workshop: Workshop, step: Step, work: Callable[[], object]) -> Fault
 ONE_DEVICE = "A step is never split over devices; take one with more memory"
 
 
-def _attempt(work: Callable[[], object]) -> Fault | None:
+def _attempt(work: Callable[[], object]) -> StepFault | None:
     try:
         work()
     except DivergedError as error:
-        return Fault(str(error), "diverged", again=False, trace=traceback.format_exc())
+        return StepFault(str(error), "diverged", again=False, trace=traceback.format_exc())
     except StepError as error:  # again, where something outside of the step is at fault: a disk, a file, a network
         again = isinstance(error, DamagedError) or error.__cause__ is not None
-        return Fault(str(error), again=again, trace=traceback.format_exc())
+        return StepFault(str(error), again=again, trace=traceback.format_exc())
     except RibError as error:
-        return Fault(str(error), trace=traceback.format_exc())
+        return StepFault(str(error), trace=traceback.format_exc())
     except torch.OutOfMemoryError:
         reason = "the device is out of memory; try a smaller batch size or fewer workers"
-        return Fault(reason, "memory", trace=traceback.format_exc())
+        return StepFault(reason, "memory", trace=traceback.format_exc())
     except Exception as error:  # a fault in the user's own method or model must not take the run along
         if is_memory(error):
-            return Fault("out of memory; try fewer workers", "memory", trace=traceback.format_exc())
-        return Fault(told(error), trace=traceback.format_exc())
+            return StepFault("out of memory; try fewer workers", "memory", trace=traceback.format_exc())
+        return StepFault(told(error), trace=traceback.format_exc())
     return None
 
 

@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rib.arrays import Floats
 from rib.metrics.intervals import Interval as Interval
 from rib.metrics.intervals import Kind, Variance, drawn_interval, t_interval
-from rib.metrics.resample import Part, Population, shares
-
-Floats = NDArray[np.float64]
+from rib.metrics.resample import Population, ResampledPart, shares
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ class _Term:
         cell: the seeds that they are of.
     """
 
-    part: Part | None
+    part: ResampledPart | None
     cell: Cell = ()
 
 
@@ -96,7 +95,7 @@ class Estimate:
         self._weights: dict[Seeds, float] = {}
 
     @classmethod
-    def of_sources(cls, value: float, part: Part, scale: float, whole: NDArray[Any]) -> Estimate:
+    def of_sources(cls, value: float, part: ResampledPart, scale: float, whole: NDArray[Any]) -> Estimate:
         """An estimate that is a share: sum of `scale * whole`, (sources,), over the sum of the part's weights."""
         found = cls(value)
         found._terms[_Term(part)] = _Amounts(scale, whole)
@@ -127,10 +126,10 @@ class Estimate:
     @property
     def draws(self) -> Floats:
         """float64 (B,), the number under resampled images and fixed seeds, to ten digits."""
-        grouped: dict[Part | None, list[_Amounts]] = {}
+        grouped: dict[ResampledPart | None, list[_Amounts]] = {}
         for term, amounts in self._terms.items():
             grouped.setdefault(term.part, []).append(amounts)
-        by_population: dict[Population, list[tuple[Part, Floats]]] = {}
+        by_population: dict[Population, list[tuple[ResampledPart, Floats]]] = {}
         whole: Floats = np.zeros(())
         for part, several in grouped.items():
             if part is None:

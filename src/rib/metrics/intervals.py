@@ -8,9 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from rib.arrays import Floats
 
 LEVEL = 0.05
 """Level of every test: two-sided, for the whole family if there are several tests."""

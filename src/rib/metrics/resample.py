@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+from rib.arrays import Floats
 
 KEPT = 32 << 20
 """Bytes of counts (draws x sources) that are drawn once and kept: those of some two thousand source images."""
@@ -36,9 +36,9 @@ class Population:
     def __init__(self, units: str, sources: NDArray[np.int64], draws: int, seed: int) -> None:
         self.sources, self.draws = sources, draws
         self._seeds = [seed, *np.frombuffer(units.encode().ljust(4, b"\0"), np.uint8).tolist()]
-        self._parts: list[Part] = []
+        self._parts: list[ResampledPart] = []
 
-    def part(self, weights: Floats) -> Part:
+    def part(self, weights: Floats) -> ResampledPart:
         """Share of a data set in each source: the same object for weights that are equal up to rounding.
 
         Args:
@@ -47,7 +47,7 @@ class Population:
         for part in self._parts:
             if np.abs(part.weights - weights).max() < 1e-12:
                 return part
-        self._parts.append(Part(self, weights))
+        self._parts.append(ResampledPart(self, weights))
         return self._parts[-1]
 
     def sums(self, columns: Floats) -> Floats:
@@ -77,7 +77,7 @@ class Population:
         return np.random.default_rng(self._seeds)
 
 
-class Part:
+class ResampledPart:
     """Share of one data set, or of several alike, in a population; made by `Population.part`.
 
     Attributes:
@@ -97,7 +97,7 @@ class Part:
         return found
 
 
-def shares(population: Population, amounts: list[tuple[Part, Floats]]) -> Floats:
+def shares(population: Population, amounts: list[tuple[ResampledPart, Floats]]) -> Floats:
     """Sum of amounts over sum of weights, in each draw: float64 (draws, len(amounts)).
 
     Args:

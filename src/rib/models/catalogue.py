@@ -222,7 +222,7 @@ def _digits_rows() -> Iterator[tuple[str, ModelRow]]:
             )
 
 
-def _imagenet_row(line: imagenet.Line) -> ModelRow:
+def _imagenet_row(line: imagenet.CatalogueLine) -> ModelRow:
     images = imagenet.PRETRAINING[line.pretraining]
     return ModelRow(
         **line.source,

@@ -25,7 +25,7 @@ PREFERRED = ("state_dict", "model_state_dict", "model")
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CheckpointFile:
     """Contents of a checkpoint file.
 
     Attributes:
@@ -97,7 +97,7 @@ def _states(content: Any, entry: str, depth: int) -> Iterator[tuple[str, dict[st
             yield from _states(value, f"{entry}/{name}" if entry else name, depth - 1)
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
+def read_checkpoint(path: Path) -> CheckpointFile:
     """Read a checkpoint: safetensors or a file of torch.save, told apart by content and not by name.
 
     A pickle is read by torch's own restricted unpickler (`weights_only=True`). Besides tensors and plain containers it
@@ -111,8 +111,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise UserError("checkpoint not found", got=path, remedy="correct `weights` in the suite file")
     try:
         if _is_safetensors(path):
-            return Checkpoint(path, *_read_safetensors(path))
-        return Checkpoint(path, _plain(_read_torch(path)))
+            return CheckpointFile(path, *_read_safetensors(path))
+        return CheckpointFile(path, _plain(_read_torch(path)))
     except Exception as error:  # torch's unpickler stumbles in many ways over bytes that are no pickle
         if is_memory(error):
             raise

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rib.errors import UserError
 from rib.files import parse_json, plain, read_plain
-from rib.models.checkpoints import Checkpoint
+from rib.models.checkpoints import CheckpointFile
 
 NAMES = ("label_names", "id2label", "idx_to_class", "classes", "class_names", "categories", "CLASSES", "labels")
 """Entries with the class of each output: a list, or a table of output to class."""
@@ -101,7 +101,7 @@ def _descriptions(document: Mapping[str, Any], names: Sequence[str]) -> tuple[st
     return tuple(str(words[name]) for name in names)
 
 
-def stated_by_files(checkpoint: Checkpoint) -> Stated | None:
+def stated_by_files(checkpoint: CheckpointFile) -> Stated | None:
     """The classes that a checkpoint file states, or the configuration beside it.
 
     Raises:
@@ -116,7 +116,7 @@ def stated_by_files(checkpoint: Checkpoint) -> Stated | None:
     return _class_map(str(named), path) if named else None
 
 
-def _documents(checkpoint: Checkpoint) -> Iterator[tuple[Mapping[str, Any], str]]:
+def _documents(checkpoint: CheckpointFile) -> Iterator[tuple[Mapping[str, Any], str]]:
     path = checkpoint.path
     for file in (path.with_suffix(".json"), path.with_name("config.json")):
         yield from ((part, str(file)) for part in _json_parts(file))

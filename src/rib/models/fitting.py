@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from rib.errors import UserError
-from rib.models.checkpoints import Checkpoint
+from rib.models.checkpoints import CheckpointFile
 from rib.models.weights import Weights, differences, misfit, put_weights, shapes, take_weights
 
 Convert = Callable[[dict[str, Tensor]], dict[str, Tensor] | None]
@@ -52,7 +52,7 @@ class Fitted:
 
 
 def fit_weights(
-    checkpoint: Checkpoint,
+    checkpoint: CheckpointFile,
     net: nn.Module,
     what: str,
     head: str = "",
@@ -102,7 +102,7 @@ class _Matching:
     optional: frozenset[str]
     convert: Convert
 
-    def fitting(self, checkpoint: Checkpoint, key: str | None) -> dict[str, dict[str, Tensor]]:
+    def fitting(self, checkpoint: CheckpointFile, key: str | None) -> dict[str, dict[str, Tensor]]:
         """The entries whose tensors have the net's names, under these names."""
         if key is not None:
             named = self.renamed(_part(checkpoint, key))
@@ -158,7 +158,7 @@ def _prefixes(names: Collection[str]) -> Iterator[str]:
         yield prefix
 
 
-def _part(checkpoint: Checkpoint, key: str) -> dict[str, Tensor]:
+def _part(checkpoint: CheckpointFile, key: str) -> dict[str, Tensor]:
     """The tensors of an entry, or of those in an entry whose names begin alike: "state_dict/model"."""
     if key not in checkpoint.states:
         outer, _, first = key.rpartition("/")
@@ -169,7 +169,7 @@ def _part(checkpoint: Checkpoint, key: str) -> dict[str, Tensor]:
     return checkpoint.tensors(key)
 
 
-def _only_entry(checkpoint: Checkpoint, what: str) -> str:
+def _only_entry(checkpoint: CheckpointFile, what: str) -> str:
     """The entry to convert or to complain of; refused where another has the same names."""
     entry = checkpoint.likeliest
     names = checkpoint.states[entry].keys()
@@ -179,7 +179,7 @@ def _only_entry(checkpoint: Checkpoint, what: str) -> str:
     return entry
 
 
-def _ambiguous(checkpoint: Checkpoint, entries: Sequence[str], what: str) -> UserError:
+def _ambiguous(checkpoint: CheckpointFile, entries: Sequence[str], what: str) -> UserError:
     named = [entry or "(the file itself)" for entry in entries]
     last = next((entry for entry in reversed(entries) if entry), "")
     return UserError(

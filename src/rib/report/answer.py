@@ -8,7 +8,7 @@ from typing import Literal
 
 from rib.metrics.intervals import Interval, as_family
 
-Verdict = Literal["shown", "not shown", "reversed", "incomplete"]
+AnswerVerdict = Literal["shown", "not shown", "reversed", "incomplete"]
 
 RULE = (
     "Every contrast is a two-sided test at the level of 5 %, of which half is on the claimed side. It is shown or "
@@ -38,16 +38,16 @@ class Contrast:
     interval: Interval | None
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AnswerVerdict:
         """The verdict of its interval on the claim."""
         return self._verdict(self.interval is not None and self.interval.differs)
 
     @property
-    def alone(self) -> Verdict:
+    def alone(self) -> AnswerVerdict:
         """The same without the other contrasts of the study."""
         return self._verdict(self.interval is not None and self.interval.tests and self.interval.excludes_zero)
 
-    def _verdict(self, differs: bool) -> Verdict:
+    def _verdict(self, differs: bool) -> AnswerVerdict:
         if self.interval is None:
             return "incomplete"
         if not differs:
@@ -75,7 +75,7 @@ def power(contrasts: Iterable[Contrast]) -> str:
     )
 
 
-def verdict(contrasts: Iterable[Contrast]) -> Verdict:
+def verdict(contrasts: Iterable[Contrast]) -> AnswerVerdict:
     """The common verdict of several contrasts: each by itself, as all of them are needed."""
     found = {one.alone for one in contrasts}
     if "incomplete" in found or not found:
@@ -84,7 +84,7 @@ def verdict(contrasts: Iterable[Contrast]) -> Verdict:
 
 
 @dataclass(frozen=True)
-class Line:
+class AnswerLine:
     """One row of a panel.
 
     Attributes:
@@ -101,7 +101,7 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Panel:
+class AnswerPanel:
     """One panel of the figure, and one table.
 
     Attributes:
@@ -115,7 +115,7 @@ class Panel:
     title: str
     across: str
     ticks: tuple[str, ...]
-    lines: tuple[Line, ...]
+    lines: tuple[AnswerLine, ...]
     joined: bool = True
 
 
@@ -145,7 +145,7 @@ class Answer:
     claim: str
     measure: str
     contrasts: tuple[Contrast, ...]
-    panels: tuple[Panel, ...]
+    panels: tuple[AnswerPanel, ...]
     surface: bool = False
     intervals: str = ""
     notes: tuple[str, ...] = ()
@@ -154,12 +154,12 @@ class Answer:
     missing: tuple[str, ...] = ()
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AnswerVerdict:
         """The verdict of all contrasts together."""
         return verdict(self.contrasts)
 
     @property
-    def families(self) -> dict[str, Verdict]:
+    def families(self) -> dict[str, AnswerVerdict]:
         """The verdict of each model family that has contrasts of its own."""
         names = dict.fromkeys(one.family for one in self.contrasts)
         return {name: verdict(one for one in self.contrasts if one.family == name) for name in names}

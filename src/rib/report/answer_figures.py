@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rib.metrics.estimates import Interval
-from rib.report.answer import Answer, Line, Panel
+from rib.report.answer import Answer, AnswerLine, AnswerPanel
 from rib.report.answer_text import half
 from rib.report.drawing import MARKERS, explained, legend, panels, slug, whiskers, write_drawn
 from rib.report.figure_data import METHOD_COLOURS, SYMBOLS, Span, Style, folded, slots
@@ -28,7 +28,7 @@ def scale_colour(rank: int, top: int) -> str:
     return SCALE_COLOURS[round(last * rank / top) if top else 0]
 
 
-def line_style(answer: Answer, line: Line, place: int) -> Style:
+def line_style(answer: Answer, line: AnswerLine, place: int) -> Style:
     """How a line is drawn: by the scale of its pretraining set, or else by its place."""
     if line.rank is None:
         colour, symbol = METHOD_COLOURS[place % len(METHOD_COLOURS)], SYMBOLS[place % len(SYMBOLS)]
@@ -48,7 +48,7 @@ def is_lacking(interval: Interval | None) -> bool:
     return interval is not None and bool(interval.lacks)
 
 
-def bounds(shown: Sequence[Panel]) -> tuple[float, float]:
+def bounds(shown: Sequence[AnswerPanel]) -> tuple[float, float]:
     """Range of the axis of points in every panel: all intervals, and 0."""
     spans = [span for panel in shown for line in panel.lines for span in line.spans if span]
     low, high = min([0.0, *(span.low for span in spans)]), max([0.0, *(span.high for span in spans)])
@@ -105,7 +105,7 @@ def _columns(answer: Answer) -> int:
     return each if 1 < each <= 3 else min(3, len(answer.panels))
 
 
-def _draw_line(axes: Axes, panel: Panel, line: Line, style: Style, offset: float) -> None:
+def _draw_line(axes: Axes, panel: AnswerPanel, line: AnswerLine, style: Style, offset: float) -> None:
     shown = [(at + offset, span) for at, one in enumerate(line.spans) if (span := measured(one))]
     values, errors = whiskers(span for _, span in shown)
     drawn = axes.errorbar(
@@ -136,7 +136,7 @@ def reach(answer: Answer) -> int:
     return max([1, *(math.ceil(abs(span.value)) for span in spans)])
 
 
-def _draw_map(axes: Axes, panel: Panel, limit: int) -> Any:
+def _draw_map(axes: Axes, panel: AnswerPanel, limit: int) -> Any:
     """Filled contours between the measured points, and these with their numbers."""
     import numpy as np
 

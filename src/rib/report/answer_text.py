@@ -12,17 +12,17 @@ from rich.table import Table
 from rich.text import Text
 
 from rib.metrics.estimates import Interval
-from rib.report.answer import RULE, Answer, Panel, Verdict
+from rib.report.answer import RULE, Answer, AnswerPanel, AnswerVerdict
 from rib.report.finding import lacking, signed, spanned
 from rib.report.tables import ABSENT, cut, grid, wrapped
 
-STYLES: dict[Verdict, str] = {"shown": "green", "reversed": "red", "not shown": "", "incomplete": "yellow"}
+STYLES: dict[AnswerVerdict, str] = {"shown": "green", "reversed": "red", "not shown": "", "incomplete": "yellow"}
 
 
 def said(answer: Answer) -> str:
     """The verdict in one sentence: of the whole claim, of its contrasts, of each family."""
     counts = Counter(one.verdict for one in answer.contrasts)
-    order: tuple[Verdict, ...] = ("shown", "not shown", "reversed", "incomplete")
+    order: tuple[AnswerVerdict, ...] = ("shown", "not shown", "reversed", "incomplete")
     parts = ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
     text = f"{answer.verdict.capitalize()}: of {len(answer.contrasts)} contrasts, {parts}"
     if len(answer.families) > 1:
@@ -76,7 +76,7 @@ def _contrasts(answer: Answer) -> Table:
     return table
 
 
-def _panel(panel: Panel, width: int) -> list[Text]:
+def _panel(panel: AnswerPanel, width: int) -> list[Text]:
     """A panel as a table: lines down and ticks across, or the other way where that is narrower."""
     names = [line.name for line in panel.lines]
     cells = [[_cell(span) for span in line.spans] for line in panel.lines]

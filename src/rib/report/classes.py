@@ -11,13 +11,12 @@ from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
+from rib.arrays import Flags
 from rib.data.splits import tuning_rows
 from rib.metrics.estimates import Bootstrap, Estimate, example_weights, mean
 from rib.plan import Plan, Run, World
 
-Flags = NDArray[np.bool_]
 Presence = Literal["present", "absent"]
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 from rib.analysis.cka import CKA
 from rib.analysis.drift import Drift
 from rib.analysis.signatures import Evidence, Signature, signatures
-from rib.gates import Gate, Verdict, level_of, quantity_names, tested_together, worst_of
+from rib.gates import Gate, GateVerdict, level_of, quantity_names, tested_together, worst_of
 from rib.metrics.estimates import Interval
 from rib.plan.pair import OWN_DATA, Pair
 from rib.report.claim import Claim, listed
@@ -185,14 +185,14 @@ class Comparison:
         return worst_of({row.name: row.change for row in self.tested})
 
     @cached_property
-    def verdicts(self) -> tuple[Verdict, ...]:
+    def verdicts(self) -> tuple[GateVerdict, ...]:
         """The verdicts of the gates."""
         return tested_together([self._verdict(gate) for gate in self.gates])
 
-    def _verdict(self, gate: Gate) -> Verdict:
+    def _verdict(self, gate: Gate) -> GateVerdict:
         about = self.worst[0] if gate.quantity == "worst" and gate.bound == "value" and self.worst else ""
         found = self.quantities.get(gate.quantity)
-        return Verdict(gate, found, about, self._missing(gate.quantity), self._p(gate, found))
+        return GateVerdict(gate, found, about, self._missing(gate.quantity), self._p(gate, found))
 
     def _p(self, gate: Gate, found: Interval | None) -> float | None:
         """p value of a gate that claims a change; for `worst`, adjusted for the number of data sets."""
@@ -453,7 +453,7 @@ def _sign_style(sign: Signature) -> str:
     return {"present": "red", "suggested": "yellow"}.get(sign.verdict, "dim")
 
 
-def _style(verdict: Verdict) -> str:
+def _style(verdict: GateVerdict) -> str:
     return "bold red" if verdict.failed else "green"
 
 

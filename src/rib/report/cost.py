@@ -55,7 +55,7 @@ class Cost:
     hours: float | None = None
 
 
-class Estimate:
+class CostEstimate:
     """Costs of a plan.
 
     Args:

@@ -36,7 +36,7 @@ class Style:
 
 
 @dataclass(frozen=True)
-class Comparison:
+class FigureComparison:
     """Every model and method at one size.
 
     Attributes:
@@ -123,7 +123,7 @@ class FigureData:
     methods: list[Style]
     models: list[Style]
     size: str
-    comparisons: list[Comparison]
+    comparisons: list[FigureComparison]
     matrices: list[Matrix]
     curves: list[Curves]
     tradeoffs: list[Tradeoff]
@@ -198,10 +198,10 @@ def folded(name: str, most: int = 16) -> str:
 Found = dict[tuple[str, str, int | None], Summary]
 
 
-def _comparison(size: int | None, models: list[str], methods: list[str], found: Found) -> Comparison:
+def _comparison(size: int | None, models: list[str], methods: list[str], found: Found) -> FigureComparison:
     here = [method for method in methods if any((model, method, size) in found for model in models)]
     table = [[found.get((model, method, size)) for model in models] for method in here]
-    return Comparison(
+    return FigureComparison(
         size=size_name(size),
         models=models,
         methods=here,

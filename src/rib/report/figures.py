@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rib.report.drawing import MARKERS, dotted, legend, new, panels, slug, whiskers, write_drawn
 from rib.report.figure_data import (
     GREY,
-    Comparison,
+    FigureComparison,
     FigureData,
     Matrix,
     Span,
@@ -66,7 +66,7 @@ def _figures(data: FigureData) -> Iterator[tuple[str, Figure]]:
         yield "sizes", _sizes_figure(data)
 
 
-def _accuracy_figure(data: FigureData, comparison: Comparison) -> Figure:
+def _accuracy_figure(data: FigureData, comparison: FigureComparison) -> Figure:
     styles = {style.name: style for style in data.methods}
     series = [("pretrained", comparison.before), *zip(comparison.methods, comparison.after, strict=True)]
     places = slots(len(series))
@@ -89,7 +89,7 @@ def _accuracy_figure(data: FigureData, comparison: Comparison) -> Figure:
     return figure
 
 
-def _mark_missing(axes: Axes, comparison: Comparison, places: list[float]) -> None:
+def _mark_missing(axes: Axes, comparison: FigureComparison, places: list[float]) -> None:
     """Say at the foot of a bar's place that it is missing."""
     for spans, planned, place in zip(comparison.after, comparison.planned, places[1:], strict=True):
         for at, (span, asked) in enumerate(zip(spans, planned, strict=True)):
@@ -97,7 +97,7 @@ def _mark_missing(axes: Axes, comparison: Comparison, places: list[float]) -> No
                 axes.text(at + place, 0.5, "missing", rotation=90, ha="center", va="bottom", fontsize=6, color=GREY)
 
 
-def _mri_figure(data: FigureData, comparison: Comparison) -> Figure:
+def _mri_figure(data: FigureData, comparison: FigureComparison) -> Figure:
     places = slots(len(comparison.models))
     figure = new(5.2, 0.9 + 0.11 * len(comparison.methods) * (len(comparison.models) + 1.5))
     axes = figure.subplots()

@@ -13,7 +13,7 @@ from rib.store.store import Store
 
 
 @dataclass(frozen=True)
-class Owner:
+class PageOwner:
     """Owner of a page file.
 
     Attributes:
@@ -24,22 +24,22 @@ class Owner:
     origin: str
     content: str
 
-    def is_of(self, other: Owner) -> bool:
+    def is_of(self, other: PageOwner) -> bool:
         """Whether two owners are one."""
         return self.origin == other.origin or self.content == other.content
 
 
-def owner_of(origin: str, keys: Iterable[str]) -> Owner:
+def owner_of(origin: str, keys: Iterable[str]) -> PageOwner:
     """The owner of a page.
 
     Args:
         origin: the suite's file, or its name where it comes with RIB; and the study's name.
         keys: of the steps that it rests on.
     """
-    return Owner(origin, digest(json.dumps(sorted(keys)).encode()))
+    return PageOwner(origin, digest(json.dumps(sorted(keys)).encode()))
 
 
-def page_of(store: Store, name: str, owner: Owner) -> Path:
+def page_of(store: Store, name: str, owner: PageOwner) -> Path:
     """The file of a page in a store: NAME.html, or NAME-DIGEST.html where another suite of that name has it.
 
     Args:
@@ -58,8 +58,8 @@ def page_of(store: Store, name: str, owner: Owner) -> Path:
     return folder / mine
 
 
-def _read(note: Path) -> dict[str, Owner]:
+def _read(note: Path) -> dict[str, PageOwner]:
     try:
-        return {file: Owner(**fields) for file, fields in json.loads(read_fact(note) or b"{}").items()}
+        return {file: PageOwner(**fields) for file, fields in json.loads(read_fact(note) or b"{}").items()}
     except (ValueError, TypeError, AttributeError):
         return {}

@@ -11,7 +11,7 @@ from rib.report.finding import size_name
 from rib.report.inside import Inside
 from rib.report.inside.averages import OTHERS
 from rib.report.inside.distances import DistanceLoss
-from rib.report.inside.layers import ALL, Profile, Square
+from rib.report.inside.layers import ALL, LayerProfile, Square
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,7 @@ def _telling(losses: Iterable[DistanceLoss]) -> list[DistanceLoss]:
     return [next((loss for loss in group if loss.method == "finetune"), group[0]) for group in groups]
 
 
-def _profiles_figure(profiles: Sequence[Profile], styles: dict[str, Style]) -> Figure:
+def _profiles_figure(profiles: Sequence[LayerProfile], styles: dict[str, Style]) -> Figure:
     """One panel per model, one line per method."""
     longest = max(len(place) for profile in profiles for place in profile.places)
     figure, all_axes = panels(len(profiles), 3.0, 2.2 + 0.04 * longest)
@@ -84,7 +84,7 @@ def _profiles_figure(profiles: Sequence[Profile], styles: dict[str, Style]) -> F
     return figure
 
 
-def _draw_profile(axes: Axes, profile: Profile, styles: dict[str, Style]) -> None:
+def _draw_profile(axes: Axes, profile: LayerProfile, styles: dict[str, Style]) -> None:
     offsets = [0.4 * place for place in slots(len(profile.methods))]
     for method, line, offset in zip(profile.methods, profile.values, offsets, strict=True):
         shown = [(at, (item.value, item.low, item.high)) for at, item in enumerate(line) if item]

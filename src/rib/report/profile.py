@@ -15,7 +15,7 @@ from rib.store.record import Record
 
 
 @dataclass(frozen=True)
-class Line:
+class ProfileLine:
     """Cost of the finished steps of one kind.
 
     Attributes:
@@ -58,8 +58,8 @@ class Profile:
         waiting: seconds that workers spent on no finished step: starting, waiting for one another, steps that failed.
     """
 
-    lines: tuple[Line, ...]
-    total: Line
+    lines: tuple[ProfileLine, ...]
+    total: ProfileLine
     workers: int
     decoding: float
     working: float
@@ -95,9 +95,9 @@ def profile(results: Results, made: Set[str], workers: int, decoding: float, wor
     )
 
 
-def _line(kind: str, what: str, records: Sequence[Record], made: Set[str]) -> Line:
+def _line(kind: str, what: str, records: Sequence[Record], made: Set[str]) -> ProfileLine:
     now = [record.seconds for record in records if record.key in made]
-    return Line(
+    return ProfileLine(
         kind=kind,
         what=what,
         steps=len(records),
@@ -142,7 +142,7 @@ def profile_lines(found: Profile, width: int) -> list[Text]:
     return [cut(line, width) for line in [Text(), *table, Text(), *said]]
 
 
-def row_cells(line: Line, total: Line) -> tuple[str, ...]:
+def row_cells(line: ProfileLine, total: ProfileLine) -> tuple[str, ...]:
     """Cells of a line: steps, wall time, its share of all, CPU, loading; steps and time of this run."""
     return (
         f"{line.steps:,}",

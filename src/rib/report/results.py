@@ -136,7 +136,7 @@ class Change:
 
 
 @dataclass(frozen=True)
-class Note:
+class ResultNote:
     """A method's notes from making a model: losses, its choices and their reasons."""
 
     model: str
@@ -148,7 +148,7 @@ class Note:
 
 
 @dataclass(frozen=True)
-class Seen:
+class SeenSet:
     """The values of an analysis in a run.
 
     Attributes:
@@ -262,10 +262,10 @@ class Results:
         )
 
     @cached_property
-    def notes(self) -> list[Note]:
+    def notes(self) -> list[ResultNote]:
         """The methods' notes, one entry per tuned model."""
         return [
-            Note(
+            ResultNote(
                 self.model_name(run.model),
                 run.method,
                 run.size,
@@ -277,10 +277,10 @@ class Results:
             if run.tuned_on and run.fit.key in self.records and self.records[run.fit.key].values
         ]
 
-    def seen(self, analysis: type[Analysis]) -> list[Seen]:
+    def seen(self, analysis: type[Analysis]) -> list[SeenSet]:
         """The values of all finished analyses of a kind, in the order of the suite."""
         return [
-            Seen(look.name, look.run, look.on, self.records[look.step.key].values)
+            SeenSet(look.name, look.run, look.on, self.records[look.step.key].values)
             for look in self.plan.looks
             if isinstance(look.step.analysis, analysis) and look.step.key in self.records
         ]

@@ -20,10 +20,10 @@ from rib.text.names import names_of
 
 PUBLISHED = Path(__file__).parent / "published.toml"
 
-Verdict = Literal["agrees", "differs", "missing"]
+CheckVerdict = Literal["agrees", "differs", "missing"]
 
 
-class Numbers(Frozen):
+class PublishedNumbers(Frozen):
     """Published numbers. Data sets and models by their names in the catalogue, or in the suite; percent."""
 
     accuracy_tolerance: float = Field(0.1, ge=0)
@@ -59,23 +59,23 @@ class Check:
         return None if self.measured is None else self.measured - self.published
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> CheckVerdict:
         """Whether the two agree within the tolerance."""
         if self.difference is None:
             return "missing"
         return "agrees" if abs(self.difference) <= self.tolerance + 1e-9 else "differs"
 
 
-def read_numbers(path: Path = PUBLISHED) -> Numbers:
+def read_numbers(path: Path = PUBLISHED) -> PublishedNumbers:
     """Published numbers from a TOML file.
 
     Raises:
         UserError: it cannot be read, or a key or value is wrong.
     """
-    return validated(Numbers, read_toml(path, "the published numbers"), str(path))
+    return validated(PublishedNumbers, read_toml(path, "the published numbers"), str(path))
 
 
-def checks(results: Results, numbers: Numbers) -> list[Check]:
+def checks(results: Results, numbers: PublishedNumbers) -> list[Check]:
     """Every published number of the suite's models and data sets.
 
     Raises:
@@ -91,7 +91,7 @@ def checks(results: Results, numbers: Numbers) -> list[Check]:
     return found
 
 
-def _of_model(results: Results, model: str, numbers: Numbers) -> list[Check]:
+def _of_model(results: Results, model: str, numbers: PublishedNumbers) -> list[Check]:
     measured = {
         score.tested_on: score.masked
         for score in results.scores

@@ -12,7 +12,7 @@ from typing import Any, ClassVar, Literal, final
 from rib.errors import UserError
 from rib.metrics.estimates import Estimate, Interval, Seeds, mean, mean_over_seeds
 from rib.models.catalogue import ModelRow, find_row
-from rib.report.answer import Answer, Contrast, Line, Panel, as_one_family, power
+from rib.report.answer import Answer, AnswerLine, AnswerPanel, Contrast, as_one_family, power
 from rib.report.finding import holes, size_name, size_order
 from rib.report.results import Results
 from rib.suite.suite import Looks, Runs, Size, StudyChoice, Suite
@@ -101,14 +101,14 @@ class Study(ABC):
         return {}
 
     @abstractmethod
-    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
         """The contrasts whose sign the claim predicts."""
 
     @abstractmethod
-    def panels(self, numbers: Numbers) -> list[Panel]:
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
         """The points of its figure."""
 
-    def notes(self, numbers: Numbers) -> list[str]:
+    def notes(self, numbers: StudyNumbers) -> list[str]:
         """Further findings, in sentences."""
         return []
 
@@ -116,7 +116,7 @@ class Study(ABC):
     def answer(self, results: Results) -> Answer:
         """The answer from the results of its suite; depends on nothing else."""
         taken = self.taken(results.suite)
-        numbers = Numbers(results, taken, self.cohorts(taken))
+        numbers = StudyNumbers(results, taken, self.cohorts(taken))
         contrasts = as_one_family(self.contrasts(numbers))
         return Answer(
             study=self.name,
@@ -319,7 +319,7 @@ def largest(family: Sequence[Cohort]) -> list[Cohort]:
     return [one for one in family if one.images == family[-1].images]
 
 
-class Numbers:
+class StudyNumbers:
     """mRI of cohorts, every one paired with every other.
 
     Source images and tuning seeds are shared by all; each cohort has pretraining seeds of its own.
@@ -357,7 +357,7 @@ class Numbers:
 
     def line(
         self, name: str, points: Iterable[tuple[Cohort, str, int | None] | None], cohort: Cohort | None = None
-    ) -> Line:
+    ) -> AnswerLine:
         """A row of a panel: mRI at each tick, None for a tick that has no point.
 
         Args:
@@ -367,10 +367,10 @@ class Numbers:
         """
         return self.drawn(name, (interval(self.mri(*point)) if point else None for point in points), cohort)
 
-    def drawn(self, name: str, spans: Iterable[Interval | None], cohort: Cohort | None = None) -> Line:
+    def drawn(self, name: str, spans: Iterable[Interval | None], cohort: Cohort | None = None) -> AnswerLine:
         """A row of a panel, in a cohort's colour and with its marker."""
         rank = self._ranks.get(cohort.images) if cohort and cohort.images else None
-        return Line(name, rank, self._shape(cohort) if cohort else 0, tuple(spans))
+        return AnswerLine(name, rank, self._shape(cohort) if cohort else 0, tuple(spans))
 
     def _shape(self, cohort: Cohort) -> int:
         """Its place among those of its family with as many images."""
@@ -385,7 +385,7 @@ class Numbers:
         twice = sum(name == names[cohort] for name in names.values()) > 1
         return self.results.suite.model_names.short(cohort.models[0]) if twice else names[cohort]
 
-    def by_size(self, family: str, cohorts: Sequence[Cohort], methods: Mapping[str, str]) -> list[Panel]:
+    def by_size(self, family: str, cohorts: Sequence[Cohort], methods: Mapping[str, str]) -> list[AnswerPanel]:
         """A panel a size: what a family's cohorts have, a row a method.
 
         Args:
@@ -395,7 +395,7 @@ class Numbers:
         """
         ticks = tuple(self.label(cohort) for cohort in cohorts)
         return [
-            Panel(
+            AnswerPanel(
                 title=f"{family}, n = {size_name(size)}",
                 across="pretraining set",
                 ticks=ticks,

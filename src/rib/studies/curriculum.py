@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rib.report.answer import Contrast, Panel
-from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, minus
+from rib.report.answer import AnswerPanel, Contrast
+from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, contrast, minus
 from rib.suite.suite import Runs
 
 CURRICULUM = "curriculum"
@@ -29,7 +29,7 @@ class GrowingSets(Study):
         taken.require_sizes(1)
         return (taken.block(FINETUNE, CURRICULUM),)
 
-    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
         """Growing sets minus the whole at once: the mean over pretraining sets and sizes."""
         return [
             contrast(
@@ -41,7 +41,7 @@ class GrowingSets(Study):
             for family, cohorts in numbers.families.items()
         ]
 
-    def panels(self, numbers: Numbers) -> list[Panel]:
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
         """mRI of every pretraining set both ways; a panel a family and size."""
         rows = {"the whole at once": FINETUNE, "growing sets": CURRICULUM}
         return [

@@ -7,11 +7,11 @@ from typing import Any, ClassVar
 
 from rib.analysis.correlation import mantel
 from rib.metrics.estimates import Interval
-from rib.report.answer import Contrast, Panel
+from rib.report.answer import AnswerPanel, Contrast
 from rib.report.finding import size_name
 from rib.report.inside.averages import OTHERS
 from rib.report.inside.distances import DistanceLoss, as_matrices, distance_losses
-from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, in_percent
+from rib.studies.base import FINETUNE, Cohort, Study, StudyNumbers, Taken, in_percent
 from rib.suite.suite import Looks, Runs
 
 MEASURES = ("frechet", "mmd", "otdd")
@@ -45,7 +45,7 @@ class DataDistance(Study):
         """All three distances."""
         return {"distance": {"measures": list(MEASURES)}}
 
-    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
         """The correlation over all pairs of a family, by measure: the mean over its models and sizes."""
         losses = list(distance_losses(numbers.results))
         return [
@@ -55,7 +55,7 @@ class DataDistance(Study):
             for measure in MEASURES
         ]
 
-    def panels(self, numbers: Numbers) -> list[Panel]:
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
         """The correlation by pretraining set, a line a measure; a panel a family and size."""
         losses, panels = list(distance_losses(numbers.results)), []
         called = numbers.results.suite.model_names.short
@@ -64,7 +64,9 @@ class DataDistance(Study):
                 found = [[one for one in _of(losses, [cohort], called) if one.size == size] for cohort in cohorts]
                 lines = [numbers.drawn(measure, (_over(each, measure) for each in found)) for measure in MEASURES]
                 ticks = tuple(numbers.label(cohort) for cohort in cohorts)
-                panels.append(Panel(f"{family}, n = {size_name(size)}", "pretraining set", ticks, tuple(lines), False))
+                panels.append(
+                    AnswerPanel(f"{family}, n = {size_name(size)}", "pretraining set", ticks, tuple(lines), False)
+                )
         return panels
 
 

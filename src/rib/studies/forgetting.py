@@ -8,11 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from rib.analysis.forgetting import Forgetting as Analysis
-from rib.report.answer import Contrast, Panel
+from rib.report.answer import AnswerPanel, Contrast
 from rib.report.finding import size_name
-from rib.report.results import Seen
-from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, interval, minus
-from rib.studies.inside import Inside, Number
+from rib.report.results import SeenSet
+from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, contrast, interval, minus
+from rib.studies.inside import InsideStudy, Number
 from rib.suite.suite import Looks, Runs
 
 PARTS = {
@@ -51,9 +51,9 @@ class Forgotten(Study):
         """Every run on all downstream sets."""
         return (Looks(names=("forgetting",), on=taken.downstream),)
 
-    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
         """The probe's change minus the model's own: above 0 where a new head would get something back."""
-        inside, called = Inside(numbers, Analysis), numbers.results.suite.set_names.short
+        inside, called = InsideStudy(numbers, Analysis), numbers.results.suite.set_names.short
         return [
             contrast(
                 family,
@@ -67,11 +67,11 @@ class Forgotten(Study):
             for family, cohorts in numbers.families.items()
         ]
 
-    def panels(self, numbers: Numbers) -> list[Panel]:
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
         """The parts by pretraining set; a panel a family and size."""
-        inside, called = Inside(numbers, Analysis), numbers.results.suite.set_names.short
+        inside, called = InsideStudy(numbers, Analysis), numbers.results.suite.set_names.short
         return [
-            Panel(
+            AnswerPanel(
                 f"{family}, n = {size_name(size)}",
                 "pretraining set",
                 tuple(numbers.label(cohort) for cohort in cohorts),
@@ -91,7 +91,7 @@ class Forgotten(Study):
 def _elsewhere(part: str, called: Callable[[str], str]) -> Number:
     """A part's mean over the sets that a run was not tuned on, points."""
 
-    def number(seen: Seen) -> float:
+    def number(seen: SeenSet) -> float:
         pairs = zip(seen.values["sets"], seen.values[part], strict=True)
         return float(np.mean([triple[0] for name, triple in pairs if called(name) != called(seen.run.tuned_on or "")]))
 

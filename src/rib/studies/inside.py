@@ -9,14 +9,14 @@ import numpy as np
 
 from rib.analysis import Analysis
 from rib.metrics.estimates import Estimate, Seeds, mean_over_seeds
-from rib.report.results import Seen
-from rib.studies.base import Cohort, Numbers, averaged
+from rib.report.results import SeenSet
+from rib.studies.base import Cohort, StudyNumbers, averaged
 
-Number = Callable[[Seen], float]
+Number = Callable[[SeenSet], float]
 """One number of what was found in a run."""
 
 
-class Inside:
+class InsideStudy:
     """The values of an analysis in the fine-tuned models of a study.
 
     Its numbers have no draws over images: estimates are drawn over tuning and pretraining seeds alone.
@@ -26,14 +26,14 @@ class Inside:
         analysis: the kind.
     """
 
-    def __init__(self, numbers: Numbers, analysis: type[Analysis]) -> None:
+    def __init__(self, numbers: StudyNumbers, analysis: type[Analysis]) -> None:
         self.numbers = numbers
         self._found = {
             (seen.run.model, seen.run.size, seen.run.seed, seen.run.tuned_on): seen
             for seen in numbers.results.seen(analysis)
         }
 
-    def any_of(self, cohorts: Sequence[Cohort]) -> Seen | None:
+    def any_of(self, cohorts: Sequence[Cohort]) -> SeenSet | None:
         """The values of one of the runs."""
         models = {model for cohort in cohorts for model in cohort.models}
         return next((seen for (model, *_), seen in self._found.items() if model in models), None)

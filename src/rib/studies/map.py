@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rib.report.answer import Contrast, Panel
+from rib.report.answer import AnswerPanel, Contrast
 from rib.report.finding import size_name
-from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, averaged, contrast, largest, minus, smallest
+from rib.studies.base import FINETUNE, Cohort, Study, StudyNumbers, Taken, averaged, contrast, largest, minus, smallest
 from rib.suite.suite import Runs
 
 
@@ -33,7 +33,7 @@ class Map(Study):
         taken.require_sizes()
         return (taken.block(FINETUNE),)
 
-    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
         """The corner minus the rest; and what more pretraining does at the smallest size, minus at the largest."""
         found = []
         first, last = numbers.sizes[0], numbers.sizes[-1]
@@ -54,10 +54,10 @@ class Map(Study):
             found.append(contrast(family, says, "below", minus(*effects)))
         return found
 
-    def panels(self, numbers: Numbers) -> list[Panel]:
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
         """mRI by size (across) and pretraining set (up)."""
         return [
-            Panel(
+            AnswerPanel(
                 family,
                 "images tuned on",
                 tuple(map(size_name, numbers.sizes)),

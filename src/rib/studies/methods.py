@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rib.metrics.estimates import Estimate
-from rib.report.answer import Contrast, Panel
+from rib.report.answer import AnswerPanel, Contrast
 from rib.report.finding import size_name, spanned
-from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, contrast, interval, minus
+from rib.studies.base import FINETUNE, Cohort, Study, StudyNumbers, Taken, contrast, interval, minus
 from rib.suite.suite import Runs
 
 
@@ -35,7 +35,7 @@ class Methods(Study):
         )
         return (taken.block(FINETUNE, *others),)
 
-    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
         """Every method minus fine-tuning: the mean over pretraining sets and sizes."""
         return [
             contrast(family, f"{method} minus {FINETUNE}", "above", _gain(numbers, cohorts, method, numbers.sizes))
@@ -43,11 +43,11 @@ class Methods(Study):
             for method in _methods(numbers)
         ]
 
-    def panels(self, numbers: Numbers) -> list[Panel]:
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
         """mRI by method, a row a pretraining set; a panel a family and size."""
         ticks = (FINETUNE, *_methods(numbers))
         return [
-            Panel(
+            AnswerPanel(
                 f"{family}, n = {size_name(size)}",
                 "method",
                 ticks,
@@ -60,7 +60,7 @@ class Methods(Study):
             for size in numbers.sizes
         ]
 
-    def notes(self, numbers: Numbers) -> list[str]:
+    def notes(self, numbers: StudyNumbers) -> list[str]:
         """The sizes at which a method is not distinguishably ahead of fine-tuning."""
         said = []
         for family, cohorts in numbers.families.items():
@@ -76,7 +76,9 @@ class Methods(Study):
         return said
 
 
-def _gain(numbers: Numbers, cohorts: Sequence[Cohort], method: str, sizes: Sequence[int | None]) -> Estimate | None:
+def _gain(
+    numbers: StudyNumbers, cohorts: Sequence[Cohort], method: str, sizes: Sequence[int | None]
+) -> Estimate | None:
     """mRI of a method minus that of fine-tuning: the mean over cohorts and sizes."""
     return minus(numbers.mean(cohorts, method, sizes), numbers.mean(cohorts, FINETUNE, sizes))
 
@@ -87,7 +89,7 @@ def _others(taken: Taken) -> list[str]:
     return [name for name in dict.fromkeys(named) if name not in (FINETUNE, "pretrained")]
 
 
-def _methods(numbers: Numbers) -> list[str]:
+def _methods(numbers: StudyNumbers) -> list[str]:
     """The methods as they were run: each member of a sweep by itself."""
     names = dict.fromkeys(run.method for run in numbers.results.plan.runs)
     return [name for name in names if name not in (FINETUNE, "pretrained")]

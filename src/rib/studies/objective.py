@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from rib.report.answer import Contrast, Panel
+from rib.report.answer import AnswerPanel, Contrast
 from rib.report.finding import size_name
 from rib.studies.base import (
     FINETUNE,
     Cohort,
-    Numbers,
     Study,
+    StudyNumbers,
     Taken,
     averaged,
     contrast,
@@ -25,7 +25,7 @@ from rib.suite.suite import Runs
 BASELINE = "supervised"
 
 
-class Objective(Study):
+class ObjectiveStudy(Study):
     """How a model was pretrained, beside on how much: is the collapse one of contrastive pretraining?"""
 
     name: ClassVar[str] = "objective"
@@ -66,7 +66,7 @@ class Objective(Study):
         taken.require_sizes(1)
         return (taken.block(FINETUNE),)
 
-    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
         """Every objective minus supervised, on equal sets if there are any; and its largest set minus its smallest."""
         found = []
         for family, objectives in _by_objective(numbers):
@@ -89,7 +89,7 @@ class Objective(Study):
                     found.append(contrast(family, f"{objective}: largest minus smallest set", "below", growth))
         return found
 
-    def panels(self, numbers: Numbers) -> list[Panel]:
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
         """mRI against the pretraining set, a line an objective; a panel a family and size."""
         panels = []
         for family, objectives in _by_objective(numbers):
@@ -99,11 +99,13 @@ class Objective(Study):
                 for objective, cohorts in objectives.items():
                     places = {one.pretraining: (one, FINETUNE, size) for one in cohorts}
                     lines.append(numbers.line(objective, (places.get(tick) for tick in ticks)))
-                panels.append(Panel(f"{family}, n = {size_name(size)}", "pretraining set", tuple(ticks), tuple(lines)))
+                panels.append(
+                    AnswerPanel(f"{family}, n = {size_name(size)}", "pretraining set", tuple(ticks), tuple(lines))
+                )
         return panels
 
 
-def _by_objective(numbers: Numbers) -> Iterator[tuple[str, dict[str, Sequence[Cohort]]]]:
+def _by_objective(numbers: StudyNumbers) -> Iterator[tuple[str, dict[str, Sequence[Cohort]]]]:
     """The cohorts of every family by objective, supervised first."""
     for family, cohorts in numbers.families.items():
         names = sorted({one.objective for one in cohorts}, key=lambda name: (name != BASELINE, name))

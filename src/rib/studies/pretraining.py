@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rib.metrics.estimates import Estimate
-from rib.report.answer import Contrast, Panel
+from rib.report.answer import AnswerPanel, Contrast
 from rib.report.finding import size_name, spanned
-from rib.studies.base import FINETUNE, Cohort, Numbers, Study, Taken, averaged, contrast, interval, largest, minus
+from rib.studies.base import FINETUNE, Cohort, Study, StudyNumbers, Taken, averaged, contrast, interval, largest, minus
 from rib.studies.base import smallest as smallest_of
 from rib.suite.suite import Runs
 
@@ -36,7 +36,7 @@ class Pretraining(Study):
         taken.require_sizes(1)
         return (taken.block(FINETUNE),)
 
-    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
         """The largest set minus the smallest; size and diversity each by itself, where there are pairs."""
         found = []
         for family, cohorts in numbers.families.items():
@@ -52,7 +52,7 @@ class Pretraining(Study):
                 found.append(contrast(family, "diversity alone, at equal size", "below", variety))
         return found
 
-    def panels(self, numbers: Numbers) -> list[Panel]:
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
         """mRI against the pretraining set, a line a size of the tuning set."""
         panels = []
         for family, cohorts in numbers.families.items():
@@ -64,7 +64,7 @@ class Pretraining(Study):
                 panels.append(_panel(numbers, f"{family}, less and more diverse", flat, joined=False))
         return panels
 
-    def notes(self, numbers: Numbers) -> list[str]:
+    def notes(self, numbers: StudyNumbers) -> list[str]:
         """The difference of the ends at each size of the tuning set."""
         said = []
         for family, cohorts in numbers.families.items():
@@ -77,8 +77,8 @@ class Pretraining(Study):
         return said
 
 
-def _panel(numbers: Numbers, title: str, cohorts: Sequence[Cohort], joined: bool) -> Panel:
-    return Panel(
+def _panel(numbers: StudyNumbers, title: str, cohorts: Sequence[Cohort], joined: bool) -> AnswerPanel:
+    return AnswerPanel(
         title,
         "pretraining set",
         tuple(numbers.label(one) for one in cohorts),
@@ -92,7 +92,7 @@ def _panel(numbers: Numbers, title: str, cohorts: Sequence[Cohort], joined: bool
 Pair = tuple[Cohort, Cohort]
 
 
-def _pairs(numbers: Numbers, cohorts: Sequence[Cohort]) -> list[Pair]:
+def _pairs(numbers: StudyNumbers, cohorts: Sequence[Cohort]) -> list[Pair]:
     """The pairs of one size that the suite names, less diverse first, smaller size first."""
     by_name = {one.pretraining: one for one in cohorts}
     named = numbers.taken.choice.diversity
@@ -109,10 +109,10 @@ def _ends(cohorts: Sequence[Cohort], pairs: Sequence[Pair]) -> tuple[list[Cohort
 
 
 def _difference(
-    numbers: Numbers, high: Sequence[Cohort], low: Sequence[Cohort], sizes: Sequence[int | None] | None = None
+    numbers: StudyNumbers, high: Sequence[Cohort], low: Sequence[Cohort], sizes: Sequence[int | None] | None = None
 ) -> Estimate | None:
     return minus(numbers.mean(high, sizes=sizes), numbers.mean(low, sizes=sizes))
 
 
-def _named(numbers: Numbers, cohorts: Sequence[Cohort]) -> str:
+def _named(numbers: StudyNumbers, cohorts: Sequence[Cohort]) -> str:
     return " and ".join(numbers.label(one) for one in cohorts)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import Counter
 from typing import ClassVar
 
-from rib.report.answer import Contrast, Panel
+from rib.report.answer import AnswerPanel, Contrast
 from rib.report.finding import size_name
-from rib.studies.base import FINETUNE, Numbers, Study, Taken, contrast, largest, minus, sized, smallest
+from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, contrast, largest, minus, sized, smallest
 from rib.suite.suite import Runs
 
 BEST = "best_rate"
@@ -32,7 +32,7 @@ class Rate(Study):
         taken.require_sizes(1)
         return (taken.block(FINETUNE, BEST),)
 
-    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
         """At the best rate: mRI itself, and that of the largest pretraining set minus that of the smallest."""
         found = []
         for family, cohorts in numbers.families.items():
@@ -42,14 +42,14 @@ class Rate(Study):
                 found.append(contrast(family, "best rate: largest minus smallest pretraining set", "below", ends))
         return found
 
-    def panels(self, numbers: Numbers) -> list[Panel]:
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
         """mRI of every pretraining set at both rates; a panel a family and size."""
         rows = {"common rate": FINETUNE, "best held-out rate": BEST}
         return [
             panel for family, cohorts in numbers.families.items() for panel in numbers.by_size(family, cohorts, rows)
         ]
 
-    def notes(self, numbers: Numbers) -> list[str]:
+    def notes(self, numbers: StudyNumbers) -> list[str]:
         """Which rates were chosen, by family and size."""
         families = {
             numbers.results.suite.model_names.short(name): one.family

@@ -10,15 +10,16 @@ import numpy as np
 
 from rib.analysis.cka import CKA
 from rib.analysis.correlation import mantel
-from rib.metrics.estimates import Floats, Interval
-from rib.report.answer import Contrast, Panel
+from rib.arrays import Floats
+from rib.metrics.estimates import Interval
+from rib.report.answer import AnswerPanel, Contrast
 from rib.report.finding import size_name
-from rib.report.results import Seen
+from rib.report.results import SeenSet
 from rib.studies.base import (
     FINETUNE,
     Cohort,
-    Numbers,
     Study,
+    StudyNumbers,
     Taken,
     contrast,
     in_percent,
@@ -27,7 +28,7 @@ from rib.studies.base import (
     minus,
     smallest,
 )
-from rib.studies.inside import Inside, Number
+from rib.studies.inside import InsideStudy, Number
 from rib.suite.suite import Looks, Runs
 
 
@@ -62,10 +63,10 @@ class Similarity(Study):
         """CKA of every run."""
         return (Looks(names=("cka",)),)
 
-    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
         """Largest minus smallest pretraining set; late minus early layers; correlation with RI."""
         found = []
-        inside = Inside(numbers, CKA)
+        inside = InsideStudy(numbers, CKA)
         for family, cohorts in numbers.families.items():
             growth = minus(inside.mean(largest(cohorts), WHOLE), inside.mean(smallest(cohorts), WHOLE))
             found.append(contrast(family, "1 − CKA: largest minus smallest pretraining set", "above", growth))
@@ -76,9 +77,9 @@ class Similarity(Study):
             )
         return found
 
-    def panels(self, numbers: Numbers) -> list[Panel]:
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
         """By layer, a line a pretraining set; a panel a family and size."""
-        inside = Inside(numbers, CKA)
+        inside = InsideStudy(numbers, CKA)
         panels = []
         for family, cohorts in numbers.families.items():
             layers = _layers(inside, cohorts)
@@ -91,7 +92,7 @@ class Similarity(Study):
                     )
                     for cohort in cohorts
                 ]
-                panels.append(Panel(f"{family}, n = {size_name(size)}", "layer", tuple(layers), tuple(lines)))
+                panels.append(AnswerPanel(f"{family}, n = {size_name(size)}", "layer", tuple(layers), tuple(lines)))
         return panels
 
 
@@ -99,12 +100,12 @@ def _of_layer(at: int) -> Number:
     return lambda seen: 100 * float(_unlike(seen)[at])
 
 
-def _unlike(seen: Seen) -> Floats:
+def _unlike(seen: SeenSet) -> Floats:
     """1 − CKA of every layer with itself; NaN for one that says the same of every image."""
     return 1 - np.array(seen.values["diagonal"], np.float64)
 
 
-def _layers(inside: Inside, cohorts: Sequence[Cohort]) -> list[str]:
+def _layers(inside: InsideStudy, cohorts: Sequence[Cohort]) -> list[str]:
     """Names of a family's layers."""
     seen = inside.any_of(cohorts)
     return list(seen.values["layers"]) if seen else []
@@ -113,7 +114,7 @@ def _layers(inside: Inside, cohorts: Sequence[Cohort]) -> list[str]:
 def _thirds(place: slice) -> Number:
     """100 × the mean 1 − CKA of some thirds of the layers."""
 
-    def number(seen: Seen) -> float:
+    def number(seen: SeenSet) -> float:
         thirds = np.array_split(_unlike(seen), 3)
         return 100 * float(np.mean(np.concatenate(thirds[place])))
 
@@ -123,7 +124,7 @@ def _thirds(place: slice) -> Number:
 WHOLE, EARLY, LATE = _thirds(slice(3)), _thirds(slice(1)), _thirds(slice(2, 3))
 
 
-def _with_ri(inside: Inside, cohorts: Sequence[Cohort]) -> Interval | None:
+def _with_ri(inside: InsideStudy, cohorts: Sequence[Cohort]) -> Interval | None:
     """100 × Spearman's correlation of mean 1 − CKA with RI over the sets tuned on, the mean over models and sizes.
 
     Both are means over tuning seeds. What differs between models plays no part: it would go together with both.

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from rib.report.answer import Contrast, Panel
+from rib.report.answer import AnswerPanel, Contrast
 from rib.report.finding import size_name
-from rib.studies.base import FINETUNE, Numbers, Study, Taken, averaged, contrast, counted, minus
+from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, averaged, contrast, counted, minus
 from rib.suite.suite import Runs, Size
 
 
@@ -35,7 +35,7 @@ class TuningSize(Study):
         """Fine-tuning with the fixed number of steps."""
         return {_steps_name(taken): {"kind": FINETUNE, "steps": _steps(taken)}}
 
-    def contrasts(self, numbers: Numbers) -> list[Contrast]:
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
         """mRI at the smallest size minus that at the largest, in both regimes."""
         found = []
         for family, cohorts in numbers.families.items():
@@ -54,10 +54,10 @@ class TuningSize(Study):
                 )
         return found
 
-    def panels(self, numbers: Numbers) -> list[Panel]:
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
         """mRI against size, a line a pretraining set; a panel a family and regime."""
         return [
-            Panel(
+            AnswerPanel(
                 f"{family}, {regime}",
                 "images tuned on",
                 tuple(map(size_name, runs)),

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rib.data.splits import Rows, named_generator
+from rib.arrays import Rows
+from rib.data.splits import named_generator
 from rib.recipe import Recipe
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,9 +12,8 @@ from rib.errors import DamagedError, UserError
 from rib.files import Seal, written_aside
 from rib.store.record import DROPPABLE, SEALED, Record
 from rib.store.store import Store
+from rib.text.progress import Advance
 from rib.upkeep.verify import file_fault, files_of, record_fault
-
-Advance = Callable[[int], None]
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,12 +22,11 @@ from rib.identity import KEY_VERSION, key_of_spec
 from rib.store.folder import SUFFIXES
 from rib.store.record import DROPPABLE, SEALED, Record, decode_failure, decode_record
 from rib.store.store import Store
-
-Advance = Callable[[int], None]
+from rib.text.progress import Advance
 
 
 @dataclass(frozen=True)
-class Fault:
+class FileFault:
     """A file that is not as it was written.
 
     Attributes:
@@ -57,7 +56,7 @@ class Verified:
     files: int = 0
     size: int = 0
     unsealed: list[str] = field(default_factory=list)
-    faults: list[Fault] = field(default_factory=list)
+    faults: list[FileFault] = field(default_factory=list)
 
     def add(self, other: Verified) -> None:
         """Count in what was found elsewhere."""
@@ -71,7 +70,7 @@ class Verified:
         self.files += 1
         self.size += path.stat().st_size if path.exists() else 0
         if fault:
-            self.faults.append(Fault(path, fault, title, aside or (path,)))
+            self.faults.append(FileFault(path, fault, title, aside or (path,)))
 
 
 def verify(store: Store, advance: Advance | None = None) -> Verified:
@@ -107,7 +106,7 @@ def batched(paths: Iterator[Path], count: int = 1000) -> Iterator[list[Path]]:
         yield some
 
 
-def repair(store: Store, faults: list[Fault]) -> list[Path]:
+def repair(store: Store, faults: list[FileFault]) -> list[Path]:
     """Put damaged files aside, so that the next run makes them again.
 
     Returns:

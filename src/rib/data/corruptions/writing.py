@@ -11,7 +11,7 @@ import io
 import multiprocessing
 import sys
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
@@ -23,9 +23,10 @@ import numpy as np
 from PIL import Image as Pillow
 from threadpoolctl import threadpool_limits
 
+from rib.arrays import Rows
 from rib.data.budget import room, shown_bytes
 from rib.data.catalogue import ROWS as DATA
-from rib.data.containers import Container, Rows
+from rib.data.containers import Container
 from rib.data.corruptions.base import SMALLEST, Image
 from rib.data.corruptions.catalogue import check_severity, corrupt, find_corruption, image_seed
 from rib.data.corruptions.frost import Textures, procedural, read_textures
@@ -39,6 +40,7 @@ from rib.data.views import Pixels
 from rib.errors import StepError, UserError, nearest
 from rib.files import write_aside
 from rib.identity import digest
+from rib.text.progress import Advance
 
 QUALITY = 85
 """Quality of the JPEG files, as published."""
@@ -51,11 +53,9 @@ AT_ONCE = 8
 
 _PROBES = 3
 
-Advance = Callable[[int], None]
-
 
 @dataclass(frozen=True)
-class Source:
+class CorruptionSource:
     """The images to corrupt.
 
     Attributes:
@@ -74,7 +74,7 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Order:
+class CorruptionOrder:
     """The work for each image, and its target.
 
     Attributes:
@@ -104,7 +104,7 @@ class Order:
             yield corruption, severity, self.out / corruption / str(severity) / name
 
 
-def find_source(what: str, base: Path) -> Source:
+def find_source(what: str, base: Path) -> CorruptionSource:
     """The images behind a name.
 
     Args:
@@ -128,10 +128,10 @@ def find_source(what: str, base: Path) -> Source:
     if not len(listing):
         raise UserError(f"{what} holds no images", got=folder, valid="<folder>/<class>/<image>")
     classes = [listing.folders[number] for number in listing.folder_of.tolist()]
-    return Source(folder.name, container, np.arange(len(listing)), _file_names(classes, listing.names))
+    return CorruptionSource(folder.name, container, np.arange(len(listing)), _file_names(classes, listing.names))
 
 
-def _published(name: str, published: Published, key: str, base: Path) -> Source:
+def _published(name: str, published: Published, key: str, base: Path) -> CorruptionSource:
     if published.celled:
         raise UserError(f"{name} is corrupted already", got=name, valid="a set of uncorrupted images: imagenet:val")
     container, _ = find_container(name, key, DATA[name].place, base)
@@ -144,7 +144,7 @@ def _published(name: str, published: Published, key: str, base: Path) -> Source:
     known = class_list(published)
     classes = [known[label] for label in labels[rows].tolist()]
     names = _file_names(classes, [listing.names[row] for row in rows.tolist()])
-    return Source(name, container, rows, names, published.border)
+    return CorruptionSource(name, container, rows, names, published.border)
 
 
 def _file_names(classes: Sequence[str], names: Sequence[str]) -> tuple[str, ...]:
@@ -162,7 +162,7 @@ def _file_names(classes: Sequence[str], names: Sequence[str]) -> tuple[str, ...]
 
 
 def write_corrupted(
-    source: Source,
+    source: CorruptionSource,
     out: Path,
     *,
     corruptions: Sequence[str] = CORRUPTIONS,
@@ -209,14 +209,14 @@ def write_corrupted(
 
 
 def _ordered(
-    source: Source,
+    source: CorruptionSource,
     out: Path,
     corruptions: Sequence[str],
     severities: Sequence[int],
     seed: int,
     size: int,
     frost: Path | None,
-) -> tuple[Order, Marker]:
+) -> tuple[CorruptionOrder, Marker]:
     """Check the arguments and return the work to do and the marker of the result."""
     corruptions, severities = tuple(dict.fromkeys(corruptions)), tuple(sorted(set(severities)))
     for name in corruptions:
@@ -232,7 +232,7 @@ def _ordered(
             "images would be too small", got=size, valid=f"at least {SMALLEST} pixels, or 0 to keep their size"
         )
     cells = tuple((name, severity) for name in corruptions for severity in severities)
-    order = Order(out, cells, seed, size, source.border, frost)
+    order = CorruptionOrder(out, cells, seed, size, source.border, frost)
     textures = order.textures if frost and "frost" in corruptions else None
     marker = Marker(
         version=version("rib-benchmark"),
@@ -272,11 +272,11 @@ def _shown(value: object) -> str:
     return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
-def _is_done(order: Order, name: str) -> bool:
+def _is_done(order: CorruptionOrder, name: str) -> bool:
     return all(path.exists() for _, _, path in order.paths(name))
 
 
-def _check_room(order: Order, source: Source, left: Sequence[int]) -> None:
+def _check_room(order: CorruptionOrder, source: CorruptionSource, left: Sequence[int]) -> None:
     """Refuse what would not fit, by the size of a few images' files. Raises UserError."""
     if not left:
         return
@@ -297,14 +297,16 @@ def _check_room(order: Order, source: Source, left: Sequence[int]) -> None:
         )
 
 
-def _title(source: Source, place: int) -> str:
+def _title(source: CorruptionSource, place: int) -> str:
     return source.container.title(int(source.rows[place]))
 
 
 Work = list[tuple[str, str, bytes]]
 
 
-def _done(order: Order, source: Source, left: Sequence[int], workers: int) -> Iterator[tuple[int, int]]:
+def _done(
+    order: CorruptionOrder, source: CorruptionSource, left: Sequence[int], workers: int
+) -> Iterator[tuple[int, int]]:
     """Do what is left, some images at a time, in whatever order they are best read: images and files of each time."""
     ranked = source.container.reading_order(source.rows)
     wanted = set(left)
@@ -341,7 +343,7 @@ def _one_thread() -> None:
     threadpool_limits(1, user_api="blas")
 
 
-def _work(source: Source, places: Sequence[int]) -> Work:
+def _work(source: CorruptionSource, places: Sequence[int]) -> Work:
     """File name, title and bytes of some images."""
     contents = source.container.read(source.rows[list(places)])
     return [
@@ -349,7 +351,7 @@ def _work(source: Source, places: Sequence[int]) -> Work:
     ]
 
 
-def _write(order: Order, work: Work) -> tuple[int, int]:
+def _write(order: CorruptionOrder, work: Work) -> tuple[int, int]:
     """Write what is not there of some images: number of images, and of files."""
     files = 0
     for name, title, content in work:
@@ -359,7 +361,7 @@ def _write(order: Order, work: Work) -> tuple[int, int]:
     return len(work), files
 
 
-def _made(order: Order, name: str, title: str, content: bytes) -> Iterator[tuple[Path, bytes]]:
+def _made(order: CorruptionOrder, name: str, title: str, content: bytes) -> Iterator[tuple[Path, bytes]]:
     """Files that are not there of one image, encoded."""
     image = _prepared(order, title, content)
     seed = image_seed(content, order.seed)
@@ -370,7 +372,7 @@ def _made(order: Order, name: str, title: str, content: bytes) -> Iterator[tuple
             yield path, _encoded(found[0])
 
 
-def _prepared(order: Order, title: str, content: bytes) -> Image:
+def _prepared(order: CorruptionOrder, title: str, content: bytes) -> Image:
     """The image to corrupt. Raises UserError where it is unreadable or too small."""
     pixels = decode_pixels(content, title)
     if order.border:

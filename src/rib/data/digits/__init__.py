@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from rib.data.digits.domains import CLASSES, DOMAIN_TABLE, PRETRAINING_TABLE, STRENGTHS, WORLD_VERSION
-from rib.data.digits.rendered import Part, Rendered
+from rib.data.digits.rendered import DigitPart, Rendered
 
 DOMAINS: tuple[str, ...] = tuple(DOMAIN_TABLE)
 PRETRAINING: tuple[str, ...] = tuple(PRETRAINING_TABLE)
@@ -13,7 +13,7 @@ FAMILY: Mapping[str, str] = {name: row.stream for name, row in DOMAIN_TABLE.item
 CORRUPTIONS: tuple[str, ...] = tuple(STRENGTHS)
 
 
-def render(domain: str, part: Part, count: int | None = None) -> Rendered:
+def render(domain: str, part: DigitPart, count: int | None = None) -> Rendered:
     """Render a domain's tuning pool or test set, or a pretraining set; `count` cuts it to a prefix.
 
     Prefixes of a tuning pool are balanced over the domain's classes. A scan is in one part only.

@@ -8,7 +8,7 @@ about 80 % mean accuracy out of domain, of the medium set at 65 %, of the small 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from rib.data.digits.looks import Finish, Look, Pose
+from rib.data.digits.looks import DigitStyle, Finish, Pose
 
 WORLD_VERSION: int = 1
 CLASSES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -19,15 +19,15 @@ ALL = tuple(range(10))
 class Domain:
     """One set of images: `stream` names its seeds, so two domains of one stream show the same scenes."""
 
-    look: Look
+    look: DigitStyle
     stream: str
     classes: tuple[int, ...] = ALL
     finish: Finish = "photo"
     filtered: bool = False
 
 
-_REF = Look()
-_V2 = Look(
+_REF = DigitStyle()
+_V2 = DigitStyle(
     pose=Pose(rotation=18.0, shear=0.15, size=(0.70, 0.92), shift=0.10, wobble=0.02),
     threshold=(0.32, 0.54),
     softness=(0.28, 0.45),
@@ -36,7 +36,7 @@ _V2 = Look(
     gradient=(0.0, 0.25),
     blur=(0.2, 0.8),
 )
-_ADVERSARIAL = Look(
+_ADVERSARIAL = DigitStyle(
     pose=Pose(rotation=28.0, shear=0.25, size=(0.58, 0.95), shift=0.18, perspective=0.1, wobble=0.03),
     threshold=(0.28, 0.58),
     gap=(0.16, 0.40),
@@ -48,7 +48,7 @@ _ADVERSARIAL = Look(
     blur=(0.2, 1.0),
     noise=(0.0, 0.08),
 )
-_RENDITIONS = Look(
+_RENDITIONS = DigitStyle(
     pose=Pose(rotation=15.0, shear=0.2, size=(0.75, 1.0), shift=0.08, wobble=0.05),
     threshold=(0.26, 0.58),
     gap=(0.22, 0.50),
@@ -60,11 +60,11 @@ _RENDITIONS = Look(
     figure_depth=(0.15, 0.40),
     hollow=0.5,
 )
-_SKETCH = Look(
+_SKETCH = DigitStyle(
     pose=Pose(rotation=20.0, shear=0.25, size=(0.70, 1.00), shift=0.12, wobble=0.06),
     threshold=(0.28, 0.54),
 )
-_VIEWPOINT = Look(
+_VIEWPOINT = DigitStyle(
     pose=Pose(rotation=45.0, shear=0.25, size=(0.45, 0.75), shift=0.30, perspective=0.30),
     gap=(0.25, 0.55),
     dark=0.5,
@@ -87,7 +87,7 @@ DOMAIN_TABLE: Mapping[str, Domain] = {
     "corrupted": Domain(_REF, "ref"),
 }
 
-_WIDER = Look(
+_WIDER = DigitStyle(
     pose=Pose(rotation=20.0, shear=0.2, size=(0.70, 1.0), shift=0.12, wobble=0.02),
     threshold=(0.30, 0.55),
     gap=(0.20, 0.60),
@@ -98,7 +98,7 @@ _WIDER = Look(
     grey=0.1,
     blur=(0.0, 0.5),
 )
-_WEB = Look(
+_WEB = DigitStyle(
     pose=Pose(rotation=35.0, shear=0.25, size=(0.50, 1.0), shift=0.20, perspective=0.15, wobble=0.03),
     threshold=(0.28, 0.58),
     softness=(0.20, 0.45),
@@ -119,7 +119,7 @@ _WEB = Look(
 # Each part of a mixture: stream, look, number of images. Equal streams nest: small is the start of medium and of
 # narrow, varied is part of large. Narrow has the size of large without its diversity, varied about the diversity of
 # large, in its proportions, at the size of small.
-PRETRAINING_TABLE: Mapping[str, tuple[tuple[str, Look, int], ...]] = {
+PRETRAINING_TABLE: Mapping[str, tuple[tuple[str, DigitStyle, int], ...]] = {
     "pretrain_small": (("ref", _REF, 3000),),
     "pretrain_medium": (("ref", _REF, 3000), ("wider", _WIDER, 9000)),
     "pretrain_large": (("ref", _REF, 5000), ("web", _WEB, 45000)),

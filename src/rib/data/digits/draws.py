@@ -15,7 +15,7 @@ def seed_of(*name: object) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-class Draws:
+class DigitDraws:
     """Random tensors with one row per image, from the generator that `name` seeds."""
 
     def __init__(self, count: int, *name: object) -> None:

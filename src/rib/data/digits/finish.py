@@ -9,10 +9,10 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from rib.data.digits.draws import Draws
+from rib.data.digits.draws import DigitDraws
 from rib.data.digits.geometry import SIDE, pixel_grid
 from rib.data.digits.looks import Finish
-from rib.data.digits.paint import LUMA, Scene
+from rib.data.digits.paint import LUMA, DigitScene
 from rib.data.digits.texture import clouds
 
 
@@ -21,11 +21,11 @@ def luminance(image: Tensor) -> Tensor:
     return (image * LUMA[:, None, None]).sum(1, keepdim=True)
 
 
-def photo(scene: Scene, draws: Draws) -> Tensor:
+def photo(scene: DigitScene, draws: DigitDraws) -> Tensor:
     return scene.image
 
 
-def sketch(scene: Scene, draws: Draws) -> Tensor:
+def sketch(scene: DigitScene, draws: DigitDraws) -> Tensor:
     """Dark outlines on near-white paper; the ink comes off in places, some strokes are filled."""
     filled = draws.coin(0.25)[:, None, None]
     ink = torch.where(filled, scene.mask, scene.edge)
@@ -36,7 +36,7 @@ def sketch(scene: Scene, draws: Draws) -> Tensor:
     return grey[:, None].expand(-1, 3, -1, -1)
 
 
-def cartoon(scene: Scene, draws: Draws) -> Tensor:
+def cartoon(scene: DigitScene, draws: DigitDraws) -> Tensor:
     """Four loud levels a channel and a black outline."""
     grey = luminance(scene.image)
     loud = (0.5 + 1.3 * (grey - 0.5) + 2.5 * (scene.image - grey)).clamp(0.0, 1.0)
@@ -45,7 +45,7 @@ def cartoon(scene: Scene, draws: Draws) -> Tensor:
     return flat * (1.0 - outline)
 
 
-def drawing(scene: Scene, draws: Draws) -> Tensor:
+def drawing(scene: DigitScene, draws: DigitDraws) -> Tensor:
     """Pencil: hatching where the image is dark, on grained paper, with a little of the colour left."""
     x, y = pixel_grid()
     angle = draws.uniform((0.0, math.pi), 1, 1)
@@ -62,7 +62,7 @@ def drawing(scene: Scene, draws: Draws) -> Tensor:
     return shade[:, None] + draws.uniform((0.0, 0.5), 1, 1, 1) * colour
 
 
-FINISHES: Mapping[Finish, Callable[[Scene, Draws], Tensor]] = {
+FINISHES: Mapping[Finish, Callable[[DigitScene, DigitDraws], Tensor]] = {
     "photo": photo,
     "sketch": sketch,
     "cartoon": cartoon,

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rib.data.digits.draws import Draws
+from rib.data.digits.draws import DigitDraws
 from rib.data.digits.looks import Pose
 from rib.data.digits.scans import scan_fields
 
@@ -28,7 +28,7 @@ def _column(values: Tensor) -> Tensor:
     return values[:, None, None]
 
 
-def drawn_grid(pose: Pose, draws: Draws) -> Tensor:
+def drawn_grid(pose: Pose, draws: DigitDraws) -> Tensor:
     """Sampling positions in the enlarged scan for every pixel, [N, S, S, 2]."""
     angle = _column(draws.uniform((-1.0, 1.0)) * math.radians(pose.rotation))
     size, aspect = _column(draws.uniform(pose.size)), _column(draws.uniform((-pose.aspect, pose.aspect)))
@@ -45,7 +45,7 @@ def drawn_grid(pose: Pose, draws: Draws) -> Tensor:
     return torch.stack([x, y], dim=-1) / size[..., None]
 
 
-def _wobbled(x: Tensor, y: Tensor, wobble: float, draws: Draws) -> tuple[Tensor, Tensor]:
+def _wobbled(x: Tensor, y: Tensor, wobble: float, draws: DigitDraws) -> tuple[Tensor, Tensor]:
     phase = draws.uniform((0.0, 2.0 * math.pi), 2, 1, 1).unbind(1)
     pace = draws.uniform((2.0, 5.0), 2, 1, 1).unbind(1)
     return x + wobble * torch.sin(pace[0] * y + phase[0]), y + wobble * torch.sin(pace[1] * x + phase[1])

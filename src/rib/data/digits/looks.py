@@ -21,7 +21,7 @@ class Pose:
 
 
 @dataclass(frozen=True)
-class Look:
+class DigitStyle:
     """Ranges of everything drawn for an image. A plain float is the share of images that have the thing."""
 
     pose: Pose = field(default_factory=Pose)

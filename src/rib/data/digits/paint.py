@@ -8,16 +8,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from rib.data.digits.draws import Draws
+from rib.data.digits.draws import DigitDraws
 from rib.data.digits.geometry import drawn_grid, pixel_grid, warped_ink
-from rib.data.digits.looks import Look, Pose, Range
+from rib.data.digits.looks import DigitStyle, Pose, Range
 from rib.data.digits.texture import texture
 
 LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 
 @dataclass(frozen=True)
-class Scene:
+class DigitScene:
     """A painted image and the layers that a finish may want to draw again."""
 
     mask: Tensor  # [N, S, S] share of the pixel that the stroke covers
@@ -25,7 +25,7 @@ class Scene:
     image: Tensor  # [N, 3, S, S]
 
 
-def paint(source: Tensor, strays: Tensor, look: Look, draws: Draws) -> Scene:
+def paint(source: Tensor, strays: Tensor, look: DigitStyle, draws: DigitDraws) -> DigitScene:
     """Paint the scans `source` [N]; `strays` are scans that pieces of clutter come from."""
     ink = warped_ink(source, drawn_grid(look.pose, draws))
     threshold, softness = draws.uniform(look.threshold, 1, 1), draws.uniform(look.softness, 1, 1)
@@ -38,14 +38,14 @@ def paint(source: Tensor, strays: Tensor, look: Look, draws: Draws) -> Scene:
         image = _with_clutter(image, figure, strays, look, draws)
     over = mask[:, None]
     image = image * (1.0 - over) + (figure + _pattern(look.figure, look.figure_depth, draws)) * over
-    return Scene(solid, edge, _lens(image, look, draws).clamp(0.0, 1.0))
+    return DigitScene(solid, edge, _lens(image, look, draws).clamp(0.0, 1.0))
 
 
 def _stroke(ink: Tensor, threshold: Tensor, softness: Tensor) -> Tensor:
     return ((ink - threshold) / softness + 0.5).clamp(0.0, 1.0)
 
 
-def _colours(look: Look, draws: Draws) -> tuple[Tensor, Tensor]:
+def _colours(look: DigitStyle, draws: DigitDraws) -> tuple[Tensor, Tensor]:
     """Figure and ground whose luminances differ by a drawn gap, of either sign."""
     gap = draws.uniform(look.gap)
     base = 0.05 + draws.uniform() * (0.90 - gap)
@@ -59,14 +59,14 @@ def _colours(look: Look, draws: Draws) -> tuple[Tensor, Tensor]:
     return colours[:, 0], colours[:, 1]
 
 
-def _shading(look: Look, draws: Draws) -> Tensor:
+def _shading(look: DigitStyle, draws: DigitDraws) -> Tensor:
     x, y = pixel_grid()
     slope = draws.uniform(look.gradient, 1, 1, 1)
     right, down = draws.uniform((-1.0, 1.0), 2, 1, 1, 1).unbind(1)
     return slope * (right * x + down * y) + _pattern(look.backdrop, look.backdrop_depth, draws)
 
 
-def _pattern(share: float, depth: Range, draws: Draws) -> Tensor:
+def _pattern(share: float, depth: Range, draws: DigitDraws) -> Tensor:
     if not share:
         return torch.zeros(1, 1, 1, 1)
     strength = draws.uniform(depth, 1, 1) * draws.coin(share)[:, None, None]
@@ -77,7 +77,7 @@ def _pattern(share: float, depth: Range, draws: Draws) -> Tensor:
 _STRAY = Pose(rotation=90.0, size=(0.6, 1.0), shift=0.15)
 
 
-def _with_clutter(image: Tensor, figure: Tensor, strays: Tensor, look: Look, draws: Draws) -> Tensor:
+def _with_clutter(image: Tensor, figure: Tensor, strays: Tensor, look: DigitStyle, draws: DigitDraws) -> Tensor:
     """Lay a piece of another digit into the border, in a colour between figure and ground."""
     other = strays[draws.choice(len(strays))]
     angle = draws.uniform((0.0, 2.0 * torch.pi), 1, 1)
@@ -88,7 +88,7 @@ def _with_clutter(image: Tensor, figure: Tensor, strays: Tensor, look: Look, dra
     return image * (1.0 - share) + (figure + tint) * share
 
 
-def _lens(image: Tensor, look: Look, draws: Draws) -> Tensor:
+def _lens(image: Tensor, look: DigitStyle, draws: DigitDraws) -> Tensor:
     if look.blur[1] > 0.0:
         image = blurred(image, draws.uniform(look.blur))
     if look.noise[1] > 0.0:

@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-Part = Literal["tune", "test", "pretrain"]
+DigitPart = Literal["tune", "test", "pretrain"]
 
 
 @dataclass(frozen=True)

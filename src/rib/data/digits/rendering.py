@@ -10,11 +10,11 @@ from torch import Tensor
 from rib.data.digits.adversary import fools_adversary
 from rib.data.digits.corruptions import corrupt
 from rib.data.digits.domains import ALL, DOMAIN_TABLE, PRETRAINING_TABLE, SEVERITIES, STRENGTHS, Domain
-from rib.data.digits.draws import Draws
+from rib.data.digits.draws import DigitDraws
 from rib.data.digits.finish import FINISHES
-from rib.data.digits.looks import Finish, Look
+from rib.data.digits.looks import DigitStyle, Finish
 from rib.data.digits.paint import paint
-from rib.data.digits.rendered import Part, Rendered
+from rib.data.digits.rendered import DigitPart, Rendered
 from rib.data.digits.scans import scan_labels, scans_in, scans_of
 
 CHUNK = 512
@@ -24,7 +24,7 @@ CELL_IMAGES = 24
 CELLS = tuple(f"{name}/{severity}" for name in STRENGTHS for severity in SEVERITIES)
 
 
-def render(domain: str, part: Part, count: int | None = None) -> Rendered:
+def render(domain: str, part: DigitPart, count: int | None = None) -> Rendered:
     """Render a domain's tuning pool or test set, or a pretraining set; `count` cuts it to a prefix.
 
     Prefixes of a tuning pool are balanced over the domain's classes. A scan is in one part only.
@@ -65,20 +65,20 @@ def _check(domain: str, part: str, count: int | None) -> None:
         raise ValueError(f"count must be at least 1; got {count}")
 
 
-def balanced_sources(part: Part, classes: tuple[int, ...], count: int, *name: object) -> Tensor:
+def balanced_sources(part: DigitPart, classes: tuple[int, ...], count: int, *name: object) -> Tensor:
     """Scans whose every prefix is balanced over `classes`; a class uses all its scans before one again."""
     rounds = -(-count // len(classes))
-    order = Draws(1, *name, part, "order")
+    order = DigitDraws(1, *name, part, "order")
     labels = torch.stack([order.permutation(len(classes)) for _ in range(rounds)])
     queues = []
     for label in classes:
-        scans, deal = scans_of(part, label), Draws(1, *name, part, "deal", label)
+        scans, deal = scans_of(part, label), DigitDraws(1, *name, part, "deal", label)
         deals = [scans[deal.permutation(len(scans))] for _ in range(-(-rounds // len(scans)))]
         queues.append(torch.cat(deals)[:rounds])
     return torch.stack(queues, dim=1).gather(1, labels).flatten()[:count]
 
 
-def _sources(row: Domain, part: Part, count: int | None) -> Tensor:
+def _sources(row: Domain, part: DigitPart, count: int | None) -> Tensor:
     if part == "test":
         scans = scans_in(part)
         return scans[torch.isin(scan_labels()[scans], torch.tensor(row.classes))]
@@ -86,17 +86,17 @@ def _sources(row: Domain, part: Part, count: int | None) -> Tensor:
     return balanced_sources(part, row.classes, whole_chunks, row.stream)
 
 
-def _plain(row: Domain, part: Part, count: int | None) -> tuple[Tensor, Tensor]:
+def _plain(row: Domain, part: DigitPart, count: int | None) -> tuple[Tensor, Tensor]:
     source = _sources(row, part, None if count is None else min(count, POOL))
     return _images(source, row.look, part, row.finish, row.stream, part)[:POOL], source[:POOL]
 
 
-def _images(source: Tensor, look: Look, part: Part, finish: Finish, *name: object) -> Tensor:
+def _images(source: Tensor, look: DigitStyle, part: DigitPart, finish: Finish, *name: object) -> Tensor:
     """Paint and finish the scans, uint8 [N, S, S, 3]."""
     strays, chunks = scans_in(part), []
     for number, chunk in enumerate(torch.split(source, CHUNK)):
-        scene = paint(chunk, strays, look, Draws(len(chunk), *name, number))
-        finished = FINISHES[finish](scene, Draws(len(chunk), *name, number, finish))
+        scene = paint(chunk, strays, look, DigitDraws(len(chunk), *name, number))
+        finished = FINISHES[finish](scene, DigitDraws(len(chunk), *name, number, finish))
         chunks.append(as_bytes(finished))
     return torch.cat(chunks)
 
@@ -106,7 +106,7 @@ def as_bytes(images: Tensor) -> Tensor:
     return (images.clamp(0.0, 1.0) * 255.0 + 0.5).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def _stream(stream: str, look: Look, count: int) -> tuple[Tensor, Tensor]:
+def _stream(stream: str, look: DigitStyle, count: int) -> tuple[Tensor, Tensor]:
     source = balanced_sources("pretrain", ALL, -(-count // CHUNK) * CHUNK, stream)
     return _images(source, look, "pretrain", "photo", stream, "pretrain")[:count], source[:count]
 
@@ -117,7 +117,7 @@ def _mixture(domain: str) -> tuple[Tensor, Tensor]:
     return torch.cat(images), torch.cat(source)
 
 
-def _fooling(row: Domain, part: Part) -> tuple[Tensor, Tensor]:
+def _fooling(row: Domain, part: DigitPart) -> tuple[Tensor, Tensor]:
     """Draw each scan again until the adversary is wrong; scans that never fool it are left out."""
     source = _sources(row, part, None)
     labels, pending = scan_labels()[source], torch.arange(len(source))
@@ -142,7 +142,7 @@ def _rebalanced(rows: Tensor, labels: Tensor) -> Tensor:
     return torch.stack([of_class[:shortest] for of_class in by_class], dim=1).flatten()
 
 
-def _corrupted(part: Part) -> tuple[Tensor, Tensor, Tensor]:
+def _corrupted(part: DigitPart) -> tuple[Tensor, Tensor, Tensor]:
     """The reference images corrupted: a draw of test scans for each cell, or one cell an image to tune on."""
     images, source = _plain(DOMAIN_TABLE["ref"], part, None)
     if part == "test":
@@ -157,6 +157,6 @@ def _corrupted(part: Part) -> tuple[Tensor, Tensor, Tensor]:
     for index, name in enumerate(CELLS):
         mine = torch.nonzero(cell == index).flatten()
         kind, severity = name.split("/")
-        draws = Draws(len(mine), "corrupted", part, name)
+        draws = DigitDraws(len(mine), "corrupted", part, name)
         out[mine] = as_bytes(corrupt(clean[rows[mine]], kind, int(severity), draws))
     return out, source[rows], cell.to(torch.int16)

@@ -9,11 +9,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rib.data.digits.draws import Draws
-from rib.data.digits.rendered import Part
+from rib.data.digits.draws import DigitDraws
+from rib.data.digits.rendered import DigitPart
 
 SCANS = 1797
-SHARES: dict[Part, float] = {"pretrain": 0.55, "tune": 0.20, "test": 0.25}
+SHARES: dict[DigitPart, float] = {"pretrain": 0.55, "tune": 0.20, "test": 0.25}
 ENLARGED = 40
 
 
@@ -40,16 +40,16 @@ def scan_fields() -> Tensor:
 
 
 @cache
-def scans_of(part: Part, label: int) -> Tensor:
+def scans_of(part: DigitPart, label: int) -> Tensor:
     """Indices of the part's scans of one class, in a fixed random order."""
     of_class = torch.nonzero(scan_labels() == label).flatten()
-    shuffled = of_class[Draws(1, "split", label).permutation(len(of_class))]
+    shuffled = of_class[DigitDraws(1, "split", label).permutation(len(of_class))]
     first = round(SHARES["pretrain"] * len(of_class))
     last = first + round(SHARES["tune"] * len(of_class))
     bounds = {"pretrain": (0, first), "tune": (first, last), "test": (last, len(of_class))}
     return shuffled[slice(*bounds[part])]
 
 
-def scans_in(part: Part) -> Tensor:
+def scans_in(part: DigitPart) -> Tensor:
     """Indices of all scans of the part, ascending."""
     return torch.cat([scans_of(part, label) for label in range(10)]).sort().values

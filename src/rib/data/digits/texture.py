@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rib.data.digits.draws import Draws
+from rib.data.digits.draws import DigitDraws
 from rib.data.digits.geometry import SIDE, pixel_grid
 
 KINDS = 5
 
 
-def texture(draws: Draws) -> Tensor:
+def texture(draws: DigitDraws) -> Tensor:
     """One pattern an image, values in about [-1, 1], [N, S, S]."""
     along, across = _rotated_coordinates(draws)
     waves = torch.sin(along), torch.sin(across)
@@ -28,13 +28,13 @@ def texture(draws: Draws) -> Tensor:
     return sharp[draws.choice(KINDS), torch.arange(draws.count)]
 
 
-def clouds(draws: Draws, cells: int) -> Tensor:
+def clouds(draws: DigitDraws, cells: int) -> Tensor:
     """Smooth noise of `cells` random values a side, [N, S, S]."""
     coarse = draws.uniform((-1.0, 1.0), 1, cells, cells)
     return F.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear", align_corners=False)[:, 0]
 
 
-def _rotated_coordinates(draws: Draws) -> tuple[Tensor, Tensor]:
+def _rotated_coordinates(draws: DigitDraws) -> tuple[Tensor, Tensor]:
     x, y = pixel_grid()
     angle, period, phase_a, phase_b = draws.uniform((0.0, 1.0), 4, 1, 1).unbind(1)
     pace = math.pi * SIDE / (4.0 + 5.0 * period)

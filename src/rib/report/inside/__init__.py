@@ -9,7 +9,7 @@ from rib.report.inside.churn import ChurnRow, WorstClasses, churn_rows, worst_cl
 from rib.report.inside.distances import DistanceLoss, distance_losses
 from rib.report.inside.effective import EffectiveRobustness, effective_robustness
 from rib.report.inside.forgetting import Split, splits
-from rib.report.inside.layers import Profile, Square, Whole, profiles, squares, wholes
+from rib.report.inside.layers import LayerProfile, Square, Whole, profiles, squares, wholes
 from rib.report.inside.signs import SignatureRow, signature_rows
 from rib.report.results import Results
 
@@ -33,7 +33,7 @@ class Inside:
 
     signatures: tuple[SignatureRow, ...]
     wholes: tuple[Whole, ...]
-    profiles: tuple[Profile, ...]
+    profiles: tuple[LayerProfile, ...]
     squares: tuple[Square, ...]
     calibration: tuple[CalibrationChange, ...]
     churn: tuple[ChurnRow, ...]

@@ -10,9 +10,10 @@ import numpy as np
 
 from rib.analysis.correlation import mantel
 from rib.analysis.distance import Distance
-from rib.metrics.estimates import Floats, Interval
+from rib.arrays import Floats
+from rib.metrics.estimates import Interval
 from rib.report.inside.averages import OTHERS
-from rib.report.results import Change, Results, Seen
+from rib.report.results import Change, Results, SeenSet
 from rib.text.names import Names
 
 REFERENCE = "the reference set"
@@ -23,7 +24,7 @@ ROLES = {OTHERS: "downstream", REFERENCE: "reference"}
 
 
 @dataclass(frozen=True)
-class Pair:
+class DistancePair:
     """A set tuned on and another tested on.
 
     Attributes:
@@ -58,7 +59,7 @@ class DistanceLoss:
     method: str
     size: int | None
     lost_on: str
-    pairs: tuple[Pair, ...]
+    pairs: tuple[DistancePair, ...]
     spearman: Interval | None
     pearson: Interval | None
     spearman_p: float | None
@@ -82,12 +83,12 @@ def distance_losses(results: Results) -> Iterator[DistanceLoss]:
 
 
 def _compared(
-    names: Names, seen: Seen, measure: str, group: tuple[str, str, int | None], lost_on: str, changes: list[Change]
+    names: Names, seen: SeenSet, measure: str, group: tuple[str, str, int | None], lost_on: str, changes: list[Change]
 ) -> DistanceLoss:
     matrix: list[list[Any]] = seen.values[measure]
     place = {names.short(name): at for at, name in enumerate(seen.values["sets"])}
     pairs = tuple(
-        Pair(
+        DistancePair(
             change.tuned_on,
             change.tested_on,
             matrix[place[change.tuned_on]][place[change.tested_on]],
@@ -102,12 +103,12 @@ def _compared(
     return DistanceLoss(seen.name, measure, *group, lost_on, pairs, spearman, pearson, *p_values)
 
 
-def _as_columns(pairs: Sequence[Pair]) -> tuple[Floats, Floats]:
+def _as_columns(pairs: Sequence[DistancePair]) -> tuple[Floats, Floats]:
     """Distances and losses, float64 (S,) each, by tuned set; each has one pair."""
     return np.array([pair.distance for pair in pairs]), np.array([pair.loss.value for pair in pairs])
 
 
-def as_matrices(pairs: Sequence[Pair]) -> tuple[Floats, Floats]:
+def as_matrices(pairs: Sequence[DistancePair]) -> tuple[Floats, Floats]:
     """Distances and losses, float64 (S, S) each, by the sets tuned on and tested on; NaN for what is no pair."""
     sets = list(dict.fromkeys(name for pair in pairs for name in (pair.tuned_on, pair.tested_on)))
     distances, losses = np.full((2, len(sets), len(sets)), np.nan)

@@ -15,7 +15,7 @@ from rib.report.results import Results
 
 PARTS = ("together", "by_head", "by_features", "probe")
 
-Rows = Mapping[str, Mapping[str, Mapping[str, Any]]]
+ForgottenRows = Mapping[str, Mapping[str, Mapping[str, Any]]]
 """Values of each run, by the key of its weights and by data set."""
 
 
@@ -66,7 +66,7 @@ def splits(results: Results) -> Iterator[Split]:
 class _Part:
     """One part of the change of a run on a data set; None if it was not measured."""
 
-    rows: Rows
+    rows: ForgottenRows
     part: str
     called: Callable[[str], str]
 
@@ -83,7 +83,7 @@ def _by_set(values: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     return {name: {column: values[column][place] for column in columns} for place, name in enumerate(values["sets"])}
 
 
-def _readings(results: Results, runs: Sequence[Run], on: str, rows: Rows) -> dict[str, int]:
+def _readings(results: Results, runs: Sequence[Run], on: str, rows: ForgottenRows) -> dict[str, int]:
     return dict(
         Counter(
             rows[run.fit.key][results.set_name(name)]["reading"] for run in runs for name in cells(results, run, on)

@@ -25,7 +25,7 @@ Found = tuple[Look, dict[str, Any] | None]
 
 
 @dataclass(frozen=True)
-class Profile:
+class LayerProfile:
     """A number at every place inside tuned models, for the methods that were looked at with one model and size.
 
     Attributes:
@@ -70,7 +70,7 @@ class Whole:
 
     Attributes:
         what: "CKA", "drift" or "barrier".
-        analysis, on, model, method, size: as in `Profile`.
+        analysis, on, model, method, size: as in `LayerProfile`.
         value: mean CKA over layers; relative change of all weights; points of accuracy.
     """
 
@@ -113,7 +113,7 @@ def looked_at(results: Results, kind: type[Analysis]) -> dict[tuple[str, str], d
     return found
 
 
-def profiles(results: Results) -> Iterator[Profile]:
+def profiles(results: Results) -> Iterator[LayerProfile]:
     """Everything of `PROFILES` that was found."""
     for what, kind, places, numbers in PROFILES:
         for (name, on), groups in looked_at(results, kind).items():
@@ -126,7 +126,7 @@ def profiles(results: Results) -> Iterator[Profile]:
                     lines = [_line(found, numbers, len(known[places])) for found in chosen.values()]
                     if any(item for line in lines for item in line):
                         labels = tuple(str(place) for place in known[places])
-                        yield Profile(
+                        yield LayerProfile(
                             what,
                             name,
                             on,
