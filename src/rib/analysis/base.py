@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar, cast
 
 import torch
 
@@ -18,8 +18,15 @@ from rib.models.weights import Weights, put_weights
 from rib.recipe import Frozen, Precision
 from rib.training.predict import Watch
 
-Values = dict[str, Any]
-"""The values of an analysis: names to JSON values (numbers, lists of numbers, words)."""
+Values = Mapping[str, Any]
+"""The values of an analysis: names to JSON values (numbers, lists of numbers, words); typed dictionaries in RIB's."""
+
+V = TypeVar("V", bound=Values)
+
+
+def typed(values: Values, kind: type[V]) -> V:
+    """The values of a record, by the type that the analysis of the step gives them."""
+    return cast(V, values)
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from rib.analysis.base import Analysis, Scene, Values
+from rib.analysis.base import Analysis, Scene
 from rib.analysis.layers import choose, watched
 from rib.analysis.sample import sample
 from rib.data.examples import Examples
@@ -22,6 +22,16 @@ from rib.training.predict import Watch, autocast
 
 LEAST = 4
 """Images that the unbiased estimate needs."""
+
+
+class CKAValues(TypedDict):
+    """Values of `CKA`."""
+
+    images: int
+    layers: list[str]
+    matrix: list[list[float | None]]
+    diagonal: list[float | None]
+    mean: float | None
 
 
 class CKA(Analysis):
@@ -49,7 +59,7 @@ class CKA(Analysis):
         """Two passes per image."""
         return 2.0 * min(images, self.images)
 
-    def look(self, scene: Scene) -> Values:
+    def look(self, scene: Scene) -> CKAValues:
         """The matrix of one data set."""
         (seen,) = scene.data.values()
         examples = sample(seen.examples, self.images)

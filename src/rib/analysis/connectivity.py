@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 import numpy as np
 import torch
@@ -11,11 +11,22 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from rib.analysis.base import Analysis, Scene, Seen, Values
+from rib.analysis.base import Analysis, Scene, Seen
 from rib.analysis.sample import sample
 from rib.metrics.estimates import accuracy, example_weights
 from rib.models.weights import interpolate, put_weights
 from rib.training.predict import collect
+
+
+class ConnectivityValues(TypedDict):
+    """Values of `Connectivity`."""
+
+    images: int
+    alphas: list[float]
+    accuracy: list[float]
+    loss: list[float]
+    barrier: float
+    loss_barrier: float
 
 
 class Connectivity(Analysis):
@@ -39,7 +50,7 @@ class Connectivity(Analysis):
         """One for each image at each point."""
         return float(self.points * min(images, self.images))
 
-    def look(self, scene: Scene) -> Values:
+    def look(self, scene: Scene) -> ConnectivityValues:
         """The line on one data set."""
         (seen,) = scene.data.values()
         seen = Seen(sample(seen.examples, self.images), seen.label_map)

@@ -6,13 +6,13 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal, NotRequired, TypedDict, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from rib.analysis.base import Analysis, Scene, Values
+from rib.analysis.base import Analysis, Scene
 from rib.arrays import Floats, Rows
 from rib.data.labels import LabelMap
 from rib.data.splits import named_generator, nested
@@ -34,6 +34,18 @@ class DistanceSample:
 
     features: Floats
     labels: NDArray[np.int64]
+
+
+class DistanceValues(TypedDict):
+    """Values of `Distance`: a square matrix for each measure that was asked for."""
+
+    sets: list[str]
+    images: list[int]
+    classes: list[int]
+    dimension: int
+    frechet: NotRequired[list[list[float]]]
+    mmd: NotRequired[list[list[float]]]
+    otdd: NotRequired[list[list[float]]]
 
 
 class Distance(Analysis):
@@ -68,7 +80,7 @@ class Distance(Analysis):
         """One pass for each image drawn."""
         return float(min(images, self.images))
 
-    def look(self, scene: Scene) -> Values:
+    def look(self, scene: Scene) -> DistanceValues:
         """`sets`, `images`, `classes` (of each set's sample), `dimension`, and one square matrix a measure.
 
         Matrices are lists of rows in the order of `sets`, symmetric, with a diagonal of zeros.
@@ -82,16 +94,18 @@ class Distance(Analysis):
             raise StepError(f"distances need two data sets or more; there are {len(scene.data)}")
         classifier = scene.build(scene.before)
         samples = [self._sample(scene, classifier, name) for name in scene.data]
-        return {
+        values: DistanceValues = {
             "sets": list(scene.data),
             "images": [len(sample.labels) for sample in samples],
             "classes": [len(np.unique(sample.labels)) for sample in samples],
             "dimension": samples[0].features.shape[1],
-            **{name: _matrix(samples, measure) for name, measure in measures.items()},
         }
+        for name, measure in measures.items():
+            values[name] = _matrix(samples, measure)
+        return values
 
-    def _measures(self) -> dict[str, Callable[[DistanceSample, DistanceSample], float]]:
-        known: dict[str, Callable[[DistanceSample, DistanceSample], float]] = {
+    def _measures(self) -> dict[Measure, Callable[[DistanceSample, DistanceSample], float]]:
+        known: dict[Measure, Callable[[DistanceSample, DistanceSample], float]] = {
             "frechet": lambda a, b: frechet_distance(a.features, b.features),
             "mmd": lambda a, b: squared_mmd(a.features, b.features),
             "otdd": lambda a, b: otdd_distance(a, b, self.shrinkage),

@@ -6,11 +6,11 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 from torch import nn
 
-from rib.analysis.base import Analysis, Scene, Values
+from rib.analysis.base import Analysis, Scene
 from rib.analysis.layers import blocks
 from rib.models.classifier import Classifier
 from rib.models.weights import Weights
@@ -20,6 +20,22 @@ KINDS = ("embedding", "attention", "mlp", "conv", "norm", "head", "other")
 
 _EMBEDDING = re.compile(r"embed|_token$|conv_proj")
 _ATTENTION = re.compile(r"attn|attention")
+
+
+class DriftValues(TypedDict):
+    """Values of `Drift`."""
+
+    layers: list[str]
+    kinds: list[str]
+    groups: list[str]
+    change: list[float | None]
+    norm_before: list[float]
+    group_names: list[str]
+    group_change: list[float | None]
+    kind_names: list[str]
+    kind_change: list[float | None]
+    total: float | None
+    statistics: float | None
 
 
 class Drift(Analysis):
@@ -43,7 +59,7 @@ class Drift(Analysis):
         """None."""
         return 0.0
 
-    def look(self, scene: Scene) -> Values:
+    def look(self, scene: Scene) -> DriftValues:
         """The changes of all layers."""
         classifier = scene.build(scene.before)
         places = layer_places(classifier)

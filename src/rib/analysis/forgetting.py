@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, TypedDict
 
 import numpy as np
 import torch
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from rib.analysis.base import Analysis, Scene, Seen, Values
+from rib.analysis.base import Analysis, Scene, Seen, typed
 from rib.analysis.sample import sample
 from rib.arrays import Flags
 from rib.data.examples import Index
@@ -19,6 +19,28 @@ from rib.errors import StepError
 from rib.metrics.estimates import Bootstrap, Estimate, example_weights
 from rib.models.classifier import Classifier
 from rib.training.predict import collect
+
+Part = Literal["together", "by_head", "by_features", "probe"]
+"""A difference of accuracies."""
+
+
+class ForgettingValues(TypedDict):
+    """Values of `Forgetting`: lists with an element per set; differences are [value, low, high]."""
+
+    sets: list[str]
+    images: list[int]
+    classes: list[int]
+    before: list[float]
+    new_head: list[float]
+    new_features: list[float]
+    after: list[float]
+    probe_before: list[float]
+    probe_after: list[float]
+    by_head: list[list[float]]
+    by_features: list[list[float]]
+    together: list[list[float]]
+    probe: list[list[float]]
+    reading: list[str]
 
 
 class Forgetting(Analysis):
@@ -55,7 +77,7 @@ class Forgetting(Analysis):
         """Two for each image of one data set; the regressions cost little beside a large model."""
         return 2.0 * min(images, self.images)
 
-    def look(self, scene: Scene) -> Values:
+    def look(self, scene: Scene) -> ForgettingValues:
         """A row a data set."""
         before, after = scene.build(scene.before), scene.build(scene.after)
         rows = []
@@ -69,7 +91,7 @@ class Forgetting(Analysis):
             crossed = [right(_logits(part, model), seen) for part in features for model in (before, after)]
             probes = [probe(part.numpy(), seen.examples.labels, folds, self.c) for part in features]
             rows.append({"sets": name} | _row(seen, np.stack([*crossed, *probes])))
-        return {column: [row[column] for row in rows] for column in rows[0]}
+        return typed({column: [row[column] for row in rows] for column in rows[0]}, ForgettingValues)
 
 
 def right(logits: Tensor, seen: Seen) -> Flags:

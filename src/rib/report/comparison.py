@@ -12,8 +12,9 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
-from rib.analysis.cka import CKA
-from rib.analysis.drift import Drift
+from rib.analysis.base import typed
+from rib.analysis.cka import CKA, CKAValues
+from rib.analysis.drift import Drift, DriftValues
 from rib.analysis.signatures import Evidence, Signature, signatures
 from rib.gates import Gate, GateVerdict, level_of, quantity_names, tested_together, worst_of
 from rib.metrics.estimates import Interval
@@ -133,14 +134,14 @@ class Comparison:
         return next((row.change for row in self.tested if row.role == role), None)
 
     @cached_property
-    def cka(self) -> dict[str, Any] | None:
+    def cka(self) -> CKAValues | None:
         """The values of `rib.analysis.cka.CKA`; None if missing."""
-        return next((seen.values for seen in self.results.seen(CKA)), None)
+        return next((typed(seen.values, CKAValues) for seen in self.results.seen(CKA)), None)
 
     @cached_property
-    def drift(self) -> dict[str, Any] | None:
+    def drift(self) -> DriftValues | None:
         """The values of `rib.analysis.drift.Drift`; None if missing."""
-        return next((seen.values for seen in self.results.seen(Drift)), None)
+        return next((typed(seen.values, DriftValues) for seen in self.results.seen(Drift)), None)
 
     @cached_property
     def signs(self) -> tuple[Signature, ...]:
@@ -153,8 +154,8 @@ class Comparison:
         evidence = Evidence(
             ood_change=self.ri,
             size=self.pair.images,
-            cka=None if None in alike else [min(max(value, 0.0), 1.0) for value in alike],
-            drift=None if None in moved else moved,
+            cka=_whole([None if value is None else min(max(value, 0.0), 1.0) for value in alike]),
+            drift=_whole(moved),
             ri=self.ri,
         )
         return signatures(evidence)
@@ -242,6 +243,12 @@ class Comparison:
         from rib.report.comparison_page import write_comparison
 
         write_comparison(self, Path(path))
+
+
+def _whole(values: Sequence[float | None]) -> list[float] | None:
+    """The values; None if one of them is."""
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else None
 
 
 def _beyond(found: Interval, gate: Gate) -> float | None:

@@ -70,7 +70,7 @@ def figures(found: Comparison) -> dict[str, Any]:
     ri = _row("RI", "RI, mean of the sets above the line", found.ri, None, None)
     return {
         "changes": [{"rows": [ri, *inner, *outer]}],
-        "cka": [found.cka | {"cells": found.cka["matrix"], "threshold": LOW_CKA}] if found.cka else [],
+        "cka": [{**found.cka, "cells": found.cka["matrix"], "threshold": LOW_CKA}] if found.cka else [],
         "drift": [found.drift] if found.drift else [],
     }
 

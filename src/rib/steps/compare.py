@@ -104,4 +104,4 @@ class Compare(Step):
             precision=self.precision,
             watch=watch,
         )
-        return self.analysis.look(scene)
+        return dict(self.analysis.look(scene))

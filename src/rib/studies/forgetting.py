@@ -7,7 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from rib.analysis.base import typed
 from rib.analysis.forgetting import Forgetting as Analysis
+from rib.analysis.forgetting import ForgettingValues, Part
 from rib.report.answer import AnswerPanel, Contrast
 from rib.report.finding import size_name
 from rib.report.results import SeenSet
@@ -15,7 +17,7 @@ from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, contrast, int
 from rib.studies.inside import InsideStudy, Number
 from rib.suite.suite import Looks, Runs
 
-PARTS = {
+PARTS: dict[Part, str] = {
     "together": "tuned",
     "by_head": "head tuned",
     "by_features": "features tuned",
@@ -88,11 +90,12 @@ class Forgotten(Study):
         ]
 
 
-def _elsewhere(part: str, called: Callable[[str], str]) -> Number:
+def _elsewhere(part: Part, called: Callable[[str], str]) -> Number:
     """A part's mean over the sets that a run was not tuned on, points."""
 
     def number(seen: SeenSet) -> float:
-        pairs = zip(seen.values["sets"], seen.values[part], strict=True)
+        values = typed(seen.values, ForgettingValues)
+        pairs = zip(values["sets"], values[part], strict=True)
         return float(np.mean([triple[0] for name, triple in pairs if called(name) != called(seen.run.tuned_on or "")]))
 
     return number

@@ -8,7 +8,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from rib.analysis.cka import CKA
+from rib.analysis.base import typed
+from rib.analysis.cka import CKA, CKAValues
 from rib.analysis.correlation import mantel
 from rib.arrays import Floats
 from rib.metrics.estimates import Interval
@@ -102,13 +103,13 @@ def _of_layer(at: int) -> Number:
 
 def _unlike(seen: SeenSet) -> Floats:
     """1 − CKA of every layer with itself; NaN for one that says the same of every image."""
-    return 1 - np.array(seen.values["diagonal"], np.float64)
+    return 1 - np.array(typed(seen.values, CKAValues)["diagonal"], np.float64)
 
 
 def _layers(inside: InsideStudy, cohorts: Sequence[Cohort]) -> list[str]:
     """Names of a family's layers."""
     seen = inside.any_of(cohorts)
-    return list(seen.values["layers"]) if seen else []
+    return typed(seen.values, CKAValues)["layers"] if seen else []
 
 
 def _thirds(place: slice) -> Number:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import get_args
 
 import numpy as np
 
+from rib.analysis.base import typed
 from rib.analysis.correlation import mantel
-from rib.analysis.distance import Distance
+from rib.analysis.distance import Distance, DistanceValues, Measure
 from rib.arrays import Floats
 from rib.metrics.estimates import Interval
 from rib.report.inside.averages import OTHERS
@@ -75,7 +76,7 @@ def distance_losses(results: Results) -> Iterator[DistanceLoss]:
     for seen in results.seen(Distance):
         for (model, method, size), found in changes.items():
             if model == results.suite.model_names.short(seen.run.model):
-                for measure in ("frechet", "mmd", "otdd"):
+                for measure in get_args(Measure):
                     if measure in seen.values:
                         group = (model, method, size)
                         yield _compared(results.suite.set_names, seen, measure, group, OTHERS, found)
@@ -83,10 +84,16 @@ def distance_losses(results: Results) -> Iterator[DistanceLoss]:
 
 
 def _compared(
-    names: Names, seen: SeenSet, measure: str, group: tuple[str, str, int | None], lost_on: str, changes: list[Change]
+    names: Names,
+    seen: SeenSet,
+    measure: Measure,
+    group: tuple[str, str, int | None],
+    lost_on: str,
+    changes: list[Change],
 ) -> DistanceLoss:
-    matrix: list[list[Any]] = seen.values[measure]
-    place = {names.short(name): at for at, name in enumerate(seen.values["sets"])}
+    values = typed(seen.values, DistanceValues)
+    matrix = values[measure]
+    place = {names.short(name): at for at, name in enumerate(values["sets"])}
     pairs = tuple(
         DistancePair(
             change.tuned_on,

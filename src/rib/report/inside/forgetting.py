@@ -5,17 +5,26 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import get_args
 
-from rib.analysis.forgetting import Forgetting
+from rib.analysis.forgetting import Forgetting, ForgettingValues, Part
 from rib.plan import Run
 from rib.report.inside.averages import Spread, cells, spread_over_runs, tested_on
 from rib.report.inside.layers import looked_at
 from rib.report.results import Results
 
-PARTS = ("together", "by_head", "by_features", "probe")
+PARTS: tuple[Part, ...] = get_args(Part)
 
-ForgottenRows = Mapping[str, Mapping[str, Mapping[str, Any]]]
+
+@dataclass(frozen=True)
+class ForgottenRow:
+    """The values for one data set: the change of each part in points, and the reading."""
+
+    parts: Mapping[str, float]
+    reading: str
+
+
+ForgottenRows = Mapping[str, Mapping[str, ForgottenRow]]
 """Values of each run, by the key of its weights and by data set."""
 
 
@@ -48,7 +57,7 @@ class Split:
 
 def splits(results: Results) -> Iterator[Split]:
     """The split of every group with complete analyses."""
-    for (name, _), groups in looked_at(results, Forgetting).items():
+    for (name, _), groups in looked_at(results, Forgetting, ForgettingValues).items():
         for (model, method, size), found in groups.items():
             rows = {look.run.fit.key: _by_set(values) for look, values in found}
             runs = [look.run for look, _ in found]
@@ -72,20 +81,20 @@ class _Part:
 
     def __call__(self, run: Run, name: str) -> float | None:
         row = self.rows[run.fit.key].get(self.called(name))
-        return row[self.part][0] if row else None
+        return row.parts[self.part] if row else None
 
 
-def _by_set(values: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+def _by_set(values: ForgettingValues | None) -> dict[str, ForgottenRow]:
     """Columns as a row for each data set."""
     if values is None:
         return {}
-    columns = (*PARTS, "reading")
-    return {name: {column: values[column][place] for column in columns} for place, name in enumerate(values["sets"])}
+    return {
+        name: ForgottenRow({part: values[part][place][0] for part in PARTS}, values["reading"][place])
+        for place, name in enumerate(values["sets"])
+    }
 
 
 def _readings(results: Results, runs: Sequence[Run], on: str, rows: ForgottenRows) -> dict[str, int]:
     return dict(
-        Counter(
-            rows[run.fit.key][results.set_name(name)]["reading"] for run in runs for name in cells(results, run, on)
-        )
+        Counter(rows[run.fit.key][results.set_name(name)].reading for run in runs for name in cells(results, run, on))
     )

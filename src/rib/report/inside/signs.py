@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from rib.analysis.cka import CKA
-from rib.analysis.drift import Drift
+from rib.analysis.cka import CKA, CKAValues
+from rib.analysis.drift import Drift, DriftValues
 from rib.analysis.signatures import SMALL_SET, Evidence, Signature, signatures
 from rib.data.splits import tuning_rows
 from rib.metrics.estimates import Interval, mean
 from rib.plan import Run
 from rib.report.finding import main_size, signed
 from rib.report.inside.averages import tuned_groups
-from rib.report.inside.layers import Found, looked_at, mean_over_runs
+from rib.report.inside.layers import Found, V, looked_at, mean_over_runs
 from rib.report.results import Group, Results, Summary
 
 
@@ -34,7 +33,7 @@ class SignatureRow:
 
 def signature_rows(results: Results) -> list[SignatureRow]:
     """Signatures of every tuned group with any evidence."""
-    features, weights = _telling_looks(results, CKA), _telling_looks(results, Drift)
+    features, weights = _telling_looks(results, CKA, CKAValues), _telling_looks(results, Drift, DriftValues)
     tested = {(row.model, row.method, row.size): row.mri for row in results.summaries}
     rows = []
     for group, runs in tuned_groups(results):
@@ -46,18 +45,18 @@ def signature_rows(results: Results) -> list[SignatureRow]:
     return rows
 
 
-def _telling_looks(results: Results, kind: type[CKA] | type[Drift]) -> dict[Group, list[Found]]:
+def _telling_looks(results: Results, kind: type[CKA] | type[Drift], values: type[V]) -> dict[Group, list[Found[V]]]:
     """The looks of each group that its signatures rest on: finished ones before others, an analysis with RIB's own
     parameters before one that was narrowed; of equal ones the suite's first."""
-    chosen: dict[Group, list[Found]] = {}
-    for groups in looked_at(results, kind).values():
+    chosen: dict[Group, list[Found[V]]] = {}
+    for groups in looked_at(results, kind, values).values():
         for group, found in groups.items():
             if group not in chosen or _rank(found, kind) > _rank(chosen[group], kind):
                 chosen[group] = found
     return chosen
 
 
-def _rank(found: Sequence[Found], kind: type[CKA] | type[Drift]) -> tuple[bool, bool]:
+def _rank(found: Sequence[Found[V]], kind: type[CKA] | type[Drift]) -> tuple[bool, bool]:
     return all(values is not None for _, values in found), all(look.step.analysis == kind() for look, _ in found)
 
 
@@ -65,8 +64,8 @@ def _evidence(
     results: Results,
     group: Group,
     runs: Sequence[Run],
-    features: Sequence[Found],
-    weights: Sequence[Found],
+    features: Sequence[Found[CKAValues]],
+    weights: Sequence[Found[DriftValues]],
     mri: Interval | None,
 ) -> Evidence:
     change, size = _small_sets(results, group, runs)
@@ -75,7 +74,7 @@ def _evidence(
     return Evidence(change, size, alike or None, moved or None, mri)
 
 
-def _by_depth(values: dict[str, Any]) -> list[float | None]:
+def _by_depth(values: DriftValues) -> list[float | None]:
     """Drift of each third of the depth that a net has; a net of two blocks has no middle."""
     pairs = zip(values["group_names"], values["group_change"], strict=True)
     return [change for name, change in pairs if name != "head"]
