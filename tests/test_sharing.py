@@ -76,7 +76,7 @@ class Counted:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.trained = self.seen = 0
-        plain, fisher = Classifier.normalise, ewc.diagonal_fisher
+        plain, fisher = Classifier.prepared, ewc.diagonal_fisher
 
         def normalise(net: Classifier, images: Tensor) -> Tensor:
             if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
@@ -89,7 +89,7 @@ class Counted:
             self.seen += len(pool)  # normalised once for two passes: a draw of labels without gradients comes first
             return fisher(net, pool, *args, **words)
 
-        monkeypatch.setattr(Classifier, "normalise", normalise)
+        monkeypatch.setattr(Classifier, "prepared", normalise)
         monkeypatch.setattr(ewc, "diagonal_fisher", diagonal_fisher)
 
     @property
