@@ -71,7 +71,7 @@ def test_a_small_varied_set_is_part_of_the_large_one() -> None:
 
 @pytest.mark.parametrize("domain", digits.DOMAINS)
 @pytest.mark.parametrize("part", ["tune", "test"])
-def test_shapes_types_labels_and_classes(domain: str, part: digits.Part) -> None:
+def test_shapes_types_labels_and_classes(domain: str, part: digits.DigitPart) -> None:
     out = digits.render(domain, part)
     count = len(out.labels)
     assert out.images.shape == (count, 28, 28, 3)
@@ -103,7 +103,7 @@ def test_a_tuning_prefix_repeats_no_scan_while_there_are_fresh_ones() -> None:
 
 @pytest.mark.parametrize("domain", ["cartoon", "drawing"])
 @pytest.mark.parametrize("part", ["tune", "test"])
-def test_renderings_of_the_reference_show_the_same_scene(domain: str, part: digits.Part) -> None:
+def test_renderings_of_the_reference_show_the_same_scene(domain: str, part: digits.DigitPart) -> None:
     mine, reference = digits.render(domain, part, 200), digits.render("ref", part, 200)
     assert digits.FAMILY[domain] == "ref"
     assert np.array_equal(mine.source, reference.source)
@@ -202,6 +202,6 @@ def test_small_nets_end_in_a_linear_head(family: str, image_size: int) -> None:
         ("ref", "tune", 5000, "has 2000 images"),
     ],
 )
-def test_what_cannot_be_rendered_is_named(domain: str, part: digits.Part, count: int | None, message: str) -> None:
+def test_what_cannot_be_rendered_is_named(domain: str, part: digits.DigitPart, count: int | None, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         digits.render(domain, part, count)

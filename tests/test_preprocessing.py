@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from helpers import CLASSES, Say, document, toml
 from rib import _compat
 from rib.data.images import apply_view
-from rib.data.pack import _view_name
 from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.models import vision
@@ -264,9 +263,9 @@ def test_views_that_were_there_keep_their_keys_and_packs() -> None:
     squash = describe(ModelRow(timm="convnext_tiny.fb_in22k_ft_in1k_384"), 1000)
     assert canonical(squash)["resize"] == "squash"
     assert Architecture.model_validate_json(squash.model_dump_json()) == squash
-    assert _view_name(Pixels(224, 0.875, "bilinear")) == "224-0_875-bilinear"
-    assert _view_name(Pixels(224, 224 / 232, "bilinear")) == "224-0_965517-bilinear"
-    assert _view_name(Pixels(224, 0.875, "bilinear", "fast")) == "224-0_875-bilinear-fast"
+    assert Pixels(224, 0.875, "bilinear").name == "224-0_875-bilinear"
+    assert Pixels(224, 224 / 232, "bilinear").name == "224-0_965517-bilinear"
+    assert Pixels(224, 0.875, "bilinear", "fast").name == "224-0_875-bilinear-fast"
 
 
 def test_views_with_other_pixels_have_other_packs() -> None:
@@ -278,7 +277,7 @@ def test_views_with_other_pixels_have_other_packs() -> None:
         Pixels(230, 230 / 3),
         Pixels(230, 230 / (3 - 1e-6)),  # a pixel apart, and equal in six digits
     ]
-    assert len({_view_name(view) for view in views}) == len(views)
+    assert len({view.name for view in views}) == len(views)
 
 
 # -- who stated it -----------------------------------------------------------------------------------------------------

@@ -31,7 +31,7 @@ __all__ = [
     "FAMILY",
     "PRETRAINING",
     "WORLD_VERSION",
-    "Part",
+    "DigitPart",
     "Rendered",
     "render",
 ]
