@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import sys
 import time
@@ -10,17 +11,35 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
 
 import torch
 
-from families import CHECKS, LARGEST, Family, Pair, families, parameters
+from families import CHECKS, LARGEST, Candidates, Family, Pair, families, parameters
 from rib.errors import UserError, told
 
+Result = dict[str, Any]
+"""Of a family: its name, the model that was tried, what was found, why, and seconds. Found is one of "equal",
+"refused", "large" (not tried) and "different"."""
 
-def tried(family: Family, seed: int) -> tuple[str, str]:
-    """ "equal", "refused", "large" or "different", and why."""
+
+def tried(candidates: Candidates, seed: int) -> Result:
+    """The smallest model of a family, held to all checks."""
+    start = time.monotonic()
+    try:
+        family = candidates.smallest()
+        model = " ".join([family.name, *(f"{name}={value}" for name, value in family.arguments.items())])
+        found, why = _compared(family, seed)
+    except Exception as error:
+        model, found, why = "", "different", told(error)
+    seconds = round(time.monotonic() - start, 1)
+    return {"family": str(candidates), "model": model, "found": found, "why": why, "seconds": seconds}
+
+
+def _compared(family: Family, seed: int) -> tuple[str, str]:
+    """What was found, and why."""
     count = parameters(family)
     if count > LARGEST:
         return "large", f"{count / 1e6:.0f} million parameters"
@@ -36,30 +55,51 @@ def tried(family: Family, seed: int) -> tuple[str, str]:
             faults.append(str(fault).partition("\n")[0])
         except Exception as error:
             faults.append(f"{check.__name__}: {told(error)}")
-    return ("different", "; ".join(faults)) if faults else ("equal", "")
+    return ("different", "; ".join(faults)) if faults else ("equal", _shared(pair))
+
+
+def _shared(pair: Pair) -> str:
+    """What RIB makes of a model's features, where it does not share them."""
+    heads = pair.architecture.heads
+    return "" if not heads else f"features not shared, heads {', '.join(heads)}"
 
 
 def main(words: Sequence[str]) -> int:
     """Try them all, or those of a part; status 1 where one differs."""
     parser = argparse.ArgumentParser(prog="python -m soak families", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of weights and images")
-    parser.add_argument("--only", default="", help="a part of LIBRARY:NAME, or of the family's name")
-    parser.add_argument("--sample", type=int, help="so many of them, drawn with the seed")
+    parser.add_argument("--only", default="", help="a part of LIBRARY:FAMILY")
+    parser.add_argument("--sample", type=int, help="number of families, drawn with the seed")
+    parser.add_argument("--log", type=Path, help="file of results; what it holds is not tried again")
     given = parser.parse_args(words)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    chosen: Iterable[Family] = (each for each in families() if given.only in f"{each} {each.family}")
+    done = _read(given.log)
+    chosen: Iterable[Candidates] = (each for each in families() if given.only in str(each))
     if given.sample:
         chosen = random.Random(given.seed).sample(list(chosen), given.sample)
-    counts: Counter[str] = Counter()
-    began = time.monotonic()
-    for family in chosen:
-        start = time.monotonic()
-        try:
-            found, why = tried(family, given.seed)
-        except Exception as error:
-            found, why = "different", told(error)
-        counts[found] += 1
-        print(f"{found:9} {family} ({family.family}), {time.monotonic() - start:.0f} s  {why}", flush=True)
-    print(f"seed {given.seed}: {dict(counts)} of {counts.total()} families, {time.monotonic() - began:.0f} s")
-    return 1 if counts["different"] else 0
+    for candidates in chosen:
+        if str(candidates) in done:
+            continue
+        result = done[str(candidates)] = tried(candidates, given.seed)
+        if given.log:
+            with given.log.open("a") as file:
+                print(json.dumps(result), file=file)
+        print("{found:9} {family} ({model}), {seconds:.0f} s  {why}".format(**result), flush=True)
+    return _summary(given.seed, list(done.values()))
+
+
+def _read(log: Path | None) -> dict[str, Result]:
+    """What a file of results holds, by family; the last line of each."""
+    lines = log.read_text().splitlines() if log and log.exists() else []
+    return {each["family"]: each for each in map(json.loads, lines)}
+
+
+def _summary(seed: int, results: Sequence[Result]) -> int:
+    """Print counts and time for each library; 1 where a family differs."""
+    for library in sorted({each["family"].partition(":")[0] for each in results}):
+        own = [each for each in results if each["family"].startswith(f"{library}:")]
+        counts = Counter(each["found"] for each in own)
+        seconds = sum(each["seconds"] for each in own)
+        print(f"seed {seed}, {library}: {len(own)} families, {dict(counts)}, {seconds:.0f} s")
+    return 1 if any(each["found"] == "different" for each in results) else 0

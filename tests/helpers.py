@@ -80,6 +80,18 @@ def pictures(labels: NDArray[np.int64], seed: int, noise: float = 60.0, side: in
     return np.clip(images, 0, 255).astype(np.uint8)
 
 
+ODD_SHAPES = [(96, 96), (64, 48), (47, 90), (7, 5), (1, 9), (200, 3), (48, 48)]
+
+
+def odd_images() -> list[Image.Image]:
+    """Noise of odd, tiny and elongated shapes, one of them grey."""
+    drawn = [
+        Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8))
+        for width, height in ODD_SHAPES
+    ]
+    return [*drawn, drawn[1].convert("L").convert("RGB")]
+
+
 def write_arrays(
     file: Path, seed: int, classes: Sequence[str] = CLASSES, per_class: int = 12, noise: float = 60.0
 ) -> Path:

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from torch import Tensor, nn
 
-from helpers import CLASSES, Say, document, toml
+from helpers import CLASSES, Say, document, odd_images, toml
 from rib import _compat
 from rib.data.images import apply_view
 from rib.data.views import Pixels
@@ -29,21 +28,10 @@ _compat.declare_missing_operators()
 timm = pytest.importorskip("timm")
 models: Any = pytest.importorskip("torchvision.models")
 
-SHAPES = [(96, 96), (64, 48), (47, 90), (7, 5), (1, 9), (200, 3), (48, 48)]
-
-
-def images() -> list[Image.Image]:
-    """Noise of odd, tiny and elongated shapes, one of them grey."""
-    drawn = [
-        Image.fromarray(np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8))
-        for width, height in SHAPES
-    ]
-    return [*drawn, drawn[1].convert("L").convert("RGB")]
-
 
 def assert_same_pixels(view: Pixels, theirs: Any) -> None:
     """`theirs` maps an image of Pillow's to one of Pillow's, or to a tensor on the 0 … 1 scale."""
-    for image in images():
+    for image in odd_images():
         wanted = theirs(image)
         if isinstance(wanted, Tensor):
             wanted = (wanted * 255).round().byte().permute(1, 2, 0).numpy()
@@ -133,7 +121,7 @@ def test_every_transform_of_torchvision_is_read_as_torchvision_reads_it() -> Non
     from torchvision.transforms import functional
 
     for view, theirs in kinds.values():
-        image = images()[2]
+        image = odd_images()[2]
         resized = functional.resize(image, theirs.resize_size, interpolation=theirs.interpolation)
         wanted = functional.center_crop(resized, theirs.crop_size)
         assert np.array_equal(apply_view(image, view), np.asarray(wanted)), view

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from rib.errors import StepError, UserError
+from rib.models.one_image import dense_gradients
 
 
 class Classifier(nn.Module):
@@ -47,6 +48,7 @@ class Classifier(nn.Module):
     ) -> None:
         super().__init__()
         self.net = net
+        dense_gradients(net)
         self.contiguous = False
         self.direct, self._compared = heads is None, False
         self.head_name = head or (heads[-1] if heads else _find_head(net, classes))

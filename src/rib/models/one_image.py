@@ -1,0 +1,44 @@
+"""Gradients of one image: torch's norms on a CPU are given them in the layout in which they are right."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+NORMS = (nn.BatchNorm2d, nn.InstanceNorm2d)
+"""Norms whose backward pass torch 2.13 gets wrong on a CPU for a batch of one image, if layout of input and gradient
+differ and one of them is that of tokens (or of pixels, for an InstanceNorm): no error, and wrong by its own size."""
+
+
+def dense_gradients(net: nn.Module) -> None:
+    """Give every such norm of a net its input and its gradient plane by plane, when they are of one image.
+
+    Nothing else changes: batches of several images, and passes without gradients, are as they were.
+
+    Args:
+        net: gets hooks on its norms.
+    """
+    for module in affected(net):
+        module.register_forward_pre_hook(_dense_input)
+        module.register_forward_hook(_dense_gradient)
+
+
+def affected(net: nn.Module) -> list[nn.Module]:
+    """The norms of a net that need it."""
+    return [module for module in net.modules() if isinstance(module, NORMS)]
+
+
+def _is_one(images: Tensor) -> bool:
+    return torch.is_grad_enabled() and images.shape[0] == 1 and images.device.type == "cpu"
+
+
+def _dense_input(module: nn.Module, inputs: tuple[Any, ...]) -> tuple[Any, ...] | None:
+    images = inputs[0]
+    return (images.contiguous(), *inputs[1:]) if _is_one(images) else None
+
+
+def _dense_gradient(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+    if output.requires_grad and _is_one(output):
+        output.register_hook(Tensor.contiguous)
