@@ -261,7 +261,7 @@ def preprocessing(pair: Pair) -> None:
     theirs, net = TRANSFORMS[pair.family.library](pair), pair.fresh
     view = describe(replace(pair.family, size=None).row, CLASSES).view
     for image in odd_images():
-        found = net.normalise(torch.from_numpy(apply_view(image, view)[None]))[0]
+        found = net.normalise(torch.from_numpy(np.array(apply_view(image, view))[None]))[0]
         near(found, theirs(image), f"pixels of an image of {image.size}", 1e-5)
 
 
@@ -302,7 +302,9 @@ class Tower(nn.Module):
         self.head = nn.Linear(open_clip.get_model_config(name)["embed_dim"], CLASSES)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        found: Tensor = self.head(F.normalize(self.visual(pixels), dim=-1))
+        seen = self.visual(pixels)
+        latent = seen[0] if getattr(self.visual, "output_tokens", False) else seen
+        found: Tensor = self.head(F.normalize(latent, dim=-1))
         return found
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from families import CHECKS, Family, Pair
+from families import CHECKS, Family, Pair, small_tower
 from rib.errors import UserError
 
 SAMPLE = (
@@ -17,6 +17,13 @@ SAMPLE = (
     Family("torchvision", "mobilenet_v3_small", "mobilenetv3"),
 )
 """One of each kind that matters: tokens, BatchNorm, gates, weight standardisation, two heads, two libraries."""
+
+
+def test_a_tower_of_open_clip_answers_as_its_library_does() -> None:
+    pytest.importorskip("open_clip")
+    pair = Pair(Family("open_clip", small_tower("coca_ViT-B-32"), "attentional pool"))
+    for check in CHECKS:
+        check(pair)
 
 
 @pytest.mark.parametrize("family", SAMPLE, ids=str)

@@ -119,7 +119,10 @@ CLASSED: dict[type, tuple[set[str], set[str]]] = {
     Load: ({"architecture", "weights"}, {"model", "called"}),
     Reference: ({"data", "probe", "finetune"}, set()),
     Pretrain: ({"architecture", "data", "recipe", "seed", "objective", "reference", "last_batch"}, {"model", "called"}),
-    Fit: ({"start", "method", "data", "size", "held_out", "recipe", "seed", "ingredients", "last_batch"}, set()),
+    Fit: (
+        {"start", "method", "data", "size", "held_out", "recipe", "seed", "ingredients", "last_batch", "one_image"},
+        set(),
+    ),
     Predict: ({"fit", "data", "batch_size", "precision", "last_block"}, set()),
     Embed: ({"start", "data", "size", "held_out", "seed", "batch_size", "precision", "last_block"}, set()),
     How: (

@@ -13,6 +13,9 @@ LastBlock = Literal["pooled"]
 
 LastBatch = Literal["merged"]
 
+OneImage = Literal["dense"]
+"""How a norm of two dimensions has the gradient of one image: plane by plane, as torch's backward pass needs it."""
+
 Compile = Literal["default", "reduce-overhead"]
 
 BatchNorm = Literal["freeze", "reestimate", "pretrained"]

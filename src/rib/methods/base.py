@@ -156,6 +156,7 @@ class Method(Frozen, ABC):
         takes_diverged: whether an ingredient may have diverged, because the method chooses among them.
         reads_features: whether `fit` asks the task for the pretrained model's features of the tuning examples.
         keeps_backbone: whether its weights differ from the pretrained ones in the head alone, if at all.
+        takes_single_gradients: whether it takes gradients of single images.
     """
 
     name: ClassVar[str]
@@ -164,6 +165,7 @@ class Method(Frozen, ABC):
     takes_diverged: ClassVar[bool] = False
     reads_features: ClassVar[bool] = False
     keeps_backbone: ClassVar[bool] = False
+    takes_single_gradients: ClassVar[bool] = False
 
     def ingredients(self) -> tuple[str | Method, ...]:
         """Methods whose weights this one starts from: values, or names as the suite has them."""

@@ -38,6 +38,7 @@ class EWC(TrainedMethod):
     """
 
     name: ClassVar[str] = "ewc"
+    takes_single_gradients: ClassVar[bool] = True
     key_name: ClassVar[str] = "rib.methods.ewc:EWC"
     strength: float = Field(1.0, ge=0)
     samples: int = Field(200, ge=1, description="at most so many tuning images give the Fisher")

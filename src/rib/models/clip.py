@@ -42,7 +42,9 @@ class ClipClassifier(nn.Module):
         self.head = nn.Linear(features, classes)
 
     def forward(self, images: Tensor) -> Tensor:
-        logits: Tensor = self.head(F.normalize(self.visual(images), dim=-1))
+        seen = self.visual(images)
+        features = seen[0] if isinstance(seen, tuple) else seen  # CoCa's towers give their tokens too
+        logits: Tensor = self.head(F.normalize(features, dim=-1))
         return logits
 
 

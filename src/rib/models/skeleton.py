@@ -12,8 +12,9 @@ from rib.models import clip, vision
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.loading import build
+from rib.models.one_image import affected
 from rib.models.trace import Trace, TrialError, trace
-from rib.recipe import LastBatch, Recipe
+from rib.recipe import LastBatch, OneImage, Recipe
 
 LIBRARIES = (vision.BUILDER, clip.BUILDER)
 """Builders whose nets are run on torch's meta device, as timm's are: no memory, no values, some tenths of a second."""
@@ -75,6 +76,10 @@ class Skeleton:
             recipe: of the training.
         """
         return recipe.batchnorm != "freeze" and bool(self.classifier.batch_norms(trainable))
+
+    def one_image(self, taken: bool) -> OneImage | None:
+        """How gradients of single images go through the norms, if they are `taken` and the model has such norms."""
+        return "dense" if taken and affected(self.classifier.net) else None
 
 
 PLAIN = "rib.models.small:"

@@ -176,7 +176,7 @@ class _Planner:
             )
         recipe, drawn = self.suite.recipe_of(model), self._require_drawable(downstream, size)
         found, what = self._skeletons[model], f"{method.name} of {model!r} on {downstream!r}"
-        last = None
+        last, one = None, None
         if found is not None:
             method.require(found.classifier)
             own, trained = method.run_recipe(recipe), method.trains(found.classifier)
@@ -185,7 +185,9 @@ class _Planner:
                 smallest = min(own.batch_size, drawn), own.total_steps(drawn, last == "merged")
                 before = self._statistics.get(model, smallest)
                 self._statistics[model] = min(before[0], smallest[0]), min(before[1], smallest[1])
-        return Fit(start, method, part, size, held, recipe, seed, ingredients, last)
+            batches = own.batches(drawn, merged=last is not None) if trained != frozenset() else []
+            one = found.one_image(method.takes_single_gradients or 1 in batches)
+        return Fit(start, method, part, size, held, recipe, seed, ingredients, last, one)
 
     def _require_drawable(self, downstream: str, size: int | None) -> int:
         """Refuse a size that cannot be drawn; how many images it is, for which the seed makes no difference."""

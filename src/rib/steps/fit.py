@@ -14,7 +14,7 @@ from rib.identity import OPTION
 from rib.methods.base import MergedMethod, Method, Passes, Task
 from rib.models.catalogue import Architecture
 from rib.models.weights import Weights, first_not_finite
-from rib.recipe import LastBatch, Recipe
+from rib.recipe import LastBatch, OneImage, Recipe
 from rib.steps.base import Left, Step
 from rib.steps.embed import Embed, drawn
 from rib.steps.pretrain import Pretrain, Start
@@ -36,6 +36,8 @@ class Fit(Step):
         seed: of everything random.
         ingredients: the steps whose weights the method starts from.
         last_batch: "merged" if a last batch of one image joins the one before it, for a BatchNorm.
+        one_image: "dense" if gradients of single images go through a BatchNorm: it marks results in which they are
+            right on a CPU.
     """
 
     key_name: ClassVar[str] = "Fit"
@@ -49,6 +51,7 @@ class Fit(Step):
     seed: int | None
     ingredients: tuple[Fit, ...]
     last_batch: LastBatch | None = field(default=None, metadata=OPTION)
+    one_image: OneImage | None = field(default=None, metadata=OPTION)
 
     activity: ClassVar[str] = "fitting"
     trains: ClassVar[bool] = True
