@@ -261,7 +261,7 @@ def preprocessing(pair: Pair) -> None:
     theirs, net = TRANSFORMS[pair.family.library](pair), pair.fresh
     view = describe(replace(pair.family, size=None).row, CLASSES).view
     for image in odd_images():
-        found = net.forward(torch.from_numpy(np.array(apply_view(image, view))[None]))[0]
+        found = net.prepared(torch.from_numpy(np.array(apply_view(image, view))[None]))[0]
         near(found, theirs(image), f"pixels of an image of {image.size}", 1e-5)
 
 
