@@ -47,7 +47,7 @@ class Cage:
         """Run a command in it."""
         inside = ["/bin/sh", "-c", 'echo $$ > "$0" && exec "$@"', str(self.folder / "cgroup.procs"), *words]
         return subprocess.run(
-            inside, env=surroundings() | environment, capture_output=True, text=True, timeout=120, check=False
+            inside, env=surroundings() | environment, capture_output=True, text=True, timeout=600, check=False
         )
 
 
