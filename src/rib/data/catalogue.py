@@ -75,6 +75,8 @@ class DataRow(Frozen):
     source: str | None = Field(None, description="pattern with a group (?P<source>…) that finds it in a file name")
     source_column: str | None = Field(None, description="column of the Parquet files that names the source image")
     source_file: str | None = Field(None, description="CSV with the columns file (CLASS/NAME) and source")
+    url: str = Field("", description="where to get the set; named if it is not there")
+    licence: str = Field("", description="its licence, in a few words")
     allow_incomplete: bool = Field(False, description="take a published set with images missing, and say so")
 
     @field_validator("family")
@@ -222,7 +224,15 @@ def open_data(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSe
     Raises:
         UserError: the data are missing, empty or malformed, or a class name cannot be shown.
     """
-    data = _open(name, row, base, cache)
+    try:
+        data = _open(name, row, base, cache)
+    except UserError as error:
+        if row.url and "not found" in error.problem:
+            terms = f" ({row.licence})" if row.licence else ""
+            error = UserError(
+                error.problem, got=error.got, valid=error.valid, remedy=f"get it from {row.url}{terms}; {error.remedy}"
+            )
+        raise error from None
     for one in data.classes:
         if fault := name_fault(one):
             got, remedy = ascii(one)[:200], "rename the class"

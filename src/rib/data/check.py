@@ -44,7 +44,7 @@ class Checked:
         ways_out: what to do about each of them.
         allowed: whether the copy may be incomplete.
         notes: what a reader of results should know, such as files that are left out.
-        licence, url: of a published set.
+        licence, url: its terms, and where to get it, if known.
     """
 
     survey: Survey
@@ -184,7 +184,10 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -
     except UserError as error:
         faults = (error.problem + (f" ({error.got})" if error.got is not None else ""),)
         state: SetState = "missing" if "not found" in error.problem else "unreadable"
-        return Checked(Survey(name, "", state, faults=faults, remedy=error.remedy), name)
+        where = str(error.got or "")
+        return Checked(
+            Survey(name, where, state, faults=faults, remedy=error.remedy), name, licence=row.licence, url=row.url
+        )
     images = sum(len(data.index(part)) for part in data.parts)
     classes = len(data.classes)
     where = next((str(value) for value in (row.folder, row.parquet, row.shards, row.arrays) if value), "embedded")

@@ -50,9 +50,14 @@ def _absent(missing: Sequence[Checked]) -> Text:
     """Several sets that are not there at all, in two lines each, so that all of them fit one screen."""
     lines = ["\nnot there, and where to get them:"]
     for checked in missing:
-        lines += [f"  {checked.survey.where}", f"    {checked.url} · {checked.licence}"]
-    name = missing[0].survey.name
-    return Text("\n".join([*lines, f'  If one is elsewhere, say so in rib.toml: [paths] "{name}" = "/path"']))
+        known = " · ".join(filter(None, (checked.url, checked.licence)))
+        lines += [f"  {checked.survey.where or checked.survey.name}", *([f"    {known}"] if known else [])]
+    published = next((checked.survey.name for checked in missing if checked.survey.expected), None)
+    if published:
+        remedy = f'If one is elsewhere, say so in rib.toml: [paths] "{published}" = "/path"'
+    else:
+        remedy = "If they are elsewhere, correct the paths in the suite file, or set --data / RIB_DATA"
+    return Text("\n".join([*lines, f"  {remedy}"]))
 
 
 def _state(checked: Checked) -> str:
