@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -184,9 +184,51 @@ class DataRow(Frozen):
         return ", ".join(filter(None, (named, combined)))
 
 
+def _photos_rows() -> Iterator[tuple[str, DataRow]]:
+    """Real pictures for models of ImageNet-1k, in folders that the user fills (docs/datasets.md, Photos)."""
+    yield (
+        "photos:photographs",
+        DataRow(
+            folder="photos",
+            classes=wnids(),
+            absent_classes=True,
+            url="https://github.com/ZhengyuZhao/PerC-Adversarial",
+            licence="CC BY 2.0, each image",
+        ),
+    )
+    for domain in ("photo", "art", "cartoon", "sketch"):
+        yield (
+            f"photos:pacs_{domain}",
+            DataRow(
+                folder=f"pacs_{domain}",
+                classes=("dog", "elephant", "guitar", "horse"),
+                labels="imagenet:pacs",
+                combine="mean",
+                test_fraction=0.5,
+                url="https://github.com/MachineLearning2020/Homework3-PACS",
+                licence="none stated (arXiv 1710.03077)",
+            ),
+        )
+    for kind in ("cue", "edges", "silhouettes"):  # bear3-cat1.jpg is the object bear3 with the texture of a cat
+        yield (
+            f"photos:{kind}",
+            DataRow(
+                folder=kind,
+                labels="imagenet:entry16",
+                combine="mean",
+                family="photos:objects",
+                source=r"^(?P<source>[a-z]+\d+)",
+                test_fraction=0.5,
+                url="https://github.com/rgeirhos/texture-vs-shape",
+                licence="CC BY 4.0",
+            ),
+        )
+
+
 ROWS: Mapping[str, DataRow] = {
     **{f"digits:{domain}": DataRow(digits=domain) for domain in digits.DOMAINS + digits.PRETRAINING},
     **{PREFIX + key: DataRow(imagenet=key) for key in PUBLISHED},
+    **dict(_photos_rows()),
 }
 
 

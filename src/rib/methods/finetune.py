@@ -10,6 +10,8 @@ from rib.methods.base import TrainedMethod
 from rib.models.classifier import Classifier
 from rib.recipe import Recipe
 
+Part = Literal["norm", "head", "statistics"]
+
 
 class FineTune(TrainedMethod):
     """Cross-entropy on masked logits, all parameters; the baseline of arXiv 2410.21582.
@@ -20,9 +22,7 @@ class FineTune(TrainedMethod):
 
     name: ClassVar[str] = "finetune"
     key_name: ClassVar[str] = "rib.methods.finetune:FineTune"
-    freeze: tuple[Literal["norm", "head", "statistics"], ...] = Field(
-        (), description="what stays as it was: norm, head, statistics"
-    )
+    freeze: tuple[Part, ...] = Field((), description="what stays as it was: norm, head, statistics")
 
     def trainable(self, classifier: Classifier) -> frozenset[str] | None:
         """All that is not frozen."""
