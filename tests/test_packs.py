@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -42,6 +43,7 @@ from rib.execute.progress import Silent
 from rib.plan import make_plan
 from rib.steps import How, Predict
 from rib.store.store import Store
+from rib.upkeep.verify import pack_fault
 
 VIEW = Pixels(9, 0.8, "bilinear")
 
@@ -257,6 +259,58 @@ def test_a_pack_that_another_machine_found_whole_is_not_read_again(
     assert not is_checked(file)
     check_pack(Decoded(data, "test", Pixels(6)), tmp_path)
     assert is_checked(file)
+
+
+def test_two_packs_that_are_exchanged_with_their_checksums_are_found(tmp_path: Path) -> None:
+    """Of one form, of two views: every file of each is whole, and no image is where it belongs."""
+    data, said = Counted(), list[str]()
+    parts = [Decoded(data, "tune", Pixels(6)), Decoded(data, "test", Pixels(6))]
+    for decoded in parts:
+        open_pack(decoded, tmp_path)
+    one, two = (pack_file(decoded, tmp_path) for decoded in parts)
+    expected = one.read_bytes(), two.read_bytes()
+    for suffix in (".npy", ".crc32", ".checked"):
+        first, second, aside = one.with_suffix(suffix), two.with_suffix(suffix), tmp_path / "aside"
+        first.replace(aside)
+        second.replace(first)
+        aside.replace(second)
+    assert not is_checked(one)
+    assert [len(damaged_rows(file)) for file in (one, two)] == [20, 20]
+    assert "20 of its images" in str(pack_fault(one))
+    data.asked.clear()
+    for decoded in parts:
+        check_pack(decoded, tmp_path, say=said.append)
+    assert len(data.asked) == 40
+    assert all("is damaged: 20 images are decoded again" in line for line in said)
+    assert (one.read_bytes(), two.read_bytes()) == expected
+    assert [len(damaged_rows(file)) for file in (one, two)] == [0, 0]
+
+
+def unnamed(file: Path) -> None:
+    """Give a pack the checksums of an earlier version, which lack its name."""
+    np.array([zlib.crc32(image) for image in np.load(file)], "<u4").tofile(file.with_suffix(".crc32"))
+
+
+def test_a_pack_of_an_earlier_version_is_used_where_it_was_found_whole_and_decoded_again_elsewhere(
+    tmp_path: Path,
+) -> None:
+    data, said = Counted(), list[str]()
+    decoded = Decoded(data, "test", Pixels(6))
+    open_pack(decoded, tmp_path)
+    file = pack_file(decoded, tmp_path)
+    unnamed(file)
+    data.asked.clear()
+    check_pack(decoded, tmp_path, say=said.append)
+    assert (data.asked, said, pack_fault(file)) == ([], [], None)
+    file.with_suffix(".checked").unlink()  # as in a copy of the store
+    check_pack(decoded, tmp_path, say=said.append)
+    assert sorted(data.asked) == list(range(20))
+    assert len(said) == 1
+    assert "checksums of an earlier version" in said[0]
+    assert "damaged" not in said[0]
+    assert_whole(tmp_path)
+    unnamed(file)
+    assert len(damage_pixel(file)) == len(damaged_rows(file)) == 2
 
 
 # -- several builders --------------------------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """Packs: a part of a data set decoded once for one view, as a file mapped into memory.
 
 Beside `NAME.npy` lie `NAME.crc32`, a checksum of every image, and `NAME.checked`, where it was last found to be whole.
+A checksum is a CRC-32 that continues that of NAME, so no pack's images and checksums can pass for another's. Those of
+earlier versions lack NAME: such a pack is decoded again, unless it was found whole and has not changed since.
+
 While it is made, its images are in `NAME.part`; one whose checksum is 0 or another's has not been decoded: a build that
 was killed continues from there.
 
@@ -90,29 +93,29 @@ def check_pack(decoded: Decoded, folder: Path, advance: Advance | None = None, s
     Raises: as `open_pack`.
     """
     file = pack_file(decoded, folder)
-    if len(_damage(file)):
+    if _fault(file):
         with explained(file), _alone(file):
-            if len(damaged := _damage(file)):  # another may have mended it meanwhile
-                (say or (lambda _: None))(
-                    f"{file.name} is damaged ({decoded.data.label}, {decoded.part}: {len(damaged):,} images); "
-                    "they are decoded again"
-                )
+            if fault := _fault(file):  # another may have mended it meanwhile
+                (say or (lambda _: None))(f"{file.name} ({decoded.data.label}, {decoded.part}) {fault}")
                 _discard(file)
     open_pack(decoded, folder, advance)
 
 
-def _damage(file: Path) -> Rows:
-    """Rows of a pack that are damaged; none where it is not there. Read only where nobody has found it whole before."""
+def _fault(file: Path) -> str | None:
+    """Why a pack is decoded again; None where it is not there. Read only where nobody has found it whole before."""
     try:
         stamp = state(file.stat())
     except FileNotFoundError:
-        return np.arange(0)
+        return None
     if is_checked(file):
-        return np.arange(0)
-    damaged = damaged_rows(file)
-    if not len(damaged):
-        _note_checked(file, stamp)
-    return damaged
+        return None
+    damaged, named = _compared(file)
+    if len(damaged):
+        return f"is damaged: {len(damaged):,} images are decoded again"
+    if not named:
+        return "has checksums of an earlier version, which do not include its name: all of its images are decoded again"
+    _note_checked(file, stamp)
+    return None
 
 
 def pack_file(decoded: Decoded, folder: Path) -> Path:
@@ -124,15 +127,24 @@ def damaged_rows(file: Path) -> Rows:
     """Rows of a pack that are not as they were written: it is read whole, at several GB a second.
 
     Args:
-        file: of the pack. All of its rows are damaged where its checksums are lost.
+        file: of the pack. All of its rows are damaged where its checksums are lost, or are another pack's.
     """
+    return _compared(file)[0]
+
+
+def _compared(file: Path) -> tuple[Rows, bool]:
+    """Rows of a pack that are damaged, and whether its checksums include its name: those of earlier versions do not."""
     images = _mapped(file)
     if images is None:
-        return np.arange(1)
+        return np.arange(1), True
     sums = _sums(file, len(images))
     if sums is None:
-        return np.arange(len(images))
-    return np.flatnonzero(_checksums(images) != sums)
+        return np.arange(len(images)), True
+    damaged = np.flatnonzero(_checksums(images, _start(file)) != sums)
+    if len(damaged) < max(1, len(images)):
+        return damaged, True
+    unnamed = np.flatnonzero(_checksums(images, 0) != sums)
+    return (unnamed, False) if len(unnamed) < len(images) else (damaged, True)
 
 
 def is_checked(file: Path) -> bool:
@@ -173,7 +185,7 @@ def _build(decoded: Decoded, file: Path, advance: Advance) -> None:
             with _one_torch_thread(decoded.view):
                 for rows, inputs in read_ahead(decoded, pieces(left, decoded.data.chunk)):
                     _write(draft.images, draft.begin, rows, inputs)
-                    draft.sums[rows] = _checksums(inputs)
+                    draft.sums[rows] = _checksums(inputs, _start(file))
                     advance(len(rows))
                 os.fsync(draft.images.fileno())
         except UserError:  # the data must change, and with them the pack's name
@@ -228,7 +240,7 @@ def _draft(partial: Path, decoded: Decoded) -> Iterator[_Draft]:
         whole = np.asarray(sums) != 0
         done = np.flatnonzero(whole)
         for rows in pieces(done, max(1, BLOCK // decoded.view.bytes)):  # a machine that crashed may not have kept all
-            whole[rows] = _checksums(inputs[rows]) == sums[rows]
+            whole[rows] = _checksums(inputs[rows], _start(partial)) == sums[rows]
         yield _Draft(images, begin, checks, cast(Sums, sums), whole)
 
 
@@ -336,11 +348,16 @@ def _sums(file: Path, count: int) -> Sums | None:
     return cast(Sums, np.memmap(path, np.dtype("<u4"), "r"))
 
 
-def _checksums(images: Inputs) -> Sums:
+def _start(file: Path) -> int:
+    """CRC-32 of a pack's name, from which the checksums of its images go on."""
+    return zlib.crc32(file.stem.encode())
+
+
+def _checksums(images: Inputs, start: int) -> Sums:
     """CRC-32 of every image, and 1 where that is 0."""
 
     def block(rows: range) -> list[int]:
-        return [zlib.crc32(images[row]) or 1 for row in rows]
+        return [zlib.crc32(images[row], start) or 1 for row in rows]
 
     size = max(1, BLOCK // max(1, images[:1].nbytes))
     blocks = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
