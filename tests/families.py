@@ -242,7 +242,7 @@ def fisher(pair: Pair) -> None:
         for name, value in theirs.named_parameters():
             if value.grad is not None:
                 expected[name] += value.grad.square() / 2
-    scale = max(float(value.max()) for value in expected.values())
+    scale = max(float(value.max()) for value in expected.values()) or 1.0  # 0 where the softmax is one and zeros
     for name, value in found.items():
         gap = float((value - expected[name]).abs().max()) / scale
         assert gap <= 2e-3, f"Fisher of {name}: differs by {gap:.2g} of the largest value"
