@@ -20,7 +20,7 @@ from rib.metrics.estimates import Bootstrap, Estimate, example_weights
 from rib.models.classifier import Classifier
 from rib.training.predict import collect
 
-Part = Literal["together", "by_head", "by_features", "probe"]
+ForgettingPart = Literal["together", "by_head", "by_features", "probe"]
 """A difference of accuracies."""
 
 

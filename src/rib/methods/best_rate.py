@@ -8,7 +8,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from rib.methods.base import Method, Passes, Task
-from rib.methods.finetune import FineTune, Part
+from rib.methods.finetune import FineTune, NetPart
 from rib.models.weights import Weights
 from rib.recipe import Recipe
 
@@ -21,7 +21,7 @@ class BestRate(Method):
     needs_held_out: ClassVar[bool] = True
     takes_diverged: ClassVar[bool] = True
     rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3, 1e-2, 3e-2), min_length=2)
-    freeze: tuple[Part, ...] | None = Field(None, description="what stays as it was, as in finetune")
+    freeze: tuple[NetPart, ...] | None = Field(None, description="what stays as it was, as in finetune")
 
     def ingredients(self) -> tuple[str | Method, ...]:
         """Fine-tuning at each rate, lowest first."""

@@ -10,7 +10,7 @@ from rib.methods.base import TrainedMethod
 from rib.models.classifier import Classifier
 from rib.recipe import Recipe
 
-Part = Literal["norm", "head", "statistics"]
+NetPart = Literal["norm", "head", "statistics"]
 
 
 class FineTune(TrainedMethod):
@@ -22,7 +22,7 @@ class FineTune(TrainedMethod):
 
     name: ClassVar[str] = "finetune"
     key_name: ClassVar[str] = "rib.methods.finetune:FineTune"
-    freeze: tuple[Part, ...] = Field((), description="what stays as it was: norm, head, statistics")
+    freeze: tuple[NetPart, ...] = Field((), description="what stays as it was: norm, head, statistics")
 
     def trainable(self, classifier: Classifier) -> frozenset[str] | None:
         """All that is not frozen."""

@@ -9,7 +9,7 @@ import numpy as np
 
 from rib.analysis.base import typed
 from rib.analysis.forgetting import Forgetting as Analysis
-from rib.analysis.forgetting import ForgettingValues, Part
+from rib.analysis.forgetting import ForgettingPart, ForgettingValues
 from rib.report.answer import AnswerPanel, Contrast
 from rib.report.finding import size_name
 from rib.report.results import SeenSet
@@ -17,7 +17,7 @@ from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, contrast, int
 from rib.studies.inside import InsideStudy, Number
 from rib.suite.suite import Looks, Runs
 
-PARTS: dict[Part, str] = {
+PARTS: dict[ForgettingPart, str] = {
     "together": "tuned",
     "by_head": "head tuned",
     "by_features": "features tuned",
@@ -90,7 +90,7 @@ class Forgotten(Study):
         ]
 
 
-def _elsewhere(part: Part, called: Callable[[str], str]) -> Number:
+def _elsewhere(part: ForgettingPart, called: Callable[[str], str]) -> Number:
     """A part's mean over the sets that a run was not tuned on, points."""
 
     def number(seen: SeenSet) -> float:

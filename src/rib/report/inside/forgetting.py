@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
-from rib.analysis.forgetting import Forgetting, ForgettingValues, Part
+from rib.analysis.forgetting import Forgetting, ForgettingPart, ForgettingValues
 from rib.plan import Run
 from rib.report.inside.averages import Spread, cells, spread_over_runs, tested_on
 from rib.report.inside.layers import looked_at
 from rib.report.results import Results
 
-PARTS: tuple[Part, ...] = get_args(Part)
+PARTS: tuple[ForgettingPart, ...] = get_args(ForgettingPart)
 
 
 @dataclass(frozen=True)
