@@ -591,7 +591,7 @@ def test_status_says_who_does_what(tmp_path: Path, rib_says: Say) -> None:
     code, printed = rib_says("status", file, "--store", "store")
     assert f":{process.pid}, no longer at work, had 4 steps" in printed
     code, printed = rib_says("status", file, "--store", "store", "--json")
-    found = json.loads(printed)["at work"]
+    found = json.JSONDecoder().raw_decode(printed)[0]["at work"]  # notes follow, on stderr
     assert (found[0]["step"], found[0]["alive"]) == ("hangs dropout on part", False)
 
 

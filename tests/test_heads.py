@@ -220,7 +220,7 @@ def test_auxiliary_answers_of_training(tmp_path: Path, method: str) -> None:
 
 
 def test_another_answer_in_training_is_refused_when_it_is_planned(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"another answer in training(.|\n)*a tuple of 2"):
+    with pytest.raises(UserError, match=r"output in training differs from that in evaluation(.|\n)*a tuple of 2"):
         planned(tmp_path, "odd tuple", ["finetune"])
     plan, store = planned(tmp_path, "odd tuple", ["linear_probe"])  # in evaluation mode
     done(plan, store)
@@ -232,7 +232,7 @@ def test_a_head_that_is_not_the_last_layer_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not a linear layer"):
         make_plan(parse_suite(made).based_at(tmp_path))
     made["model"]["two"]["head"] = "head"
-    with pytest.raises(UserError, match=r"not made by the linear layer 'head'(.|\n)*valid: +other"):
+    with pytest.raises(UserError, match=r"does not come from the linear layer 'head'(.|\n)*valid: +other"):
         make_plan(parse_suite(made).based_at(tmp_path))
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from helpers import tiny
 from rib import identity
-from rib.execute import run as local
+from rib.execute import inline
 from rib.execute.run import execute
 from rib.execute.schedule import jobs
 from rib.plan import Run, make_plan, missing
@@ -98,7 +98,7 @@ def test_letting_go_of_weights_looks_at_each_reader_once(
     sized: Callable[[int], Suite], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With --keep none every weight is dropped once, when its last reader is done."""
-    monkeypatch.setattr(local, "Workshop", Nothing)
+    monkeypatch.setattr(inline, "Workshop", Nothing)
     plan = make_plan(sized(10))
     store = Store(plan.suite.base / "store")
     dropped: list[str] = []
@@ -114,7 +114,7 @@ def test_letting_go_of_weights_looks_at_each_reader_once(
 def test_a_method_more_makes_only_its_own_steps(
     sized: Callable[[int], Suite], monkeypatch: pytest.MonkeyPatch, more: list[str]
 ) -> None:
-    monkeypatch.setattr(local, "Workshop", Nothing)
+    monkeypatch.setattr(inline, "Workshop", Nothing)
     suite = sized(2)
     plan, store = make_plan(suite), Store(suite.base / "store")
     assert execute(plan, store, How(workers=1)).done == len(plan.steps)

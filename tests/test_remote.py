@@ -247,7 +247,7 @@ def test_the_command_takes_an_address(
     steps = len(make_plan(load_suite(suite_file)).steps)
     assert f"{steps} of {steps} steps done" in rib_says("status", suite_file, "--store", url)[1]
     code, text = rib_says("store", "verify", url)
-    assert (code, "0 wrong" in text) == (0, True)
+    assert (code, ", 0 damaged" in text) == (0, True)
     code, text = rib_says("report", suite_file, "--store", "nosuch://x/y")
     assert code == 2
     assert "cannot open the store nosuch://x/y" in text

@@ -18,7 +18,7 @@ from rib.report.export import write_parquet
 from rib.report.release import model_card, release
 from rib.report.results import Results
 from rib.report.tables import as_json
-from rib.steps import How, Workshop
+from rib.steps import Fit, How, Workshop
 from rib.store.store import Store
 from rib.suite.load import parse_suite
 
@@ -36,15 +36,18 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Results, dict[
     store = Store(folder / "store")
     given: dict[tuple[Any, ...], list[list[int]]] = {}
 
-    class Watched(Workshop):
-        def _task(self, step: Any, *rest: Any) -> Task:
-            task = super()._task(step, *rest)
-            given[step.size, step.seed] = [task.tuning.rows.tolist(), task.held_out.rows.tolist()]
-            return task
+    make_task = Fit._task
 
-    shop = Watched(plan.suite, store, How(device="cpu"), lambda _images, _passes: None)
-    for step in plan.steps:
-        shop.do(step)
+    def watched(step: Fit, *rest: Any) -> Task:
+        task = make_task(step, *rest)
+        given[step.size, step.seed] = [task.tuning.rows.tolist(), task.held_out.rows.tolist()]
+        return task
+
+    shop = Workshop(plan.suite, store, How(device="cpu"), lambda _images, _passes: None)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Fit, "_task", watched)
+        for step in plan.steps:
+            shop.do(step)
     results = Results(plan, store)
     write_parquet(results, folder / "out")
     return folder, results, given

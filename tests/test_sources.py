@@ -301,7 +301,7 @@ def test_rows_that_say_the_source_in_a_wrong_way(row: dict[str, Any], words: str
 
 def test_a_pattern_that_does_not_fit_and_a_column_that_is_not_there(tmp_path: Path) -> None:
     row = folder(tmp_path / "a", files(), 0)
-    with pytest.raises(UserError, match="finds nothing in the names of 40 of 40 images"):
+    with pytest.raises(UserError, match="`source` does not match the names of 40 of 40 images"):
         opened(tmp_path, "a", source="x(?P<source>.)", **row)
     parquet(tmp_path / "b", files(), 0)
     with pytest.raises(UserError, match="lacks a column"):

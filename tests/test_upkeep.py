@@ -194,7 +194,7 @@ def test_every_command_is_told_the_store_by_the_same_option(
     monkeypatch.setenv("RIB_STORE", str(tmp_path / "ours"))
     code, said = rib_says("store", "verify")
     assert code == 0
-    assert ", 0 wrong" in said
+    assert ", 0 damaged" in said
 
 
 # -- gc ----------------------------------------------------------------------------------------------------------------
