@@ -117,7 +117,7 @@ def test_json_is_strict_whatever_the_numbers_are(value: Any) -> None:
 
     text = json_text({"found": value})
     read = json.loads(text, parse_constant=refuse)
-    assert "-0.0" not in re.sub(r'"(\\.|[^"\\])*"', "", text)
+    assert not re.search(r"-0\.0(?![0-9])", re.sub(r'"(\\.|[^"\\])*"', "", text))
     found = read.pop("not_finite", [])
     assert len(found) == sum(not math.isfinite(each) for each in floats(value))
 
