@@ -59,6 +59,16 @@ def test_weights_of_another_size_are_refused_by_name(tmp_path: Path) -> None:
         load_pretrained("mine", row, describe(row, 1000), tmp_path)
 
 
+@pytest.mark.parametrize("net", ["efficientnet_lite0.ra_in1k", "tf_efficientnet_b0.in1k"])
+def test_the_weights_are_renamed_for_the_nets_they_were_trained_in_alone(net: str, tmp_path: Path) -> None:
+    """timm's efficientnet_lite0 has the same tensors and another padding."""
+    own = timm.create_model("tf_efficientnet_lite0").state_dict()
+    torch.save(dict(zip(wheel_names(0), own.values(), strict=True)), tmp_path / "w.pth")
+    row = ModelRow(timm=net, weights="w.pth")
+    with pytest.raises(UserError, match="does not fit"):
+        load_pretrained("mine", row, describe(row, 1000), tmp_path)
+
+
 def test_a_missing_package_names_the_command(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise importlib.metadata.PackageNotFoundError(name)

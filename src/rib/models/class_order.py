@@ -108,7 +108,7 @@ def stated_by_files(checkpoint: CheckpointFile) -> Stated | None:
         UserError: as `stated_in`; or the checkpoint names a file of classes that is not there.
     """
     path = checkpoint.path
-    for document, source in _documents(checkpoint):
+    for document, source in documents(checkpoint):
         if found := stated_in(document, source):
             return found
     arguments = checkpoint.content.get("args") if isinstance(checkpoint.content, dict) else None
@@ -116,7 +116,8 @@ def stated_by_files(checkpoint: CheckpointFile) -> Stated | None:
     return _class_map(str(named), path) if named else None
 
 
-def _documents(checkpoint: CheckpointFile) -> Iterator[tuple[Mapping[str, Any], str]]:
+def documents(checkpoint: CheckpointFile) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """What is written beside the tensors of a checkpoint, in the file and in a configuration next to it; and where."""
     path = checkpoint.path
     for file in (path.with_suffix(".json"), path.with_name("config.json")):
         yield from ((part, str(file)) for part in _json_parts(file))

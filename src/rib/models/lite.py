@@ -87,6 +87,10 @@ def installed_file(weights: str) -> tuple[Path | None, str]:
     return path, str(path)
 
 
+ARCHITECTURES = "tf_efficientnet_lite"
+"""What timm's names of these nets begin with. Its `efficientnet_lite0` has the same tensors and another padding: the
+weights would fit it, and lose several points there."""
+
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _EXPANDED = {
     **{"_expand_conv": "conv_pw", "_bn0": "bn1", "_depthwise_conv": "conv_dw"},

@@ -40,6 +40,7 @@ from rib.models.preprocessing import (
     timm_config,
 )
 from rib.models.sources import cached_digest, weights_file
+from rib.models.stated_net import require_stated_net
 from rib.models.weights import check_finite, read_weights, write_weights
 from rib.recipe import LastBlock
 
@@ -388,8 +389,8 @@ def weights_identity(
     return _identity(row, content, text.decode())
 
 
-_READINGS = 2
-"""Version of what `weights_identity` keeps."""
+_READINGS = 3
+"""Version of what `weights_identity` keeps, and of what it refuses."""
 
 
 def _beside(file: Path) -> list[str]:
@@ -418,6 +419,7 @@ def _read(
     net = classifier.net
     fitted = fit_weights(checkpoint, net, what, head, row.weights_key, *_conversions(row, architecture, net))
     check_finite(fitted.weights, what)
+    require_stated_net(checkpoint, architecture, net, what)
     if isinstance(checkpoint.content, dict) and isinstance(arguments := checkpoint.content.get("args"), dict):
         open_fields = [field for field in FIELDS if getattr(row, field) is None]
         require_agreement(arguments, {field: getattr(architecture, field) for field in open_fields}, what)
@@ -443,7 +445,8 @@ def _conversions(row: ModelRow, architecture: Architecture, net: nn.Module) -> t
     if row.torchvision is not None:
         return partial(vision.converted, row.torchvision), None
     if architecture.timm is not None:
-        convert = partial(lite.in_timms_names, net=net.state_dict().keys())
+        ported = architecture.timm.startswith(lite.ARCHITECTURES)
+        convert = partial(lite.in_timms_names, net=net.state_dict().keys()) if ported else dict
         return convert, partial(_converted_by_timm, architecture)
     return dict, None
 

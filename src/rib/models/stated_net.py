@@ -1,0 +1,88 @@
+"""Stated nets: the architecture that a checkpoint names, against the one that its weights are read into."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from rib.errors import UserError, is_memory
+from rib.models import vision
+from rib.models.catalogue import Architecture
+from rib.models.checkpoints import CheckpointFile
+from rib.models.class_order import documents
+from rib.models.guard import nothing_but_building
+
+_ENTRIES = ("arch", "architecture", "model", "model_name")
+"""Entries in which training scripts and configurations name the architecture."""
+
+
+def require_stated_net(checkpoint: CheckpointFile, architecture: Architecture, net: nn.Module, what: str) -> None:
+    """Refuse weights whose own file names another net that has tensors of the same names and shapes.
+
+    `tf_efficientnet_lite0` and `efficientnet_lite0` differ in their padding, CLIP's towers with and without QuickGELU
+    in an activation. The weights fit both nets, and are right in one. Nets are compared by their printed modules, which
+    show layers, paddings, epsilons and activations; what these do not show is not compared. A name that the library
+    does not know is ignored.
+
+    Args:
+        checkpoint: as read.
+        architecture: of the model.
+        net: built of it.
+        what: the model, for the error.
+
+    Raises:
+        UserError: the stated net is another one.
+    """
+    own = _own_name(architecture)
+    if own is None:
+        return
+    for name, source in _stated(checkpoint):
+        if _plain(name) == _plain(own):
+            continue
+        other = _built(name, architecture)
+        if other is not None and repr(other) != repr(net):
+            raise UserError(
+                f"the checkpoint of {what} is of another net, whose tensors have the same names and shapes",
+                got=f"{name!r} in {source}, read into {own!r}",
+                valid=f"{name!r}, which the weights were trained in",
+                remedy=f"name {name!r} in the model's row",
+            )
+
+
+def _own_name(architecture: Architecture) -> str | None:
+    if architecture.build == vision.BUILDER:
+        return str(architecture.arguments["name"])
+    return architecture.timm
+
+
+def _plain(name: str) -> str:
+    """Without the tag of the weights."""
+    return name.partition(".")[0]
+
+
+def _stated(checkpoint: CheckpointFile) -> Iterator[tuple[str, str]]:
+    """Names of architectures, and who states each."""
+    for document, source in documents(checkpoint):
+        for entry in _ENTRIES:
+            if isinstance(name := document.get(entry), str):
+                yield name, f"`{entry}` of {source}"
+
+
+def _built(name: str, architecture: Architecture) -> nn.Module | None:
+    """The net of that name with the model's arguments, without values; None if the library cannot build it."""
+    try:
+        with torch.device("meta"):
+            if architecture.build == vision.BUILDER:
+                return vision.torchvision_net(architecture.classes, **{**architecture.arguments, "name": name})
+            import timm
+
+            if not timm.is_model(_plain(name)):
+                return None
+            with nothing_but_building(f"the timm model {name!r}"):
+                return timm.create_model(_plain(name), num_classes=architecture.classes, **architecture.arguments)
+    except Exception as error:  # a name or arguments of another library
+        if is_memory(error):
+            raise
+        return None
