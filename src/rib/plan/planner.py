@@ -41,8 +41,7 @@ def make_plan(suite: Suite, cache: Path | None = None, assume: bool = False, fre
 
 
 FEW_IMAGES, FEW_STEPS = 32, 50
-"""Batches smaller than this, or trainings shorter than this, give a BatchNorm poor statistics: a batch's variance is
-off by 1 / sqrt(2 n), and after 50 steps of momentum 0.1 the old statistics still weigh 0.5 %."""
+"""A plan warns if BatchNorm statistics are updated with smaller batches or in fewer steps: rules of thumb."""
 
 
 def statistics_notes(changed: Mapping[str, tuple[int, int]]) -> Iterator[str]:
