@@ -8,7 +8,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
+from scipy import stats
 from torch import nn
 
 import rib
@@ -485,7 +487,7 @@ def test_gates_that_claim_a_change_are_adjusted_for_each_other() -> None:
     assert [each.failed for each in adjusted_together([one])] == [True]
     both = adjusted_together([one, other])
     assert [(each.alone, each.failed, each.adjusted) for each in both] == [(True, False, 0.03)] * 2
-    assert "broken by itself, not among all gates" in both[0].words
+    assert "broken by itself, not among all tests" in both[0].words
     clear = adjusted_together([one, GateVerdict(other.gate, found, p=0.001)])
     assert [each.failed for each in clear] == [True, True]
     kept = GateVerdict(parse_gate("ri.low < -5", NAMES), found)
@@ -494,6 +496,36 @@ def test_gates_that_claim_a_change_are_adjusted_for_each_other() -> None:
     assert said.startswith("3 of 4 gates are on a bound of a 95 % interval: one-sided, level 2.5 % each. The 2 that")
     assert said.endswith("Those that must rule a change out hold only together, so they need no adjustment.")
     assert level_of([GateVerdict(parse_gate("ri < -9", NAMES), found)]) == ""
+
+
+def test_a_gate_on_the_worst_set_is_several_tests() -> None:
+    """Alone, too: p 0.06 of three sets is no loss, though one interval lies below 0. Above a limit all must be."""
+    found = Interval(-2.0, -3.9, -0.1, se=1.0)
+    lowest, value = GateVerdict(parse_gate("worst.high < 0", NAMES), found, p=0.06), parse_gate("worst < -5", NAMES)
+    (one,) = adjusted_together([lowest])
+    assert (one.alone, one.failed, one.adjusted) == (True, False, 0.06)
+    assert "broken by itself, not among all tests: p = 0.06" in one.words
+    assert level_of([one]).endswith("level 2.5 % each. A loss on the worst set is tested on all sets together.")
+    assert [each.failed for each in adjusted_together([replace(lowest, p=0.02)])] == [True]
+    other = GateVerdict(parse_gate("ri.high < 0", NAMES), found, p=0.0251)
+    assert [each.failed for each in adjusted_together([other, GateVerdict(value, found)])] == [True, False]
+    assert not parse_gate("worst.low > 0", NAMES).some
+    assert not value.some
+
+
+def test_gates_on_the_worst_set_take_the_p_values_of_all_sets() -> None:
+    """A loss on some set: three times the smallest p. A gain on every set: the largest."""
+    changes = (Interval(-2.0, -4.0, -0.1, se=1.0), Interval(1.0, -1.0, 3.0, se=1.0), Interval(3.0, 1.0, 5.0, se=1.0))
+    asked = SimpleNamespace(tested=[SimpleNamespace(change=change) for change in changes])
+
+    def p_of(text: str) -> float | None:
+        return Comparison._p(cast(Comparison, asked), parse_gate(text, NAMES), changes[0])
+
+    assert p_of("worst.high < 0") == pytest.approx(3 * stats.norm.sf(2))
+    assert p_of("worst.low > -5") == pytest.approx(stats.norm.sf(3))
+    assert p_of("worst.low > -1") == 1.0
+    assert p_of("ri.high < 0") == pytest.approx(stats.norm.sf(2))
+    assert p_of("worst.low < 0") is None
 
 
 # -- gates -------------------------------------------------------------------------------------------------------------

@@ -77,6 +77,11 @@ class Gate:
         return (self.bound, self.sign[0]) in (("high", "<"), ("low", ">"))
 
     @property
+    def some(self) -> bool:
+        """Whether it claims a change of some data set: a test of each of them."""
+        return self.quantity == "worst" and self.claims and self.sign[0] == "<"
+
+    @property
     def requirement(self) -> str:
         """The requirement: "ri ≥ -2" for the gate `ri < -2`."""
         return f"{self.subject} {REQUIRED[self.sign]} {self.limit:g}"
@@ -95,7 +100,8 @@ class GateVerdict:
         about: the data set that it belongs to, where the gate does not name it.
         missing: why it is missing.
         p: p value of the test that a gate on a bound is, one-sided; None for a gate that shows nothing by being broken.
-        adjusted: the same, adjusted for all such gates of the comparison (Holm 1979); None for a gate by itself.
+            Where `gate.some`, it is adjusted for the number of data sets.
+        adjusted: the same, adjusted for all such gates of the comparison (Holm 1979); None for a single test.
     """
 
     gate: Gate
@@ -113,12 +119,12 @@ class GateVerdict:
 
     @property
     def failed(self) -> bool:
-        """Whether the condition is true, among all gates that are tested, or cannot be decided without its number."""
+        """Whether the condition is true, among all that is tested, or cannot be decided without its number."""
         return self.alone and (self.number is None or self.adjusted is None or self.adjusted <= ONE_SIDED)
 
     @property
     def alone(self) -> bool:
-        """The same without the other gates."""
+        """The same without the other gates and, of `worst`, the other data sets."""
         return self.number is None or SIGNS[self.gate.sign](self.number, self.gate.limit)
 
     @property
@@ -141,7 +147,7 @@ class GateVerdict:
         if self.gate.bound == "value" and all(map(math.isfinite, (self.found.low, self.found.high))):
             shown += f" [{self.found.low + 0.0:+.1f}, {self.found.high + 0.0:+.1f}]"
         if self.alone and not self.failed and self.adjusted is not None:
-            shown += f" (broken by itself, not among all gates: p = {self.adjusted:.2g} of {ONE_SIDED:g})"
+            shown += f" (broken by itself, not among all tests: p = {self.adjusted:.2g} of {ONE_SIDED:g})"
         return f"measured {shown}" + (f" on {self.about}" if self.about else "")
 
     @property
@@ -159,9 +165,9 @@ def _shown(number: float, limit: float) -> str:
 
 
 def tested_together(verdicts: Sequence[GateVerdict]) -> tuple[GateVerdict, ...]:
-    """The same verdicts; of several that are tests, each adjusted for all of them."""
+    """The same verdicts; of several that are tests, each adjusted for all of them. `Gate.some` is several by itself."""
     known = [verdict.p for verdict in verdicts if verdict.p is not None]
-    if len(known) < 2:
+    if len(known) < 2 and not any(verdict.gate.some for verdict in verdicts):
         return tuple(verdicts)
     adjusted = iter(holm(known))
     return tuple(verdict if verdict.p is None else replace(verdict, adjusted=next(adjusted)) for verdict in verdicts)
@@ -170,15 +176,17 @@ def tested_together(verdicts: Sequence[GateVerdict]) -> tuple[GateVerdict, ...]:
 def level_of(verdicts: Sequence[GateVerdict]) -> str:
     """The level of the gates on bounds, in one or two sentences; empty without any."""
     bounds = [verdict for verdict in verdicts if verdict.gate.bound != "value"]
-    tested = sum(verdict.adjusted is not None for verdict in bounds)
+    tested = [verdict for verdict in bounds if verdict.adjusted is not None]
     if not bounds:
         return ""
     said = (
         f"{len(bounds)} of {len(verdicts)} gate{'' if len(verdicts) == 1 else 's'} "
         f"{'is' if len(bounds) == 1 else 'are'} on a bound of a 95 % interval: one-sided, level 2.5 % each."
     )
-    if tested:
-        said += f" The {tested} that claim a change are adjusted for each other (Holm)."
+    if len(tested) > 1:
+        said += f" The {len(tested)} that claim a change are adjusted for each other (Holm)."
+    if any(verdict.gate.some for verdict in tested):
+        said += " A loss on the worst set is tested on all sets together."
     if any(not verdict.gate.claims for verdict in bounds):
         said += " Those that must rule a change out hold only together, so they need no adjustment."
     return said

@@ -196,12 +196,18 @@ class Comparison:
         return GateVerdict(gate, found, about, self._missing(gate.quantity), self._p(gate, found))
 
     def _p(self, gate: Gate, found: Interval | None) -> float | None:
-        """p value of a gate that claims a change; for `worst`, adjusted for the number of data sets."""
+        """p value of a gate that claims a change.
+
+        `worst` below a limit claims it of some data set: adjusted for their number. Above a limit, it claims it of
+        every one, so the least certain of them decides.
+        """
         if not gate.claims or found is None:
             return None
         asked = [row.change for row in self.tested] if gate.quantity == "worst" else [found]
         known = [p for each in asked if each and (p := _beyond(each, gate)) is not None]
-        return min(1.0, len(known) * min(known)) if known else None
+        if not known:
+            return None
+        return min(1.0, len(known) * min(known)) if gate.some else max(known)
 
     def _missing(self, quantity: str) -> str:
         """Which predictions a quantity lacks."""
@@ -327,7 +333,7 @@ def _largest_loss(found: Comparison) -> str:
     role = next(row.role for row in found.tested if row.name == name)
     what = {"reference": f"the reference set {name}", "own": f"{name}, the set tuned on"}.get(role, name)
     own = next(row.change for row in found.tested if row.name == name)
-    beyond = "" if own is None or own.excludes_zero else ", which chance may explain"
+    beyond = "" if own is None or own.marked else ", which chance may explain"  # the largest of several
     return f" The largest loss is on {what}: {_points(change)} points{beyond}."
 
 
@@ -414,7 +420,8 @@ def _legend(found: Comparison) -> str:
     signs = "" if found.pair.identical else " ● sign of lost robustness, ◐ perhaps, ○ not there, ? not known."
     return (
         f"{meaning_of_ri(found)} Accuracy over each data set's own classes. [ ]: 95 % interval, paired bootstrap over "
-        f"source images; ≈: it holds 0. lost: right before and wrong after; gained: the reverse.{signs}"
+        "source images; ≈: not distinguishable from 0, all sets tested together. lost: right before and wrong after; "
+        f"gained: the reverse.{signs}"
     )
 
 
