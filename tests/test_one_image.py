@@ -38,9 +38,24 @@ class Tokens(nn.Module):
         return logits
 
 
+class Volume(nn.Module):
+    """A norm of volumes, here of what is 6 × 6 as 6 × 2 × 3."""
+
+    def __init__(self, norm: nn.Module) -> None:
+        super().__init__()
+        self.norm = norm
+
+    def forward(self, maps: Tensor) -> Tensor:
+        found: Tensor = self.norm(maps.unflatten(3, (2, 3)))
+        return found.flatten(3)
+
+
 NORMS: dict[str, Callable[[], nn.Module]] = {
     "batch": lambda: nn.BatchNorm2d(8),
     "batch without weights": lambda: nn.BatchNorm2d(8, affine=False),
+    "synchronised batch": lambda: nn.SyncBatchNorm(8),
+    "batch of volumes": lambda: Volume(nn.BatchNorm3d(8)),
+    "instance of volumes": lambda: Volume(nn.InstanceNorm3d(8, affine=True)),
     "instance": lambda: nn.InstanceNorm2d(8, affine=True),
     "group": lambda: nn.GroupNorm(2, 8),
 }

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-NORMS = (nn.BatchNorm2d, nn.InstanceNorm2d)
-"""Norms whose backward pass torch 2.13 gets wrong on a CPU for a batch of one image, if layout of input and gradient
-differ and one of them is that of tokens (or of pixels, for an InstanceNorm): no error, and wrong by its own size."""
+NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm2d, nn.InstanceNorm3d)
+"""Norms of planes and volumes whose backward pass torch 2.13 gets wrong on a CPU for a batch of one image, if layout of
+input and gradient differ and one of them is that of tokens (or of pixels, for an InstanceNorm): no error, and wrong by
+its own size."""
 
 
 def dense_gradients(net: nn.Module) -> None:

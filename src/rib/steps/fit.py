@@ -36,8 +36,8 @@ class Fit(Step):
         seed: of everything random.
         ingredients: the steps whose weights the method starts from.
         last_batch: "merged" if a last batch of one image joins the one before it, for a BatchNorm.
-        one_image: "dense" if gradients of single images go through a BatchNorm: it marks results in which they are
-            right on a CPU.
+        one_image: "dense" if gradients of single images go through a norm of `rib.models.one_image`: it marks
+            results in which they are right on a CPU.
     """
 
     key_name: ClassVar[str] = "Fit"
