@@ -5,22 +5,27 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from helpers import Say, document, toml
 from rib.errors import UserError
 from rib.execute.run import execute
+from rib.files import Seal
 from rib.plan import Plan, make_plan
 from rib.steps import Compare, Embed, Fit, How, Predict
 from rib.store.record import encode_record, pack_bits, unpack_bits
 from rib.store.store import Store
 from rib.suite.load import load_suite
 from rib.upkeep.archive import pack
-from rib.upkeep.spot import Wanted, near, spot
+from rib.upkeep.spot import Wanted, near, same_kind, spot
 
 Finished = tuple[Path, Path]
 
@@ -116,21 +121,68 @@ def test_a_forged_record_with_a_right_digest_refuses_the_archive(
     assert not list((tmp_path / "ours").glob("[.w]*"))
 
 
-def test_forged_weights_are_found(finished: Finished, theirs: Store, tmp_path: Path, rib_says: Say) -> None:
-    """Their values are as they were; the file is another, and its seal fits it."""
+def resealed(store: Store, key: str, folder: str, left_out: bool = False, **made_by: Any) -> None:
+    """A record whose seal fits a file that was exchanged, or that has no seal."""
+    path = store.path("records", key)
+    content = json.loads(path.read_bytes())
+    del content["digest"]
+    del content["files"][folder]
+    seal = Seal.of(store.path(folder, key))
+    content["files"] |= {} if left_out else {folder: [seal.size, seal.digest]}
+    content["made_by"] |= made_by
+    path.write_bytes(encode_record(content))
+
+
+@pytest.mark.parametrize("left_out", [False, True])
+def test_forged_weights_are_found(
+    finished: Finished, theirs: Store, tmp_path: Path, left_out: bool, rib_says: Say
+) -> None:
+    """Their values are as they were; the file is another, and its seal fits it, or is left out."""
     plan = make_plan(load_suite(finished[0]))
     one, other = [step for step in plan.steps if isinstance(step, Fit) and step.method.name == "finetune"][:2]
-    source, target = theirs.record(other.key), theirs.path("records", one.key)
-    assert source is not None
     shutil.copyfile(theirs.weights_path(other.key), theirs.weights_path(one.key))
-    content = json.loads(target.read_bytes())
-    del content["digest"]
-    content["files"]["weights"] = source.files["weights"]
-    target.write_bytes(encode_record(content))
+    resealed(theirs, one.key, "weights", left_out)
     archive = archived(finished, theirs, tmp_path / "a.tar.zst")
     code, said = imported(rib_says, finished, archive, "--spot", len(plan.steps), "--seed", 0)
     assert code == 2
     assert "a file with digest" in said
+
+
+@pytest.mark.parametrize(
+    ("column", "made_by", "found"),
+    [
+        ("masked_class", {}, True),
+        ("unmasked_confidence", {}, True),
+        ("label", {}, True),
+        ("label", {"processor": "Another CPU"}, True),
+        ("masked_class", {"processor": "Another CPU"}, False),  # its tolerance is about the flags of the record
+    ],
+)
+def test_forged_predictions_are_found(
+    finished: Finished, theirs: Store, tmp_path: Path, column: str, made_by: dict[str, str], found: bool
+) -> None:
+    suite = load_suite(finished[0])
+    step = of_kind(make_plan(suite), Predict)
+    table = theirs.predictions(step.key)
+    values = table[column].to_numpy().copy()
+    values[3] += 1
+    changed = table.set_column(table.column_names.index(column), column, pa.array(values))
+    pq.write_table(changed, theirs.predictions_path(step.key))
+    resealed(theirs, step.key, "predictions", **made_by)
+    with pytest.raises(UserError, match=f"predictions, {column} in row 3") if found else nullcontext():
+        spot(theirs, suite, Store(tmp_path / "ours"), Wanted(1000, 0, "cpu"))
+
+
+def test_a_record_of_another_kind_of_step_is_found(finished: Finished, theirs: Store, tmp_path: Path) -> None:
+    """One that claims an older version is not held against its key."""
+    suite = load_suite(finished[0])
+    path = theirs.path("records", of_kind(make_plan(suite), Predict).key)
+    content = json.loads(path.read_bytes())
+    del content["digest"]
+    content["made_by"] |= {"key_version": 1, "rib": "0.0.1"}
+    path.write_bytes(encode_record(content | {"kind": "Fit", "values": {}}))
+    with pytest.raises(UserError, match="kind of step"):
+        spot(theirs, suite, Store(tmp_path / "ours"), Wanted(1000, 0, "cpu"))
 
 
 @pytest.mark.parametrize(("count", "accepted"), [(2, True), (3, False)])
@@ -163,6 +215,13 @@ def test_of_a_large_set_an_accuracy_may_differ_by_a_point() -> None:
     assert near(float("nan"), float("nan"), 0.01)
     for one, other in ((1, True), ("a", "b"), ([1], [1, 1]), ({"a": 1}, {"b": 1}), (float("inf"), 1.0), (None, 0)):
         assert not near(one, other, 0.5)
+
+
+@pytest.mark.parametrize(("device", "same"), [("cpu", True), ("mps", False), ("cuda:1", False)])
+def test_another_device_is_another_kind_of_machine(finished: Finished, theirs: Store, device: str, same: bool) -> None:
+    record = theirs.record(of_kind(make_plan(load_suite(finished[0])), Fit).key)
+    assert record is not None
+    assert same_kind(replace(record, made_by=record.made_by | {"device": device}), record) == same
 
 
 def test_the_seed_chooses(finished: Finished, tmp_path: Path) -> None:

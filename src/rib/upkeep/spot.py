@@ -10,10 +10,11 @@ import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import torch
 
 from rib.errors import UserError
@@ -21,10 +22,11 @@ from rib.execute.decode import prepare
 from rib.execute.progress import Silent, Watcher
 from rib.execute.speed import find_device
 from rib.execute.worker import do_steps, limit_threads
+from rib.files import Seal
 from rib.plan import Plan, World, make_plan
 from rib.plan.graph import in_order
 from rib.steps import How, Step, Workshop
-from rib.store.record import Record, unpack_bits
+from rib.store.record import DROPPABLE, Record, unpack_bits
 from rib.store.store import Store
 from rib.suite.suite import Suite
 from rib.upkeep.merge import differences
@@ -34,6 +36,9 @@ POINTS = 1.0
 
 KIND = ("torch", "timm", "numpy", "machine", "processor", "rib")
 """Facts that two machines must share for results that are equal bit for bit, as records name them."""
+
+EXAMPLES = ("example", "source", "label", "cell")
+"""Columns of predictions that no machine may have otherwise."""
 
 FLAGS = ("masked_right", "unmasked_right")
 
@@ -135,15 +140,28 @@ class _Again:
         for one in todo:
             if one.key in self.failed:
                 continue
-            theirs, ours = self.theirs.record(one.key), self.scratch.record(one.key)
+            theirs, ours = _with_seals(self.theirs, one.key), self.scratch.record(one.key)
             assert ours is not None
             if theirs is not None:
                 exact = same_kind(theirs, ours)
-                if said := difference(theirs, ours, None if exact else self.wanted.points):
+                said = difference(theirs, ours, None if exact else self.wanted.points)
+                if said := said or self._other_predictions(ours, exact):
                     raise _differs(one, said, exact, self.wanted.points)
                 found.checked.append(one.title)
                 found.exact += exact
         return self.failed.get(step.key)
+
+    def _other_predictions(self, ours: Record, exact: bool) -> tuple[str, str, str] | None:
+        """The first difference of a step's predictions, as `difference` has it."""
+        if ours.kind != "Predict":
+            return None
+        mine = self.scratch.predictions(ours.key)
+        columns = mine.column_names if exact else list(EXAMPLES)
+        try:
+            table = self.theirs.predictions(ours.key).select(columns)
+        except (KeyError, OSError, pa.ArrowException) as error:
+            return "predictions", f"a file that cannot be read ({error})", "a file with its columns"
+        return _other_row(table, mine.select(columns))
 
     def _do(self, steps: Sequence[Step]) -> None:
         if not steps:
@@ -163,6 +181,16 @@ class _Again:
     def _hear(self, message: tuple[Any, ...]) -> None:
         if message[0] == "failed":
             self.failed[message[1]] = message[2]
+
+
+def _with_seals(store: Store, key: str) -> Record | None:
+    """A step's record, with a seal of each of its files: who forges one may leave the seals out."""
+    record = store.record(key)
+    if record is None:
+        return None
+    left = {folder: path for folder in DROPPABLE if (path := store.path(folder, key)).exists()}
+    seals = {folder: Seal.of(path) for folder, path in left.items() if folder not in record.files}
+    return replace(record, files=record.files | {name: [seal.size, seal.digest] for name, seal in seals.items()})
 
 
 class _Scratch(Store):
@@ -242,7 +270,12 @@ def _line(error: UserError) -> str:
 def same_kind(theirs: Record, ours: Record) -> bool:
     """Whether two records were made on machines whose results are equal bit for bit."""
     mine, other = ours.made_by, theirs.made_by
-    return all(name in mine and mine[name] == other.get(name) for name in KIND)
+    return all(name in mine and mine[name] == other.get(name) for name in KIND) and _device(ours) == _device(theirs)
+
+
+def _device(record: Record) -> str:
+    """Kind of its device: the processor's name does not tell an Apple GPU from its CPU."""
+    return str(record.made_by.get("device")).partition(":")[0]
 
 
 def difference(theirs: Record, ours: Record, points: float | None) -> tuple[str, str, str] | None:
@@ -252,12 +285,26 @@ def difference(theirs: Record, ours: Record, points: float | None) -> tuple[str,
         theirs, ours: the records.
         points: by which an accuracy may differ, and in percent any other number; None for not at all.
     """
+    if theirs.kind != ours.kind:
+        return "kind of step", theirs.kind, ours.kind
     if points is None:
         names = differences(ours, theirs)
         return (names[0], _shown(theirs, names[0]), _shown(ours, names[0])) if names else None
     for name in (*COUNTS, *sorted({*theirs.values, *ours.values}.difference(COUNTS))):
         if not _close(theirs, ours, name, points):
             return name, _shown(theirs, name), _shown(ours, name)
+    return None
+
+
+def _other_row(theirs: pa.Table, ours: pa.Table) -> tuple[str, str, str] | None:
+    """The first difference of two tables of predictions: NaN equals NaN."""
+    if theirs.num_rows != ours.num_rows or not theirs.schema.equals(ours.schema):
+        return "predictions", f"{theirs.num_rows} rows, or other types", f"{ours.num_rows} rows"
+    for name in ours.column_names:
+        one, other = (table[name].to_numpy() for table in (theirs, ours))
+        if one.tobytes() != other.tobytes():
+            row = next(row for row in range(len(one)) if one[row].tobytes() != other[row].tobytes())
+            return f"predictions, {name} in row {row}", str(one[row]), str(other[row])
     return None
 
 
