@@ -270,3 +270,79 @@ def test_an_edited_helper_makes_new_steps(own: Path) -> None:
     again = make_plan(load_suite(own / "s.toml"))
     assert not {step.key for step in again.steps} & {step.key for step in plan.steps}
     assert execute(again, store, How(workers=1)).done == len(again.steps)
+
+
+def reimported(*modules: str) -> None:
+    """As a notebook does it that wants a module's code as it is now."""
+    for name in modules:
+        sys.modules.pop(name, None)
+    importlib.invalidate_caches()
+
+
+@pytest.fixture
+def two(own: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Path]:
+    """Two folders, each with a module `part` of its own, the first on Python's path; `entry`, which imports it."""
+    (own / "entry.py").write_text("def build():\n    import part\n    return part.VALUE\n")
+    for place, name in enumerate(("first", "second")):
+        (own / name).mkdir()
+        (own / name / "part.py").write_text(f"VALUE = {place}\n")
+    monkeypatch.setattr(sys, "path", [str(own / "first"), *sys.path])
+    return own / "first", own / "second"
+
+
+def test_a_helper_of_the_same_name_in_another_folder_has_another_digest(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = source_digest("entry")
+    monkeypatch.setattr(sys, "path", [str(two[1]), *sys.path[1:]])
+    assert importlib.import_module("entry").build() == 1
+    assert source_digest("entry") != first
+
+
+def test_a_module_that_is_imported_again_from_another_folder_has_another_digest(
+    two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    importlib.import_module("part")
+    first = source_digest("part")
+    monkeypatch.setattr(sys, "path", [str(two[1]), *sys.path[1:]])
+    with pytest.raises(UserError, match="'part' was imported from one file, and Python's path now leads to another"):
+        source_digest("entry")
+    reimported("part")
+    assert importlib.import_module("part").VALUE == 1
+    assert source_digest("part") != first
+
+
+def test_a_file_that_was_not_there_before_changes_the_digest(own: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (own / "elsewhere").mkdir()
+    (own / "tables").mkdir()
+    (own / "tables" / "a.csv").write_text("1")
+    (own / "entry.py").write_text('RIB_FILES = ("tables/*.csv",)\ntry:\n    import fast\nexcept ImportError: ...\n')
+    monkeypatch.setattr(sys, "path", [*sys.path, str(own / "elsewhere")])
+    seen = {source_digest("entry")}
+    for count, new in enumerate(("tables/b.csv", "elsewhere/fast.py", "fast.py"), 2):
+        (own / new).write_text(f"VALUE = {count}\n")
+        importlib.invalidate_caches()
+        seen.add(source_digest("entry"))
+        assert len(seen) == count, new
+
+
+CARRYING = """
+from torch import nn
+def build(num_classes):
+    net = nn.Sequential(nn.Flatten(), nn.Linear(3 * 8 * 8, num_classes))
+    net.pretrained_cfg = {{"mean": ({mean}, 0.5, 0.5), "std": (0.25, 0.25, 0.25), "input_size": (3, 8, 8)}}
+    return net
+"""
+
+
+def test_what_a_net_carries_is_that_of_its_own_code(two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from rib.models.catalogue import ModelRow
+    from rib.models.loading import preprocessing
+
+    for folder, mean in zip(two, (0.1, 0.2), strict=True):
+        (folder / "carrying.py").write_text(CARRYING.format(mean=mean))
+    row = ModelRow(build="carrying:build", size=8, weights="net.pth")
+    assert preprocessing(row, classes=3).mean == (0.1, 0.5, 0.5)
+    monkeypatch.setattr(sys, "path", [str(two[1]), *sys.path[1:]])
+    reimported("carrying")
+    assert preprocessing(row, classes=3).mean == (0.2, 0.5, 0.5)

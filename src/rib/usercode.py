@@ -81,11 +81,20 @@ class FoundSources:
 
     Attributes:
         files: content by name of module or file, the module's own first.
-        states: of all files that were read, to see later whether they are as they were.
+        places: the file of each module.
+        states: of all files that were read, and of the folders in which others would be found, to see later whether
+            they are as they were.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
+    places: dict[str, Path] = field(default_factory=dict)
     states: dict[Path, tuple[int, ...]] = field(default_factory=dict)
+
+    def is_current(self) -> bool:
+        """Whether the same files would be found now, with the same content."""
+        return all(_origin(name, find(name)) == place for name, place in self.places.items()) and all(
+            _state(path) == state for path, state in self.states.items()
+        )
 
 
 def find(module: str) -> ModuleSpec | None:
@@ -95,6 +104,11 @@ def find(module: str) -> ModuleSpec | None:
     known = sys.modules.get(module)
     if known is not None and isinstance(getattr(known, "__spec__", None), ModuleSpec):
         return known.__spec__
+    return _found_now(module)
+
+
+def _found_now(module: str) -> ModuleSpec | None:
+    """The spec that an import would find in a process that has not imported the module."""
     parent, _, _ = module.rpartition(".")
     above = find(parent) if parent else None
     if parent and (above is None or above.submodule_search_locations is None):
@@ -124,7 +138,8 @@ def _installed_folders() -> frozenset[Path]:
     return frozenset(Path(path).resolve() for path in (*paths, *site.getsitepackages(), site.getusersitepackages()))
 
 
-_known: dict[str, FoundSources] = {}
+_known: dict[tuple[str, ...], FoundSources] = {}
+"""Sources by the name of a module and the folders in which modules are looked for."""
 
 
 def sources(module: str) -> dict[str, bytes]:
@@ -139,9 +154,10 @@ def sources(module: str) -> dict[str, bytes]:
     Raises:
         UserError: one of them cannot be read or parsed, or imports what its source does not name.
     """
-    found = _known.get(module)
-    if found is None or any(_state(path) != state for path, state in found.states.items()):
-        _known[module] = found = _walk(module)
+    asked = (module, *sys.path)
+    found = _known.get(asked)
+    if found is None or not found.is_current():
+        _known[asked] = found = _walk(module)
     _require_as_imported(found)
     return found.files
 
@@ -167,20 +183,35 @@ def _require_as_imported(found: FoundSources) -> None:
             )
 
 
+def _require_one_place(name: str, path: Path, content: bytes) -> None:
+    """Refuse a module that this process has imported from one folder, and a new process would from another."""
+    now = _origin(name, _found_now(name)) if name in sys.modules and name != "__main__" else None
+    if now is not None and now != path and _read(now) != content:
+        raise UserError(
+            f"the module {name!r} was imported from one file, and Python's path now leads to another",
+            got=f"{path}, then {now}",
+            remedy="start again; in a notebook, restart its kernel; or give one of the modules another name",
+        )
+
+
 def _walk(module: str) -> FoundSources:
     found, top = FoundSources(), module.partition(".")[0]
+    found.states = {path: _state(path) for path in map(Path, sys.path) if not is_installed(path)}
     left = [module]
     while left:
         name = left.pop(0)
         if name in found.files or (source := _source(name, top)) is None:
             continue
-        found.states[source.path] = _state(source.path)
+        found.places[name] = source.path
+        for path in (source.path, source.path.parent):
+            found.states[path] = _state(path)
         content = _read(source.path)
+        _require_one_place(name, source.path, content)
         found.files[name] = content
         tree = _parsed(content, source)
         declared = _declared(tree)
         for path in _declared_files(source, declared):
-            found.states[path] = _state(path)
+            found.states |= {path: _state(path), path.parent: _state(path.parent)}
             found.files[f"{name}: {path.relative_to(source.path.parent).as_posix()}"] = _read(path)
         left += _parents(name)
         left += _imported(tree, source, declared is not None)

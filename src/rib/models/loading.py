@@ -112,21 +112,22 @@ def _own_view(row: ModelRow, builder: str, size: int, classes: int) -> Preproces
     if row.pretrain is not None:
         return of_builder(size, TRAINED)
     if row.mean is None or row.std is None:
-        carried = _carried(builder, json.dumps(row.arguments, sort_keys=True), size, classes)
+        arguments = json.dumps(row.arguments, sort_keys=True)
+        carried = _carried(builder, source_digest(builder.partition(":")[0]), arguments, size, classes)
         if carried is not None:
             return carried
     return of_builder(size)
 
 
 @cache
-def _carried(builder: str, arguments: str, size: int, classes: int) -> Preprocessing | None:
+def _carried(builder: str, source: str | None, arguments: str, size: int, classes: int) -> Preprocessing | None:
     """The preprocessing that a builder's net carries. Raises UserError if the net cannot be built."""
     plain = of_builder(size)
     fields: dict[str, Any] = {name: getattr(plain, name) for name in FIELDS}
     architecture = Architecture(
         timm=None,
         build=builder,
-        build_source=None,
+        build_source=source,
         arguments=json.loads(arguments),
         classes=classes,
         head=None,
