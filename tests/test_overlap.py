@@ -314,6 +314,17 @@ def test_every_image_twice_in_two_kinds_of_file(tmp_path: Path) -> None:
         planned(tmp_path, part={"folder": "v", "test_fraction": 0.5})
 
 
+def test_a_few_copies_among_pictures_of_other_sizes(tmp_path: Path) -> None:
+    """However few of a set have the size of the other's: none of those that are looked at has."""
+    trees(tmp_path, "v", "w")
+    for place, file in enumerate(sorted((tmp_path / "w").rglob("*.png"))):
+        Image.open(file).resize((20 + place % 3, 20)).save(file)
+    for name in sorted(file.name for file in (tmp_path / "w").iterdir()):
+        Image.open(tmp_path / "v" / name / "3.png").save(tmp_path / "w" / name / "1a.png", compress_level=1)
+    with pytest.raises(UserError, match=r"4 of 4\d images .*pixel for pixel"):
+        planned(tmp_path, part={"folder": "v"}, whole={"folder": "w"})
+
+
 def test_pixels_of_too_many_images_are_compared_by_a_deep_check_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

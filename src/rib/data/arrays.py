@@ -116,7 +116,7 @@ class ArraySet(DataSet):
 
     def form(self, part: Part) -> Form:
         images = self._parts[part][0]
-        return Form(True, frozenset({(images.shape[2], images.shape[1])}), math.prod(images.shape[:3]))
+        return Form(True, math.prod(images.shape[:3]))
 
     def pictures(self, part: Part) -> NDArray[np.uint64]:
         return short_digests([picture_digest(_rgb(image)) for image in self._parts[part][0]])

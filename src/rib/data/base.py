@@ -21,12 +21,10 @@ class Form:
     Attributes:
         lossless: whether some lie in files that keep every pixel, such as PNG: the same picture may lie elsewhere in
             other bytes.
-        sizes: width and height of a few of them.
-        pixels: how many they have together, estimated from those few.
+        pixels: how many they have together, estimated from a few of them.
     """
 
     lossless: bool
-    sizes: frozenset[tuple[int, int]]
     pixels: int
 
 

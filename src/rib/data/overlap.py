@@ -14,7 +14,7 @@ from rib.data.examples import Part
 from rib.errors import UserError
 
 MOST_SEEN = 0.01
-"""Share of the images tested on that may be tuned on as well, byte for byte, before RIB refuses to score them."""
+"""Share of the images tested on that may be tuned on as well, before RIB refuses to score them."""
 
 SAME = 0.5
 """Share of common images from which two sets are one under two names, or a set is itself twice over."""
@@ -88,8 +88,7 @@ def overlaps(sets: Mapping[str, DataSet], roles: Roles, deep: bool = False) -> l
 
     Reads the images of a set only where their digests are not kept. Pairs of sets that come with RIB's catalogue are
     left out: what they share is known and meant by their authors. Images are compared by their bytes; also by their
-    pixels, where one part has files that keep every pixel, images of both may be of one size, and both together have at
-    most `MOST_PIXELS`.
+    pixels, where one part has files that keep every pixel, and both together have at most `MOST_PIXELS`.
 
     Args:
         sets: every set that is scored or pretrained on, by name.
@@ -165,8 +164,6 @@ class Parts:
         """Whether the same picture may be in two parts as different bytes, and decoding them is worth it."""
         first, second = self._form(*one), self._form(*two)
         if first is None or second is None or not (first.lossless or second.lossless):
-            return False
-        if one[0] != two[0] and not first.sizes & second.sizes and 1 in (len(first.sizes), len(second.sizes)):
             return False
         if self._most is None or first.pixels + second.pixels <= self._most:
             return True

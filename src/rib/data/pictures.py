@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -35,13 +36,12 @@ def form_of(container: Container, rows: Rows, known: NDArray[np.uint64], cache: 
 
     Args: as `picture_digests`.
     """
-    file = _fact("picture_form", known, cache)
+    file = _fact("picture_kind", known, cache)
     if file and (kept := read_fact(file)):
-        lossless, sizes, pixels = json.loads(kept)
-        return Form(lossless, frozenset((width, height) for width, height in sizes), pixels)
+        return Form(*json.loads(kept))
     found = _looked_at(container, rows)
     if file:
-        write_fact(file, json.dumps([found.lossless, sorted(found.sizes), found.pixels]).encode())
+        write_fact(file, json.dumps([found.lossless, found.pixels]).encode())
     return found
 
 
@@ -54,16 +54,15 @@ def _looked_at(container: Container, rows: Rows) -> Form:
     listing = container.listing()
     lossless = listing.named and any(not listing.names[row].lower().endswith(LOSSY) for row in rows.tolist())
     chosen = rows[np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().astype(np.int64)]
-    sizes: list[tuple[int, int]] = []
+    pixels: list[int] = []
     for content in container.read(chosen):
         try:
             with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                sizes.append(image.size)
+                pixels.append(math.prod(image.size))
                 lossless = lossless or image.format != "JPEG"
         except Exception:  # decoders raise whatever hostile bytes lead them to; who decodes the image says it in words
             continue
-    mean = sum(width * height for width, height in sizes) / max(1, len(sizes))
-    return Form(lossless, frozenset(sizes), round(mean * len(rows)))
+    return Form(lossless, round(sum(pixels) / max(1, len(pixels)) * len(rows)))
 
 
 def picture_digests(

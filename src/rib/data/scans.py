@@ -64,7 +64,7 @@ class DigitsSet(DataSet):
     def form(self, part: Part) -> Form:
         from rib.data.digits.geometry import SIDE  # torch is imported when it is needed, not by a listing
 
-        return Form(True, frozenset({(SIDE, SIDE)}), len(self.index(part)) * SIDE**2)
+        return Form(True, len(self.index(part)) * SIDE**2)
 
     def pictures(self, part: Part) -> NDArray[np.uint64]:
         return short_digests([picture_digest(image) for image in self._render(part).images])
