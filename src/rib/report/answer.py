@@ -13,10 +13,10 @@ AnswerVerdict = Literal["shown", "not shown", "reversed", "incomplete"]
 RULE = (
     "Every contrast is a two-sided test at the level of 5 %, of which half is on the claimed side. It is shown or "
     "reversed, by the side of 0 that it is on, when it is distinguishable from 0 among all contrasts of the study "
-    "(Holm: if none is true, one of them is shown or reversed in at most 5 % of studies); else it is not shown. A "
-    "claim of several contrasts needs all of them: it is shown when the 95 % interval of each, by itself, lies wholly "
-    "on the claimed side of 0, and reversed when each lies on the other (an intersection-union test, which needs no "
-    "adjustment). A contrast that lacks seeds of a kind that is random is not tested."
+    "(Holm: if none is true, one of them is shown or reversed in about 5 % of studies at most); else it is not shown. "
+    "A claim of several contrasts needs all of them: it is shown when the 95 % interval of each, by itself, lies "
+    "wholly on the claimed side of 0, and reversed when each lies on the other (an intersection-union test, which "
+    "needs no adjustment). A contrast that lacks seeds of a kind that is random is not tested."
 )
 """Fixed before any study was run under it."""
 
