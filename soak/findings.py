@@ -303,7 +303,8 @@ def table(answer: Mapping[str, Any]) -> Iterator[str]:
 def _p(span: Mapping[str, Any] | None) -> str:
     if not span or span.get("p") is None:
         return ""
-    return ", ".join(f"{span[name]:.3f}" for name in ("p", "adjusted") if span.get(name) is not None)
+    known = [span[name] for name in ("p", "adjusted") if span.get(name) is not None]
+    return ", ".join("< 0.001" if p < 0.0005 else f"{p:.3f}" for p in known)
 
 
 def moved(answers: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, str, str]]:
