@@ -311,6 +311,10 @@ def test_a_pack_of_an_earlier_version_is_used_where_it_was_found_whole_and_decod
     assert_whole(tmp_path)
     unnamed(file)
     assert len(damage_pixel(file)) == len(damaged_rows(file)) == 2
+    data.asked.clear()
+    check_pack(decoded, tmp_path, say=said.append)
+    assert sorted(data.asked) == list(range(20))  # its checksums say of none of them that it belongs there
+    assert "all of its images are decoded again" in said[1]
 
 
 # -- several builders --------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Decoded:
 
     @property
     def bytes(self) -> int:
-        """Shape of all inputs."""
+        """Size of all inputs."""
         return len(self.index) * self.view.bytes
 
     @property

@@ -110,10 +110,10 @@ def _fault(file: Path) -> str | None:
     if is_checked(file):
         return None
     damaged, named = _compared(file)
-    if len(damaged):
-        return f"is damaged: {len(damaged):,} images are decoded again"
     if not named:
         return "has checksums of an earlier version, which do not include its name: all of its images are decoded again"
+    if len(damaged):
+        return f"is damaged: {len(damaged):,} images are decoded again"
     _note_checked(file, stamp)
     return None
 

@@ -50,7 +50,7 @@ class View(ABC):
 
     @property
     def bytes(self) -> int:
-        """Shape of one example."""
+        """Size of one example."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def batch(self, count: int) -> Inputs:
