@@ -115,6 +115,19 @@ def test_every_row_has_its_cell_class_and_source(form: str, tmp_path: Path) -> N
     assert len(set.union(*found.values())) == len(found) == 4 * 5
 
 
+def test_cells_of_columns_in_a_folder_of_files(tmp_path: Path) -> None:
+    """As on a hub: the folder of the files is not part of a class; two folders may be two versions."""
+    row = parquet_columns(tmp_path / "c")
+    (tmp_path / "c" / "data").mkdir()
+    (tmp_path / "c" / "x.parquet").rename(tmp_path / "c" / "data" / "x.parquet")
+    data = opened(tmp_path, **row)
+    assert data.classes == CLASSES
+    assert data.index("test").cell_names == CELLS
+    shutil.copytree(tmp_path / "c" / "data", tmp_path / "c" / "more")
+    with pytest.raises(UserError, match="its files lie in 2 folders"):
+        opened(tmp_path, **row)
+
+
 def _view() -> Any:
     from rib.data.views import Pixels
 

@@ -40,6 +40,10 @@ class CelledContainer(Container):
     def class_names(self) -> tuple[str, ...] | None:
         return self._inner.class_names()
 
+    @property
+    def prefixes(self) -> tuple[str, ...]:
+        return ("",) if isinstance(self._cells, int) else self._inner.prefixes
+
     def way_out(self, folder: str) -> str:
         return f"complete the copy: every cell has every class, {folder!r} too"
 
