@@ -11,7 +11,7 @@ from typing import ClassVar, TypedDict
 from torch import nn
 
 from rib.analysis.base import Analysis, Scene
-from rib.analysis.layers import blocks
+from rib.models.blocks import blocks
 from rib.models.classifier import Classifier
 from rib.models.weights import Weights
 

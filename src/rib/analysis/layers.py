@@ -12,28 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from rib.errors import StepError, nearest
+from rib.models.blocks import blocks
 from rib.models.classifier import Classifier
 
-_LISTS = (nn.Sequential, nn.ModuleList)
 _SILENT = {"Identity", "DropPath", "DropBlock2d", "PatchDropout", "Flatten"}  # in evaluation they hand on what they get
-_OUTSIDE = re.compile(r"stem|embed|downsample")
-
-
-def blocks(net: nn.Module) -> tuple[str, ...]:
-    """Names of the repeated units: transformer blocks, residual blocks.
-
-    A block is an element of a list of modules that has modules of its own, none of them a block, and that does not
-    lie in a stem, an embedding or a shortcut.
-    """
-    found = [
-        f"{place}.{name}".removeprefix(".")
-        for place, parent in net.named_modules()
-        if isinstance(parent, _LISTS)
-        for name, child in parent.named_children()
-        if not isinstance(child, _LISTS) and any(child.children())
-    ]
-    found = [name for name in found if not _OUTSIDE.search(name)]
-    return tuple(name for name in found if not any(other.startswith(f"{name}.") for other in found))
 
 
 def choose(classifier: Classifier, images: Tensor, patterns: Sequence[str] = ()) -> tuple[str, ...]:
