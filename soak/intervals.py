@@ -94,7 +94,7 @@ def coverage(seeds: int, images: int, ratio: float, repetitions: int, seed: int 
     alone = {"RI": law.method(1), "mRI": methods[0]}
     held = {name: law.with_images(one, MAIN / one.sets).holds().mean() for name, one in alone.items()}
     held |= {"methods": differences[0].holds().mean(), "contrast": contrasts[0].holds().mean()}
-    marks, verdicts = (_wrong(family) if seeds > 1 else 0.0 for family in (differences, contrasts))
+    marks, verdicts = (false_marks(family) if seeds > 1 else 0.0 for family in (differences, contrasts))
     return Coverage({name: float(share) for name, share in held.items()}, marks, verdicts)
 
 
@@ -136,7 +136,7 @@ class Drawn:
         return ~self.misses()
 
 
-def _wrong(family: Sequence[Drawn]) -> float:
+def false_marks(family: Sequence[Drawn]) -> float:
     """Share of the repetitions in which one of a family is marked: by Holm, at the level over their number."""
     marked = [one.misses(LEVEL / len(family)) & one.misses() for one in family]
     return float(np.logical_or.reduce(marked).mean())

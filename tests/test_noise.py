@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from soak import _answers
-from soak.intervals import Law, coverage
+from soak.intervals import Law, coverage, false_marks
 
 from rib.metrics.intervals import LEVEL, Variance, half_length
 
@@ -37,6 +39,22 @@ def test_single_tests_are_wrong_as_often_as_the_docs_say(seeds: int, ratio: floa
         allowed = most * level
         error = 3.5 * (allowed * (1 - allowed) / 20_000) ** 0.5
         assert difference.misses(level).mean() < allowed + error, level
+
+
+@pytest.mark.parametrize("seeds", [3, 5, 10])
+def test_families_of_any_size_are_wrong_as_often_as_the_docs_say(seeds: int) -> None:
+    """False marks where 1, 2, 3 and 6 methods are truly like another; and the best of six, ahead of one of them."""
+    law = Law(np.random.default_rng([4, seeds]), seeds, 300, 2.0, 10_000)
+    methods = [law.method() for _ in range(7)]
+    differences = [law.difference(one, methods[0], 0.0) for one in methods[1:]]
+    for size, most in ((1, 0.065), (2, 0.053), (3, 0.051), (6, 0.051)):
+        assert false_marks(differences[:size]) < most + 3.5 * (most / 10_000) ** 0.5, size
+    values = np.array([np.sum(list(one.cells.values()), axis=0) for one in methods[:6]])
+    ahead = np.zeros(10_000, bool)
+    for one, other in itertools.combinations(range(6), 2):
+        apart = law.difference(methods[one], methods[other], 0.0)
+        ahead |= np.isin(values.argmax(axis=0), (one, other)) & apart.misses() & apart.misses(LEVEL / 5)
+    assert ahead.mean() < 0.1 + 3.5 * (0.1 / 10_000) ** 0.5
 
 
 @pytest.mark.parametrize("df", [1, 2, 4])
