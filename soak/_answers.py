@@ -22,7 +22,7 @@ from rib.metrics.estimates import (
     mean_over_seeds,
     robustness_improvement,
 )
-from rib.report.answer import Contrast, as_one_family
+from rib.results.answer import Contrast, as_one_family
 
 PRETRAINING = 3
 BEFORE, AFTER = 0.5, 0.3

@@ -23,10 +23,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from rib.files import json_text
 from rib.metrics.intervals import Interval
-from rib.report.answer import Answer, AnswerLine, AnswerPanel, Contrast
 from rib.report.answer_figures import answer_figures
-from rib.report.drawing import write_drawn
-from rib.report.finding import signed
+from rib.report.plotting import write_drawn
+from rib.results.answer import Answer, AnswerLine, AnswerPanel, Contrast
+from rib.results.words import signed
 
 HERE = Path(__file__).parent
 KEPT = HERE / "findings.json"

@@ -22,7 +22,7 @@ from rib.metrics.estimates import Estimate, mean_over_seeds
 from rib.metrics.intervals import Interval, as_family
 from rib.plan import make_plan
 from rib.plan.plan import Run
-from rib.report.results import Group, Results
+from rib.results.results import Group, Results
 from rib.steps import How
 from rib.store.store import Store
 from rib.suite.suite import Suite

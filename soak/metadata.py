@@ -33,7 +33,7 @@ from rib.execute.progress import Silent
 from rib.execute.schedule import jobs
 from rib.files import write_aside
 from rib.plan import Plan, make_plan, missing
-from rib.report.overview import status_json
+from rib.report.plan_status import status_json
 from rib.steps import DataPart, How, Predict, Step
 from rib.store.leases import Leases
 from rib.store.record import pack_bits

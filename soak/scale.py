@@ -26,7 +26,7 @@ from rib.identity import key_of
 from rib.models.flops import ModelCost
 from rib.models.flops import count as count_cost
 from rib.plan import Plan, make_plan
-from rib.report.drawing import panels, write_drawn
+from rib.report.plotting import panels, write_drawn
 from rib.steps import Embed, Fit, Predict, Step
 from rib.steps.how import AT_ONCE
 from rib.steps.sweep import backbone, sweeps

@@ -10,7 +10,7 @@ import numpy as np
 
 from rib.data.examples import Index
 from rib.plan import make_plan
-from rib.report.results import Results
+from rib.results.results import Results
 from rib.steps import Fit, Predict
 from rib.store.record import pack_bits
 from rib.store.store import Store

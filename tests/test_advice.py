@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from rib.report.advice import Advice, advice_json, advice_lines, advise
-from rib.report.results import Results
+from rib.report.recommend import advice_json, advice_lines
+from rib.results.recommendation import Advice, advise
+from rib.results.results import Results
 from test_report import made_up
 
 OWN_TESTED = ("clean", "sketch", "paint", "stone", "foggy")

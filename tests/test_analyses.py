@@ -16,7 +16,7 @@ from rib.analysis import Analysis, Scene, Values
 from rib.errors import StepError, UserError
 from rib.execute.run import RunOutcome, execute
 from rib.plan import Plan, make_plan, missing
-from rib.report.results import Results
+from rib.results.results import Results
 from rib.steps import Compare, How
 from rib.store.store import Store
 from rib.suite.load import parse_suite

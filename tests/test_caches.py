@@ -24,7 +24,7 @@ from rib.files import fact_fault, is_stamped, read_fact, state, write_fact
 from rib.models.sources import cached_digest
 from rib.plan import make_plan
 from rib.plan.pair import make_pair
-from rib.report.kept import Kept
+from rib.report.cache import ReportCache
 from rib.steps import How
 from rib.store.store import Store
 from rib.suite.load import parse_suite
@@ -291,7 +291,7 @@ def test_a_kept_report_is_shown_only_where_nothing_has_changed(tmp_path: Path) -
     plan = make_plan(parse_suite(document(tmp_path)).based_at(tmp_path))
     store, page = Store(tmp_path / "store"), tmp_path / "page.html"
     page.write_text("page one")
-    kept = Kept(plan, store, page, 80)
+    kept = ReportCache(plan, store, page, 80)
     kept.write("RI +1.4")
     assert kept.read() == "RI +1.4"
     (file,) = store.facts.glob("report-*.json")

@@ -14,12 +14,16 @@ import pytest
 from handmade import CLASSES, handmade
 from rib.gates import parse_gate
 from rib.plan.pair import TUNED, Pair
-from rib.report.claim import claim, finding
-from rib.report.comparison import Comparison, comparison_claim, comparison_finding, comparison_json, gate_names
-from rib.report.export import write_latex, write_parquet
+from rib.report.comparison_json import comparison_json
+from rib.report.headline import headline
+from rib.report.latex import write_latex
 from rib.report.page import typeset, write_page
-from rib.report.results import Results
-from rib.report.tables import as_json, headline
+from rib.report.parquet import write_parquet
+from rib.report.results_json import results_json
+from rib.results.comparison import Comparison, gate_names
+from rib.results.comparison_finding import comparison_claim, comparison_finding
+from rib.results.finding import claim, finding
+from rib.results.results import Results
 from rib.steps import Fit, Predict
 from rib.suite.load import load_suite
 from test_report import printed
@@ -215,7 +219,7 @@ def test_images_tuned_on_are_in_every_table(tmp_path: Path) -> None:
     assert len(rows) == 3 * 4 * 20
     summary = pq.read_table(tmp_path / "summaries.parquet").to_pylist()[1]
     assert (summary["seen_before"], summary["seen_after"], summary["seen_gain"]) == pytest.approx((60, 80, 20))
-    assert json.loads(json.dumps(as_json(found)))["summaries"][1]["seen_gain"]["value"] == pytest.approx(20)
+    assert json.loads(json.dumps(results_json(found)))["summaries"][1]["seen_gain"]["value"] == pytest.approx(20)
     write_latex(found, tmp_path / "table.tex")
     assert "Seen & Reference" in (tmp_path / "table.tex").read_text()
 

@@ -15,12 +15,14 @@ from handmade import CLASSES, handmade
 from rib.errors import UserError
 from rib.gates import parse_gate
 from rib.plan.pair import TUNED, Pair
-from rib.report.classes import outputs_tuned_on
-from rib.report.comparison import Comparison, gate_names
-from rib.report.export import write_latex, write_parquet
+from rib.report.headline import headline
+from rib.report.latex import write_latex
 from rib.report.page import write_page
-from rib.report.results import Results
-from rib.report.tables import as_json, headline
+from rib.report.parquet import write_parquet
+from rib.report.results_json import results_json
+from rib.results.comparison import Comparison, gate_names
+from rib.results.presence import outputs_tuned_on
+from rib.results.results import Results
 from rib.steps import Predict
 from test_report import printed
 
@@ -124,7 +126,7 @@ def test_it_is_everywhere_that_ri_is(results: Results, tmp_path: Path) -> None:
     assert (round(summary["mri_present"], 6), summary["mri_absent"]) == (3.333333, -40)
     rows = {row["tuned_on"]: row for row in pq.read_table(tmp_path / "ri.parquet").to_pylist()}
     assert (rows["part"]["ri_present"], rows["part"]["ri_absent"], rows["whole"]["ri_absent"]) == (-10, -40, None)
-    found = json.loads(json.dumps(as_json(results)))["summaries"][1]
+    found = json.loads(json.dumps(results_json(results)))["summaries"][1]
     assert (found["ri_present"]["part"]["value"], found["ri_absent"]["whole"]) == (-10, None)
     write_latex(results, tmp_path / "table.tex")
     assert "Present & Absent" in (tmp_path / "table.tex").read_text()

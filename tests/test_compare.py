@@ -31,9 +31,12 @@ from rib.models.classifier import Classifier
 from rib.models.weights import read_weights, take_weights, write_weights
 from rib.plan import World
 from rib.plan.pair import make_pair
-from rib.report.comparison import Comparison, comparison_finding, comparison_json, comparison_lines, reason
-from rib.report.plausible import FAR_BELOW
-from rib.report.verify import PublishedNumbers
+from rib.report.comparison_json import comparison_json
+from rib.report.comparison_text import comparison_lines
+from rib.results.comparison import Comparison
+from rib.results.comparison_finding import comparison_finding, reason
+from rib.results.plausible import FAR_BELOW
+from rib.results.published import PublishedNumbers
 from rib.steps import How, Workshop
 from rib.suite.load import load_suite
 from rib.suite.suite import Suite
@@ -224,7 +227,7 @@ def test_a_base_far_below_its_published_accuracy_is_an_error(
     assert not found.errors
     for margin, wrong in ((FAR_BELOW + 0.1, True), (FAR_BELOW - 0.1, False)):
         numbers = PublishedNumbers(accuracy={"resnet": {suite.reference: before.high + margin}})
-        monkeypatch.setattr("rib.report.plausible.read_numbers", lambda _path, numbers=numbers: numbers)
+        monkeypatch.setattr("rib.results.plausible.read_numbers", lambda _path, numbers=numbers: numbers)
         again = compared(place, "good.safetensors", fail_if=["worst < -100"])
         assert bool(again.errors) == wrong
         assert again.passed != wrong

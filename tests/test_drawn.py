@@ -9,11 +9,11 @@ from matplotlib.collections import LineCollection
 
 from handmade import CLASSES, handmade
 from rib.metrics.intervals import Interval
-from rib.report.answer import Answer, AnswerLine, AnswerPanel
 from rib.report.answer_figures import _draw_map, _line_figure
 from rib.report.answer_page import figures
-from rib.report.drawing import new
 from rib.report.figure_data import figure_data
+from rib.report.plotting import new
+from rib.results.answer import Answer, AnswerLine, AnswerPanel
 from rib.steps import Predict
 from rib.suite.load import SHIPPED, load_suite
 

@@ -15,8 +15,8 @@ from rib import _compat
 from rib.models.loading import build
 from rib.models.weights import take_weights, write_weights
 from rib.plan import make_plan
-from rib.report.release import run_name
-from rib.report.results import Results
+from rib.report.model_folders import run_name
+from rib.results.results import Results
 from rib.steps import How, Workshop
 from rib.store.store import Store
 from rib.suite.load import load_suite

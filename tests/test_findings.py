@@ -12,8 +12,8 @@ from jinja2 import UndefinedError
 from soak.findings import BEFORE, KEPT, PAGE, Numbers, before, moved, page, starts, stripped
 
 from rib.metrics.intervals import Interval
-from rib.report.answer import Answer, AnswerLine, AnswerPanel, Contrast
 from rib.report.answer_text import answer_json
+from rib.results.answer import Answer, AnswerLine, AnswerPanel, Contrast
 from rib.studies import STUDIES, names
 from rib.suite.load import load_suite
 

@@ -683,8 +683,8 @@ def small_suite(root: Path, sets: tuple[str, ...], **fields: Any) -> Suite:
 
 def test_a_suite_of_published_sets_runs(small: Path, tmp_path: Path) -> None:
     from rib.execute.run import execute
-    from rib.report.results import Results
-    from rib.report.tables import headline
+    from rib.report.headline import headline
+    from rib.results.results import Results
     from rib.steps import How
 
     suite = small_suite(

@@ -16,7 +16,7 @@ from rib import _compat
 from rib.data.published import PUBLISHED
 from rib.models.weights import take_weights, write_weights
 from rib.plan import make_plan
-from rib.report.results import Results
+from rib.results.results import Results
 from rib.store.store import Store
 from rib.suite.load import SHIPPED, load_suite, parse_suite
 

@@ -18,18 +18,19 @@ from scipy.stats import spearmanr
 from handmade import CLASSES, handmade
 from rib.analysis.signatures import Evidence, signatures
 from rib.metrics.intervals import Interval
-from rib.report.export import write_parquet
 from rib.report.figures import write_figures
-from rib.report.inside import Inside, inside
-from rib.report.inside.averages import OTHERS, OWN
-from rib.report.inside.distances import REFERENCE, distance_losses
-from rib.report.inside.effective import OWN_LINE
-from rib.report.inside.layers import ALL
-from rib.report.inside.signs import held_against, signature_rows, telling
+from rib.report.headline import headline
 from rib.report.page import write_page
 from rib.report.panels import panel_data, shown_panels
-from rib.report.results import Results, SeenSet
-from rib.report.tables import as_json, headline
+from rib.report.parquet import write_parquet
+from rib.report.results_json import results_json
+from rib.results.inside import Inside, inside
+from rib.results.inside.averages import OTHERS, OWN
+from rib.results.inside.distances import REFERENCE, distance_losses
+from rib.results.inside.effective import OWN_LINE
+from rib.results.inside.layers import ALL
+from rib.results.inside.signatures import held_against, signature_rows, telling
+from rib.results.results import Results, SeenSet
 from rib.steps import Compare, Predict, Step
 from rib.store.record import unpack_bits
 from test_report import LAYERS, looked, made_up, own_text, printed
@@ -347,7 +348,7 @@ def test_what_there_is_no_evidence_of_is_absent(bare: Results, tmp_path: Path) -
 
 
 def test_json_holds_the_insides(results: Results) -> None:
-    document = json.loads(json.dumps(as_json(results), allow_nan=False))["inside"]
+    document = json.loads(json.dumps(results_json(results), allow_nan=False))["inside"]
     assert all(document.values())
     assert document["signatures"][0]["signs"][3]["evidence"]["value"] < 0
 

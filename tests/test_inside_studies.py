@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from rib.metrics.estimates import Estimate, Interval
-from rib.report.answer import Contrast
-from rib.report.results import Change
+from rib.results.answer import Contrast
+from rib.results.results import Change
 from rib.studies import find_study
 from rib.studies.base import StudyNumbers
 from rib.suite.load import load_suite

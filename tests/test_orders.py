@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import rib
 from rib.analysis.orders import better_order
 from rib.data import digits
-from rib.report.tables import as_json
+from rib.report.results_json import results_json
 from rib.steps import How
 from rib.suite.load import parse_suite
 
@@ -91,6 +91,6 @@ def test_report_page_json_and_comparison_name_it(reversed_: bool, tmp_path: Path
     results = rib.run(suite, store=tmp_path / "store", how=How(workers=1)).results
     words = "resnet_small: probably another order of classes: right on"
     assert [words in caveat for caveat in results.caveats] == ([True] if reversed_ else [])
-    assert [words in caveat for caveat in as_json(results)["caveats"]] == ([True] if reversed_ else [])
+    assert [words in caveat for caveat in results_json(results)["caveats"]] == ([True] if reversed_ else [])
     if reversed_:
         assert "(it says nine for zero, eight for one" in results.caveats[0]

@@ -17,7 +17,7 @@ from rib.data.named_maps import read_map
 from rib.errors import UserError
 from rib.models.lite import WHEELS
 from rib.plan import make_plan
-from rib.report.datacheck import check_table
+from rib.report.data_check import check_table
 from rib.suite.load import load_suite
 
 SUITES = ("photos", "photos-quick", "photos-rates")

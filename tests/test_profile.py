@@ -9,8 +9,9 @@ import pytest
 
 from helpers import Say, document, tiny, toml
 from rib.plan import make_plan
-from rib.report.profile import ProfileLine, profile, profile_lines, row_cells, summary
-from rib.report.results import Results
+from rib.report.profile import profile_lines, row_cells, summary
+from rib.results.profile import ProfileLine, profile
+from rib.results.results import Results
 from rib.steps import Fit, Predict
 from rib.steps.workshop import Stopwatch
 from rib.store.store import Store

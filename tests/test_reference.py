@@ -14,7 +14,7 @@ from rib.data.catalogue import ROWS
 from rib.data.check import check
 from rib.errors import UserError
 from rib.plan import make_plan
-from rib.report.results import Results
+from rib.results.results import Results
 from rib.steps import How
 from rib.store.store import Store
 from rib.studies import find_study

@@ -22,15 +22,18 @@ from rib.analysis.drift import Drift
 from rib.analysis.forgetting import Forgetting
 from rib.errors import DamagedError, UserError
 from rib.plan import make_plan
-from rib.report.claim import finding
-from rib.report.drawing import apart, slug
-from rib.report.export import latex, write_latex, write_parquet
 from rib.report.figure_data import figure_data
 from rib.report.figures import write_figures
-from rib.report.finding import main_size, marks, signed
+from rib.report.headline import headline
+from rib.report.latex import latex, write_latex
+from rib.report.matrix import ri_matrix
 from rib.report.page import duration, write_page
-from rib.report.results import Results
-from rib.report.tables import as_json, headline, ri_matrix
+from rib.report.parquet import write_parquet
+from rib.report.plotting import apart, slug
+from rib.report.results_json import results_json
+from rib.results.finding import finding
+from rib.results.results import Results
+from rib.results.words import main_size, marks, signed
 from rib.steps import Compare, Predict, Step
 from rib.store.record import pack_bits
 from rib.store.store import Store
@@ -279,7 +282,7 @@ def test_one_seed_is_drawn_differently_and_marks_no_difference(tmp_path: Path) -
         write_page(results, tmp_path / "page.html")
         write_latex(results, tmp_path / "table.tex")
         page, tex = ((tmp_path / name).read_text("utf-8") for name in ("page.html", "table.tex"))
-        rows = [row for row in as_json(results)["summaries"] if row["method"] != "pretrained"]
+        rows = [row for row in results_json(results)["summaries"] if row["method"] != "pretrained"]
         assert ("mRI, points [95 %]°" in table, "┄" in table, "one draw of the tuning seeds" in table) == (alone,) * 3
         assert ('class="interval lacking' in page, "95 %]°" in page) == (alone,) * 2
         assert ("mRI [95\\,\\%]$^{\\circ}$" in tex) == alone
@@ -377,7 +380,7 @@ def test_signed(value: float, text: str) -> None:
 
 
 def test_json_round_trips(broken: Results) -> None:
-    document = as_json(broken)
+    document = results_json(broken)
     assert json.loads(json.dumps(document, allow_nan=False)) == json.loads(json.dumps(document))
     found = json.loads(json.dumps(document))
     assert len(found["summaries"]) == len(broken.summaries)
@@ -624,7 +627,7 @@ def check_panels(view: Any) -> None:
 
 
 def test_steps_that_failed_for_one_reason_are_told_once() -> None:
-    from rib.report.failures import alike
+    from rib.results.failures import alike
 
     failures = {"a": "no room", "b": "too fast", "c": "a failed: no room", "d": "b failed: a failed: no room"}
     found = alike(failures)

@@ -14,10 +14,10 @@ from PIL import Image
 from helpers import document, write_tree
 from rib.methods.base import Task
 from rib.plan import make_plan
-from rib.report.export import write_parquet
-from rib.report.release import model_card, release
-from rib.report.results import Results
-from rib.report.tables import as_json
+from rib.report.model_folders import model_card, release
+from rib.report.parquet import write_parquet
+from rib.report.results_json import results_json
+from rib.results.results import Results
 from rib.steps import Fit, How, Workshop
 from rib.store.store import Store
 from rib.suite.load import parse_suite
@@ -84,7 +84,7 @@ def test_labels_say_what_they_mean(done: Any) -> None:
     ]  # fmt: skip
     reference = results.plan.world["clean"].classes
     assert all([reference[place] for place in row["reference_labels"]] == row["reference_classes"] for row in rows)
-    assert as_json(results)["classes"]["part"] == ["dog", "ant", "cat"]
+    assert results_json(results)["classes"]["part"] == ["dog", "ant", "cat"]
 
 
 def test_the_images_tuned_on_are_those_that_training_was_given(done: Any) -> None:
@@ -100,7 +100,7 @@ def test_the_images_tuned_on_are_those_that_training_was_given(done: Any) -> Non
             assert {row["tuned_on"] for row in listed} == {"part"}
     tested = {row["name"] for row in pq.read_table(folder / "out" / "predictions.parquet").to_pylist()}
     assert not tested & {row["name"] for row in rows}
-    said = {(one["size"], one["seed"]): one for one in as_json(results)["tuning"]}
+    said = {(one["size"], one["seed"]): one for one in results_json(results)["tuning"]}
     assert said[6, 3]["rows"] == given[6, 3][0]
     assert said[None, 0]["rows"] is None
     assert said[None, 0]["images"] == len(given[None, 0][0])

@@ -19,7 +19,7 @@ from rich.text import Text
 from helpers import CLASSES, Say, document, toml
 from rib.errors import UserError
 from rib.files import file_name
-from rib.report.export import latex
+from rib.report.latex import latex
 from rib.report.markdown import code, markdown
 from rib.report.page import _script_json
 from rib.suite.load import parse_suite

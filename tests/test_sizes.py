@@ -19,11 +19,8 @@ MOST_MODULES = 12
 LONG = {
     "metrics/estimates.py",
     "models/loading.py",
-    "report/comparison.py",
-    "report/export.py",
-    "report/results.py",
-    "report/results.py:Results",
-    "report/tables.py",
+    "results/results.py",
+    "results/results.py:Results",
     "studies/base.py",
     "usercode.py",
 }

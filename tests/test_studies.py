@@ -28,9 +28,9 @@ from rib.metrics.estimates import Estimate, Interval
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
-from rib.report.answer import Contrast, as_one_family, power, verdict
 from rib.report.answer_text import answer_lines
-from rib.report.results import Results
+from rib.results.answer import Contrast, as_one_family, power, verdict
+from rib.results.results import Results
 from rib.steps import How
 from rib.store.store import Store
 from rib.studies import ORDER, find_study, names

@@ -8,8 +8,9 @@ import pytest
 
 from rib.errors import UserError
 from rib.models.catalogue import ROWS
-from rib.report.results import Results
-from rib.report.verify import Check, PublishedNumbers, checks, checks_json, checks_table, read_numbers, summary
+from rib.report.verify import checks_json, checks_table, summary
+from rib.results.published import Check, PublishedNumbers, checks, read_numbers
+from rib.results.results import Results
 from rib.steps import Step
 from rib.suite.load import load_suite
 from test_report import made_up

@@ -15,9 +15,9 @@ from rib.files import at_home
 from rib.gates import parse_gate
 from rib.plan import make_plan
 from rib.plan.pair import Pair, make_pair
-from rib.report.answer import Answer
-from rib.report.comparison import Comparison, gate_names
-from rib.report.results import Results, Summary
+from rib.results.answer import Answer
+from rib.results.comparison import Comparison, gate_names
+from rib.results.results import Results, Summary
 from rib.steps import How
 from rib.store.store import Store, store_folder
 from rib.studies import find_study
@@ -54,7 +54,7 @@ class Finished:
 
     def table(self) -> None:
         """Print the headline table."""
-        from rib.report.tables import headline
+        from rib.report.headline import headline
 
         screen = console()
         screen.print(headline(self.results, screen.width))
@@ -109,6 +109,23 @@ class Studied:
         from rib.report.answer_text import answer_json
 
         return answer_json(self.answer)
+
+
+class ComparedModels(Comparison):
+    """A comparison that can be printed and written."""
+
+    def table(self) -> None:
+        """Print what `rib compare` prints."""
+        from rib.report.comparison_text import comparison_lines
+
+        screen = console(highlight=False)
+        screen.print(comparison_lines(self, screen.width))
+
+    def page(self, path: str | Path) -> None:
+        """Write everything into one HTML file. Raises UserError if it cannot be written there."""
+        from rib.report.comparison_page import write_comparison
+
+        write_comparison(self, Path(path))
 
 
 def run(
@@ -205,7 +222,7 @@ def compare(
     data: str | Path | None = None,
     how: How | None = None,
     watcher: Watcher | None = None,
-) -> Comparison:
+) -> ComparedModels:
     """Compare a tuned model with the one that it was tuned from, and return what was found as values.
 
     Call it under `if __name__ == "__main__":`, as it starts processes.
@@ -243,9 +260,11 @@ def compare(
     return _compared(pair, fail_if, place, how, watcher)
 
 
-def _compared(pair: Pair, fail_if: Sequence[str], place: Store, how: How | None, watcher: Watcher | None) -> Comparison:
+def _compared(
+    pair: Pair, fail_if: Sequence[str], place: Store, how: How | None, watcher: Watcher | None
+) -> ComparedModels:
     gates = [parse_gate(text, gate_names(pair)) for text in fail_if]
     outcome = execute(pair.plan, place, how, watcher, Runtime(retry_failed=True))
     if outcome.interrupted:
         raise StoppedError("interrupted; finished steps are kept, call again to continue")
-    return Comparison(pair, Results(pair.plan, place), gates, done=outcome.done)
+    return ComparedModels(pair, Results(pair.plan, place), gates, done=outcome.done)

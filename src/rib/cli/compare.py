@@ -14,7 +14,7 @@ from rib.files import json_text
 from rib.text.terminal import say
 
 if TYPE_CHECKING:
-    from rib.report.comparison import Comparison
+    from rib.api import ComparedModels
 
 
 def compare(
@@ -66,9 +66,10 @@ def compare(
     _show(found, html or place / "reports" / found.pair.page_name, as_json)
 
 
-def _show(found: Comparison, page: Path, as_json: bool) -> None:
+def _show(found: ComparedModels, page: Path, as_json: bool) -> None:
     """Write the page and print the numbers, even if the page cannot be written; exit code 1 if a gate is broken."""
-    from rib.report.comparison import comparison_json, gates_finding
+    from rib.report.comparison_json import comparison_json
+    from rib.results.comparison_finding import gates_finding
 
     say(f"{found.done} steps done, {len(found.results.records) - found.done} done before")
     try:

@@ -32,7 +32,7 @@ def data_check(
 ) -> None:
     """Check that data sets are present, complete and readable, and list shared images. Exit code 1 on a fault."""
     from rib.data.check import check, check_overlaps
-    from rib.report.datacheck import check_json, check_table
+    from rib.report.data_check import check_json, check_table
 
     rows, base, roles = _data_rows(what, data)
     cache = store / "facts" if (store / "facts").is_dir() else None

@@ -60,7 +60,7 @@ def page_in(store: Store, plan: Plan, suite: str, name: str | None = None) -> Pa
         suite: the name or path that the user gave.
         name: of the page; default the suite's.
     """
-    from rib.report.pages import owner_of, page_of
+    from rib.report.page_owner import owner_of, page_of
     from rib.suite.load import SHIPPED, suite_file
 
     file = suite_file(suite).resolve()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from rib.execute.run import RunOutcome
     from rib.plan import Plan
-    from rib.report.results import Results
+    from rib.results.results import Results
     from rib.store.store import Store
 
 T = TypeVar("T")
@@ -46,7 +46,7 @@ def print_outcome(outcome: RunOutcome, suite: str) -> None:
 
 
 def results_of(plan: Plan, store: Store) -> Results:
-    from rib.report.results import Results
+    from rib.results.results import Results
 
     return Results(plan, store)
 
@@ -66,12 +66,13 @@ def print_report(results: Results, as_json: bool) -> None:
 
 def report_text(results: Results, as_json: bool, screen: Console) -> str:
     """Return the report as the terminal shows it, or as JSON."""
-    from rib.report import tables
+    from rib.report.headline import headline
+    from rib.report.results_json import results_json
 
     if as_json:
-        return json_text(tables.as_json(results)) + "\n"
+        return json_text(results_json(results)) + "\n"
     with screen.capture() as shown:
-        screen.print(tables.headline(results, screen.width))
+        screen.print(headline(results, screen.width))
     return shown.get()
 
 

@@ -36,11 +36,14 @@ def report(
     print_report(results, as_json)
     if html:
         write_report_page(results, html)
-    for target, function in ((parquet, "write_parquet"), (latex, "write_latex")):
-        if target:
-            from rib.report import export
+    if parquet:
+        from rib.report.parquet import write_parquet
 
-            write_file(getattr(export, function), results, target)
+        write_file(write_parquet, results, parquet)
+    if latex:
+        from rib.report.latex import write_latex
+
+        write_file(write_latex, results, latex)
     if figures:
         from rib.report.figures import write_figures
 
@@ -59,7 +62,7 @@ def export(
     seeds: SeedsOption = None,
 ) -> None:
     """Write finished models, merged ones too, each with a model card; timm loads the folders of timm models."""
-    from rib.report.release import release, require_free
+    from rib.report.model_folders import release, require_free
     from rib.steps import How, Workshop
 
     plan, place = plan_of(suite, store, data, models, seeds)
@@ -93,7 +96,8 @@ def verify(
     as_json: Json = False,
 ) -> None:
     """Compare accuracies with published ones. Exit code 1 if one differs by more than its tolerance."""
-    from rib.report.verify import PUBLISHED, checks, checks_json, checks_table, read_numbers, summary
+    from rib.report.verify import checks_json, checks_table, summary
+    from rib.results.published import PUBLISHED, checks, read_numbers
 
     wanted = read_numbers(numbers or PUBLISHED)
     plan, place = plan_of(suite, store, data, models, seeds)
@@ -118,7 +122,8 @@ def recommend(
     as_json: Json = False,
 ) -> None:
     """Recommend a model and a method for a number of tuning images. Exit code 1 if the records do not suffice."""
-    from rib.report.advice import advice_json, advice_lines, advise
+    from rib.report.recommend import advice_json, advice_lines
+    from rib.results.recommendation import advise
 
     plan, place = plan_of(suite, store, data, models, seeds)
     results = results_of(plan, place)

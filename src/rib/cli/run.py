@@ -89,11 +89,11 @@ def _require_keep(keep: str) -> None:
 
 def _reported(plan: Plan, store: Store, page: Path, as_json: bool, outcome: RunOutcome) -> bool:
     """Show the report and write its page, or show the cached report. Return whether all steps are done."""
-    from rib.report.kept import Kept
+    from rib.report.cache import ReportCache
 
     screen = console()
-    kept = Kept(plan, store, page, as_json, screen.width, screen.color_system, screen.encoding)
-    text = None if outcome.done or outcome.failed else kept.read()
+    cache = ReportCache(plan, store, page, as_json, screen.width, screen.color_system, screen.encoding)
+    text = None if outcome.done or outcome.failed else cache.read()
     if text is not None:
         sys.stdout.write(text)
         return True
@@ -105,15 +105,16 @@ def _reported(plan: Plan, store: Store, page: Path, as_json: bool, outcome: RunO
         sys.stdout.write(text)
     complete = not results.unfinished()
     if complete:
-        kept.write(text)
+        cache.write(text)
     return complete
 
 
 def _profiled(plan: Plan, store: Store, page: Path, as_json: bool, outcome: RunOutcome) -> bool:
     """Show the report and the time table, and write both into the page. Return whether all steps are done."""
     from rib.report.page import write_page
-    from rib.report.profile import profile, profile_json, profile_lines
-    from rib.report.tables import as_json as report_json
+    from rib.report.profile import profile_json, profile_lines
+    from rib.report.results_json import results_json
+    from rib.results.profile import profile
 
     results, screen = results_of(plan, store), console(highlight=False)
     found = profile(results, outcome.made, outcome.workers, outcome.decoding, outcome.working)
@@ -121,7 +122,7 @@ def _profiled(plan: Plan, store: Store, page: Path, as_json: bool, outcome: RunO
         write_file(lambda results, path: write_page(results, path, found), results, page)
     finally:
         if as_json:
-            print(json_text(report_json(results) | {"profile": profile_json(found)}))
+            print(json_text(results_json(results) | {"profile": profile_json(found)}))
         else:
             print_report(results, as_json)
             for line in profile_lines(found, screen.width):
@@ -144,8 +145,9 @@ def show_plan(
     from rich.padding import Padding
 
     from rib.execute.speed import crew, find_device, measure
-    from rib.report.cost import CostEstimate, cost_lines
-    from rib.report.overview import plan_json, plan_table
+    from rib.plan.cost import CostEstimate
+    from rib.report.cost import cost_lines
+    from rib.report.plan_status import plan_json, plan_table
     from rib.report.settings import settings_lines
     from rib.report.views import unstated, view_lines
 
@@ -183,7 +185,7 @@ def status(
     as_json: Json = False,
 ) -> None:
     """Show the progress of a suite: steps done, to do and failed, and who runs which. Exit code 1 if a step failed."""
-    from rib.report.overview import status_json, status_lines
+    from rib.report.plan_status import status_json, status_lines
     from rib.store.leases import Leases
 
     plan, place = plan_of(suite, store, data, models, seeds)

@@ -89,7 +89,7 @@ def store_export(
 ) -> None:
     """Write the finished steps of a suite into one archive: records, predictions, suite file, page."""
     from rib.report.page import write_page
-    from rib.report.results import Results
+    from rib.results.results import Results
     from rib.suite.load import suite_file
     from rib.upkeep.archive import pack
 

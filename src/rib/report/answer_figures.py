@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rib.metrics.estimates import Interval
-from rib.report.answer import Answer, AnswerLine, AnswerPanel
 from rib.report.answer_text import half
-from rib.report.drawing import MARKERS, explained, legend, panels, slug, whiskers, write_drawn
 from rib.report.figure_data import METHOD_COLOURS, SYMBOLS, Span, Style, folded, slots
-from rib.report.finding import ONE_SEED, signed
+from rib.report.plotting import MARKERS, explained, legend, panels, slug, whiskers, write_drawn
+from rib.results.answer import Answer, AnswerLine, AnswerPanel
+from rib.results.words import ONE_SEED, signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from rib.files import write_aside
-from rib.report.answer import RULE, Answer
 from rib.report.answer_figures import bounds, is_lacking, line_style, measured, reach
 from rib.report.answer_text import said
-from rib.report.finding import extent, lacking
 from rib.report.page import render, scale, typeset
-from rib.report.results import Results
+from rib.results.answer import RULE, Answer
+from rib.results.results import Results
+from rib.results.words import extent, lacking
 
 
 def write_answer(answer: Answer, results: Results, path: Path) -> None:

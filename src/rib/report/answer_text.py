@@ -12,9 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from rib.metrics.estimates import Interval
-from rib.report.answer import RULE, Answer, AnswerPanel, AnswerVerdict
-from rib.report.finding import lacking, signed, spanned
-from rib.report.tables import ABSENT, cut, grid, wrapped
+from rib.report.grid import ABSENT, cut, grid, wrapped
+from rib.results.answer import RULE, Answer, AnswerPanel, AnswerVerdict
+from rib.results.words import lacking, signed, spanned
 
 STYLES: dict[AnswerVerdict, str] = {"shown": "green", "reversed": "red", "not shown": "", "incomplete": "yellow"}
 

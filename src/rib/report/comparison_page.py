@@ -10,9 +10,10 @@ from rib.files import write_aside
 from rib.gates import level_of
 from rib.metrics.estimates import Interval
 from rib.plan.pair import OWN_DATA
-from rib.report.comparison import Comparison, comparison_claim, gates_finding, meaning_of_ri, reason
-from rib.report.inside.signs import HEADS, VERDICTS, held_against
 from rib.report.page import render, scale, typeset
+from rib.results.comparison import Comparison
+from rib.results.comparison_finding import comparison_claim, gates_finding, meaning_of_ri, reason
+from rib.results.inside.signatures import HEADS, VERDICTS, held_against
 
 
 def write_comparison(found: Comparison, path: Path) -> None:

@@ -7,7 +7,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rib.report.drawing import MARKERS, dotted, legend, new, panels, slug, whiskers, write_drawn
 from rib.report.figure_data import (
     GREY,
     FigureComparison,
@@ -19,10 +18,11 @@ from rib.report.figure_data import (
     figure_data,
     slots,
 )
-from rib.report.finding import signed
-from rib.report.inside import inside
 from rib.report.panel_figures import panel_figures
-from rib.report.results import Results
+from rib.report.plotting import MARKERS, dotted, legend, new, panels, slug, whiskers, write_drawn
+from rib.results.inside import inside
+from rib.results.results import Results
+from rib.results.words import signed
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

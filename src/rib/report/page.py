@@ -14,18 +14,20 @@ from markupsafe import Markup
 
 from rib.files import json_text, write_aside
 from rib.metrics.estimates import Interval
-from rib.report.claim import claim
-from rib.report.failures import alike
 from rib.report.figure_data import figure_data
-from rib.report.finding import extent, holes, lacking, main_size, ordered, signed, size_name
-from rib.report.inside import inside
-from rib.report.inside.signs import HEADS, VERDICTS, held_against, measured, telling
+from rib.report.grid import duration
 from rib.report.panels import panel_data, shown_panels
 from rib.report.profile import HEADS as PROFILE_HEADS
-from rib.report.profile import Profile, row_cells, summary
-from rib.report.results import Results
-from rib.report.tables import duration, provenance
+from rib.report.profile import row_cells, summary
+from rib.report.results_json import provenance
 from rib.report.views import unstated, view_lines
+from rib.results.failures import alike
+from rib.results.finding import claim
+from rib.results.inside import inside
+from rib.results.inside.signatures import HEADS, VERDICTS, held_against, measured, telling
+from rib.results.profile import Profile
+from rib.results.results import Results
+from rib.results.words import extent, holes, lacking, main_size, ordered, signed, size_name
 
 SCRIPTS = ("plots.js", "panels.js", "page.js")
 """Scripts of the page in order: those of all pages, then its own."""

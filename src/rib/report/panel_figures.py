@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from rib.report.drawing import MARKERS, legend, panels, slug, whiskers
 from rib.report.figure_data import METHOD_COLOURS, SYMBOLS, Style, slots
-from rib.report.finding import size_name
-from rib.report.inside import Inside
-from rib.report.inside.averages import OTHERS
-from rib.report.inside.distances import DistanceLoss
-from rib.report.inside.layers import ALL, LayerProfile, Square
+from rib.report.plotting import MARKERS, legend, panels, slug, whiskers
+from rib.results.inside import Inside
+from rib.results.inside.averages import OTHERS
+from rib.results.inside.distances import DistanceLoss
+from rib.results.inside.layers import ALL, LayerProfile, Square
+from rib.results.words import size_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -8,9 +8,9 @@ from typing import Any
 
 from rib.analysis.effective import probit
 from rib.metrics.estimates import Interval
-from rib.report.finding import size_name
-from rib.report.inside import Inside
-from rib.report.inside.averages import Spread
+from rib.results.inside import Inside
+from rib.results.inside.averages import Spread
+from rib.results.words import size_name
 
 TICKS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.9)
 """Percentages that a probit axis may name."""

@@ -12,9 +12,9 @@ from typing import Any, ClassVar, Literal, final
 from rib.errors import UserError
 from rib.metrics.estimates import Estimate, Interval, Seeds, mean, mean_over_seeds
 from rib.models.catalogue import ModelRow, find_row
-from rib.report.answer import Answer, AnswerLine, AnswerPanel, Contrast, as_one_family, power
-from rib.report.finding import holes, size_name, size_order
-from rib.report.results import Results
+from rib.results.answer import Answer, AnswerLine, AnswerPanel, Contrast, as_one_family, power
+from rib.results.results import Results
+from rib.results.words import holes, size_name, size_order
 from rib.suite.suite import Looks, Runs, Size, StudyChoice, Suite
 from rib.text.names import names_of
 

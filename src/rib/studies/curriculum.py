@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rib.report.answer import AnswerPanel, Contrast
+from rib.results.answer import AnswerPanel, Contrast
 from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, contrast, minus
 from rib.suite.suite import Runs
 

@@ -7,10 +7,10 @@ from typing import Any, ClassVar
 
 from rib.analysis.correlation import mantel
 from rib.metrics.estimates import Interval
-from rib.report.answer import AnswerPanel, Contrast
-from rib.report.finding import size_name
-from rib.report.inside.averages import OTHERS
-from rib.report.inside.distances import DistanceLoss, as_matrices, distance_losses
+from rib.results.answer import AnswerPanel, Contrast
+from rib.results.inside.averages import OTHERS
+from rib.results.inside.distances import DistanceLoss, as_matrices, distance_losses
+from rib.results.words import size_name
 from rib.studies.base import FINETUNE, Cohort, Study, StudyNumbers, Taken, in_percent
 from rib.suite.suite import Looks, Runs
 

@@ -10,9 +10,9 @@ import numpy as np
 from rib.analysis.base import typed
 from rib.analysis.forgetting import Forgetting as Analysis
 from rib.analysis.forgetting import ForgettingPart, ForgettingValues
-from rib.report.answer import AnswerPanel, Contrast
-from rib.report.finding import size_name
-from rib.report.results import SeenSet
+from rib.results.answer import AnswerPanel, Contrast
+from rib.results.results import SeenSet
+from rib.results.words import size_name
 from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, contrast, interval, minus
 from rib.studies.inside import InsideStudy, Number
 from rib.suite.suite import Looks, Runs

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rib.report.answer import AnswerPanel, Contrast
-from rib.report.finding import size_name
+from rib.results.answer import AnswerPanel, Contrast
+from rib.results.words import size_name
 from rib.studies.base import FINETUNE, Cohort, Study, StudyNumbers, Taken, averaged, contrast, largest, minus, smallest
 from rib.suite.suite import Runs
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rib.metrics.estimates import Estimate
-from rib.report.answer import AnswerPanel, Contrast
-from rib.report.finding import size_name, spanned
+from rib.results.answer import AnswerPanel, Contrast
+from rib.results.words import size_name, spanned
 from rib.studies.base import FINETUNE, Cohort, Study, StudyNumbers, Taken, contrast, interval, minus
 from rib.suite.suite import Runs
 

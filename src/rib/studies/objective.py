@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from rib.report.answer import AnswerPanel, Contrast
-from rib.report.finding import size_name
+from rib.results.answer import AnswerPanel, Contrast
+from rib.results.words import size_name
 from rib.studies.base import (
     FINETUNE,
     Cohort,

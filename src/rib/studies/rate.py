@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from typing import ClassVar
 
-from rib.report.answer import AnswerPanel, Contrast
-from rib.report.finding import size_name
+from rib.results.answer import AnswerPanel, Contrast
+from rib.results.words import size_name
 from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, contrast, largest, minus, sized, smallest
 from rib.suite.suite import Runs
 

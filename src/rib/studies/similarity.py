@@ -13,9 +13,9 @@ from rib.analysis.cka import CKA, CKAValues
 from rib.analysis.correlation import mantel
 from rib.arrays import Floats
 from rib.metrics.estimates import Interval
-from rib.report.answer import AnswerPanel, Contrast
-from rib.report.finding import size_name
-from rib.report.results import SeenSet
+from rib.results.answer import AnswerPanel, Contrast
+from rib.results.results import SeenSet
+from rib.results.words import size_name
 from rib.studies.base import (
     FINETUNE,
     Cohort,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from rib.report.answer import AnswerPanel, Contrast
-from rib.report.finding import size_name
+from rib.results.answer import AnswerPanel, Contrast
+from rib.results.words import size_name
 from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, averaged, contrast, counted, minus
 from rib.suite.suite import Runs, Size
 

@@ -1,7 +1,7 @@
 """Claim: what the results say in a few sentences: what tuning gained, what it cost, and which method kept most.
 
 A method that learns nothing loses nothing. So methods are ranked by mRI only among those that gained as much on the set
-tuned on as any method of the same model and size (`rib.report.results.MATCHED`), and the first sentence says what was
+tuned on as any method of the same model and size (`rib.results.results.MATCHED`), and the first sentence says what was
 gained and what it cost.
 """
 
@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rib.metrics.intervals import Interval, as_family
-from rib.report.finding import main_size, ordered, signed
-from rib.report.results import Group, Results, Summary
+from rib.results.results import Group, Results, Summary
+from rib.results.words import main_size, ordered, signed
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from rich.table import Table
 
 from rib.plan import Plan, missing
-from rib.report.cost import Cost
-from rib.report.failures import alike
+from rib.plan.cost import Cost
 from rib.report.settings import settings_json
 from rib.report.views import unstated, view_json
+from rib.results.failures import alike
 from rib.steps import distinct
 from rib.store.store import Store
 

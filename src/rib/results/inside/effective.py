@@ -11,8 +11,8 @@ from rib.analysis.effective import SENSIBLE, Line, deviations, fit_line
 from rib.analysis.imagenet_lines import shipped_lines
 from rib.errors import UserError
 from rib.metrics.estimates import Estimate, Interval
-from rib.report.inside.averages import OTHERS
-from rib.report.results import Results, Summary
+from rib.results.inside.averages import OTHERS
+from rib.results.results import Results, Summary
 
 OWN_LINE = "the suite's pretrained models"
 PUBLISHED_LINE = "published ImageNet models"

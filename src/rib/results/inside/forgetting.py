@@ -9,9 +9,9 @@ from typing import get_args
 
 from rib.analysis.forgetting import Forgetting, ForgettingPart, ForgettingValues
 from rib.plan import Run
-from rib.report.inside.averages import Spread, cells, spread_over_runs, tested_on
-from rib.report.inside.layers import looked_at
-from rib.report.results import Results
+from rib.results.inside.averages import Spread, cells, spread_over_runs, tested_on
+from rib.results.inside.layers import looked_at
+from rib.results.results import Results
 
 PARTS: tuple[ForgettingPart, ...] = get_args(ForgettingPart)
 

@@ -4,16 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
-
-from rich.console import Group as Lines
-from rich.table import Table
-from rich.text import Text
+from dataclasses import dataclass
 
 from rib.metrics.estimates import Estimate, Interval, pareto
-from rib.report.finding import signed, size_name, spanned
-from rib.report.results import Group, Results
+from rib.results.results import Group, Results
+from rib.results.words import size_name
 
 FARTHEST = 3.0
 """The nearest measured size may be this many times larger or smaller than the one asked for. The sizes of the shipped
@@ -21,10 +16,6 @@ suites are 2 to 5 apart, and what a method costs changes with size, so farther a
 
 FEWEST_SETS = 3
 """Tuned on fewer sets, a mean over them says nothing of the next one."""
-
-
-ROOMY = 100
-"""Columns from which on the table says which set's tuning cost most."""
 
 
 @dataclass(frozen=True)
@@ -205,69 +196,3 @@ def _elsewhere(results: Results, images: int, near: int, sizes: Sequence[int]) -
     front = [entries[place].name for place in pareto([(item.own.value, item.ood.value) for item in entries])]
     tuned = [name for name in front if not name.endswith(" pretrained")]
     return (f"{images:,} lies between measured sizes: at {across:,} the front is {', '.join(tuned) or 'empty'}.",)
-
-
-def advice_lines(advice: Advice, width: int = 80) -> Lines:
-    """The advice for a terminal with `width` columns."""
-    reach = [Text(line, style="dim") for line in advice.reach]
-    if advice.declined:
-        reasons = [Text(f"  {reason}") for reason in advice.declined]
-        head = Text(f"No recommendation for {advice.images:,} images: the evidence is too thin.", style="bold")
-        return Lines(head, *reasons, Text(), *reach)
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    table.add_column("  model and method", overflow="fold")
-    roomy = width >= ROOMY
-    apart = roomy and any(item.absent for item in advice.candidates)
-    more = [*(["present, absent"] if apart else []), *(["lowest RI of a set"] if roomy else [])]
-    for column in ("own %", "OOD %", "mRI, points [95 %]", *more):
-        table.add_column(column, justify="right", no_wrap=True)
-    for item in advice.candidates:
-        parts = [signed(part.value) if part else "–" for part in (item.present, item.absent)]
-        low = f"{signed(item.worst[1])} {item.worst[0]}" if item.worst else "–"
-        table.add_row(
-            f"{'●' if item.front else '○'} {item.model} {item.method}",
-            f"{item.own.value:.1f} [{item.own.low:.1f}, {item.own.high:.1f}]",
-            f"{item.ood.value:.1f}",
-            spanned(item.mri) if item.worst else "0",
-            *([", ".join(parts) if item.absent else "–"] if apart else []),
-            *([low] if roomy else []),
-            style="bold" if item.front else "dim",
-        )
-    asked = f"For {advice.images:,} images" + (
-        f" (measured at {advice.measured_at:,})" if advice.measured_at != advice.images else ""
-    )
-    key = (
-        "● on the front: nothing has both a higher own and a higher OOD accuracy. ○ behind it, but not "
-        "distinguishably. own: accuracy on unseen images of the set tuned on. OOD: on the other sets after tuning; "
-        "mRI: its change, which orders the methods of one model as OOD does."
-    )
-    if apart:
-        key += " present, absent: mRI over images whose class was tuned on, and over those whose class was not."
-    if worst_part := _worst_absent(advice):
-        reach.append(Text(worst_part, style="dim"))
-    return Lines(
-        Text(f"{asked}: accuracy downstream against robustness kept", style="bold"),
-        Text(),
-        table,
-        Text(),
-        Text(f"{advice.beaten} more were compared and are beaten.", style="dim"),
-        Text(key, style="dim"),
-        *reach,
-    )
-
-
-def _worst_absent(advice: Advice) -> str:
-    """Which candidate on the front does worst on classes that it was not tuned on; empty where no class was absent."""
-    known = [(item.absent.value, item) for item in advice.candidates if item.front and item.absent]
-    if not known:
-        return ""
-    value, item = min(known, key=lambda pair: pair[0])
-    return (
-        "Some sets tuned on lack classes of the others: on images of those classes, the front changes by "
-        f"{signed(value)} points at worst ({item.model} {item.method})."
-    )
-
-
-def advice_json(advice: Advice) -> dict[str, Any]:
-    """Advice as JSON types."""
-    return asdict(advice)

@@ -1,23 +1,21 @@
-"""Tables: what a terminal shows of the results, and the same as plain values."""
+"""The headline table for a terminal: which model, which method, how much robustness was kept."""
 
 from __future__ import annotations
 
-import textwrap
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 from rich.cells import cell_len, set_cell_size
 from rich.console import Group as Lines
 from rich.text import Text
 
-from rib.analysis.signatures import Signature
 from rib.metrics.estimates import Interval
-from rib.metrics.intervals import LEVEL
-from rib.report.claim import claim, finding
-from rib.report.failures import alike
-from rib.report.finding import (
+from rib.report.grid import ABSENT, MISSING, cut, first_line, grid, wrapped
+from rib.report.signatures import signature_lines
+from rib.report.views import unstated
+from rib.results.failures import alike
+from rib.results.finding import claim
+from rib.results.results import Group, Results, Summary
+from rib.results.words import (
     ONE_SEED,
     extent,
     holes,
@@ -29,15 +27,6 @@ from rib.report.finding import (
     size_name,
     spanned,
 )
-from rib.report.inside import inside
-from rib.report.inside.signs import HEADS, VERDICTS, SignatureRow, measured, signature_rows, telling
-from rib.report.results import Change, Group, Results, Summary
-from rib.report.rows import class_lists, rows_json
-from rib.report.views import unstated, view_json
-
-MISSING = "missing"
-ABSENT = "–"
-"""Stands where nothing is to be expected, as opposed to missing."""
 
 LEGEND = (
     "OOD: mean accuracy on the downstream sets not tuned on, before → after. mRI: its change in percentage points. "
@@ -86,7 +75,7 @@ def headline(results: Results, console_width: int = 80) -> Lines:
     tuned = [row for group, row in rows if group[1] != "pretrained"]
     lines = [*wrapped(f"{results.suite.name} · {extent(results)}", console_width, "bold"), Text()]
     lines += _tuned_lines(rows, tuned, console_width) if tuned else _start_lines(results, console_width)
-    lines += _signature_lines(results, console_width)
+    lines += signature_lines(results, console_width)
     lines += _class_lines(results, console_width)
     said = claim(results)
     lines += [Text(), *wrapped(said.lead, console_width, "bold"), *wrapped(said.detail, console_width, "")]
@@ -289,44 +278,6 @@ def _forest(rows: list[Summary]) -> _Column:
     return _Column(2, "".join(head), [draw(row.mri) for row in rows], left=True)
 
 
-SIGNS = {
-    "present": ("●", "red"),
-    "suggested": ("◐", "yellow"),
-    "absent": ("○", ""),
-    "unknown": (ABSENT, "dim"),
-}
-"""Mark and colour of each verdict on a signature."""
-
-
-def _signature_lines(results: Results, width: int) -> list[Text]:
-    """The four signs of lost robustness, one line per model; nothing without evidence."""
-    rows = telling(results, signature_rows(results))
-    if not rows:
-        return []
-    made = {(row.method, row.size) for row in rows}
-    names = [(row.model if len(made) == 1 else f"{row.model} {row.method}") + _collapsed(row) for row in rows]
-    what = f": {rows[0].method}, n = {size_name(rows[0].size)}" if len(made) == 1 else ""
-    cells = [[_sign(sign) for sign in row.signs] for row in rows]
-    used = {sign.verdict for row in rows for sign in row.signs}
-    legend = ", ".join(f"{mark} {VERDICTS[verdict]}" for verdict, (mark, _) in SIGNS.items() if verdict in used)
-    units = "Drop and RI in points; CKA, mean over layers; share of the change in late layers."
-    return [
-        Text(),
-        *wrapped(f"Signatures of lost robustness{what}", width, "bold"),
-        *grid("", names, list(HEADS.values()), cells, width),
-        *wrapped(f"{legend}. {units}", width, "dim"),
-    ]
-
-
-def _collapsed(row: SignatureRow) -> str:
-    return " (ended at chance)" if row.at_chance else ""
-
-
-def _sign(sign: Signature) -> Text:
-    mark, style = SIGNS[sign.verdict]
-    return Text(f"{mark} {measured(sign, sign.evidence.value)}" if sign.evidence else mark, style=style)
-
-
 def _start_lines(results: Results, width: int) -> list[Text]:
     """For a suite that tunes nothing: accuracy of every pretrained model on every data set."""
     names = [results.set_name(name) for name in results.suite.tested]
@@ -380,165 +331,7 @@ def _trouble(results: Results, width: int) -> list[Text]:
     return [Text(), *lines] if lines else []
 
 
-def duration(seconds: float) -> str:
-    """Seconds for people."""
-    if seconds < 59.95:
-        return f"{seconds:.1f} s"
-    minutes = round(seconds / 60)
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def first_line(text: str) -> str:
-    """The first line that is not empty."""
-    return next((line.strip() for line in text.splitlines() if line.strip()), "")
-
-
-def wrapped(text: str, width: int, style: str) -> list[Text]:
-    return [Text(line, style=style) for line in textwrap.wrap(text, max(width, 20), subsequent_indent="  ")]
-
-
-def cut(line: Text, width: int) -> Text:
-    line.no_wrap, line.overflow = True, "ellipsis"
-    line.truncate(width, overflow="ellipsis")
-    return line
-
-
 # -- the change matrix ---------------------------------------------------------------------------------------------
 
 
-def ri_matrix(results: Results, model: str, method: str, size: int | None = None, console_width: int = 80) -> Lines:
-    """Change of accuracy in points by what was tuned on (rows) and tested on (columns), with RI.
-
-    Args:
-        results: what to show.
-        model: its name, with or without its namespace.
-        method: as the suite names it.
-        size: images tuned on; None for all.
-        console_width: columns there are.
-    """
-    model = results.model_name(results.suite.model_names.find(model, "model"))
-    mine = [change for change in results.changes if (change.model, change.method, change.size) == (model, method, size)]
-    row = next(row for row in results.summaries if (row.model, row.method, row.size) == (model, method, size))
-    tuned_on = list(row.ri)
-    tested_on = [results.set_name(name) for name in results.suite.tested]
-    found = {(change.tuned_on, change.tested_on): change for change in mine}
-    cells = [
-        [*(_change(found.get((tuned, tested))) for tested in tested_on), _point(row.ri[tuned]) + Text(" ")]
-        for tuned in tuned_on
-    ]
-    title = f"{row.model}, {method}, n = {size_name(size)}: change of accuracy in points"
-    lines = grid("tuned on \\ tested on", tuned_on, [*tested_on, "RI"], cells, console_width)
-    legend = (
-        "( ): the set tuned on itself, not part of RI. ≈: not distinguishable from 0 when all cells are tested "
-        "together (Holm), and RIs together."
-    )
-    lines = [Text(title, style="bold"), *lines, *wrapped(legend, console_width, "dim")]
-    return Lines(*(cut(line, console_width) for line in lines))
-
-
-def _change(change: Change | None) -> Text:
-    if change is None:
-        return Text(ABSENT, style="dim")
-    if change.role == "own" and change.change:
-        return Text(f"({signed(change.change.value)})")
-    return _point(change.change) + Text(" ")
-
-
-def _point(interval: Interval | None) -> Text:
-    if interval is None:
-        return Text(MISSING, style="yellow")
-    style = "" if not interval.marked else "green" if interval.value > 0 else "red"
-    return Text(("" if interval.marked else "≈") + signed(interval.value), style=style)
-
-
-def grid(
-    corner: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Text]], width: int
-) -> list[Text]:
-    """Text cells under their headings; columns that do not fit go into a further block below."""
-    label = min(max(map(cell_len, [corner, *rows])), max(width // 3, 8))
-    widths = [max(cell_len(head), *(line[at].cell_len for line in cells)) + 2 for at, head in enumerate(columns)]
-    blocks: list[list[int]] = [[]]
-    for at, size in enumerate(widths):
-        if blocks[-1] and label + sum(widths[place] for place in blocks[-1]) + size > width:
-            blocks.append([])
-        blocks[-1].append(at)
-
-    def line(name: Text, texts: Iterable[Text], block: list[int]) -> Text:
-        padded = (Text(" " * (widths[at] - text.cell_len)) + text for at, text in zip(block, texts, strict=True))
-        name.truncate(label, overflow="ellipsis", pad=True)
-        return Text.assemble(name, *padded)
-
-    lines = []
-    for block in blocks:
-        heads = [Text(columns[at], style="dim") for at in block]
-        lines += [Text(), line(Text(corner, style="dim"), heads, block)]
-        lines += [line(Text(name), [row[at] for at in block], block) for name, row in zip(rows, cells, strict=True)]
-    return lines[1:]
-
-
 # -- plain values --------------------------------------------------------------------------------------------------
-
-
-def as_json(results: Results) -> dict[str, Any]:
-    """Everything the report knows as JSON types. Accuracies in percent, RI in points, intervals as value, low, high."""
-    return {
-        "suite": results.suite.name,
-        "finding": finding(results),
-        "summaries": [asdict(row) for row in results.summaries],
-        "changes": [asdict(change) for change in results.changes],
-        "scores": [asdict(score) for score in results.scores],
-        "notes": [asdict(note) for note in results.notes],
-        "inside": asdict(inside(results)),
-        "failures": dict(results.failures),
-        "unfinished": [step.title for step in results.unfinished()],
-        "caveats": list(results.caveats),
-        "views": view_json(results.plan),
-        "unstated": list(unstated(results.plan)),
-        "classes": class_lists(results.plan),
-        "tuning": rows_json(results.plan),
-        "provenance": provenance(results),
-    }
-
-
-def provenance(results: Results) -> dict[str, Any]:
-    """Provenance of the results: suite, versions, machines, data, cost, statistics."""
-    made: Counter[tuple[tuple[str, str], ...]] = Counter(
-        tuple(sorted((name, str(value)) for name, value in record.made_by.items()))
-        for record in results.records.values()
-    )
-    cost = {
-        kind: {"steps": count, "seconds": round(seconds, 3), "images": images}
-        for kind, (count, seconds, images) in results.cost().items()
-    }
-    return {
-        "suite": results.suite.model_dump(mode="json"),
-        "made_by": [{"steps": count, **dict(fields)} for fields, count in made.most_common()],
-        "steps": {"planned": len(results.plan.steps), "done": len(results.records)},
-        "cost": cost,
-        "data": [_data_row(results, name) for name in results.suite.tested],
-        "bootstrap": {"draws": results.draws, "level": 0.95},
-        "tests": {"level": LEVEL, "adjusted": "Holm, within each kind of mark of a table", "plain": "p, low, high"},
-    }
-
-
-def _data_row(results: Results, name: str) -> dict[str, Any]:
-    data, test, tune = results.plan.world[name], results.plan.world.part(name, "test"), _tune_part(results, name)
-    role = "reference" if name == results.suite.reference else "evaluate"
-    return {
-        "name": name,
-        "role": "downstream" if name in results.suite.downstream else role,
-        "family": data.family,
-        "classes": len(data.classes),
-        "tested_images": len(data.index("test")),
-        "label_map": test.label_map.name,
-        "fingerprint": test.fingerprint,
-        "tuning_fingerprint": tune,
-    }
-
-
-def _tune_part(results: Results, name: str) -> str | None:
-    """Fingerprint of the pool tuned on; None where nothing is, so that nothing is read for it."""
-    tuned = any(run.tuned_on == name for run in results.plan.runs)
-    return results.plan.world.part(name, "tune").fingerprint if tuned else None

@@ -8,8 +8,8 @@ import numpy as np
 
 from rib.metrics.estimates import Interval
 from rib.models.catalogue import ROWS
-from rib.report.results import Results
-from rib.report.verify import PUBLISHED, read_numbers
+from rib.results.published import PUBLISHED, read_numbers
+from rib.results.results import Results
 from rib.text.names import short
 
 FAR_BELOW = 5.0

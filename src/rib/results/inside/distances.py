@@ -13,8 +13,8 @@ from rib.analysis.correlation import mantel
 from rib.analysis.distance import Distance, DistanceValues, Measure
 from rib.arrays import Floats
 from rib.metrics.estimates import Interval
-from rib.report.inside.averages import OTHERS
-from rib.report.results import Change, Results, SeenSet
+from rib.results.inside.averages import OTHERS
+from rib.results.results import Change, Results, SeenSet
 from rib.text.names import Names
 
 REFERENCE = "the reference set"

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from helpers import Say, document, toml
-from rib.report import kept, page
-from rib.report.results import Results
+from rib.report import cache, page
+from rib.results.results import Results
 from rib.store.record import encode_record
 
 
@@ -86,7 +86,7 @@ def test_another_form_or_suite_or_code_is_another_report(
     suite.write_text(suite.read_text().replace('name = "tiny"', 'name = "tiny"\nnote = "mind this"', 1))
     assert "mind this" in rib_says(*words)[1]
     assert asked.pages == 2
-    monkeypatch.setattr(kept, "LIBRARIES", ("numpy",))
+    monkeypatch.setattr(cache, "LIBRARIES", ("numpy",))
     rib_says(*words)
     assert asked.pages == 3
 

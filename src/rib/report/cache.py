@@ -1,4 +1,4 @@
-"""Kept: the report as it was last shown, for a run that finds nothing to do and nothing changed."""
+"""The cached report: a run that has nothing to do shows it again, as long as nothing has changed."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from rib.plan import Plan
 from rib.store.store import Store
 
 LIBRARIES = ("numpy", "scipy", "plotly", "rich")
-"""Libraries that compute and draw a report, besides RIB itself."""
+"""Libraries that compute and draw a report, beside RIB itself."""
 
 
-class Kept:
+class ReportCache:
     """The cached terminal output of a finished plan, valid while its page is unchanged.
 
-    A report is a function of plan, records and code: where none of them has changed, neither has the report.
+    A report is a function of plan, records and code. If none of them has changed, neither has the report.
 
     Args:
         plan: the plan.
-        store: its records; keeps one report a suite.
-        page: where the page is.
-        manner: what else the text depends on: width, colours, form.
+        store: its records; caches one report per suite name.
+        page: path of the HTML page.
+        manner: everything else that the text depends on: JSON or table, width, colours, encoding.
     """
 
     def __init__(self, plan: Plan, store: Store, page: Path, *manner: Any) -> None:
@@ -33,7 +33,7 @@ class Kept:
         self._stamp = digest(json.dumps([*map(str, (page.absolute(), *manner)), *_sources(plan, store)]).encode())
 
     def read(self) -> str | None:
-        """The text; None where there is none, or anything has changed since."""
+        """Return the cached text; None if there is none or something has changed since."""
         try:
             found = json.loads(read_fact(self._file) or b"")
             same = found["stamp"] == self._stamp and found["page"] == _state(self._page)
@@ -43,8 +43,8 @@ class Kept:
 
     def write(self, text: str) -> None:
         """Cache the text of a report whose page has just been written; ignore a failure to write it."""
-        kept = {"stamp": self._stamp, "page": _state(self._page), "text": text}
-        write_fact(self._file, json.dumps(kept).encode())
+        cached = {"stamp": self._stamp, "page": _state(self._page), "text": text}
+        write_fact(self._file, json.dumps(cached).encode())
 
 
 def _sources(plan: Plan, store: Store) -> list[Any]:
@@ -61,7 +61,7 @@ def _sources(plan: Plan, store: Store) -> list[Any]:
 
 
 def _state(path: Path) -> list[int] | None:
-    """File facts that change with its bytes; None if the file is missing."""
+    """Size, times and inode of a file, which change with its bytes; None if the file is missing."""
     try:
         return state(path.stat())
     except OSError:

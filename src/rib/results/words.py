@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from rib.metrics.intervals import Interval
-from rib.report.results import Group, Results, Summary
+from rib.results.results import Group, Results, Summary
 
 
 def size_name(size: int | None) -> str:

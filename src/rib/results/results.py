@@ -24,8 +24,8 @@ from rib.metrics.estimates import (
 )
 from rib.metrics.intervals import as_family
 from rib.plan import Plan, Run
-from rib.report.classes import ByClasses, Presence
-from rib.report.orders import order_faults
+from rib.results.orders import order_faults
+from rib.results.presence import ByClasses, Presence
 from rib.steps import Predict, Step, distinct
 from rib.store.record import Record, unpack_bits
 from rib.store.store import Store
@@ -76,7 +76,7 @@ class Summary:
         ri: RI by downstream set, points.
         ri_disjoint: RI over the sets of other source families only, points; None where there are none.
         ri_present: RI over the test images whose class the set tuned on shows, points; equal to RI where it lacks none.
-        ri_absent: RI over those whose class it lacks; None where it lacks none. See `rib.report.classes`.
+        ri_absent: RI over those whose class it lacks; None where it lacks none. See `rib.results.presence`.
         ood_before, ood_after: mean accuracy on the other downstream sets, averaged over what was tuned on, percent.
         own_before, own_after: mean accuracy on the held-out part of the set tuned on, percent.
         gain: own_after minus own_before, paired, points.

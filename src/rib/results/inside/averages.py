@@ -9,7 +9,7 @@ import numpy as np
 
 from rib.metrics.estimates import Estimate, mean
 from rib.plan import Run
-from rib.report.results import Group, Results, over_seeds
+from rib.results.results import Group, Results, over_seeds
 
 OTHERS = "other downstream sets"
 """Tested on all downstream sets that the model was not tuned on, as in RI."""

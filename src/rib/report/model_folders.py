@@ -17,8 +17,8 @@ from rib.models.loading import build
 from rib.models.weights import Weights, put_weights, write_weights
 from rib.plan import Run
 from rib.report.markdown import code, markdown
-from rib.report.results import Results, Summary
-from rib.report.rows import draw_csv, drawn
+from rib.results.draws import draw_csv, drawn
+from rib.results.results import Results, Summary
 from rib.store.provenance import made_by
 from rib.text.names import folded
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rib.plan import Run
-from rib.report.inside.averages import Spread, pretrained, spread_over_runs, tested_on, tuned_groups
-from rib.report.results import Results
+from rib.results.inside.averages import Spread, pretrained, spread_over_runs, tested_on, tuned_groups
+from rib.results.results import Results
 
 SCORES = ("ece", "nll", "brier")
 """Names of the scores in a record; less is better in each."""

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from rib.analysis.churn import Churn, churn_by_class
 from rib.metrics.estimates import Estimate, Interval, example_weights
 from rib.plan import Run
-from rib.report.inside.averages import OTHERS, average, cells, pretrained, tested_on, tuned_groups
-from rib.report.results import Results
+from rib.results.inside.averages import OTHERS, average, cells, pretrained, tested_on, tuned_groups
+from rib.results.results import Results
 
 WORST = 6
 """Classes that are named."""

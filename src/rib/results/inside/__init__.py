@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 
-from rib.report.inside.calibration import CalibrationChange, calibration_changes
-from rib.report.inside.churn import ChurnRow, WorstClasses, churn_rows, worst_classes
-from rib.report.inside.distances import DistanceLoss, distance_losses
-from rib.report.inside.effective import EffectiveRobustness, effective_robustness
-from rib.report.inside.forgetting import Split, splits
-from rib.report.inside.layers import LayerProfile, Square, Whole, profiles, squares, wholes
-from rib.report.inside.signs import SignatureRow, signature_rows
-from rib.report.results import Results
+from rib.results.inside.calibration import CalibrationChange, calibration_changes
+from rib.results.inside.churn import ChurnRow, WorstClasses, churn_rows, worst_classes
+from rib.results.inside.distances import DistanceLoss, distance_losses
+from rib.results.inside.effective import EffectiveRobustness, effective_robustness
+from rib.results.inside.forgetting import Split, splits
+from rib.results.inside.layers import LayerProfile, Square, Whole, profiles, squares, wholes
+from rib.results.inside.signatures import SignatureRow, signature_rows
+from rib.results.results import Results
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from rib.analysis.signatures import SMALL_SET, Evidence, Signature, signatures
 from rib.data.splits import tuning_rows
 from rib.metrics.estimates import Interval, mean
 from rib.plan import Run
-from rib.report.finding import main_size, signed
-from rib.report.inside.averages import tuned_groups
-from rib.report.inside.layers import Found, V, looked_at, mean_over_runs
-from rib.report.results import Group, Results, Summary
+from rib.results.inside.averages import tuned_groups
+from rib.results.inside.layers import Found, V, looked_at, mean_over_runs
+from rib.results.results import Group, Results, Summary
+from rib.results.words import main_size, signed
 
 
 @dataclass(frozen=True)

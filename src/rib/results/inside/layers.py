@@ -14,8 +14,8 @@ from rib.analysis.cka import CKA, CKAValues
 from rib.analysis.connectivity import Connectivity, ConnectivityValues
 from rib.analysis.drift import Drift, DriftValues
 from rib.plan import Look
-from rib.report.inside.averages import Spread, spread
-from rib.report.results import Group, Results
+from rib.results.inside.averages import Spread, spread
+from rib.results.results import Group, Results
 from rib.text.names import Names
 
 ALL = "all of them"

@@ -1,0 +1,64 @@
+"""Text in columns and lines: what every table of a terminal is made of."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from rich.cells import cell_len
+from rich.text import Text
+
+MISSING = "missing"
+
+ABSENT = "–"
+"""Stands where nothing is to be expected, as opposed to missing."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people."""
+    if seconds < 59.95:
+        return f"{seconds:.1f} s"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min"
+
+
+def first_line(text: str) -> str:
+    """The first line that is not empty."""
+    return next((line.strip() for line in text.splitlines() if line.strip()), "")
+
+
+def wrapped(text: str, width: int, style: str) -> list[Text]:
+    return [Text(line, style=style) for line in textwrap.wrap(text, max(width, 20), subsequent_indent="  ")]
+
+
+def cut(line: Text, width: int) -> Text:
+    line.no_wrap, line.overflow = True, "ellipsis"
+    line.truncate(width, overflow="ellipsis")
+    return line
+
+
+def grid(
+    corner: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Text]], width: int
+) -> list[Text]:
+    """Text cells under their headings; columns that do not fit go into a further block below."""
+    label = min(max(map(cell_len, [corner, *rows])), max(width // 3, 8))
+    widths = [max(cell_len(head), *(line[at].cell_len for line in cells)) + 2 for at, head in enumerate(columns)]
+    blocks: list[list[int]] = [[]]
+    for at, size in enumerate(widths):
+        if blocks[-1] and label + sum(widths[place] for place in blocks[-1]) + size > width:
+            blocks.append([])
+        blocks[-1].append(at)
+
+    def line(name: Text, texts: Iterable[Text], block: list[int]) -> Text:
+        padded = (Text(" " * (widths[at] - text.cell_len)) + text for at, text in zip(block, texts, strict=True))
+        name.truncate(label, overflow="ellipsis", pad=True)
+        return Text.assemble(name, *padded)
+
+    lines = []
+    for block in blocks:
+        heads = [Text(columns[at], style="dim") for at in block]
+        lines += [Text(), line(Text(corner, style="dim"), heads, block)]
+        lines += [line(Text(name), [row[at] for at in block], block) for name, row in zip(rows, cells, strict=True)]
+    return lines[1:]

@@ -1,0 +1,131 @@
+"""Results as a LaTeX table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from rib.files import write_aside
+from rib.metrics.estimates import Interval
+from rib.results.results import Results, Summary
+from rib.results.words import extent, ordered, signed, size_name
+
+_SPECIAL = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "→": r"$\to$",
+    "≈": r"$\approx$", "−": "$-$", "·": r"$\cdot$", **{sign: f"\\{sign}" for sign in "&%$#_{}"},
+}  # fmt: skip
+
+
+def latex(text: str) -> str:
+    """Text that LaTeX prints as it is."""
+    return "".join(_SPECIAL.get(sign, sign) for sign in text)
+
+
+def write_latex(results: Results, path: Path) -> None:
+    """Write the headline table for a paper; it needs \\usepackage{booktabs}.
+
+    Args:
+        results: what to write.
+        path: the file.
+
+    Raises:
+        UserError: the place is not writable.
+    """
+    write_aside(path, _latex_table(results).encode())
+
+
+def _latex_table(results: Results) -> str:
+    tuned = [row for _, row in ordered(results) if row.method != "pretrained"]
+    shown = _Shown(
+        sizes=len({row.size for row in tuned}) > 1,
+        own=any(row.own_after for row in tuned),
+        seen=any(row.seen_after for row in tuned),
+        classes=any(row.mri_absent for row in tuned),
+        lacking=any(row.mri and row.mri.lacks for row in tuned),
+    )
+    heads = shown.heads
+    lines = [
+        "% needs \\usepackage{booktabs}",
+        f"% {results.suite.name}, {extent(results)}".replace("\n", " "),
+        "\\begin{table}",
+        "\\centering",
+        "\\begin{tabular}{l" + "r" * (len(heads) - 1) + "}",
+        "\\toprule",
+        " & ".join(heads) + r" \\",
+    ]
+    lines += _latex_rows(results, len(heads), shown)
+    lines += ["\\bottomrule", "\\end{tabular}", f"\\caption{{{_caption(results, shown)}}}"]
+    lines += [f"\\label{{tab:{results.suite.name}}}", "\\end{table}", ""]
+    return "\n".join(lines)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Which columns a table has beside those that every table has."""
+
+    sizes: bool
+    own: bool
+    seen: bool
+    classes: bool
+    lacking: bool
+
+    @property
+    def heads(self) -> list[str]:
+        """The headings, in LaTeX."""
+        size, own = ["$n$"] if self.sizes else [], [*(["Own"] if self.own else []), *(["Seen"] if self.seen else [])]
+        return [
+            "Method",
+            *size,
+            "OOD",
+            "mRI [95\\,\\%]" + ("$^{\\circ}$" if self.lacking else ""),
+            *(["Present", "Absent"] if self.classes else []),
+            *own,
+            "Reference",
+        ]
+
+
+def _latex_rows(results: Results, width: int, shown: _Shown) -> Iterator[str]:
+    for (_, method, _), row in ordered(results):
+        if method == "pretrained":
+            yield "\\midrule"
+            yield f"\\multicolumn{{{width}}}{{l}}{{\\textbf{{{latex(row.model)}}}}} \\\\"
+        cells = [
+            latex(row.method),
+            *([("" if method == "pretrained" else size_name(row.size))] if shown.sizes else []),
+            _latex_level(row, row.ood_after),
+            "" if method == "pretrained" else _latex_points(row),
+            *([_latex_part(row.mri_present), _latex_part(row.mri_absent)] if shown.classes else []),
+            *([_latex_level(row, row.own_after)] if shown.own else []),
+            *([_latex_level(row, row.seen_after)] if shown.seen else []),
+            _latex_level(row, row.reference_after),
+        ]
+        yield " & ".join(cells) + r" \\"
+
+
+def _latex_level(row: Summary, interval: Interval | None) -> str:
+    return f"{interval.value:.1f}" if interval else "missing" if row.missing else "--"
+
+
+def _latex_part(interval: Interval | None) -> str:
+    return f"${signed(interval.value)}$" if interval else ""
+
+
+def _latex_points(row: Summary) -> str:
+    if not row.mri:
+        return "missing"
+    mark = "" if row.mri.marked else r"^{\approx}"
+    lacks = r"$^{\circ}$" if row.mri.lacks else ""
+    return f"${signed(row.mri.value)}{mark}$ [${signed(row.mri.low)}$, ${signed(row.mri.high)}$]{lacks}"
+
+
+def _caption(results: Results, shown: _Shown) -> str:
+    classes = "Present, Absent: mRI on images whose class was tuned on, and on the others. " if shown.classes else ""
+    seen = "Seen: accuracy (\\%) on the very images tuned on. " if shown.seen else ""
+    seeds = " $^{\\circ}$: interval over images only, from one seed." if shown.lacking else ""
+    return (
+        f"{latex(results.suite.name)}. OOD: mean accuracy (\\%) on the downstream sets not tuned on. mRI: its change "
+        "against the pretrained model, in percentage points, with its paired 95\\,\\% interval; "
+        f"$\\approx$: not distinguishable from 0. {classes}Own: accuracy (\\%) on unseen images of the set tuned on. "
+        f"{seen}Reference: accuracy (\\%) on {latex(results.set_name(results.suite.reference))}.{seeds}"
+    )

@@ -1,0 +1,48 @@
+"""The four signs of lost robustness for a terminal, one line per model."""
+
+from __future__ import annotations
+
+from rich.text import Text
+
+from rib.analysis.signatures import Signature
+from rib.report.grid import ABSENT, grid, wrapped
+from rib.results.inside.signatures import HEADS, VERDICTS, SignatureRow, measured, signature_rows, telling
+from rib.results.results import Results
+from rib.results.words import size_name
+
+SIGNS = {
+    "present": ("●", "red"),
+    "suggested": ("◐", "yellow"),
+    "absent": ("○", ""),
+    "unknown": (ABSENT, "dim"),
+}
+"""Mark and colour of each verdict on a signature."""
+
+
+def signature_lines(results: Results, width: int) -> list[Text]:
+    """The four signs of lost robustness, one line per model; nothing without evidence."""
+    rows = telling(results, signature_rows(results))
+    if not rows:
+        return []
+    made = {(row.method, row.size) for row in rows}
+    names = [(row.model if len(made) == 1 else f"{row.model} {row.method}") + _collapsed(row) for row in rows]
+    what = f": {rows[0].method}, n = {size_name(rows[0].size)}" if len(made) == 1 else ""
+    cells = [[_sign(sign) for sign in row.signs] for row in rows]
+    used = {sign.verdict for row in rows for sign in row.signs}
+    legend = ", ".join(f"{mark} {VERDICTS[verdict]}" for verdict, (mark, _) in SIGNS.items() if verdict in used)
+    units = "Drop and RI in points; CKA, mean over layers; share of the change in late layers."
+    return [
+        Text(),
+        *wrapped(f"Signatures of lost robustness{what}", width, "bold"),
+        *grid("", names, list(HEADS.values()), cells, width),
+        *wrapped(f"{legend}. {units}", width, "dim"),
+    ]
+
+
+def _collapsed(row: SignatureRow) -> str:
+    return " (ended at chance)" if row.at_chance else ""
+
+
+def _sign(sign: Signature) -> Text:
+    mark, style = SIGNS[sign.verdict]
+    return Text(f"{mark} {measured(sign, sign.evidence.value)}" if sign.evidence else mark, style=style)

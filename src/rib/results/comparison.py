@@ -1,0 +1,263 @@
+"""Comparison: what tuning changed in one model, as values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from rib.analysis.base import typed
+from rib.analysis.cka import CKA, CKAValues
+from rib.analysis.drift import Drift, DriftValues
+from rib.analysis.signatures import Evidence, Signature, signatures
+from rib.gates import Gate, GateVerdict, quantity_names, tested_together, worst_of
+from rib.metrics.estimates import Interval
+from rib.plan.pair import Pair
+from rib.results.inside.averages import OWN
+from rib.results.inside.calibration import calibration_changes
+from rib.results.inside.churn import ChurnRow, ClassLoss, churn_rows, worst_classes
+from rib.results.plausible import chance, implausible
+from rib.results.presence import lacks_classes
+from rib.results.results import Change, Results, Summary
+from rib.text.names import folded, short
+
+
+@dataclass(frozen=True)
+class Tested:
+    """One data set before and after tuning. Percent and points; None where a prediction is missing.
+
+    Attributes:
+        name: of the data set.
+        role: "downstream", "own", "reference" or "evaluate".
+        images: tested on.
+        before, after: accuracy.
+        change: of accuracy, paired.
+        lost: share of the images that were right before and are wrong after.
+        gained: share that was wrong and is right.
+    """
+
+    name: str
+    role: str
+    images: int
+    before: Interval | None
+    after: Interval | None
+    change: Interval | None
+    lost: Interval | None
+    gained: Interval | None
+
+
+class Comparison:
+    """The result of comparing two models.
+
+    Args:
+        pair: the two.
+        results: of its plan.
+        gates: conditions that must not hold.
+        done: number of steps done for it now; the others were done before.
+    """
+
+    def __init__(self, pair: Pair, results: Results, gates: Sequence[Gate] = (), done: int = 0) -> None:
+        self.pair, self.results, self.gates, self.done = pair, results, tuple(gates), done
+
+    @property
+    def base(self) -> str:
+        """Short name of the base model."""
+        return called(self.pair.base, self.pair.tuned)
+
+    @property
+    def tuned(self) -> str:
+        """Short name of the tuned model."""
+        return called(self.pair.tuned, self.pair.base)
+
+    @property
+    def tuned_on(self) -> str | None:
+        """The suite's data set that it was tuned on; None for the user's own data."""
+        return self.results.set_name(self.pair.tuned_on) if self.pair.tuned_on else None
+
+    @cached_property
+    def summary(self) -> Summary:
+        """The tuned model's row of the headline table."""
+        return self.results.summaries[1]
+
+    @property
+    def ri(self) -> Interval | None:
+        """Mean change of accuracy on the downstream sets that it was not tuned on, in points."""
+        return self.summary.mri
+
+    @property
+    def by_classes(self) -> dict[str, Interval | None]:
+        """RI over images of the classes of the set tuned on ("present") and of the others ("absent"), in points.
+
+        None where that set lacks no class of another, and where it is not known.
+        """
+        absent = self.summary.mri_absent
+        return {"present": self.summary.mri_present if absent else None, "absent": absent}
+
+    @cached_property
+    def tested(self) -> tuple[Tested, ...]:
+        """Every data set that both models are scored on, in the order of the suite."""
+        churned = {row.tested_on: row for row in churn_rows(self.results)}
+        changes = [change for change in self.results.changes if change.method == self.pair.after.method]
+        return tuple(
+            self._tested(name, change, churned.get(OWN if change.role == "own" else change.tested_on))
+            for name, change in zip(self.pair.after.scores, changes, strict=True)
+        )
+
+    def _tested(self, name: str, change: Change, churned: ChurnRow | None) -> Tested:
+        before, after = (self.results.accuracy(run, name) for run in (self.pair.before, self.pair.after))
+        return Tested(
+            name=change.tested_on,
+            role=change.role,
+            images=len(self.results.plan.world[name].index("test")),
+            before=before.interval() if before else None,
+            after=after.interval() if after else None,
+            change=change.change,
+            lost=churned.lost if churned else None,
+            gained=churned.gained if churned else None,
+        )
+
+    def change_on(self, role: str) -> Interval | None:
+        """Change of accuracy on the one data set of a role, in points; None where there is none, or it is missing."""
+        return next((row.change for row in self.tested if row.role == role), None)
+
+    @cached_property
+    def cka(self) -> CKAValues | None:
+        """The values of `rib.analysis.cka.CKA`; None if missing."""
+        return next((typed(seen.values, CKAValues) for seen in self.results.seen(CKA)), None)
+
+    @cached_property
+    def drift(self) -> DriftValues | None:
+        """The values of `rib.analysis.drift.Drift`; None if missing."""
+        return next((typed(seen.values, DriftValues) for seen in self.results.seen(Drift)), None)
+
+    @cached_property
+    def signs(self) -> tuple[Signature, ...]:
+        """The four signatures of a robustness that was lost."""
+        alike = [] if self.cka is None else self.cka["diagonal"]
+        groups = (
+            {} if self.drift is None else dict(zip(self.drift["group_names"], self.drift["group_change"], strict=True))
+        )
+        moved = [change for name, change in groups.items() if name != "head"]
+        evidence = Evidence(
+            ood_change=self.ri,
+            size=self.pair.images,
+            cka=_whole([None if value is None else min(max(value, 0.0), 1.0) for value in alike]),
+            drift=_whole(moved),
+            ri=self.ri,
+        )
+        return signatures(evidence)
+
+    @cached_property
+    def calibration_errors(self) -> dict[str, tuple[float, float]]:
+        """Expected calibration error before and after, in percent, by data set; of those where it is known."""
+        rows = [row for row in calibration_changes(self.results) if row.score == "ece"]
+        names = {OWN: self.tuned_on or OWN}
+        return {names.get(row.tested_on, row.tested_on): (row.before.value, row.after.value) for row in rows}
+
+    @cached_property
+    def worst_classes(self) -> tuple[ClassLoss, ...]:
+        """The classes that lost most on the downstream sets that it was not tuned on, worst first."""
+        return next((found.classes for found in worst_classes(self.results)), ())
+
+    @cached_property
+    def quantities(self) -> dict[str, Interval | None]:
+        """The quantities of gates, by name."""
+        named = {"ri": self.ri, "reference": self.change_on("reference"), "own": self.change_on("own")}
+        named |= {f"ri_{presence}": part for presence, part in self.by_classes.items()}
+        worst = {"worst": self.worst[1] if self.worst else None}
+        return named | worst | {f"change[{row.name}]": row.change for row in self.tested}
+
+    @cached_property
+    def worst(self) -> tuple[str, Interval] | None:
+        """The data set of the lowest change, the reference set included, and that change (`rib.gates.worst_of`)."""
+        return worst_of({row.name: row.change for row in self.tested})
+
+    @cached_property
+    def verdicts(self) -> tuple[GateVerdict, ...]:
+        """The verdicts of the gates."""
+        return tested_together([self._verdict(gate) for gate in self.gates])
+
+    def _verdict(self, gate: Gate) -> GateVerdict:
+        about = self.worst[0] if gate.quantity == "worst" and gate.bound == "value" and self.worst else ""
+        found = self.quantities.get(gate.quantity)
+        return GateVerdict(gate, found, about, self._missing(gate.quantity), self._p(gate, found))
+
+    def _p(self, gate: Gate, found: Interval | None) -> float | None:
+        """p value of a gate that claims a change.
+
+        `worst` below a limit claims it of some data set: adjusted for their number. Above a limit, it claims it of
+        every one, so the least certain of them decides.
+        """
+        if not gate.claims or found is None:
+            return None
+        asked = [row.change for row in self.tested] if gate.quantity == "worst" else [found]
+        known = [p for each in asked if each and (p := _beyond(each, gate)) is not None]
+        if not known:
+            return None
+        return min(1.0, len(known) * min(known)) if gate.some else max(known)
+
+    def _missing(self, quantity: str) -> str:
+        """Which predictions a quantity lacks."""
+        needed: tuple[str, ...] = (quantity,)
+        if quantity in ("ri", "ri_present", "ri_absent"):
+            needed = ("downstream",)
+        elif quantity == "worst":
+            needed = ("downstream", "own", "reference", "evaluate")
+        rows = [row for row in self.tested if f"change[{row.name}]" == quantity or row.role in needed]
+        lost = [row.name for row in rows if row.change is None]
+        return f"no prediction on {', '.join(lost)}" if lost else "" if rows else "no data set has that role"
+
+    @cached_property
+    def errors(self) -> tuple[str, ...]:
+        """Why the numbers cannot be trusted, whatever the gates say; empty if nothing speaks against them."""
+        row = next((row for row in self.tested if row.role == "reference"), None)
+        found = list(implausible(self.results, self.pair.base, row.before, row.after)) if row else []
+        own = next((row.after for row in self.tested if row.role == "own"), None)
+        if own is not None and not own.low > (level := chance(self.results, str(self.pair.tuned_on))):
+            found.append(
+                f"TUNED is right on {own.value:.1f} % [{own.low:.1f}, {own.high:.1f}] of {self.tuned_on}, the set "
+                f"tuned on, no better than chance ({level:.1f} %): its training ended at chance"
+            )
+        return tuple(found)
+
+    @property
+    def passed(self) -> bool:
+        """Whether all gates hold, nothing is missing, and the reference accuracies are plausible."""
+        broken = any(verdict.failed for verdict in self.verdicts)
+        return not (self.results.unfinished() or broken or self.errors)
+
+
+def _whole(values: Sequence[float | None]) -> list[float] | None:
+    """The values; None if one of them is."""
+    known = [value for value in values if value is not None]
+    return known if len(known) == len(values) else None
+
+
+def _beyond(found: Interval, gate: Gate) -> float | None:
+    """One-sided p value of a number being beyond the limit of a gate."""
+    short_of = found.value >= gate.limit if gate.sign[0] == "<" else found.value <= gate.limit
+    return 1.0 if short_of else found.beyond(gate.limit)
+
+
+def gate_names(pair: Pair) -> dict[str, str]:
+    """Every way to name a quantity of this comparison, with its name there."""
+    names = pair.plan.suite.set_names
+    known = quantity_names(names, pair.tuned_on in pair.after.scores, lacks_classes(pair.plan, pair.after))
+    lost = {f"change[{names.short(name)}]" for name in names.full if name not in pair.after.scores}
+    return {given: quantity for given, quantity in known.items() if quantity not in lost}
+
+
+def called(text: str, other: str) -> str:
+    """A model's name without its namespace, or the end of a path; in full if the other model is called that too."""
+    ends = ["/".join(Path(each).parts[-2:]) if "/" in each else short(each) for each in (text, other)]
+    return text if folded(ends[0]) == folded(ends[1]) else ends[0]
+
+
+# -- in words ----------------------------------------------------------------------------------------------------------
+
+
+# -- for a terminal ----------------------------------------------------------------------------------------------------
+
+
+# -- plain values ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,108 @@
+"""The finding of a comparison in sentences that claim no more than the intervals allow, and its reasons."""
+
+from __future__ import annotations
+
+from rib.metrics.estimates import Interval
+from rib.results.comparison import Comparison
+from rib.results.finding import Claim, listed
+from rib.results.inside.signatures import VERDICTS
+from rib.results.words import signed
+
+
+def comparison_finding(found: Comparison) -> str:
+    """The finding of a comparison: sentences that claim no more than the intervals allow."""
+    return str(comparison_claim(found))
+
+
+def comparison_claim(found: Comparison) -> Claim:
+    """The same in two parts: what was gained and what it cost, then its intervals and the largest loss."""
+    ri = found.ri
+    if wrong := [error for error in found.errors if error.startswith("BASE")]:
+        return Claim(f"No comparison: {wrong[0]}.")
+    if found.pair.identical:
+        return Claim(f"{found.tuned} is the same checkpoint as {found.base}: nothing changed.")
+    if ri is None:
+        done, planned = len(found.results.records), len(found.results.plan.steps)
+        return Claim(f"The comparison is not complete: {done} of {planned} steps are done.")
+    verb = "neither lost nor gained robustness for certain"
+    if ri.excludes_zero:
+        verb = "lost robustness" if ri.value < 0 else "gained robustness"
+    count = sum(row.role == "downstream" and row.change is not None for row in found.tested)
+    where = f"the {count} {'' if found.tuned_on is None else 'other '}downstream sets"
+    lead = f"{found.tuned} {_own_gain(found)}{verb}: {_points(ri)} points on average on {where}."
+    own, reference = found.change_on("own"), found.change_on("reference")
+    spans = [f"{_ended(own)} on {found.tuned_on}" if own else "", f"{_ended(ri)} on {where}"]
+    if reference and not (found.worst and _is_loss(found.worst, found)):
+        spans.append(f"{_ended(reference)} on the reference set")
+    said = f"Changes of accuracy against {found.base}, with 95 % intervals: {listed([*filter(None, spans)])}."
+    return Claim(lead, f"{said}{_largest_loss(found)}")
+
+
+def _ended(interval: Interval) -> str:
+    return f"{signed(interval.value)} ({signed(interval.low)} to {signed(interval.high)})"
+
+
+def _own_gain(found: Comparison) -> str:
+    """The gain on the tuned set, before its cost; empty if it was not measured."""
+    own = found.change_on("own")
+    if own is None:
+        return ""
+    where = f"on {found.tuned_on}, the set tuned on"
+    if not own.excludes_zero:
+        return f"shows no distinguishable gain {where}, and "
+    verb = f"gained {signed(own.value)}" if own.value > 0 else f"lost {abs(own.value):.1f}"
+    return f"{verb} points {where}, and "
+
+
+def _largest_loss(found: Comparison) -> str:
+    """The largest loss on any data set, the reference set included, as a sentence; empty if nothing was lost."""
+    if found.worst is None or not found.worst[1].value < 0:
+        return ""
+    name, change = found.worst
+    role = next(row.role for row in found.tested if row.name == name)
+    what = {"reference": f"the reference set {name}", "own": f"{name}, the set tuned on"}.get(role, name)
+    own = next(row.change for row in found.tested if row.name == name)
+    beyond = "" if own is None or own.marked else ", which chance may explain"  # the largest of several
+    return f" The largest loss is on {what}: {_points(change)} points{beyond}."
+
+
+def _is_loss(worst: tuple[str, Interval], found: Comparison) -> bool:
+    """Whether the lowest change is a loss on the reference set."""
+    return worst[1].value < 0 and any(row.name == worst[0] and row.role == "reference" for row in found.tested)
+
+
+def reason(found: Comparison) -> str:
+    """Which of the four signs are there, in one sentence; one that chance may explain is not denied."""
+    present = [sign.name for sign in found.signs if sign.present]
+    if found.pair.identical or found.ri is None:
+        return ""
+    if present:
+        return f"Signs of a lost robustness: {', '.join(present)}."
+    if doubtful := [f"{sign.name} ({VERDICTS[sign.verdict]})" for sign in found.signs if sign.verdict != "absent"]:
+        return f"No sign of a lost robustness is certain: {', '.join(doubtful)}."
+    return "None of the four signs of a lost robustness is there."
+
+
+def gates_finding(found: Comparison) -> str:
+    """How many gates are broken, in words; empty without any."""
+    broken, count = sum(verdict.failed for verdict in found.verdicts), len(found.verdicts)
+    if not found.verdicts:
+        return ""
+    if broken:
+        return f"{broken} of {count} gates {'is' if broken == 1 else 'are'} broken."
+    return "The gate holds." if count == 1 else f"All {count} gates hold."
+
+
+def meaning_of_ri(found: Comparison) -> str:
+    """The sets over which RI is a mean in this comparison."""
+    count = sum(row.role == "downstream" for row in found.tested)
+    if found.tuned_on is None:
+        return f"RI: mean change over all {count} downstream sets, as none was named as the one tuned on (--tuned-on)."
+    text = f"RI: mean change over the {count} downstream sets other than {found.tuned_on}, which was tuned on."
+    if found.by_classes["absent"]:
+        text += f" RI present, RI absent: over images whose class {found.tuned_on} has, and over the others."
+    return text
+
+
+def _points(interval: Interval | None) -> str:
+    return signed(interval.value) if interval else "missing"
