@@ -38,7 +38,7 @@ from rib.results.comparison_finding import comparison_finding, reason
 from rib.results.plausible import FAR_BELOW
 from rib.results.published import PublishedNumbers
 from rib.steps import How, Workshop
-from rib.suite.load import load_suite
+from rib.suite.load import load_suite, parse_suite
 from rib.suite.suite import Suite
 
 ONE = How(workers=1, device="cpu")
@@ -314,6 +314,23 @@ def test_library_models(suite: Suite, tmp_path: Path, name: str) -> None:
     assert same_weights(after, shaken(build(architecture).net).state_dict())
 
 
+def create(name: str, **arguments: Any) -> nn.Module:
+    """A model of timm with four classes."""
+    import rib._compat  # before timm
+
+    rib._compat.declare_missing_operators()
+    from timm import create_model
+
+    return create_model(name, num_classes=4, **arguments)
+
+
+def save(net: nn.Module, folder: Path, **options: Any) -> None:
+    """Write a folder that timm loads."""
+    from timm.models import save_for_hf
+
+    save_for_hf(net, str(folder), safe_serialization="both", **options)
+
+
 def test_folders_of_timm(suite: Suite, tmp_path: Path) -> None:
     from timm import create_model
     from timm.models import save_for_hf
@@ -347,6 +364,53 @@ def test_the_tuned_model_sees_images_as_the_base_does(suite: Suite, tmp_path: Pa
         save_for_hf(net, str(tmp_path / name), data_config=seen | {"interpolation": "bilinear"})
     pair = make_pair(suite, str(tmp_path / "base"), str(tmp_path / "tuned"))
     assert {step.fit.architecture.view for step in pair.after.scores.values()} == {Pixels(96, 1.0, "bilinear")}
+    (note,) = pair.plan.notes
+    assert note.startswith("TUNED states crop = 0.5 (")
+    assert note.endswith("predicted with BASE's, 1.0")
+
+
+@pytest.mark.parametrize("tuned", ["folder", "row", "no statement"])
+def test_a_tuned_model_that_states_another_normalisation_is_refused(suite: Suite, tmp_path: Path, tuned: str) -> None:
+    net = shaken(create("test_resnet"))
+    seen = {"input_size": (3, 12, 12), "crop_pct": 1.0, "interpolation": "bilinear"}
+    for name, mean in (("base", (0.485, 0.456, 0.406)), ("tuned", (0.5, 0.5, 0.5)), ("rounded", (0.49, 0.46, 0.41))):
+        save(net, tmp_path / name, data_config=seen | {"mean": mean, "std": (0.25, 0.25, 0.25)})
+    rows = {
+        "row": {"timm": "test_resnet", "size": 12, "mean": (0.4, 0.4, 0.4), "weights": str(tmp_path / "file.pth")},
+        "no statement": {"build": "helpers:bn_net", "size": 12, "weights": str(tmp_path / "bn.pth")},
+    }
+    torch.save(net.state_dict(), tmp_path / "file.pth")
+    torch.save(classifier("batch_norm").net.state_dict(), tmp_path / "bn.pth")
+    base, given = str(tmp_path / "base"), str(tmp_path / "tuned") if tuned == "folder" else tuned
+    document = suite.model_dump(mode="json", exclude_none=True) | {
+        "model": rows | {"stated": rows["no statement"] | {"mean": (0.4, 0.4, 0.4), "std": (0.2, 0.2, 0.2)}}
+    }
+    suite = parse_suite(document).based_at(suite.base)
+    if tuned == "no statement":
+        assert make_pair(suite, "stated", "no statement").after.fit.architecture.mean == (0.4, 0.4, 0.4)
+        return
+    with pytest.raises(UserError, match=r"state another mean(.|\n)*got: +(0.5 0.5 0.5|0.4 0.4 0.4) for TUNED"):
+        make_pair(suite, base, given)
+    make_pair(suite, base, str(tmp_path / "rounded"))
+    make_pair(suite, base, str(tmp_path / "tuned" / "pytorch_model.bin"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "same"),
+    [({"drop_path_rate": 0.1}, True), ({"global_pool": "max"}, False), ({"act_layer": "gelu"}, False)],
+)
+def test_a_tuned_net_that_computes_something_else_is_refused(
+    suite: Suite, tmp_path: Path, arguments: dict[str, Any], same: bool
+) -> None:
+    """Its tensors have the names and shapes of the base's."""
+    save(create("test_resnet"), tmp_path / "base")
+    save(shaken(create("test_resnet", **arguments)), tmp_path / "tuned", model_args=arguments)
+    if same:
+        make_pair(suite, str(tmp_path / "base"), str(tmp_path / "tuned"))
+        return
+    with pytest.raises(UserError, match="with other arguments, and answer differently"):
+        make_pair(suite, str(tmp_path / "base"), str(tmp_path / "tuned"))
+    make_pair(suite, str(tmp_path / "base"), str(tmp_path / "tuned" / "model.safetensors"))
 
 
 def test_a_catalogue_model_with_a_suite_of_its_own() -> None:

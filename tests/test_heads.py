@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers import CLASSES, HALF, SIDE, WHOLE, classifier, document, examples
+from helpers import CLASSES, HALF, SIDE, WHOLE, Say, classifier, document, examples, toml
 from rib.analysis.drift import layer_places
 from rib.analysis.layers import visible
 from rib.errors import StepError, UserError
@@ -149,6 +150,22 @@ def torch_file(file: Path) -> dict[str, Tensor]:
     from safetensors.torch import load_file
 
     return dict(load_file(file))
+
+
+@pytest.mark.parametrize(("way", "made_of"), [("mean", ["head", "other"]), ("first", ["head"]), ("one", [])])
+def test_a_plan_names_the_models_whose_features_are_not_shared(
+    tmp_path: Path, way: str, made_of: list[str], rib_says: Say
+) -> None:
+    row = {"build": "test_heads:net", "arguments": {"way": way}, "size": SIDE, "weights": "net.safetensors"}
+    write_weights(tmp_path / "net.safetensors", take_weights(net(4, way)))
+    made = document(tmp_path, runs=[{"methods": ["linear_probe"]}]) | {"models": ["two"], "model": {"two": row}}
+    (tmp_path / "suite.toml").write_text(toml(made))
+    words = ["plan", tmp_path / "suite.toml", "--store", tmp_path / "store"]
+    said = " ".join(rib_says(*words)[1].split())
+    named = f"Features two: its output is not that of its last linear layer, but made of {', '.join(made_of)};"
+    assert (named in said) if made_of else ("Features" not in said)
+    printed, _ = json.JSONDecoder().raw_decode(rib_says(*words, "--json")[1])
+    assert printed["unshared"] == ({"two": made_of} if made_of else {})
 
 
 def test_a_probe_trains_every_head_on_the_forward_pass(tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ def show_plan(
     from rib.report.cost import cost_lines
     from rib.report.plan_status import plan_json, plan_table
     from rib.report.settings import settings_lines
+    from rib.report.unshared import unshared_lines
     from rib.report.views import unstated, view_lines
 
     require_device(device)
@@ -170,9 +171,11 @@ def show_plan(
     if not every:
         print("\n" + cost_lines(cost, as_given(suite), devices))
         screen = console(highlight=False)
-        for head, lines in (("Settings", settings_lines(plan)), ("Models see", view_lines(plan))):
-            screen.print(f"\n{head}")
-            for line in lines:
+        parts = {"Settings": settings_lines, "Models see": view_lines, "Features": unshared_lines}
+        for head, lines in parts.items():
+            for number, line in enumerate(lines(plan)):
+                if number == 0:
+                    screen.print(f"\n{head}")
                 screen.print(Padding(Text(line), (0, 0, 0, 2)))
 
 

@@ -16,11 +16,11 @@ from rib.files import perhaps_at_home
 from rib.identity import digest
 from rib.models import clip
 from rib.models.catalogue import ROWS, Architecture, ModelRow
-from rib.models.loading import build, describe, weights_identity
-from rib.models.weights import differences, first_few, shapes
+from rib.models.loading import build, describe, preprocessing, weights_identity
 from rib.plan.looks import find_analysis, looks_at
 from rib.plan.plan import Plan, Run
 from rib.plan.planner import make_plan
+from rib.plan.tuned import in_base, require_one_normalisation, seen_otherwise
 from rib.steps import Fit, World
 from rib.suite.suite import Suite
 
@@ -119,7 +119,9 @@ def make_pair(
     _require_readable(suite, {"BASE": (names[0], before), "TUNED": (names[1], after)}, cache)
     plan = make_plan(_pair_suite(suite, dict(zip(names, (before, after), strict=True)), base), cache, fresh=True)
     first, second = plan.runs
-    fit = _alike(second.fit, first.fit.architecture)
+    seen = [preprocessing(row, suite.base, plan.world.classes) for row in (before, after)]
+    fit = in_base(second.fit, first.fit.architecture)
+    require_one_normalisation(*seen)
     run = Run(names[0], TUNED, None, None, on or OWN_DATA, fit, _scores(second, fit, on, plan.world))
     looks = [
         look
@@ -130,7 +132,8 @@ def make_pair(
     ]
     if layers:
         _require_layers(first.fit.architecture, layers)
-    return Pair(replace(plan, runs=(first, run), looks=tuple(looks)), base, tuned, on, images)
+    notes = (*plan.notes, *seen_otherwise(*seen))
+    return Pair(replace(plan, runs=(first, run), looks=tuple(looks), notes=notes), base, tuned, on, images)
 
 
 def _fields(name: str, layers: Sequence[str]) -> dict[str, Any]:
@@ -256,41 +259,6 @@ def _require_readable(suite: Suite, rows: Mapping[str, tuple[str, ModelRow]], ca
             except UserError as error:
                 text = f"{role} cannot be compared: {error.problem}"
                 raise UserError(text, got=error.got, valid=error.valid, remedy=error.remedy) from None
-
-
-def _alike(fit: Fit, base: Architecture) -> Fit:
-    """The tuned weights in the base's architecture, which says how images are seen too.
-
-    Raises:
-        UserError: they are of another one.
-    """
-    own = fit.architecture
-    if _net(own) != _net(base):
-        expected, got = (shapes(build(each).net.state_dict()) for each in (base, own))
-        wrong = differences(expected, got)
-        raise UserError(
-            "BASE and TUNED are of different architectures",
-            got=f"{_title(own)} for TUNED: {first_few(wrong)}" if wrong else f"{_title(own)}, with the same tensors",
-            valid=_title(base),
-            remedy="compare checkpoints of one architecture"
-            if wrong
-            else "if both compute the same, name TUNED's checkpoint file itself: it then takes BASE's architecture",
-        )
-    return replace(fit, start=replace(fit.start, architecture=base))
-
-
-def _net(architecture: Architecture) -> tuple[object, ...]:
-    """The parts that must be equal; a timm model's arguments show in its tensors if they matter."""
-    if architecture.timm:
-        return ("timm", architecture.timm.partition(".")[0])
-    return (architecture.build, architecture.arguments)
-
-
-def _title(architecture: Architecture) -> str:
-    if architecture.timm:
-        return f"timm {architecture.timm}"
-    arguments = ", ".join(f"{name} = {value}" for name, value in architecture.arguments.items())
-    return f"{architecture.build}({arguments})"
 
 
 def _require_layers(architecture: Architecture, patterns: Sequence[str]) -> None:

@@ -57,6 +57,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "failures": dict(found.results.failures),
         "unfinished": [step.title for step in found.results.unfinished()],
         "caveats": list(found.results.caveats),
+        "notes": list(found.pair.plan.notes),
         "view": next(iter(view_json(found.results.plan).values())),
         "unstated": list(unstated(found.results.plan)),
         "provenance": provenance(found.results),

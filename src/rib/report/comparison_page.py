@@ -39,6 +39,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
         gates_level=level_of(found.verdicts),
         verdicts=found.verdicts,
         errors_found=found.errors,
+        notes=found.pair.plan.notes,
         reason=reason(found),
         base=found.base,
         tuned=found.tuned,

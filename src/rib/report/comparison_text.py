@@ -48,6 +48,7 @@ def comparison_lines(found: Comparison, width: int = 80) -> Lines:
     lines += [Text(f"both see {view_words(next(iter(views(found.results.plan).values())))}", style="dim")]
     lines += [Text(f"data: {caveat}", style="yellow") for caveat in found.results.caveats]
     lines += [Text(f"models: {words}", style="yellow") for words in unstated(found.results.plan)]
+    lines += [Text(f"note: {words}", style="yellow") for words in found.pair.plan.notes]
     lines += [
         Text(f"failed: {one.who}: {first_line(one.reason)}", style="red") for one in alike(found.results.failures)
     ]

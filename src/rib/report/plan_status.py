@@ -13,6 +13,7 @@ from rich.table import Table
 from rib.plan import Plan, missing
 from rib.plan.cost import Cost
 from rib.report.settings import settings_json
+from rib.report.unshared import unshared
 from rib.report.views import unstated, view_json
 from rib.results.failures import alike
 from rib.steps import distinct
@@ -138,6 +139,7 @@ def plan_json(plan: Plan, store: Store, cost: Cost) -> dict[str, Any]:
         "settings": settings_json(plan),
         "views": view_json(plan),
         "unstated": list(unstated(plan)),
+        "unshared": {model: list(heads) for model, heads in unshared(plan).items()},
         "steps": [
             {
                 "key": step.key,

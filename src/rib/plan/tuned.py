@@ -1,0 +1,134 @@
+"""Tuned: whether the tuned model of a comparison is right in the architecture and with the images of its base."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from rib.errors import UserError, is_memory
+from rib.models.catalogue import Architecture
+from rib.models.loading import build
+from rib.models.preprocessing import DEFAULT, Preprocessing
+from rib.models.weights import differences, first_few, put_weights, shapes, take_weights
+from rib.steps import Fit
+
+ROUNDED = 0.0051
+"""Means and deviations that differ by less are one value, rounded to two decimals."""
+
+TRIED = 2
+"""Images that two nets answer to, to find whether they compute the same."""
+
+
+def in_base(fit: Fit, base: Architecture) -> Fit:
+    """The tuned weights in the base's architecture, which says how images are seen too.
+
+    Raises:
+        UserError: they are of another one.
+    """
+    own = fit.architecture
+    if _net(own) != _net(base):
+        expected, got = (shapes(build(each).net.state_dict()) for each in (base, own))
+        wrong = differences(expected, got)
+        raise UserError(
+            "BASE and TUNED are of different architectures",
+            got=f"{_title(own)} for TUNED: {first_few(wrong)}" if wrong else f"{_title(own)}, with the same tensors",
+            valid=_title(base),
+            remedy="compare checkpoints of one architecture"
+            if wrong
+            else "if both compute the same, name TUNED's checkpoint file itself: it then takes BASE's architecture",
+        )
+    if own.arguments != base.arguments and not _answer_alike(own, base):
+        raise UserError(
+            "BASE and TUNED are one model with other arguments, and answer differently with the same weights",
+            got=f"{_arguments(own)} for TUNED",
+            valid=_arguments(base),
+            remedy="give BASE the same arguments in a row of the suite; or name TUNED's checkpoint file itself, which "
+            "then takes BASE's architecture",
+        )
+    return replace(fit, start=replace(fit.start, architecture=base))
+
+
+def _net(architecture: Architecture) -> tuple[object, ...]:
+    """The parts that must be equal; whether a timm model's arguments matter, a trial shows."""
+    if architecture.timm:
+        return ("timm", architecture.timm.partition(".")[0])
+    return (architecture.build, architecture.arguments)
+
+
+def _title(architecture: Architecture) -> str:
+    if architecture.timm:
+        return f"timm {architecture.timm}"
+    return f"{architecture.build}({_arguments(architecture)})"
+
+
+def _arguments(architecture: Architecture) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in architecture.arguments.items())
+
+
+def _answer_alike(own: Architecture, base: Architecture) -> bool:
+    """Whether nets of both give the same logits for noise, with the same weights, none of which is left at 0 or 1.
+
+    Nets of other tensors are alike here: that the weights do not fit is told where they are read.
+    """
+    generator = torch.Generator().manual_seed(0)
+    images = torch.randint(0, 256, (TRIED, base.size, base.size, 3), generator=generator, dtype=torch.uint8)
+    nets = [build(each).eval() for each in (base, own.model_copy(update={"mean": base.mean, "std": base.std}))]
+    state = {name: _moved(value, generator) for name, value in take_weights(nets[0].net).items()}
+    if shapes(state) != shapes(nets[1].net.state_dict()):
+        return True
+    answers: list[Tensor] = []
+    for net in nets:
+        put_weights(net.net, state)
+        try:
+            with torch.no_grad():
+                answers.append(net(images))
+        except Exception as error:  # a net of a fixed size refuses the base's in words of its own
+            if is_memory(error):
+                raise
+            return False
+    return torch.allclose(answers[0], answers[1], rtol=1e-3, atol=1e-4 * float(answers[0].abs().max()))
+
+
+def _moved(value: Tensor, generator: torch.Generator) -> Tensor:
+    """A parameter that is not left at its start; vectors, variances among them, above zero."""
+    if not value.is_floating_point():
+        return value
+    moved = value + 0.02 * torch.randn(value.shape, generator=generator)
+    return moved.abs().clamp(min=0.01) if value.ndim < 2 else moved
+
+
+def require_one_normalisation(base: Preprocessing, tuned: Preprocessing) -> None:
+    """Refuse a tuned model that states another mean or deviation: in the base's, its accuracies would be wrong.
+
+    Raises:
+        UserError: both are stated, and differ by more than rounding.
+    """
+    for field in ("mean", "std"):
+        if DEFAULT in (base.sources.get(field), tuned.sources.get(field)):
+            continue
+        expected, got = getattr(base, field), getattr(tuned, field)
+        if not all(math.isclose(one, other, abs_tol=ROUNDED) for one, other in zip(expected, got, strict=True)):
+            raise UserError(
+                f"BASE and TUNED state another {field}, and both are predicted with BASE's",
+                got=f"{_numbers(got)} for TUNED ({tuned.sources[field]})",
+                valid=f"{_numbers(expected)} ({base.sources[field]})",
+                remedy="if BASE's is right for both, name TUNED's checkpoint file itself; if TUNED's is, give BASE a "
+                "row with it in a suite file",
+            )
+
+
+def seen_otherwise(base: Preprocessing, tuned: Preprocessing) -> Iterator[str]:
+    """What the tuned model states of its images and is not followed, as sentences."""
+    for field in ("size", "crop", "resize", "interpolation"):
+        expected, got = getattr(base, field), getattr(tuned, field)
+        if tuned.sources.get(field) != DEFAULT and expected != got:
+            own, used = (each or "shorter side" for each in (got, expected))
+            yield f"TUNED states {field} = {own} ({tuned.sources[field]}); it is predicted with BASE's, {used}"
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return " ".join(f"{value:g}" for value in values)
