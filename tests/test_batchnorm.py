@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from pydantic import ValidationError
 from torch import Tensor, nn
 
@@ -20,10 +22,11 @@ from rib.models.catalogue import ModelRow, PretrainRow
 from rib.models.loading import describe
 from rib.models.weights import take_weights
 from rib.plan import make_plan
-from rib.recipe import Recipe
+from rib.recipe import RECIPES, Recipe
 from rib.suite.load import parse_suite
 from rib.training.checkpoint import FileCheckpoint
 from rib.training.loop import train
+from rib.training.schedule import Schedule
 from rib.training.statistics import estimate_statistics, statistics_names, take_statistics
 from rib.training.training import Training
 
@@ -125,6 +128,83 @@ def test_update_is_what_was_done_before() -> None:
         PretrainRow.model_validate({"recipe": {"batchnorm": "pretrained"}})
     assert FineTune(freeze=("statistics",)).run_recipe(Recipe()).batchnorm == "freeze"
     assert FineTune(freeze=("statistics",)).trainable(classifier("batch_norm")) is None
+
+
+# -- short last batches ------------------------------------------------------------------------------------------------
+
+RULES = ("kept", "merged", "dropped")
+
+
+@pytest.mark.parametrize(
+    ("rule", "count", "size", "sizes"),
+    [
+        ("kept", 97, 32, [32, 32, 33]),  # a BatchNorm learns, and cannot use one image
+        ("kept", 98, 32, [32, 32, 32, 2]),
+        ("merged", 97, 32, [32, 32, 33]),
+        ("merged", 111, 32, [32, 32, 47]),
+        ("merged", 112, 32, [32, 32, 32, 16]),
+        ("merged", 17, 8, [8, 9]),
+        ("merged", 3, 2, [3]),  # half of a batch is one image, which is never alone
+        ("merged", 5, 8, [5]),
+        ("dropped", 97, 32, [32, 32, 32]),
+        ("dropped", 127, 32, [32, 32, 32]),
+        ("dropped", 96, 32, [32, 32, 32]),
+        ("dropped", 20, 32, [20]),
+        ("kept", 20, 32, [20]),
+    ],
+)
+def test_batches_by_hand(rule: str, count: int, size: int, sizes: list[int]) -> None:
+    recipe = Recipe.model_validate({"batch_size": size, "last_batch": rule, "epochs": 3})
+    assert recipe.batches(count, merged=True) == sizes
+    assert recipe.total_steps(count, merged=True) == 3 * len(sizes)
+    assert recipe.images(count, merged=True) == 3 * sum(sizes)
+
+
+@given(count=st.integers(2, 300), size=st.integers(2, 70), rule=st.sampled_from(RULES), learns=st.booleans())
+def test_no_image_is_lost_but_by_dropping_and_none_is_normalised_alone(
+    count: int, size: int, rule: str, learns: bool
+) -> None:
+    recipe = Recipe.model_validate({"batch_size": size, "last_batch": rule})
+    sizes = recipe.batches(count, merged=learns and recipe.leaves_one(count))
+    assert count - sum(sizes) == (count % size if rule == "dropped" and count > size else 0)
+    assert set(sizes[:-1]) <= {size}
+    assert not (learns and 1 in sizes)
+    if rule == "merged":
+        assert 2 * sizes[-1] <= 3 * size
+        assert len(sizes) == 1 or 2 * sizes[-1] >= size
+
+
+def test_a_dropped_batch_has_other_images_in_every_epoch() -> None:
+    labels = np.arange(10) % 2
+    recipe = Recipe.model_validate({"batch_size": 4, "last_batch": "dropped"})
+    schedule = Schedule(labels, recipe, seed=0, stages=(1.0,), merged=False)
+    epochs = [schedule.order(epoch).tolist() for epoch in range(6)]
+    assert all(len(set(order)) == len(order) == 8 for order in epochs)
+    assert set().union(*epochs) == set(range(10))
+
+
+@pytest.mark.parametrize("rule", RULES[1:])
+def test_the_rule_is_part_of_the_key_and_the_default_is_not(rule: str, tmp_path: Path) -> None:
+    assert Recipe.model_validate({"last_batch": "kept"}) == Recipe()
+    assert RECIPES["paper"].last_batch is RECIPES["scaled"].last_batch is None
+    keys = [
+        {run.fit.key for run in planned(tmp_path, last_batch=last).runs if run.method == "finetune"}
+        for last in (None, "kept", rule)
+    ]
+    assert keys[0] == keys[1]
+    assert keys[0].isdisjoint(keys[2])
+
+
+@pytest.mark.parametrize(
+    ("rule", "sizes"), [("merged", (6, 6, 6, 8)), ("dropped", (6, 6, 6, 6)), ("kept", (6,) * 4 + (2,))]
+)
+def test_statistics_are_estimated_over_the_batches_of_the_rule(rule: str, sizes: tuple[int, ...]) -> None:
+    net, seen = classifier("batch_norm"), []
+    norm = net.net.get_submodule("norm")
+    norm.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
+    recipe = Recipe.model_validate(PLAIN | {"last_batch": rule})
+    estimate_statistics(net, Training(examples(26), WHOLE, recipe, seed=0), net.batch_norms(None))
+    assert tuple(seen) == sizes
 
 
 # -- the plan ----------------------------------------------------------------------------------------------------------

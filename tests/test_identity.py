@@ -209,6 +209,7 @@ OTHER_RECIPE = {
     "eval_precision": "bf16",
     "last_block": "pooled",
     "compile": "default",
+    "last_batch": "dropped",
     "batchnorm": "freeze",
 }
 

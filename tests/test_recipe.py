@@ -61,7 +61,12 @@ def plain_loop(
     )
     size, n = recipe["batch_size"], len(labels)
     sizes = [size] * (n // size) + [n % size] * (n % size > 0)
-    if sizes[-1] == 1 < len(sizes) and any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
+    last = recipe.get("last_batch", "kept")
+    if last == "dropped" and n % size and len(sizes) > 1:
+        sizes.pop()
+    elif last == "merged" and 2 * (n % size) < size and n % size and len(sizes) > 1:
+        sizes[-2:] = [size + n % size]
+    elif sizes[-1] == 1 < len(sizes) and any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
         sizes[-2:] = [size + 1]
     per_epoch = len(sizes)
     total = recipe.get("steps") or recipe["epochs"] * per_epoch
@@ -91,10 +96,14 @@ def plain_loop(
 
 
 SGD = {"epochs": 3, "batch_size": 8, "lr": 0.02, "momentum": 0.8, "weight_decay": 0.01, "warmup_steps": 2}
+PLAIN = {"warmup_fraction": 0.0, "label_smoothing": 0.0}
 CASES = {
     "sgd": SGD | {"warmup_fraction": 0.0, "label_smoothing": 0.1},
     "sgd of so many steps": SGD | {"steps": 8, "warmup_fraction": 0.5, "label_smoothing": 0.0},
-    "one image left over": SGD | {"batch_size": 5, "warmup_fraction": 0.0, "label_smoothing": 0.0},
+    "one image left over": SGD | {"batch_size": 5, **PLAIN},
+    "a last batch of two, merged": SGD | {"batch_size": 7, "last_batch": "merged", **PLAIN},
+    "a last batch of five, not merged": SGD | {"batch_size": 11, "last_batch": "merged", **PLAIN},
+    "a last batch of two, dropped": SGD | {"batch_size": 7, "last_batch": "dropped", **PLAIN},
     "adamw": SGD | {"optimizer": "adamw", "lr": 0.003, "warmup_fraction": 0.0, "label_smoothing": 0.0},
 }
 

@@ -12,6 +12,10 @@ Precision = Literal["fp32", "bf16", "fp16"]
 LastBlock = Literal["pooled"]
 
 LastBatch = Literal["merged"]
+"""What happens to a last batch of one image, which a BatchNorm cannot use: it joins the batch before it."""
+
+ShortBatch = Literal["merged", "dropped"]
+"""What happens to a last batch that is smaller than the others, where it is not kept."""
 
 OneImage = Literal["dense"]
 """How a norm of two dimensions has the gradient of one image: plane by plane, as torch's backward pass needs it."""
@@ -37,9 +41,9 @@ class Recipe(Frozen):
     """How weights are trained. Part of the identity of everything trained with it.
 
     The learning rate rises linearly over the warm-up steps and falls to 0 along a half cosine, per step. The last
-    epoch's weights are kept; data are shuffled each epoch and no last batch is dropped; there is no augmentation.
-    Where a BatchNorm is trained, a last batch of one image joins the batch before it. A frozen BatchNorm normalises by
-    its statistics, in training too, while its scale and shift are trained.
+    epoch's weights are kept; data are shuffled each epoch; there is no augmentation. A smaller last batch of an epoch
+    is kept, unless `last_batch` says otherwise; where a BatchNorm is trained, one of a single image joins the batch
+    before it. A frozen BatchNorm normalises by its statistics, in training too, while its scale and shift are trained.
     """
 
     key_name: ClassVar[str] = "rib.recipe:Recipe"
@@ -61,6 +65,11 @@ class Recipe(Frozen):
         None,
         description="'pooled': of a transformer's last block only what its pooling takes; equal but for rounding",
     )
+    last_batch: Annotated[ShortBatch | None, BeforeValidator(lambda given: None if given == "kept" else given)] = Field(
+        None,
+        description="a smaller last batch of an epoch: 'kept' (default); 'merged' with the batch before it, if it has "
+        "fewer than half of batch_size images; 'dropped', unless it is the only one",
+    )
     batchnorm: Annotated[BatchNorm | None, BeforeValidator(lambda given: None if given == "update" else given)] = Field(
         None,
         description="running statistics of BatchNorm: 'update' (default) in training; 'freeze' them; 'reestimate' them "
@@ -77,28 +86,37 @@ class Recipe(Frozen):
 
     def steps_per_epoch(self, examples: int, merged: bool = False) -> int:
         """Batches of an epoch; `merged` as in `batches`."""
-        return -(-examples // self.batch_size) - (merged and self.leaves_one(examples))
+        full, rest = divmod(examples, self.batch_size)
+        return full + (rest > 0 and not (full and self._joins(rest, merged)))
 
     def batches(self, examples: int, merged: bool = False) -> list[int]:
-        """Sizes of an epoch's batches: no image is dropped, and the last batch is smaller.
+        """Sizes of an epoch's batches; their sum is less than `examples` only if `last_batch` drops the last one.
 
         Args:
             examples: of the tuning set.
             merged: whether a last batch of one joins the batch before: BatchNorm cannot use it.
         """
         sizes = [self.batch_size] * self.steps_per_epoch(examples, merged)
-        sizes[-1] += examples - sum(sizes)
+        rest = examples - sum(sizes)
+        if rest < 0 or self.last_batch != "dropped":
+            sizes[-1] += rest
         return sizes
+
+    def _joins(self, rest: int, merged: bool) -> bool:
+        """Whether a last batch of `rest` images is no batch of its own: it joins the one before, or is dropped."""
+        if self.last_batch == "dropped":
+            return True
+        return (merged and rest == 1) or (self.last_batch == "merged" and 2 * rest < self.batch_size)
 
     def leaves_one(self, examples: int) -> bool:
         """Whether the last batch has one image, and there is one before it."""
-        return examples > self.batch_size > 1 and examples % self.batch_size == 1
+        return examples > self.batch_size > 1 and examples % self.batch_size == 1 and not self._joins(1, False)
 
     def images(self, examples: int, merged: bool = False) -> int:
         """Images that a training on that many examples sees; `merged` as in `batches`."""
         sizes = self.batches(examples, merged)
         full, rest = divmod(self.total_steps(examples, merged), len(sizes))
-        return full * examples + sum(sizes[:rest])
+        return full * sum(sizes) + sum(sizes[:rest])
 
     def warmup(self, total: int) -> int:
         """Warm-up steps of a run of `total` steps."""

@@ -19,7 +19,7 @@ from torch import nn
 
 from rib import _compat
 from rib.errors import UserError, nearest
-from rib.models import clip, vision
+from rib.models import clip, folding, vision
 from rib.models.preprocessing import timm_config
 from rib.models.small import small_resnet, small_vit
 
@@ -28,6 +28,7 @@ OWN_BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     "rib.models.small:small_vit": small_vit,
     clip.BUILDER: clip.clip_classifier,
     vision.BUILDER: vision.torchvision_net,
+    folding.BUILDER: folding.folded_net,
 }
 """RIB's functions that a suite may name as `build`."""
 
@@ -95,6 +96,9 @@ def require_shapes(title: str, builder: str, arguments: Mapping[str, Any]) -> No
         name = str(arguments.get("name"))
         own = {key: value for key, value in arguments.items() if key != "name"}
         _require(title, own, torchvision_arguments(name))
+    elif builder == folding.BUILDER:
+        own = {key: value for key, value in arguments.items() if key != "timm"}
+        _require(title, own, timm_arguments(str(arguments.get("timm"))))
     elif builder == clip.BUILDER:
         _require_clip(title, arguments)
     elif builder in OWN_BUILDERS:

@@ -88,6 +88,9 @@ class ModelRow(Frozen):
     outputs: tuple[str, ...] | None = Field(
         None, description="the reference set's class that each output stands for; default what the files state"
     )
+    fold: bool = Field(
+        False, description="timm: fold BatchNorm into the layers before it; equal in evaluation, without statistics"
+    )
     pretrain: PretrainRow | None = Field(None, description="train from scratch instead")
     head: str | None = Field(None, description="name of the final linear layer, where it cannot be found")
     size: int | None = Field(None, ge=8, description="input side in pixels; default the library's, else required")
@@ -130,6 +133,12 @@ class ModelRow(Frozen):
             raise ValueError(f"a model of `{given[0]}` comes with weights and cannot have pretrain")
         if bad := next((text for text in self.prompts or () if re.findall(r"[{}]+", text) != ["{}"]), None):
             raise ValueError(f"a prompt has one {{}} for the class, not {bad!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _foldable(self) -> Self:
+        if self.fold and (self.timm is None or self.pretrain):
+            raise ValueError("`fold` is for a timm model with weights: it folds the BatchNorms that they belong to")
         return self
 
 

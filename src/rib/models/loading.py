@@ -19,7 +19,7 @@ from rib.data.views import Decode
 from rib.errors import RibError, UserError, is_memory, told
 from rib.files import at_home, file_digest, parse_json, read_fact, read_plain, state, write_fact
 from rib.identity import digest, import_object, source_digest
-from rib.models import clip, lite, vision
+from rib.models import clip, folding, lite, vision
 from rib.models.arguments import OWN_BUILDERS, require_builder, require_shapes, require_text
 from rib.models.catalogue import Architecture, ModelRow
 from rib.models.checkpoints import CheckpointFile, read_checkpoint
@@ -90,7 +90,8 @@ def preprocessing(row: ModelRow, base: Path = Path(), classes: int = 1000) -> Pr
 def _built(row: ModelRow, base: Path, classes: int) -> tuple[dict[str, Any], Preprocessing]:
     """How a row's model is built (`timm` or `build`, arguments, head), and its own view and normalisation."""
     if row.timm is not None:
-        return {"timm": row.timm}, of_timm_model(row.timm)
+        folded = {"build": folding.BUILDER, "arguments": {"timm": row.timm}}
+        return folded if row.fold else {"timm": row.timm}, of_timm_model(row.timm)
     if row.hf is not None:
         return _from_folder(base / at_home(os.path.expandvars(row.hf)))
     if row.torchvision is not None:
@@ -445,11 +446,21 @@ def _conversions(row: ModelRow, architecture: Architecture, net: nn.Module) -> t
     """How a library changes the names of its checkpoints, and what it makes of a foreign form."""
     if row.torchvision is not None:
         return partial(vision.converted, row.torchvision), None
+    if row.fold:
+        return partial(_folded, architecture), None
     if architecture.timm is not None:
         ported = architecture.timm.startswith(lite.ARCHITECTURES)
         convert = partial(lite.in_timms_names, net=net.state_dict().keys()) if ported else dict
         return convert, partial(_converted_by_timm, architecture)
     return dict, None
+
+
+def _folded(architecture: Architecture, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights of a timm model in the form of its folded net."""
+    names = architecture.arguments
+    if str(names["timm"]).startswith(lite.ARCHITECTURES):
+        weights = lite.in_timms_names(weights, folding.plain_names(architecture.classes, **names))
+    return folding.fold_weights(weights, architecture.classes, **names)
 
 
 def _converted_by_timm(architecture: Architecture, weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:

@@ -8,7 +8,7 @@ from functools import lru_cache
 import torch
 
 from rib.errors import UserError, is_memory
-from rib.models import clip, vision
+from rib.models import clip, folding, vision
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.loading import build
@@ -16,7 +16,7 @@ from rib.models.one_image import affected
 from rib.models.trace import Trace, TrialError, trace
 from rib.recipe import LastBatch, OneImage, Recipe
 
-LIBRARIES = (vision.BUILDER, clip.BUILDER)
+LIBRARIES = (vision.BUILDER, clip.BUILDER, folding.BUILDER)
 """Builders whose nets are run on torch's meta device, as timm's are: no memory, no values, some tenths of a second."""
 
 

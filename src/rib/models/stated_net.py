@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from rib.errors import UserError, is_memory
-from rib.models import vision
+from rib.models import folding, vision
 from rib.models.catalogue import Architecture
 from rib.models.checkpoints import CheckpointFile
 from rib.models.class_order import documents
@@ -54,7 +54,7 @@ def require_stated_net(checkpoint: CheckpointFile, architecture: Architecture, n
 def _own_name(architecture: Architecture) -> str | None:
     if architecture.build == vision.BUILDER:
         return str(architecture.arguments["name"])
-    return architecture.timm
+    return str(architecture.arguments["timm"]) if architecture.build == folding.BUILDER else architecture.timm
 
 
 def _plain(name: str) -> str:
@@ -81,6 +81,8 @@ def _built(name: str, architecture: Architecture) -> nn.Module | None:
             if not timm.is_model(_plain(name)):
                 return None
             with nothing_but_building(f"the timm model {name!r}"):
+                if architecture.build == folding.BUILDER:
+                    return folding.folded_net(architecture.classes, **{**architecture.arguments, "timm": _plain(name)})
                 return timm.create_model(_plain(name), num_classes=architecture.classes, **architecture.arguments)
     except Exception as error:  # a name or arguments of another library
         if is_memory(error):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Collection, Mapping
 
 import torch
@@ -48,19 +49,19 @@ def put_statistics(net: nn.Module, statistics: Statistics) -> None:
 def estimate_statistics(classifier: Classifier, training: Training, norms: Collection[nn.Module]) -> None:
     """Estimate the statistics of `norms` anew on the whole tuning set, with the weights as they are.
 
-    Each statistic becomes its mean over batches of the recipe's size, weighted by their images: that of
-    `torch.optim.swa_utils.update_bn` if all batches are equal. A last batch of one image, which has no variance, is
-    left out if there is another.
+    Each statistic becomes its mean over the recipe's batches, weighted by their images: that of
+    `torch.optim.swa_utils.update_bn` if all batches are equal. The recipe's `last_batch` applies here too; a last
+    batch of one image that it keeps has no variance and is left out if there is another.
 
     Args:
         classifier: on the device to be used; left in evaluation mode.
         training: whose examples.
         norms: the BatchNorms that the training has changed.
     """
-    size, total = training.recipe.batch_size, len(training.examples)
-    wanted = [slice(first, min(first + size, total)) for first in range(0, total, size)]
-    if len(wanted) > 1 and total % size == 1:
-        wanted.pop()
+    sizes = training.recipe.batches(len(training.examples))
+    if len(sizes) > 1 and sizes[-1] == 1:
+        sizes.pop()
+    wanted = [slice(end - size, end) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]
     classifier.eval()
     kept = {module: module.momentum for module in norms if isinstance(module, _BatchNorm)}
     for module in kept:
