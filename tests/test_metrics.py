@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from rib.metrics import resample
+from rib.metrics.chance import binomial_tail
 from rib.metrics.estimates import (
     Bootstrap,
     Estimate,
@@ -618,3 +619,9 @@ def test_the_spread_is_that_of_the_formula(monkeypatch: pytest.MonkeyPatch, way:
     assert (end - start).value == pytest.approx(change.mean())
     assert found.std() == pytest.approx(deviation, rel=0.03)  # six times what 20,000 draws leave open
     assert found.mean() == pytest.approx(change.mean(), abs=6 * deviation / np.sqrt(draws))
+
+
+@given(st.integers(1, 60_000), st.floats(0.001, 0.9), st.floats(0, 1))
+def test_the_tail_of_guessing_is_scipys(count: int, chance: float, share: float) -> None:
+    right = round(share * count)
+    assert binomial_tail(right, count, chance) == pytest.approx(float(stats.binom.sf(right - 1, count, chance)), abs=1e-8)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
-from scipy.stats import binom
+
+from rib.metrics.chance import binomial_tail
 
 LEVEL = 0.001
 """How likely guessing may be to do as well as the other order does, where that order is reported."""
@@ -50,6 +50,8 @@ def better_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes:
         answers: (N,), what the model says, among the same classes.
         classes: how many there are.
     """
+    from scipy.optimize import linear_sum_assignment  # takes half a second
+
     if not 1 < classes <= MOST_CLASSES or len(labels) < 4:
         return None
     rows = np.argsort(labels, kind="stable")
@@ -57,6 +59,7 @@ def better_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes:
     confusion = np.zeros((classes, classes))
     np.add.at(confusion, (answers[chosen], labels[chosen]), 1)
     confusion[np.diag_indices(classes)] += 0.5  # where nothing speaks for another class, a class is itself
+
     means = linear_sum_assignment(confusion, maximize=True)[1].astype(np.int64)
     right, renamed = answers == labels, means[answers[tried]] == labels[tried]
     gain = 100 * float(renamed.mean() - right[tried].mean())
@@ -70,4 +73,4 @@ def better_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes:
 def _by_guessing(right: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> float:
     """How likely the best constant answer, or guessing, is right as often."""
     chance = max(float(np.bincount(labels).max()) / len(labels), 1 / classes)
-    return float(binom.sf(int(right.sum()) - 1, len(labels), chance))
+    return binomial_tail(int(right.sum()), len(labels), chance)

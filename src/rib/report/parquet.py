@@ -150,7 +150,7 @@ def _batches(results: Results) -> Iterator[pa.RecordBatch]:
 
 
 def _stored(results: Results, predict: Predict) -> Iterator[pa.RecordBatch]:
-    yield from results.store.predictions_file(predict.key).iter_batches(ROWS)
+    yield from results.store.predictions_file(predict.key).iter_batches(ROWS, use_threads=False)  # small files
 
 
 def _constant(results: Results, run: Run, name: str, role: str) -> dict[str, Any]:

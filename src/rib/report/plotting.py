@@ -68,6 +68,10 @@ def apart(drawn: Iterable[tuple[str, Figure]]) -> Iterator[tuple[str, Figure]]:
 
 
 def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> Iterable[Path]:
+    layout = figure.get_layout_engine()
+    if layout is not None:  # once, not for each format and draw again
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     for suffix in formats:
         path = folder / f"{name}.{suffix}"
         # no date inside: the same results give the same file

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rib.metrics.chance import binomial_tail
+
 DIVERGED = 1.1
 """Diverged: last loss > DIVERGED × max(first epoch, uniform guess), or > EXPLODED × max(first batch, uniform guess)."""
 
@@ -76,7 +78,5 @@ def is_at_chance(accuracy: float, chance: float, count: int) -> bool:
     """
     if not 0 < chance < 100 or not count:
         return False
-    from scipy.stats import binom  # takes half a second
-
     right = round(accuracy * count / 100)
-    return float(binom.sf(right - 1, count, chance / 100)) > AT_CHANCE
+    return binomial_tail(right, count, chance / 100) > AT_CHANCE
