@@ -624,4 +624,5 @@ def test_the_spread_is_that_of_the_formula(monkeypatch: pytest.MonkeyPatch, way:
 @given(st.integers(1, 60_000), st.floats(0.001, 0.9), st.floats(0, 1))
 def test_the_tail_of_guessing_is_scipys(count: int, chance: float, share: float) -> None:
     right = round(share * count)
-    assert binomial_tail(right, count, chance) == pytest.approx(float(stats.binom.sf(right - 1, count, chance)), abs=1e-8)
+    expected = float(stats.binom.sf(right - 1, count, chance))
+    assert binomial_tail(right, count, chance) == pytest.approx(expected, abs=1e-8)
