@@ -362,11 +362,15 @@ def test_the_tuned_model_sees_images_as_the_base_does(suite: Suite, tmp_path: Pa
         seen = {"input_size": (3, 96, 96), "crop_pct": crop, "mean": (0.1, 0.2, 0.3), "std": (1, 1, 1)}
         net = create_model("test_resnet", num_classes=4)
         save_for_hf(net, str(tmp_path / name), data_config=seen | {"interpolation": "bilinear"})
-    pair = make_pair(suite, str(tmp_path / "base"), str(tmp_path / "tuned"))
-    assert {step.fit.architecture.view for step in pair.after.scores.values()} == {Pixels(96, 1.0, "bilinear")}
-    (note,) = pair.plan.notes
-    assert note.startswith("TUNED states crop = 0.5 (")
-    assert note.endswith("predicted with BASE's, 1.0")
+    with pytest.raises(UserError, match="TUNED states its own preprocessing") as refused:
+        make_pair(suite, str(tmp_path / "base"), str(tmp_path / "tuned"))
+    assert "crop = 1.0" in str(refused.value)
+    assert "crop = 0.5" in str(refused.value)
+    assert "--crop" in str(refused.value)
+    for crop in (1.0, 0.5, 0.75):
+        pair = make_pair(suite, str(tmp_path / "base"), str(tmp_path / "tuned"), view={"crop": crop})
+        assert {step.fit.architecture.view for step in pair.after.scores.values()} == {Pixels(96, crop, "bilinear")}
+        assert pair.before.fit.architecture == pair.after.fit.architecture
 
 
 @pytest.mark.parametrize("tuned", ["folder", "row", "no statement"])
@@ -389,10 +393,13 @@ def test_a_tuned_model_that_states_another_normalisation_is_refused(suite: Suite
     if tuned == "no statement":
         assert make_pair(suite, "stated", "no statement").after.fit.architecture.mean == (0.4, 0.4, 0.4)
         return
-    with pytest.raises(UserError, match=r"state another mean(.|\n)*got: +(0.5 0.5 0.5|0.4 0.4 0.4) for TUNED"):
+    with pytest.raises(UserError, match="TUNED states its own preprocessing(.|\n)*mean = (0.5 0.5 0.5|0.4 0.4 0.4)"):
         make_pair(suite, base, given)
     make_pair(suite, base, str(tmp_path / "rounded"))
-    make_pair(suite, base, str(tmp_path / "tuned" / "pytorch_model.bin"))
+    with pytest.raises(UserError, match="TUNED was trained with another mean"):
+        make_pair(suite, base, str(tmp_path / "tuned" / "pytorch_model.bin"))
+    pair = make_pair(suite, base, given, view={"mean": (0.485, 0.456, 0.406)})
+    assert pair.after.fit.architecture.mean == (0.485, 0.456, 0.406)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -217,6 +217,7 @@ def compare(
     tuned_on: str | None = None,
     images: int | None = None,
     layers: Sequence[str] = (),
+    view: Mapping[str, Any] | None = None,
     fail_if: Sequence[str] = (),
     store: str | Path | None = None,
     data: str | Path | None = None,
@@ -235,6 +236,8 @@ def compare(
         tuned_on: data set of the suite that `tuned` was tuned on, if it was one of them.
         images: how many images it was tuned on.
         layers: patterns of layers for CKA; default the stem, the blocks, and what the head sees.
+        view: what both models see of an image, where it is not what BASE states: any of size, crop, resize,
+            interpolation, mean and std, as in a model's row.
         fail_if: gates, such as "ri < -2" (`rib.gates`).
         store: folder of records; default `cache_store()`.
         data: folder that the suite's relative paths start from.
@@ -247,16 +250,8 @@ def compare(
     """
     chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
     place = Store(store_folder(store) if store else cache_store())
-    pair = make_pair(
-        chosen,
-        str(base),
-        str(tuned),
-        model=model,
-        tuned_on=tuned_on,
-        images=images,
-        layers=layers,
-        cache=place.facts,
-    )
+    options: dict[str, Any] = {"model": model, "tuned_on": tuned_on, "images": images, "layers": layers, "view": view}
+    pair = make_pair(chosen, str(base), str(tuned), **options, cache=place.facts)
     return _compared(pair, fail_if, place, how, watcher)
 
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rib.cli.inputs import import_beside, names_in, require_device
-from rib.cli.options import DataPath, Json
+from rib.cli.inputs import channels_in, import_beside, names_in, require_device
+from rib.cli.options import (
+    DataPath,
+    DeviceName,
+    Json,
+    ViewCrop,
+    ViewFilter,
+    ViewMean,
+    ViewResize,
+    ViewSize,
+    ViewStd,
+    Workers,
+)
 from rib.cli.output import print_page_path, with_progress
 from rib.files import json_text
 from rib.text.terminal import say
@@ -24,6 +35,12 @@ def compare(
     model: Annotated[str | None, typer.Option(help="BASE's architecture, if BASE is a file")] = None,
     tuned_on: Annotated[str | None, typer.Option(help="the suite's data set that TUNED was tuned on")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="number of images that TUNED was tuned on")] = None,
+    size: ViewSize = None,
+    crop: ViewCrop = None,
+    resize: ViewResize = None,
+    interpolation: ViewFilter = None,
+    mean: ViewMean = None,
+    std: ViewStd = None,
     layers: Annotated[str | None, typer.Option(help="layers for CKA: patterns of names, separated by commas")] = None,
     fail_if: Annotated[
         list[str] | None,
@@ -33,8 +50,8 @@ def compare(
         Path | None, typer.Option(envvar="RIB_STORE", help="the store; default: in the user's cache")
     ] = None,
     data: DataPath = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, or one per GPU")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    workers: Workers = None,
+    device: DeviceName = "auto",
     html: Annotated[
         Path | None, typer.Option(help="path of the page; default: STORE/reports/compare-BASE-TUNED-DIGEST.html")
     ] = None,
@@ -46,23 +63,20 @@ def compare(
 
     require_device(device)
     import_beside(suite)
+    view = {"size": size, "crop": crop, "resize": resize, "interpolation": interpolation}
+    options: dict[str, Any] = {
+        "suite": suite,
+        "model": model,
+        "tuned_on": tuned_on,
+        "images": images,
+        "layers": names_in(layers),
+        "view": {**view, "mean": channels_in("--mean", mean), "std": channels_in("--std", std)},
+        "fail_if": fail_if or (),
+        "data": data,
+        "how": How(workers=workers, device=device),
+    }
     place = store or api.cache_store()
-    found = with_progress(
-        lambda watcher: api.compare(
-            base,
-            tuned,
-            suite=suite,
-            model=model,
-            tuned_on=tuned_on,
-            images=images,
-            layers=names_in(layers),
-            fail_if=fail_if or (),
-            store=place,
-            data=data,
-            how=How(workers=workers, device=device),
-            watcher=watcher,
-        )
-    )
+    found = with_progress(lambda watcher: api.compare(base, tuned, **options, store=place, watcher=watcher))
     _show(found, html or place / "reports" / found.pair.page_name, as_json)
 
 

@@ -79,6 +79,19 @@ def names_in(text: str | None) -> list[str]:
     return [name.strip() for name in (text or "").split(",") if name.strip()]
 
 
+def channels_in(option: str, text: str | None) -> tuple[float, ...] | None:
+    """Parse a number per channel, or one number for all three. Raises UserError."""
+    if text is None:
+        return None
+    try:
+        values = [float(part) for part in text.replace(",", " ").split()]
+    except ValueError:
+        values = []
+    if len(values) not in (1, 3):
+        raise UserError(f"{option} is neither one number nor three", got=text, valid="0.5, or 0.485,0.456,0.406")
+    return tuple(values * 3 if len(values) == 1 else values)
+
+
 def bytes_in(text: str | None) -> int | None:
     """Parse a size such as 200GB into bytes."""
     from rib.data.budget import parse_bytes

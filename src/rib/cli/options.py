@@ -42,3 +42,15 @@ PackBudget = Annotated[
     typer.Option("--pack-budget", help="disk space for decoded data, e.g. 200GB; default: free space minus a reserve"),
 ]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
+
+Workers = Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, or one per GPU")]
+DeviceName = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")]
+
+ViewSize = Annotated[int | None, typer.Option(help="image side in pixels that both models see; default: as BASE")]
+ViewCrop = Annotated[float | None, typer.Option(help="centre crop's share of the resized image's side")]
+ViewResize = Annotated[str | None, typer.Option(help="which sides are resized: shortest, squash, border")]
+ViewFilter = Annotated[str | None, typer.Option("--interpolation", help="Pillow's filter, e.g. bilinear, bicubic")]
+ViewMean = Annotated[
+    str | None, typer.Option(help="normalisation, 0 … 1 scale: one number, or three separated by commas")
+]
+ViewStd = Annotated[str | None, typer.Option(help="standard deviation, as for --mean")]

@@ -10,7 +10,18 @@ import typer
 from rich.text import Text
 
 from rib.cli.inputs import as_given, bytes_in, page_in, plan_of, require_device
-from rib.cli.options import STORE, DataPath, Json, ModelNames, PackBudget, SeedsOption, StorePath, SuiteName
+from rib.cli.options import (
+    STORE,
+    DataPath,
+    DeviceName,
+    Json,
+    ModelNames,
+    PackBudget,
+    SeedsOption,
+    StorePath,
+    SuiteName,
+    Workers,
+)
 from rib.cli.output import (
     print_outcome,
     print_page_path,
@@ -35,8 +46,8 @@ def run(
     suite: SuiteName = "digits",
     store: StorePath = STORE,
     data: DataPath = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, or one per GPU")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    workers: Workers = None,
+    device: DeviceName = "auto",
     keep: Annotated[str, typer.Option(help="weights to keep: all, pretrained, none")] = "all",
     html: Annotated[Path | None, typer.Option(help="path of the page; default: STORE/reports/SUITE.html")] = None,
     models: ModelNames = None,

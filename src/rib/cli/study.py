@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rib.cli.inputs import page_in, require_device, suite_of
-from rib.cli.options import STORE, DataPath, Json, ModelNames, SeedsOption, StorePath
+from rib.cli.options import STORE, DataPath, DeviceName, Json, ModelNames, SeedsOption, StorePath, Workers
 from rib.cli.output import print_columns, print_outcome, print_page_path, with_progress, write_file
 from rib.files import json_text
 
@@ -25,8 +25,8 @@ def study(
     suite: Annotated[str, typer.Option(help="the suite to study: a name, or a path")] = "digits-studies",
     store: StorePath = STORE,
     data: DataPath = None,
-    workers: Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, or one per GPU")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps")] = "auto",
+    workers: Workers = None,
+    device: DeviceName = "auto",
     html: Annotated[
         Path | None,
         typer.Option(help="path of the page (FILE-STUDY for several studies); default: STORE/reports/SUITE-STUDY.html"),

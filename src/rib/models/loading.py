@@ -23,7 +23,7 @@ from rib.models import clip, folding, lite, vision
 from rib.models.arguments import OWN_BUILDERS, require_builder, require_shapes, require_text
 from rib.models.catalogue import Architecture, ModelRow
 from rib.models.checkpoints import CheckpointFile, read_checkpoint
-from rib.models.class_order import Stated, order_of, reordered, stated_by_files
+from rib.models.class_order import Stated, documents, order_of, reordered, stated_by_files
 from rib.models.classifier import Classifier
 from rib.models.fitting import Convert, fit_weights, require_numbers
 from rib.models.guard import nothing_but_building
@@ -391,7 +391,7 @@ def weights_identity(
     return _identity(row, content, text.decode())
 
 
-_READINGS = 3
+_READINGS = 4
 """Version of what `weights_identity` keeps, and of what it refuses."""
 
 
@@ -422,9 +422,9 @@ def _read(
     fitted = fit_weights(checkpoint, net, what, head, row.weights_key, *_conversions(row, architecture, net))
     check_finite(fitted.weights, what)
     require_stated_net(checkpoint, architecture, net, what)
-    if isinstance(checkpoint.content, dict) and isinstance(arguments := checkpoint.content.get("args"), dict):
-        open_fields = [field for field in FIELDS if getattr(row, field) is None]
-        require_agreement(arguments, {field: getattr(architecture, field) for field in open_fields}, what)
+    view = {field: getattr(architecture, field) for field in FIELDS if getattr(row, field) is None}
+    for document, source in documents(checkpoint) if row.weights else ():
+        require_agreement(document, view, what, source)
     stated = _stated_classes(row, checkpoint, classes)
     order = order_of(stated, classes, what) if stated and classes else None
     weights = reordered(fitted.weights, net, head, order, what) if order else fitted.weights

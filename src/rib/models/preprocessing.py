@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any, cast, get_args
@@ -26,6 +26,10 @@ SUITE = "the model's row"
 
 FIELDS = ("size", "crop", "resize", "interpolation", "mean", "std")
 """Fields that a row can state itself."""
+
+
+ROUNDED = 0.0051
+"""Values that differ by less are one value, rounded to two decimals."""
 
 
 @dataclass(frozen=True)
@@ -166,25 +170,37 @@ def _one_of(name: str, known: Mapping[str, Any], source: str, what: str) -> Any:
     return known[name]
 
 
+_CROP_MODES = {"center": "shortest", "squash": "squash", "border": "border"}
+
+
 def stated_by_training(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The evaluation images according to the arguments of timm's or torchvision's training script, by field."""
+    """The evaluation images according to a training script's arguments or a configuration, by field.
+
+    The names are those of timm's and torchvision's scripts, of timm's `pretrained_cfg` and of Hugging Face's configs.
+    """
     own = {name: arguments.get(name) for name in ("mean", "std", "interpolation")}
     own["crop"] = arguments.get("crop_pct")
-    own["size"] = arguments.get("img_size") or arguments.get("val_crop_size")
-    if arguments.get("input_size"):
-        own["size"] = arguments["input_size"][-1] if isinstance(arguments["input_size"], list | tuple) else None
+    own["resize"] = _CROP_MODES.get(str(arguments.get("crop_mode")))
+    sizes = (arguments.get(name) for name in ("input_size", "img_size", "image_size", "val_crop_size"))
+    size = next((size for size in sizes if isinstance(size, int | float | list | tuple) and size), None)
+    own["size"] = size[-1] if isinstance(size, list | tuple) else size
     if arguments.get("val_crop_size") and arguments.get("val_resize_size"):
         own["crop"] = arguments["val_crop_size"] / arguments["val_resize_size"]
-    return {name: value for name, value in own.items() if value not in (None, "", "random", [], ())}
+    return {name: value for name, value in own.items() if not _says_nothing(value)}
 
 
-def require_agreement(arguments: Mapping[str, Any], view: Mapping[str, Any], what: str) -> None:
+def _says_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, str | list | tuple) and (not value or value == "random"))
+
+
+def require_agreement(arguments: Mapping[str, Any], view: Mapping[str, Any], what: str, source: str) -> None:
     """Refuse weights that were trained with other images than a model is to see.
 
     Args:
-        arguments: of the training script, as the checkpoint has them.
+        arguments: of the training script or a configuration.
         view: size, crop, interpolation, mean and std that nobody but a library states.
         what: the model, for the error.
+        source: where the arguments are, for the error.
 
     Raises:
         UserError: one differs; it is named.
@@ -193,18 +209,39 @@ def require_agreement(arguments: Mapping[str, Any], view: Mapping[str, Any], wha
         if name in view and not _agree(said, view[name]):
             raise UserError(
                 f"the checkpoint of {what} was trained with another {name} than its library states",
-                got=f"{name} = {said} in the checkpoint's `args`",
-                valid=f"{name} = {view[name]}",
-                remedy=f"state `{name}` in the model's row of a suite file, as one or the other",
+                got=f"{name} = {_shown(said)} in {source}",
+                valid=f"{name} = {_shown(view[name])}",
+                remedy=f"state one of the two: `{name}` in the model's row of a suite file, or {option_of(name)} "
+                "for `rib compare`",
             )
 
 
+def option_of(field: str) -> str:
+    """The option of `rib compare` that states a field."""
+    return f"--{field}"
+
+
+def differing(one: Preprocessing, other: Preprocessing, stated: Collection[str] = ()) -> list[str]:
+    """Names of the fields in which two preprocessings differ; what is stated elsewhere or by nobody does not count."""
+    return [
+        name
+        for name in FIELDS
+        if name not in stated
+        and DEFAULT not in (one.sources.get(name), other.sources.get(name))
+        and not _agree(getattr(one, name), getattr(other, name))
+    ]
+
+
+def _shown(value: Any) -> str:
+    return " ".join(f"{part:g}" for part in value) if isinstance(value, list | tuple) else str(value)
+
+
 def _agree(said: Any, own: Any) -> bool:
-    if isinstance(own, str):
-        return bool(said == own)
+    if isinstance(own, str) or own is None:
+        return (said or "shortest") == (own or "shortest")
     try:
         pairs = zip(triple(said, "args"), triple(own, "view"), strict=True)
-        return all(abs(one - other) < 1e-3 for one, other in pairs)  # files round what is printed
+        return all(abs(one - other) < ROUNDED for one, other in pairs)
     except (TypeError, ValueError, UserError):
         return True  # no number: not what it is taken for
 

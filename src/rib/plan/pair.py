@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +15,15 @@ from rib.errors import StepError, UserError, nearest
 from rib.files import perhaps_at_home
 from rib.identity import digest
 from rib.models import clip
-from rib.models.catalogue import ROWS, Architecture, ModelRow
-from rib.models.loading import build, describe, preprocessing, weights_identity
+from rib.models.catalogue import ROWS, Architecture, ModelRow, weights_path
+from rib.models.checkpoints import read_checkpoint
+from rib.models.loading import build, describe, weights_identity
+from rib.models.recorded import RecordedAccuracy, recorded_accuracy
 from rib.plan.looks import find_analysis, looks_at
-from rib.plan.plan import Plan, Run
+from rib.plan.pair_view import require_one_view, with_view
+from rib.plan.plan import Look, Plan, Run
 from rib.plan.planner import make_plan
-from rib.plan.tuned import in_base, require_one_normalisation, seen_otherwise
+from rib.plan.tuned import in_base
 from rib.steps import Fit, World
 from rib.suite.suite import Suite
 
@@ -54,6 +57,8 @@ class Pair:
         tuned_on: the data set of the suite that it was tuned on; None where it was tuned on none of them, or
             nothing is known.
         images: how many images it was tuned on; None where nothing is known.
+        view: fields of the preprocessing that the call states, by name.
+        recorded: accuracy that BASE's file states of itself; None without one, or if the call states the view.
     """
 
     plan: Plan
@@ -61,6 +66,8 @@ class Pair:
     tuned: str
     tuned_on: str | None
     images: int | None
+    view: Mapping[str, Any] = field(default_factory=dict)
+    recorded: RecordedAccuracy | None = None
 
     @property
     def before(self) -> Run:
@@ -95,6 +102,7 @@ def make_pair(
     tuned_on: str | None = None,
     images: int | None = None,
     layers: Sequence[str] = (),
+    view: Mapping[str, Any] | None = None,
     cache: Path | None = None,
 ) -> Pair:
     """The plan of a comparison. The tuned model sees images as the base does; checkpoints are read at every call.
@@ -107,33 +115,37 @@ def make_pair(
         tuned_on: data set of the suite that `tuned` was tuned on.
         images: how many images it was tuned on.
         layers: patterns of layers for CKA; default its own choice.
+        view: fields of the preprocessing of both models (`preprocessing.FIELDS`); default what is stated for BASE.
         cache: folder for fingerprints of data and weights that do not change.
 
     Raises:
         UserError: a name is unknown, a file is missing, the architectures differ, or no layer fits a pattern.
     """
     on = _full_name(tuned_on, suite) if tuned_on else None
-    before = _row(base, _architecture(base, model, suite), suite, "BASE")
-    after = _row(tuned, before, suite, "TUNED")
+    view = {name: value for name, value in (view or {}).items() if value is not None}
+    before = with_view(_row(base, _architecture(base, model, suite), suite, "BASE"), view)
+    after = with_view(_row(tuned, before, suite, "TUNED"), view)
     names = (base, tuned if tuned != base else f"{tuned} ({TUNED})")
-    _require_readable(suite, {"BASE": (names[0], before), "TUNED": (names[1], after)}, cache)
+    classes = World(suite, cache)[suite.reference].classes
+    _require_readable(suite, {"BASE": (names[0], before), "TUNED": (names[1], after)}, classes, cache)
     plan = make_plan(_pair_suite(suite, dict(zip(names, (before, after), strict=True)), base), cache, fresh=True)
     first, second = plan.runs
-    seen = [preprocessing(row, suite.base, plan.world.classes) for row in (before, after)]
     fit = in_base(second.fit, first.fit.architecture)
-    require_one_normalisation(*seen)
+    files = [role for role, text in (("BASE", base), ("TUNED", tuned)) if _is_file(text, suite)]
+    require_one_view(suite, {"BASE": before, "TUNED": after}, files, view, len(classes))
     run = Run(names[0], TUNED, None, None, on or OWN_DATA, fit, _scores(second, fit, on, plan.world))
-    looks = [
-        look
-        for name in LOOKS
-        if name in ANALYSES.classes
-        for analysis in [find_analysis(suite, name, **_fields(name, layers))]
-        for look in looks_at(plan.suite, plan.world, name, analysis, first.fit, run)
-    ]
     if layers:
         _require_layers(first.fit.architecture, layers)
-    notes = (*plan.notes, *seen_otherwise(*seen))
-    return Pair(replace(plan, runs=(first, run), looks=tuple(looks), notes=notes), base, tuned, on, images)
+    plan = replace(plan, runs=(first, run), looks=tuple(_looks(plan, first, run, layers)))
+    return Pair(plan, base, tuned, on, images, view, _recorded(before, view, suite))
+
+
+def _looks(plan: Plan, before: Run, after: Run, layers: Sequence[str]) -> Iterator[Look]:
+    """The analyses of the two together."""
+    for name in LOOKS:
+        if name in ANALYSES.classes:
+            analysis = find_analysis(plan.suite, name, **_fields(name, layers))
+            yield from looks_at(plan.suite, plan.world, name, analysis, before.fit, after)
 
 
 def _fields(name: str, layers: Sequence[str]) -> dict[str, Any]:
@@ -169,7 +181,7 @@ def _full_name(name: str, suite: Suite) -> str:
 
 def _architecture(base: str, model: str | None, suite: Suite) -> ModelRow | None:
     """The row that says the architecture of a base that is a file."""
-    if _is_known(base, suite) or not _file_and_key(base)[0].is_file():
+    if not _is_file(base, suite):
         if model is not None:
             raise UserError(
                 "--model gives the architecture of a checkpoint file, but BASE states its own",
@@ -211,6 +223,10 @@ def _file_and_key(text: str) -> tuple[Path, str | None]:
     return path, None
 
 
+def _is_file(text: str, suite: Suite) -> bool:
+    return not _is_known(text, suite) and _file_and_key(text)[0].is_file()
+
+
 def _is_known(name: str, suite: Suite) -> bool:
     return name in suite.model or name in ROWS
 
@@ -248,9 +264,15 @@ def _folder_row(folder: Path) -> ModelRow:
 # -- whether the two can be compared -----------------------------------------------------------------------------------
 
 
-def _require_readable(suite: Suite, rows: Mapping[str, tuple[str, ModelRow]], cache: Path | None) -> None:
+def _recorded(row: ModelRow, view: Mapping[str, Any], suite: Suite) -> RecordedAccuracy | None:
+    file = weights_path(row, suite.base)
+    return recorded_accuracy(read_checkpoint(file)) if file and not view else None
+
+
+def _require_readable(
+    suite: Suite, rows: Mapping[str, tuple[str, ModelRow]], classes: Sequence[str], cache: Path | None
+) -> None:
     """Read both checkpoints, so that an error says which of the two cannot be used. Raises UserError."""
-    classes = World(suite, cache)[suite.reference].classes
     for role, (name, row) in rows.items():
         if row.pretrain is None:
             try:

@@ -1,9 +1,7 @@
-"""Tuned: whether the tuned model of a comparison is right in the architecture and with the images of its base."""
+"""Tuned: whether the tuned model of a comparison is right in the architecture of its base."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -12,12 +10,8 @@ from torch import Tensor
 from rib.errors import UserError, is_memory
 from rib.models.catalogue import Architecture
 from rib.models.loading import build
-from rib.models.preprocessing import DEFAULT, Preprocessing
 from rib.models.weights import differences, first_few, put_weights, shapes, take_weights
 from rib.steps import Fit
-
-ROUNDED = 0.0051
-"""Means and deviations that differ by less are one value, rounded to two decimals."""
 
 TRIED = 2
 """Images that two nets answer to, to find whether they compute the same."""
@@ -99,36 +93,3 @@ def _moved(value: Tensor, generator: torch.Generator) -> Tensor:
         return value
     moved = value + 0.02 * torch.randn(value.shape, generator=generator)
     return moved.abs().clamp(min=0.01) if value.ndim < 2 else moved
-
-
-def require_one_normalisation(base: Preprocessing, tuned: Preprocessing) -> None:
-    """Refuse a tuned model that states another mean or deviation: in the base's, its accuracies would be wrong.
-
-    Raises:
-        UserError: both are stated, and differ by more than rounding.
-    """
-    for field in ("mean", "std"):
-        if DEFAULT in (base.sources.get(field), tuned.sources.get(field)):
-            continue
-        expected, got = getattr(base, field), getattr(tuned, field)
-        if not all(math.isclose(one, other, abs_tol=ROUNDED) for one, other in zip(expected, got, strict=True)):
-            raise UserError(
-                f"BASE and TUNED state another {field}, and both are predicted with BASE's",
-                got=f"{_numbers(got)} for TUNED ({tuned.sources[field]})",
-                valid=f"{_numbers(expected)} ({base.sources[field]})",
-                remedy="if BASE's is right for both, name TUNED's checkpoint file itself; if TUNED's is, give BASE a "
-                "row with it in a suite file",
-            )
-
-
-def seen_otherwise(base: Preprocessing, tuned: Preprocessing) -> Iterator[str]:
-    """What the tuned model states of its images and is not followed, as sentences."""
-    for field in ("size", "crop", "resize", "interpolation"):
-        expected, got = getattr(base, field), getattr(tuned, field)
-        if tuned.sources.get(field) != DEFAULT and expected != got:
-            own, used = (each or "shorter side" for each in (got, expected))
-            yield f"TUNED states {field} = {own} ({tuned.sources[field]}); it is predicted with BASE's, {used}"
-
-
-def _numbers(values: Sequence[float]) -> str:
-    return " ".join(f"{value:g}" for value in values)

@@ -11,6 +11,7 @@ from rib.gates import level_of
 from rib.metrics.estimates import Interval
 from rib.plan.pair import OWN_DATA
 from rib.report.page import render, scale, typeset
+from rib.report.views import seen_by_both, view_words
 from rib.results.comparison import Comparison
 from rib.results.comparison_finding import comparison_claim, gates_finding, meaning_of_ri, reason
 from rib.results.inside.signatures import HEADS, VERDICTS, held_against
@@ -52,6 +53,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
         said=VERDICTS,
         held_against=held_against,
         meaning=meaning_of_ri(found),
+        seen=view_words(seen_by_both(found.results.plan, found.pair.view)),
         cka=found.cka,
         cka_on=found.results.set_name(found.results.suite.reference),
         drift=found.drift,

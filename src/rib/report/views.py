@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 from rib.models.catalogue import find_row
@@ -43,6 +44,12 @@ def view_words(view: Preprocessing) -> str:
     return "; ".join(f"{', '.join(words)} ({source})" for source, words in by_source.items())
 
 
+def seen_by_both(plan: Plan, given: Collection[str]) -> Preprocessing:
+    """The preprocessing of the two models of a comparison, with the call as the source of the fields that it gives."""
+    view = next(iter(views(plan).values()))
+    return replace(view, sources={**view.sources, **dict.fromkeys(given, "stated in this call")})
+
+
 def view_lines(plan: Plan) -> Iterator[str]:
     """A line for each view, with the models that have it."""
     alike: dict[str, list[str]] = {}
@@ -54,10 +61,11 @@ def view_lines(plan: Plan) -> Iterator[str]:
 
 def view_json(plan: Plan) -> dict[str, dict[str, Any]]:
     """The preprocessing of every model as JSON types, with its sources."""
-    return {name: _document(view) for name, view in views(plan).items()}
+    return {name: view_document(view) for name, view in views(plan).items()}
 
 
-def _document(view: Preprocessing) -> dict[str, Any]:
+def view_document(view: Preprocessing) -> dict[str, Any]:
+    """A preprocessing as JSON types, with its sources."""
     values: Mapping[str, Any] = {field: getattr(view, field) for field in FIELDS} | {"fill": view.fill}
     return {**values, "resize": view.resize or "shortest", "sources": dict(view.sources)}
 
@@ -74,7 +82,8 @@ def unstated(plan: Plan) -> tuple[str, ...]:
     are = "have" if len(names) > 1 else "has"
     return (
         f"{', '.join(names)} {are} mean = std = 0.5, RIB's default: nothing states how the weights were trained; "
-        "if otherwise, accuracies are wrong. State mean and std in the model's row",
+        "if otherwise, accuracies are wrong. State mean and std in the model's row, or as --mean and --std of "
+        "`rib compare`",
     )
 
 

@@ -212,7 +212,7 @@ class Comparison:
     def errors(self) -> tuple[str, ...]:
         """Why the numbers cannot be trusted, whatever the gates say; empty if nothing speaks against them."""
         row = next((row for row in self.tested if row.role == "reference"), None)
-        found = list(implausible(self.results, self.pair.base, row.before, row.after)) if row else []
+        found = list(implausible(self.results, self.pair, row.before, row.after)) if row else []
         own = next((row.after for row in self.tested if row.role == "own"), None)
         if own is not None and not own.low > (level := chance(self.results, str(self.pair.tuned_on))):
             found.append(

@@ -8,6 +8,7 @@ import numpy as np
 
 from rib.metrics.estimates import Interval
 from rib.models.catalogue import ROWS
+from rib.plan.pair import Pair
 from rib.results.published import PUBLISHED, read_numbers
 from rib.results.results import Results
 from rib.text.names import short
@@ -15,7 +16,12 @@ from rib.text.names import short
 FAR_BELOW = 5.0
 """Points below the published accuracy from which a measured one is an error, all of its interval."""
 
+FAR_BELOW_RECORDED = 10.0
+"""The same below the accuracy that the checkpoint states, which may be of another test set."""
+
 CAUSES = "the usual causes: other preprocessing (size, crop, mean and std), another order of classes, other weights"
+
+REMEDY = "state the preprocessing that it was trained with: --size, --crop, --mean, --std"
 
 
 def chance(results: Results, name: str) -> float:
@@ -25,28 +31,37 @@ def chance(results: Results, name: str) -> float:
     return 100 * max(float(counts.max() / counts.sum()), 1 / len(data.classes))
 
 
-def implausible(results: Results, base: str, before: Interval | None, after: Interval | None) -> Iterator[str]:
+def near_chance(level: float) -> float:
+    """Accuracy in percent that is near chance: 5 points above it, or double of it if that is less."""
+    return min(level + 5, 2 * level)
+
+
+def implausible(results: Results, pair: Pair, before: Interval | None, after: Interval | None) -> Iterator[str]:
     """Describe faults in the reference accuracies of two models, one sentence per fault; none if they are plausible.
 
     Args:
         results: of the comparison.
-        base: the name of the model before, as it was given.
+        pair: the two models.
         before, after: accuracy on the suite's reference set, in percent; None if it is missing.
     """
     name, level = results.suite.reference, chance(results, results.suite.reference)
     for role, found in (("BASE", before), ("TUNED", after)):
         if found is not None and not found.low > level:
-            cause = CAUSES if role == "BASE" else f"{CAUSES}, or a training that collapsed"
+            cause = f"{CAUSES}. {REMEDY}" if role == "BASE" else f"{CAUSES}, or a training that collapsed"
             yield (
                 f"{role} is right on {found.value:.1f} % [{found.low:.1f}, {found.high:.1f}] of the reference set "
                 f"{name}, no better than chance ({level:.1f} %), so its numbers mean nothing; {cause}"
             )
-    published = _published(base, name)
-    if before is not None and published is not None and before.high < published - FAR_BELOW:
-        yield (
-            f"BASE is right on {before.value:.1f} % [{before.low:.1f}, {before.high:.1f}] of the reference set {name}, "
-            f"far below the published {published:.1f} %; {CAUSES}"
-        )
+    if before is None or not before.low > level:
+        return
+    said = f"BASE is right on {before.value:.1f} % [{before.low:.1f}, {before.high:.1f}] of the reference set {name}"
+    published, recorded = _published(pair.base, name), pair.recorded
+    if before.value < near_chance(level):
+        yield f"{said}, near chance ({level:.1f} %); {CAUSES}. {REMEDY}"
+    elif published is not None and before.high < published - FAR_BELOW:
+        yield f"{said}, far below the published {published:.1f} %; {CAUSES}"
+    elif recorded is not None and before.high < recorded.percent - FAR_BELOW_RECORDED:
+        yield f"{said}, far below the {recorded.percent:.1f} % that {recorded.source} states; {CAUSES}. {REMEDY}"
 
 
 def _published(base: str, name: str) -> float | None:
