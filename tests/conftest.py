@@ -28,7 +28,10 @@ ROOMS = {
     "models": "builders checkpoints export families heads imagenet_models nets preprocessing zoo",
     "objectives": "objectives",
     "plan": "identity reference seeds",
-    "report": "advice claim classes compare compare_view damages findings inside profile report report_cache rows sinks verify",
+    "report": (
+        "advice claim classes compare compare_view damages findings inside profile report report_cache rows "
+        "sinks verify"
+    ),
     "steps": "old_store recipe",
     "store": "faults_storage remote spot upkeep",
     "studies": "inside_studies studies",

@@ -208,7 +208,7 @@ def require_agreement(arguments: Mapping[str, Any], view: Mapping[str, Any], wha
     for name, said in stated_by_training(arguments).items():
         if name in view and not _agree(said, view[name]):
             raise UserError(
-                f"the checkpoint of {what} was trained with another {name} than its library states",
+                f"the checkpoint of {what} was trained with another {name} than it would see",
                 got=f"{name} = {_shown(said)} in {source}",
                 valid=f"{name} = {_shown(view[name])}",
                 remedy=f"state one of the two: `{name}` in the model's row of a suite file, or {option_of(name)} "

@@ -87,11 +87,14 @@ def _require_equal(
     seen: Preprocessing, own: Preprocessing, view: Mapping[str, Any], problem: str, instead: str = ""
 ) -> None:
     if wrong := differing(seen, own, view):
-        field = wrong[0]
+        shown = [
+            ", ".join(f"{name} = {_words(getattr(each, name))} ({each.sources[name]})" for name in wrong)
+            for each in (seen, own)
+        ]
         raise UserError(
             f"{problem}, and it differs from what both models would see here",
-            got=f"{field} = {_words(getattr(seen, field))} ({seen.sources[field]})",
-            valid=f"{field} = {_words(getattr(own, field))} ({own.sources[field]})",
+            got=shown[0],
+            valid=shown[1],
             remedy=f"{instead}state what both models see: {', '.join(map(option_of, wrong))}",
         )
 
