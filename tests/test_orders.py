@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from rich.console import Console
 
 import rib
 from rib.analysis.orders import better_order
 from rib.data import digits
+from rib.report.recommend import advice_lines
 from rib.report.results_json import results_json
+from rib.results.recommendation import advise
 from rib.steps import How
 from rib.suite.load import parse_suite
 
@@ -92,5 +96,8 @@ def test_report_page_json_and_comparison_name_it(reversed_: bool, tmp_path: Path
     words = "resnet_small: probably another order of classes: right on"
     assert [words in caveat for caveat in results.caveats] == ([True] if reversed_ else [])
     assert [words in caveat for caveat in results_json(results)["caveats"]] == ([True] if reversed_ else [])
+    console = Console(width=300, file=io.StringIO())
+    console.print(advice_lines(advise(results, 100)))
+    assert (words in console.file.getvalue()) == reversed_  # type: ignore[attr-defined]
     if reversed_:
         assert "(it says nine for zero, eight for one" in results.caveats[0]

@@ -109,6 +109,18 @@ def test_every_study_runs(name: str, place: Path) -> None:
     assert answer.claim in html.unescape(page.read_text("utf-8")).replace("−", "-")
 
 
+def test_an_answer_says_what_is_wrong_with_data_and_models(place: Path) -> None:
+    suite = base(place)
+    studied = rib.study("rate", suite=suite, store=place / "store", how=ALONE)
+    studied.results.__dict__["caveats"] = ("clean: half of its images are missing",)  # cached
+    answer = find_study("rate", suite).answer(studied.results)
+    console = Console(width=120, file=io.StringIO())
+    console.print(answer_lines(answer, 120))
+    assert "data: clean: half of its images are missing" in console.file.getvalue()  # type: ignore[attr-defined]
+    studied.page(place / "caveat.html")
+    assert "half of its images are missing" in (place / "caveat.html").read_text("utf-8")
+
+
 @pytest.mark.parametrize("name", ["map", "rate"])
 def test_figures_are_written(name: str, place: Path) -> None:
     studied = rib.study(name, suite=base(place), store=place / "store", how=ALONE)

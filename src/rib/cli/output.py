@@ -45,6 +45,14 @@ def print_outcome(outcome: RunOutcome, suite: str) -> None:
     say(words)
 
 
+def note_unstated(plan: Plan) -> None:
+    """Name the models whose normalisation nobody stated."""
+    from rib.report.views import unstated
+
+    for words in unstated(plan):
+        say(f"note: {words}")
+
+
 def results_of(plan: Plan, store: Store) -> Results:
     from rib.results.results import Results
 

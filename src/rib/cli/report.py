@@ -9,7 +9,7 @@ import typer
 
 from rib.cli.inputs import plan_of
 from rib.cli.options import STORE, DataPath, Json, ModelNames, SeedsOption, StorePath, SuiteName
-from rib.cli.output import print_report, require_records, results_of, write_file, write_report_page
+from rib.cli.output import note_unstated, print_report, require_records, results_of, write_file, write_report_page
 from rib.errors import UserError
 from rib.files import json_text
 from rib.text.terminal import console
@@ -128,6 +128,7 @@ def recommend(
     plan, place = plan_of(suite, store, data, models, seeds)
     results = results_of(plan, place)
     require_records(results, place, suite)
+    note_unstated(plan)
     advice = advise(results, images)
     if as_json:
         print(json_text(advice_json(advice)))

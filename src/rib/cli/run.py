@@ -23,6 +23,7 @@ from rib.cli.options import (
     Workers,
 )
 from rib.cli.output import (
+    note_unstated,
     print_outcome,
     print_page_path,
     print_report,
@@ -161,7 +162,7 @@ def show_plan(
     from rib.report.plan_status import plan_json, plan_table
     from rib.report.settings import settings_lines
     from rib.report.unshared import unshared_lines
-    from rib.report.views import unstated, view_lines
+    from rib.report.views import view_lines
 
     require_device(device)
     plan, place = plan_of(suite, store, data, models, seeds, assume=True)
@@ -173,8 +174,7 @@ def show_plan(
             if calibrate
             else estimate.cost
         )
-    for words in unstated(plan):
-        print(printable(f"note: {words}"), file=sys.stderr)
+    note_unstated(plan)
     if as_json:
         print(json_text(plan_json(plan, place, cost)))
         return

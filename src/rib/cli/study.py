@@ -10,7 +10,7 @@ import typer
 
 from rib.cli.inputs import page_in, require_device, suite_of
 from rib.cli.options import STORE, DataPath, DeviceName, Json, ModelNames, SeedsOption, StorePath, Workers
-from rib.cli.output import print_columns, print_outcome, print_page_path, with_progress, write_file
+from rib.cli.output import note_unstated, print_columns, print_outcome, print_page_path, with_progress, write_file
 from rib.files import json_text
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def study(
     for name in asked:
         one = with_progress(partial(_ask, name, base, store, how))
         print_outcome(one.outcome, suite)
+        note_unstated(one.results.plan)
         found.append(one)
         page = html or page_in(Store(store), one.results.plan, suite, one.answer.suite)
         if html and len(asked) > 1:

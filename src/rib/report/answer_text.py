@@ -57,6 +57,8 @@ def answer_lines(answer: Answer, width: int = 80) -> Lines:
     lines += wrapped(lacking(one.interval for one in answer.contrasts), width, "dim")
     for limit in answer.limits:
         lines += wrapped(f"Limit: {limit}", width, "dim")
+    for caveat in answer.caveats:
+        lines += wrapped(f"data: {caveat}", width, "yellow")
     for hole in answer.missing:
         lines += wrapped(f"missing: {hole}", width, "yellow")
     return Lines(*(cut(line, width) if isinstance(line, Text) else line for line in lines))

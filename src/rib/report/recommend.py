@@ -19,6 +19,7 @@ ROOMY = 100
 def advice_lines(advice: Advice, width: int = 80) -> Lines:
     """The advice for a terminal with `width` columns."""
     reach = [Text(line, style="dim") for line in advice.reach]
+    reach += [Text(f"data: {caveat}", style="yellow") for caveat in advice.caveats]
     if advice.declined:
         reasons = [Text(f"  {reason}") for reason in advice.declined]
         head = Text(f"No recommendation for {advice.images:,} images: the evidence is too thin.", style="bold")

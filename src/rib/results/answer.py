@@ -137,6 +137,7 @@ class Answer:
         limits: what it cannot tell, in sentences.
         power: which differences it could see, in one sentence; empty where nothing can be tested.
         missing: what is missing, by name; nothing runs over a hole.
+        caveats: what is wrong, or may be, with data and models, in sentences.
     """
 
     study: str
@@ -152,6 +153,7 @@ class Answer:
     limits: tuple[str, ...] = ()
     power: str = ""
     missing: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> AnswerVerdict:

@@ -56,6 +56,7 @@ class Advice:
         beaten: how many are.
         declined: why there is no advice; empty where there is.
         reach: how far the evidence reaches, in sentences.
+        caveats: what is wrong, or may be, with data and models, in sentences.
     """
 
     images: int
@@ -64,6 +65,7 @@ class Advice:
     beaten: int
     declined: tuple[str, ...]
     reach: tuple[str, ...]
+    caveats: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,13 @@ def advise(results: Results, images: int) -> Advice:
     near = min(sizes, key=lambda size: abs(math.log(size / images)), default=None)
     entries = _entries(results, near) if near is not None else []
     if declined := _too_thin(results, images, near, entries):
-        return Advice(images, near, (), 0, declined, _reach(results, sizes))
+        return Advice(images, near, (), 0, declined, _reach(results, sizes), results.caveats)
     assert near is not None
     front = {entries[place].group for place in pareto([(item.own.value, item.ood.value) for item in entries])}
     listed = [_candidate(results, item, entries, item.group in front) for item in entries]
     kept = sorted((item for item in listed if item.beaten_by is None), key=lambda item: -item.own.value)
     reach = (*_reach(results, sizes), *_elsewhere(results, images, near, sizes))
-    return Advice(images, near, tuple(kept), len(listed) - len(kept), (), reach)
+    return Advice(images, near, tuple(kept), len(listed) - len(kept), (), reach, results.caveats)
 
 
 def _entries(results: Results, size: int) -> list[_Entry]:

@@ -137,6 +137,7 @@ class Study(ABC):
             ),
             power=power(contrasts),
             missing=tuple(f"{name}: {len(lost)} missing" for name, lost in holes(results)),
+            caveats=results.caveats,
         )
 
 
