@@ -22,7 +22,8 @@ from rib.metrics.estimates import Estimate, mean_over_seeds
 from rib.metrics.intervals import Interval, as_family
 from rib.plan import make_plan
 from rib.plan.plan import Run
-from rib.results.results import Group, Results
+from rib.results.results import Results
+from rib.results.rows import Group
 from rib.steps import How
 from rib.store.store import Store
 from rib.suite.suite import Suite
@@ -82,7 +83,7 @@ def _mri(results: Results, group: Group, runs: dict[Group, list[Run]]) -> float:
     """mRI of a group from some of its runs."""
     whole = results.groups
     results.groups = {**whole, **runs}
-    found = results.mri(group)
+    found = results.estimates.mri(group)
     results.groups = whole
     assert found is not None, "a number is missing"
     return found.value
@@ -119,7 +120,7 @@ def marks(results: Results, groups: dict[str, Group], count: int, families: int)
                 mine = [run for run in whole[groups[copy]] if run.seed == seed]
                 renamed.setdefault(groups[name], []).extend(mine)
         results.groups = renamed
-        found = as_family(results.compare(groups[other], groups["finetune"]) for other in METHODS[1:])
+        found = as_family(results.estimates.compare(groups[other], groups["finetune"]) for other in METHODS[1:])
         known = [each for each in found if each is not None]
         assert len(known) == len(METHODS) - 1, "a number is missing"
         plain += any(each.tests and each.excludes_zero for each in known)

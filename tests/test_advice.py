@@ -38,8 +38,8 @@ def test_front_and_beaten_by_brute_force(tmp_path: Path) -> None:
     own, ood = {}, {}
     for group in groups:
         before = group[1] == "pretrained"
-        own[group] = found.own_before(group[0]) if before else found.own(group)
-        ood[group] = found.ood(group) if not before else found.ood_before(group[0])
+        own[group] = found.estimates.own_before(group[0]) if before else found.estimates.own(group)
+        ood[group] = found.estimates.ood(group) if not before else found.estimates.ood_before(group[0])
     beaten, front = set(), set()
     for a in groups:
         better = [b for b in groups if own[b].value >= own[a].value and ood[b].value >= ood[a].value and b != a]

@@ -90,17 +90,20 @@ def test_parts_and_their_draws_by_brute_force(tmp_path: Path) -> None:
             known, by_set = set(SETS[tuned_on]), []
             for name in (name for name in ("whole", "part", "other") if name != tuned_on):
                 names = [SETS[name][label] for label in world[name].index("test").labels.tolist()]
-                before, after = found.right(found.groups["net", "pretrained", None][0], name), found.right(run, name)
+                before, after = (
+                    found.accuracies.right(found.groups["net", "pretrained", None][0], name),
+                    found.accuracies.right(run, name),
+                )
                 assert before is not None
                 assert after is not None
                 rows = [at for at, label in enumerate(names) if (label in known) == (presence == "present")]
                 if rows:
                     by_set.append(np.mean([100.0 * after[at] - 100.0 * before[at] for at in rows]))
             changes.append(np.mean(by_set))
-        estimate = found.ri_by_presence(group, tuned_on, presence)
+        estimate = found.estimates.ri_by_presence(group, tuned_on, presence)
         assert estimate is not None
         assert estimate.value == pytest.approx(np.mean(changes), abs=1e-9)
-    absent = found.ri_by_presence(group, "whole", "absent")
+    absent = found.estimates.ri_by_presence(group, "whole", "absent")
     assert absent is None
 
 

@@ -30,7 +30,8 @@ from rib.results.inside.distances import REFERENCE, distance_losses
 from rib.results.inside.effective import OWN_LINE
 from rib.results.inside.layers import ALL
 from rib.results.inside.signatures import held_against, signature_rows, telling
-from rib.results.results import Results, SeenSet
+from rib.results.results import Results
+from rib.results.rows import SeenSet
 from rib.steps import Compare, Predict, Step
 from rib.store.record import unpack_bits
 from test_report import LAYERS, looked, made_up, own_text, printed

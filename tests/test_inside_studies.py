@@ -12,7 +12,7 @@ import pytest
 
 from rib.metrics.estimates import Estimate, Interval
 from rib.results.answer import Contrast
-from rib.results.results import Change
+from rib.results.rows import Change
 from rib.studies import find_study
 from rib.studies.base import StudyNumbers
 from rib.suite.load import load_suite

@@ -43,7 +43,7 @@ def test_ri_is_the_mean_change_over_all_downstream_sets_and_never_of_the_referen
         own = np.mean([masked["finetune", summary.size, seed, "clean"] for seed in (0, 1)])
         assert summary.own_after.value == pytest.approx(own)
         assert summary.own_before.value == pytest.approx(masked["pretrained", None, None, "clean"])
-    assert results.own_before("resnet").value == pytest.approx(masked["pretrained", None, None, "clean"])
+    assert results.estimates.own_before("resnet").value == pytest.approx(masked["pretrained", None, None, "clean"])
     assert {one.role for one in results.scores if one.tested_on == "clean"} == {"own", "reference"}
 
 

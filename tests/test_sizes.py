@@ -19,8 +19,6 @@ MOST_MODULES = 12
 LONG = {
     "metrics/estimates.py",
     "models/loading.py",
-    "results/results.py",
-    "results/results.py:Results",
     "studies/base.py",
     "usercode.py",
 }

@@ -17,7 +17,8 @@ from rib.plan import make_plan
 from rib.plan.pair import Pair, make_pair
 from rib.results.answer import Answer
 from rib.results.comparison import Comparison, gate_names
-from rib.results.results import Results, Summary
+from rib.results.results import Results
+from rib.results.rows import Summary
 from rib.steps import How
 from rib.store.store import Store, store_folder
 from rib.studies import find_study

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from rib.metrics.estimates import Interval, pareto
-from rib.results.results import Change, Results, Summary
+from rib.results.results import Results
+from rib.results.rows import Change, Summary
 from rib.results.words import main_size, ordered, size_name, size_order
 
 Span = tuple[float, float, float]

@@ -14,7 +14,8 @@ from rib.report.signatures import signature_lines
 from rib.report.views import unstated
 from rib.results.failures import alike
 from rib.results.finding import claim
-from rib.results.results import Group, Results, Summary
+from rib.results.results import Results
+from rib.results.rows import Group, Summary
 from rib.results.words import (
     ONE_SEED,
     extent,

@@ -7,7 +7,8 @@ from rich.text import Text
 
 from rib.metrics.estimates import Interval
 from rib.report.grid import ABSENT, MISSING, cut, grid, wrapped
-from rib.results.results import Change, Results
+from rib.results.results import Results
+from rib.results.rows import Change
 from rib.results.words import signed, size_name
 
 

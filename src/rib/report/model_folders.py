@@ -18,7 +18,8 @@ from rib.models.weights import Weights, put_weights, write_weights
 from rib.plan import Run
 from rib.report.markdown import code, markdown
 from rib.results.draws import draw_csv, drawn
-from rib.results.results import Results, Summary
+from rib.results.results import Results
+from rib.results.rows import Summary
 from rib.store.provenance import made_by
 from rib.text.names import folded
 

@@ -18,7 +18,8 @@ from rib.files import written_aside
 from rib.metrics.estimates import Interval
 from rib.plan import Run
 from rib.results.draws import draw_rows, draws, label_rows
-from rib.results.results import Change, Results, Score, Summary
+from rib.results.results import Results
+from rib.results.rows import Change, Score, Summary
 from rib.steps import Predict
 
 

@@ -19,7 +19,8 @@ from rib.results.inside.calibration import calibration_changes
 from rib.results.inside.churn import ChurnRow, ClassLoss, churn_rows, worst_classes
 from rib.results.plausible import chance, implausible
 from rib.results.presence import lacks_classes
-from rib.results.results import Change, Results, Summary
+from rib.results.results import Results
+from rib.results.rows import Change, Summary
 from rib.text.names import folded, short
 
 
@@ -105,7 +106,7 @@ class Comparison:
         )
 
     def _tested(self, name: str, change: Change, churned: ChurnRow | None) -> Tested:
-        before, after = (self.results.accuracy(run, name) for run in (self.pair.before, self.pair.after))
+        before, after = (self.results.accuracies.of(run, name) for run in (self.pair.before, self.pair.after))
         return Tested(
             name=change.tested_on,
             role=change.role,

@@ -1,7 +1,7 @@
 """Claim: what the results say in a few sentences: what tuning gained, what it cost, and which method kept most.
 
 A method that learns nothing loses nothing. So methods are ranked by mRI only among those that gained as much on the set
-tuned on as any method of the same model and size (`rib.results.results.MATCHED`), and the first sentence says what was
+tuned on as any method of the same model and size (`rib.results.rows.MATCHED`), and the first sentence says what was
 gained and what it cost.
 """
 
@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from rib.metrics.intervals import Interval, as_family
-from rib.results.results import Group, Results, Summary
+from rib.results.results import Results
+from rib.results.rows import Group, Summary
 from rib.results.words import main_size, ordered, signed
 
 
@@ -92,7 +93,7 @@ def _rivals(results: Results, matched: Sequence[tuple[Group, Summary]]) -> list[
     """Methods that the best one is not distinguishably ahead of, tested together (Holm)."""
     if not matched:
         return []
-    leads = as_family(results.compare(matched[0][0], group) for group, _ in matched[1:])
+    leads = as_family(results.estimates.compare(matched[0][0], group) for group, _ in matched[1:])
     return [row.method for (_, row), lead in zip(matched[1:], leads, strict=True) if not (lead and lead.differs)]
 
 

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rib.metrics.estimates import Estimate, Interval, pareto
-from rib.results.results import Group, Results
+from rib.results.results import Results
+from rib.results.rows import Group
 from rib.results.words import size_name
 
 FARTHEST = 3.0
@@ -114,10 +115,10 @@ def _entries(results: Results, size: int) -> list[_Entry]:
     for group in results.groups:
         model, method, at = group
         if method == "pretrained":
-            own, ood = results.own_before(model), results.ood_before(model)
+            own, ood = results.estimates.own_before(model), results.estimates.ood_before(model)
             mri = ood - ood if ood else None
         elif at == size:
-            own, ood, mri = results.own(group), results.ood(group), results.mri(group)
+            own, ood, mri = results.estimates.own(group), results.estimates.ood(group), results.estimates.mri(group)
         else:
             continue
         if own and mri and ood:

@@ -7,7 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from rib.metrics.intervals import Interval
-from rib.results.results import Group, Results, Summary
+from rib.results.results import Results
+from rib.results.rows import Group, Summary
 
 
 def size_name(size: int | None) -> str:

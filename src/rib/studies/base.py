@@ -344,7 +344,7 @@ class StudyNumbers:
         place = (cohort, method, size)
         if place not in self._known:
             groups = [(model, method, size) for model in cohort.models]
-            found = [self.results.mri(group) if group in self.results.groups else None for group in groups]
+            found = [self.results.estimates.mri(group) if group in self.results.groups else None for group in groups]
             whole = [estimate for estimate in found if estimate is not None]
             self._known[place] = mean_over_seeds(whole, cohort.seeds) if len(whole) == len(found) else None
         return self._known[place]

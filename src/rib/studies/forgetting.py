@@ -11,7 +11,7 @@ from rib.analysis.base import typed
 from rib.analysis.forgetting import Forgetting as Analysis
 from rib.analysis.forgetting import ForgettingPart, ForgettingValues
 from rib.results.answer import AnswerPanel, Contrast
-from rib.results.results import SeenSet
+from rib.results.rows import SeenSet
 from rib.results.words import size_name
 from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, contrast, interval, minus
 from rib.studies.inside import InsideStudy, Number

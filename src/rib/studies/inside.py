@@ -9,7 +9,7 @@ import numpy as np
 
 from rib.analysis import Analysis
 from rib.metrics.estimates import Estimate, Seeds, mean_over_seeds
-from rib.results.results import SeenSet
+from rib.results.rows import SeenSet
 from rib.studies.base import Cohort, StudyNumbers, averaged
 
 Number = Callable[[SeenSet], float]

@@ -14,7 +14,7 @@ from rib.analysis.correlation import mantel
 from rib.arrays import Floats
 from rib.metrics.estimates import Interval
 from rib.results.answer import AnswerPanel, Contrast
-from rib.results.results import SeenSet
+from rib.results.rows import SeenSet
 from rib.results.words import size_name
 from rib.studies.base import (
     FINETUNE,
@@ -135,7 +135,10 @@ def _with_ri(inside: InsideStudy, cohorts: Sequence[Cohort]) -> Interval | None:
     unlike: dict[tuple[str, int | None], list[float]] = {}
     kept: dict[tuple[str, int | None], list[float]] = {}
     for model, size, tuned_on in itertools.product(models, numbers.sizes, numbers.taken.downstream):
-        seeds, ri = inside.seeds(model, size, tuned_on, WHOLE), numbers.results.ri((model, FINETUNE, size), tuned_on)
+        seeds, ri = (
+            inside.seeds(model, size, tuned_on, WHOLE),
+            numbers.results.estimates.ri((model, FINETUNE, size), tuned_on),
+        )
         if seeds is None or ri is None:
             return None
         unlike.setdefault((model, size), []).append(float(np.mean(seeds)))

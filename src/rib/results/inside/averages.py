@@ -9,7 +9,9 @@ import numpy as np
 
 from rib.metrics.estimates import Estimate, mean
 from rib.plan import Run
-from rib.results.results import Group, Results, over_seeds
+from rib.results.groups import over_seeds
+from rib.results.results import Results
+from rib.results.rows import Group
 
 OTHERS = "other downstream sets"
 """Tested on all downstream sets that the model was not tuned on, as in RI."""

@@ -114,13 +114,15 @@ class _Found:
             known = {key: answers for key in keys if (answers := _answers(self.results, runs[key], name))}
             flags = [pair for before, after in known.values() for pair in (before & ~after, ~before & after)]
             if flags:
-                found = self.results.bootstrap.accuracies(data.units, index.sources, weights, np.stack(flags))
+                found = self.results.accuracies.bootstrap.accuracies(
+                    data.units, index.sources, weights, np.stack(flags)
+                )
                 self._churn |= {key: Churn(*found[2 * at : 2 * at + 2]) for at, key in enumerate(known)}
 
 
 def _answers(results: Results, run: Run, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
     """Whether the pretrained and the tuned model are right, image by image; None where either is not known."""
-    before, after = results.right(pretrained(results, run), name), results.right(run, name)
+    before, after = results.accuracies.right(pretrained(results, run), name), results.accuracies.right(run, name)
     return None if before is None or after is None else (before, after)
 
 

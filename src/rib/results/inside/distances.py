@@ -14,7 +14,8 @@ from rib.analysis.distance import Distance, DistanceValues, Measure
 from rib.arrays import Floats
 from rib.metrics.estimates import Interval
 from rib.results.inside.averages import OTHERS
-from rib.results.results import Change, Results, SeenSet
+from rib.results.results import Results
+from rib.results.rows import Change, SeenSet
 from rib.text.names import Names
 
 REFERENCE = "the reference set"

@@ -12,7 +12,8 @@ from rib.analysis.imagenet_lines import shipped_lines
 from rib.errors import UserError
 from rib.metrics.estimates import Estimate, Interval
 from rib.results.inside.averages import OTHERS
-from rib.results.results import Results, Summary
+from rib.results.results import Results
+from rib.results.rows import Summary
 
 OWN_LINE = "the suite's pretrained models"
 PUBLISHED_LINE = "published ImageNet models"

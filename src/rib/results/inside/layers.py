@@ -15,7 +15,8 @@ from rib.analysis.connectivity import Connectivity, ConnectivityValues
 from rib.analysis.drift import Drift, DriftValues
 from rib.plan import Look
 from rib.results.inside.averages import Spread, spread
-from rib.results.results import Group, Results
+from rib.results.results import Results
+from rib.results.rows import Group
 from rib.text.names import Names
 
 ALL = "all of them"

@@ -13,7 +13,8 @@ from rib.metrics.estimates import Interval, mean
 from rib.plan import Run
 from rib.results.inside.averages import tuned_groups
 from rib.results.inside.layers import Found, V, looked_at, mean_over_runs
-from rib.results.results import Group, Results, Summary
+from rib.results.results import Results
+from rib.results.rows import Group, Summary
 from rib.results.words import main_size, signed
 
 
@@ -90,7 +91,7 @@ def _small_sets(results: Results, group: Group, runs: Sequence[Run]) -> tuple[In
     if not counts:
         return None, None
     small = [name for name, count in counts.items() if count <= SMALL_SET]
-    found = [results.ri(group, name) for name in small or counts]
+    found = [results.estimates.ri(group, name) for name in small or counts]
     known = [estimate for estimate in found if estimate]
     change = mean(known).interval() if len(known) == len(found) else None
     return change, max(counts[name] for name in small) if small else min(counts.values())

@@ -1,0 +1,225 @@
+"""Groups: RI, mRI and mean accuracies of all runs of one model, method and size, as estimates that stay paired."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from rib.metrics.estimates import (
+    Estimate,
+    Interval,
+    Seeds,
+    mean,
+    mean_over_seeds,
+    robustness_improvement,
+)
+from rib.plan import Plan, Run
+from rib.results.accuracies import Accuracies
+from rib.results.presence import ByClasses, Presence
+from rib.results.rows import MATCHED, Group
+
+
+def runs_by_group(plan: Plan) -> dict[Group, list[Run]]:
+    """Runs by model, method and size, in the order of the suite."""
+    grouped: dict[Group, list[Run]] = {}
+    for run in plan.runs:
+        grouped.setdefault((run.model, run.method, run.size), []).append(run)
+    return grouped
+
+
+class GroupEstimates:
+    """Estimates of groups. Each is None if a prediction that it needs is missing; no mean leaves one out.
+
+    All estimates are over the same source images and tuning seeds, so their differences are paired.
+
+    Args:
+        plan: the runs and their data sets.
+        accuracies: of the finished predictions.
+        groups: the runs, by model, method and size.
+    """
+
+    def __init__(self, plan: Plan, accuracies: Accuracies, groups: Mapping[Group, Sequence[Run]]) -> None:
+        self._plan, self._suite = plan, plan.suite
+        self._accuracies, self._groups = accuracies, groups
+        self._by_classes = ByClasses(plan, accuracies.bootstrap, accuracies.right)
+
+    # -- RI --------------------------------------------------------------------------------------------------------
+
+    def mri(self, group: Group, kind: str = "masked") -> Estimate | None:
+        """mRI: the mean of RI over the sets tuned on, in points."""
+        return mean_if_whole([self.ri(group, name, kind) for name in tuned_sets(self._groups[group])])
+
+    def ri(self, group: Group, tuned_on: str, kind: str = "masked", disjoint: bool = False) -> Estimate | None:
+        """RI after tuning on one data set, averaged over tuning seeds, in points.
+
+        Args:
+            group: model, method and size.
+            tuned_on: the data set.
+            kind: "masked" or "unmasked" accuracy.
+            disjoint: only over sets of other source families; None if there are none.
+        """
+        runs = self._runs(group, tuned_on)
+        return over_seeds_if_whole(runs, [self._ri_of(run, kind, disjoint) for run in runs])
+
+    def mri_disjoint(self, group: Group) -> Estimate | None:
+        """The mean of the source-disjoint RIs that there are; None if a prediction of any RI is missing."""
+        sets = tuned_sets(self._groups[group])
+        if any(self.ri(group, name) is None for name in sets):
+            return None
+        known = [value for name in sets if (value := self.ri(group, name, disjoint=True)) is not None]
+        return mean(known) if known else None
+
+    def ri_by_presence(self, group: Group, tuned_on: str, presence: Presence) -> Estimate | None:
+        """RI over the images of the classes that the set tuned on shows, or lacks, averaged over tuning seeds."""
+        runs = self._runs(group, tuned_on)
+        return over_seeds_if_whole(runs, [self._by_classes.ri(run, presence) for run in runs])
+
+    def mri_by_presence(self, group: Group, presence: Presence) -> Estimate | None:
+        """The mean of `ri_by_presence` over the sets tuned on that have such images; None if mRI is missing."""
+        if self.mri(group) is None:
+            return None
+        by_set = [self.ri_by_presence(group, name, presence) for name in tuned_sets(self._groups[group])]
+        known = [estimate for estimate in by_set if estimate is not None]
+        return mean(known) if known else None
+
+    def compare(self, group: Group, other: Group) -> Interval | None:
+        """mRI of one group minus that of another, paired, in points; None if either is missing or seeds differ."""
+        same = {run.seed for run in self._groups[group]} == {run.seed for run in self._groups[other]}
+        mine, theirs = self.mri(group), self.mri(other)
+        return interval_of(mine - theirs if same and mine and theirs else None)
+
+    def seed_spread(self, group: Group) -> float | None:
+        """Standard deviation of mRI over tuning seeds, in points; None with fewer than two."""
+        runs = self._groups[group]
+        seeds = sorted({run.seed for run in runs if run.seed is not None})
+        by_seed = [mean_if_whole([self._ri_of(run) for run in runs if run.seed == seed]) for seed in seeds]
+        values = [estimate.value for estimate in by_seed if estimate]
+        return float(np.std(values, ddof=1)) if len(values) == len(seeds) > 1 else None
+
+    def _ri_of(self, run: Run, kind: str = "masked", disjoint: bool = False) -> Estimate | None:
+        assert run.tuned_on is not None
+        if disjoint and run.tuned_on not in self._suite.tested:
+            return None  # tuned on the user's own data: their source images are unknown
+        world = self._plan.world
+        others = [
+            name
+            for name in self._suite.downstream
+            if name != run.tuned_on and not (disjoint and world[name].family == world[run.tuned_on].family)
+        ]
+        before = {name: self.pretrained(run.model, name, kind) for name in others}
+        after = {name: self._accuracies.of(run, name, kind) for name in others}
+        if not others or None in before.values() or None in after.values():
+            return None
+        return robustness_improvement(before, after, others)  # type: ignore[arg-type]  # nothing is missing
+
+    # -- accuracies, in percent --------------------------------------------------------------------------------------
+
+    def pretrained(self, model: str, name: str, kind: str = "masked") -> Estimate | None:
+        """Accuracy of the pretrained model on a data set."""
+        return self._accuracies.of(self._groups[model, "pretrained", None][0], name, kind)
+
+    def own_before(self, model: str) -> Estimate | None:
+        """Mean accuracy of the pretrained model on the sets tuned on that have unseen images."""
+        own = [name for name in self._suite.roles.tuned if self._plan.world[name].disjoint]
+        return mean_if_whole([self.pretrained(model, name) for name in own])
+
+    def ood_before(self, model: str) -> Estimate | None:
+        """Mean accuracy of the pretrained model on the downstream sets."""
+        return mean_if_whole([self.pretrained(model, name) for name in self._suite.downstream])
+
+    def own(self, group: Group, before: bool = False) -> Estimate | None:
+        """Accuracy on unseen images of the set tuned on, averaged over what was tuned on; after tuning or before."""
+        return self.on(group, None, before)
+
+    def gain(self, group: Group) -> Estimate | None:
+        """Change of accuracy on unseen images of the set tuned on, in points, averaged over what was tuned on."""
+        return difference(self.own(group, before=True), self.own(group))
+
+    def ood(self, group: Group, before: bool = False) -> Estimate | None:
+        """Accuracy on the downstream sets not tuned on, averaged over what was tuned on; after tuning or before."""
+        means = []
+        for tuned_on in tuned_sets(self._groups[group]):
+            others = [name for name in self._suite.downstream if name != tuned_on]
+            means.append(mean_if_whole([self._level(group, tuned_on, name, before) for name in others]))
+        return mean_if_whole(means)
+
+    def on(self, group: Group, name: str | None, before: bool = False) -> Estimate | None:
+        """Accuracy on one data set, None: the set tuned on, averaged over what was tuned on; after tuning or before."""
+        levels = []
+        for tuned_on in tuned_sets(self._groups[group]):
+            tested_on = name or tuned_on
+            tested = tested_on in self._runs(group, tuned_on)[0].scores
+            levels.append(self._level(group, tuned_on, tested_on, before) if tested else None)
+        return mean_if_whole(levels)
+
+    def change(self, group: Group, tuned_on: str, name: str) -> Estimate | None:
+        """Change of accuracy on one data set after tuning on another, in points."""
+        before, after = (self._level(group, tuned_on, name, before) for before in (True, False))
+        return difference(before, after)
+
+    def seen(self, group: Group) -> tuple[Estimate | None, Estimate | None]:
+        """Accuracy on the very images tuned on, before and after; None unless every set was tuned on whole."""
+        if not all(run.seen for run in self._groups[group]):
+            return None, None
+        sets, after = tuned_sets(self._groups[group]), []
+        for tuned_on in sets:
+            runs = self._runs(group, tuned_on)
+            after.append(over_seeds_if_whole(runs, [self._accuracies.of_step(run.seen) for run in runs]))
+        return mean_if_whole([self.pretrained(group[0], tuned_on) for tuned_on in sets]), mean_if_whole(after)
+
+    def matched(self, group: Group) -> bool | None:
+        """Whether a method learned as much as the one that learned most; None if that is not known."""
+        model, _, size = group
+        rivals = [other for other in self._groups if other[::2] == (model, size) and other[1] != "pretrained"]
+        gains = {other: gain for other in rivals if (gain := self.gain(other)) is not None}
+        if group not in gains or len(gains) < len(rivals):
+            return None
+        best = max(gains, key=lambda other: gains[other].value)
+        return group == best or not (gains[group] - gains[best] / (1 / MATCHED)).interval().high < 0
+
+    def _runs(self, group: Group, tuned_on: str) -> list[Run]:
+        return [run for run in self._groups[group] if run.tuned_on == tuned_on]
+
+    def _level(self, group: Group, tuned_on: str, name: str, before: bool) -> Estimate | None:
+        if before:
+            return self.pretrained(group[0], name)
+        runs = self._runs(group, tuned_on)
+        return over_seeds_if_whole(runs, [self._accuracies.of(run, name) for run in runs])
+
+
+def tuned_sets(runs: Sequence[Run]) -> list[str]:
+    """The sets tuned on, in order, each once."""
+    return list(dict.fromkeys(run.tuned_on for run in runs if run.tuned_on is not None))
+
+
+def over_seeds(runs: Sequence[Run], estimates: Sequence[Estimate]) -> Estimate:
+    """The mean of one estimate per run over their tuning seeds, which are the same draws in every row of a report.
+
+    A checkpoint that was not tuned here has no seed: it stands for itself.
+    """
+    if any(run.seed is None for run in runs):
+        return mean(estimates)
+    return mean_over_seeds(estimates, Seeds("tuning", tuple(run.seed or 0 for run in runs)))
+
+
+def over_seeds_if_whole(runs: Sequence[Run], estimates: Sequence[Estimate | None]) -> Estimate | None:
+    """`over_seeds`; None if an estimate is missing or there are none."""
+    present = [estimate for estimate in estimates if estimate is not None]
+    return over_seeds(runs, present) if present and len(present) == len(estimates) else None
+
+
+def mean_if_whole(estimates: Sequence[Estimate | None]) -> Estimate | None:
+    """The mean; None if an estimate is missing or there are none."""
+    present = [estimate for estimate in estimates if estimate is not None]
+    return mean(present) if present and len(present) == len(estimates) else None
+
+
+def difference(before: Estimate | None, after: Estimate | None) -> Estimate | None:
+    """After minus before, paired; None if either is missing."""
+    return after - before if before is not None and after is not None else None
+
+
+def interval_of(estimate: Estimate | None) -> Interval | None:
+    """The 95 % interval; None if the estimate is missing."""
+    return estimate.interval() if estimate is not None else None
