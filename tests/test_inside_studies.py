@@ -46,7 +46,9 @@ def asked(
             for run in runs
             if (values := found(run)) is not None
         ],
-        ri=lambda group, tuned_on: Estimate(ri(group[0], group[2], tuned_on), np.full(41, 0.0)),
+        estimates=SimpleNamespace(
+            ri=lambda group, tuned_on: Estimate(ri(group[0], group[2], tuned_on), np.full(41, 0.0))
+        ),
         changes=[
             Change(short(model), "finetune", size, short(one), short(other), "downstream", Interval(change, 0, 0))
             for model, size in itertools.product(suite.models, block.sizes)

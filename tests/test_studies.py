@@ -166,7 +166,7 @@ def asked(
     results = SimpleNamespace(
         suite=derived,
         groups=groups,
-        mri=found,
+        estimates=SimpleNamespace(mri=found),
         notes=[],
         summaries=[],
         plan=SimpleNamespace(runs=[SimpleNamespace(method=method) for method in order]),
