@@ -13,10 +13,10 @@ from torch import Tensor
 
 from bench.base import Row, Setting, at_least, interleaved, one_thread
 from rib.analysis import cka
-from rib.analysis.layers import choose, watched
 from rib.data.examples import Examples, Index
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
+from rib.models.layers import choose, watched
 from rib.models.loading import build, describe
 
 MINIBATCH = 64

@@ -19,7 +19,6 @@ from rib.analysis.cka import CKA, Alignment, cka, compare, gram, layer_grams, mi
 from rib.analysis.connectivity import Connectivity, barrier
 from rib.analysis.drift import Drift, layer_places, relative_change
 from rib.analysis.forgetting import Forgetting, halves, probe, reading
-from rib.analysis.layers import choose, visible
 from rib.analysis.sample import sample
 from rib.data.examples import Examples, Index
 from rib.data.labels import LabelMap
@@ -28,6 +27,7 @@ from rib.metrics.estimates import Estimate
 from rib.models.blocks import blocks
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
+from rib.models.layers import choose, visible
 from rib.models.loading import describe
 from rib.models.weights import Weights, take_weights
 from rib.training.predict import predict

@@ -15,13 +15,13 @@ from torch import Tensor, nn
 
 from helpers import CLASSES, HALF, SIDE, WHOLE, Say, classifier, document, examples, toml
 from rib.analysis.drift import layer_places
-from rib.analysis.layers import visible
 from rib.errors import StepError, UserError
 from rib.execute.run import execute
 from rib.methods import Task
 from rib.methods.ewc import diagonal_fisher
 from rib.methods.lora import LowRank, projections
 from rib.models.classifier import Classifier
+from rib.models.layers import visible
 from rib.models.trace import Trace, trace
 from rib.models.weights import put_weights, take_weights, write_weights
 from rib.plan import Plan, make_plan

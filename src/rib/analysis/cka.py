@@ -12,11 +12,11 @@ from pydantic import Field
 from torch import Tensor
 
 from rib.analysis.base import Analysis, Scene
-from rib.analysis.layers import choose, watched
 from rib.analysis.sample import sample
 from rib.data.examples import Examples
 from rib.errors import StepError
 from rib.models.classifier import Classifier
+from rib.models.layers import choose, watched
 from rib.recipe import Precision
 from rib.training.predict import Watch, autocast
 
@@ -95,7 +95,7 @@ def compare(
     Args:
         first: a model, on the device that is to be used.
         second: one of the same layers, on the same device.
-        layers: L names, as from `rib.analysis.layers.choose`.
+        layers: L names, as from `rib.models.layers.choose`.
         examples: N of them, at least 4.
         minibatch: examples are split evenly among minibatches of at most this size, and of at least 4.
         precision: of the forward passes.

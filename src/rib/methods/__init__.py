@@ -2,7 +2,18 @@
 
 from rib.methods.base import MergedMethod, Method, Passes, Task, TrainedMethod
 from rib.registry import Registry
+from rib.training.hooks import FeatureTerm, SecondPass, StepHook
 
 METHODS = Registry(__name__, Method, "method")
 
-__all__ = ["METHODS", "MergedMethod", "Method", "Passes", "Task", "TrainedMethod"]
+__all__ = [
+    "METHODS",
+    "FeatureTerm",
+    "MergedMethod",
+    "Method",
+    "Passes",
+    "SecondPass",
+    "StepHook",
+    "Task",
+    "TrainedMethod",
+]

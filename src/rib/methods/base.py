@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple, final
 
@@ -20,6 +20,7 @@ from rib.models.loading import build
 from rib.models.weights import Weights, put_weights, take_weights
 from rib.recipe import Frozen, Recipe
 from rib.training.checkpoint import Checkpoint
+from rib.training.hooks import FeatureTerm, Replay, SecondPass, StepHook
 from rib.training.loop import train
 from rib.training.predict import Watch, collect, finite, predict
 from rib.training.training import Penalty, Pull, Training
@@ -66,6 +67,8 @@ class Task:
         checkpoint: where a training run resumes from and leaves its state.
         note: keeps a named value in the record.
         known: the pretrained model's features of the tuning examples, float32 (N, D), where they are kept already.
+        reference: training images of the reference set, for a method that replays them.
+        reference_map: label map of the reference set.
     """
 
     architecture: Architecture
@@ -80,6 +83,8 @@ class Task:
     note: Note
     known: Tensor | None = None
     seen: Watch | None = None
+    reference: Examples | None = None
+    reference_map: LabelMap | None = None
 
     def build(self, weights: Weights) -> Classifier:
         """A classifier with these weights, on the task's device."""
@@ -111,6 +116,14 @@ class Task:
         features = self.features(start)
         with torch.no_grad():
             return finite(torch.cat([classifier.head(batch) for batch in features.split(size)]))
+
+    def replay(self, share: float) -> Replay | None:
+        """The reference images that are added to every batch; None for a share of 0."""
+        if not share:
+            return None
+        assert self.reference is not None
+        assert self.reference_map is not None
+        return Replay(self.reference, self.reference_map, share, self.seed)
 
     @property
     def training(self) -> Training:
@@ -157,6 +170,7 @@ class Method(Frozen, ABC):
         reads_features: whether `fit` asks the task for the pretrained model's features of the tuning examples.
         keeps_backbone: whether its weights differ from the pretrained ones in the head alone, if at all.
         takes_single_gradients: whether it takes gradients of single images.
+        replays: whether it trains on images of the reference set's part `tune`.
     """
 
     name: ClassVar[str]
@@ -166,6 +180,7 @@ class Method(Frozen, ABC):
     reads_features: ClassVar[bool] = False
     keeps_backbone: ClassVar[bool] = False
     takes_single_gradients: ClassVar[bool] = False
+    replays: ClassVar[bool] = False
 
     def ingredients(self) -> tuple[str | Method, ...]:
         """Methods whose weights this one starts from: values, or names as the suite has them."""
@@ -245,6 +260,35 @@ class TrainedMethod(Method):
         """The term that pulls the weights back to their start; None for nothing."""
         return None
 
+    def hook(self, start: Weights, task: Task) -> StepHook | None:
+        """What changes gradients or weights at every step; None for nothing."""
+        return None
+
+    def rates(self, classifier: Classifier, task: Task) -> Mapping[str, float] | None:
+        """Factors of the learning rate by the names of parameters; those without have 1.
+
+        Args:
+            classifier: the model with the weights that training starts from.
+            task: the task.
+        """
+        return None
+
+    def feature_term(self, start: Weights, task: Task) -> FeatureTerm | None:
+        """The term of the loss that sees features; None for nothing."""
+        return None
+
+    def second_pass(self, start: Weights, task: Task) -> SecondPass | None:
+        """Where a step's gradient is taken, at the cost of a second pass; None for where the step begins."""
+        return None
+
+    def replayed(self) -> float:
+        """Share of each batch that is drawn from the reference set; for methods that replay."""
+        return 0.0
+
+    def hold(self) -> float:
+        """Share of the run after which the learning rate stays as it is."""
+        return 1.0
+
     def stages(self) -> tuple[float, ...]:
         """Shares of the tuning set that batches come from, one after the other in equal parts of the run."""
         return (1.0,)
@@ -276,6 +320,12 @@ class TrainedMethod(Method):
             pull=self.pull(start, task),
             stages=self.stages(),
             features=task.features(start) if self.keeps_backbone and classifier.direct else None,
+            rates=self.rates(classifier, task),
+            hold=self.hold(),
+            hook=self.hook(start, task),
+            feature_term=self.feature_term(start, task),
+            second_pass=self.second_pass(start, task),
+            replay=task.replay(self.replayed()),
         )
         task.train(classifier, training)
         return take_weights(classifier.net)

@@ -19,9 +19,11 @@ from rib.data.splits import named_seed
 from rib.errors import DivergedError
 from rib.models.classifier import Classifier
 from rib.models.compiled import compiled
+from rib.models.layers import watched
 from rib.models.weights import first_not_finite
 from rib.recipe import Recipe
 from rib.training.checkpoint import Checkpoint
+from rib.training.hooks import ReplayBatch
 from rib.training.outcome import Outcome, is_diverged
 from rib.training.predict import Watch, autocast, collect
 from rib.training.schedule import Schedule
@@ -60,7 +62,7 @@ def train(
     loop = _Loop(classifier, training)
     state = _resume(loop, checkpoint)
     if watch:
-        watch(loop.schedule.images(state.epoch))
+        watch(loop.images(state.epoch))
     with torch.random.fork_rng(devices=[]), compiled(classifier.net, loop.compile):
         while not loop.schedule.is_over(state.epoch):
             loss, right, began = loop.epoch(state.epoch, watch)
@@ -71,7 +73,7 @@ def train(
             _require_finite(state.losses, loop.modules)
             if checkpoint and not loop.schedule.is_over(state.epoch):
                 checkpoint.save(lambda: _snapshot(loop, state))
-    loop.settle_statistics()
+    loop.settle()
     return _outcome(loop, state)
 
 
@@ -99,19 +101,21 @@ class _Loop:
         classifier.contiguous = trainable is not None and not self.head_alone
         for name, parameter in classifier.net.named_parameters():
             parameter.requires_grad_((trainable is None or name in trainable) and name not in classifier.frozen)
-        everything = (parameter for module in self.modules.values() for parameter in module.parameters())
-        self.optimizer = _optimizer([parameter for parameter in everything if parameter.requires_grad], recipe)
+        self.factors, groups = _groups(self.modules, training.rates or {})
+        self.optimizer = _optimizer(groups, recipe)
         keeps = self.head_alone or recipe.batchnorm == "freeze"
         self.norms = frozenset() if keeps else classifier.batch_norms(trainable)
         self.pretrained = take_statistics(classifier.net) if recipe.batchnorm == "pretrained" else {}
         merged = bool(self.norms) or training.objective is not None  # neither can use a batch of one
-        self.schedule = Schedule(examples.labels, recipe, training.seed, training.stages, merged)
+        self.schedule = Schedule(examples.labels, recipe, training.seed, training.stages, merged, training.hold)
+        if training.hook is not None:
+            training.hook.total = self.schedule.total
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")
         self.features = None
         if self.head_alone and classifier.direct:
             self.features = self._frozen_features() if training.features is None else training.features
-        whole = not self.head_alone and training.objective is None  # heads alone, and objectives, look inside the net
-        self.compile = recipe.compile if whole else None
+        inside = self.head_alone or training.objective is not None or training.feature_term is not None
+        self.compile = None if inside else recipe.compile  # those look inside the net
 
     def _frozen_features(self) -> Tensor:
         """A head alone is trained on features that are computed once: they cannot change."""
@@ -128,18 +132,31 @@ class _Loop:
         right = torch.zeros((), device=self.device)
         began = loss_sum
         seen = 0
-        for step, rows, batch in self._batches(number):
-            loss, hits = self._step(step, rows, batch)
+        for (step, rows, batch), more in zip(self._batches(number), self._replayed(number), strict=True):
+            loss, hits = self._step(step, rows, batch, more)
             began = began if seen else loss
             loss_sum += loss * len(rows)
             right += hits
             seen += len(rows)
             if watch:
-                watch(len(rows))
+                watch(self.passes * (len(rows) + (len(more.labels) if more else 0)))
         return float(loss_sum) / seen, 100 * float(right) / seen, float(began)
 
-    def settle_statistics(self) -> None:
-        """Apply the recipe's rule for BatchNorm's statistics after all epochs."""
+    @property
+    def passes(self) -> int:
+        """Forward and backward passes of an image in a step."""
+        return 1 if self.training.second_pass is None else 2
+
+    def images(self, epochs: int) -> int:
+        """Passes of images in the first epochs."""
+        tuned, replay = self.schedule.images(epochs), self.training.replay
+        return self.passes * (tuned + (replay.count(tuned) if replay else 0))
+
+    def settle(self) -> None:
+        """After all epochs: what the hook does at the end, then the recipe's rule for BatchNorm's statistics."""
+        if self.training.hook is not None:
+            with torch.no_grad():
+                self.training.hook.finish(self.classifier.net)
         put_statistics(self.classifier.net, self.pretrained)
         if self.training.recipe.batchnorm == "reestimate" and self.norms:
             with autocast(self.device, self.training.recipe.precision):
@@ -161,41 +178,108 @@ class _Loop:
         on_device = placed(order, self.device).split(sizes)[: len(steps)]
         yield from zip(steps, on_device, inputs, strict=True)
 
-    def _step(self, step: int, rows: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor]:
-        training = self.training
-        for group in self.optimizer.param_groups:
-            group["lr"] = self.schedule.lr(step)
-        with autocast(self.device, training.recipe.precision):
-            loss, reported, right = self._loss(rows, batch)
+    def _replayed(self, epoch: int) -> Iterator[ReplayBatch | None]:
+        """The reference images of every step."""
+        replay, steps = self.training.replay, self.schedule.steps(epoch)
+        if replay is None:
+            return itertools.repeat(None, len(steps))
+        return replay.batches(self.schedule.images(epoch), self.schedule.sizes[: len(steps)], epoch, self.device)
+
+    def _step(self, step: int, rows: Tensor, batch: Tensor | None, more: ReplayBatch | None) -> tuple[Tensor, Tensor]:
+        for group, factor in zip(self.optimizer.param_groups, self.factors, strict=True):
+            group["lr"] = factor * self.schedule.lr(step)
+        reported, right = self._backward(rows, batch, more)
+        if self.training.second_pass is not None:
+            statistics = take_statistics(self.classifier.net)
+            move_back = self.training.second_pass(self.classifier.net)
+            self._backward(rows, batch, more)
+            move_back()
+            put_statistics(self.classifier.net, statistics)
+        self._update(step)
+        return reported, right
+
+    def _backward(self, rows: Tensor, batch: Tensor | None, more: ReplayBatch | None) -> tuple[Tensor, Tensor]:
+        """Leave the gradients of a batch in the parameters."""
+        with autocast(self.device, self.training.recipe.precision):
+            loss, reported, right = self._loss(rows, batch, more)
         self.optimizer.zero_grad(set_to_none=True)
         self.scaler.scale(loss).backward()
-        if training.pull is not None:
-            self.scaler.unscale_(self.optimizer)
-            training.pull.add_to(self.classifier.net)
-        self.scaler.step(self.optimizer)
-        self.scaler.update()
         return reported.detach().float(), right
 
-    def _loss(self, rows: Tensor, batch: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+    def _update(self, step: int) -> None:
+        """Take the step of the gradients that are there."""
+        training, net = self.training, self.classifier.net
+        if training.pull is not None or training.hook is not None:
+            self.scaler.unscale_(self.optimizer)
+        if training.pull is not None:
+            training.pull.add_to(net)
+        hook = training.hook if training.hook and not (self.scaler.is_enabled() and _overflows(net)) else None
+        with torch.no_grad():
+            if hook:
+                hook.gradients(net, step)
+            self.scaler.step(self.optimizer)
+            self.scaler.update()
+            if hook:
+                hook.weights(net, step)
+
+    def _loss(self, rows: Tensor, batch: Tensor | None, more: ReplayBatch | None) -> tuple[Tensor, Tensor, Tensor]:
         """Loss, reported loss and hits of a batch, by the cross-entropy or by the pretraining objective."""
         training, labels = self.training, self.labels[rows]
         if training.objective is not None:
             assert batch is not None
             loss, right = training.objective(self.classifier.features, batch, labels)
             return loss, loss, right
-        logits = training.label_map.mask(self._forward(rows, batch))
-        entropy = F.cross_entropy(logits, labels, label_smoothing=training.recipe.label_smoothing)
-        loss = entropy + training.penalty(self.classifier.net, logits, rows) if training.penalty else entropy
+        if more is not None and more.inputs is not None:
+            assert batch is not None
+            batch = torch.cat([batch, more.inputs])
+        smoothing, count = training.recipe.label_smoothing, len(rows)
+        output, features = self._forward(rows, batch)
+        logits = training.label_map.mask(output[:count])
+        entropy = F.cross_entropy(logits, labels, label_smoothing=smoothing)
+        loss = entropy
+        if training.replay is not None and more is not None and len(more.labels):
+            of_reference = training.replay.label_map.mask(output[count:])
+            other = F.cross_entropy(of_reference, more.labels, label_smoothing=smoothing)
+            loss = (count * entropy + len(more.labels) * other) / len(output)
+        loss = loss + training.penalty(self.classifier.net, logits, rows) if training.penalty else loss
+        if training.feature_term is not None:
+            loss = loss + training.feature_term({name: seen[:count] for name, seen in features.items()}, rows)
         return loss, entropy, (logits.detach().argmax(dim=1) == labels).sum()
 
-    def _forward(self, rows: Tensor, batch: Tensor | None) -> Tensor:
+    def _forward(self, rows: Tensor, batch: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
+        """Logits, and the outputs of the layers that a term of the loss sees."""
+        features: dict[str, Tensor] = {}
         if self.features is not None:
-            logits: Tensor = self.classifier.head(self.features[rows])
-            return logits
-        return self.classifier(batch)
+            return self.classifier.head(self.features[rows]), features
+        if self.training.feature_term is None:
+            return self.classifier(batch), features
+
+        def see(name: str, output: Tensor) -> None:
+            features.setdefault(name, output)
+
+        with watched(self.classifier, self.training.feature_term.layers, see):
+            return self.classifier(batch), features
 
 
-def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+def _groups(
+    modules: Mapping[str, nn.Module], rates: Mapping[str, float]
+) -> tuple[list[float], list[list[nn.Parameter]]]:
+    """The factors of the learning rate, and the parameters that are trained with each."""
+    groups: dict[float, list[nn.Parameter]] = {}
+    for place, module in modules.items():
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                groups.setdefault(rates.get(name, 1.0) if place == "net" else 1.0, []).append(parameter)
+    return list(groups), list(groups.values())
+
+
+def _overflows(net: nn.Module) -> bool:
+    """Whether a gradient is not finite."""
+    return any(not value.grad.isfinite().all() for value in net.parameters() if value.grad is not None)
+
+
+def _optimizer(groups: Sequence[list[nn.Parameter]], recipe: Recipe) -> torch.optim.Optimizer:
+    parameters = [{"params": group} for group in groups]
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
     return torch.optim.SGD(
@@ -223,6 +307,7 @@ def _snapshot(loop: _Loop, state: _State) -> dict[str, Any]:
         **{name: module.state_dict() for name, module in loop.modules.items()},
         "optimizer": loop.optimizer.state_dict(),
         "scaler": loop.scaler.state_dict(),
+        **({"hook": loop.training.hook.state} if loop.training.hook else {}),
     }
 
 
@@ -230,6 +315,8 @@ def _resume(loop: _Loop, checkpoint: Checkpoint | None) -> _State:
     kept = checkpoint.load() if checkpoint else None
     if kept is None or "rights" not in kept:  # older versions kept no accuracy of each epoch: begin again
         return _State()
+    if loop.training.hook is not None:
+        loop.training.hook.state.update({name: value.to(loop.device) for name, value in kept["hook"].items()})
     for name, module in loop.modules.items():
         module.load_state_dict(kept[name])
     loop.optimizer.load_state_dict(kept["optimizer"])

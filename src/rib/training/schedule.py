@@ -22,17 +22,27 @@ class Schedule:
         seed: of the order.
         stages: in equal parts of the run, batches come from this share of the tuning set, its first examples.
         merged: whether a last batch of one example joins the one before it.
+        hold: share of the run after which the learning rate stays as it is.
 
     Attributes:
         sizes: number of examples of each batch of an epoch.
         total: number of steps; the last epoch may be cut off.
     """
 
-    def __init__(self, labels: Rows, recipe: Recipe, seed: int, stages: Sequence[float], merged: bool) -> None:
+    def __init__(
+        self,
+        labels: Rows,
+        recipe: Recipe,
+        seed: int,
+        stages: Sequence[float] = (1.0,),
+        merged: bool = False,
+        hold: float = 1.0,
+    ) -> None:
         self._recipe, self._seed = recipe, seed
         self._prefixes = prefixes(labels, stages)
         self.sizes = recipe.batches(len(labels), merged)
         self.total = recipe.total_steps(len(labels), merged)
+        self._held = int(hold * self.total)
 
     def steps(self, epoch: int) -> range:
         """Numbers of an epoch's steps."""
@@ -45,7 +55,7 @@ class Schedule:
 
     def lr(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
-        return self._recipe.lr * rate(step, self._recipe.warmup(self.total), self.total)
+        return self._recipe.lr * rate(min(step, self._held), self._recipe.warmup(self.total), self.total)
 
     def images(self, epochs: int) -> int:
         """Number of examples that these first epochs have."""

@@ -13,6 +13,7 @@ from rib.data.examples import Examples
 from rib.data.labels import LabelMap
 from rib.objectives.base import Loss
 from rib.recipe import Recipe
+from rib.training.hooks import FeatureTerm, Replay, SecondPass, StepHook
 
 
 class Penalty(Protocol):
@@ -76,6 +77,12 @@ class Training:
         stages: in equal parts of the run, batches come from this share of the tuning set, its first examples.
         features: what the head sees of the examples, float32 (N, D) on the device, for a head that is trained alone;
             None to compute them when the training begins.
+        rates: factors of the learning rate by the names of parameters; 1 for those without.
+        hold: share of the run after which the learning rate stays as it is.
+        hook: changes gradients or weights at every step.
+        feature_term: a further term of the cross-entropy that sees features; the net is not compiled then.
+        second_pass: where the gradient of a step is taken, if that is not where the step begins.
+        replay: images of the reference set in every batch.
     """
 
     examples: Examples
@@ -88,3 +95,9 @@ class Training:
     objective: Loss | None = None
     stages: Sequence[float] = (1.0,)
     features: Tensor | None = None
+    rates: Mapping[str, float] | None = None
+    hold: float = 1.0
+    hook: StepHook | None = None
+    feature_term: FeatureTerm | None = None
+    second_pass: SecondPass | None = None
+    replay: Replay | None = None

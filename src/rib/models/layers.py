@@ -1,4 +1,4 @@
-"""Layers: the modules of a net whose outputs an analysis can read, by their names in the net."""
+"""Layers: the modules of a net whose outputs an analysis or a loss can read, by their names in the net."""
 
 from __future__ import annotations
 

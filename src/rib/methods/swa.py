@@ -1,0 +1,74 @@
+"""SWA: the mean of the weights along the last part of a training."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from rib.methods.base import Task, TrainedMethod
+from rib.methods.ema import floating, put
+from rib.models.weights import Weights
+from rib.recipe import Recipe
+from rib.training.hooks import StepHook
+
+
+class SWA(TrainedMethod):
+    """Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407, algorithm 1 with a constant rate).
+
+    After a share `begin` of the run the learning rate stays as it is, and θ̄ becomes the mean of the weights after
+    each cycle of `cycle` steps, the last step's included. BatchNorm's statistics are estimated again with the
+    averaged weights, as in the paper, unless the recipe keeps the pretrained ones. Deviation: the rate that is held is
+    that of the recipe's schedule at `begin`, not one of its own.
+    """
+
+    name: ClassVar[str] = "swa"
+    key_name: ClassVar[str] = "rib.methods.swa:SWA"
+    begin: float = Field(0.75, ge=0, lt=1, description="share of the run before the averaging")
+    cycle: int = Field(1, ge=1, description="steps between two weights that are averaged")
+
+    def run_recipe(self, recipe: Recipe) -> Recipe:
+        """The suite's recipe; statistics are estimated again where it would keep those of the last weights."""
+        own = super().run_recipe(recipe)
+        return own if own.batchnorm else own.model_copy(update={"batchnorm": "reestimate"})
+
+    def hold(self) -> float:
+        """From the beginning of the averaging on."""
+        return self.begin
+
+    def hook(self, start: Weights, task: Task) -> StepHook:
+        """The average."""
+        return Mean(self.begin, self.cycle)
+
+
+class Mean(StepHook):
+    """The mean of a net's weights after some steps; its state is the mean, and how many weights it is of.
+
+    Args:
+        begin: share of the run before the first cycle.
+        cycle: steps of a cycle.
+    """
+
+    COUNT = "count of means"
+
+    def __init__(self, begin: float, cycle: int) -> None:
+        self.begin, self.cycle = begin, cycle
+
+    def weights(self, net: nn.Module, step: int) -> None:
+        """θ̄ ← θ̄ + (θ - θ̄) / (n + 1) at the end of a cycle."""
+        first = int(self.begin * self.total)
+        ended = step >= first and (step - first + 1) % self.cycle == 0
+        if not (ended or step == self.total - 1):
+            return
+        values = floating(net)
+        count = self.state.setdefault(self.COUNT, torch.zeros((), device=next(net.parameters()).device))
+        for name, value in values.items():
+            mean = self.state.setdefault(name, value.detach().clone())
+            mean += (value - mean) / (count + 1)
+        count += 1
+
+    def finish(self, net: nn.Module) -> None:
+        """The mean takes the place of the weights."""
+        put(net, self.state)

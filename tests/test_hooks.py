@@ -1,0 +1,266 @@
+"""Hooks of a training: each method that uses one, against a plain loop, and resumed bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from helpers import PART, classifier, examples, same_weights
+from rib.data.splits import named_generator
+from rib.methods import METHODS, Method
+from rib.models.weights import Weights, take_weights
+from rib.recipe import Recipe
+from rib.training.schedule import rate
+from test_methods import make_task
+
+RECIPE = Recipe(epochs=4, batch_size=4, lr=0.02)
+
+
+def method(name: str, **fields: Any) -> Method:
+    return METHODS.find(name)(**fields)
+
+
+def fitted(chosen: Method, family: str = "resnet", recipe: Recipe = RECIPE, **changes: Any) -> Weights:
+    """What a method makes of random weights in four epochs of three batches of ten pictures."""
+    task, _ = make_task(family)
+    return chosen.fit(take_weights(classifier(family).net), replace(task, recipe=recipe, **changes), [])
+
+
+# -- resumed -----------------------------------------------------------------------------------------------------------
+
+
+class Kept:
+    """A checkpoint in memory that keeps the state after some epochs, as a file would: as bytes."""
+
+    def __init__(self, stop: int | None, state: bytes | None = None) -> None:
+        self.stop, self.state = stop, state
+
+    def load(self) -> dict[str, Any] | None:
+        import io
+
+        return torch.load(io.BytesIO(self.state), weights_only=True) if self.state else None
+
+    def save(self, state: Callable[[], dict[str, Any]]) -> None:
+        import io
+
+        buffer = io.BytesIO()
+        torch.save(state(), buffer)
+        self.state = buffer.getvalue()
+        if self.stop is not None and state()["epoch"] == self.stop:
+            raise InterruptedError
+
+
+HOOKED = ("ema", "swa", "spd", "ftp", "digrap")
+
+
+@pytest.mark.parametrize("name", HOOKED)
+def test_resumed_equals_uninterrupted(name: str) -> None:
+    """Killed after a random epoch; dropout and BatchNorm included."""
+    expected = fitted(method(name), "dropout")
+    stop = int(np.random.default_rng(len(name)).integers(1, RECIPE.epochs))
+    first = Kept(stop)
+    with pytest.raises(InterruptedError):
+        fitted(method(name), "dropout", checkpoint=first)
+    assert same_weights(fitted(method(name), "dropout", checkpoint=Kept(None, first.state)), expected)
+    assert not same_weights(expected, fitted(method("finetune"), "dropout"))
+
+
+# -- against plain loops -----------------------------------------------------------------------------------------------
+
+
+def plain(
+    after: Callable[[int, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], None],
+    change: Callable[[int, Mapping[str, Tensor]], None] = lambda step, net: None,
+    momentum: float = 0.9,
+    rates: Callable[[int, int], float] = lambda step, total: rate(step, 0, total),
+) -> Weights:
+    """Fine-tuning in float32, step by step, with SGD by hand.
+
+    Args:
+        after: given the step, the parameters, those before the step, and the gradients, after each step.
+        change: given the step and the parameters, whose `grad` it may change.
+    """
+    net, pool = classifier("resnet"), examples(10, 3)
+    net.train()
+    values = dict(net.net.named_parameters())
+    velocity = {name: torch.zeros_like(value) for name, value in values.items()}
+    step, total = 0, 3 * RECIPE.epochs
+    for epoch in range(RECIPE.epochs):
+        order = named_generator("shuffle", 3, epoch).permutation(10)
+        for rows in (order[:4], order[4:8], order[8:]):
+            logits = net(torch.from_numpy(pool.batch(rows)))[:, [group[0] for group in PART.groups]]
+            net.zero_grad()
+            F.cross_entropy(logits, torch.from_numpy(pool.labels[rows])).backward()
+            with torch.no_grad():
+                change(step, values)
+                before = {name: value.clone() for name, value in values.items()}
+                for name, value in values.items():
+                    assert value.grad is not None
+                    velocity[name] = value.grad.clone() if step == 0 else momentum * velocity[name] + value.grad
+                    value -= RECIPE.lr * rates(step, total) * velocity[name]
+                after(step, values, before, {name: value.grad for name, value in values.items()})  # type: ignore[misc]
+            step += 1
+    return take_weights(net.net)
+
+
+def close(found: Weights, expected: Mapping[str, Tensor], tolerance: float = 1e-5) -> None:
+    for name, value in expected.items():
+        torch.testing.assert_close(found[name], value, rtol=tolerance, atol=tolerance)
+
+
+def nothing(*_: Any) -> None:
+    return None
+
+
+def test_the_plain_loop_is_fine_tuning() -> None:
+    close(fitted(method("finetune")), plain(nothing), 1e-6)
+
+
+def test_ema_is_the_moving_average_of_the_weights() -> None:
+    average = {name: value.clone() for name, value in classifier("resnet").net.state_dict().items()}
+
+    def after(step: int, now: Any, before: Any, slopes: Any) -> None:
+        for name, value in now.items():
+            average[name] = 0.8 * average[name] + 0.2 * value
+
+    plain(after)
+    close(fitted(method("ema", decay=0.8)), average)
+
+
+def test_swa_is_the_mean_of_the_last_weights_at_a_rate_that_stays() -> None:
+    seen: list[dict[str, Tensor]] = []
+
+    def after(step: int, now: Any, before: Any, slopes: Any) -> None:
+        if step in (7, 9, 11):  # of 12 steps: half, then cycles of 2
+            seen.append({name: value.clone() for name, value in now.items()})
+
+    plain(after, rates=lambda step, total: rate(min(step, 6), 0, total))
+    close(fitted(method("swa", begin=0.5, cycle=2)), {name: sum(one[name] for one in seen) / 3 for name in seen[0]})
+
+
+def test_swa_estimates_the_statistics_of_batch_norm_again() -> None:
+    found = fitted(method("swa"), "batch_norm")
+    assert int(found["norm.num_batches_tracked"]) == 3  # one pass over ten images in batches of four
+    frozen = fitted(method("swa"), "batch_norm", recipe=RECIPE.model_copy(update={"batchnorm": "freeze"}))
+    assert torch.equal(frozen["norm.running_mean"], take_weights(classifier("batch_norm").net)["norm.running_mean"])
+
+
+def test_spd_pulls_back_where_momentum_goes_on_against_the_gradient() -> None:
+    start = take_weights(classifier("resnet").net)
+    chosen = 0
+
+    def after(step: int, now: Any, before: Any, slopes: Any) -> None:
+        nonlocal chosen
+        for name, value in now.items():
+            was, away = before[name] - start[name], value - start[name]
+            if float((slopes[name] * was).sum()) > 0 and away.norm() > was.norm():
+                value -= 0.6 * (away.norm() - was.norm()) / away.norm() * away
+                chosen += 1
+
+    expected = plain(after)
+    assert chosen > 5
+    close(fitted(method("spd", strength=0.6)), expected)
+    assert same_weights(fitted(method("spd", strength=0.0)), fitted(method("finetune")))
+
+
+def test_spd_projects_to_the_distance_before() -> None:
+    """By hand: θ0 = 0, θ = (3, 4), the gradient points back, the step goes to (6, 8): back to distance 5."""
+    from rib.methods.spd import SelectiveDecay
+
+    net = nn.Linear(2, 1, bias=False)
+    hook = SelectiveDecay(1.0, {"weight": torch.zeros(1, 2)})
+    with torch.no_grad():
+        for slope, expected in (([1.0, 0.0], [3.0, 4.0]), ([-1.0, 0.0], [6.0, 8.0])):
+            net.weight.copy_(torch.tensor([[3.0, 4.0]]))
+            net.weight.grad = torch.tensor([slope])
+            hook.gradients(net, 0)
+            net.weight.copy_(torch.tensor([[6.0, 8.0]]))
+            hook.weights(net, 0)
+            torch.testing.assert_close(net.weight, torch.tensor([expected]))
+
+
+def test_ftp_by_hand() -> None:
+    """Two rows of one tensor, two steps: the radius starts at 1e-8, then takes a step of Adam, 0.01 long at first."""
+    from rib.methods.ftp import TrainableProjection
+
+    net = nn.Linear(2, 2, bias=False)
+    hook = TrainableProjection({"weight": torch.zeros(2, 2)}, rate=0.01, anneal=1.0)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[0.3, -0.1], [0.0, 0.002]]))
+        net.weight.grad = torch.tensor([[-1.0, 1.0], [-1.0, 0.0]])
+        hook.gradients(net, 0)
+        hook.weights(net, 0)
+        torch.testing.assert_close(net.weight, torch.tensor([[0.75e-8, -0.25e-8], [0.0, 1e-8]]))
+        hook.gradients(net, 1)  # slope: (-0.3 - 0.1) / 0.4 + 0 = -1, so the radius grows
+        slope, second = 0.1 * -1 / (1 - 0.9**2), 0.001 / (1 - 0.999**2)
+        radius = 1e-8 - 0.01 * slope / second**0.5
+        net.weight.copy_(torch.tensor([[0.3, -0.1], [0.0, 0.002]]))
+        hook.weights(net, 1)
+        expected = torch.tensor([[0.75 * radius, -0.25 * radius], [0.0, 0.002]])  # the second row lies within
+        torch.testing.assert_close(net.weight, expected, rtol=1e-4, atol=1e-9)
+
+
+def test_a_radius_never_exceeds_the_largest_row() -> None:
+    from rib.methods.ftp import TrainableProjection
+
+    net = nn.Linear(2, 1, bias=False)
+    hook = TrainableProjection({"weight": torch.zeros(1, 2)}, rate=10.0, anneal=1.0)
+    with torch.no_grad():
+        for step in range(3):
+            net.weight.copy_(torch.tensor([[0.3, -0.1]]))
+            net.weight.grad = torch.tensor([[-1.0, 1.0]])
+            hook.gradients(net, step)
+            hook.weights(net, step)
+    torch.testing.assert_close(hook.state["weight/radius"], torch.tensor(0.4))
+    torch.testing.assert_close(net.weight.data, torch.tensor([[0.3, -0.1]]))
+
+
+def test_digrap_by_hand() -> None:
+    """θ - θ0 = (1, 0): a gradient (-2, 3) leads away along it; the next one says that this was wrong, so ω = 0.1 and
+    0.1 of it goes; a gradient (2, 3) is no conflict."""
+    from rib.methods.digrap import DirectionalProjection
+
+    net = nn.Linear(2, 1, bias=False)
+    hook = DirectionalProjection({"weight": torch.zeros(1, 2)}, rate=0.1)
+    with torch.no_grad():
+        net.weight.copy_(torch.tensor([[1.0, 0.0]]))
+        for slope, expected in (([-2.0, 3.0], [-2.0, 3.0]), ([2.0, 3.0], [2.0, 3.0])):
+            net.weight.grad = torch.tensor([slope])
+            hook.gradients(net, 0)
+            torch.testing.assert_close(net.weight.grad, torch.tensor([expected]))
+        assert float(hook.state["weight/share"]) == pytest.approx(0.1, rel=1e-4)  # slope 2 · -2 < 0: one step of Adam
+        net.weight.grad = torch.tensor([[-2.0, 3.0]])
+        hook.gradients(net, 2)
+        omega = float(hook.state["weight/share"])
+        assert 0.1 < omega <= 0.2
+        torch.testing.assert_close(net.weight.grad, torch.tensor([[-2.0 + omega * 2.0, 3.0]]))
+
+
+def test_digrap_learns_as_a_plain_loop_does() -> None:
+    start = take_weights(classifier("resnet").net)
+    state: dict[str, Any] = {}
+
+    def change(step: int, now: Any) -> None:
+        for name, value in now.items():
+            omega, first, second, component = state.get(name, (0.0, 0.0, 0.0, None))
+            if component is not None:
+                slope = float((value.grad * component).sum())
+                first, second = 0.9 * first + 0.1 * slope, 0.999 * second + 0.001 * slope**2
+                move = first / (1 - 0.9**step) / ((second / (1 - 0.999**step)) ** 0.5 + 1e-8)
+                omega = min(1.0, max(0.0, omega - 0.1 * move))
+            away = value - start[name]
+            inner, square = float((value.grad * away).sum()), float((away**2).sum())
+            component = inner / square * away if inner < 0 else torch.zeros_like(away)
+            state[name] = omega, first, second, component
+            value.grad -= omega * component
+
+    expected = plain(nothing, change)
+    assert max(one[0] for one in state.values()) > 0.2
+    close(fitted(method("digrap")), expected, 1e-4)
