@@ -23,8 +23,8 @@ class FTP(TrainedMethod):
 
     With θ' the weights after the optimizer's step and n the sum of |θ' - θ0| over a row (the MARS norm; a vector is one
     row, as in the code): θ ← θ0 + min(1, γ / n) (θ' - θ0). γ starts at 1e-8 and takes an Adam step (rate 0.01, betas
-    0.9 and 0.999) along Σ gᵀ(θ' - θ0) / n, of the present gradient and the last step's weights, times `anneal` where that
-    is positive; it stays between 1e-8 and the largest n.
+    0.9 and 0.999) along Σ gᵀ(θ' - θ0) / n, of the present gradient and the last step's weights, times `anneal` where
+    that is positive; it stays between 1e-8 and the largest n.
     """
 
     name: ClassVar[str] = "ftp"

@@ -59,4 +59,4 @@ class SelectiveDecay(StepHook):
                 away = value - self.anchor[name]
                 distance = away.norm()
                 share = ((distance - self._before[name]) / distance.clamp(min=1e-12)).clamp(min=0)
-                value -= self.strength * share * away
+                value.sub_(self.strength * share * away)

@@ -8,7 +8,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from rib.methods.base import Task, TrainedMethod
+from rib.methods.base import Passes, Task, TrainedMethod
 from rib.methods.ema import floating, put
 from rib.models.weights import Weights
 from rib.recipe import Recipe
@@ -33,6 +33,10 @@ class SWA(TrainedMethod):
         """The suite's recipe; statistics are estimated again where it would keep those of the last weights."""
         own = super().run_recipe(recipe)
         return own if own.batchnorm else own.model_copy(update={"batchnorm": "reestimate"})
+
+    def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
+        """Every image of every epoch; the estimate of statistics is left out, as nets without BatchNorm have none."""
+        return Passes(trained=super().passes(recipe, images, held_out).trained)
 
     def hold(self) -> float:
         """From the beginning of the averaging on."""
