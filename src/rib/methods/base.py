@@ -264,7 +264,7 @@ class TrainedMethod(Method):
         """What changes gradients or weights at every step; None for nothing."""
         return None
 
-    def rates(self, classifier: Classifier, task: Task) -> Mapping[str, float] | None:
+    def rate_factors(self, classifier: Classifier, task: Task) -> Mapping[str, float] | None:
         """Factors of the learning rate by the names of parameters; those without have 1.
 
         Args:
@@ -285,7 +285,7 @@ class TrainedMethod(Method):
         """Share of each batch that is drawn from the reference set; for methods that replay."""
         return 0.0
 
-    def hold(self) -> float:
+    def hold_rate_after(self) -> float:
         """Share of the run after which the learning rate stays as it is."""
         return 1.0
 
@@ -320,8 +320,8 @@ class TrainedMethod(Method):
             pull=self.pull(start, task),
             stages=self.stages(),
             features=task.features(start) if self.keeps_backbone and classifier.direct else None,
-            rates=self.rates(classifier, task),
-            hold=self.hold(),
+            rates=self.rate_factors(classifier, task),
+            hold=self.hold_rate_after(),
             hook=self.hook(start, task),
             feature_term=self.feature_term(start, task),
             second_pass=self.second_pass(start, task),

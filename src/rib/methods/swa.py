@@ -38,7 +38,7 @@ class SWA(TrainedMethod):
         """Every image of every epoch; the estimate of statistics is left out, as nets without BatchNorm have none."""
         return Passes(trained=super().passes(recipe, images, held_out).trained)
 
-    def hold(self) -> float:
+    def hold_rate_after(self) -> float:
         """From the beginning of the averaging on."""
         return self.begin
 
