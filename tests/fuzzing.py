@@ -104,7 +104,10 @@ class _Guard:
 
 
 def _for_writing(given: tuple[Any, ...]) -> bool:
-    _, mode, flags = given
+    """Whether a path is opened so; a descriptor was opened before, or is a pipe."""
+    path, mode, flags = given
+    if isinstance(path, int):
+        return False
     changing = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
     return bool(flags & changing) if isinstance(flags, int) else bool(set(mode or "") & set("wax+"))
 

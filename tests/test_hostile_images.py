@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import io
+import os
 import random
+import struct
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +15,17 @@ import pytest
 from PIL import Image
 
 from helpers import Say, document, toml, write_tree
-from rib.data.images import FORMATS, MOST_ELONGATED, apply_view, check_whole, decode_pixels
+from rib.data import apart
+from rib.data.images import (
+    FORMATS,
+    MOST_ELONGATED,
+    apply_view,
+    check_whole,
+    decode_here,
+    decode_pixels,
+    form_of_image,
+)
+from rib.data.modes import is_deep_grey
 from rib.data.views import Pixels
 from rib.errors import UserError
 
@@ -115,8 +128,8 @@ def test_a_tiff_is_no_way_around_it(monkeypatch: pytest.MonkeyPatch) -> None:
     content = encoded("TIFF", Image.fromarray(NOISE), compression="jpeg")
     assert decode_pixels(content, "x.tif").shape == NOISE.shape
     monkeypatch.setattr("rib.data.images.MOST_PASSES", NOISE.shape[0] * NOISE.shape[1] - 1)
-    with pytest.raises(UserError, match="scans"):
-        decode_pixels(content, "x.tif")
+    with pytest.raises(ValueError, match="scans"):
+        decode_here(content)
 
 
 def test_what_an_image_would_be_resized_to_is_bounded_too() -> None:
@@ -126,6 +139,108 @@ def test_what_an_image_would_be_resized_to_is_bounded_too() -> None:
 
 def test_the_scans_of_a_photo_are_taken() -> None:
     assert np.array_equal(decode_pixels(scanned(64, 20), "x"), decode_pixels(scanned(64, 1), "x"))
+
+
+def plain_ppm(width: int, height: int) -> bytes:
+    """Numbers in text, which Pillow reads one by one in Python."""
+    return b"P3 %d %d 255\n" % (width, height) + b"7 " * (3 * width * height)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs limits of processes")
+def test_an_image_that_takes_too_long_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "SECONDS", 0)
+    with pytest.raises(UserError, match=r"x\.ppm[^@]*more than 0 s of processor time"):
+        decode_pixels(plain_ppm(2000, 1000), "x.ppm")
+    monkeypatch.setattr(apart, "SECONDS", 60)
+    assert (decode_pixels(plain_ppm(20, 10), "y.ppm") == 7).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs a limit of address space")
+def test_an_image_that_takes_too_much_memory_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    content = encoded("TIFF", Image.new("L", (9000, 9000)), compression="tiff_adobe_deflate")
+    monkeypatch.setattr(apart, "MEMORY", 300 << 20)
+    with pytest.raises(UserError, match=r"x\.tif[^@]*more than 300 MiB of memory"):
+        decode_pixels(content, "x.tif")
+    assert not is_deep_grey(content)
+
+
+def test_a_decoder_that_crashes_is_an_error_with_the_name_of_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Crashes of native code, and the out-of-memory killer; one that was ended between two files is replaced."""
+    content = encoded("TIFF")
+    assert np.array_equal(decode_pixels(content, "x.tif"), NOISE)
+    for process in list(apart._idle):
+        process.kill()
+    assert np.array_equal(decode_pixels(content, "x.tif"), NOISE)
+    monkeypatch.setattr(apart, "_ask", lambda *_: -11)
+    with pytest.raises(UserError, match=r"x\.tif[^@]*its decoder crashed \(signal 11\)"):
+        decode_pixels(content, "x.tif")
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "BMP", "PPM"])
+def test_usual_images_start_no_process(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(apart, "_borrowed", lambda: pytest.fail("a process was started"))
+    assert decode_pixels(encoded(kind), "x").shape == NOISE.shape
+
+
+@pytest.mark.parametrize("what", ["CMYK", "progressive", "TIFF", "P3", "P6 of 9", "RLE", "large", "deep"])
+def test_what_is_decoded_apart_has_the_same_pixels(what: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(
+        apart, "ask", lambda question, content, ask=apart.ask: asked.append(question) or ask(question, content)
+    )
+    image = Image.fromarray(NOISE)
+    deep = Image.fromarray(np.arange(0, 65536, 2**9, dtype=np.uint16).reshape(8, 16))
+    content = {
+        "CMYK": lambda: encoded("JPEG", image.convert("CMYK")),
+        "TIFF": lambda: encoded("TIFF", compression="tiff_lzw"),
+        "P3": lambda: plain_ppm(5, 4),
+        "P6 of 9": lambda: b"P6 5 4 9\n" + bytes(range(10)) * 6,
+        "RLE": lambda: run_length_bmp(),
+        "large": lambda: encoded("PNG", Image.new("L", (4100, 4100), 7)),
+        "deep": lambda: encoded("TIFF", deep),
+        "progressive": lambda: encoded("JPEG", progressive=True),
+    }[what]()
+    found = decode_pixels(content, "x")
+    assert np.array_equal(found, decode_here(content))
+    assert asked == ([] if what == "progressive" else ["pixels"])
+    if what == "deep":
+        assert is_deep_grey(content)
+        assert form_of_image(content) == (True, 128)
+
+
+def run_length_bmp() -> bytes:
+    """Four by two pixels, each row a run of four."""
+    pixels = bytes([4, 1, 0, 0, 4, 2, 0, 1])
+    palette = bytes(range(256)) * 4
+    head = struct.pack("<IiiHHIIiiII", 40, 4, 2, 1, 8, 1, len(pixels), 0, 0, 256, 0)
+    start = 14 + len(head) + len(palette)
+    return b"BM" + struct.pack("<IHHI", start + len(pixels), 0, 0, start) + head + palette + pixels
+
+
+def overlapping_tags(count: int, size: int) -> bytes:
+    """A TIFF of one pixel with tags that all name the same bytes: older versions of Pillow copy them for each."""
+    usual = ((256, 1), (257, 1), (258, 8), (259, 1), (262, 1), (273, 8), (278, 1), (279, 1))
+    entries = [struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in usual]
+    entries += [struct.pack("<HHII", 1000 + tag, 7, size, 8) for tag in range(count)]
+    directory = struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    return b"II*\0" + struct.pack("<I", 8 + size) + bytes(size) + directory
+
+
+def test_a_tiff_of_overlapping_tags_takes_no_memory_of_this_process() -> None:
+    content, before = overlapping_tags(3000, 300_000), resource_peak()
+    try:
+        assert decode_pixels(content, "x.tif").shape == (1, 1, 3)
+    except UserError as error:
+        assert "x.tif" in str(error)  # noqa: PT017
+    assert not is_deep_grey(content)
+    assert form_of_image(content) == (True, 1)
+    assert resource_peak() - before < 100 << 20
+
+
+def resource_peak() -> int:
+    """Bytes of memory that this process has had at most."""
+    resource = pytest.importorskip("resource")
+    return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) << 10
 
 
 def test_mutated_files_are_read_or_refused_by_name() -> None:

@@ -13,6 +13,7 @@ import simplejpeg
 from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
+from rib.data import apart
 from rib.data.modes import UnclearError, as_rgb, is_deep_grey
 from rib.data.views import Pixels
 from rib.errors import UserError
@@ -34,12 +35,19 @@ _SAME_COLOURS = ("YCbCr", "Gray", "RGB")
 
 _TAIL = 64
 
+_JPEG, _HEAVY = b"\xff\xd8\xff", (b"II", b"MM")
+"""First bytes of a JPEG, and of files that are never decoded in this process: TIFF."""
+
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
 """Formats that Pillow may read. Its other readers start programs (EPS) or are little tested against hostile bytes."""
 
 MOST_PASSES = 2_000_000_000
 """Pixels of a JPEG times its scans: a decoder passes over all pixels once per scan, about 1.3 ns each. An image of 89
 million pixels in ten scans has 0.9 billion; a file of 10 MB can hold 700,000 scans, which would take a day."""
+
+LIGHT, LIGHT_BYTES, LIGHT_PIXELS = ("PNG", "WEBP", "BMP", "PPM"), 1 << 26, 1 << 24
+"""What is decoded in this process beside JPEGs: 64 MiB and 16.8 million pixels at most. A TIFF is a format of formats,
+and Pillow reads some BMP and PPM files pixel by pixel in Python: they are decoded apart."""
 
 MOST_ELONGATED = 100
 """Longer side of an image per shorter side. One of 1 × 20,000 pixels would be resized to 224 × 4,480,000: 3 GB."""
@@ -79,15 +87,11 @@ def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
     Raises:
         UserError: it is truncated, or no image, or does not say which value is white.
     """
-    pixels = _decode_jpeg(content)
-    if pixels is not None:
-        return pixels
     try:
-        with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-            require_moderate(*image.size)
-            if image.format == "JPEG" or "jpeg" in str(image.info.get("compression")):
-                _require_few_scans(*image.size, content)
-            return as_rgb(image)
+        pixels = _decode_jpeg(content)
+        if pixels is None:
+            pixels = _decode_light(content)
+        return _decode_apart(content) if pixels is None else pixels
     except MemoryError:
         raise
     except UnidentifiedImageError:
@@ -101,6 +105,62 @@ def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
         ) from None
     except Exception as error:  # decoders raise whatever hostile bytes lead them to
         raise _unreadable(title, error) from None
+
+
+def decode_here(content: bytes) -> NDArray[np.uint8]:
+    """What `decode_pixels` decodes apart, in the process that does so. Raises whatever Pillow does, and ValueError."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        require_moderate(*image.size)
+        if image.format == "JPEG" or "jpeg" in str(image.info.get("compression")):
+            _require_few_scans(*image.size, content)
+        return as_rgb(image)
+
+
+def form_of_image(content: bytes) -> tuple[bool, int]:
+    """Whether a file's format is lossless, and its number of pixels, from its header.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if content.startswith(_JPEG):
+        height, width, *_ = simplejpeg.decode_jpeg_header(content)
+        return False, height * width
+    if content.startswith(_HEAVY) or len(content) > LIGHT_BYTES:
+        lossless, pixels = _asked("form", content)[0]["form"]
+        return bool(lossless), int(pixels)
+    return form_here(content)
+
+
+def form_here(content: bytes) -> tuple[bool, int]:
+    """The same in this process, which a TIFF may take long. Raises whatever Pillow does."""
+    with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+        return image.format != "JPEG", math.prod(image.size)
+
+
+def _asked(question: str, content: bytes) -> apart.Answer:
+    """The answer of a process of its own; raises what it met, as `decode_pixels` expects it."""
+    facts, data = apart.ask(question, content)
+    if "error" in facts:
+        kinds = {"format": UnidentifiedImageError, "unclear": UnclearError}
+        raise kinds.get(facts["error"], ValueError)(facts["message"])
+    return facts, data
+
+
+def _decode_apart(content: bytes) -> NDArray[np.uint8]:
+    facts, data = _asked("pixels", content)
+    return np.frombuffer(data, np.uint8).reshape(facts["shape"])
+
+
+def _decode_light(content: bytes) -> NDArray[np.uint8] | None:
+    """An image that Pillow is sure to decode in seconds; None for another."""
+    if content.startswith((*_HEAVY, _JPEG)) or len(content) > LIGHT_BYTES:
+        return None
+    with Image.open(io.BytesIO(content), formats=LIGHT) as image:
+        require_moderate(*image.size)
+        by_python = image.format in ("BMP", "PPM") and any(part[0] != "raw" for part in image.tile)
+        if by_python or math.prod(image.size) > LIGHT_PIXELS:
+            return None
+        return as_rgb(image)
 
 
 def require_moderate(width: int, height: int) -> None:
@@ -126,14 +186,17 @@ def _require_few_scans(width: int, height: int, content: bytes) -> None:
 
 def _decode_jpeg(content: bytes) -> NDArray[np.uint8] | None:
     """A JPEG as libjpeg-turbo decodes it for Pillow too; None for whatever it is better left to Pillow to judge."""
-    if not content.startswith(b"\xff\xd8\xff"):
+    if not content.startswith(_JPEG):
         return None
     try:
         height, width, colours, _ = simplejpeg.decode_jpeg_header(content)
-        if colours not in _SAME_COLOURS:
-            return None
-        require_moderate(width, height)
-        _require_few_scans(width, height, content)
+    except ValueError:
+        return None
+    require_moderate(width, height)
+    _require_few_scans(width, height, content)
+    if colours not in _SAME_COLOURS:
+        return None
+    try:
         return cast(NDArray[np.uint8], simplejpeg.decode_jpeg(content))
     except ValueError:
         return None

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, TiffImagePlugin
 
+from rib.data import apart
 from rib.identity import digest
 
 _BITS, _PHOTOMETRIC = 258, 262
@@ -59,8 +60,18 @@ def is_deep_grey(content: bytes) -> bool:
     """Whether an image file is grey of more than 8 bits, or of numbers that may be anything."""
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return content[24:26] == b"\x10\x00"  # bit depth 16, colour type grey
-    if not content.startswith((b"II", b"MM", b"P5")):
+    if content.startswith(b"P5"):
+        return is_deep_here(content)
+    if not content.startswith((b"II", b"MM")):
         return False
+    try:
+        return bool(apart.ask("deep", content)[0].get("deep"))
+    except apart.LimitError:  # `decode_pixels` says it in words
+        return False
+
+
+def is_deep_here(content: bytes) -> bool:
+    """The same of a TIFF or PPM, in this process, which a hostile TIFF may take long."""
     try:
         with Image.open(io.BytesIO(content), formats=("TIFF", "PPM")) as image:
             return image.mode.startswith("I") or image.mode == "F"

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import json
-import math
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from rib.arrays import Rows
 from rib.data.base import Form
 from rib.data.containers import Container, changed, in_chunks, short_digests
-from rib.data.images import FORMATS, decode_pixels
+from rib.data.images import decode_pixels, form_of_image
 from rib.data.modes import image_digest
 from rib.data.threads import side_by_side
 from rib.files import read_fact, write_fact
@@ -57,11 +54,11 @@ def _looked_at(container: Container, rows: Rows) -> Form:
     pixels: list[int] = []
     for content in container.read(chosen):
         try:
-            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
-                pixels.append(math.prod(image.size))
-                lossless = lossless or image.format != "JPEG"
+            exact, count = form_of_image(content)
         except Exception:  # decoders raise whatever hostile bytes lead them to; who decodes the image says it in words
             continue
+        pixels.append(count)
+        lossless = lossless or exact
     return Form(lossless, round(sum(pixels) / max(1, len(pixels)) * len(rows)))
 
 
