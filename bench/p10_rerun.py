@@ -13,8 +13,9 @@ from typing import Any
 
 from bench.base import Row, Setting, at_most
 from rib.execute.schedule import jobs
+from rib.models.build import build
 from rib.models.catalogue import ModelRow
-from rib.models.loading import build, describe
+from rib.models.describe import describe
 from rib.models.weights import take_weights, write_weights
 from rib.plan import Plan, make_plan, missing
 from rib.store.store import Store

@@ -21,9 +21,10 @@ from rib import _compat  # noqa: F401  # before torchvision
 from rib.data.splits import named_generator, named_seed
 from rib.execute.run import cores
 from rib.methods.ewc import diagonal_fisher, normalised
+from rib.models.build import build
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier, Normalise
-from rib.models.loading import build, describe
+from rib.models.describe import describe
 from rib.models.weights import Weights, interpolate, take_weights, write_weights
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe

@@ -33,9 +33,10 @@ from rib.data.labels import LabelMap
 from rib.data.pack import open_pack
 from rib.data.views import Inputs, Pixels
 from rib.execute.malloc import keep_freed
+from rib.models.build import build
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
-from rib.models.loading import build, describe
+from rib.models.describe import describe
 from rib.models.preprocessing import HALF
 from rib.models.small import small_resnet
 from rib.recipe import Recipe

@@ -11,8 +11,9 @@ from bench.base import Marks, Row, Setting, at_most, one_thread
 from bench.p5_step import CLASSES, WHOLE, noise
 from rib.methods import METHODS, Method, Task
 from rib.methods.ewc import EWC
+from rib.models.build import build
 from rib.models.catalogue import Architecture, ModelRow
-from rib.models.loading import build, describe
+from rib.models.describe import describe
 from rib.models.weights import Weights, take_weights
 from rib.recipe import Recipe
 from rib.training.predict import collect

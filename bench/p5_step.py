@@ -15,9 +15,10 @@ from bench.rates import rates
 from rib import _compat  # noqa: F401  # before timm, which imports torchvision
 from rib.data.examples import Examples, Index
 from rib.data.labels import LabelMap
+from rib.models.build import build
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
-from rib.models.loading import build, describe
+from rib.models.describe import describe
 from rib.recipe import Precision, Recipe
 from rib.training.loop import train
 from rib.training.predict import autocast, collect

@@ -7,8 +7,9 @@ import torch
 from bench.base import Row, Setting, interleaved, one_thread
 from bench.p5_step import CLASSES, WHOLE, noise
 from rib import _compat  # noqa: F401  # before timm, which imports torchvision
+from rib.models.build import build
 from rib.models.catalogue import ModelRow
-from rib.models.loading import build, describe
+from rib.models.describe import describe
 from rib.training.predict import autocast
 from rib.training.sweep import Asked, predict_chunk
 

@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.base import Row, Setting, Timings, Work, at_least, interleaved
-from rib.metrics.estimates import Bootstrap, Estimate, example_weights, robustness_improvement
+from rib.metrics.bootstrap import Bootstrap, example_weights
+from rib.metrics.estimates import Estimate, robustness_improvement
 
 SETS, IMAGES, DRAWS = 8, 50_000, 2000
 GATHERED = 40

@@ -14,10 +14,11 @@ from torch import Tensor
 from bench.base import Row, Setting, at_least, interleaved, one_thread
 from rib.analysis import cka
 from rib.data.examples import Examples, Index
+from rib.models.build import build
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
+from rib.models.describe import describe
 from rib.models.layers import choose, watched
-from rib.models.loading import build, describe
 
 MINIBATCH = 64
 MIB = 1024

@@ -13,15 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from rib.metrics.estimates import (
-    Bootstrap,
-    Estimate,
-    Seeds,
-    example_weights,
-    mean,
-    mean_over_seeds,
-    robustness_improvement,
-)
+from rib.metrics.bootstrap import Bootstrap, example_weights
+from rib.metrics.estimates import Estimate, Seeds, mean, mean_over_seeds, robustness_improvement
 from rib.results.answer import Contrast, as_one_family
 
 PRETRAINING = 3

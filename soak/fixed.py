@@ -23,8 +23,9 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from helpers import tiny
 from rib.data.labels import LabelMap
 from rib.execute.run import execute
+from rib.models.build import build
 from rib.models.catalogue import ModelRow
-from rib.models.loading import build, describe
+from rib.models.describe import describe
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.steps import How, Predict

@@ -24,9 +24,10 @@ from rib.data.examples import Examples, Index
 from rib.data.images import apply_view
 from rib.data.labels import LabelMap
 from rib.methods.ewc import diagonal_fisher
+from rib.models.build import build
 from rib.models.catalogue import Architecture, ModelRow
 from rib.models.classifier import Classifier
-from rib.models.loading import build, describe
+from rib.models.describe import describe
 from rib.models.skeleton import skeleton
 from rib.models.weights import interpolate, put_weights, take_weights
 from rib.recipe import LastBlock, Recipe

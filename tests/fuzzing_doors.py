@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from fuzzing import FuzzError, Ground, rules, said, texts, to_toml
 from rib.errors import RibError
 from rib.models.arguments import OWN_BUILDERS, timm_arguments, torchvision_arguments
-from rib.models.loading import build, describe
+from rib.models.build import build
+from rib.models.describe import describe
 from rib.suite.load import parse_suite
 
 # -- arguments of builders, configurations of folders ------------------------------------------------------------------

@@ -38,7 +38,8 @@ from rib.analysis.imagenet_lines import SHIPPED, TABLES, as_toml, fit_lines, ima
 from rib.analysis.signatures import Evidence, Signature, late_share, signatures
 from rib.data.labels import LabelMap
 from rib.errors import StepError, UserError
-from rib.metrics.estimates import Bootstrap, Interval, example_weights
+from rib.metrics.bootstrap import Bootstrap, example_weights
+from rib.metrics.intervals import Interval
 from rib.models.catalogue import Architecture
 from rib.models.weights import take_weights
 from rib.steps import How

@@ -27,8 +27,8 @@ from rib.metrics.estimates import Estimate
 from rib.models.blocks import blocks
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
+from rib.models.describe import describe
 from rib.models.layers import choose, visible
-from rib.models.loading import describe
 from rib.models.weights import Weights, take_weights
 from rib.training.predict import predict
 

@@ -19,7 +19,7 @@ from rib.analysis.statistics import CORNERS, StatisticsShare, shares
 from rib.data.splits import named_generator
 from rib.methods.finetune import FineTune
 from rib.models.catalogue import ModelRow, PretrainRow
-from rib.models.loading import describe
+from rib.models.describe import describe
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.recipe import RECIPES, Recipe

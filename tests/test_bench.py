@@ -31,9 +31,10 @@ from bench.base import Marks, Row, Setting, at_least, at_most, shown, total_met
 
 from helpers import HALF, examples
 from rib.data.corruptions import batched
+from rib.models.build import build
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
-from rib.models.loading import build, describe
+from rib.models.describe import describe
 from rib.models.small import small_resnet
 from rib.recipe import Precision, Recipe
 

@@ -24,9 +24,10 @@ from helpers import Say, document, toml
 from rib.errors import UserError
 from rib.models import clip, vision
 from rib.models.arguments import require_shapes, require_text, timm_arguments, torchvision_arguments
+from rib.models.build import build
 from rib.models.catalogue import ROWS, ModelRow
+from rib.models.describe import describe
 from rib.models.guard import nothing_but_building
-from rib.models.loading import build, describe
 
 LOADING = {
     "pretrained": True,

@@ -20,10 +20,12 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from rib.errors import UserError
+from rib.models.build import build
 from rib.models.catalogue import ModelRow
 from rib.models.checkpoints import read_checkpoint
+from rib.models.describe import describe
 from rib.models.fitting import fit_weights
-from rib.models.loading import build, describe, load_pretrained, weights_identity
+from rib.models.loading import load_pretrained, weights_identity
 from rib.models.weights import put_weights, read_weights, write_weights
 
 CLASSES = ("ant", "bee", "cat")

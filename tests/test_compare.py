@@ -26,7 +26,7 @@ from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.gates import SIGNS, Gate, GateVerdict, level_of, parse_gate, quantity_names, worst_of
 from rib.gates import tested_together as adjusted_together
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.models.classifier import Classifier
 from rib.models.weights import read_weights, take_weights, write_weights
 from rib.plan import World
@@ -302,8 +302,9 @@ def test_state_dicts(place: Path, suite: Suite, tmp_path: Path, form: Callable[[
 
 @pytest.mark.parametrize("name", ["timm:test_resnet", "torchvision:shufflenet_v2_x0_5"])
 def test_library_models(suite: Suite, tmp_path: Path, name: str) -> None:
+    from rib.models.build import build
     from rib.models.catalogue import ModelRow
-    from rib.models.loading import build, describe
+    from rib.models.describe import describe
 
     kind, _, own = name.partition(":")
     architecture = describe(ModelRow.model_validate({kind: own}), len(CLASSES))

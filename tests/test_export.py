@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from helpers import command, model_row, toml, world
 from rib import _compat
-from rib.models.loading import build
+from rib.models.build import build
 from rib.models.weights import take_weights, write_weights
 from rib.plan import make_plan
 from rib.report.model_folders import run_name
@@ -89,7 +89,8 @@ def test_a_timm_model_loads_with_plain_timm_and_gives_the_same_logits(
 
 def test_what_was_exported_can_be_a_model_of_another_suite(place: Path, results: Results) -> None:
     from rib.models.catalogue import ModelRow
-    from rib.models.loading import describe, load_pretrained
+    from rib.models.describe import describe
+    from rib.models.loading import load_pretrained
 
     run = next(run for run in results.plan.runs if (run.model, run.method) == ("vit", "finetune"))
     row = ModelRow(hf=f"out/{run_name(results, run)}")

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from rib.data.imagenet_classes import wnids
 from rib.errors import UserError
 from rib.models import lite
+from rib.models.build import build
 from rib.models.catalogue import ModelRow
+from rib.models.describe import describe
 from rib.models.folding import fold_weights, folded_net
-from rib.models.loading import build, describe, load_pretrained
+from rib.models.loading import load_pretrained
 from rib.models.skeleton import skeleton
 from rib.recipe import Recipe
 from rib.training.statistics import statistics_names

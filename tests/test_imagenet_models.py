@@ -16,8 +16,10 @@ from rib import _compat
 from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.models import clip, imagenet
+from rib.models.build import build
 from rib.models.catalogue import ROWS, ModelRow
-from rib.models.loading import build, describe, load_pretrained, weights_digest
+from rib.models.describe import describe
+from rib.models.loading import load_pretrained, weights_digest
 from rib.models.sources import find_weights
 
 _compat.declare_missing_operators()

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from rib.metrics.estimates import Estimate, Interval
+from rib.metrics.estimates import Estimate
+from rib.metrics.intervals import Interval
 from rib.results.answer import Contrast
 from rib.results.rows import Change
 from rib.studies import find_study
-from rib.studies.base import StudyNumbers
+from rib.studies.numbers import StudyNumbers
 from rib.suite.load import load_suite
 from rib.text.names import short
 

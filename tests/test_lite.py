@@ -15,8 +15,10 @@ from torch import Tensor
 from rib.data.imagenet_classes import wnids
 from rib.errors import UserError
 from rib.models import lite
+from rib.models.build import build
 from rib.models.catalogue import ROWS, ModelRow
-from rib.models.loading import build, describe, load_pretrained
+from rib.models.describe import describe
+from rib.models.loading import load_pretrained
 from rib.models.sources import find_weights
 
 NUMBERS = (0, 1, 2)

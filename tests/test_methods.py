@@ -25,10 +25,10 @@ from rib.methods.ewc import EWC, diagonal_fisher, normalised
 from rib.methods.l2_sp import L2SP
 from rib.methods.lwf import LwF
 from rib.methods.soup import GreedySoup, Soup, mean_weights
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.models.catalogue import Architecture, ModelRow
 from rib.models.classifier import Classifier
-from rib.models.loading import describe
+from rib.models.describe import describe
 from rib.models.weights import Weights, interpolate, take_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe

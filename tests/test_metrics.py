@@ -16,19 +16,11 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from rib.metrics import resample
+from rib.metrics.bootstrap import Bootstrap, accuracy, example_weights
 from rib.metrics.chance import binomial_tail
-from rib.metrics.estimates import (
-    Bootstrap,
-    Estimate,
-    Seeds,
-    accuracy,
-    example_weights,
-    mean,
-    mean_over_seeds,
-    pareto,
-    robustness_improvement,
-)
+from rib.metrics.estimates import Estimate, Seeds, mean, mean_over_seeds, robustness_improvement
 from rib.metrics.intervals import Interval, Variance, as_family, half_length, holm, t_interval
+from rib.metrics.pareto import pareto
 
 Flags = NDArray[np.bool_]
 

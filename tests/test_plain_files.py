@@ -39,7 +39,7 @@ OWN = {
     "report/page.py": "RIB's own template",
     "report/cache.py": "RIB's own source",
     "data/scans.py": "RIB's own source",
-    "usercode.py": "modules that Python has imported",
+    "usercode/sources.py": "modules that Python has imported",
     "data/imagenet_classes.py": "tables of RIB and timm",
     "data/digits/adversary.py": "shipped weights",
     "data/digits/corruptions.py": "bytes in memory",

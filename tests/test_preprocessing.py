@@ -19,8 +19,10 @@ from rib.data.images import apply_view
 from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.models import vision
+from rib.models.build import build
 from rib.models.catalogue import ROWS, Architecture, ModelRow
-from rib.models.loading import build, describe, load_pretrained, preprocessing
+from rib.models.describe import describe, preprocessing
+from rib.models.loading import load_pretrained
 from rib.models.preprocessing import of_timm
 from rib.models.weights import put_weights
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from rib.errors import UserError
 from rib.models.catalogue import ModelRow
-from rib.models.loading import describe, load_pretrained
+from rib.models.describe import describe
+from rib.models.loading import load_pretrained
 
 
 def in_a_script_checkpoint(folder: Path, weights: dict[str, Tensor], name: str) -> str:

@@ -24,7 +24,9 @@ from helpers import WHOLE, classifier, command, document, examples, model_row, s
 from rib.data.examples import Examples
 from rib.errors import UserError
 from rib.methods.curriculum import Curriculum
-from rib.metrics.estimates import Estimate, Interval
+from rib.metrics.estimates import Estimate
+from rib.metrics.intervals import Interval
+from rib.metrics.missing import interval_of, minus
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
@@ -34,7 +36,8 @@ from rib.results.results import Results
 from rib.steps import How
 from rib.store.store import Store
 from rib.studies import ORDER, find_study, names
-from rib.studies.base import StudyNumbers, cohorts, interval, minus
+from rib.studies.cohorts import cohorts
+from rib.studies.numbers import StudyNumbers
 from rib.suite.load import load_suite, parse_suite
 from rib.suite.suite import Suite
 from rib.training.loop import train
@@ -254,12 +257,12 @@ def test_pretraining_seeds_make_a_t_interval() -> None:
 
     numbers, contrasts, _ = asked("size", mri, noise=0.0)
     small, *_, large = numbers.families["resnet"]
-    spread = interval(numbers.mri(small, "finetune", 50))
+    spread = interval_of(numbers.mri(small, "finetune", 50))
     half = 4.302653 * 3**0.5
     assert (spread.value, spread.low, spread.high) == pytest.approx((53, 53 - half, 53 + half))
-    paired = interval(minus(numbers.mri(small, "finetune", 50), numbers.mri(small, "finetune", 200)))
+    paired = interval_of(minus(numbers.mri(small, "finetune", 50), numbers.mri(small, "finetune", 200)))
     assert paired == Interval(-150, -150, -150)  # the same models at both sizes
-    apart = interval(minus(numbers.mri(small, "finetune", 50), numbers.mri(large, "finetune", 50)))
+    apart = interval_of(minus(numbers.mri(small, "finetune", 50), numbers.mri(large, "finetune", 50)))
     assert apart.low < 0 < apart.high  # other models: another draw
     assert apart.se == pytest.approx(6**0.5)
     assert contrasts[0].interval is not None

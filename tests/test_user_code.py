@@ -11,7 +11,6 @@ from types import ModuleType
 import pytest
 
 from helpers import document, toml
-from rib import usercode
 from rib.errors import UserError
 from rib.execute.run import execute
 from rib.identity import digest, source_digest
@@ -19,6 +18,7 @@ from rib.plan import make_plan
 from rib.steps import How
 from rib.store.store import Store
 from rib.suite.load import load_suite
+from rib.usercode import sources as user_sources
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def forget(folder: Path) -> None:
         places = [getattr(module, "__file__", None) or "", *map(str, getattr(module, "__path__", []))]
         if any(place.startswith(str(folder)) for place in places):
             del sys.modules[name]
-    usercode._known.clear()
+    user_sources._known.clear()
     importlib.invalidate_caches()
 
 
@@ -337,7 +337,7 @@ def build(num_classes):
 
 def test_what_a_net_carries_is_that_of_its_own_code(two: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
     from rib.models.catalogue import ModelRow
-    from rib.models.loading import preprocessing
+    from rib.models.describe import preprocessing
 
     for folder, mean in zip(two, (0.1, 0.2), strict=True):
         (folder / "carrying.py").write_text(CARRYING.format(mean=mean))

@@ -15,8 +15,10 @@ from rib.data import digits
 from rib.data.digits.domains import PRETRAINING_TABLE
 from rib.data.examples import Examples, Index
 from rib.data.labels import LabelMap
+from rib.models.build import build
 from rib.models.catalogue import ROWS, ZOO
-from rib.models.loading import build, describe, load_pretrained
+from rib.models.describe import describe
+from rib.models.loading import load_pretrained
 from rib.models.weights import read_weights
 from rib.steps import How
 from rib.suite.load import load_suite, shipped

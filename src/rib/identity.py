@@ -16,7 +16,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from rib.errors import UserError
-from rib.usercode import is_installed, sources, text_of
+from rib.usercode.modules import is_installed
+from rib.usercode.sources import sources, text_of
 
 KEY_VERSION = 2
 
@@ -149,11 +150,12 @@ def model_identity(value: BaseModel) -> dict[str, Any]:
 
 
 def source_digest(module: str) -> str | None:
-    """Digest of the source of a module outside RIB, and of what it imports of the user's own (`rib.usercode`); None for
-    RIB's own, which `KEY_VERSION` stands for.
+    """Digest of the source of a module outside RIB and of the user modules that it imports (`rib.usercode.sources`).
+
+    None for a module of RIB itself: `KEY_VERSION` stands for its content.
 
     Raises:
-        UserError: what the module is made of cannot be known.
+        UserError: its source, or what it imports, cannot be determined.
     """
     if module.split(".")[0] == "rib":
         return None

@@ -11,9 +11,9 @@ import torch
 
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
+from rib.models.build import build
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
-from rib.models.loading import build
 from rib.models.weights import Weights, put_weights
 from rib.recipe import Frozen, Precision
 from rib.training.predict import Watch

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from rib.arrays import Floats
 from rib.errors import UserError
-from rib.metrics.estimates import example_weights
+from rib.metrics.bootstrap import example_weights
 
 BINS = 15
 """Bins of equal width of the confidence, as in Guo et al. 2017."""

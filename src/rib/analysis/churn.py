@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from rib.arrays import Flags, Floats
 from rib.errors import UserError
-from rib.metrics.estimates import Bootstrap, Estimate
+from rib.metrics.bootstrap import Bootstrap
+from rib.metrics.estimates import Estimate
 
 Counts = NDArray[np.int64]
 

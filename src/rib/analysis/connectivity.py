@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rib.analysis.base import Analysis, Scene, Seen
 from rib.analysis.sample import sample
-from rib.metrics.estimates import accuracy, example_weights
+from rib.metrics.bootstrap import accuracy, example_weights
 from rib.models.weights import interpolate, put_weights
 from rib.training.predict import collect
 

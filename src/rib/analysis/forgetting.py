@@ -16,7 +16,8 @@ from rib.arrays import Flags
 from rib.data.examples import Index
 from rib.data.splits import carve
 from rib.errors import StepError
-from rib.metrics.estimates import Bootstrap, Estimate, example_weights
+from rib.metrics.bootstrap import Bootstrap, example_weights
+from rib.metrics.estimates import Estimate
 from rib.models.classifier import Classifier
 from rib.training.predict import collect
 

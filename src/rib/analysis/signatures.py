@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from rib.errors import UserError
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 
 Verdict = Literal["present", "suggested", "absent", "unknown"]
 """Beyond the threshold with all of its interval; with its value alone; not; nothing to tell it from."""

@@ -10,9 +10,9 @@ import torch.nn.functional as F
 
 from rib.data.views import View
 from rib.execute.run import cores
+from rib.models.build import build
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
-from rib.models.loading import build
 from rib.recipe import Recipe
 from rib.training.predict import autocast
 

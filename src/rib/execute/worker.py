@@ -24,8 +24,8 @@ import torch
 
 from rib.errors import DamagedError, DivergedError, RibError, StepError, is_memory, told
 from rib.execute.malloc import keep_freed
+from rib.models.build import build
 from rib.models.catalogue import Architecture
-from rib.models.loading import build
 from rib.steps import How, Predict, Step, Workshop
 from rib.steps.sweep import sweep, swept
 from rib.store.store import Store

@@ -14,9 +14,9 @@ from torch import Tensor
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
 from rib.errors import NotFiniteError
+from rib.models.build import build
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
-from rib.models.loading import build
 from rib.models.weights import Weights, put_weights, take_weights
 from rib.recipe import Frozen, Recipe
 from rib.training.checkpoint import Checkpoint

@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from rib.errors import RibError, UserError, told
 from rib.files import read_fact, write_fact
 from rib.identity import key_of
+from rib.models.build import build
 from rib.models.catalogue import Architecture
-from rib.models.loading import build
 
 
 @dataclass(frozen=True)

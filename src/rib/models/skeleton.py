@@ -9,9 +9,9 @@ import torch
 
 from rib.errors import UserError, is_memory
 from rib.models import clip, folding, vision
+from rib.models.build import build
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
-from rib.models.loading import build
 from rib.models.one_image import affected
 from rib.models.trace import Trace, TrialError, trace
 from rib.recipe import LastBatch, OneImage, Recipe

@@ -14,10 +14,12 @@ from rib.errors import StepError, UserError, nearest
 from rib.files import perhaps_at_home
 from rib.identity import digest
 from rib.models import clip
+from rib.models.build import build
 from rib.models.catalogue import ROWS, Architecture, ModelRow, weights_path
 from rib.models.checkpoints import read_checkpoint
+from rib.models.describe import describe
 from rib.models.layers import choose
-from rib.models.loading import build, describe, weights_identity
+from rib.models.loading import weights_identity
 from rib.models.recorded import RecordedAccuracy, recorded_accuracy
 from rib.plan.looks import find_analysis, looks_at
 from rib.plan.pair_view import require_one_view, with_view

@@ -10,7 +10,7 @@ from rib.errors import UserError
 from rib.models.catalogue import ROWS, ModelRow, weights_path
 from rib.models.checkpoints import read_checkpoint
 from rib.models.class_order import documents
-from rib.models.loading import preprocessing
+from rib.models.describe import preprocessing
 from rib.models.preprocessing import FIELDS, Preprocessing, differing, option_of, require_agreement, timm_config
 from rib.suite.suite import Suite
 from rib.suite.validation import validated

@@ -11,7 +11,8 @@ from rib.data.splits import tuning_rows
 from rib.errors import UserError, nearest
 from rib.methods import METHODS, MergedMethod, Method
 from rib.models.catalogue import Architecture, PretrainRow, find_row
-from rib.models.loading import describe, weights_identity
+from rib.models.describe import describe
+from rib.models.loading import weights_identity
 from rib.models.skeleton import Skeleton, skeleton
 from rib.models.sources import find_weights
 from rib.objectives import OBJECTIVES, Objective

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from rib.errors import UserError, is_memory
+from rib.models.build import build
 from rib.models.catalogue import Architecture
-from rib.models.loading import build
 from rib.models.weights import differences, first_few, put_weights, shapes, take_weights
 from rib.steps import Fit
 

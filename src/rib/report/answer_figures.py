@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.report.answer_text import half
 from rib.report.figure_data import METHOD_COLOURS, SYMBOLS, Span, Style, folded, slots
 from rib.report.plotting import MARKERS, explained, legend, panels, slug, whiskers, write_drawn

@@ -11,7 +11,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.report.grid import ABSENT, cut, grid, wrapped
 from rib.results.answer import RULE, Answer, AnswerPanel, AnswerVerdict
 from rib.results.words import lacking, signed, spanned

@@ -8,7 +8,7 @@ from typing import Any
 from rib.analysis.signatures import LOW_CKA
 from rib.files import write_aside
 from rib.gates import level_of
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.plan.pair import OWN_DATA
 from rib.report.page import render, scale, typeset
 from rib.report.views import seen_by_both, view_words

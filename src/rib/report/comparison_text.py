@@ -10,7 +10,7 @@ from rich.text import Text
 
 from rib.analysis.signatures import Signature
 from rib.gates import GateVerdict, level_of
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.plan.pair import OWN_DATA
 from rib.report.grid import first_line
 from rib.report.views import seen_by_both, unstated, view_words

@@ -7,7 +7,8 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from rib.metrics.estimates import Interval, pareto
+from rib.metrics.intervals import Interval
+from rib.metrics.pareto import pareto
 from rib.results.results import Results
 from rib.results.rows import Change, Summary
 from rib.results.words import main_size, ordered, size_name, size_order

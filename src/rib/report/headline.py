@@ -8,7 +8,7 @@ from rich.cells import cell_len, set_cell_size
 from rich.console import Group as Lines
 from rich.text import Text
 
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.report.grid import ABSENT, MISSING, cut, first_line, grid, wrapped
 from rib.report.signatures import signature_lines
 from rib.report.views import unstated

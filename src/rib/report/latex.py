@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rib.files import write_aside
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.results.results import Results
 from rib.results.rows import Summary
 from rib.results.words import extent, ordered, signed, size_name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Group as Lines
 from rich.text import Text
 
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.report.grid import ABSENT, MISSING, cut, grid, wrapped
 from rib.results.results import Results
 from rib.results.rows import Change

@@ -12,8 +12,8 @@ from typing import Any
 from rib.errors import UserError
 from rib.files import file_name
 from rib.identity import digest
-from rib.metrics.estimates import Interval
-from rib.models.loading import build
+from rib.metrics.intervals import Interval
+from rib.models.build import build
 from rib.models.weights import Weights, put_weights, write_weights
 from rib.plan import Run
 from rib.report.markdown import code, markdown

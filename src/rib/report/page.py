@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from rib.files import json_text, write_aside
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.report.figure_data import figure_data
 from rib.report.grid import duration
 from rib.report.panels import panel_data, shown_panels

@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 from rib.analysis.effective import probit
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.results.inside import Inside
 from rib.results.inside.averages import Spread
 from rib.results.words import size_name

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from rib.analysis import Analysis
 from rib.files import written_aside
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.plan import Run
 from rib.results.draws import draw_rows, draws, label_rows
 from rib.results.results import Results

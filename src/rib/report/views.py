@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from rib.models.catalogue import find_row
-from rib.models.loading import preprocessing
+from rib.models.describe import preprocessing
 from rib.models.preprocessing import DEFAULT, FIELDS, Preprocessing
 from rib.plan import Plan
 from rib.text.names import few

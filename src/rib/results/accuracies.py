@@ -7,7 +7,8 @@ from functools import cached_property
 
 from rib.arrays import Flags
 from rib.errors import UserError
-from rib.metrics.estimates import Bootstrap, Estimate, example_weights
+from rib.metrics.bootstrap import Bootstrap, example_weights
+from rib.metrics.estimates import Estimate
 from rib.plan import Plan, Run
 from rib.steps import Predict
 from rib.store.record import Record, unpack_bits

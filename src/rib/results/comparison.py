@@ -12,7 +12,7 @@ from rib.analysis.cka import CKA, CKAValues
 from rib.analysis.drift import Drift, DriftValues
 from rib.analysis.signatures import Evidence, Signature, signatures
 from rib.gates import Gate, GateVerdict, quantity_names, tested_together, worst_of
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.plan.pair import Pair
 from rib.results.inside.averages import OWN
 from rib.results.inside.calibration import calibration_changes

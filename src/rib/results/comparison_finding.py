@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.results.comparison import Comparison
 from rib.results.finding import Claim, listed
 from rib.results.inside.signatures import VERDICTS

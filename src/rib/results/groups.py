@@ -6,14 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from rib.metrics.estimates import (
-    Estimate,
-    Interval,
-    Seeds,
-    mean,
-    mean_over_seeds,
-    robustness_improvement,
-)
+from rib.metrics.estimates import Estimate, Seeds, mean, mean_over_seeds, robustness_improvement
+from rib.metrics.intervals import Interval
+from rib.metrics.missing import interval_of, mean_if_whole, minus
 from rib.plan import Plan, Run
 from rib.results.accuracies import Accuracies
 from rib.results.presence import ByClasses, Presence
@@ -134,7 +129,7 @@ class GroupEstimates:
 
     def gain(self, group: Group) -> Estimate | None:
         """Change of accuracy on unseen images of the set tuned on, in points, averaged over what was tuned on."""
-        return difference(self.own(group, before=True), self.own(group))
+        return minus(self.own(group), self.own(group, before=True))
 
     def ood(self, group: Group, before: bool = False) -> Estimate | None:
         """Accuracy on the downstream sets not tuned on, averaged over what was tuned on; after tuning or before."""
@@ -156,7 +151,7 @@ class GroupEstimates:
     def change(self, group: Group, tuned_on: str, name: str) -> Estimate | None:
         """Change of accuracy on one data set after tuning on another, in points."""
         before, after = (self._level(group, tuned_on, name, before) for before in (True, False))
-        return difference(before, after)
+        return minus(after, before)
 
     def seen(self, group: Group) -> tuple[Estimate | None, Estimate | None]:
         """Accuracy on the very images tuned on, before and after; None unless every set was tuned on whole."""
@@ -207,19 +202,3 @@ def over_seeds_if_whole(runs: Sequence[Run], estimates: Sequence[Estimate | None
     """`over_seeds`; None if an estimate is missing or there are none."""
     present = [estimate for estimate in estimates if estimate is not None]
     return over_seeds(runs, present) if present and len(present) == len(estimates) else None
-
-
-def mean_if_whole(estimates: Sequence[Estimate | None]) -> Estimate | None:
-    """The mean; None if an estimate is missing or there are none."""
-    present = [estimate for estimate in estimates if estimate is not None]
-    return mean(present) if present and len(present) == len(estimates) else None
-
-
-def difference(before: Estimate | None, after: Estimate | None) -> Estimate | None:
-    """After minus before, paired; None if either is missing."""
-    return after - before if before is not None and after is not None else None
-
-
-def interval_of(estimate: Estimate | None) -> Interval | None:
-    """The 95 % interval; None if the estimate is missing."""
-    return estimate.interval() if estimate is not None else None

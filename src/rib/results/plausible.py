@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.models.catalogue import ROWS
 from rib.plan.pair import Pair
 from rib.results.published import PUBLISHED, read_numbers

@@ -14,7 +14,8 @@ import numpy as np
 
 from rib.arrays import Flags
 from rib.data.splits import tuning_rows
-from rib.metrics.estimates import Bootstrap, Estimate, example_weights, mean
+from rib.metrics.bootstrap import Bootstrap, example_weights
+from rib.metrics.estimates import Estimate, mean
 from rib.plan import Plan, Run, World
 
 Presence = Literal["present", "absent"]

@@ -6,7 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rib.metrics.estimates import Estimate, Interval, pareto
+from rib.metrics.estimates import Estimate
+from rib.metrics.intervals import Interval
+from rib.metrics.pareto import pareto
 from rib.results.results import Results
 from rib.results.rows import Group
 from rib.results.words import size_name

@@ -7,11 +7,12 @@ from dataclasses import replace
 from functools import cached_property, partial
 
 from rib.analysis import Analysis
-from rib.metrics.estimates import Estimate, Interval
-from rib.metrics.intervals import as_family
+from rib.metrics.estimates import Estimate
+from rib.metrics.intervals import Interval, as_family
+from rib.metrics.missing import interval_of, minus
 from rib.plan import Plan, Run
 from rib.results.accuracies import Accuracies
-from rib.results.groups import GroupEstimates, difference, interval_of, runs_by_group, tuned_sets
+from rib.results.groups import GroupEstimates, runs_by_group, tuned_sets
 from rib.results.orders import order_faults
 from rib.results.rows import Change, Group, ResultNote, Score, SeenSet, Summary
 from rib.steps import Predict, Step, distinct
@@ -203,7 +204,7 @@ class Results:
             gain=interval_of(of.gain(group)),
             seen_before=interval_of(seen_before),
             seen_after=interval_of(seen_after),
-            seen_gain=interval_of(difference(seen_before, seen_after)),
+            seen_gain=interval_of(minus(seen_after, seen_before)),
             matched=of.matched(group),
             at_chance=self.at_chance(runs),
             reference_before=interval_of(of.on(group, self.suite.reference, before=True)),

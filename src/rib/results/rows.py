@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.plan import Run
 
 

@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from rib.data.parts import DataPart
 from rib.identity import OPTION, RUNTIME
 from rib.methods.base import Passes
+from rib.models.build import build
 from rib.models.catalogue import Architecture, find_row
 from rib.models.classifier import Classifier
-from rib.models.loading import build, load_pretrained
+from rib.models.loading import load_pretrained
 from rib.models.weights import Weights, take_weights
 from rib.objectives.base import Objective
 from rib.recipe import LastBatch, Recipe

@@ -22,9 +22,9 @@ from rib.data.parts import DataPart
 from rib.data.views import View
 from rib.errors import DamagedError, StepError, UserError
 from rib.identity import source_digest
+from rib.models.build import build
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
-from rib.models.loading import build
 from rib.models.weights import Weights, put_weights
 from rib.recipe import LastBlock
 from rib.steps.how import How

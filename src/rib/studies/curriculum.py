@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rib.metrics.missing import minus
 from rib.results.answer import AnswerPanel, Contrast
-from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, contrast, minus
+from rib.studies.base import Study
+from rib.studies.numbers import FINETUNE, StudyNumbers, contrast
+from rib.studies.selection import Taken
 from rib.suite.suite import Runs
 
 CURRICULUM = "curriculum"

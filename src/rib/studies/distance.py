@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from rib.analysis.correlation import mantel
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.results.answer import AnswerPanel, Contrast
 from rib.results.inside.averages import OTHERS
 from rib.results.inside.distances import DistanceLoss, as_matrices, distance_losses
 from rib.results.words import size_name
-from rib.studies.base import FINETUNE, Cohort, Study, StudyNumbers, Taken, in_percent
+from rib.studies.base import Study
+from rib.studies.cohorts import Cohort
+from rib.studies.numbers import FINETUNE, StudyNumbers, in_percent
+from rib.studies.selection import Taken
 from rib.suite.suite import Looks, Runs
 
 MEASURES = ("frechet", "mmd", "otdd")

@@ -10,11 +10,14 @@ import numpy as np
 from rib.analysis.base import typed
 from rib.analysis.forgetting import Forgetting as Analysis
 from rib.analysis.forgetting import ForgettingPart, ForgettingValues
+from rib.metrics.missing import interval_of, minus
 from rib.results.answer import AnswerPanel, Contrast
 from rib.results.rows import SeenSet
 from rib.results.words import size_name
-from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, contrast, interval, minus
+from rib.studies.base import Study
 from rib.studies.inside import InsideStudy, Number
+from rib.studies.numbers import FINETUNE, StudyNumbers, contrast
+from rib.studies.selection import Taken
 from rib.suite.suite import Looks, Runs
 
 PARTS: dict[ForgettingPart, str] = {
@@ -79,7 +82,7 @@ class Forgotten(Study):
                 tuple(numbers.label(cohort) for cohort in cohorts),
                 tuple(
                     numbers.drawn(
-                        words, [interval(inside.of(cohort, size, _elsewhere(part, called))) for cohort in cohorts]
+                        words, [interval_of(inside.of(cohort, size, _elsewhere(part, called))) for cohort in cohorts]
                     )
                     for part, words in PARTS.items()
                 ),

@@ -9,8 +9,10 @@ import numpy as np
 
 from rib.analysis import Analysis
 from rib.metrics.estimates import Estimate, Seeds, mean_over_seeds
+from rib.metrics.missing import mean_if_whole
 from rib.results.rows import SeenSet
-from rib.studies.base import Cohort, StudyNumbers, averaged
+from rib.studies.cohorts import Cohort
+from rib.studies.numbers import StudyNumbers
 
 Number = Callable[[SeenSet], float]
 """One number of what was found in a run."""
@@ -60,4 +62,4 @@ class InsideStudy:
 
     def mean(self, cohorts: Sequence[Cohort], number: Number) -> Estimate | None:
         """The mean over cohorts and sizes."""
-        return averaged(self.of(*place, number) for place in itertools.product(cohorts, self.numbers.sizes))
+        return mean_if_whole(self.of(*place, number) for place in itertools.product(cohorts, self.numbers.sizes))

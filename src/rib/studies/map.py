@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rib.metrics.missing import mean_if_whole, minus
 from rib.results.answer import AnswerPanel, Contrast
 from rib.results.words import size_name
-from rib.studies.base import FINETUNE, Cohort, Study, StudyNumbers, Taken, averaged, contrast, largest, minus, smallest
+from rib.studies.base import Study
+from rib.studies.cohorts import Cohort, largest, smallest
+from rib.studies.numbers import FINETUNE, StudyNumbers, contrast
+from rib.studies.selection import Taken
 from rib.suite.suite import Runs
 
 
@@ -39,7 +43,7 @@ class Map(Study):
         first, last = numbers.sizes[0], numbers.sizes[-1]
         for family, cohorts in numbers.families.items():
             low, high = smallest(cohorts), largest(cohorts)
-            rest = averaged(
+            rest = mean_if_whole(
                 numbers.mri(one, FINETUNE, size)
                 for one in cohorts
                 for size in numbers.sizes

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rib.metrics.estimates import Estimate
+from rib.metrics.missing import interval_of, minus
 from rib.results.answer import AnswerPanel, Contrast
 from rib.results.words import size_name, spanned
-from rib.studies.base import FINETUNE, Cohort, Study, StudyNumbers, Taken, contrast, interval, minus
+from rib.studies.base import Study
+from rib.studies.cohorts import Cohort
+from rib.studies.numbers import FINETUNE, StudyNumbers, contrast
+from rib.studies.selection import Taken
 from rib.suite.suite import Runs
 
 
@@ -65,7 +69,7 @@ class Methods(Study):
         said = []
         for family, cohorts in numbers.families.items():
             for method in _methods(numbers):
-                gains = {size: interval(_gain(numbers, cohorts, method, [size])) for size in numbers.sizes}
+                gains = {size: interval_of(_gain(numbers, cohorts, method, [size])) for size in numbers.sizes}
                 level = [
                     f"{size_name(size)}: {spanned(gain)}"
                     for size, gain in gains.items()

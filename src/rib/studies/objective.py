@@ -5,21 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+from rib.metrics.missing import mean_if_whole, minus
 from rib.results.answer import AnswerPanel, Contrast
 from rib.results.words import size_name
-from rib.studies.base import (
-    FINETUNE,
-    Cohort,
-    Study,
-    StudyNumbers,
-    Taken,
-    averaged,
-    contrast,
-    largest,
-    minus,
-    sized,
-    smallest,
-)
+from rib.studies.base import Study
+from rib.studies.cohorts import Cohort, largest, sized, smallest
+from rib.studies.numbers import FINETUNE, StudyNumbers, contrast
+from rib.studies.selection import Taken
 from rib.suite.suite import Runs
 
 BASELINE = "supervised"
@@ -78,7 +70,7 @@ class ObjectiveStudy(Study):
                     continue
                 equal = [one for one in cohorts if one.pretraining in plain]
                 level = (
-                    averaged(minus(numbers.mean([one]), numbers.mean(plain[one.pretraining])) for one in equal)
+                    mean_if_whole(minus(numbers.mean([one]), numbers.mean(plain[one.pretraining])) for one in equal)
                     if equal
                     else minus(numbers.mean(cohorts), numbers.mean(objectives[BASELINE]))
                 )

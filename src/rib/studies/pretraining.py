@@ -6,10 +6,14 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from rib.metrics.estimates import Estimate
+from rib.metrics.missing import interval_of, mean_if_whole, minus
 from rib.results.answer import AnswerPanel, Contrast
 from rib.results.words import size_name, spanned
-from rib.studies.base import FINETUNE, Cohort, Study, StudyNumbers, Taken, averaged, contrast, interval, largest, minus
-from rib.studies.base import smallest as smallest_of
+from rib.studies.base import Study
+from rib.studies.cohorts import Cohort, largest
+from rib.studies.cohorts import smallest as smallest_of
+from rib.studies.numbers import FINETUNE, StudyNumbers, contrast
+from rib.studies.selection import Taken
 from rib.suite.suite import Runs
 
 
@@ -46,8 +50,8 @@ class Pretraining(Study):
             found.append(contrast(family, ends, "below", _difference(numbers, high, low)))
             if len(pairs) == 2:
                 plain, diverse = zip(*pairs, strict=True)
-                size = averaged(_difference(numbers, [big], [small]) for small, big in (plain, diverse))
-                variety = averaged(_difference(numbers, [more], [less]) for less, more in pairs)
+                size = mean_if_whole(_difference(numbers, [big], [small]) for small, big in (plain, diverse))
+                variety = mean_if_whole(_difference(numbers, [more], [less]) for less, more in pairs)
                 found.append(contrast(family, "size alone, at equal diversity", "below", size))
                 found.append(contrast(family, "diversity alone, at equal size", "below", variety))
         return found
@@ -70,7 +74,7 @@ class Pretraining(Study):
         for family, cohorts in numbers.families.items():
             low, high = _ends(cohorts, _pairs(numbers, cohorts))
             for size in numbers.sizes:
-                found = interval(_difference(numbers, high, low, [size]))
+                found = interval_of(_difference(numbers, high, low, [size]))
                 if found:
                     ends = f"{_named(numbers, high)} minus {_named(numbers, low)}"
                     said.append(f"{family}, n = {size_name(size)}: {ends}: {spanned(found)} points.")

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from typing import ClassVar
 
+from rib.metrics.missing import minus
 from rib.results.answer import AnswerPanel, Contrast
 from rib.results.words import size_name
-from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, contrast, largest, minus, sized, smallest
+from rib.studies.base import Study
+from rib.studies.cohorts import largest, sized, smallest
+from rib.studies.numbers import FINETUNE, StudyNumbers, contrast
+from rib.studies.selection import Taken
 from rib.suite.suite import Runs
 
 BEST = "best_rate"

@@ -12,24 +12,16 @@ from rib.analysis.base import typed
 from rib.analysis.cka import CKA, CKAValues
 from rib.analysis.correlation import mantel
 from rib.arrays import Floats
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
+from rib.metrics.missing import interval_of, minus
 from rib.results.answer import AnswerPanel, Contrast
 from rib.results.rows import SeenSet
 from rib.results.words import size_name
-from rib.studies.base import (
-    FINETUNE,
-    Cohort,
-    Study,
-    StudyNumbers,
-    Taken,
-    contrast,
-    in_percent,
-    interval,
-    largest,
-    minus,
-    smallest,
-)
+from rib.studies.base import Study
+from rib.studies.cohorts import Cohort, largest, smallest
 from rib.studies.inside import InsideStudy, Number
+from rib.studies.numbers import FINETUNE, StudyNumbers, contrast, in_percent
+from rib.studies.selection import Taken
 from rib.suite.suite import Looks, Runs
 
 
@@ -88,7 +80,7 @@ class Similarity(Study):
                 lines = [
                     numbers.drawn(
                         numbers.label(cohort),
-                        [interval(inside.of(cohort, size, _of_layer(at))) for at in range(len(layers))],
+                        [interval_of(inside.of(cohort, size, _of_layer(at))) for at in range(len(layers))],
                         cohort,
                     )
                     for cohort in cohorts

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from rib.metrics.missing import mean_if_whole, minus
 from rib.results.answer import AnswerPanel, Contrast
 from rib.results.words import size_name
-from rib.studies.base import FINETUNE, Study, StudyNumbers, Taken, averaged, contrast, counted, minus
+from rib.studies.base import Study
+from rib.studies.numbers import FINETUNE, StudyNumbers, contrast
+from rib.studies.selection import Taken, counted
 from rib.suite.suite import Runs, Size
 
 
@@ -46,7 +49,7 @@ class TuningSize(Study):
                         family,
                         f"{regime}: n = {size_name(first)} minus n = {size_name(last)}",
                         "below",
-                        averaged(
+                        mean_if_whole(
                             minus(numbers.mri(one, runs[first], first), numbers.mri(one, runs[last], last))
                             for one in cohorts
                         ),

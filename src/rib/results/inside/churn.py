@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.analysis.churn import Churn, churn_by_class
-from rib.metrics.estimates import Estimate, Interval, example_weights
+from rib.metrics.bootstrap import example_weights
+from rib.metrics.estimates import Estimate
+from rib.metrics.intervals import Interval
 from rib.plan import Run
 from rib.results.inside.averages import OTHERS, average, cells, pretrained, tested_on, tuned_groups
 from rib.results.results import Results

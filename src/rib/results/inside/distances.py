@@ -12,7 +12,7 @@ from rib.analysis.base import typed
 from rib.analysis.correlation import mantel
 from rib.analysis.distance import Distance, DistanceValues, Measure
 from rib.arrays import Floats
-from rib.metrics.estimates import Interval
+from rib.metrics.intervals import Interval
 from rib.results.inside.averages import OTHERS
 from rib.results.results import Results
 from rib.results.rows import Change, SeenSet

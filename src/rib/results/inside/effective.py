@@ -10,7 +10,8 @@ import numpy as np
 from rib.analysis.effective import SENSIBLE, Line, deviations, fit_line
 from rib.analysis.imagenet_lines import shipped_lines
 from rib.errors import UserError
-from rib.metrics.estimates import Estimate, Interval
+from rib.metrics.estimates import Estimate
+from rib.metrics.intervals import Interval
 from rib.results.inside.averages import OTHERS
 from rib.results.results import Results
 from rib.results.rows import Summary

@@ -9,7 +9,8 @@ from rib.analysis.cka import CKA, CKAValues
 from rib.analysis.drift import Drift, DriftValues
 from rib.analysis.signatures import SMALL_SET, Evidence, Signature, signatures
 from rib.data.splits import tuning_rows
-from rib.metrics.estimates import Interval, mean
+from rib.metrics.estimates import mean
+from rib.metrics.intervals import Interval
 from rib.plan import Run
 from rib.results.inside.averages import tuned_groups
 from rib.results.inside.layers import Found, V, looked_at, mean_over_runs

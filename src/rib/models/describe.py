@@ -1,0 +1,172 @@
+"""Describes a model: the architecture of its row, and the preprocessing with the source of each field."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from rib.data.views import Decode
+from rib.errors import RibError, UserError, told
+from rib.files import at_home, parse_json, read_plain
+from rib.identity import import_object, source_digest
+from rib.models import clip, folding, vision
+from rib.models.arguments import require_builder, require_shapes, require_text
+from rib.models.build import build_net
+from rib.models.catalogue import Architecture, ModelRow
+from rib.models.preprocessing import (
+    FIELDS,
+    TRAINED,
+    Preprocessing,
+    of_builder,
+    of_net,
+    of_timm,
+    of_timm_model,
+    timm_config,
+)
+
+
+def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = "exact") -> Architecture:
+    """The architecture of a row, with its library's own preprocessing where the row does not say otherwise.
+
+    Args:
+        row: the model.
+        classes: outputs.
+        base: the folder that relative paths start from.
+        decode: how its images are decoded.
+
+    Raises:
+        UserError: the library does not know the model, or a folder has no readable configuration.
+    """
+    built, own = _built(row, base, classes)
+    builder = built.get("build")
+    arguments = built.get("arguments", {}) | row.arguments
+    require_shapes(f"model {row.title!r}", builder or f"timm:{built['timm']}", arguments)
+    view = own.overridden({name: getattr(row, name) for name in FIELDS})
+    try:
+        architecture = Architecture(
+            timm=built.get("timm"),
+            build=builder,
+            build_source=source_digest(builder.partition(":")[0]) if builder else None,
+            arguments=arguments,
+            classes=classes,
+            head=row.head or built.get("head"),
+            decode=None if decode == "exact" else decode,
+            fill=view.fill,
+            **{name: getattr(view, name) for name in FIELDS},
+        )
+    except ValidationError as error:  # of what a folder's configuration says
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise UserError(f"model {row.title!r}: {place}: {first['msg']}", got=ascii(first["input"])[:200]) from None
+    _require_size(architecture)
+    return architecture
+
+
+def preprocessing(row: ModelRow, base: Path = Path(), classes: int = 1000) -> Preprocessing:
+    """The view and normalisation of a row, and who stated each field. Takes and raises as `describe`."""
+    return _built(row, base, classes)[1].overridden({name: getattr(row, name) for name in FIELDS})
+
+
+def _built(row: ModelRow, base: Path, classes: int) -> tuple[dict[str, Any], Preprocessing]:
+    """How a row's model is built (`timm` or `build`, arguments, head), and its own view and normalisation."""
+    if row.timm is not None:
+        folded = {"build": folding.BUILDER, "arguments": {"timm": row.timm}}
+        return folded if row.fold else {"timm": row.timm}, of_timm_model(row.timm)
+    if row.hf is not None:
+        return _from_folder(base / at_home(os.path.expandvars(row.hf)))
+    if row.torchvision is not None:
+        return _from_torchvision(row.torchvision, row)
+    if row.open_clip is not None:
+        config, view = clip.model_config(row.open_clip, row.tag, base)
+        require_text(f"model {row.title!r}", config)
+        return {"build": clip.BUILDER, "arguments": clip.builder_arguments(config), "head": "head"}, view
+    assert row.build is not None
+    require_builder(row.build)
+    require_shapes(f"model {row.title!r}", row.build, row.arguments)  # before the net is built for what it carries
+    assert row.size is not None
+    import_object(row.build, "model builder")  # that it is there is known before anything runs
+    return {"build": row.build}, _own_view(row, row.build, row.size, classes)
+
+
+def _own_view(row: ModelRow, builder: str, size: int, classes: int) -> Preprocessing:
+    """View of a user's net: its row, then the net's own configuration, then RIB's default."""
+    if row.pretrain is not None:
+        return of_builder(size, TRAINED)
+    if row.mean is None or row.std is None:
+        arguments = json.dumps(row.arguments, sort_keys=True)
+        carried = _carried(builder, source_digest(builder.partition(":")[0]), arguments, size, classes)
+        if carried is not None:
+            return carried
+    return of_builder(size)
+
+
+@cache
+def _carried(builder: str, source: str | None, arguments: str, size: int, classes: int) -> Preprocessing | None:
+    """The preprocessing that a builder's net carries. Raises UserError if the net cannot be built."""
+    plain = of_builder(size)
+    fields: dict[str, Any] = {name: getattr(plain, name) for name in FIELDS}
+    architecture = Architecture(
+        timm=None,
+        build=builder,
+        build_source=source,
+        arguments=json.loads(arguments),
+        classes=classes,
+        head=None,
+        **fields,
+    )
+    with torch.random.fork_rng(devices=[]):
+        return of_net(build_net(architecture), size)
+
+
+def _from_torchvision(name: str, row: ModelRow) -> tuple[dict[str, Any], Preprocessing]:
+    """Built as torchvision builds it for its own weights, where those are meant."""
+    view = vision.own_view(name, row.tag)
+    own = {}
+    if row.pretrain is None and (row.tag or row.weights is None):
+        own = vision.own_arguments(name, row.tag)
+    elif row.weights:
+        vision.require_arguments(name, row.arguments)
+    return {"build": vision.BUILDER, "arguments": {"name": name} | own}, view
+
+
+def _from_folder(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
+    """The model in a folder that timm saved: its name and arguments, and its view."""
+    file = folder / "config.json"
+    try:
+        document = parse_json(read_plain(file))
+        config = document.get("pretrained_cfg", document)
+        arguments = {key: value for key, value in document.get("model_args", {}).items() if key != "num_classes"}
+        built = {"timm": str(document["architecture"]), "arguments": arguments}
+        return built, of_timm({"input_size": config["input_size"], **config}, str(file))
+    except KeyError as error:
+        raise UserError(
+            f"{file} does not describe a timm model",
+            got=f"no {error}",
+            valid="`architecture` and `pretrained_cfg`, as timm.models.save_for_hf writes them",
+            remedy="name the timm model and give the checkpoint as `weights`",
+        ) from None
+    except RibError:
+        raise
+    except Exception as error:  # timm completes the configuration, and does not foresee what a stranger's holds
+        raise UserError(
+            f"cannot read {file}", got=told(error), valid="the config.json of a model that timm saved"
+        ) from None
+
+
+def _require_size(architecture: Architecture) -> None:
+    """A timm model of a fixed size takes another one only as an argument."""
+    if architecture.timm is None or "img_size" in architecture.arguments:
+        return
+    config = timm_config(architecture.timm)
+    if config.fixed_input_size and config.input_size[-1] != architecture.size:
+        raise UserError(
+            f"timm model {architecture.timm!r} takes images of {config.input_size[-1]} pixels",
+            got=f"size = {architecture.size}",
+            remedy=f"add arguments = {{ img_size = {architecture.size} }}, or leave `size` out",
+        )
