@@ -35,7 +35,7 @@ from rib.analysis.distance import (
 )
 from rib.analysis.effective import deviations, fit_line, probit
 from rib.analysis.imagenet_lines import SHIPPED, TABLES, as_toml, fit_lines, imagenet_line, shipped_lines
-from rib.analysis.signatures import Evidence, Signature, late_share, signatures
+from rib.analysis.signatures import Evidence, Shares, Signature, late_share, signatures
 from rib.data.labels import LabelMap
 from rib.errors import StepError, UserError
 from rib.metrics.bootstrap import Bootstrap, example_weights
@@ -658,15 +658,27 @@ def verdicts(evidence: Evidence) -> list[str]:
 
 
 COLLAPSE = Evidence(
-    ood_change=Interval(-38, -39, -37), size=7500, cka=[0.9, 0.8, 0.4, 0.3, 0.1, 0.05], ri=Interval(-38, -39, -37)
+    ood_change=Interval(-38, -39, -37),
+    size=7500,
+    cka=[0.9, 0.8, 0.4, 0.3, 0.1, 0.05],
+    ri=Interval(-38, -39, -37),
+    reference=Interval(-24.6, -29.0, -20.0),
+    shares=Shares(of_weights=-1.1, of_statistics=-37.6),
 )
 """As a large CLIP model after plain fine-tuning on ImageNet-A."""
 
 
-def test_a_collapse_shows_all_four() -> None:
+NAMES = ["large drop", "low CKA", "late shift", "negative RI", "reference loss", "statistics"]
+
+
+def test_a_collapse_shows_all_six() -> None:
     found = signatures(COLLAPSE)
-    assert [each.name for each in found] == ["large drop", "low CKA", "late shift", "negative RI"]
-    assert verdicts(COLLAPSE) == ["present", "present", "present", "present"]
+    assert [each.name for each in found] == NAMES
+    assert verdicts(COLLAPSE) == ["present"] * 6
+    assert found[4].evidence == Interval(-24.6, -29.0, -20.0)
+    assert found[4].words.endswith("accuracy on the reference set changed by -24.6 points.")
+    assert found[5].evidence == Interval(-37.6, -37.6, -37.6)
+    assert "changed accuracy by -37.6 points on average, and the weights by -1.1" in found[5].words
     assert all(each.present for each in found)
     assert found[0].evidence == Interval(-38, -39, -37)
     assert found[1].evidence == Interval(*[pytest.approx(2.55 / 6)] * 3)
@@ -674,17 +686,37 @@ def test_a_collapse_shows_all_four() -> None:
 
 
 def test_a_model_that_kept_what_it_had_shows_none() -> None:
-    kept = Evidence(Interval(1.2, 0.4, 2.0), 200, [0.99, 0.95, 0.97], None, Interval(1.2, 0.4, 2.0))
-    assert verdicts(kept) == ["absent"] * 4
-    assert [each.present for each in signatures(kept)] == [False] * 4
+    gain = Interval(1.2, 0.4, 2.0)
+    kept = Evidence(gain, 200, [0.99, 0.95, 0.97], None, gain, Interval(-1.9, -2.5, -1.3), Shares(-3.0, 0.2))
+    assert verdicts(kept) == ["absent"] * 6
+    assert [each.present for each in signatures(kept)] == [False] * 6
 
 
 def test_nothing_known_is_nothing_said() -> None:
     found = signatures(Evidence())
-    assert [each.verdict for each in found] == ["unknown"] * 4
-    assert [each.present for each in found] == [None] * 4
+    assert [each.verdict for each in found] == ["unknown"] * 6
+    assert [each.present for each in found] == [None] * 6
     assert all(each.evidence is None for each in found)
-    assert [each.verdict for each in signatures(Evidence(size=100, cka=[], drift=[1.0, 2.0]))] == ["unknown"] * 4
+    assert [each.verdict for each in signatures(Evidence(size=100, cka=[], drift=[1.0, 2.0]))] == ["unknown"] * 6
+
+
+def test_a_model_without_statistics_lost_nothing_to_them() -> None:
+    found = signatures(Evidence(keeps_statistics=False))[-1]
+    assert (found.verdict, found.evidence) == ("absent", None)
+    assert found.words == "The model has no running statistics, so all of a change is weights."
+
+
+@pytest.mark.parametrize(
+    ("change", "verdict"),
+    [
+        (Interval(-2.0, -3.0, -1.0), "absent"),  # the limit itself
+        (Interval(-2.1, -3.0, -1.0), "suggested"),
+        (Interval(-4.0, -5.0, -2.5), "present"),
+        (Interval(-4.0, -5.0, -2.5, p=0.04, adjusted=0.2), "suggested"),  # not among all rows of its table
+    ],
+)
+def test_loss_on_the_reference_set_says_no_more_than_its_interval(change: Interval, verdict: str) -> None:
+    assert signatures(Evidence(reference=change))[4].verdict == verdict
 
 
 def test_an_interval_across_the_threshold_is_a_suggestion() -> None:

@@ -34,7 +34,7 @@ from rib.plan.pair import make_pair
 from rib.report.comparison_json import comparison_json
 from rib.report.comparison_text import comparison_lines
 from rib.results.comparison import Comparison
-from rib.results.comparison_finding import comparison_finding, reason
+from rib.results.comparison_finding import comparison_claim, comparison_finding, reason
 from rib.results.plausible import FAR_BELOW
 from rib.results.published import PublishedNumbers
 from rib.steps import How, Workshop
@@ -91,9 +91,9 @@ def compared(place: Path, tuned: str = "collapsed.safetensors", base: str = "res
     return rib.compare(base, str(place / tuned), **options)
 
 
-def by_hand(suite: Suite, file: Path) -> dict[str, float]:
+def by_hand(suite: Suite, file: Path, family: str = "resnet") -> dict[str, float]:
     """Accuracy in percent on every data set, from logits."""
-    model = classifier("resnet").eval()
+    model = classifier(family).eval()
     model.net.load_state_dict(read_weights(file))
     found = {}
     for name in suite.tested:
@@ -243,7 +243,7 @@ def test_the_headline_names_the_largest_loss_the_reference_included(place: Path,
     }
     lowest = min(after, key=lambda name: after[name])
     assert f"The largest loss is on {'the reference set ' * (lowest == suite.reference)}{lowest}: " in (
-        comparison_finding(found)
+        comparison_claim(found).lead
     )
     rows = [
         replace(row, change=Interval(-24.6, -29.0, -20.0)) if row.role == "reference" else row
@@ -251,11 +251,63 @@ def test_the_headline_names_the_largest_loss_the_reference_included(place: Path,
     ]
     lost = compared(place, "good.safetensors", fail_if=["reference < -2", "worst < -5", "ri < -20"])
     lost.__dict__["tested"] = tuple(rows)
-    assert comparison_finding(lost).endswith(
+    assert comparison_claim(lost).lead.endswith(
         f"The largest loss is on the reference set {suite.reference}: -24.6 points."
     )
+    assert "-24.6 (-29.0 to -20.0) on the reference set" in comparison_claim(lost).detail
+    sign = next(sign for sign in lost.signs if sign.name == "reference loss")
+    assert (sign.verdict, sign.evidence) == ("present", Interval(-24.6, -29.0, -20.0))
+    assert "reference loss" in reason(lost)
     assert [verdict.state for verdict in lost.verdicts] == ["broken", "broken", "holds"]
     assert lost.verdicts[1].words.endswith(f"measured -24.60 [-29.0, -20.0] on {suite.reference}: broken")
+
+
+def test_running_statistics_have_their_share_of_a_loss(tmp_path: Path) -> None:
+    """A fine-tune in training mode: the same weights with the base's buffers, swapped by hand, lose less."""
+    made = document(tmp_path, models=["batch_norm"], per_class=40, downstream=["whole", "part", "other"])
+    (tmp_path / "tiny.toml").write_text(toml(made))
+    torch.manual_seed(0)
+    base, tuned = classifier("batch_norm"), classifier("batch_norm")
+    train(base, np.arange(320) % 4, 60, 0.05, 60)
+    write_weights(tmp_path / "batch_norm-0.safetensors", take_weights(base.net))
+    tuned.net.load_state_dict(base.net.state_dict())
+    train(tuned, np.arange(32) % 2, 250, 0.02, 40)
+    write_weights(tmp_path / "tuned.safetensors", take_weights(tuned.net))
+    found = compared(tmp_path, "tuned.safetensors", "batch_norm")
+    suite = load_suite(tmp_path / "tiny.toml")
+    before, after = take_weights(base.net), take_weights(tuned.net)
+    buffers = [name for name in before if "running" in name or "tracked" in name]
+    assert buffers
+    write_weights(tmp_path / "mixed.safetensors", {**after, **{name: before[name] for name in buffers}})
+    levels = {name: by_hand(suite, tmp_path / f"{name}.safetensors", "batch_norm")
+              for name in ("batch_norm-0", "mixed", "tuned")}  # fmt: skip
+    for row in found.tested:
+        corners = found.statistics[row.name]["accuracy"]
+        assert [corners[corner] for corner in ("before", "weights", "after")] == pytest.approx(
+            [level[row.name] for level in levels.values()]
+        )
+    assert found.worst
+    name, change = found.worst
+    split = found.statistics[name]
+    assert change.value < 0
+    assert split["of_weights"] + split["of_statistics"] == pytest.approx(change.value)
+    assert f"running statistics {split['of_statistics']:+.1f}" in comparison_claim(found).detail
+    assert f"accuracy there is {levels['mixed'][name]:.1f} %" in comparison_claim(found).detail
+    assert comparison_json(found)["statistics"][name] == split
+    shares = [found.statistics[row.name]["of_statistics"] for row in found.tested]
+    sign = next(sign for sign in found.signs if sign.name == "statistics")
+    assert sign.evidence
+    assert sign.evidence.value == pytest.approx(np.mean(shares))
+    found.page(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert page.index('id="signs"') < page.index("Weights or running statistics?") < page.index('id="sets"')
+
+
+def test_a_net_without_batchnorm_has_no_share_of_statistics(place: Path) -> None:
+    found = compared(place)
+    assert found.statistics == {}
+    assert found.signs[5].verdict == "absent"
+    assert "statistics" not in comparison_finding(found)
 
 
 # -- what a model can be called ----------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ from rib.store.record import unpack_bits
 from test_report import LAYERS, looked, made_up, own_text, printed
 
 TUNED = ("sketch", "paint", "foggy")
-ALL_LOOKS = {"names": ["cka", "drift", "connectivity", "forgetting", "distance"]}
+ALL_LOOKS = {"names": ["cka", "drift", "connectivity", "forgetting", "distance", "statistics"]}
 
 
 @pytest.fixture(scope="module")
@@ -263,13 +263,37 @@ def test_forgetting_is_split(found: Inside) -> None:
     assert split.readings == {"mis-read": 12}
 
 
+def test_statistics_are_split(results: Results, found: Inside) -> None:
+    for name in ("sketch", "clean"):
+        split = one(found.statistics, tested_on=name, **FINETUNE)
+        assert split.of_statistics.value == pytest.approx(-4 - len(name))
+        assert split.of_weights.value == pytest.approx(-1)
+        assert split.change.value == pytest.approx(-5 - len(name))
+        assert split.corners["after"].value == pytest.approx(split.corners["before"].value + split.change.value)
+        tuned_there = sum(run.tuned_on == name for run in runs(results))
+        assert split.change.runs == len(runs(results)) - tuned_there
+    others = one(found.statistics, tested_on=OTHERS, **FINETUNE)
+    lengths = [len(other) for run in runs(results) for other in TUNED if other != run.tuned_on]
+    assert others.of_statistics.value == pytest.approx(-4 - np.mean(lengths))
+
+
+def test_a_missing_analysis_of_statistics_is_a_hole(tmp_path: Path) -> None:
+    results = made_up(tmp_path, models=("small",), analyses=({"names": ["statistics"]},))
+    lost = next(look for look in results.plan.looks if look.on == ("clean",) and look.run.method == "finetune")
+    del results.records[lost.step.key]
+    whole = {split.tested_on for split in inside(results).statistics if split.method == "finetune"}
+    assert "clean" not in whole
+    assert {OTHERS, "sketch"} <= whole
+    assert one(signature_rows(results), **FINETUNE).signs[5].verdict == "unknown"
+
+
 # -- signatures --------------------------------------------------------------------------------------------------------
 
 
 def test_signatures_weigh_the_evidence(results: Results, found: Inside) -> None:
     row = one(found.signatures, **FINETUNE)
     summary = one(results.summaries, **FINETUNE)
-    drop, alike, late, negative = row.signs
+    drop, alike, late, negative, reference, statistics = row.signs
     assert drop.evidence.value == negative.evidence.value == pytest.approx(summary.mri.value)
     assert "60 images" in drop.words or "80 images" in drop.words
     whole = one(found.wholes, what="CKA", **FINETUNE)
@@ -279,12 +303,22 @@ def test_signatures_weigh_the_evidence(results: Results, found: Inside) -> None:
     assert not summary.mri.marked
     assert held_against(alike) == f"Measured {alike.evidence.value:.2f}; present below 0.50."
     assert 0 < late.evidence.value < 1
+    assert reference.evidence.value == pytest.approx(summary.reference_after.value - summary.reference_before.value)
+    assert reference.evidence.low < reference.evidence.value < reference.evidence.high
+    split = [split for split in found.statistics if (split.model, split.method) == ("small", "finetune")]
+    means = {each.tested_on: each.of_statistics.value for each in split}
+    sets = [name for name in means if name not in (OTHERS, OWN)]
+    by_run = [
+        np.mean([-4.0 - len(name) for name in sets if name != results.set_name(run.tuned_on)]) for run in runs(results)
+    ]
+    assert statistics.evidence.value == pytest.approx(np.mean(by_run))
+    assert statistics.verdict == "present"
 
 
 @pytest.mark.parametrize(("adjusted", "verdict"), [(None, "present"), (0.01, "present"), (0.2, "suggested")])
 def test_a_signature_says_no_more_than_the_mark_of_its_table(adjusted: float | None, verdict: str) -> None:
     """Its interval excludes 0; among all rows of the table it may not."""
-    *_, negative = signatures(Evidence(ri=Interval(-1.0, -1.9, -0.1, p=0.03, adjusted=adjusted)))
+    *_, negative, _, _ = signatures(Evidence(ri=Interval(-1.0, -1.9, -0.1, p=0.03, adjusted=adjusted)))
     assert negative.verdict == verdict
 
 
@@ -299,7 +333,7 @@ def test_signatures_rest_on_the_whole_analysis_where_it_is_done(
         results.records[look.step.key].values["diagonal"] = [0.2 if look.name == "narrow" else 0.9] * 4
         if look.name in missing:
             del results.records[look.step.key]
-    _, alike, _, _ = one(signature_rows(results), **FINETUNE).signs
+    _, alike, *_ = one(signature_rows(results), **FINETUNE).signs
     assert (alike.evidence and alike.evidence.value) == (expected and pytest.approx(expected))
 
 
@@ -357,7 +391,7 @@ def test_json_holds_the_insides(results: Results) -> None:
 def test_every_panel_has_entries_with_its_pickers(results: Results, found: Inside, tmp_path: Path) -> None:
     data = panel_data(found)
     panels = [panel for panel, _ in shown_panels(data)]
-    assert len(panels) == len(data) - 1 == 9
+    assert len(panels) == len(data) - 1 == 10
     assert all(isinstance(entry[key], str) for panel in panels for entry in data[panel.name] for key in panel.pickers)
     write_page(results, tmp_path / "page.html")
     text = own_text(tmp_path / "page.html")

@@ -20,6 +20,7 @@ from rib.analysis.connectivity import Connectivity
 from rib.analysis.distance import Distance
 from rib.analysis.drift import Drift
 from rib.analysis.forgetting import Forgetting
+from rib.analysis.statistics import StatisticsShare
 from rib.errors import DamagedError, UserError
 from rib.plan import make_plan
 from rib.report.figure_data import figure_data
@@ -129,6 +130,10 @@ def looked(step: Compare) -> dict[str, Any]:
                 for part, scale in (("together", -9), ("by_head", -2), ("by_features", -8), ("probe", -3))
             }
             return {"sets": list(step.on), "reading": ["mis-read"] * len(step.on), **parts}
+        case StatisticsShare():
+            cost = 4.0 + len(step.on[0])
+            accuracy = {"before": 70.0, "weights": 69.0, "statistics": 70.0 - cost, "after": 69.0 - cost}
+            return {"images": 9, "accuracy": accuracy, "change": -1 - cost, "of_weights": -1.0, "of_statistics": -cost}
     return {}
 
 

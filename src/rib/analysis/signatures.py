@@ -1,4 +1,8 @@
-"""Signatures: the four signs of a robustness that was lost in tuning (Hwang et al. 2024, arXiv 2410.21582)."""
+"""Signatures: six signs of a robustness that was lost in tuning.
+
+The first four are those of Hwang et al. 2024 (arXiv 2410.21582). The last two are RIB's own: accuracy lost on the
+reference set, and accuracy lost to BatchNorm's running statistics.
+"""
 
 from __future__ import annotations
 
@@ -36,6 +40,22 @@ NO_CHANGE = 0.01
 NEGATIVE_RI = 0.0
 """Points. RI is a difference: below zero, robustness was lost."""
 
+LOSS = -2.0
+"""Points. A convention: the limit of the gates in the examples (`ri < -2`, `reference < -2`)."""
+
+
+@dataclass(frozen=True)
+class Shares:
+    """The change of accuracy on the data sets not tuned on, in points, split as `rib.analysis.statistics` splits it.
+
+    Attributes:
+        of_weights: the share of the weights.
+        of_statistics: the share of BatchNorm's running statistics.
+    """
+
+    of_weights: float
+    of_statistics: float
+
 
 @dataclass(frozen=True)
 class Evidence:
@@ -48,6 +68,9 @@ class Evidence:
         drift: relative change of the weights of each group of layers, ‖θ - θ0‖ / ‖θ0‖, from the first to the last;
             tells late-layer shift where there is no CKA.
         ri: RI or mRI, in points; with the `adjusted` p value of its table, where it stands in one.
+        reference: change of accuracy on the reference set, in points, of a model that was not tuned on it.
+        shares: of that change on all data sets not tuned on.
+        keeps_statistics: False for a model that is known to have no running statistics.
     """
 
     ood_change: Interval | None = None
@@ -55,6 +78,9 @@ class Evidence:
     cka: Sequence[float] | None = None
     drift: Sequence[float] | None = None
     ri: Interval | None = None
+    reference: Interval | None = None
+    shares: Shares | None = None
+    keeps_statistics: bool = True
 
 
 @dataclass(frozen=True)
@@ -62,7 +88,7 @@ class Signature:
     """One sign.
 
     Attributes:
-        name: "large drop", "low CKA", "late shift" or "negative RI".
+        name: "large drop", "low CKA", "late shift", "negative RI", "reference loss" or "statistics".
         verdict: see `Verdict`.
         threshold: beyond which it is present, in the unit of the evidence.
         evidence: the number that was compared with it; None where there is none. Its interval is its value alone
@@ -82,13 +108,21 @@ class Signature:
         return None if self.verdict == "unknown" else self.verdict == "present"
 
 
-def signatures(evidence: Evidence) -> tuple[Signature, Signature, Signature, Signature]:
-    """Large drop after tuning on a small set, low CKA, late-layer shift, negative RI: in this order.
+def signatures(evidence: Evidence) -> tuple[Signature, ...]:
+    """Large drop after tuning on a small set, low CKA, late-layer shift, negative RI, loss on the reference set, loss
+    to running statistics: in this order.
 
     Raises:
         UserError: a CKA is not within 0 … 1, or a drift is negative or not a number.
     """
-    return (_large_drop(evidence), _low_cka(evidence.cka), _late_shift(evidence), _negative_ri(evidence.ri))
+    return (
+        _large_drop(evidence),
+        _low_cka(evidence.cka),
+        _late_shift(evidence),
+        _negative_ri(evidence.ri),
+        _reference_loss(evidence.reference),
+        _statistics(evidence),
+    )
 
 
 def _large_drop(evidence: Evidence) -> Signature:
@@ -191,6 +225,57 @@ def _negative_ri(ri: Interval | None) -> Signature:
             present=f"Tuning cost robustness: {found}.",
             suggested=f"Tuning seems to have cost robustness, but chance may explain it: {found}.",
             absent=f"Tuning is not seen to have cost robustness: {found}.",
+        ),
+    )
+
+
+def _reference_loss(change: Interval | None) -> Signature:
+    name = "reference loss"
+    if change is None:
+        words = "It was not measured how accuracy on the reference set changed, or the model was tuned on that set."
+        return Signature(name, "unknown", LOSS, None, words)
+    verdict = _below(change, LOSS)
+    if verdict == "present" and not change.marked:
+        verdict = "suggested"
+    moved = f"accuracy on the reference set changed by {_signed(change.value)} points"
+    return Signature(
+        name,
+        verdict,
+        LOSS,
+        change,
+        _say(
+            verdict,
+            present=f"Tuning cost what the model was pretrained for: {moved}.",
+            suggested=f"Tuning seems to have cost what the model was pretrained for, unless it is chance: {moved}.",
+            absent=f"Tuning is not seen to have cost what the model was pretrained for: {moved}.",
+        ),
+    )
+
+
+def _statistics(evidence: Evidence) -> Signature:
+    name, shares = "statistics", evidence.shares
+    if not evidence.keeps_statistics:
+        return Signature(
+            name, "absent", LOSS, None, "The model has no running statistics, so all of a change is weights."
+        )
+    if shares is None:
+        words = "It was not measured how much of the change is BatchNorm's running statistics (analysis `statistics`)."
+        return Signature(name, "unknown", LOSS, None, words)
+    cost = _point(shares.of_statistics)
+    verdict = _below(cost, LOSS)
+    split = (
+        f"on the data sets not tuned on, they changed accuracy by {_signed(shares.of_statistics)} points on average, "
+        f"and the weights by {_signed(shares.of_weights)}"
+    )
+    return Signature(
+        name,
+        verdict,
+        LOSS,
+        cost,
+        _say(
+            verdict,
+            present=f"BatchNorm's running statistics cost accuracy: {split}.",
+            absent=f"BatchNorm's running statistics are not seen to cost accuracy: {split}.",
         ),
     )
 

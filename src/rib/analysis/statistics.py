@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypedDict
 
 from pydantic import Field
 
@@ -15,6 +15,16 @@ from rib.training.statistics import statistics_names
 
 CORNERS = ("before", "weights", "statistics", "after")
 """The parts taken from the tuned model: nothing, its weights, its statistics, both."""
+
+
+class StatisticsValues(TypedDict):
+    """The values of `StatisticsShare`."""
+
+    images: int
+    accuracy: dict[str, float]
+    change: float
+    of_weights: float
+    of_statistics: float
 
 
 class StatisticsShare(Analysis):

@@ -21,6 +21,7 @@ from rib.models.describe import describe
 from rib.models.layers import choose
 from rib.models.loading import weights_identity
 from rib.models.recorded import RecordedAccuracy, recorded_accuracy
+from rib.models.skeleton import skeleton
 from rib.plan.looks import find_analysis, looks_at
 from rib.plan.pair_view import require_one_view, with_view
 from rib.plan.plan import Look, Plan, Run
@@ -28,6 +29,7 @@ from rib.plan.planner import make_plan
 from rib.plan.tuned import in_base
 from rib.steps import Fit, World
 from rib.suite.suite import Suite
+from rib.training.statistics import statistics_names
 
 TUNED = "tuned"
 """Method of the tuned model's run."""
@@ -37,6 +39,9 @@ OWN_DATA = "data of one's own"
 
 LOOKS = ("cka", "drift")
 """Analyses made of the pair, by name."""
+
+STATISTICS = "statistics"
+"""The analysis of a pair that keeps running statistics, by name."""
 
 KINDS = ("timm", "torchvision", "open_clip")
 """Libraries whose models can be named as KIND:NAME, or KIND:NAME:TAG."""
@@ -144,10 +149,16 @@ def make_pair(
 
 def _looks(plan: Plan, before: Run, after: Run, layers: Sequence[str]) -> Iterator[Look]:
     """The analyses of the two together."""
-    for name in LOOKS:
+    for name in (*LOOKS, *((STATISTICS,) if keeps_statistics(before.fit.architecture) else ())):
         if name in ANALYSES.classes:
             analysis = find_analysis(plan.suite, name, **_fields(name, layers))
             yield from looks_at(plan.suite, plan.world, name, analysis, before.fit, after)
+
+
+def keeps_statistics(architecture: Architecture) -> bool:
+    """Whether a net has BatchNorms with running statistics."""
+    found = skeleton(architecture)
+    return found is not None and bool(statistics_names(found.classifier.net))
 
 
 def _fields(name: str, layers: Sequence[str]) -> dict[str, Any]:

@@ -54,6 +54,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "signatures": [asdict(sign) for sign in found.signs],
         "cka": found.cka,
         "drift": found.drift,
+        "statistics": found.statistics,
         "failures": dict(found.results.failures),
         "unfinished": [step.title for step in found.results.unfinished()],
         "caveats": list(found.results.caveats),

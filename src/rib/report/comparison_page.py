@@ -57,6 +57,8 @@ def write_comparison(found: Comparison, path: Path) -> None:
         cka=found.cka,
         cka_on=found.results.set_name(found.results.suite.reference),
         drift=found.drift,
+        statistics=found.statistics,
+        most_images=max((split["images"] for split in found.statistics.values()), default=0),
         tested=tested,
         summary=found.summary,
         errors=found.calibration_errors,

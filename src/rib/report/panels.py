@@ -94,6 +94,13 @@ PANELS = (
         "tells whether the features still hold what the old head can no longer read.",
     ),
     Panel(
+        "statistics",
+        "Is it the weights, or BatchNorm’s running statistics?",
+        ("analysis", "tested_on", "model", "size"),
+        "Change of accuracy, and the shares of weights and of running statistics in it, which add up to it. Hover for "
+        "the accuracy with each of them before or after tuning. Bars: lowest and highest over sets tuned on and seeds.",
+    ),
+    Panel(
         "connectivity",
         "Accuracy on the straight line from the pretrained to the tuned weights",
         ("analysis", "on", "model", "size", "tuned_on"),
@@ -120,6 +127,7 @@ def panel_data(found: Inside) -> dict[str, Any]:
         "calibration": plain(found.calibration),
         "churn": plain(found.churn),
         "forgetting": plain(found.forgetting),
+        "statistics": plain(found.statistics),
         "ticks": [[_rounded(float(probit(level))), f"{level:g}"] for level in TICKS],
     }
 

@@ -1,4 +1,4 @@
-"""The four signs of lost robustness for a terminal, one line per model."""
+"""The signs of lost robustness for a terminal, one line per model."""
 
 from __future__ import annotations
 
@@ -20,21 +20,22 @@ SIGNS = {
 
 
 def signature_lines(results: Results, width: int) -> list[Text]:
-    """The four signs of lost robustness, one line per model; nothing without evidence."""
+    """The signs of lost robustness, one line per model; nothing without evidence."""
     rows = telling(results, signature_rows(results))
     if not rows:
         return []
     made = {(row.method, row.size) for row in rows}
     names = [(row.model if len(made) == 1 else f"{row.model} {row.method}") + _collapsed(row) for row in rows]
     what = f": {rows[0].method}, n = {size_name(rows[0].size)}" if len(made) == 1 else ""
-    cells = [[_sign(sign) for sign in row.signs] for row in rows]
-    used = {sign.verdict for row in rows for sign in row.signs}
+    shown = [at for at, name in enumerate(HEADS) if name != "statistics" or any(row.signs[at].evidence for row in rows)]
+    cells = [[_sign(row.signs[at]) for at in shown] for row in rows]
+    used = {row.signs[at].verdict for row in rows for at in shown}
     legend = ", ".join(f"{mark} {VERDICTS[verdict]}" for verdict, (mark, _) in SIGNS.items() if verdict in used)
-    units = "Drop and RI in points; CKA, mean over layers; share of the change in late layers."
+    units = "Drop, RI, loss and statistics in points; CKA, mean over layers; share of the change in late layers."
     return [
         Text(),
         *wrapped(f"Signatures of lost robustness{what}", width, "bold"),
-        *grid("", names, list(HEADS.values()), cells, width),
+        *grid("", names, [list(HEADS.values())[at] for at in shown], cells, width),
         *wrapped(f"{legend}. {units}", width, "dim"),
     ]
 

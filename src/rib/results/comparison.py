@@ -11,12 +11,14 @@ from rib.analysis.base import typed
 from rib.analysis.cka import CKA, CKAValues
 from rib.analysis.drift import Drift, DriftValues
 from rib.analysis.signatures import Evidence, Signature, signatures
+from rib.analysis.statistics import StatisticsShare, StatisticsValues
 from rib.gates import Gate, GateVerdict, quantity_names, tested_together, worst_of
 from rib.metrics.intervals import Interval
 from rib.plan.pair import Pair
 from rib.results.inside.averages import OWN
 from rib.results.inside.calibration import calibration_changes
 from rib.results.inside.churn import ChurnRow, ClassLoss, churn_rows, worst_classes
+from rib.results.inside.statistics import statistics_shares
 from rib.results.plausible import chance, implausible
 from rib.results.presence import lacks_classes
 from rib.results.results import Results
@@ -133,8 +135,15 @@ class Comparison:
         return next((typed(seen.values, DriftValues) for seen in self.results.seen(Drift)), None)
 
     @cached_property
+    def statistics(self) -> dict[str, StatisticsValues]:
+        """Shares of weights and running statistics by data set, of those where they are known; empty for a net without
+        such statistics."""
+        seen = self.results.seen(StatisticsShare)
+        return {self.results.set_name(each.on[0]): typed(each.values, StatisticsValues) for each in seen}
+
+    @cached_property
     def signs(self) -> tuple[Signature, ...]:
-        """The four signatures of a robustness that was lost."""
+        """The signatures of a robustness that was lost."""
         alike = [] if self.cka is None else self.cka["diagonal"]
         groups = (
             {} if self.drift is None else dict(zip(self.drift["group_names"], self.drift["group_change"], strict=True))
@@ -146,6 +155,9 @@ class Comparison:
             cka=_whole([None if value is None else min(max(value, 0.0), 1.0) for value in alike]),
             drift=_whole(moved),
             ri=self.ri,
+            reference=self.change_on("reference"),
+            shares=statistics_shares(self.results, (self.pair.after.model, self.pair.after.method, None)),
+            keeps_statistics=any(isinstance(look.step.analysis, StatisticsShare) for look in self.pair.plan.looks),
         )
         return signatures(evidence)
 

@@ -15,7 +15,7 @@ def comparison_finding(found: Comparison) -> str:
 
 
 def comparison_claim(found: Comparison) -> Claim:
-    """The same in two parts: what was gained and what it cost, then its intervals and the largest loss."""
+    """The same in two parts: what was gained, what it cost and the largest loss; then intervals, and statistics."""
     ri = found.ri
     if wrong := [error for error in found.errors if error.startswith("BASE")]:
         return Claim(f"No comparison: {wrong[0]}.")
@@ -29,13 +29,13 @@ def comparison_claim(found: Comparison) -> Claim:
         verb = "lost robustness" if ri.value < 0 else "gained robustness"
     count = sum(row.role == "downstream" and row.change is not None for row in found.tested)
     where = f"the {count} {'' if found.tuned_on is None else 'other '}downstream sets"
-    lead = f"{found.tuned} {_own_gain(found)}{verb}: {_points(ri)} points on average on {where}."
+    lead = f"{found.tuned} {_own_gain(found)}{verb}: {_points(ri)} points on average on {where}.{_largest_loss(found)}"
     own, reference = found.change_on("own"), found.change_on("reference")
     spans = [f"{_ended(own)} on {found.tuned_on}" if own else "", f"{_ended(ri)} on {where}"]
-    if reference and not (found.worst and _is_loss(found.worst, found)):
+    if reference:
         spans.append(f"{_ended(reference)} on the reference set")
     said = f"Changes of accuracy against {found.base}, with 95 % intervals: {listed([*filter(None, spans)])}."
-    return Claim(lead, f"{said}{_largest_loss(found)}")
+    return Claim(lead, f"{said}{_by_statistics(found)}")
 
 
 def _ended(interval: Interval) -> str:
@@ -66,13 +66,21 @@ def _largest_loss(found: Comparison) -> str:
     return f" The largest loss is on {what}: {_points(change)} points{beyond}."
 
 
-def _is_loss(worst: tuple[str, Interval], found: Comparison) -> bool:
-    """Whether the lowest change is a loss on the reference set."""
-    return worst[1].value < 0 and any(row.name == worst[0] and row.role == "reference" for row in found.tested)
+def _by_statistics(found: Comparison) -> str:
+    """How much of the largest loss is running statistics, as sentences; empty without a loss, or if it is not known."""
+    name, change = found.worst or ("", None)
+    if change is None or not change.value < 0 or name not in found.statistics:
+        return ""
+    split = found.statistics[name]
+    return (
+        f" Of the change on {name}, the weights' share is {signed(split['of_weights'])} points and that of BatchNorm's "
+        f"running statistics {signed(split['of_statistics'])}: with the tuned weights and the statistics of "
+        f"{found.base}, accuracy there is {split['accuracy']['weights']:.1f} %."
+    )
 
 
 def reason(found: Comparison) -> str:
-    """Which of the four signs are there, in one sentence; one that chance may explain is not denied."""
+    """Which of the signs are there, in one sentence; one that chance may explain is not denied."""
     present = [sign.name for sign in found.signs if sign.present]
     if found.pair.identical or found.ri is None:
         return ""
@@ -80,7 +88,7 @@ def reason(found: Comparison) -> str:
         return f"Signs of a lost robustness: {', '.join(present)}."
     if doubtful := [f"{sign.name} ({VERDICTS[sign.verdict]})" for sign in found.signs if sign.verdict != "absent"]:
         return f"No sign of a lost robustness is certain: {', '.join(doubtful)}."
-    return "None of the four signs of a lost robustness is there."
+    return "None of the signs of a lost robustness is there."
 
 
 def gates_finding(found: Comparison) -> str:

@@ -171,7 +171,7 @@ const panels = (methods, models, ticks) => {
           thickness: 1.5,
           width: 0,
         },
-        hovertext: at.map((row, n) => `${escape(names[row])}, ${escape(one.name)}<br>${words(spans[n])}`),
+        hovertext: at.map((row, n) => `${escape(names[row])}, ${escape(one.name)}<br>${words(spans[n], row)}`),
         hoverinfo: "text",
       };
     });
@@ -247,6 +247,28 @@ const panels = (methods, models, ticks) => {
       })),
       around0("change of accuracy, points"),
       (span) => `${points(span[0])} (${points(span[1])} to ${points(span[2])}) points`,
+    );
+  }
+
+  function statistics(section, _, left) {
+    const parts = [
+      ["change", "whole change", css("text"), "diamond"],
+      ["of_weights", "weights", "#2f7fc1", "square"],
+      ["of_statistics", "running statistics", "#d1495b", "circle"],
+    ];
+    const corners = [
+      ["before", "pretrained"],
+      ["weights", "tuned weights, pretrained statistics"],
+      ["statistics", "pretrained weights, tuned statistics"],
+      ["after", "tuned"],
+    ];
+    const all = left.map((one) => corners.map(([key, words]) => `${words}: ${one.corners[key][0].toFixed(1)} %`).join("<br>"));
+    rows(
+      section,
+      left.map((one) => one.method),
+      parts.map(([part, name, colour, symbol]) => ({ name, colour, symbol, spans: left.map((one) => one[part]) })),
+      around0("change of accuracy, points"),
+      (span, row) => `${points(span[0])} (${points(span[1])} to ${points(span[2])}) points<br>${all[row]}`,
     );
   }
 
@@ -452,5 +474,5 @@ const panels = (methods, models, ticks) => {
     );
   }
 
-  return { cka, square, drift, distances, effective, calibration, churn, forgetting, connectivity };
+  return { cka, square, drift, distances, effective, calibration, churn, forgetting, statistics, connectivity };
 };

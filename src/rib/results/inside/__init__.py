@@ -11,6 +11,7 @@ from rib.results.inside.effective import EffectiveRobustness, effective_robustne
 from rib.results.inside.forgetting import Split, splits
 from rib.results.inside.layers import LayerProfile, Square, Whole, profiles, squares, wholes
 from rib.results.inside.signatures import SignatureRow, signature_rows
+from rib.results.inside.statistics import StatisticsSplit, statistics_splits
 from rib.results.results import Results
 
 
@@ -19,7 +20,7 @@ class Inside:
     """The values of all analyses of a suite; values without evidence are missing.
 
     Attributes:
-        signatures: the four signs of lost robustness, by model, method and size.
+        signatures: the signs of lost robustness, by model, method and size.
         wholes: mean CKA, total drift, barrier.
         profiles: CKA and drift by layer, group and kind; accuracy and loss on the way from θ0 to θ1.
         squares: CKA of every layer with every other.
@@ -29,6 +30,7 @@ class Inside:
         effective: accuracy beyond the line.
         distances: between data sets, against loss of accuracy.
         forgetting: head against features.
+        statistics: weights against BatchNorm's running statistics.
     """
 
     signatures: tuple[SignatureRow, ...]
@@ -41,6 +43,7 @@ class Inside:
     effective: tuple[EffectiveRobustness, ...]
     distances: tuple[DistanceLoss, ...]
     forgetting: tuple[Split, ...]
+    statistics: tuple[StatisticsSplit, ...]
 
     @property
     def empty(self) -> bool:
@@ -61,6 +64,7 @@ def inside(results: Results) -> Inside:
         effective=tuple(effective_robustness(results)),
         distances=tuple(distance_losses(results)),
         forgetting=tuple(splits(results)),
+        statistics=tuple(statistics_splits(results)),
     )
 
 

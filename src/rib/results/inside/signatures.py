@@ -1,19 +1,20 @@
-"""Signs: the four signatures of lost robustness, of every tuned group, from whatever evidence there is."""
+"""Signs: the signatures of lost robustness, of every tuned group, from whatever evidence there is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rib.analysis.cka import CKA, CKAValues
 from rib.analysis.drift import Drift, DriftValues
 from rib.analysis.signatures import SMALL_SET, Evidence, Signature, signatures
 from rib.data.splits import tuning_rows
-from rib.metrics.estimates import mean
-from rib.metrics.intervals import Interval
+from rib.metrics.estimates import Estimate, mean
+from rib.metrics.intervals import Interval, as_family
 from rib.plan import Run
-from rib.results.inside.averages import tuned_groups
+from rib.results.inside.averages import average, pretrained, tuned_groups
 from rib.results.inside.layers import Found, V, looked_at, mean_over_runs
+from rib.results.inside.statistics import statistics_shares
 from rib.results.results import Results
 from rib.results.rows import Group, Summary
 from rib.results.words import main_size, signed
@@ -21,7 +22,7 @@ from rib.results.words import main_size, signed
 
 @dataclass(frozen=True)
 class SignatureRow:
-    """The four signatures of one model, method and size, over sets tuned on and seeds.
+    """The signatures of one model, method and size, over sets tuned on and seeds.
 
     `at_chance` names the sets on which a training ended at chance: its signs are those of a collapse.
     """
@@ -36,11 +37,16 @@ class SignatureRow:
 def signature_rows(results: Results) -> list[SignatureRow]:
     """Signatures of every tuned group with any evidence."""
     features, weights = _telling_looks(results, CKA, CKAValues), _telling_looks(results, Drift, DriftValues)
+    references = _reference_changes(results)
     tested = {(row.model, row.method, row.size): row.mri for row in results.summaries}
     rows = []
     for group, runs in tuned_groups(results):
         mri = tested[results.model_name(group[0]), group[1], group[2]]
-        evidence = _evidence(results, group, runs, features.get(group, []), weights.get(group, []), mri)
+        evidence = replace(
+            _evidence(results, group, runs, features.get(group, []), weights.get(group, []), mri),
+            reference=references[group],
+            shares=statistics_shares(results, group),
+        )
         signs = signatures(evidence)
         if any(sign.verdict != "unknown" for sign in signs):
             rows.append(SignatureRow(results.model_name(group[0]), group[1], group[2], signs, results.at_chance(runs)))
@@ -74,6 +80,20 @@ def _evidence(
     alike = [min(max(value, 0.0), 1.0) for value in mean_over_runs(features, lambda values: values["diagonal"])]
     moved = mean_over_runs(weights, _by_depth)
     return Evidence(change, size, alike or None, moved or None, mri)
+
+
+def _reference_changes(results: Results) -> dict[Group, Interval | None]:
+    """Change of accuracy on the reference set of every tuned group, tested together; None if one is missing, or if the
+    group was tuned on it."""
+    name = results.set_name(results.suite.reference)
+
+    def change(run: Run, data: str) -> Estimate | None:
+        before, after = (results.accuracies.of(one, data) for one in (pretrained(results, run), run))
+        return after - before if before and after else None
+
+    groups = dict(tuned_groups(results))
+    found = [average(results, runs, name, change) for runs in groups.values()]
+    return dict(zip(groups, as_family(each.interval() if each else None for each in found), strict=True))
 
 
 def _by_depth(values: DriftValues) -> list[float | None]:
@@ -125,6 +145,8 @@ HEADS = {
     "low CKA": "low CKA",
     "late shift": "late-layer shift",
     "negative RI": "negative RI",
+    "reference loss": "reference loss",
+    "statistics": "statistics",
 }
 """The signs, in their order, as columns are headed."""
 
@@ -146,7 +168,7 @@ def held_against(sign: Signature) -> str:
     found = sign.evidence
     if found is None:
         return ""
-    unit = " points" if sign.name in ("large drop", "negative RI") else ""
+    unit = "" if sign.name in ("low CKA", "late shift") else " points"
     spread = f" [{measured(sign, found.low)}, {measured(sign, found.high)}]" if found.low < found.high else ""
     side = "above" if sign.name == "late shift" else "below"
     threshold = "0" if sign.name == "negative RI" else measured(sign, sign.threshold)
