@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from rib.gates import level_of
+from rib.gates import GateVerdict, level_of
 from rib.report.results_json import provenance
 from rib.report.views import seen_by_both, unstated, view_document
 from rib.results.comparison import Comparison
@@ -26,26 +26,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "errors": list(found.errors),
         "worst": {"on": found.worst[0], "change": asdict(found.worst[1])} if found.worst else None,
         "gates_level": level_of(found.verdicts),
-        "gates": [
-            {
-                "gate": str(verdict.gate),
-                "requires": verdict.gate.requirement,
-                "verdict": verdict.state,
-                "failed": verdict.failed,
-                "alone": verdict.alone,
-                "p": verdict.p,
-                "adjusted": verdict.adjusted,
-                "quantity": verdict.gate.quantity,
-                "about": verdict.about or None,
-                "missing": verdict.missing or None,
-                "interval": asdict(verdict.found) if verdict.found else None,
-                "value": verdict.number,
-                "limit": verdict.gate.limit,
-                "margin": verdict.margin,
-                "words": verdict.words,
-            }
-            for verdict in found.verdicts
-        ],
+        "gates": [_gate(verdict) for verdict in found.verdicts],
         "ri": asdict(found.ri) if found.ri else None,
         **{f"ri_{name}": asdict(part) if part else None for name, part in found.by_classes.items()},
         "tested": [asdict(row) for row in found.tested],
@@ -62,4 +43,24 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "view": view_document(seen_by_both(found.results.plan, found.pair.view)),
         "unstated": list(unstated(found.results.plan)),
         "provenance": provenance(found.results),
+    }
+
+
+def _gate(verdict: GateVerdict) -> dict[str, Any]:
+    return {
+        "gate": str(verdict.gate),
+        "requires": verdict.gate.requirement,
+        "verdict": verdict.state,
+        "failed": verdict.failed,
+        "alone": verdict.alone,
+        "p": verdict.p,
+        "adjusted": verdict.adjusted,
+        "quantity": verdict.gate.quantity,
+        "about": verdict.about or None,
+        "missing": verdict.missing or None,
+        "interval": asdict(verdict.found) if verdict.found else None,
+        "value": verdict.number,
+        "limit": verdict.gate.limit,
+        "margin": verdict.margin,
+        "words": verdict.words,
     }
