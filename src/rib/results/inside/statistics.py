@@ -16,7 +16,7 @@ from rib.results.inside.layers import looked_at
 from rib.results.results import Results
 from rib.results.rows import Group
 
-Rows = Mapping[str, Mapping[str, StatisticsValues | None]]
+SplitRows = Mapping[str, Mapping[str, StatisticsValues | None]]
 """Values of each run, by the key of its weights and by the full name of the data set; None if not finished."""
 
 
@@ -73,7 +73,7 @@ def _mean(lines: Sequence[Sequence[StatisticsValues | None]], part: Literal["of_
     return float(np.mean([np.mean([values[part] for values in line if values]) for line in lines]))
 
 
-def _collected(results: Results) -> dict[tuple[str, Group], tuple[list[Run], Rows]]:
+def _collected(results: Results) -> dict[tuple[str, Group], tuple[list[Run], SplitRows]]:
     """Runs and values by the analysis' name and the group."""
     found: dict[tuple[str, Group], tuple[dict[str, Run], dict[str, dict[str, StatisticsValues | None]]]] = {}
     for (name, _), groups in looked_at(results, StatisticsShare, StatisticsValues).items():
@@ -85,7 +85,7 @@ def _collected(results: Results) -> dict[tuple[str, Group], tuple[list[Run], Row
     return {place: (list(runs.values()), rows) for place, (runs, rows) in found.items()}
 
 
-def _spread(results: Results, runs: Sequence[Run], rows: Rows, on: str, part: str) -> Spread | None:
+def _spread(results: Results, runs: Sequence[Run], rows: SplitRows, on: str, part: str) -> Spread | None:
     def cell(run: Run, name: str) -> float | None:
         values = rows[run.fit.key].get(name)
         if values is None:
