@@ -2,125 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from helpers import PART, classifier, examples, same_weights
-from rib.data.splits import named_generator
-from rib.methods import METHODS, Method
-from rib.models.weights import Weights, take_weights
-from rib.recipe import Recipe
+from helpers import classifier, same_weights
+from plain_loop import RECIPE, Kept, close, fitted, method, plain
+from rib.methods import METHODS
+from rib.methods.base import TrainedMethod
+from rib.models.weights import take_weights
 from rib.training.schedule import rate
-from test_methods import make_task
-
-RECIPE = Recipe(epochs=4, batch_size=4, lr=0.02)
-
-
-def method(name: str, **fields: Any) -> Method:
-    return METHODS.find(name)(**fields)
-
-
-def fitted(chosen: Method, family: str = "resnet", recipe: Recipe = RECIPE, **changes: Any) -> Weights:
-    """What a method makes of random weights in four epochs of three batches of ten pictures."""
-    task, _ = make_task(family)
-    return chosen.fit(take_weights(classifier(family).net), replace(task, recipe=recipe, **changes), [])
-
 
 # -- resumed -----------------------------------------------------------------------------------------------------------
 
 
-class Kept:
-    """A checkpoint in memory that keeps the state after some epochs, as a file would: as bytes."""
-
-    def __init__(self, stop: int | None, state: bytes | None = None) -> None:
-        self.stop, self.state = stop, state
-
-    def load(self) -> dict[str, Any] | None:
-        import io
-
-        return torch.load(io.BytesIO(self.state), weights_only=True) if self.state else None
-
-    def save(self, state: Callable[[], dict[str, Any]]) -> None:
-        import io
-
-        buffer = io.BytesIO()
-        torch.save(state(), buffer)
-        self.state = buffer.getvalue()
-        if self.stop is not None and state()["epoch"] == self.stop:
-            raise InterruptedError
+TRAINED = sorted(name for name, kind in METHODS.classes.items() if issubclass(kind, TrainedMethod))
 
 
-HOOKED = ("ema", "swa", "spd", "ftp", "digrap")
-
-
-@pytest.mark.parametrize("name", HOOKED)
+@pytest.mark.parametrize("name", TRAINED)
 def test_resumed_equals_uninterrupted(name: str) -> None:
     """Killed after a random epoch; dropout and BatchNorm included."""
-    expected = fitted(method(name), "dropout")
-    stop = int(np.random.default_rng(len(name)).integers(1, RECIPE.epochs))
-    first = Kept(stop)
+    family = "resnet" if name == "llrd" else "dropout"  # the latter has no blocks
+    expected = fitted(method(name), family)
+    first = Kept(int(np.random.default_rng(len(name)).integers(1, RECIPE.epochs)))
     with pytest.raises(InterruptedError):
-        fitted(method(name), "dropout", checkpoint=first)
-    assert same_weights(fitted(method(name), "dropout", checkpoint=Kept(None, first.state)), expected)
-    assert not same_weights(expected, fitted(method("finetune"), "dropout"))
+        fitted(method(name), family, checkpoint=first)
+    assert same_weights(fitted(method(name), family, checkpoint=Kept(None, first.state)), expected)
+    if name not in ("finetune", "curriculum", "lp_ft"):  # the last, without its ingredient
+        assert not same_weights(expected, fitted(method("finetune"), family))
 
 
 # -- against plain loops -----------------------------------------------------------------------------------------------
 
 
-def plain(
-    after: Callable[[int, Mapping[str, Tensor], Mapping[str, Tensor], Mapping[str, Tensor]], None],
-    change: Callable[[int, Mapping[str, Tensor]], None] = lambda step, net: None,
-    momentum: float = 0.9,
-    rates: Callable[[int, int], float] = lambda step, total: rate(step, 0, total),
-) -> Weights:
-    """Fine-tuning in float32, step by step, with SGD by hand.
-
-    Args:
-        after: given the step, the parameters, those before the step, and the gradients, after each step.
-        change: given the step and the parameters, whose `grad` it may change.
-    """
-    net, pool = classifier("resnet"), examples(10, 3)
-    net.train()
-    values = dict(net.net.named_parameters())
-    velocity = {name: torch.zeros_like(value) for name, value in values.items()}
-    step, total = 0, 3 * RECIPE.epochs
-    for epoch in range(RECIPE.epochs):
-        order = named_generator("shuffle", 3, epoch).permutation(10)
-        for rows in (order[:4], order[4:8], order[8:]):
-            logits = net(torch.from_numpy(pool.batch(rows)))[:, [group[0] for group in PART.groups]]
-            net.zero_grad()
-            F.cross_entropy(logits, torch.from_numpy(pool.labels[rows])).backward()
-            with torch.no_grad():
-                change(step, values)
-                before = {name: value.clone() for name, value in values.items()}
-                for name, value in values.items():
-                    assert value.grad is not None
-                    velocity[name] = value.grad.clone() if step == 0 else momentum * velocity[name] + value.grad
-                    value -= RECIPE.lr * rates(step, total) * velocity[name]
-                after(step, values, before, {name: value.grad for name, value in values.items()})  # type: ignore[misc]
-            step += 1
-    return take_weights(net.net)
-
-
-def close(found: Weights, expected: Mapping[str, Tensor], tolerance: float = 1e-5) -> None:
-    for name, value in expected.items():
-        torch.testing.assert_close(found[name], value, rtol=tolerance, atol=tolerance)
-
-
-def nothing(*_: Any) -> None:
-    return None
-
-
 def test_the_plain_loop_is_fine_tuning() -> None:
-    close(fitted(method("finetune")), plain(nothing), 1e-6)
+    close(fitted(method("finetune")), plain(), 1e-6)
 
 
 def test_ema_is_the_moving_average_of_the_weights() -> None:
@@ -261,6 +180,6 @@ def test_digrap_learns_as_a_plain_loop_does() -> None:
             state[name] = omega, first, second, component
             value.grad -= omega * component
 
-    expected = plain(nothing, change)
+    expected = plain(change=change)
     assert max(one[0] for one in state.values()) > 0.2
     close(fitted(method("digrap")), expected, 1e-4)

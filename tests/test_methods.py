@@ -555,6 +555,8 @@ def make_task(family: str, label_map: LabelMap = PART) -> tuple[Task, dict[str, 
         watch=lambda _: None,
         checkpoint=None,
         note=notes.__setitem__,
+        reference=examples(12, seed=7),
+        reference_map=WHOLE,
     )
     return task, notes
 

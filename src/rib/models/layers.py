@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -129,3 +129,35 @@ def _first_tensor(value: Any) -> Tensor | None:
     if isinstance(value, tuple | list):
         return next((each for each in map(_first_tensor, value) if each is not None), None)
     return None
+
+
+def depths(classifier: Classifier, images: Tensor) -> dict[str, int]:
+    """The layer of each parameter, by name: of n blocks, 0 for what comes before the first, i for block i (from 1),
+    n + 1 for what comes after the last.
+
+    What is computed between two blocks belongs to the later one; parameters of no module that is called, such as a
+    class token, come before the first.
+
+    Args:
+        classifier: the model, in evaluation mode.
+        images: uint8 (n, H, W, 3) for a trial run, which shows the order of the blocks.
+    """
+    known = visible(classifier, images)
+    order = [name for name in known if name in set(blocks(classifier.net))]
+    place = {name: number for number, name in enumerate(order, 1)}
+    done, after = 0, {}
+    for name in known:
+        done = max(done, place.get(name, 0))
+        after[name] = 0 if not done else done + 1
+    return {name: _depth(name, place, after) for name, _ in classifier.net.named_parameters()}
+
+
+def _depth(parameter: str, place: Mapping[str, int], after: Mapping[str, int]) -> int:
+    """The layer of a parameter: that of its block, or what had been done when its module was called."""
+    parts = parameter.split(".")[:-1]
+    owners = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
+    block = next((owner for owner in owners if owner in place), None)
+    if block is not None:
+        return place[block]
+    holders = (owner for owner in owners if not any(name.startswith(f"{owner}.") for name in place))
+    return next((after[owner] for owner in holders if owner in after), 0)

@@ -18,6 +18,7 @@ from rib.models.sources import find_weights
 from rib.objectives import OBJECTIVES, Objective
 from rib.plan.looks import find_analysis, is_chosen, looks_at
 from rib.plan.plan import Look, Plan, Run
+from rib.plan.replay import replayable
 from rib.recipe import LastBatch, Recipe
 from rib.steps import DataPart, Fit, Load, Predict, Pretrain, Reference, World
 from rib.suite.suite import Looks, Runs, Suite
@@ -70,6 +71,7 @@ class _Planner:
         self._starts: dict[str, Load | Pretrain] = {}
         self._skeletons: dict[str, Skeleton | None] = {}
         self._drawable: dict[tuple[str, int | None], int] = {}
+        self._replayed: DataPart | None = None
         self._statistics: dict[str, tuple[int, int]] = {}  # smallest batches and fewest steps that change statistics
 
     def plan(self) -> Plan:
@@ -187,7 +189,15 @@ class _Planner:
                 self._statistics[model] = min(before[0], smallest[0]), min(before[1], smallest[1])
             batches = own.batches(drawn, merged=last is not None) if trained != frozenset() else []
             one = found.one_image(method.takes_single_gradients or 1 in batches)
-        return Fit(start, method, part, size, held, recipe, seed, ingredients, last, one)
+        replay = (
+            replayable(self.world, self.suite.reference, self.suite.tested, method.name) if method.replays else None
+        )
+        return Fit(start, method, part, size, held, recipe, seed, ingredients, last, one, replay)
+
+    def _replayable(self, method: Method) -> DataPart:
+        if self._replayed is None:
+            self._replayed = replayable(self.world, self.suite.reference, self.suite.tested, method.name)
+        return self._replayed
 
     def _require_drawable(self, downstream: str, size: int | None) -> int:
         """Refuse a size that cannot be drawn; how many images it is, for which the seed makes no difference."""

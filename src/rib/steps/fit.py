@@ -38,6 +38,7 @@ class Fit(Step):
         last_batch: "merged" if a last batch of one image joins the one before it, for a BatchNorm.
         one_image: "dense" if gradients of single images go through a norm of `rib.models.one_image`: it marks
             results in which they are right on a CPU.
+        replay: training images of the reference set, for a method that replays them.
     """
 
     key_name: ClassVar[str] = "Fit"
@@ -52,6 +53,7 @@ class Fit(Step):
     ingredients: tuple[Fit, ...]
     last_batch: LastBatch | None = field(default=None, metadata=OPTION)
     one_image: OneImage | None = field(default=None, metadata=OPTION)
+    replay: DataPart | None = field(default=None, metadata=OPTION)
 
     activity: ClassVar[str] = "fitting"
     trains: ClassVar[bool] = True
@@ -86,8 +88,8 @@ class Fit(Step):
 
     @property
     def parts(self) -> tuple[DataPart, ...]:
-        """The downstream set."""
-        return (self.data,) if self.data else ()
+        """The downstream set, and what is replayed."""
+        return tuple(part for part in (self.data, self.replay) if part)
 
     @property
     def architecture(self) -> Architecture:
@@ -176,6 +178,8 @@ class Fit(Step):
             note=values.__setitem__,
             known=shop.stored_features(self.features.key) if self.features else None,
             seen=watch.seen,
+            reference=shop.examples(self.replay, self.architecture.view) if self.replay else None,
+            reference_map=self.replay.label_map if self.replay else None,
         )
 
 

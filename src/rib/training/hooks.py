@@ -36,6 +36,10 @@ class StepHook:
         needs to know belongs here."""
         return {}
 
+    def loss(self, net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor | None:
+        """A further term of the cross-entropy, as a `Penalty` is, for a hook with weights of its own; None for none."""
+        return None
+
     def gradients(self, net: nn.Module, step: int) -> None:
         """Change the gradients of the parameters before the optimizer's step `step`, counted from 0."""
 
@@ -90,7 +94,7 @@ class Replay:
 
     def count(self, tuned: int) -> int:
         """How many reference images have been seen with the first `tuned` tuning images."""
-        return int(self.share / (1 - self.share) * tuned + 1e-9)
+        return beside(self.share, tuned)
 
     def batches(self, before: int, sizes: Sequence[int], epoch: int, device: torch.device) -> Iterator[ReplayBatch]:
         """The reference images of each batch of an epoch.
@@ -111,6 +115,11 @@ class Replay:
         for rows in wanted:
             labels = torch.from_numpy(self.examples.labels[rows]).to(device)
             yield ReplayBatch(next(inputs), labels) if len(rows) else ReplayBatch(None, labels)
+
+
+def beside(share: float, tuned: int) -> int:
+    """How many reference images are seen with the first `tuned` tuning images, if they are `share` of all."""
+    return int(share / (1 - share) * tuned + 1e-9)
 
 
 @dataclass(frozen=True)

@@ -241,10 +241,19 @@ class _Loop:
             of_reference = training.replay.label_map.mask(output[count:])
             other = F.cross_entropy(of_reference, more.labels, label_smoothing=smoothing)
             loss = (count * entropy + len(more.labels) * other) / len(output)
-        loss = loss + training.penalty(self.classifier.net, logits, rows) if training.penalty else loss
-        if training.feature_term is not None:
-            loss = loss + training.feature_term({name: seen[:count] for name, seen in features.items()}, rows)
+        for term in self._terms(logits, {name: seen[:count] for name, seen in features.items()}, rows):
+            loss = loss + term
         return loss, entropy, (logits.detach().argmax(dim=1) == labels).sum()
+
+    def _terms(self, logits: Tensor, features: dict[str, Tensor], rows: Tensor) -> Iterator[Tensor]:
+        """What a method adds to the cross-entropy."""
+        training, net = self.training, self.classifier.net
+        if training.penalty is not None:
+            yield training.penalty(net, logits, rows)
+        if training.feature_term is not None:
+            yield training.feature_term(features, rows)
+        if training.hook is not None and (term := training.hook.loss(net, logits, rows)) is not None:
+            yield term
 
     def _forward(self, rows: Tensor, batch: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
         """Logits, and the outputs of the layers that a term of the loss sees."""

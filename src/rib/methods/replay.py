@@ -1,0 +1,35 @@
+"""Replay: some images of the reference set in every batch."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from rib.methods.base import Passes, TrainedMethod
+from rib.recipe import Recipe
+from rib.training.hooks import beside
+
+
+class Replay(TrainedMethod):
+    """Fine-tuning with training images of the reference set in every batch (Rolnick et al. 2019, arXiv 1811.11682,
+    experience replay without its distillation).
+
+    The images come from the reference set's part `tune`, never from what is scored, and add to a batch of tuning
+    images: they are `share` of the whole, with cross-entropy among the reference set's classes, and the loss is the
+    mean over all images. It is no method for a pretrained model whose training data are not at hand.
+    """
+
+    name: ClassVar[str] = "replay"
+    key_name: ClassVar[str] = "rib.methods.replay:Replay"
+    replays: ClassVar[bool] = True
+    share: float = Field(0.1, gt=0, lt=1, description="of each batch")
+
+    def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
+        """Every image of every epoch, and the reference set's."""
+        own = super().passes(recipe, images, held_out)
+        return own._replace(trained=own.trained + beside(self.share, own.trained))
+
+    def replayed(self) -> float:
+        """The share."""
+        return self.share

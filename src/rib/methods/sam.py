@@ -1,0 +1,83 @@
+"""SAM and ASAM: the gradient at the worst weights nearby."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from rib.methods.base import Passes, Task, TrainedMethod
+from rib.models.weights import Weights
+from rib.recipe import Recipe
+from rib.training.hooks import SecondPass
+
+
+class SAM(TrainedMethod):
+    """Sharpness-aware minimisation: the gradient at θ + ρ g / ‖g‖ (Foret et al. 2021, arXiv 2010.01412, eq. 2 and 3).
+
+    g is the gradient of the batch over all trained weights together. BatchNorm's statistics are those of the first
+    pass.
+    """
+
+    name: ClassVar[str] = "sam"
+    key_name: ClassVar[str] = "rib.methods.sam:SAM"
+    rho: float = Field(0.05, gt=0, description="ρ, how far away the gradient is taken")
+
+    def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
+        """Every image twice."""
+        return twice(super().passes(recipe, images, held_out))
+
+    def second_pass(self, start: Weights, task: Task) -> SecondPass:
+        """θ + ρ g / ‖g‖, and back."""
+        return lambda net: climb(net, self.rho, None)
+
+
+class ASAM(TrainedMethod):
+    """Adaptive SAM: the gradient at θ + ρ T² g / ‖T g‖, T = |θ| + η (Kwon et al. 2021, arXiv 2102.11600, eq. 8).
+
+    As in the paper's code T is 1 for parameters that are not called weights. BatchNorm's statistics are those of the
+    first pass.
+    """
+
+    name: ClassVar[str] = "asam"
+    key_name: ClassVar[str] = "rib.methods.sam:ASAM"
+    rho: float = Field(0.5, gt=0, description="ρ")
+    eta: float = Field(0.01, ge=0, description="η")
+
+    def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
+        """Every image twice."""
+        return twice(super().passes(recipe, images, held_out))
+
+    def second_pass(self, start: Weights, task: Task) -> SecondPass:
+        """θ + ρ T² g / ‖T g‖, and back."""
+        return lambda net: climb(net, self.rho, self.eta)
+
+
+def twice(passes: Passes) -> Passes:
+    """Two forward and backward passes for each."""
+    return passes._replace(trained=2 * passes.trained)
+
+
+@torch.no_grad()
+def climb(net: nn.Module, rho: float, eta: float | None) -> Callable[[], None]:
+    """Move weights with gradients to ρ T² g / ‖T g‖ from here, T = 1 without η; what is returned moves them back."""
+    scaled, kept = [], []
+    for name, value in net.named_parameters():
+        if value.grad is None:
+            continue
+        scale = value.abs() + eta if eta is not None and "weight" in name else torch.ones_like(value)
+        scaled.append((value, scale, scale * value.grad))
+        kept.append((value, value.clone()))
+    norm = torch.stack([gradient.norm() for _, _, gradient in scaled]).norm() + 1e-12
+    for value, scale, gradient in scaled:
+        value.add_(rho / norm * scale * gradient)
+
+    def back() -> None:
+        with torch.no_grad():
+            for value, before in kept:
+                value.copy_(before)
+
+    return back

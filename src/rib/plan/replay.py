@@ -1,0 +1,51 @@
+"""Replay: the images of the reference set that a method may train on, and what is scored that forbids it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from rib.data.overlap import Parts
+from rib.data.parts import DataPart
+from rib.errors import UserError
+from rib.steps import World
+
+
+def replayable(world: World, reference: str, tested: Iterable[str], method: str) -> DataPart:
+    """The reference set's part `tune`, none of whose images, nor of their sources, is scored.
+
+    Args:
+        world: the data sets.
+        reference: name of the reference set.
+        tested: names of the sets that are scored.
+        method: its name, for people.
+
+    Raises:
+        UserError: the set plays both roles whole, or an image of it is scored.
+    """
+    own = world[reference]
+    if not own.disjoint:
+        raise UserError(
+            f"{method} replays training images of the reference set {reference!r}, and all of its images are scored",
+            got="a reference set that is tested whole",
+            valid="one with a training part of its own: train and test folders, or test_fraction",
+            remedy=f"leave {method} out, or split the reference set",
+        )
+    parts = Parts({name: world[name] for name in {reference, *tested}}, most=None)
+    sources = own.index("tune").sources
+    for name in tested:
+        scored = world[name]
+        kin = scored.family == own.family
+        common = int(np.isin(scored.index("test").sources, sources).sum()) if kin else 0
+        if not common and not kin:
+            compared = parts.compare(reference, "tune", name, "test")
+            common = int(compared.seen.sum()) if compared else 0
+        if common:
+            raise UserError(
+                f"{method} replays training images of {reference!r}, and {name!r} is scored on {common:,} of them",
+                got="the same images, or other versions of them",
+                valid="a training part that no scored set shows",
+                remedy=f"leave {method} out, or take {name!r} out of the suite",
+            )
+    return world.part(reference, "tune")
