@@ -22,7 +22,7 @@ from rib.models.classifier import Classifier
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.suite.load import parse_suite
-from rib.training.hooks import Replay
+from rib.training.hooks import Replayed
 from test_methods import make_task
 
 # -- LDIFS -------------------------------------------------------------------------------------------------------------
@@ -127,7 +127,7 @@ def test_replay_adds_reference_images_to_every_batch() -> None:
 
 
 def test_a_hundredth_of_each_batch_is_carried_over() -> None:
-    replay = Replay(examples(12, seed=7), WHOLE, 0.01, 0)
+    replay = Replayed(examples(12, seed=7), WHOLE, 0.01, 0)
     sizes = [4, 4, 2] * 20
     before, counts = 0, []
     for epoch in range(20):

@@ -20,7 +20,7 @@ from rib.models.classifier import Classifier
 from rib.models.weights import Weights, put_weights, take_weights
 from rib.recipe import Frozen, Recipe
 from rib.training.checkpoint import Checkpoint
-from rib.training.hooks import FeatureTerm, Replay, SecondPass, StepHook
+from rib.training.hooks import FeatureTerm, Replayed, SecondPass, StepHook
 from rib.training.loop import train
 from rib.training.predict import Watch, collect, finite, predict
 from rib.training.training import Penalty, Pull, Training
@@ -117,13 +117,13 @@ class Task:
         with torch.no_grad():
             return finite(torch.cat([classifier.head(batch) for batch in features.split(size)]))
 
-    def replay(self, share: float) -> Replay | None:
+    def replay(self, share: float) -> Replayed | None:
         """The reference images that are added to every batch; None for a share of 0."""
         if not share:
             return None
         assert self.reference is not None
         assert self.reference_map is not None
-        return Replay(self.reference, self.reference_map, share, self.seed)
+        return Replayed(self.reference, self.reference_map, share, self.seed)
 
     @property
     def training(self) -> Training:

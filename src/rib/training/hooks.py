@@ -74,7 +74,7 @@ back."""
 
 
 @dataclass(frozen=True)
-class Replay:
+class Replayed:
     """Images of the reference set in every batch, with cross-entropy among the reference set's classes.
 
     The loss of a batch is the mean over all of its images. A batch of n tuning images gets share / (1 - share) · n

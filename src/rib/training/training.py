@@ -13,7 +13,7 @@ from rib.data.examples import Examples
 from rib.data.labels import LabelMap
 from rib.objectives.base import Loss
 from rib.recipe import Recipe
-from rib.training.hooks import FeatureTerm, Replay, SecondPass, StepHook
+from rib.training.hooks import FeatureTerm, Replayed, SecondPass, StepHook
 
 
 class Penalty(Protocol):
@@ -100,4 +100,4 @@ class Training:
     hook: StepHook | None = None
     feature_term: FeatureTerm | None = None
     second_pass: SecondPass | None = None
-    replay: Replay | None = None
+    replay: Replayed | None = None
