@@ -15,7 +15,7 @@ from rib.data.views import Filter, Pixels, Resize, View
 from rib.errors import nearest
 from rib.files import at_home
 from rib.models import imagenet, lite
-from rib.recipe import Frozen, Recipe
+from rib.recipe import Frozen, Recipe, RecipeField
 
 ZOO = Path(__file__).parent / "zoo"
 """Folder of the small weights that are shipped."""
@@ -63,6 +63,22 @@ class PretrainRow(Frozen):
         return self
 
 
+NEW_HEAD = "new"
+"""Value of `head` for pretrained weights whose own head, if they have one, is dropped."""
+
+
+class HeadRow(Frozen):
+    """How a new head is trained: alone on frozen features, then, if `finetune` is given, with the whole net."""
+
+    data: str | None = Field(None, description="data set, default the reference set; its `tune` part is used")
+    seed: int = Field(0, ge=0)
+    probe: RecipeField = Field(
+        default_factory=lambda: Recipe(epochs=50, optimizer="adamw", lr=3e-3, warmup_fraction=0.05),
+        description="recipe of the head; default 50 epochs of AdamW at 0.003",
+    )
+    finetune: RecipeField | None = Field(None, description="recipe of the whole net afterwards; default: none")
+
+
 class ModelRow(Frozen):
     """A pretrained model in words: one of `timm`, `torchvision`, `open_clip`, `hf` and `build`.
 
@@ -92,7 +108,12 @@ class ModelRow(Frozen):
         False, description="timm: fold BatchNorm into the layers before it; equal in evaluation, without statistics"
     )
     pretrain: PretrainRow | None = Field(None, description="train from scratch instead")
-    head: str | None = Field(None, description="name of the final linear layer, where it cannot be found")
+    head: str | None = Field(
+        None,
+        description="name of the final linear layer, where it cannot be found; 'new' for one of the reference "
+        "set's classes, which RIB trains",
+    )
+    reference: HeadRow | None = Field(None, description="how a new head is trained; default: see its fields")
     size: int | None = Field(None, ge=8, description="input side in pixels; default the library's, else required")
     crop: float | None = Field(None, ge=0.05, le=1, description="centre crop's share; default the library's, else 1")
     resize: Literal["shortest", "squash", "border"] | None = Field(
@@ -112,13 +133,29 @@ class ModelRow(Frozen):
         """The model's origin, as the row names it."""
         return next(str(value) for kind in KINDS if (value := getattr(self, kind)) is not None)
 
+    @property
+    def has_new_head(self) -> bool:
+        """Whether RIB trains its head."""
+        return self.head == NEW_HEAD
+
+    @model_validator(mode="after")
+    def _headed(self) -> Self:
+        if self.reference and not self.has_new_head:
+            raise ValueError('`reference` says how a new head is trained: add head = "new"')
+        wrong = [name for name in ("pretrain", "outputs", "fold", "class_names", "prompts") if getattr(self, name)]
+        if self.has_new_head and wrong:
+            raise ValueError(f'head = "new" cannot be combined with `{wrong[0]}`')
+        return self
+
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
         given = [kind for kind in KINDS if getattr(self, kind) is not None]
         if len(given) != 1:
             raise ValueError(f"give exactly one of {', '.join(KINDS)} (got {', '.join(given) or 'none'})")
         if self.weights and self.pretrain:
-            raise ValueError("give weights or pretrain, not both")
+            raise ValueError(
+                'give weights or pretrain, not both; for a new head on these weights: head = "new" instead of pretrain'
+            )
         if self.weights and self.weights.startswith("zoo:") and not re.fullmatch(r"\w+", self.weights[4:]):
             raise ValueError(f"{self.weights!r} names no shipped weights: zoo: and letters, digits, underscores")
         if self.weights and self.weights.startswith(lite.SCHEME):

@@ -161,9 +161,13 @@ def classifier_weights(
         directions = library.build_zero_shot_classifier(model, tokenizer, tuple(names), templates, device=device)
         head = (directions.T * model.logit_scale.exp()).float().cpu()
     bias = model.logit_bias
-    weights = {f"visual.{key}": value.detach().cpu() for key, value in model.visual.state_dict().items()}
     shift = float(bias) if bias is not None else 0.0
-    return weights | {"head.weight": head.contiguous(), "head.bias": torch.full((len(head),), shift)}
+    return tower_weights(model) | {"head.weight": head.contiguous(), "head.bias": torch.full((len(head),), shift)}
+
+
+def tower_weights(model: Any) -> dict[str, Tensor]:
+    """The weights of a whole CLIP model's image tower, under a `ClipClassifier`'s names."""
+    return {f"visual.{key}": value.detach().cpu() for key, value in model.visual.state_dict().items()}
 
 
 def read_model(file: Path, name: str, config: dict[str, Any]) -> Any:

@@ -55,7 +55,7 @@ def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = 
             build_source=source_digest(builder.partition(":")[0]) if builder else None,
             arguments=arguments,
             classes=classes,
-            head=row.head or built.get("head"),
+            head=(None if row.has_new_head else row.head) or built.get("head"),
             decode=None if decode == "exact" else decode,
             fill=view.fill,
             **{name: getattr(view, name) for name in FIELDS},

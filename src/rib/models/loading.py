@@ -21,6 +21,7 @@ from rib.models.checkpoints import CheckpointFile, read_checkpoint
 from rib.models.class_order import Stated, documents, order_of, reordered, stated_by_files
 from rib.models.fitting import Convert, fit_weights, require_numbers
 from rib.models.guard import nothing_but_building
+from rib.models.new_head import fresh_head, with_new_head
 from rib.models.preprocessing import (
     FIELDS,
     require_agreement,
@@ -52,7 +53,7 @@ def weights_digest(
         UserError: the checkpoint is missing.
     """
     content = cached_digest(weights_file(name, row, base), cache_folder, fresh)
-    if row.open_clip is None:
+    if row.open_clip is None or row.has_new_head:
         return content
     text = clip.text_identity(_words(row, classes), row.prompts)
     return digest(json.dumps([content, text]).encode())
@@ -81,7 +82,12 @@ def load_pretrained(
     file = weights_file(name, row, base)
     before = state(file.stat())
     if row.open_clip is not None and not _is_classifier(row, file, architecture):
-        weights, reading = _clip_weights(name, row, file, base, classes, cache_folder, device), Reading()
+        reading = Reading(new_head=row.has_new_head)
+        if row.has_new_head:
+            config, _ = clip.model_config(row.open_clip, row.tag, base)
+            weights = clip.tower_weights(clip.read_model(file, row.open_clip, config)) | fresh_head(build(architecture))
+        else:
+            weights = _clip_weights(name, row, file, base, classes, cache_folder, device)
     else:
         weights, reading = _read(name, row, architecture, file, classes)
     if expected is not None:
@@ -114,16 +120,19 @@ class Reading:
         entry: the set of weights that the row chose; "" for the only one.
         cast: whether tensors were stored in another precision.
         order: the checkpoint's output for each class of the reference set; None for its own order.
+        new_head: whether its head is dropped.
     """
 
     entry: str = ""
     cast: bool = False
     order: tuple[int, ...] | None = None
+    new_head: bool = False
 
     @property
     def text(self) -> str:
         """The architecture as JSON, without default values; "" if all values are defaults."""
         fields = {"entry": self.entry or None, "cast": self.cast or None, "order": self.order}
+        fields |= {"new_head": self.new_head or None}
         given = {name: value for name, value in fields.items() if value is not None}
         return json.dumps(given) if given else ""
 
@@ -152,8 +161,15 @@ def weights_identity(
         return content
     file = weights_file(name, row, base)
     stated = [getattr(row, field) is not None for field in FIELDS]
-    seen = [content, architecture.model_dump(mode="json"), list(classes), row.weights_key, row.outputs, stated]
-    seen.append(_beside(file))
+    seen: list[Any] = [
+        content,
+        architecture.model_dump(mode="json"),
+        list(classes),
+        row.weights_key,
+        row.outputs,
+        stated,
+    ]
+    seen += [_beside(file), row.has_new_head]
     known = cache_folder / f"fits-{digest(json.dumps([*seen, _READINGS]).encode())}.txt" if cache_folder else None
     text = read_fact(known) if known else None
     if text is None:
@@ -181,7 +197,7 @@ def _reading(
     if row.open_clip is not None and not _is_classifier(row, file, architecture):
         config, _ = clip.model_config(row.open_clip, row.tag, base)
         clip.read_model(file, row.open_clip, config)
-        return Reading()
+        return Reading(new_head=row.has_new_head)
     return _read(name, row, architecture, file, classes)[1]
 
 
@@ -193,7 +209,10 @@ def _read(
     classifier = build(architecture)
     head = classifier.head_name
     net = classifier.net
-    fitted = fit_weights(checkpoint, net, what, head, row.weights_key, *_conversions(row, architecture, net))
+    convert, foreign = _conversions(row, architecture, net)
+    if row.has_new_head:
+        convert, foreign = with_new_head(convert, net, classifier.head_names), None
+    fitted = fit_weights(checkpoint, net, what, head, row.weights_key, convert, foreign)
     check_finite(fitted.weights, what)
     require_stated_net(checkpoint, architecture, net, what)
     view = {field: getattr(architecture, field) for field in FIELDS if getattr(row, field) is None}
@@ -202,11 +221,13 @@ def _read(
     stated = _stated_classes(row, checkpoint, classes)
     order = order_of(stated, classes, what) if stated and classes else None
     weights = reordered(fitted.weights, net, head, order, what) if order else fitted.weights
-    return weights, Reading(fitted.entry if fitted.chosen else "", fitted.cast, order)
+    return weights, Reading(fitted.entry if fitted.chosen else "", fitted.cast, order, row.has_new_head)
 
 
 def _stated_classes(row: ModelRow, checkpoint: CheckpointFile, classes: Sequence[str]) -> Stated | None:
     """The meaning of a model's outputs, from its row, its files, or the library that publishes it."""
+    if row.has_new_head:
+        return None
     if row.outputs is not None:
         return Stated(row.outputs, "`outputs` of the model's row")
     published = row.weights is None or row.weights.startswith(lite.SCHEME)

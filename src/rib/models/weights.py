@@ -113,7 +113,8 @@ def misfit(wrong: Mapping[str, str], expected: Shapes, got: Shapes, what: str, h
             f"the head of {what} has another number of classes",
             got=f"{got[matrix][0]} outputs ({matrix} is {got[matrix]})",
             valid=f"{expected[matrix][0]}, one for each class of the reference set",
-            remedy="use a suite whose reference set has its classes; RIB never draws a new head",
+            remedy="use a suite whose reference set has its classes; or add to its row of the suite "
+            'head = "new", to train a head of the suite\'s classes on these weights',
         )
     return UserError(
         f"the checkpoint of {what} does not fit the model",

@@ -216,6 +216,8 @@ def _row(text: str, architecture: ModelRow | None, suite: Suite, role: str) -> M
         if path.is_file():
             assert architecture is not None
             own = {"weights": str(path.resolve()), "weights_key": key, "outputs": None, "pretrain": None}
+            if architecture.has_new_head:
+                own |= {"head": None, "reference": None}
             return architecture.model_copy(update=own)
         if path.suffix in SUFFIXES or "/" in text:
             raise UserError(

@@ -10,7 +10,7 @@ from typing import Any
 from rib.data.splits import tuning_rows
 from rib.errors import UserError, nearest
 from rib.methods import METHODS, MergedMethod, Method
-from rib.models.catalogue import Architecture, PretrainRow, find_row
+from rib.models.catalogue import Architecture, HeadRow, ModelRow, PretrainRow, find_row
 from rib.models.describe import describe
 from rib.models.loading import weights_identity
 from rib.models.skeleton import Skeleton, skeleton
@@ -20,7 +20,7 @@ from rib.plan.looks import find_analysis, is_chosen, looks_at
 from rib.plan.plan import Look, Plan, Run
 from rib.plan.replay import replayable
 from rib.recipe import LastBatch, Recipe
-from rib.steps import DataPart, Fit, Load, Predict, Pretrain, Reference, World
+from rib.steps import DataPart, Fit, Load, NewHead, Predict, Pretrain, Reference, Start, World
 from rib.suite.suite import Looks, Runs, Suite
 from rib.suite.validation import validated
 
@@ -68,7 +68,7 @@ class _Planner:
         self.suite, self.world = suite, world
         self._fits: dict[tuple[Any, ...], Fit] = {}
         self._under_way: set[tuple[Any, ...]] = set()
-        self._starts: dict[str, Load | Pretrain] = {}
+        self._starts: dict[str, Start] = {}
         self._skeletons: dict[str, Skeleton | None] = {}
         self._drawable: dict[tuple[str, int | None], int] = {}
         self._replayed: DataPart | None = None
@@ -238,27 +238,54 @@ class _Planner:
             variants.append((label, validated(kind, table | chosen, where)))
         return variants
 
-    def _start(self, model: str) -> Load | Pretrain:
+    def _start(self, model: str) -> Start:
         if model not in self._starts:
             self._starts[model] = self._new_start(model)
         return self._starts[model]
 
-    def _new_start(self, model: str) -> Load | Pretrain:
+    def _new_start(self, model: str) -> Start:
         row = find_row(model, self.suite.model)
         called = self.suite.model_names.short(model)
         architecture = describe(row, self.world.classes, self.suite.base, self.suite.decode)
         self._skeletons[model] = found = skeleton(architecture)
         architecture = found.architecture if found else architecture
-        if row.pretrain is None:
-            published = row.weights is None and row.hf is None
-            if self.world.assume and published and find_weights(row, self.suite.base).found is None:
-                self.world.assumed.append(f"weights of {model}")
-                return Load(model, architecture, f"expected {model}", called)
-            classes = self.world[self.suite.reference].classes
-            place = (self.suite.base, classes, self.world.cache)
-            digest = weights_identity(model, row, architecture, *place, fresh=self.world.fresh)
-            return Load(model, architecture, digest, called)
-        return self._pretrain(model, architecture, row.pretrain)
+        if row.pretrain is not None:
+            return self._pretrain(model, architecture, row.pretrain)
+        loaded = self._loaded(model, row, architecture, called)
+        return self._new_head(model, loaded, row.reference or HeadRow()) if row.has_new_head else loaded
+
+    def _loaded(self, model: str, row: ModelRow, architecture: Architecture, called: str) -> Load:
+        published = row.weights is None and row.hf is None
+        if self.world.assume and published and find_weights(row, self.suite.base).found is None:
+            self.world.assumed.append(f"weights of {model}")
+            return Load(model, architecture, f"expected {model}", called)
+        classes = self.world[self.suite.reference].classes
+        place = (self.suite.base, classes, self.world.cache)
+        digest = weights_identity(model, row, architecture, *place, fresh=self.world.fresh)
+        return Load(model, architecture, digest, called)
+
+    def _new_head(self, model: str, loaded: Load, row: HeadRow) -> NewHead:
+        """The training of a head. Raises UserError if its set lacks a class, or is tested on the same images."""
+        name = row.data or self.suite.reference
+        data, reference = self.world[name], self.world[self.suite.reference]
+        where = f'{self.suite.name}: model {model!r}: head = "new"'
+        if name in self.suite.tested and not data.disjoint:
+            raise UserError(
+                f"{where}: {name!r} is tested on the images that the head is trained on",
+                got="a set that is tuned on and tested whole",
+                valid="a set with images that are only tested on",
+                remedy=f"add test_fraction = 0.5 to [data.{name}], or give it a folder to tune on and one to test on",
+            )
+        part = self.world.part(name, "tune")
+        seen = {part.label_map.groups[label][0] for label in set(data.index("tune").labels.tolist())}
+        if lost := [each for number, each in enumerate(reference.classes) if number not in seen]:
+            raise UserError(
+                f"{where}: {name!r} has no images to train some classes of the head on",
+                got=", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else ""),
+                valid=f"images of all {len(reference.classes)} classes of {self.suite.reference!r}",
+            )
+        last = self._last_batch(model, part, row.finetune) if row.finetune else None
+        return NewHead(loaded, part, row.probe, row.seed, row.finetune, last, loaded.called)
 
     def _pretrain(self, model: str, architecture: Architecture, row: PretrainRow) -> Pretrain:
         def part(name: str | None) -> DataPart:

@@ -6,12 +6,14 @@ from rib.steps.compare import Compare
 from rib.steps.embed import Embed
 from rib.steps.fit import Fit
 from rib.steps.how import How
+from rib.steps.new_head import NewHead
 from rib.steps.predict import Predict, predictions_of
 from rib.steps.pretrain import Load, Pretrain, Reference
+from rib.steps.start import Start
 from rib.steps.workshop import Workshop
 from rib.steps.world import World
 
-KINDS: tuple[type[Step], ...] = (Pretrain, Embed, Fit, Predict, Compare)
+KINDS: tuple[type[Step], ...] = (Pretrain, NewHead, Embed, Fit, Predict, Compare)
 """Every kind of step, in the order in which they build on one another."""
 
 __all__ = [
@@ -22,9 +24,11 @@ __all__ = [
     "Fit",
     "How",
     "Load",
+    "NewHead",
     "Predict",
     "Pretrain",
     "Reference",
+    "Start",
     "Step",
     "Workshop",
     "World",

@@ -13,7 +13,7 @@ from rib.models.catalogue import Architecture
 from rib.recipe import Precision, Recipe
 from rib.steps.base import Step
 from rib.steps.fit import Fit
-from rib.steps.pretrain import Start
+from rib.steps.start import Start
 from rib.steps.workshop import Count, Workshop
 from rib.steps.world import World
 

@@ -13,7 +13,7 @@ from rib.methods.base import Passes
 from rib.models.catalogue import Architecture
 from rib.recipe import LastBlock, Precision, Recipe
 from rib.steps.base import Left, Step
-from rib.steps.pretrain import Pretrain, Start
+from rib.steps.start import Start
 from rib.steps.workshop import Count, Workshop
 from rib.steps.world import World
 from rib.training.predict import collected
@@ -56,7 +56,7 @@ class Embed(Step):
     @property
     def needs(self) -> tuple[Step, ...]:
         """The pretraining, if the weights are made here."""
-        return (self.start,) if isinstance(self.start, Pretrain) else ()
+        return (self.start,) if isinstance(self.start, Step) else ()
 
     @property
     def parts(self) -> tuple[DataPart, ...]:

@@ -17,7 +17,7 @@ from rib.models.weights import Weights, first_not_finite
 from rib.recipe import LastBatch, OneImage, Recipe
 from rib.steps.base import Left, Step
 from rib.steps.embed import Embed, drawn
-from rib.steps.pretrain import Pretrain, Start
+from rib.steps.start import Start
 from rib.steps.workshop import Count, Workshop
 from rib.steps.world import World
 
@@ -73,7 +73,7 @@ class Fit(Step):
     @property
     def needs(self) -> tuple[Step, ...]:
         """The pretraining, if the weights are made here, and the ingredients."""
-        return (*((self.start,) if isinstance(self.start, Pretrain) else ()), *self.ingredients)
+        return (*((self.start,) if isinstance(self.start, Step) else ()), *self.ingredients)
 
     @cached_property
     def features(self) -> Embed | None:

@@ -19,7 +19,7 @@ from rib.recipe import LastBlock, Precision, Recipe
 from rib.steps.base import Step
 from rib.steps.embed import Embed
 from rib.steps.fit import Fit
-from rib.steps.pretrain import Start
+from rib.steps.start import Start
 from rib.steps.workshop import Count, Workshop
 from rib.steps.world import World
 from rib.store.record import pack_bits

@@ -45,6 +45,10 @@ class Load(Keyed):
         """No prerequisites."""
         return ()
 
+    def in_architecture(self, architecture: Architecture) -> Load:
+        """The same weights in another architecture."""
+        return replace(self, architecture=architecture)
+
     def read_weights(self, shop: Workshop) -> Weights:
         """The weights, from their file. Raises UserError if they are no longer those of the plan."""
         row = find_row(self.model, shop.suite.model)
@@ -152,6 +156,10 @@ class Pretrain(Step):
         """Its own."""
         return self.recipe
 
+    def in_architecture(self, architecture: Architecture) -> Pretrain:
+        """The same weights in another architecture."""
+        return replace(self, architecture=architecture)
+
     def read_weights(self, shop: Workshop) -> Weights:
         """The weights, from the store."""
         return shop.stored_weights(self)
@@ -176,7 +184,3 @@ class Pretrain(Step):
             probe = replace(stage(then.data, then.probe), trainable=classifier.head_parameters)
             stages += [probe, stage(then.data, then.finetune)]
         return stages
-
-
-Start = Load | Pretrain
-"""Pretrained weights."""

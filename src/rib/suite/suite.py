@@ -186,8 +186,11 @@ class Suite(Frozen):
     def roles(self) -> Roles:
         """The role of each data set."""
         tuned = dict.fromkeys(name for run in self.runs for name in run.downstream or self.downstream)
-        stages = (row.pretrain for name, row in self.model.items() if name in self.models and row.pretrain)
-        data = (place for stage in stages for place in (stage.data, stage.reference.data if stage.reference else None))
+        rows = [row for name, row in self.model.items() if name in self.models]
+        stages = [
+            stage for row in rows for stage in (row.pretrain, row.pretrain and row.pretrain.reference, row.reference)
+        ]
+        data = (stage.data for stage in stages if stage)
         pretrained = dict.fromkeys(name for name in data if name and name != self.reference)
         return Roles(self.reference, self.downstream, self.evaluate, tuple(tuned), tuple(pretrained))
 
