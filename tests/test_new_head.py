@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import rib
-from helpers import CLASSES, SIDE, Say, classifier, document, same_weights, tiny, toml
+from helpers import CLASSES, RESNET, SIDE, Say, classifier, document, same_weights, tiny, toml
 from rib.data.splits import named_generator
 from rib.data.views import Pixels
 from rib.errors import UserError
@@ -160,7 +160,7 @@ def test_the_golden_key() -> None:
 
 # -- where the weights may come from -----------------------------------------------------------------------------------
 
-FORMS = ("plain", "data parallel", "no head", "projection", "state_dict", "half")
+FORMS = ("plain", "data parallel", "no head", "projection", "state_dict", "half", "momentum")
 
 
 def written(folder: Path, form: str) -> Path:
@@ -173,6 +173,11 @@ def written(folder: Path, form: str) -> Path:
         "no head": body,
         "projection": body | {"head.0.weight": torch.zeros(5, 64), "head.2.weight": torch.zeros(3, 5)},
         "state_dict": {"state_dict": {f"backbone.{name}": value for name, value in body.items()}, "epoch": 3},
+        "momentum": {
+            "state_dict": {f"module.base_encoder.{name}": value for name, value in body.items()}
+            | {f"module.momentum_encoder.{name}": value + 1 for name, value in body.items()}
+            | {"module.queue": torch.zeros(3)}
+        },
         "half": {name: value.half() for name, value in weights.items()},
     }[form]
     torch.save(content, folder / "form.pth")
@@ -184,6 +189,7 @@ def test_weights_in_every_form(tmp_path: Path, form: str) -> None:
     row = ModelRow.model_validate(
         {"build": "rib.models.small:small_resnet", "arguments": {"width": 8}, "size": SIDE, "head": "new"}
         | {"weights": str(written(tmp_path, form))}
+        | ({"weights_key": "state_dict/module.base_encoder"} if form == "momentum" else {})
     )
     architecture = describe(row, 4)
     identity = weights_identity("m", row, architecture, Path(), CLASSES)
@@ -262,10 +268,13 @@ def test_mistakes_are_found_by_the_plan(tmp_path: Path, rib_says: Say, row: dict
     assert (code, words in said) == (2, True), said
 
 
-def test_a_reference_set_that_is_tested_whole_cannot_train_the_head(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["head", "pretrain"])
+def test_a_reference_set_that_is_tested_whole_cannot_train_a_model(tmp_path: Path, how: str) -> None:
     made = suite_with(tmp_path)
+    if how == "pretrain":
+        made["model"]["resnet"] = {**RESNET, "pretrain": {}}
     del made["data"]["clean"]["test_fraction"]
-    with pytest.raises(UserError, match="tested on the images that the head is trained on"):
+    with pytest.raises(UserError, match="tested on the images that the model is trained on"):
         make_plan(parse_suite(made).based_at(tmp_path))
 
 

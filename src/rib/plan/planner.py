@@ -269,13 +269,7 @@ class _Planner:
         name = row.data or self.suite.reference
         data, reference = self.world[name], self.world[self.suite.reference]
         where = f'{self.suite.name}: model {model!r}: head = "new"'
-        if name in self.suite.tested and not data.disjoint:
-            raise UserError(
-                f"{where}: {name!r} is tested on the images that the head is trained on",
-                got="a set that is tuned on and tested whole",
-                valid="a set with images that are only tested on",
-                remedy=f"add test_fraction = 0.5 to [data.{name}], or give it a folder to tune on and one to test on",
-            )
+        self._require_apart(name, where)
         part = self.world.part(name, "tune")
         seen = {part.label_map.groups[label][0] for label in set(data.index("tune").labels.tolist())}
         if lost := [each for number, each in enumerate(reference.classes) if number not in seen]:
@@ -287,8 +281,19 @@ class _Planner:
         last = self._last_batch(model, part, row.finetune) if row.finetune else None
         return NewHead(loaded, part, row.probe, row.seed, row.finetune, last, loaded.called)
 
+    def _require_apart(self, name: str, where: str) -> None:
+        """Refuse a set to train a pretrained model on that is tested on the same images. Raises UserError."""
+        if name in self.suite.tested and not self.world[name].disjoint:
+            raise UserError(
+                f"{where}: {name!r} is tested on the images that the model is trained on",
+                got="a set that is tuned on and tested whole",
+                valid="a set with images that are only tested on",
+                remedy=f"add test_fraction = 0.5 to [data.{name}], or give it images to tune on and others to test on",
+            )
+
     def _pretrain(self, model: str, architecture: Architecture, row: PretrainRow) -> Pretrain:
         def part(name: str | None) -> DataPart:
+            self._require_apart(name or self.suite.reference, f"{self.suite.name}: model {model!r}: pretrain")
             return self.world.part(name or self.suite.reference, "tune")
 
         where, then = f"{self.suite.name}: model {model!r}: objective", row.reference
