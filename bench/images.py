@@ -10,25 +10,27 @@ from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageChops
 
 CLASSES = 10
 PHOTOGRAPHS = "imagenet-sample-*.tar"
 """Archives of JPEGs that `tree` takes its images from, in the folder that RIB_BENCH_IMAGES names."""
 
 
-def tree(root: Path, count: int, side: int | None = None) -> Path:
+def tree(root: Path, count: int, side: int | None = None, shift: int = 0) -> Path:
     """A folder tree of JPEGs, saved as those of ImageNet-C are: quality 85, optimized.
 
     Args:
         root: where it is written.
         count: how many images.
         side: their width and height; None for photographs as they are, and 500 × 375 for rendered ones.
+        shift: pixels by which every image is shifted sideways, so that sets of different shifts share no image.
     """
     for number, image in enumerate(islice(cycle(originals()), count)):
         file = root / f"class{number % CLASSES}" / f"{number:05}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        shown = image if side is None else cropped(image, side)
+        shifted = ImageChops.offset(image, shift, 0) if shift else image
+        shown = shifted if side is None else cropped(shifted, side)
         shown.save(file, quality=85, optimize=True)
     return root
 

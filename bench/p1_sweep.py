@@ -67,8 +67,8 @@ def measure(setting: Setting) -> list[Row]:
 
 
 def _measured(setting: Setting, folder: Path, sets: Mapping[str, int]) -> list[Row]:
-    for name, count in sets.items():
-        tree(folder / name, count)
+    for shift, (name, count) in enumerate(sets.items()):
+        tree(folder / name, count, shift=shift)
     classifier = build(describe(ModelRow(timm=MODEL), classes=CLASSES), seed=1)
     write_weights(folder / "start.safetensors", take_weights(classifier.net))
     epochs, batch = 2, 64 if setting.gpu else 16
