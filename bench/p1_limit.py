@@ -17,9 +17,10 @@ from bench.base import Row, Setting, interleaved, one_thread
 from bench.images import tree
 from rib.data.views import View
 from rib.methods.base import Passes
+from rib.models.build import build
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
-from rib.models.loading import build, describe
+from rib.models.describe import describe
 from rib.models.weights import take_weights, write_weights
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
