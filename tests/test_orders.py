@@ -14,6 +14,8 @@ from rich.console import Console
 import rib
 from rib.analysis.orders import better_order
 from rib.data import digits
+from rib.report.latex import write_latex
+from rib.report.model_folders import model_card
 from rib.report.recommend import advice_lines
 from rib.report.results_json import results_json
 from rib.results.recommendation import advise
@@ -99,5 +101,8 @@ def test_report_page_json_and_comparison_name_it(reversed_: bool, tmp_path: Path
     console = Console(width=300, file=io.StringIO())
     console.print(advice_lines(advise(results, 100)))
     assert (words in console.file.getvalue()) == reversed_  # type: ignore[attr-defined]
+    write_latex(results, tmp_path / "table.tex")
+    assert (f"% data: {words}" in (tmp_path / "table.tex").read_text()) == reversed_
+    assert ("probably another order of classes" in model_card(results, results.plan.runs[0])) == reversed_
     if reversed_:
         assert "(it says nine for zero, eight for one" in results.caveats[0]

@@ -25,6 +25,7 @@ from rib.recipe import Recipe
 from rib.training import predict as predicting
 from rib.training.checkpoint import FileCheckpoint
 from rib.training.loop import train
+from rib.training.outcome import is_diverged
 from rib.training.predict import predict
 from rib.training.schedule import rate
 from rib.training.training import Pull, Training
@@ -414,3 +415,23 @@ def test_a_net_that_cannot_be_compiled_is_said(monkeypatch: pytest.MonkeyPatch) 
     with pytest.raises(StepError, match=r"(?s)cannot be compiled here \(.*no compiler found.*leave `compile` out"):
         train(net, Training(examples(), WHOLE, PLAIN.model_copy(update={"compile": "default"}), seed=0))
     predict(net, examples(), WHOLE, batch_size=3)
+
+
+@pytest.mark.parametrize(
+    ("losses", "first_batch", "classes", "diverged"),
+    [
+        ((2.3, 2.5), 2.3, 10, False),  # below 1.1 ln 10
+        ((2.3, 2.6), 2.3, 10, True),
+        ((4.0, 4.3), 4.0, 10, False),  # below 1.1 of the first epoch
+        ((9.0, 7.5), 2.0, 10, True),  # above three times the first batch
+        ((2.57, 2.89), 2.6, None, False),  # SimCLR on nine images, rate 0.003
+        ((4.04, 4.53), 4.1, None, False),  # SimCLR on 24 images, rate 0.0001
+        ((2.0, 6.1), 1.9, None, True),
+        ((-0.4, -0.3), -0.1, None, False),  # an objective may be negative
+        ((-0.4, 1.3), -0.1, None, True),
+    ],
+)
+def test_what_counts_as_divergence(
+    losses: tuple[float, ...], first_batch: float, classes: int | None, diverged: bool
+) -> None:
+    assert is_diverged(losses, first_batch, classes) == diverged

@@ -49,6 +49,7 @@ def _latex_table(results: Results) -> str:
     lines = [
         "% needs \\usepackage{booktabs}",
         f"% {results.suite.name}, {extent(results)}".replace("\n", " "),
+        *(f"% data: {' '.join(caveat.split())}" for caveat in results.caveats),
         "\\begin{table}",
         "\\centering",
         "\\begin{tabular}{l" + "r" * (len(heads) - 1) + "}",

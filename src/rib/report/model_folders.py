@@ -143,9 +143,14 @@ def _description(run: Run, classes: Sequence[str]) -> dict[str, Any]:
 
 def model_card(results: Results, run: Run) -> str:
     """The card in Markdown, with the header that model hubs read."""
-    return (
-        "\n".join([*_header(results, run), *_what(results, run), *_scores(results, run), *_making(results, run)]) + "\n"
+    parts = (
+        _header(results, run),
+        _what(results, run),
+        _scores(results, run),
+        _caveats(results),
+        _making(results, run),
     )
+    return "\n".join(line for part in parts for line in part) + "\n"
 
 
 def _header(results: Results, run: Run) -> Iterator[str]:
@@ -224,6 +229,16 @@ def _scores(results: Results, run: Run) -> Iterator[str]:
 
 def _is_of(row: Summary, run: Run, model: str) -> bool:
     return (row.model, row.method, row.size) == (model, run.method, run.size)
+
+
+def _caveats(results: Results) -> Iterator[str]:
+    if results.caveats:
+        yield from (
+            "## Caveats of the data and models",
+            "",
+            *(f"- {markdown(caveat)}" for caveat in results.caveats),
+            "",
+        )
 
 
 def _making(results: Results, run: Run) -> Iterator[str]:

@@ -56,12 +56,17 @@ class Outcome:
 def is_diverged(losses: Sequence[float], first_batch: float, classes: int | None) -> bool:
     """Whether a finite loss ends well above where it began.
 
+    An objective draws new views of few images in each epoch, so its loss may rise by a tenth, or end at that of chance,
+    in a sound run. Of it, only a loss that explodes is a divergence.
+
     Args:
         losses: mean of each epoch.
         first_batch: loss of the first batch, before any step.
         classes: of the cross-entropy; None for an objective, of which no uniform guess is known.
     """
-    uniform = math.log(max(2, classes)) if classes is not None else 0.0
+    if classes is None:
+        return losses[-1] > EXPLODED * max(abs(losses[0]), abs(first_batch))
+    uniform = math.log(max(2, classes))
     return losses[-1] > min(DIVERGED * max(uniform, losses[0]), EXPLODED * max(uniform, first_batch))
 
 
