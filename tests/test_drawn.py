@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from matplotlib.collections import LineCollection
 
+import rib
 from handmade import CLASSES, handmade
 from rib.metrics.intervals import Interval
 from rib.report.answer_figures import _draw_map, _line_figure
@@ -64,7 +67,7 @@ def test_bold_numbers_of_a_matrix_are_those_without_the_mark_in_its_table(tmp_pa
     for tuned_on, line in zip(matrix.tuned_on, matrix.marked, strict=True):
         assert line == [changes[tuned_on, name].marked for name in names]
     assert matrix.ri_marked == [each is not None and each.marked for each in found.summaries[1].ri.values()]
-    alone = [span[1] > 0 or span[2] < 0 for line in matrix.cells for span in line if span]
+    alone = [span.low > 0 or span.high < 0 for line in matrix.cells for span in line if span]
     marked = [flag for line in matrix.marked for flag in line]
     assert sum(alone) > sum(marked) > 0
 
@@ -85,3 +88,19 @@ def test_what_is_shipped_has_three_seeds(name: str) -> None:
         pytest.skip("it tunes nothing")
     suite = load_suite(EXAMPLES / name if name.endswith(".toml") else name)
     assert (len(suite.seeds) >= 3) == (name not in FEWER)
+
+
+def triples(tree: ast.AST) -> Iterator[ast.expr]:
+    """Tuples and lists of an interval's three numbers, except those that a comprehension runs over to print them."""
+    printed = {id(part.iter) for node in ast.walk(tree) for part in getattr(node, "generators", [])}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Tuple | ast.List) and id(node) not in printed:
+            names = [one.attr for one in node.elts if isinstance(one, ast.Attribute)]
+            if names == ["value", "low", "high"]:
+                yield node
+
+
+def test_an_interval_stays_an_interval_up_to_the_page() -> None:
+    assert [ast.unparse(one) for one in triples(ast.parse("spans = [(x.value, x.low, x.high) for x in y]"))] != []
+    package = Path(rib.__file__).parent
+    assert {file.name for file in package.rglob("*.py") if list(triples(ast.parse(file.read_text("utf-8"))))} == set()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rib.metrics.intervals import Interval
 from rib.report.answer_text import half
-from rib.report.figure_data import METHOD_COLOURS, SYMBOLS, Span, Style, folded, slots
+from rib.report.figure_data import METHOD_COLOURS, SYMBOLS, Style, folded, slots
 from rib.report.plotting import MARKERS, explained, legend, panels, slug, whiskers, write_drawn
 from rib.results.answer import Answer, AnswerLine, AnswerPanel
 from rib.results.words import ONE_SEED, signed
@@ -36,11 +36,6 @@ def line_style(answer: Answer, line: AnswerLine, place: int) -> Style:
         top = max(one.rank or 0 for panel in answer.panels for one in panel.lines)
         colour, symbol = scale_colour(line.rank, top), SYMBOLS[line.shape % len(SYMBOLS)]
     return Style(line.name, folded(line.name), colour, symbol)
-
-
-def measured(interval: Interval | None) -> Span | None:
-    """An interval as figures take it."""
-    return (interval.value, interval.low, interval.high) if interval else None
 
 
 def is_lacking(interval: Interval | None) -> bool:
@@ -106,7 +101,7 @@ def _columns(answer: Answer) -> int:
 
 
 def _draw_line(axes: Axes, panel: AnswerPanel, line: AnswerLine, style: Style, offset: float) -> None:
-    shown = [(at + offset, span) for at, one in enumerate(line.spans) if (span := measured(one))]
+    shown = [(at + offset, span) for at, span in enumerate(line.spans) if span]
     values, errors = whiskers(span for _, span in shown)
     drawn = axes.errorbar(
         [at for at, _ in shown], values, errors, fmt=MARKERS[style.symbol] + ("-" if panel.joined else ""),

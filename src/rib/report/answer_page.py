@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from rib.files import write_aside
-from rib.report.answer_figures import bounds, is_lacking, line_style, measured, reach
+from rib.report.answer_figures import bounds, is_lacking, line_style, reach
 from rib.report.answer_text import said
 from rib.report.page import render, scale, typeset
+from rib.report.page_json import page_json
 from rib.results.answer import RULE, Answer
 from rib.results.results import Results
 from rib.results.words import extent, lacking
@@ -29,7 +30,7 @@ def write_answer(answer: Answer, results: Results, path: Path) -> None:
         "study.html.jinja",
         ("plots.js", "study.js"),
         results,
-        figures(answer),
+        page_json(figures(answer)),
         title=f"study: {answer.study}",
         answer=answer,
         said=typeset(said(answer)),
@@ -42,7 +43,7 @@ def write_answer(answer: Answer, results: Results, path: Path) -> None:
 
 
 def figures(answer: Answer) -> dict[str, Any]:
-    """The data of the page's figures, as JSON types."""
+    """The data of the page's figures."""
     low, high = bounds(answer.panels)
     return {
         "surface": answer.surface,
@@ -59,7 +60,7 @@ def figures(answer: Answer) -> dict[str, Any]:
                         "name": line.name,
                         "colour": style.colour,
                         "symbol": style.symbol,
-                        "spans": [measured(span) for span in line.spans],
+                        "spans": line.spans,
                         "lacking": [is_lacking(span) for span in line.spans],
                     }
                     for at, line in enumerate(panel.lines)

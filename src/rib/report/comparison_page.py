@@ -11,6 +11,7 @@ from rib.gates import level_of
 from rib.metrics.intervals import Interval
 from rib.plan.pair import OWN_DATA
 from rib.report.page import render, scale, typeset
+from rib.report.page_json import page_json
 from rib.report.views import seen_by_both, view_words
 from rib.results.comparison import Comparison
 from rib.results.comparison_finding import comparison_claim, gates_finding, meaning_of_ri, reason
@@ -33,7 +34,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
         "compare.html.jinja",
         ("plots.js", "panels.js", "compare.js"),
         found.results,
-        figures(found),
+        page_json(figures(found)),
         title=f"{found.base} → {found.tuned}",
         lead=typeset(" ".join(filter(None, (said.lead, gates_finding(found))))),
         detail=typeset(said.detail),
@@ -69,7 +70,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
 
 
 def figures(found: Comparison) -> dict[str, Any]:
-    """The data of the page's figures, as JSON types; each figure has a list of its choices."""
+    """The data of the page's figures, each figure has a list of its choices."""
     rows = [_row(row.name, f"{row.name} ({row.role})", row.change, row.before, row.after) for row in found.tested]
     inner = [row for row, each in zip(rows, found.tested, strict=True) if each.role == "downstream"]
     outer = [row | {"apart": True} for row in rows if row not in inner]
@@ -84,9 +85,4 @@ def figures(found: Comparison) -> dict[str, Any]:
 def _row(
     name: str, title: str, change: Interval | None, before: Interval | None, after: Interval | None
 ) -> dict[str, Any]:
-    spans = {"change": _span(change), "before": _span(before), "after": _span(after)}
-    return {"name": name, "title": title, "apart": False, **spans}
-
-
-def _span(interval: Interval | None) -> tuple[float, float, float] | None:
-    return (interval.value, interval.low, interval.high) if interval else None
+    return {"name": name, "title": title, "apart": False, "change": change, "before": before, "after": after}

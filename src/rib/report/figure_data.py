@@ -13,9 +13,6 @@ from rib.results.results import Results
 from rib.results.rows import Change, Summary
 from rib.results.words import main_size, ordered, size_name, size_order
 
-Span = tuple[float, float, float]
-"""Value, low and high end of its 95 % interval."""
-
 GREY = "#8b919b"
 METHOD_COLOURS = (
     "#d1495b", "#2f7fc1", "#e09a1f", "#2c9e74", "#8f63c4", "#19a6b0", "#c26aa8", "#8f9a2b", "#a5693f", "#5c78d6",
@@ -54,9 +51,9 @@ class FigureComparison:
     size: str
     models: list[str]
     methods: list[str]
-    before: list[Span | None]
-    after: list[list[Span | None]]
-    mri: list[list[Span | None]]
+    before: list[Interval | None]
+    after: list[list[Interval | None]]
+    mri: list[list[Interval | None]]
     planned: list[list[bool]]
 
 
@@ -82,9 +79,9 @@ class Matrix:
     tuned_on: list[str]
     downstream: list[str]
     others: list[str]
-    cells: list[list[Span | None]]
+    cells: list[list[Interval | None]]
     measured: list[list[bool]]
-    ri: list[Span | None]
+    ri: list[Interval | None]
     marked: list[list[bool]]
     ri_marked: list[bool]
 
@@ -96,7 +93,7 @@ class Curves:
     model: str
     sizes: list[str]
     methods: list[str]
-    mri: list[list[Span | None]]
+    mri: list[list[Interval | None]]
 
 
 @dataclass(frozen=True)
@@ -104,8 +101,8 @@ class Point:
     """A method by what it costs and what it brings: own accuracy in percent, mRI in points."""
 
     method: str
-    own: Span
-    mri: Span
+    own: Interval
+    mri: Interval
     front: bool
 
 
@@ -153,10 +150,6 @@ def figure_data(results: Results) -> FigureData:
         tradeoffs=list(_tradeoffs(models, sizes, tuned)),
         lacking=any(row.mri and row.mri.lacks for row in tuned),
     )
-
-
-def _span(interval: Interval | None) -> Span | None:
-    return (interval.value, interval.low, interval.high) if interval else None
 
 
 def _is_marked(interval: Interval | None) -> bool:
@@ -207,9 +200,9 @@ def _comparison(size: int | None, models: list[str], methods: list[str], found: 
         size=size_name(size),
         models=models,
         methods=here,
-        before=[_span(found[model, "pretrained", None].ood_before) for model in models],
-        after=[[_span(row.ood_after) if row else None for row in line] for line in table],
-        mri=[[_span(row.mri) if row else None for row in line] for line in table],
+        before=[found[model, "pretrained", None].ood_before for model in models],
+        after=[[row.ood_after if row else None for row in line] for line in table],
+        mri=[[row.mri if row else None for row in line] for line in table],
         planned=[[row is not None for row in line] for line in table],
     )
 
@@ -231,9 +224,9 @@ def _matrices(results: Results, tuned: list[Summary]) -> Iterator[Matrix]:
             tuned_on=list(row.ri),
             downstream=downstream,
             others=others,
-            cells=[[_span(mine[at].change) if at in mine else None for at in line] for line in places],
+            cells=[[mine[at].change if at in mine else None for at in line] for line in places],
             measured=[[at in mine for at in line] for line in places],
-            ri=[_span(interval) for interval in row.ri.values()],
+            ri=list(row.ri.values()),
             marked=[[at in mine and _is_marked(mine[at].change) for at in line] for line in places],
             ri_marked=[_is_marked(interval) for interval in row.ri.values()],
         )
@@ -246,7 +239,7 @@ def _curves(models: list[str], methods: list[str], sizes: list[int | None], foun
             for method in methods
             if sum((model, method, size) in found for size in sizes) > 1
         }
-        mri = [[_span(row.mri) if row else None for row in line] for line in rows.values()]
+        mri = [[row.mri if row else None for row in line] for line in rows.values()]
         if any(span for line in mri for span in line):
             yield Curves(model, [size_name(size) for size in sizes], list(rows), mri)
 
@@ -255,11 +248,11 @@ def _tradeoffs(models: list[str], sizes: list[int | None], tuned: list[Summary])
     for model in models:
         for size in sizes:
             rows = [row for row in tuned if (row.model, row.size) == (model, size)]
-            spans = [(row.method, _span(row.own_after), _span(row.mri)) for row in rows]
-            start = next((span for row in rows if (span := _span(row.own_before))), None)
-            known = [("pretrained", start, (0.0, 0.0, 0.0)), *spans]
+            spans = [(row.method, row.own_after, row.mri) for row in rows]
+            start = next((row.own_before for row in rows if row.own_before), None)
+            known = [("pretrained", start, Interval(0.0, 0.0, 0.0)), *spans]
             whole = [(method, own, mri) for method, own, mri in known if own and mri]
-            front = pareto([(own[0], mri[0]) for _, own, mri in whole])
+            front = pareto([(own.value, mri.value) for _, own, mri in whole])
             points = [Point(*point, at in front) for at, point in enumerate(whole)]
             if len(points) > 1:
                 yield Tradeoff(model, size_name(size), points)
@@ -274,7 +267,7 @@ def slots(count: int) -> list[float]:
 def colour_limit(matrices: Iterable[Matrix]) -> float:
     """Largest change in points apart from the sets tuned on themselves, which would drown the rest."""
     sizes = [
-        abs(span[0])
+        abs(span.value)
         for matrix in matrices
         for name, line in zip(matrix.tuned_on, matrix.cells, strict=True)
         for tested, span in zip(matrix.downstream + matrix.others, line, strict=True)

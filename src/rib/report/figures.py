@@ -7,12 +7,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rib.metrics.intervals import Interval
 from rib.report.figure_data import (
     GREY,
     FigureComparison,
     FigureData,
     Matrix,
-    Span,
     Tradeoff,
     colour_limit,
     figure_data,
@@ -161,15 +161,17 @@ def _draw_matrix(axes: Axes, matrix: Matrix, limit: float) -> None:
     axes.set_title(f"{matrix.method}, n = {matrix.size}", fontsize=8)
 
 
-def _draw_cell(axes: Axes, x: float, y: int, span: Span | None, marked: bool, empty: str, limit: float | None) -> None:
+def _draw_cell(
+    axes: Axes, x: float, y: int, span: Interval | None, marked: bool, empty: str, limit: float | None
+) -> None:
     """A coloured square with its number; grey without a limit."""
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 
-    share = 0.5 if limit is None or span is None else 0.5 + 0.5 * max(-1.0, min(1.0, span[0] / limit))
+    share = 0.5 if limit is None or span is None else 0.5 + 0.5 * max(-1.0, min(1.0, span.value / limit))
     colour: Any = "#cfd3d9" if limit is None else "none" if span is None else colormaps["RdBu"](share)
     axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="white", linewidth=0.5))
-    text = signed(span[0]).replace("-", "−") if span else empty
+    text = signed(span.value).replace("-", "−") if span else empty
     weight = "bold" if marked else "normal"
     dark = limit is not None and span is not None and abs(share - 0.5) > 0.32
     axes.text(x, y, text, ha="center", va="center", fontsize=5.5, weight=weight, color="white" if dark else "black")
@@ -206,8 +208,8 @@ def _tradeoff_figure(data: FigureData, tradeoffs: list[Tradeoff]) -> Figure:
     used: set[str] = set()
     for tradeoff, axes in zip(tradeoffs, all_axes, strict=True):
         axes.axhline(0, color="black", linewidth=0.7)
-        front = sorted((point for point in tradeoff.points if point.front), key=lambda point: point.own[0])
-        axes.plot([p.own[0] for p in front], [p.mri[0] for p in front], ":", color=GREY, lw=1.2, zorder=1)
+        front = sorted((point for point in tradeoff.points if point.front), key=lambda point: point.own.value)
+        axes.plot([p.own.value for p in front], [p.mri.value for p in front], ":", color=GREY, lw=1.2, zorder=1)
         for point in tradeoff.points:
             (x,), across = whiskers([point.own])
             (y,), along = whiskers([point.mri])

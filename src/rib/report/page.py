@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from rib.files import json_text, write_aside
 from rib.metrics.intervals import Interval
 from rib.report.figure_data import figure_data
 from rib.report.grid import duration
+from rib.report.page_json import page_json
 from rib.report.panels import panel_data, shown_panels
 from rib.report.profile import HEADS as PROFILE_HEADS
 from rib.report.profile import row_cells, summary
@@ -73,7 +74,7 @@ def _render(results: Results, profile: Profile | None) -> str:
         "page.html.jinja",
         SCRIPTS,
         results,
-        asdict(data) | {"inside": insides},
+        page_json(data) | {"inside": insides},
         title=results.suite.name,
         lead=typeset(said.lead),
         detail=typeset(said.detail),

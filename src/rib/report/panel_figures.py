@@ -87,7 +87,7 @@ def _profiles_figure(profiles: Sequence[LayerProfile], styles: dict[str, Style])
 def _draw_profile(axes: Axes, profile: LayerProfile, styles: dict[str, Style]) -> None:
     offsets = [0.4 * place for place in slots(len(profile.methods))]
     for method, line, offset in zip(profile.methods, profile.values, offsets, strict=True):
-        shown = [(at, (item.value, item.low, item.high)) for at, item in enumerate(line) if item]
+        shown = [(at, item) for at, item in enumerate(line) if item]
         values, errors = whiskers(span for _, span in shown)
         style = styles[method]
         axes.errorbar(
@@ -149,7 +149,7 @@ def _draw_distances(axes: Axes, loss: DistanceLoss, styles: Sequence[Style]) -> 
     axes.axhline(0, color="black", linewidth=0.7)
     for style in styles:
         pairs = [pair for pair in loss.pairs if pair.tuned_on == style.name]
-        values, errors = whiskers((pair.loss.value, pair.loss.low, pair.loss.high) for pair in pairs)
+        values, errors = whiskers(pair.loss for pair in pairs)
         axes.errorbar(
             [pair.distance for pair in pairs], values, errors, fmt=MARKERS[style.symbol], color=style.colour,
             ms=3.5, elinewidth=0.5,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from rib.analysis.effective import probit
-from rib.metrics.intervals import Interval
+from rib.report.page_json import five_digits, page_json
 from rib.results.inside import Inside
-from rib.results.inside.averages import Spread
-from rib.results.words import size_name
 
 TICKS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.9)
 """Percentages that a probit axis may name."""
@@ -117,18 +115,18 @@ def panel_data(found: Inside) -> dict[str, Any]:
     drawn = {
         name: [profile for profile in found.profiles if profile.what in whats] for name, whats in _OF_PROFILES.items()
     }
-    drifts = [plain(profile) for what in _DRIFT for profile in found.profiles if profile.what == what]
+    drifts = [page_json(profile) for what in _DRIFT for profile in found.profiles if profile.what == what]
     return {
-        **{name: plain(entries) for name, entries in drawn.items()},
-        "square": plain(found.squares),
+        **{name: page_json(entries) for name, entries in drawn.items()},
+        "square": page_json(found.squares),
         "drift": [entry | {"what": _DRIFT[entry["what"]]} for entry in drifts],
-        "distances": plain([one for one in found.distances if one.pairs]),
-        "effective": [_on_probits(entry) for entry in plain(found.effective)],
-        "calibration": plain(found.calibration),
-        "churn": plain(found.churn),
-        "forgetting": plain(found.forgetting),
-        "statistics": plain(found.statistics),
-        "ticks": [[_rounded(float(probit(level))), f"{level:g}"] for level in TICKS],
+        "distances": page_json([one for one in found.distances if one.pairs]),
+        "effective": [_on_probits(entry) for entry in page_json(found.effective)],
+        "calibration": page_json(found.calibration),
+        "churn": page_json(found.churn),
+        "forgetting": page_json(found.forgetting),
+        "statistics": page_json(found.statistics),
+        "ticks": [[five_digits(float(probit(level))), f"{level:g}"] for level in TICKS],
     }
 
 
@@ -141,31 +139,8 @@ def shown_panels(data: Mapping[str, Any]) -> list[tuple[Panel, bool]]:
 def _on_probits(entry: dict[str, Any]) -> dict[str, Any]:
     """With the places of its points on probit axes."""
     points = [
-        point | {"x": _rounded(float(probit(point["reference"]))), "y": _rounded(float(probit(point["accuracy"])))}
+        point
+        | {"x": five_digits(float(probit(point["reference"]))), "y": five_digits(float(probit(point["accuracy"])))}
         for point in entry["points"]
     ]
     return entry | {"points": points}
-
-
-def plain(value: Any) -> Any:
-    """JSON types for a page: values with their ends as lists, sizes as words, five digits."""
-    match value:
-        case Interval() | Spread():
-            return [_rounded(value.value), _rounded(value.low), _rounded(value.high)]
-        case bool() | None | str():
-            return value
-        case float() | int():
-            return _rounded(value)
-        case Mapping():
-            return {key: plain(item) for key, item in value.items()}
-        case Iterable():
-            return [plain(item) for item in value]
-    assert is_dataclass(value), type(value)
-    return {
-        field.name: size_name(getattr(value, field.name)) if field.name == "size" else plain(getattr(value, field.name))
-        for field in fields(value)
-    }
-
-
-def _rounded(value: float) -> float:
-    return float(f"{value:.5g}")

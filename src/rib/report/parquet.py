@@ -228,16 +228,17 @@ def _interval_names(name: str) -> tuple[str, str, str]:
     return name, f"{name}_low", f"{name}_high"
 
 
-def _spread(name: str, interval: Interval | None) -> dict[str, float | None]:
-    values = (interval.value, interval.low, interval.high) if interval else (None,) * 3
-    return dict(zip(_interval_names(name), values, strict=True))
+def _interval_columns(name: str, interval: Interval | None) -> dict[str, float | None]:
+    if interval is None:
+        return dict.fromkeys(_interval_names(name))
+    return {name: interval.value, f"{name}_low": interval.low, f"{name}_high": interval.high}
 
 
 def _flat(row: Any) -> dict[str, Any]:
     values: dict[str, Any] = {}
     for field in fields(row):
         value = getattr(row, field.name)
-        values |= _spread(field.name, value) if isinstance(value, Interval) else {field.name: value}
+        values |= _interval_columns(field.name, value) if isinstance(value, Interval) else {field.name: value}
     return values
 
 
@@ -246,7 +247,7 @@ def _ri_rows(summaries: Iterable[Summary]) -> Iterator[dict[str, Any]]:
         for tuned_on in row.ri:
             place: dict[str, Any] = {"model": row.model, "method": row.method, "size": row.size, "tuned_on": tuned_on}
             for name in RI_KINDS:
-                place |= _spread(name, getattr(row, name)[tuned_on])
+                place |= _interval_columns(name, getattr(row, name)[tuned_on])
             yield place
 
 

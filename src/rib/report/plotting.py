@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from rib.errors import UserError
 from rib.files import written_aside
-from rib.report.figure_data import Span, Style
+from rib.metrics.intervals import Interval
+from rib.report.figure_data import Style
+from rib.results.inside.averages import Spread
 from rib.text.names import folded
 
 if TYPE_CHECKING:
@@ -104,12 +106,12 @@ def panels(count: int, width: float, height: float, most: int = 3) -> tuple[Figu
     return figure, axes[:count]
 
 
-def whiskers(spans: Iterable[Span]) -> tuple[list[float], list[list[float]]]:
-    """Values, and distances to the low and high ends as matplotlib wants them."""
+def whiskers(spans: Iterable[Interval | Spread]) -> tuple[list[float], list[list[float]]]:
+    """Values, and distances to the low and high ends, as matplotlib takes them."""
     listed = list(spans)
-    below = [max(value - low, 0.0) for value, low, _ in listed]
-    above = [max(high - value, 0.0) for value, _, high in listed]
-    return [value for value, _, _ in listed], [below, above]
+    below = [max(span.value - span.low, 0.0) for span in listed]
+    above = [max(span.high - span.value, 0.0) for span in listed]
+    return [span.value for span in listed], [below, above]
 
 
 def dotted(figure: Figure) -> Figure:
