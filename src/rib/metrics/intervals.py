@@ -198,27 +198,24 @@ def _pooled(parts: Sequence[Variance], total: Floats) -> Floats:
 
 def _p_value(distance: float, images: Variance, shared: Variance, seeds: Sequence[Variance]) -> float:
     """The level at which an interval of this half length is given."""
+    from scipy.optimize import brentq  # takes half a second
+
+    def too_long(log_level: float) -> float:
+        return float(half_length(images, shared, seeds, math.exp(log_level))) - distance
+
     if not distance:
         return 1.0
-    low, high = math.log(1e-12), 0.0
-    if half_length(images, shared, seeds, math.exp(low)) <= distance:
-        return 1e-12
-    for _ in range(40):
-        middle = (low + high) / 2
-        wide = half_length(images, shared, seeds, math.exp(middle)) > distance
-        low, high = (middle, high) if wide else (low, middle)
-    return math.exp(high)
+    least = math.log(1e-12)
+    return math.exp(brentq(too_long, least, 0.0, xtol=1e-10)) if too_long(least) > 0 else 1e-12
 
 
 def _df_of(quantile: float, most: float) -> float:
     """The degrees of freedom of a t distribution with this upper quantile: at most `most`, at least 1."""
-    low, high = 1.0, min(max(most, 1.0), 1e7)
-    if t_quantile(1 - LEVEL / 2, high) >= quantile:
+    from scipy.special import stdtridf
+
+    if t_quantile(1 - LEVEL / 2, min(max(most, 1.0), 1e7)) >= quantile:
         return most
-    for _ in range(40):
-        middle = math.sqrt(low * high)
-        low, high = (middle, high) if t_quantile(1 - LEVEL / 2, middle) > quantile else (low, middle)
-    return high
+    return max(1.0, float(stdtridf(1 - LEVEL / 2, quantile)))
 
 
 def drawn_interval(value: float, draws: Floats, kind: Kind, lacks: tuple[str, ...] = ()) -> Interval:
