@@ -39,13 +39,19 @@ from rib.training.loop import train
 from rib.training.training import Training
 
 ALONE = How(workers=1)
+MERGES = {name for name, kind in METHODS.classes.items() if kind.merges_sets}
 
 
 @pytest.mark.parametrize("share", [True, False])
 def test_every_step_counts_the_images_that_its_plan_expects(share: bool, tmp_path: Path) -> None:
     """Time left is estimated from both: a probe that trains its head on features passes each image once."""
-    methods = sorted(set(METHODS.classes) - {"pretrained", "lora"})
-    suite = tiny(tmp_path, runs=[{"methods": methods, "downstream": ["whole"]}])
+    methods = sorted(set(METHODS.classes) - {"pretrained", "lora"} - MERGES)
+    suite = tiny(
+        tmp_path,
+        downstream=["whole", "part", "other"],
+        runs=[{"methods": methods, "downstream": ["whole"]}],
+        merges=[{"methods": sorted(MERGES)}],
+    )
     plan = dataclasses.replace(make_plan(suite), share=share)
     counted: list[tuple[int, float]] = []
     shop = Workshop(
@@ -74,7 +80,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.mark.parametrize("tuned_on", ["whole", "part"])
-@pytest.mark.parametrize("method", sorted(METHODS.classes))
+@pytest.mark.parametrize("method", sorted(set(METHODS.classes) - MERGES))
 def test_every_method_runs(method: str, tuned_on: str, place: tuple[str, Path]) -> None:
     family, folder = place
     if (method, family) == ("lora", "resnet"):
@@ -90,7 +96,7 @@ def test_every_method_runs(method: str, tuned_on: str, place: tuple[str, Path]) 
     for run in wanted:
         weights = workshop.weights(run.fit)
         assert all(torch.isfinite(tensor).all() for tensor in weights.values())
-        if method not in ("greedy_soup", "wise_ft_held_out"):  # which may keep the pretrained model alone
+        if method not in ("diwa", "greedy_soup", "wise_ft_held_out"):  # which may keep the pretrained model alone
             assert same_weights(weights, workshop.weights(run.fit.start)) == (method == "pretrained")
         assert set(run.scores) == {"clean", "whole", "part"}
         for step in (run.fit, *run.scores.values()):
@@ -529,7 +535,7 @@ def test_a_users_method_runs_and_its_fault_is_its_own(tmp_path: Path) -> None:
 
 
 def test_a_method_never_sees_an_evaluation_set(tmp_path: Path) -> None:
-    plan = make_plan(tiny(tmp_path, runs=[{"methods": sorted(METHODS.classes)}]))
+    plan = make_plan(tiny(tmp_path, runs=[{"methods": sorted(set(METHODS.classes) - MERGES)}]))
     for run, step in itertools.product(plan.runs, plan.steps):
         if type(step).__name__ == "Fit" and step.data is not None:
             assert step.data.part == "tune"

@@ -28,11 +28,16 @@ class Registry(Generic[T]):
 
     @cached_property
     def classes(self) -> dict[str, type[T]]:
-        """Every subclass of the base in the package's modules that has a `name` of its own, by that name."""
+        """Every subclass of the base in the package's modules that has a `name` of its own, by that name.
+
+        A class whose `listed` is False is left out: no suite names it.
+        """
         found: dict[str, type[T]] = {}
         for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
             for kind in vars(importlib.import_module(f"{self.package}.{module.name}")).values():
-                if inspect.isclass(kind) and issubclass(kind, self.base) and "name" in vars(kind):
+                if not (inspect.isclass(kind) and issubclass(kind, self.base) and "name" in vars(kind)):
+                    continue
+                if getattr(kind, "listed", True):
                     found[vars(kind)["name"]] = kind
         return found
 

@@ -11,7 +11,7 @@ from typing import ClassVar, TypedDict
 from torch import nn
 
 from rib.analysis.base import Analysis, Scene
-from rib.models.blocks import blocks
+from rib.models.blocks import layer_of, units
 from rib.models.classifier import Classifier
 from rib.models.weights import Weights
 
@@ -111,7 +111,7 @@ def layer_places(classifier: Classifier) -> dict[str, LayerPlace]:
     norms = classifier.norm_parameters
     groups = _groups(classifier)
     return {
-        name: LayerPlace(_layer(name), groups[name], _kind(name, classifier, name in norms))
+        name: LayerPlace(layer_of(name), groups[name], _kind(name, classifier, name in norms))
         for name, _ in classifier.net.named_parameters()
     }
 
@@ -134,17 +134,13 @@ def norm(weights: Weights, names: Iterable[str]) -> float:
     return math.sqrt(sum(float(weights[name].double().square().sum()) for name in names))
 
 
-def _layer(name: str) -> str:
-    return name.removesuffix(".weight").removesuffix(".bias")
-
-
 def _groups(classifier: Classifier) -> dict[str, str]:
     body = [name for name, _ in classifier.net.named_parameters() if name not in classifier.head_parameters]
-    units = blocks(classifier.net) or tuple(dict.fromkeys(map(_layer, body)))
+    places = units(classifier)
     found, reached = dict.fromkeys(classifier.head_parameters, "head"), -1
     for name in body:
-        reached = next((place for place, unit in enumerate(units) if f"{name}.".startswith(f"{unit}.")), reached)
-        found[name] = GROUPS[max(0, int(3 * (reached + 0.5) / len(units)))]
+        reached = next((place for place, unit in enumerate(places) if f"{name}.".startswith(f"{unit}.")), reached)
+        found[name] = GROUPS[max(0, int(3 * (reached + 0.5) / len(places)))]
     return found
 
 

@@ -1,6 +1,7 @@
 """Methods: one file each. A module dropped in here is found by itself; a suite may name one of the user's."""
 
-from rib.methods.base import MergedMethod, Method, Passes, Task, TrainedMethod
+from rib.methods.base import Ingredient, Method, Passes, Task, TrainedMethod
+from rib.methods.merging import MergeContext, MergedMethod, Merging, SetMerge
 from rib.registry import Registry
 from rib.training.hooks import FeatureTerm, SecondPass, StepHook
 
@@ -9,10 +10,14 @@ METHODS = Registry(__name__, Method, "method")
 __all__ = [
     "METHODS",
     "FeatureTerm",
+    "Ingredient",
+    "MergeContext",
     "MergedMethod",
+    "Merging",
     "Method",
     "Passes",
     "SecondPass",
+    "SetMerge",
     "StepHook",
     "Task",
     "TrainedMethod",

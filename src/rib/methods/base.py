@@ -159,6 +159,22 @@ class Task:
         return 100 * float(predictions.masked_right.mean())
 
 
+@dataclass(frozen=True)
+class Ingredient:
+    """An ingredient that is trained with a seed or a rate of its own, on the same images as the others.
+
+    Attributes:
+        method: as in `Method.ingredients`.
+        replica: which training of it: 0 is the one of the table; each other has an order of the data of its own, and
+            other draws of whatever is random in training.
+        rate: multiplies the learning rate.
+    """
+
+    method: str | Method
+    replica: int = 0
+    rate: float = 1.0
+
+
 class Method(Frozen, ABC):
     """A method and its hyper-parameters, which are its fields.
 
@@ -171,6 +187,9 @@ class Method(Frozen, ABC):
         keeps_backbone: whether its weights differ from the pretrained ones in the head alone, if at all.
         takes_single_gradients: whether it takes gradients of single images.
         replays: whether it trains on images of the reference set's part `tune`.
+        listed: whether a suite may name it; False for what is only an ingredient of others.
+        merges_sets: whether it merges models tuned on different sets; it belongs to `[[merges]]`, all others to
+            `[[runs]]`.
     """
 
     name: ClassVar[str]
@@ -181,8 +200,10 @@ class Method(Frozen, ABC):
     keeps_backbone: ClassVar[bool] = False
     takes_single_gradients: ClassVar[bool] = False
     replays: ClassVar[bool] = False
+    listed: ClassVar[bool] = True
+    merges_sets: ClassVar[bool] = False
 
-    def ingredients(self) -> tuple[str | Method, ...]:
+    def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
         """Methods whose weights this one starts from: values, or names as the suite has them."""
         return ()
 
@@ -336,16 +357,3 @@ def run_recipe(recipe: Recipe, epochs: int | None, lr: float | None, steps: int 
     changed: dict[str, int | float | None] = {"steps": steps} if epochs or steps else {}
     changed |= {name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None}
     return recipe.model_copy(update=changed)
-
-
-class MergedMethod(Method):
-    """Arithmetic on weights, without data."""
-
-    @abstractmethod
-    def merge(self, start: Weights, fitted: Sequence[Weights]) -> Weights:
-        """Weights made of the pretrained ones and the ingredients'."""
-
-    @final
-    def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
-        """Merge."""
-        return self.merge(start, fitted)

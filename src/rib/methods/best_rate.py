@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from rib.methods.base import Method, Passes, Task
+from rib.methods.base import Ingredient, Method, Passes, Task
 from rib.methods.finetune import FineTune, NetPart
 from rib.models.weights import Weights
 from rib.recipe import Recipe
@@ -23,7 +23,7 @@ class BestRate(Method):
     rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3, 1e-2, 3e-2), min_length=2)
     freeze: tuple[NetPart, ...] | None = Field(None, description="what stays as it was, as in finetune")
 
-    def ingredients(self) -> tuple[str | Method, ...]:
+    def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
         """Fine-tuning at each rate, lowest first."""
         return tuple(FineTune(lr=rate, freeze=self.freeze or ()) for rate in sorted(self.rates))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from rib.methods.base import Method, TrainedMethod
+from rib.methods.base import Ingredient, Method, TrainedMethod
 
 
 class LPFT(TrainedMethod):
@@ -17,6 +17,6 @@ class LPFT(TrainedMethod):
     key_name: ClassVar[str] = "rib.methods.lp_ft:LPFT"
     probe: str = "linear_probe"
 
-    def ingredients(self) -> tuple[str | Method, ...]:
+    def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
         """The linear probe."""
         return (self.probe,)

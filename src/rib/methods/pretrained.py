@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from rib.methods.base import MergedMethod
+from rib.methods.merging import MergedMethod
 from rib.models.weights import Weights
 
 

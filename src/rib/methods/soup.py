@@ -7,8 +7,10 @@ from typing import ClassVar
 
 import torch
 from pydantic import Field
+from torch import Tensor
 
-from rib.methods.base import MergedMethod, Method, Passes, Task
+from rib.methods.base import Ingredient, Method, Passes, Task
+from rib.methods.merging import MergedMethod
 from rib.models.weights import Weights
 from rib.recipe import Recipe
 
@@ -23,7 +25,7 @@ class Soup(MergedMethod):
     key_name: ClassVar[str] = "rib.methods.soup:Soup"
     members: tuple[str, ...] = Field(PAPER_MEMBERS, min_length=2)
 
-    def ingredients(self) -> tuple[str | Method, ...]:
+    def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
         """The members."""
         return self.members
 
@@ -40,7 +42,7 @@ class GreedySoup(Method):
     needs_held_out: ClassVar[bool] = True
     members: tuple[str, ...] = Field(PAPER_MEMBERS, min_length=2)
 
-    def ingredients(self) -> tuple[str | Method, ...]:
+    def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
         """The members."""
         return self.members
 
@@ -50,19 +52,25 @@ class GreedySoup(Method):
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
         """The greedy soup; the record notes which members it kept."""
-        alone = [task.held_out_accuracy(weights) for weights in fitted]
-        ranking = sorted(range(len(fitted)), key=lambda member: -alone[member])
-        kept, best = [ranking[0]], alone[ranking[0]]
-        for member in ranking[1:]:
-            accuracy = task.held_out_accuracy(mean_weights([fitted[index] for index in [*kept, member]]))
-            if accuracy >= best:
-                kept, best = [*kept, member], accuracy
+        kept = greedy(task, fitted)
         task.note("members_kept", ", ".join(self.members[member] for member in sorted(kept)))
-        task.note("held_out_accuracy", best)
         return mean_weights([fitted[index] for index in kept])
 
 
-def mean_weights(members: Sequence[Weights]) -> Weights:
+def greedy(task: Task, fitted: Sequence[Weights]) -> list[int]:
+    """Members that join, best first, while the held-out accuracy of the mean does not fall; notes that accuracy."""
+    alone = [task.held_out_accuracy(weights) for weights in fitted]
+    ranking = sorted(range(len(fitted)), key=lambda member: -alone[member])
+    kept, best = [ranking[0]], alone[ranking[0]]
+    for member in ranking[1:]:
+        accuracy = task.held_out_accuracy(mean_weights([fitted[index] for index in [*kept, member]]))
+        if accuracy >= best:
+            kept, best = [*kept, member], accuracy
+    task.note("held_out_accuracy", best)
+    return kept
+
+
+def mean_weights(members: Sequence[Weights]) -> dict[str, Tensor]:
     """The mean of floating tensors; counters are taken from the last member."""
     return {
         name: torch.stack([member[name] for member in members]).mean(dim=0) if last.is_floating_point() else last

@@ -7,7 +7,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from rib.methods.base import MergedMethod, Method
+from rib.methods.base import Ingredient, Method
+from rib.methods.merging import MergedMethod
 from rib.models.weights import Weights, interpolate
 
 
@@ -19,7 +20,7 @@ class WiseFT(MergedMethod):
     alpha: float = Field(0.5, ge=0, le=1)
     tuned: str = Field("finetune", description="the method whose weights are θ1")
 
-    def ingredients(self) -> tuple[str | Method, ...]:
+    def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
         """The fine-tuned model."""
         return (self.tuned,)
 

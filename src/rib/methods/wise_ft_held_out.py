@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar
 
 from pydantic import Field
 
-from rib.methods.base import Method, Passes, Task
+from rib.methods.base import Ingredient, Method, Passes, Task
 from rib.models.weights import Weights, interpolate
 from rib.recipe import Recipe
 
@@ -26,7 +26,7 @@ class WiseFTHeldOut(Method):
     )
     tuned: str = Field("finetune", description="the method whose weights are θ1")
 
-    def ingredients(self) -> tuple[str | Method, ...]:
+    def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
         """The fine-tuned model."""
         return (self.tuned,)
 

@@ -6,6 +6,8 @@ import re
 
 from torch import nn
 
+from rib.models.classifier import Classifier
+
 _LISTS = (nn.Sequential, nn.ModuleList)
 _OUTSIDE = re.compile(r"stem|embed|downsample")
 
@@ -25,3 +27,14 @@ def blocks(net: nn.Module) -> tuple[str, ...]:
     ]
     found = [name for name in found if not _OUTSIDE.search(name)]
     return tuple(name for name in found if not any(other.startswith(f"{name}.") for other in found))
+
+
+def units(classifier: Classifier) -> tuple[str, ...]:
+    """The blocks of a model in order; of one without blocks, its layers that have parameters, without the head."""
+    body = [name for name, _ in classifier.net.named_parameters() if name not in classifier.head_parameters]
+    return blocks(classifier.net) or tuple(dict.fromkeys(map(layer_of, body)))
+
+
+def layer_of(parameter: str) -> str:
+    """Name of the module of a weight or bias; any other parameter is a layer of its own."""
+    return parameter.removesuffix(".weight").removesuffix(".bias")

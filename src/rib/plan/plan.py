@@ -47,6 +47,42 @@ class Run:
 
 
 @dataclass(frozen=True)
+class Merge:
+    """A leave-one-out merge: of the models tuned on other downstream sets than one, which it is scored on.
+
+    Attributes:
+        model, method: as the suite names them.
+        size: images tuned on, of each set; None for all.
+        seed: of the tuning.
+        left_out: the downstream set that no ingredient saw, nor any of its source family.
+        of: the sets whose models are merged, in the order of the suite.
+        fit: its weights.
+        score: the prediction of the set left out.
+        others: predictions of the reference set and of the unseen test images of the sets in `of`, by name.
+        singles: for each set in `of` the prediction, by the model tuned on it, of the set left out.
+    """
+
+    model: str
+    method: str
+    size: int | None
+    seed: int
+    left_out: str
+    of: tuple[str, ...]
+    fit: Fit
+    score: Predict
+    others: dict[str, Predict]
+    singles: dict[str, Predict]
+
+    @property
+    def predictions(self) -> Iterator[tuple[str, Predict]]:
+        """Every prediction with the name of its data set."""
+        yield self.left_out, self.score
+        yield from self.others.items()
+        for single in self.singles.values():
+            yield self.left_out, single
+
+
+@dataclass(frozen=True)
 class Look:
     """One analysis of one run.
 
@@ -72,6 +108,7 @@ class Plan:
         world: its data sets.
         runs: every model, tuned or not, in the order of the suite.
         looks: every analysis of every run that the suite asks for.
+        merges: every leave-one-out merge, in the order of the suite.
         assumed: data sets and weights that are not on this machine; empty for a plan that can be carried out.
         notes: what data sets share, in sentences, if every number is right all the same.
         share: whether features that several steps read are made once; results are the same without.
@@ -84,6 +121,15 @@ class Plan:
     assumed: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     share: bool = True
+    merges: tuple[Merge, ...] = ()
+
+    @property
+    def predictions(self) -> Iterator[tuple[str, Predict]]:
+        """Every prediction of runs and merges, with the name of its data set; some more than once."""
+        for run in self.runs:
+            yield from run.predictions
+        for merge in self.merges:
+            yield from merge.predictions
 
     def chosen(self, model: str | None = None, method: str | None = None, tuned_on: str | None = None) -> list[Run]:
         """The runs of a model, a method and a set tuned on; None for all of them.
@@ -104,7 +150,7 @@ class Plan:
     @cached_property
     def steps(self) -> tuple[Step, ...]:
         """Every step once, each after what it needs and what it shares with others."""
-        predictions = (predict for run in self.runs for _, predict in run.predictions)
+        predictions = (predict for _, predict in self.predictions)
         needed = in_order(itertools.chain(predictions, (look.step for look in self.looks)))
         return tuple(with_shared(needed)) if self.share else needed
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rib.data.splits import tuning_rows
-from rib.errors import UserError, nearest
-from rib.methods import METHODS, MergedMethod, Method
+from rib.errors import UserError
+from rib.methods import METHODS, Ingredient, Merging, Method, TrainedMethod
 from rib.models.catalogue import Architecture, HeadRow, ModelRow, PretrainRow, find_row
 from rib.models.describe import describe
 from rib.models.loading import weights_identity
@@ -17,11 +18,13 @@ from rib.models.skeleton import Skeleton, skeleton
 from rib.models.sources import find_weights
 from rib.objectives import OBJECTIVES, Objective
 from rib.plan.looks import find_analysis, is_chosen, looks_at
-from rib.plan.plan import Look, Plan, Run
+from rib.plan.merges import left_out, require_unseen
+from rib.plan.plan import Look, Merge, Plan, Run
 from rib.plan.replay import replayable
+from rib.plan.variants import at_rate, variants
 from rib.recipe import LastBatch, Recipe
 from rib.steps import DataPart, Fit, Load, NewHead, Predict, Pretrain, Reference, Start, World
-from rib.suite.suite import Looks, Runs, Suite
+from rib.suite.suite import Looks, Merges, Runs, Suite
 from rib.suite.validation import validated
 
 
@@ -63,6 +66,22 @@ def statistics_notes(changed: Mapping[str, tuple[int, int]]) -> Iterator[str]:
         )
 
 
+@dataclass(frozen=True)
+class _At:
+    """The model and the tuning set that weights are made of; without a set, the pretrained model alone.
+
+    Attributes:
+        model, downstream, size, seed: as in a run.
+        replica: as in `Ingredient`.
+    """
+
+    model: str
+    downstream: str | None = None
+    size: int | None = None
+    seed: int | None = None
+    replica: int = 0
+
+
 class _Planner:
     def __init__(self, suite: Suite, world: World) -> None:
         self.suite, self.world = suite, world
@@ -91,8 +110,14 @@ class _Planner:
         looks = {
             (look.name, look.step.key): look for block in self.suite.analyses for look in self._looks(block, listed)
         }
+        merges = {
+            (merge.model, merge.method, merge.size, merge.seed, merge.left_out): merge
+            for block in self.suite.merges
+            for merge in self._merges(block)
+        }
         notes = (*self.world.shared(), *statistics_notes(self._statistics))
-        return Plan(self.suite, self.world, listed, tuple(looks.values()), tuple(self.world.assumed), notes)
+        made = (listed, tuple(looks.values()), tuple(self.world.assumed), notes)
+        return Plan(self.suite, self.world, *made, merges=tuple(merges.values()))
 
     def _require_models(self) -> None:
         """Find every model whose weights cannot be used before anything else is planned. Raises UserError."""
@@ -119,15 +144,15 @@ class _Planner:
                     remedy="leave out what narrows it: methods, sizes, seeds, models, downstream",
                 )
             for run in chosen:
-                before = self._fit(run.model, "pretrained", METHODS.find("pretrained")(), None, None, None)
+                before = self._fit(_At(run.model), "pretrained", METHODS.find("pretrained")())
                 yield from looks_at(self.suite, self.world, name, analysis, before, run, block.on)
 
     def _pretrained(self, model: str) -> Run:
-        fit = self._fit(model, "pretrained", METHODS.find("pretrained")(), None, None, None)
+        fit = self._fit(_At(model), "pretrained", METHODS.find("pretrained")())
         return Run(model, "pretrained", None, None, None, fit, self._scores(fit, self.suite.tested, model))
 
     def _block(self, block: Runs) -> Iterable[Run]:
-        methods = [pair for name in block.methods if name != "pretrained" for pair in self._variants(name)]
+        methods = self._methods(block, [name for name in block.methods if name != "pretrained"])
         for model, downstream, size, seed, (name, method) in itertools.product(
             block.models or self.suite.models,
             block.downstream or self.suite.downstream,
@@ -136,7 +161,7 @@ class _Planner:
             methods,
         ):
             count = None if size == "all" else size
-            fit = self._fit(model, name, method, downstream, count, seed)
+            fit = self._fit(_At(model, downstream, count, seed), name, method)
             tested = [name for name in self.suite.tested if name != downstream or self.world[name].disjoint]
             seen = self._seen(fit, downstream, count, model)
             yield Run(model, name, count, seed, downstream, fit, self._scores(fit, tested, model), seen)
@@ -151,22 +176,59 @@ class _Planner:
         whole = size is None and not self.suite.held_out and not self.world[downstream].disjoint
         return self._scores(fit, [downstream], model)[downstream] if whole and downstream in self.suite.tested else None
 
-    def _fit(
-        self, model: str, name: str, method: Method, downstream: str | None, size: int | None, seed: int | None
-    ) -> Fit:
-        place = (model, name, method, downstream, size, seed)
+    def _methods(self, block: Runs | Merges, names: Iterable[str]) -> list[tuple[str, Method]]:
+        """The methods that a block names. Raises UserError for those that belong to the other kind of block."""
+        found = [pair for name in names for pair in variants(self.suite, name)]
+        merges_sets = isinstance(block, Merges)
+        for name, method in found:
+            if method.merges_sets != merges_sets:
+                what = "merges models tuned on several sets" if method.merges_sets else "tunes on one set"
+                place = "[[merges]]" if method.merges_sets else "[[runs]]"
+                raise UserError(
+                    f"method {name!r} {what}", got=name, valid=f"name it in {place}", remedy="move it there"
+                )
+        return found
+
+    def _merges(self, block: Merges) -> Iterable[Merge]:
+        """Leave-one-out merges: of the models tuned on all sets but one and its source family, scored on that one."""
+        sets = block.downstream or self.suite.downstream
+        for model, (left, of), size, seed, (name, method) in itertools.product(
+            block.models or self.suite.models,
+            list(left_out(self.world, sets, self.suite.name)),
+            block.sizes,
+            block.seeds or self.suite.seeds,
+            self._methods(block, block.methods),
+        ):
+            count = None if size == "all" else size
+            items = method.ingredients()
+            parts = [self._ingredient(_At(model, one, count, seed), item, method) for one in of for item in items]
+            drawn = seed if isinstance(method, Merging) and method.seeded else None
+            fit = Fit(self._start(model), method, None, None, 0.0, None, drawn, tuple(parts))
+            require_unseen(self.world, fit, left)
+            own = [one for one in of if self.world[one].disjoint]
+            score = self._scores(fit, [left], model)[left]
+            others = self._scores(fit, [*own, self.suite.reference], model)
+            singles = {
+                one: self._scores(single, [left], model)[left]
+                for one, single in zip(of, parts[:: len(items)], strict=True)
+            }
+            yield Merge(model, name, count, seed, left, of, fit, score, others, singles)
+
+    def _fit(self, at: _At, name: str, method: Method) -> Fit:
+        place = (at, name, method)
         if place not in self._fits:
             if place in self._under_way:
                 raise UserError(f"method {name!r} is an ingredient of itself", remedy="take it out of its own members")
             self._under_way.add(place)
-            self._fits[place] = self._new_fit(model, method, downstream, size, seed)
+            self._fits[place] = self._new_fit(at, method)
             self._under_way.remove(place)
         return self._fits[place]
 
-    def _new_fit(self, model: str, method: Method, downstream: str | None, size: int | None, seed: int | None) -> Fit:
-        ingredients = tuple(self._ingredient(model, item, downstream, size, seed) for item in method.ingredients())
+    def _new_fit(self, at: _At, method: Method) -> Fit:
+        model, downstream, size, seed = at.model, at.downstream, at.size, at.seed
+        ingredients = tuple(self._ingredient(at, item, method) for item in method.ingredients())
         start = self._start(model)
-        if isinstance(method, MergedMethod) or not method.needs_data or downstream is None:
+        if isinstance(method, Merging) or not method.needs_data or downstream is None:
             return Fit(start, method, None, None, 0.0, None, None, ingredients)
         part = self.world.part(downstream, "tune")
         held = self.suite.held_out
@@ -192,7 +254,7 @@ class _Planner:
         replay = (
             replayable(self.world, self.suite.reference, self.suite.tested, method.name) if method.replays else None
         )
-        return Fit(start, method, part, size, held, recipe, seed, ingredients, last, one, replay)
+        return Fit(start, method, part, size, held, recipe, seed, ingredients, last, one, replay, at.replica or None)
 
     def _replayable(self, method: Method) -> DataPart:
         if self._replayed is None:
@@ -206,37 +268,30 @@ class _Planner:
             self._drawable[downstream, size] = len(rows)
         return self._drawable[downstream, size]
 
-    def _ingredient(
-        self, model: str, item: str | Method, downstream: str | None, size: int | None, seed: int | None
-    ) -> Fit:
-        if isinstance(item, Method):
-            return self._fit(model, item.name, item, downstream, size, seed)
-        variants = self._variants(item)
-        if len(variants) != 1:
-            raise UserError(f"{item!r} is a sweep and cannot be an ingredient", valid=", ".join(n for n, _ in variants))
-        name, method = variants[0]
+    def _ingredient(self, at: _At, item: str | Method | Ingredient, owner: Method) -> Fit:
+        """The weights that a method starts from; a replica of a merge is a merge of replicas."""
+        given = item if isinstance(item, Ingredient) else Ingredient(item)
+        again = 0 if isinstance(owner, TrainedMethod) else at.replica
+        if again and given.replica:
+            what = f"method {owner.name!r} trains several times, and so does the method that it is an ingredient of"
+            raise UserError(what, remedy="give one of them another `tuned`")
+        name, method = self._only(given.method) if isinstance(given.method, str) else (given.method.name, given.method)
+        if method.merges_sets:
+            what = f"{name!r} merges models tuned on several sets and cannot be an ingredient of {owner.name!r}"
+            raise UserError(what, valid="a method that tunes on one set")
+        if given.rate != 1:
+            method = at_rate(method, given.rate, self.suite.recipe_of(at.model))
         if not method.needs_data:
-            return self._fit(model, name, method, None, None, None)
-        return self._fit(model, name, method, downstream, size, seed)
+            return self._fit(_At(at.model), name, method)
+        return self._fit(replace(at, replica=again or given.replica), name, method)
 
-    def _variants(self, name: str) -> list[tuple[str, Method]]:
-        """The methods that a name in the suite stands for: one, or several where it has a sweep."""
-        if name not in self.suite.method and ":" not in name and name not in METHODS.classes:
-            raise nearest(name, [*self.suite.method, *METHODS.classes], "method")
-        table = dict(self.suite.method.get(name, {}))
-        kind = METHODS.find(str(table.pop("kind", name)))
-        sweep = table.pop("sweep", {})
-        where = f"{self.suite.name}: method {name!r}"
-        if not isinstance(sweep, dict) or not all(isinstance(values, list) and values for values in sweep.values()):
-            raise UserError(f"{where}: sweep is a table of lists", got=sweep, valid="sweep = { alpha = [0.25, 0.5] }")
-        variants = []
-        for values in itertools.product(*sweep.values()):
-            chosen = dict(zip(sweep, values, strict=True))
-            label = name + "".join(
-                f" {field}={_number(value) if isinstance(value, float) else value}" for field, value in chosen.items()
-            )
-            variants.append((label, validated(kind, table | chosen, where)))
-        return variants
+    def _only(self, item: str) -> tuple[str, Method]:
+        """The one method that a name stands for."""
+        found = variants(self.suite, item)
+        if len(found) != 1:
+            what = f"{item!r} is a sweep and cannot be an ingredient"
+            raise UserError(what, valid=", ".join(name for name, _ in found))
+        return found[0]
 
     def _start(self, model: str) -> Start:
         if model not in self._starts:
@@ -324,8 +379,3 @@ class _Planner:
         if "kind" not in table:
             raise UserError(f"{where}: no `kind`", got=given, valid=", ".join(OBJECTIVES.classes))
         return validated(OBJECTIVES.find(str(table.pop("kind"))), table, where)
-
-
-def _number(value: float) -> str:
-    """A number as short as it can be without becoming another: 0.5, 1e-05, 0.1234567."""
-    return f"{value:g}" if float(f"{value:g}") == value else repr(value)

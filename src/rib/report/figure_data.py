@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from rib.metrics.intervals import Interval
 from rib.metrics.pareto import pareto
+from rib.results.matched_gain import MatchedGain, matched_gains
 from rib.results.results import Results
 from rib.results.rows import Change, Summary
 from rib.results.words import main_size, ordered, size_name, size_order
@@ -108,11 +109,18 @@ class Point:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Accuracy on the set tuned on against mRI, for one model and size; the pretrained model is a point too."""
+    """Accuracy on the set tuned on against mRI, for one model and size; the pretrained model is a point too.
+
+    Attributes:
+        model, size: which.
+        points: the methods.
+        paths: names of the methods of each sweep, by strength, with the pretrained model first.
+    """
 
     model: str
     size: str
     points: list[Point]
+    paths: list[list[str]]
 
 
 @dataclass(frozen=True)
@@ -147,7 +155,7 @@ def figure_data(results: Results) -> FigureData:
         comparisons=[_comparison(size, models, methods, found) for size in sizes],
         matrices=list(_matrices(results, tuned)),
         curves=list(_curves(models, methods, sizes, found)) if len(sizes) > 1 else [],
-        tradeoffs=list(_tradeoffs(models, sizes, tuned)),
+        tradeoffs=list(_tradeoffs(models, sizes, tuned, matched_gains(results))),
         lacking=any(row.mri and row.mri.lacks for row in tuned),
     )
 
@@ -244,7 +252,9 @@ def _curves(models: list[str], methods: list[str], sizes: list[int | None], foun
             yield Curves(model, [size_name(size) for size in sizes], list(rows), mri)
 
 
-def _tradeoffs(models: list[str], sizes: list[int | None], tuned: list[Summary]) -> Iterator[Tradeoff]:
+def _tradeoffs(
+    models: list[str], sizes: list[int | None], tuned: list[Summary], matched: list[MatchedGain]
+) -> Iterator[Tradeoff]:
     for model in models:
         for size in sizes:
             rows = [row for row in tuned if (row.model, row.size) == (model, size)]
@@ -255,7 +265,9 @@ def _tradeoffs(models: list[str], sizes: list[int | None], tuned: list[Summary])
             front = pareto([(own.value, mri.value) for _, own, mri in whole])
             points = [Point(*point, at in front) for at, point in enumerate(whole)]
             if len(points) > 1:
-                yield Tradeoff(model, size_name(size), points)
+                curves = [row for row in matched if (row.model, row.size) == (model, size) and row.field]
+                paths = [["pretrained", *(point.method for point in row.points)] for row in curves]
+                yield Tradeoff(model, size_name(size), points, paths)
 
 
 def slots(count: int) -> list[float]:

@@ -10,6 +10,8 @@ from rich.text import Text
 
 from rib.metrics.intervals import Interval
 from rib.report.grid import ABSENT, MISSING, cut, first_line, grid, wrapped
+from rib.report.matched_gain import matched_lines
+from rib.report.merges import merge_lines
 from rib.report.signatures import signature_lines
 from rib.report.views import unstated
 from rib.results.failures import alike
@@ -76,6 +78,7 @@ def headline(results: Results, console_width: int = 80) -> Lines:
     tuned = [row for group, row in rows if group[1] != "pretrained"]
     lines = [*wrapped(f"{results.suite.name} · {extent(results)}", console_width, "bold"), Text()]
     lines += _tuned_lines(rows, tuned, console_width) if tuned else _start_lines(results, console_width)
+    lines += matched_lines(results, console_width) + merge_lines(results, console_width)
     lines += signature_lines(results, console_width)
     lines += _class_lines(results, console_width)
     said = claim(results)

@@ -16,6 +16,7 @@ from rib.files import json_text, write_aside
 from rib.metrics.intervals import Interval
 from rib.report.figure_data import figure_data
 from rib.report.grid import duration
+from rib.report.matched_gain import note, sign
 from rib.report.page_json import page_json
 from rib.report.panels import panel_data, shown_panels
 from rib.report.profile import HEADS as PROFILE_HEADS
@@ -26,6 +27,8 @@ from rib.results.failures import alike
 from rib.results.finding import claim
 from rib.results.inside import inside
 from rib.results.inside.signatures import HEADS, VERDICTS, held_against, measured, telling
+from rib.results.matched_gain import matched_gains
+from rib.results.merges import merge_rows
 from rib.results.profile import Profile
 from rib.results.results import Results
 from rib.results.words import extent, holes, lacking, main_size, ordered, signed, size_name
@@ -81,6 +84,10 @@ def _render(results: Results, profile: Profile | None) -> str:
         extent=extent(results),
         rows=rows,
         tuned=tuned,
+        merges=merge_rows(results),
+        matched=matched_gains(results),
+        note=note,
+        sign=sign,
         scale=scale([row.mri for row in tuned]),
         several_sizes=len({row.size for row in tuned}) > 1,
         several_seeds=len({seed for row in tuned for seed in row.seeds}) > 1,

@@ -11,6 +11,8 @@ from rib.report.views import unstated, view_json
 from rib.results.draws import class_lists, rows_json
 from rib.results.finding import finding
 from rib.results.inside import inside
+from rib.results.matched_gain import matched_gains
+from rib.results.merges import merge_rows
 from rib.results.results import Results
 
 
@@ -20,6 +22,8 @@ def results_json(results: Results) -> dict[str, Any]:
         "suite": results.suite.name,
         "finding": finding(results),
         "summaries": [asdict(row) for row in results.summaries],
+        "matched_gain": [asdict(row) for row in matched_gains(results)],
+        "merges": [asdict(row) | {"protocol": "leave-one-out"} for row in merge_rows(results)],
         "changes": [asdict(change) for change in results.changes],
         "scores": [asdict(score) for score in results.scores],
         "notes": [asdict(note) for note in results.notes],

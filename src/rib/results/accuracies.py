@@ -59,7 +59,7 @@ class Accuracies:
 
     def _on(self, name: str, kind: str) -> dict[str, Estimate]:
         data, index = self._plan.world[name], self._plan.world[name].index("test")
-        keys = {predict.key for run in self._plan.runs for tested, predict in run.predictions if tested == name}
+        keys = {predict.key for tested, predict in self._plan.predictions if tested == name}
         finished = sorted(key for key in keys if key in self._records)
         if not finished:
             return {}

@@ -291,6 +291,8 @@ def _start(results: Results) -> Claim:
     level = f"{best.ood_before.value:.1f} % ({best.ood_before.low:.1f} to {best.ood_before.high:.1f})"
     tuned = any(run.tuned_on for run in results.plan.runs)
     why = "No tuned model is complete" if tuned else "This suite tunes nothing"
+    if not tuned and results.plan.merges:
+        why = "This suite only merges models"
     return Claim(f"{why}; {best.model} starts with the highest mean OOD accuracy, {level}.")
 
 

@@ -116,7 +116,8 @@ class GroupEstimates:
 
     def own_before(self, model: str) -> Estimate | None:
         """Mean accuracy of the pretrained model on the sets tuned on that have unseen images."""
-        own = [name for name in self._suite.roles.tuned if self._plan.world[name].disjoint]
+        tuned = dict.fromkeys(run.tuned_on for run in self._plan.runs if run.tuned_on)
+        own = [name for name in tuned if self._plan.world[name].disjoint]
         return mean_if_whole([self.pretrained(model, name) for name in own])
 
     def ood_before(self, model: str) -> Estimate | None:

@@ -87,8 +87,9 @@ def extent(results: Results) -> str:
     counts = [
         _count(len(results.suite.models), "model"),
         _count(len({run.method for run in tuned}), "method"),
+        _count(len({merge.method for merge in results.plan.merges}), "merging method"),
         _count(len(results.suite.downstream), "downstream set"),
-        _count(len({run.seed for run in tuned}), "seed"),
+        _count(len({run.seed for run in tuned} | {merge.seed for merge in results.plan.merges}), "seed"),
         f"{done:,} of {steps:,} steps done" if done < steps else f"{steps:,} steps",
     ]
     return " · ".join(text for text in counts if not text.startswith("0 m") and not text.startswith("0 s"))

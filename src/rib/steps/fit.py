@@ -8,10 +8,11 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from rib.data.parts import DataPart
-from rib.data.splits import tuning_rows
+from rib.data.splits import named_seed, tuning_rows
 from rib.errors import DivergedError, StepError
 from rib.identity import OPTION
-from rib.methods.base import MergedMethod, Method, Passes, Task
+from rib.methods.base import Method, Passes, Task
+from rib.methods.merging import MergeContext, Merging
 from rib.models.catalogue import Architecture
 from rib.models.weights import Weights, first_not_finite
 from rib.recipe import LastBatch, OneImage, Recipe
@@ -39,6 +40,7 @@ class Fit(Step):
         one_image: "dense" if gradients of single images go through a norm of `rib.models.one_image`: it marks
             results in which they are right on a CPU.
         replay: training images of the reference set, for a method that replays them.
+        replica: which other training on the same images this is, for ingredients with a seed of their own.
     """
 
     key_name: ClassVar[str] = "Fit"
@@ -54,6 +56,7 @@ class Fit(Step):
     last_batch: LastBatch | None = field(default=None, metadata=OPTION)
     one_image: OneImage | None = field(default=None, metadata=OPTION)
     replay: DataPart | None = field(default=None, metadata=OPTION)
+    replica: int | None = field(default=None, metadata=OPTION)
 
     activity: ClassVar[str] = "fitting"
     trains: ClassVar[bool] = True
@@ -62,8 +65,9 @@ class Fit(Step):
     def title(self) -> str:
         """Human-readable label, e.g. "finetune resnet on sketch (200)"."""
         sized = next((fit for fit in (self, *self.ingredients) if fit.size is not None), self)
-        on = f" on {self.tuned_on.label}{drawn(sized.size, sized.seed)}" if self.tuned_on else ""
-        return f"{self.method.name} {self.start.label}{on}"
+        on = f" on {', '.join(data.label for data in self.sets)}{drawn(sized.size, sized.seed)}" if self.sets else ""
+        again = f", run {self.replica + 1}" if self.replica else ""
+        return f"{self.method.name} {self.start.label}{on}{again}"
 
     @property
     def variant(self) -> str:
@@ -99,17 +103,24 @@ class Fit(Step):
     @property
     def is_merged(self) -> bool:
         """Whether its weights are merged again whenever they are needed, and never stored."""
-        return isinstance(self.method, MergedMethod)
+        return isinstance(self.method, Merging) and not self.method.kept
 
     @property
     def leaves(self) -> Left | None:
         """The weights, unless they are merged."""
         return None if self.is_merged else "weights"
 
+    @cached_property
+    def sets(self) -> tuple[DataPart, ...]:
+        """Every downstream set that these weights have seen, through ingredients at any depth too."""
+        own = (self.data,) if self.data else ()
+        seen = (data for item in self.ingredients for data in item.sets)
+        return tuple({(data.name, data.fingerprint): data for data in (*own, *seen)}.values())
+
     @property
     def tuned_on(self) -> DataPart | None:
-        """The downstream set that these weights have seen, if any."""
-        return self.data or next((seen for item in self.ingredients if (seen := item.tuned_on)), None)
+        """The downstream set that these weights have seen; None if there is none, or if there are several."""
+        return self.sets[0] if len(self.sets) == 1 else None
 
     def passes(self, world: World, shared: Container[str]) -> Passes:
         """The method's passes, and the features of the tuning set if this step has to compute them."""
@@ -129,11 +140,7 @@ class Fit(Step):
 
     def read_weights(self, shop: Workshop) -> Weights:
         """The weights, merged, or from the store."""
-        if not isinstance(self.method, MergedMethod):
-            return shop.stored_weights(self)
-        merged = self.method.merge(shop.weights(self.start), self._ingredients(shop))
-        _require_finite(merged)
-        return merged
+        return self._combined(shop) if self.is_merged else shop.stored_weights(self)
 
     def run(self, shop: Workshop, watch: Count) -> dict[str, Any]:
         """Fit; a merge is only tried, as it is made again whenever it is needed."""
@@ -141,12 +148,25 @@ class Fit(Step):
             shop.weights(self)
             return {}
         values: dict[str, Any] = {}
+        if isinstance(self.method, Merging):
+            self._keep(shop, self._combined(shop))
+            return values
         task = self._task(shop, watch, values)
         weights = self.method.fit(shop.weights(self.start), task, self._ingredients(shop))
+        self._keep(shop, weights)
+        return values
+
+    def _keep(self, shop: Workshop, weights: Weights) -> None:
         _require_finite(weights)
         shop.store.write_weights(self.key, weights)
         shop.remember(self, weights)
-        return values
+
+    def _combined(self, shop: Workshop) -> Weights:
+        assert isinstance(self.method, Merging)
+        place = MergeContext(self.architecture, self.seed)
+        merged = self.method.combine(shop.weights(self.start), self._ingredients(shop), place)
+        _require_finite(merged)
+        return merged
 
     def _ingredients(self, shop: Workshop) -> list[Weights]:
         for ingredient in self.ingredients:
@@ -171,7 +191,7 @@ class Fit(Step):
             held_out=pool.take(held_out),
             label_map=self.data.label_map,
             recipe=self.recipe,
-            seed=self.seed,
+            seed=named_seed("replica", self.replica, self.seed) if self.replica else self.seed,
             device=shop.device,
             watch=watch,
             checkpoint=shop.checkpoint(self.key),

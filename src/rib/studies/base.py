@@ -58,6 +58,7 @@ class Study(ABC):
             "models": models,
             "seeds": taken.seeds,
             "runs": self.runs(taken),
+            "merges": (),
             "method": {**base.method, **self.methods(taken)},
             "tuning": {
                 pattern: changes

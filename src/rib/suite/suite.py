@@ -40,6 +40,16 @@ class Runs(Frozen):
         return sizes
 
 
+class Merges(Frozen):
+    """Leave-one-out merges: of the models tuned on all downstream sets but one, scored on that one."""
+
+    methods: tuple[str, ...] = Field(min_length=1, description="methods that merge models tuned on several sets")
+    sizes: tuple[Size, ...] = Field(("all",), min_length=1, description="images of each set tuned on, or 'all'")
+    models: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
+    seeds: tuple[int, ...] | None = Field(None, description="default: the suite's")
+    downstream: tuple[str, ...] | None = Field(None, description="sets tuned on or left out; default: the suite's")
+
+
 class Looks(Frozen):
     """One block of looks inside: every analysis for every run of the suite that is chosen here."""
 
@@ -79,6 +89,7 @@ class Suite(Frozen):
     evaluate: tuple[str, ...] = Field((), description="data sets that are only tested on")
     models: tuple[str, ...] = Field(min_length=1)
     runs: tuple[Runs, ...] = Field((), description="none: the pretrained models are scored, and nothing is tuned")
+    merges: tuple[Merges, ...] = Field((), description="leave-one-out merges of models tuned on several sets")
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     decode: Decode = Field("exact", description="exact: Pillow's pixels, bit for bit; fast: within 7 grey levels")
     held_out: float = Field(0.0, ge=0, lt=0.9, description="share of a tuning pool kept for choices")
@@ -134,9 +145,11 @@ class Suite(Frozen):
                     f'name it in the runs: [[runs]] downstream = ["{self.reference}"]'
                 )
             raise ValueError("a data set plays one role: reference, downstream or evaluate")
-        for run in self.runs:
-            _require_known("runs", run.models, self.models, "models")
-            _require_known("runs", run.downstream, (*self.downstream, self.reference), "downstream")
+        for place, blocks, known in (
+            ("runs", self.runs, (*self.downstream, self.reference)),
+            ("merges", self.merges, self.downstream),
+        ):
+            self._require_known_names(place, blocks, known)
         if self.reference in self.roles.tuned and len(self.roles.tuned) > 1:
             raise ValueError(
                 "runs tune on the reference set or on downstream sets: mRI is a mean over the sets tuned on, and would "
@@ -155,6 +168,11 @@ class Suite(Frozen):
         for name, table in self.method.items():
             if folded(name) in RESERVED and table.get("kind", name) != name:
                 raise ValueError(f"your own method cannot be called {name!r}: tables use that word; rename it")
+
+    def _require_known_names(self, place: str, blocks: Iterable[Runs | Merges], sets: Sequence[str]) -> None:
+        for block in blocks:
+            _require_known(place, block.models, self.models, "models")
+            _require_known(place, block.downstream, sets, "downstream")
 
     def _require_known_runs(self, look: Looks) -> None:
         methods = [name.partition(" ")[0] for name in look.methods or ()]  # one of a sweep: "NAME field=value"
@@ -185,7 +203,8 @@ class Suite(Frozen):
     @property
     def roles(self) -> Roles:
         """The role of each data set."""
-        tuned = dict.fromkeys(name for run in self.runs for name in run.downstream or self.downstream)
+        blocks: tuple[Runs | Merges, ...] = (*self.runs, *self.merges)
+        tuned = dict.fromkeys(name for block in blocks for name in block.downstream or self.downstream)
         rows = [row for name, row in self.model.items() if name in self.models]
         stages = [
             stage for row in rows for stage in (row.pretrain, row.pretrain and row.pretrain.reference, row.reference)
@@ -228,8 +247,8 @@ class Suite(Frozen):
             UserError: there is no such model.
         """
         chosen = tuple(dict.fromkeys(self.find_model(name) for name in names))
-        runs, looks = _narrowed(self.runs, "models", chosen), _narrowed(self.analyses, "models", chosen)
-        return self.model_copy(update={"models": chosen, "runs": runs, "analyses": looks}).based_at(self.base)
+        blocks = {field: _narrowed(getattr(self, field), "models", chosen) for field in ("runs", "merges", "analyses")}
+        return self.model_copy(update={"models": chosen, **blocks}).based_at(self.base)
 
     def without_sets(self, names: Collection[str]) -> Suite:
         """A copy without these data sets, for parts of a suite; it may have fewer than two sets to tune on."""
@@ -238,8 +257,9 @@ class Suite(Frozen):
             role: tuple(name for name in getattr(self, role) if name in kept) for role in ("downstream", "evaluate")
         }
         looks = _narrowed(_narrowed(self.analyses, "downstream", kept), "on", kept)
-        runs = _narrowed(self.runs, "downstream", kept)
-        return self.model_copy(update={**changed, "runs": runs, "analyses": looks}).based_at(self.base)
+        runs, merges = _narrowed(self.runs, "downstream", kept), _narrowed(self.merges, "downstream", kept)
+        changed |= {"runs": runs, "merges": merges, "analyses": looks}
+        return self.model_copy(update=changed).based_at(self.base)
 
     def with_seeds(self, seeds: int | Sequence[int]) -> Suite:
         """The same suite with these tuning seeds, in every block of runs and in every study.
@@ -248,16 +268,14 @@ class Suite(Frozen):
             seeds: how many: the suite's own first, then the smallest that it does not have. Or exactly these.
         """
         chosen = _extended(self.seeds, seeds)
-        runs = tuple(
-            block.model_copy(update={"seeds": block.seeds and _extended(block.seeds, seeds)}) for block in self.runs
-        )
+        runs, merges = _seeded(self.runs, seeds), _seeded(self.merges, seeds)
         studies = {
             name: choice.model_copy(update={"seeds": choice.seeds and _extended(choice.seeds, seeds)})
             for name, choice in self.study.items()
         }
         known = {seed for block in runs for seed in block.seeds or chosen}
         looks = _narrowed(self.analyses, "seeds", known)
-        changed = {"seeds": chosen, "runs": runs, "study": studies, "analyses": looks}
+        changed = {"seeds": chosen, "runs": runs, "merges": merges, "study": studies, "analyses": looks}
         return self.model_copy(update=changed).based_at(self.base)
 
     def based_at(self, base: Path) -> Suite:
@@ -279,7 +297,13 @@ def _require_fitting(place: str, patterns: Iterable[str], names: Sequence[str]) 
         raise ValueError(f"{place}: {idle[0]!r} matches none of the models {', '.join(names)}")
 
 
-Block = TypeVar("Block", Runs, Looks)
+Block = TypeVar("Block", Runs, Merges, Looks)
+Seeded = TypeVar("Seeded", Runs, Merges)
+
+
+def _seeded(blocks: Sequence[Seeded], seeds: int | Sequence[int]) -> tuple[Seeded, ...]:
+    """The blocks, those that list seeds with other ones."""
+    return tuple(block.model_copy(update={"seeds": block.seeds and _extended(block.seeds, seeds)}) for block in blocks)
 
 
 def _narrowed(blocks: Sequence[Block], field: str, known: Collection[int | str]) -> tuple[Block, ...]:

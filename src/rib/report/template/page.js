@@ -335,6 +335,17 @@
       line: { color: css("muted"), width: 2, dash: "dot" },
       hoverinfo: "skip",
     };
+    const places = Object.fromEntries(one.points.map((point) => [point.method, point]));
+    const paths = one.paths
+      .map((path) => path.filter((name) => name in places && (name === "pretrained" || shown(name))))
+      .map((path) => ({
+        type: "scatter",
+        mode: "lines",
+        x: path.map((name) => places[name].own[0]),
+        y: path.map((name) => places[name].mri[0]),
+        line: { color: methods[path[path.length - 1]].colour, width: 1 },
+        hoverinfo: "skip",
+      }));
     const traces = one.points
       .filter((point) => shown(point.method))
       .map((point) => {
@@ -360,7 +371,7 @@
           hoverinfo: "text",
         };
       });
-    draw(section, [line, ...traces], {
+    draw(section, [line, ...paths, ...traces], {
       height: 430,
       xaxis: axis("accuracy on unseen images of the set tuned on, %"),
       yaxis: around0("mRI, percentage points"),

@@ -1,0 +1,63 @@
+"""A hyper-parameter chosen on held-out downstream images: `choose` in a suite."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import ClassVar
+
+from pydantic import Field
+
+from rib.methods.base import Ingredient, Method, Passes, Task
+from rib.methods.merging import MergeContext, Merging
+from rib.models.weights import Weights
+from rib.recipe import Recipe
+
+
+class Chosen(Method):
+    """The candidate with the best accuracy on held-out images of the set tuned on; of equals the first.
+
+    Candidates that are merges of the same ingredients are made one after the other and are no steps of their own.
+    """
+
+    name: ClassVar[str] = "chosen"
+    key_name: ClassVar[str] = "rib.methods.chosen:Chosen"
+    listed: ClassVar[bool] = False
+    needs_held_out: ClassVar[bool] = True
+    takes_diverged: ClassVar[bool] = True
+    candidates: tuple[Method, ...] = Field(min_length=2)
+    labels: tuple[str, ...] = Field(description="their values, for the record")
+
+    @property
+    def _shared(self) -> tuple[str | Method | Ingredient, ...] | None:
+        """The ingredients of candidates that are merges of the same ones."""
+        lists = [one.ingredients() if isinstance(one, Merging) else None for one in self.candidates]
+        return lists[0] if all(each == lists[0] for each in lists) else None
+
+    def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
+        """What all candidates are merged of, or the candidates."""
+        return self.candidates if self._shared is None else self._shared
+
+    def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
+        """The held-out examples once for each candidate."""
+        return Passes(seen=len(self.candidates) * held_out)
+
+    def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
+        """The best; the record notes the held-out accuracy of each candidate, and which was chosen."""
+        best: tuple[float, Weights, str] | None = None
+        for label, weights in zip(self.labels, self._made(start, task, fitted), strict=True):
+            accuracy = task.held_out_accuracy(weights)
+            task.note(f"held_out_accuracy_at_{label}", accuracy)
+            if best is None or accuracy > best[0]:
+                best = accuracy, weights, label
+        assert best is not None
+        task.note("chosen", best[2])
+        return best[1]
+
+    def _made(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Iterator[Weights]:
+        if self._shared is None:
+            yield from fitted
+            return
+        place = MergeContext(task.architecture, task.seed)
+        for candidate in self.candidates:
+            assert isinstance(candidate, Merging)
+            yield candidate.combine(start, fitted, place)

@@ -1,0 +1,63 @@
+"""Leave-one-out merging: which models are merged for each set left out, and what would be a leak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from rib.errors import UserError
+from rib.steps import Fit, World
+
+
+def left_out(world: World, sets: Sequence[str], suite: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Each set, and those whose models are merged to be scored on it: all of other source families.
+
+    Args:
+        world: the data sets.
+        sets: the downstream sets of the merge.
+        suite: its name, for the error.
+
+    Raises:
+        UserError: fewer than two are left for one of them.
+    """
+    for name in sets:
+        others = tuple(other for other in sets if world[other].family != world[name].family)
+        if len(others) < 2:
+            raise UserError(
+                f"{suite}: merges: only {len(others)} model can be merged to be scored on {name!r}",
+                got=f"of {', '.join(sets)}, those of another source family: {', '.join(others) or 'none'}",
+                valid="at least two sets of other source families beside each",
+                remedy="name more downstream sets",
+            )
+        yield name, others
+
+
+def require_unseen(world: World, fit: Fit, tested: str) -> None:
+    """Refuse to score weights on a set that they, or ingredients of theirs at any depth, have seen.
+
+    A set counts as seen if its name, its images or its source family are those of a set tuned on.
+
+    Raises:
+        UserError: they have.
+    """
+    data = world[tested]
+    prints = {data.fingerprint("tune"), data.fingerprint("test")}
+    for seen in fit.sets:
+        if seen.name == tested or seen.fingerprint in prints:
+            why = f"it was tuned on {seen.name!r}"
+        elif world[seen.name].family == data.family:
+            why = f"it was tuned on {seen.name!r}, which shows source images of {tested!r} (family {data.family!r})"
+        else:
+            continue
+        raise UserError(
+            f"a merge would be scored on images that one of its ingredients saw: {fit.title} on {tested!r}",
+            got=f"{_owner(fit, seen.name).title}: {why}",
+            valid="ingredients tuned on sets of other source families",
+            remedy=f"leave what is tuned on {seen.name!r} out of the merge",
+        )
+
+
+def _owner(fit: Fit, name: str) -> Fit:
+    """The ingredient that was itself tuned on a set."""
+    if fit.data and fit.data.name == name:
+        return fit
+    return next(_owner(item, name) for item in fit.ingredients if any(seen.name == name for seen in item.sets))

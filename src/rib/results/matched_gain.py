@@ -1,0 +1,252 @@
+"""Matched gain: what a method keeps elsewhere at the gain that plain fine-tuning reaches, along the method's strength.
+
+A method that learns nothing loses nothing. So mRI is read as a function of the gain on the set tuned on. A sweep of one
+hyper-parameter, which is then the method's strength, gives several points of that function; between neighbours it is a
+straight line, and below the weakest a line from the pretrained model, which gains and loses nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+from weakref import WeakKeyDictionary
+
+from rib.metrics.estimates import Estimate
+from rib.metrics.intervals import Interval, as_family
+from rib.metrics.missing import interval_of
+from rib.plan import Swept, swept
+from rib.results.results import Results
+from rib.results.rows import Group
+
+FINETUNE = "finetune"
+
+Reach = Literal["reached", "never", "beyond", "unknown"]
+"""Whether a method reaches the gain of fine-tuning.
+
+"never": it gains distinguishably less at every strength. "beyond": it has one strength, and gains distinguishably more.
+"unknown": a prediction is missing, or the seeds differ.
+"""
+
+
+@dataclass(frozen=True)
+class StrengthPoint:
+    """A method at one strength.
+
+    Attributes:
+        method: as the headline table names it.
+        value: of the hyper-parameter; None for a method without a sweep.
+        gain: change of accuracy on unseen images of the set tuned on, points.
+        mri: points.
+        lost_per_point: points of OOD accuracy lost for each point gained (Fieller's interval); None without a
+            distinguishable gain.
+    """
+
+    method: str
+    value: float | None
+    gain: Interval | None
+    mri: Interval | None
+    lost_per_point: Interval | None
+
+
+@dataclass(frozen=True)
+class MatchedGain:
+    """A method of one model and size against plain fine-tuning, at the gain that the latter reaches.
+
+    Attributes:
+        model, method, size: which; a sweep is one method.
+        field: the hyper-parameter that is swept; None for a method of one strength.
+        points: by strength, the weakest gain first.
+        target: gain of `finetune`, points.
+        reach: whether the method reaches it.
+        most: its largest gain, points.
+        between: the methods between which it reaches the target; the pretrained model may be the first.
+        mri: at the target, points; None unless it is reached.
+        against_finetune: mri minus that of `finetune`, paired, points.
+    """
+
+    model: str
+    method: str
+    size: int | None
+    field: str | None
+    points: tuple[StrengthPoint, ...]
+    target: Interval
+    reach: Reach
+    most: Interval | None
+    between: tuple[str, ...] = ()
+    mri: Interval | None = None
+    against_finetune: Interval | None = None
+
+
+def matched_gains(results: Results) -> list[MatchedGain]:
+    """A row for each method beside `finetune`, in the order of the suite; nothing where `finetune` does not gain.
+
+    The differences from `finetune` are one family of tests (Holm); those that lack seeds are not among them.
+    """
+    if results not in _KNOWN:
+        _KNOWN[results] = _matched_gains(results)
+    return _KNOWN[results]
+
+
+_KNOWN: WeakKeyDictionary[Results, list[MatchedGain]] = WeakKeyDictionary()
+"""Rows of results that several surfaces show."""
+
+
+def _matched_gains(results: Results) -> list[MatchedGain]:
+    rows = [row for model, size in _places(results) for row in _rows(results, model, size)]
+    against = [row.against_finetune for row in rows]
+    tested = as_family(each if each and each.tests else None for each in against)
+    return [
+        replace(row, against_finetune=found or each) for row, each, found in zip(rows, against, tested, strict=True)
+    ]
+
+
+def _places(results: Results) -> list[tuple[str, int | None]]:
+    return [(model, size) for model, method, size in results.groups if method == FINETUNE]
+
+
+def _rows(results: Results, model: str, size: int | None) -> Iterable[MatchedGain]:
+    base, sweeps = _known(results, (model, FINETUNE, size), None), swept(results.suite)
+    if base is None or not base.gain.interval().low > 0:
+        return
+    here = [method for one, method, at in results.groups if (one, at) == (model, size) and method != "pretrained"]
+    curves: dict[str, list[str]] = {}
+    for method in here:
+        if method != FINETUNE:
+            curves.setdefault(sweeps[method].name if method in sweeps else method, []).append(method)
+    for name, methods in curves.items():
+        yield _row(results, base, name, methods, sweeps)
+
+
+# -- a curve -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _At:
+    """A method at one strength, as estimates."""
+
+    group: Group
+    value: float | None
+    gain: Estimate
+    mri: Estimate
+
+
+def _known(results: Results, group: Group, value: float | None) -> _At | None:
+    gain, mri = results.estimates.gain(group), results.estimates.mri(group)
+    return _At(group, value, gain, mri) if gain is not None and mri is not None else None
+
+
+def _row(results: Results, base: _At, name: str, methods: Sequence[str], sweeps: dict[str, Swept]) -> MatchedGain:
+    model, _, size = base.group
+    found = [
+        _known(results, (model, method, size), sweeps[method].value if method in sweeps else None) for method in methods
+    ]
+    curve = _by_strength([each for each in found if each is not None])
+    row = MatchedGain(
+        model=results.model_name(model),
+        method=name,
+        size=size,
+        field=sweeps[methods[0]].field if methods[0] in sweeps else None,
+        points=tuple(map(_point, curve)),
+        target=base.gain.interval(),
+        reach="unknown",
+        most=max((each.gain for each in curve), key=lambda gain: gain.value).interval() if curve else None,
+    )
+    if len(curve) < len(methods) or not all(_same_seeds(results, base.group, each.group) for each in curve):
+        return row
+    return _at_target(row, base, curve)
+
+
+def _same_seeds(results: Results, one: Group, other: Group) -> bool:
+    return {run.seed for run in results.groups[one]} == {run.seed for run in results.groups[other]}
+
+
+def _by_strength(curve: Sequence[_At]) -> list[_At]:
+    """Along the hyper-parameter, from the end that gains less."""
+    ordered = sorted(curve, key=lambda each: each.value or 0.0)
+    return ordered[::-1] if ordered and ordered[-1].gain.value < ordered[0].gain.value else ordered
+
+
+def _at_target(row: MatchedGain, base: _At, curve: Sequence[_At]) -> MatchedGain:
+    """The row with what the curve says at the target: the first crossing from the weak end, else its strongest gain."""
+    target, several = base.gain.value, len(curve) > 1
+    for before, after in zip([None, *curve], curve, strict=False):
+        low = before.gain.value if before else 0.0
+        if several and min(low, after.gain.value) <= target <= max(low, after.gain.value):
+            return _read(row, base, before, after)
+    top = max(curve, key=lambda each: each.gain.value)
+    short = (top.gain - base.gain).interval()
+    if short.high < 0:
+        return replace(row, reach="never")
+    if short.low > 0 and not several:
+        return replace(row, reach="beyond")
+    return _read(row, base, None, top)
+
+
+def _read(row: MatchedGain, base: _At, before: _At | None, after: _At) -> MatchedGain:
+    """mRI at the target on the line through two points; without `before`, through the pretrained model.
+
+    Linearised: m = (1 - w) m1 + w m2 + s (g - (1 - w) g1 - w g2) with the slope s and the share w of the estimates, so
+    that the interval holds the noise of all three gains.
+    """
+    low_gain, low_mri = (before.gain.value, before.mri.value) if before else (0.0, 0.0)
+    run = after.gain.value - low_gain
+    share = (base.gain.value - low_gain) / run if run else 1.0
+    slope = (after.mri.value - low_mri) / run if run else 0.0
+    parts = [(share, after.mri), (-slope * share, after.gain), (slope, base.gain)]
+    if before:
+        parts += [(1 - share, before.mri), (-slope * (1 - share), before.gain)]
+    mri = _sum(parts)
+    names = tuple(each.group[1] if each else "pretrained" for each in (before, after))
+    return replace(
+        row,
+        reach="reached",
+        between=names if len(row.points) > 1 else names[1:],
+        mri=mri.interval(),
+        against_finetune=(mri - base.mri).interval(),
+    )
+
+
+def _sum(parts: Iterable[tuple[float, Estimate]]) -> Estimate:
+    """The sum of multiples of estimates."""
+    first, *others = [estimate / (1 / factor) for factor, estimate in parts if factor]
+    for other in others:
+        first = first - other / -1
+    return first
+
+
+# -- a point -----------------------------------------------------------------------------------------------------------
+
+
+def _point(at: _At) -> StrengthPoint:
+    return StrengthPoint(
+        at.group[1], at.value, interval_of(at.gain), interval_of(at.mri), lost_per_point(at.mri, at.gain)
+    )
+
+
+def lost_per_point(mri: Estimate, gain: Estimate) -> Interval | None:
+    """-mRI / gain with Fieller's interval: the ratios r for which mRI + r · gain is not distinguishable from 0.
+
+    None where the gain is not distinguishable from 0, so that the ratio has no bounds; or without standard errors.
+    """
+    lost, gained, apart = mri.interval(), gain.interval(), (mri - gain).interval()
+    if lost.se is None or gained.se is None or apart.se is None or not gained.value:
+        return None
+    both = (lost.se**2 + gained.se**2 - apart.se**2) / 2  # covariance of mRI and gain
+    t = max(_quantile(each) for each in (lost, gained, apart))
+    square = gained.value**2 - (t * gained.se) ** 2
+    if square <= 0 or not gained.low > 0:
+        return None
+    middle = -(lost.value * gained.value - t**2 * both)
+    root = math.sqrt(max(middle**2 - square * (lost.value**2 - (t * lost.se) ** 2), 0.0))
+    value = -lost.value / gained.value
+    low, high = ((middle + sign * root) / square for sign in (-1, 1))
+    return Interval(
+        value, min(low, value), max(high, value), lost.kind, tuple(dict.fromkeys(lost.lacks + gained.lacks))
+    )
+
+
+def _quantile(interval: Interval) -> float:
+    """Half the length of an interval in its standard errors."""
+    return (interval.high - interval.low) / 2 / interval.se if interval.se else 0.0
