@@ -40,6 +40,7 @@ from rib.results.published import PublishedNumbers
 from rib.steps import How, Workshop
 from rib.suite.load import load_suite, parse_suite
 from rib.suite.suite import Suite
+from test_report import CHROMIUM, CUT_OFF, FLAGS
 
 ONE = How(workers=1, device="cpu")
 
@@ -301,6 +302,29 @@ def test_running_statistics_have_their_share_of_a_loss(tmp_path: Path) -> None:
     found.page(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text("utf-8")
     assert page.index('id="signs"') < page.index("Weights or running statistics?") < page.index('id="sets"')
+
+
+@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs chromium")
+def test_the_page_in_a_browser(place: Path, tmp_path: Path) -> None:
+    """No bar is cut off, the axis of drift is in the percent that it names, and no page scrolls sideways."""
+    playwright = pytest.importorskip("playwright.sync_api")
+    found = compared(place, tuned_on="part", fail_if=["reference < -2", "worst < -5"])
+    found.page(tmp_path / "page.html")
+    assert found.drift
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+        for width in (390, 1000, 1500):
+            view = browser.new_page(viewport={"width": width, "height": 900})
+            view.goto((tmp_path / "page.html").as_uri())
+            view.wait_for_selector("#drift .main-svg")
+            assert view.evaluate(CUT_OFF) == []
+            assert view.evaluate("document.documentElement.scrollWidth") <= width
+            drawn = view.evaluate("[...document.querySelector('#drift .figure').data[0].y]")
+            assert drawn == pytest.approx([None if value is None else 100 * value for value in found.drift["change"]])
+            title = view.evaluate("document.querySelector('#drift .figure')._fullLayout.yaxis.title.text")
+            assert title == "relative change of weights, %"
+            assert "The largest loss is on" in view.inner_text("h1")
+        browser.close()
 
 
 def test_a_net_without_batchnorm_has_no_share_of_statistics(place: Path) -> None:

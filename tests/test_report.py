@@ -580,6 +580,7 @@ def test_page_in_a_browser(name: str, request: pytest.FixtureRequest, tmp_path: 
             view.set_viewport_size({"width": width, "height": 900})
             view.wait_for_timeout(200)
             assert view.evaluate("document.documentElement.scrollWidth") <= width
+            assert view.evaluate(CUT_OFF) == []
         before = view.evaluate("getComputedStyle(document.body).backgroundColor")
         view.click("#theme")
         assert view.evaluate("getComputedStyle(document.body).backgroundColor") != before
@@ -589,6 +590,29 @@ def test_page_in_a_browser(name: str, request: pytest.FixtureRequest, tmp_path: 
             check_panels(view)
         browser.close()
     assert not trouble
+
+
+CUT_OFF = """
+[...document.querySelectorAll(".figure")].filter((figure) => figure._fullLayout).flatMap((figure) =>
+  figure._fullData.flatMap((trace) =>
+    ["x", "y"].flatMap((letter) => {
+      const axis = figure._fullLayout[letter + "axis"], error = trace["error_" + letter] || {};
+      const alone = trace.type === "bar" && figure._fullData.length === 1;
+      const half = alone && (trace.orientation === "h") === (letter === "y") ? 0.37 : 0;
+      if (!axis || !["scatter", "bar"].includes(trace.type) || !trace[letter]) return [];
+      const [low, high] = [...axis.range].sort((a, b) => a - b), room = 1e-9 * (high - low);
+      return [...trace[letter]].flatMap((value, at) => {
+        if (value === null || !Number.isFinite(Number(value))) return [];
+        const up = (error.array || [])[at] || 0, down = (error.arrayminus || error.array || [])[at] || 0;
+        const [from, to] = [Number(value) - down - half, Number(value) + up + half];
+        const inside = from >= low - room && to <= high + room;
+        return inside ? [] : [[figure.closest("section").id, letter, from, to, low, high]];
+      });
+    }),
+  ),
+)
+"""
+"""Ends of bars and of error bars that lie outside the range of their axis, with the section that they are in."""
 
 
 def check_sorting(view: Any) -> None:

@@ -137,7 +137,7 @@
         {
           type: "bar",
           x: names.map((_, at) => at),
-          y: one.change,
+          y: one.change.map((value) => (value === null ? null : 100 * value)),
           marker: { color: one.groups.map((group) => css(GROUPS[group])) },
           hovertext: names.map(
             (name, at) =>
@@ -151,7 +151,7 @@
         margin: { l: 58, r: 12, t: 12, b: room(names) },
         bargap: 0.25,
         xaxis: layerAxis(names),
-        yaxis: axis("relative change of weights", { rangemode: "tozero", tickformat: ".0%" }),
+        yaxis: axis("relative change of weights, %", { rangemode: "tozero" }),
       },
       wide,
     );

@@ -38,7 +38,7 @@ const panels = (methods, models, ticks) => {
           },
           hovertext: at.map(
             (place, n) =>
-              `${escape(name)}, ${words.place || ""}${escape(one.places[place])}<br>${words.name} ${range(spans[n], words.digits)}`,
+              `${escape(name)}, ${words.place || ""}${escape(one.places[place])}<br>${words.name} ${range(spans[n], words.digits)}${words.unit || ""}`,
           ),
           hoverinfo: "text",
         },
@@ -76,7 +76,11 @@ const panels = (methods, models, ticks) => {
       range: (entry) => [Math.min(0.8, ...entry.values.flat().flatMap((span) => (span ? [span[1]] : []))) - 0.03, 1.03],
     });
   const drift = (section, _, [one]) =>
-    profile(section, one, { name: "moved by", digits: 4, x: "", y: "relative change of weights" });
+    profile(
+      section,
+      { ...one, values: one.values.map((line) => line.map((span) => span && span.map((value) => 100 * value))) },
+      { name: "moved by", unit: " %", digits: 2, x: "", y: "relative change of weights, %" },
+    );
   const connectivity = (section, _, [one]) =>
     profile(section, one, {
       name: "accuracy",
