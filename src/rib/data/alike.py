@@ -58,6 +58,8 @@ def near_copies(
         return known[name, part]
 
     for one, first, two, second in pairs_of(roles, sets):
+        if not (isinstance(first.trial, Pixels) and isinstance(second.trial, Pixels)):
+            continue  # no images
         found = alike(looks(one, "tune"), looks(two, "test"))
         compared = parts.compare(one, "tune", two, "test")
         if compared is not None:

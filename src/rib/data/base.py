@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.examples import Index, Part
-from rib.data.views import Inputs, View
+from rib.data.views import Inputs, Pixels, View, as_pixels
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,7 @@ class DataSet(ABC):
         disjoint: whether `tune` and `test` share no source image. Where they do (the set as a whole plays both
             roles, as in the paper), accuracy on the tuned set itself is not reported.
         chunk: how many images are best asked for at a time.
+        trial: a view in which `rib data check` reads rows.
         map_name: names the label map in every result.
         targets: classes of the reference set that mean a class of this set, where it has another name.
         map_warning: whether the label map is known to be wrong, and kept for comparison only.
@@ -56,6 +57,7 @@ class DataSet(ABC):
     units: str
     disjoint: bool
     chunk: int = 512
+    trial: View = Pixels(32)
     map_name: str = "by name"
     targets: Mapping[str, tuple[str, ...]] = MappingProxyType({})
     map_warning: bool = False
@@ -73,6 +75,10 @@ class DataSet(ABC):
     def label(self) -> str:
         """The name without its namespace, for tables."""
         return self.name.rpartition(":")[2]
+
+    def require_view(self, view: View) -> None:
+        """Refuse the view of a model that takes inputs of another kind. Raises UserError."""
+        as_pixels(view, self.name)
 
     def require_files(self, part: Part) -> None:  # noqa: B027 -- what has no files needs none
         """Raise UserError for images that are unreadable, as far as this shows without reading them."""

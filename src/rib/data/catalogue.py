@@ -16,6 +16,7 @@ from rib.data.cells import CelledContainer
 from rib.data.contained import ContainedSet
 from rib.data.containers import Container
 from rib.data.examples import Part
+from rib.data.fields import FIELDS, open_fields
 from rib.data.folders import FolderContainer, check_class_folders
 from rib.data.imagenet import PREFIX, open_imagenet
 from rib.data.imagenet_classes import wnids
@@ -26,32 +27,46 @@ from rib.data.published import PUBLISHED
 from rib.data.scans import DigitsSet
 from rib.data.shards import ShardContainer
 from rib.data.sources import GROUP, SourceRule
+from rib.data.tables import TextColumns
+from rib.data.texts import MisspeltTexts, TextSet
 from rib.errors import UserError, nearest
 from rib.recipe import Frozen
 from rib.text.terminal import name_fault
 
 CONTAINERS = ("folder", "parquet", "shards")
-KINDS = (*CONTAINERS, "arrays", "digits")
+KINDS = (*CONTAINERS, "arrays", "text", "digits", "fields")
 MOST_LEVELS = 4
 """Most levels of folders that name a cell."""
 
 SOURCES = ("source", "source_column", "source_file")
 
+TEXT_OPTIONS = ("text_column", "pair_column", "label_column", "group_column", "misspelt")
+
 
 class DataRow(Frozen):
-    """A data set in words: exactly one of `folder`, `parquet`, `shards`, `arrays` and `digits`; or `imagenet`, which
-    may have one of the first three beside it to say where it lies.
+    """A data set in words: exactly one of `folder`, `parquet`, `shards`, `arrays`, `text`, `digits` and `fields`; or
+    `imagenet`, which may have one of the first three beside it to say where it lies.
     """
 
     folder: str | None = Field(None, description="<folder>/<class>/<image>")
     parquet: str | None = Field(None, description="folder or pattern of Parquet files with images and labels")
     shards: str | None = Field(None, description="folder or pattern of WebDataset tar shards")
     arrays: str | None = Field(None, description=".npz file with `images` and `labels`")
-    digits: str | None = Field(None, description="a domain of the embedded suite")
+    text: str | None = Field(None, description="texts: .parquet, .csv or .jsonl; a file, a folder or a pattern")
+    text_column: str | None = Field(None, description="column of the texts; default text, sentence, content or review")
+    pair_column: str | None = Field(None, description='column of the second text of pairs; "" says there are none')
+    label_column: str | None = Field(None, description="column of the labels; default label, or as in Parquet files")
+    group_column: str | None = Field(None, description="column of groups, whose worst accuracy is reported")
+    misspelt: tuple[str, ...] | None = Field(
+        None, description="test the texts with these kinds of misspelling at five severities; [] for all kinds"
+    )
+    digits: str | None = Field(None, description="a domain of the embedded suite of images")
+    fields: str | None = Field(None, description="a domain of the embedded suite of texts")
     imagenet: str | None = Field(None, description="a published ImageNet set")
     test_folder: str | None = Field(None, description="a second tree, tested on")
     test_parquet: str | None = Field(None, description="second Parquet files, tested on")
     test_shards: str | None = Field(None, description="second shards, tested on")
+    test_text: str | None = Field(None, description="second texts, tested on")
     test_arrays: str | None = Field(None, description="a second .npz file, tested on")
     test_fraction: float = Field(0.0, ge=0, lt=1, description="share of the source images that is tested on")
     classes: tuple[str, ...] | None = Field(
@@ -99,7 +114,7 @@ class DataRow(Frozen):
             return self._published(kinds)
         if len(kinds) != 1:
             raise ValueError(f"give exactly one of {', '.join(KINDS)}, imagenet (got {', '.join(kinds) or 'none'})")
-        tested = [kind for kind in KINDS[:-1] if getattr(self, f"test_{kind}") is not None]
+        tested = [kind for kind in KINDS[:-2] if getattr(self, f"test_{kind}") is not None]
         if wrong := [kind for kind in tested if kinds != [kind]]:
             raise ValueError(f"test_{wrong[0]} goes with {wrong[0]}")
         if self.test_fraction and tested:
@@ -109,25 +124,33 @@ class DataRow(Frozen):
         return self._sourced(kinds[0])
 
     def _celled(self, kind: str) -> None:
-        if kind not in (*CONTAINERS, "arrays"):
-            raise ValueError(f"cells goes with {', '.join(CONTAINERS)}, arrays")
-        if isinstance(self.cells, int) and (kind == "arrays" or not 1 <= self.cells <= MOST_LEVELS):
+        if kind not in (*CONTAINERS, "arrays", "text"):
+            raise ValueError(f"cells goes with {', '.join(CONTAINERS)}, arrays, text")
+        if isinstance(self.cells, int) and (kind in ("arrays", "text") or not 1 <= self.cells <= MOST_LEVELS):
             raise ValueError(f"cells is a number of folders from 1 to {MOST_LEVELS}, or a list of columns or arrays")
-        if isinstance(self.cells, tuple) and (kind not in ("parquet", "arrays") or not self.cells):
-            raise ValueError('cells as a list names columns of parquet or arrays, such as ["corruption", "severity"]')
+        if isinstance(self.cells, tuple) and (kind not in ("parquet", "arrays", "text") or not self.cells):
+            raise ValueError(
+                'cells as a list names columns of parquet or text, or arrays, such as ["corruption", "severity"]'
+            )
 
     def _sourced(self, kind: str) -> Self:
         given = [field for field in SOURCES if getattr(self, field) is not None]
         if self.cells is not None:
             self._celled(kind)
-        if self.absent_classes and (self.classes is None or kind not in CONTAINERS):
-            raise ValueError(f"absent_classes goes with `classes` and {', '.join(CONTAINERS)}")
+        if self.absent_classes and (self.classes is None or kind not in (*CONTAINERS, "text")):
+            raise ValueError(f"absent_classes goes with `classes` and {', '.join(CONTAINERS)}, text")
+        if kind != "text" and (
+            wrong := [name for name in (*TEXT_OPTIONS, "misspelt") if getattr(self, name) is not None]
+        ):
+            raise ValueError(f"{wrong[0]} goes with text")
         if len(given) > 1:
             raise ValueError(f"give at most one of {', '.join(SOURCES)} (got {', '.join(given)})")
-        if given and kind not in CONTAINERS:
+        if kind == "text" and given and given != ["source_column"]:
+            raise ValueError(f"{given[0]} goes with images; of texts, name the source by source_column")
+        if given and kind not in (*CONTAINERS, "text"):
             raise ValueError(f"{given[0]} goes with {', '.join(CONTAINERS)}; an .npz file has an array `sources`")
-        if self.source_column is not None and kind != "parquet":
-            raise ValueError("source_column goes with parquet")
+        if self.source_column is not None and kind not in ("parquet", "text"):
+            raise ValueError("source_column goes with parquet and text")
         try:
             pattern = re.compile(self.source or f"(?P<{GROUP}>)")
         except re.error as error:
@@ -146,6 +169,7 @@ class DataRow(Frozen):
             "test_parquet",
             "test_shards",
             "test_arrays",
+            "test_text",
             "test_fraction",
             "classes",
             "family",
@@ -227,6 +251,7 @@ def _photos_rows() -> Iterator[tuple[str, DataRow]]:
 
 ROWS: Mapping[str, DataRow] = {
     **{f"digits:{domain}": DataRow(digits=domain) for domain in digits.DOMAINS + digits.PRETRAINING},
+    **{f"fields:{domain}": DataRow(fields=domain) for domain in FIELDS},
     **{PREFIX + key: DataRow(imagenet=key) for key in PUBLISHED},
     **dict(_photos_rows()),
 }
@@ -235,7 +260,10 @@ ROWS: Mapping[str, DataRow] = {
 def with_families(rows: Mapping[str, DataRow]) -> dict[str, DataRow]:
     """The rows, where one whose name is another's family is of that family itself."""
     named = {row.family for row in rows.values()}
-    own = {name: row.family is None and row.imagenet is None and row.digits is None for name, row in rows.items()}
+    own = {
+        name: row.family is None and row.imagenet is None and row.digits is None and row.fields is None
+        for name, row in rows.items()
+    }
     return {
         name: row.model_copy(update={"family": name}) if name in named and own[name] else row
         for name, row in rows.items()
@@ -294,6 +322,10 @@ def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
         return DigitsSet(name, row.digits, cache)
     if row.imagenet is not None:
         return open_imagenet(name, row.imagenet, row.place, base, cache)
+    if row.fields is not None:
+        return open_fields(name, row.fields)
+    if row.text is not None:
+        return _open_texts(name, row, base)
     if row.arrays is not None:
         second = expanded(base, row.test_arrays) if row.test_arrays else None
         return ArraySet(
@@ -321,6 +353,23 @@ def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
         absent=row.absent_classes,
         cache=cache,
     )
+
+
+def _open_texts(name: str, row: DataRow, base: Path) -> DataSet:
+    assert row.text is not None
+    cells = row.cells if isinstance(row.cells, tuple) else ()
+    texts = TextSet(
+        name,
+        expanded(base, row.text),
+        TextColumns(row.text_column, row.pair_column, row.label_column, row.source_column, row.group_column, cells),
+        base=base,
+        test=expanded(base, row.test_text) if row.test_text else None,
+        test_fraction=row.test_fraction,
+        classes=row.classes,
+        family=row.family,
+        absent=row.absent_classes,
+    )
+    return texts if row.misspelt is None else MisspeltTexts(name, texts, row.misspelt)
 
 
 def _celled(name: str, kind: str, path: Path, base: Path, cells: int | tuple[str, ...] | None) -> Container:

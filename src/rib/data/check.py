@@ -23,7 +23,6 @@ from rib.data.images import decode_pixels
 from rib.data.overlap import Overlap, Roles, overlaps
 from rib.data.published import PUBLISHED, Published
 from rib.data.survey import SetState, Survey, look, match
-from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.text.progress import Advance
 
@@ -190,7 +189,9 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -
         )
     images = sum(len(data.index(part)) for part in data.parts)
     classes = len(data.classes)
-    where = next((str(value) for value in (row.folder, row.parquet, row.shards, row.arrays) if value), "embedded")
+    where = next(
+        (str(value) for value in (row.folder, row.parquet, row.shards, row.arrays, row.text) if value), "embedded"
+    )
     survey = Survey(name, where, "found", images, classes=classes)
     failed: list[Fault] = []
     count, notes = 0, tuple(f"leaves out {words}" for words in data.left_out)
@@ -205,7 +206,7 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -
 
 def _try_one(data: DataSet, part: Part, place: int) -> list[Fault]:
     try:
-        data.read(part, [place], Pixels(32))
+        data.read(part, [place], data.trial)
     except UserError as error:
         return [_fault(error)]
     return []

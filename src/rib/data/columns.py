@@ -155,8 +155,16 @@ def read_labels(file: pq.ParquetFile, column: str, names: tuple[str, ...] | None
             got=ascii(error.object[:40]),
             remedy="write the names in UTF-8",
         ) from None
+    return label_words(values, names, path, data)
+
+
+def label_words(values: Sequence[Any], names: tuple[str, ...] | None, path: Path, data: str) -> list[str]:
+    """The label of every row: a name, or a whole number as it is written. Args and errors as `read_labels`."""
     faults = {
         "are missing (null)": [value is None for value in values],
+        "are neither whole numbers nor names": [
+            isinstance(value, bool) or not isinstance(value, int | str) for value in values
+        ],
         "are negative, such as -1": [isinstance(value, int) and value < 0 for value in values],
         "are empty": [isinstance(value, str) and not value.strip() for value in values],
     }
@@ -171,7 +179,7 @@ def read_labels(file: pq.ParquetFile, column: str, names: tuple[str, ...] | None
         ]
     for words, bad in faults.items():
         if any(bad):
-            raise refuse_labels(data, path, sum(bad), total, words)
+            raise refuse_labels(data, f"{path}, first in row {bad.index(True) + 1:,}", sum(bad), len(values), words)
     return [names[value] if names and isinstance(value, int) else str(value) for value in values]
 
 

@@ -23,12 +23,16 @@ class Index:
         sources: int64 (N,), the source image behind each example: the unit of the paired bootstrap.
         cells: int16 (N,), index into `cell_names` for a set of several cells (corruption x severity); else None.
         cell_names: names such as "fog/3"; empty without cells.
+        groups: int16 (N,), index into `group_names` for a set whose worst group counts; else None.
+        group_names: names of the groups; empty without groups.
     """
 
     labels: NDArray[np.int64]
     sources: NDArray[np.int64]
     cells: NDArray[np.int16] | None = None
     cell_names: tuple[str, ...] = ()
+    groups: NDArray[np.int16] | None = None
+    group_names: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -40,6 +44,7 @@ class Index:
             labels=self.labels[rows],
             sources=self.sources[rows],
             cells=None if self.cells is None else self.cells[rows],
+            groups=None if self.groups is None else self.groups[rows],
         )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rib.errors import UserError
+from rib.identity import RUNTIME
 
 Inputs = NDArray[Any]
 """Examples as a view has them: (N, *view.shape) of `view.dtype`."""
@@ -18,6 +19,7 @@ Inputs = NDArray[Any]
 Decode = Literal["exact", "fast"]
 Filter = Literal["bilinear", "bicubic", "nearest", "lanczos"]
 Resize = Literal["squash", "border"]
+Keep = Literal["start", "end"]
 
 
 class View(ABC):
@@ -125,3 +127,70 @@ def as_pixels(view: View, name: str) -> Pixels:
     if isinstance(view, Pixels):
         return view
     raise UserError(f"data set {name!r} holds images, and the model takes none", got=view.words, valid="pixels")
+
+
+@dataclass(frozen=True)
+class Tokens(View):
+    """Token ids of a text, or of a pair of texts: uint16 or uint32 (length,).
+
+    A shorter text ends in `blank`, which is no token: the mask of a batch is `inputs != view.blank`, whatever token a
+    model pads with. The ids of a second segment are stored as id + vocabulary.
+
+    Attributes:
+        length: tokens of a text, those that mark its start and end among them.
+        tokenizer: "bytes", or the digest of the tokenizer's files.
+        vocabulary: number of ids.
+        segments: how many segments the tokenizer tells apart: 2 for BERT, 1 for most others.
+        keep: which end of a longer text is kept.
+        folder: of the tokenizer's files; empty for RIB's own.
+    """
+
+    length: int
+    tokenizer: str
+    vocabulary: int
+    segments: int = 1
+    keep: Keep = "start"
+    folder: str = field(default="", compare=False, metadata=RUNTIME)
+
+    @property
+    def name(self) -> str:
+        """The length, the tokenizer, and what is not the default."""
+        words = ["tokens", str(self.length), self.tokenizer[:24], str(self.vocabulary)]
+        words += [f"{self.segments}s"] if self.segments > 1 else []
+        words += [self.keep] if self.keep != "start" else []
+        return "-".join(words)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The number of tokens."""
+        return (self.length,)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The smallest type that holds every id of every segment, and `blank`."""
+        return np.dtype(np.uint16 if self.vocabulary * self.segments < 2**16 else np.uint32)
+
+    @property
+    def blank(self) -> int:
+        """What stands where there is no token: the largest number of the type."""
+        return int(np.iinfo(self.dtype).max)
+
+    @property
+    def words(self) -> str:
+        """Its length."""
+        return f"{self.length} tokens"
+
+
+def as_tokens(view: View, name: str) -> Tokens:
+    """The view of a model of text.
+
+    Args:
+        view: of a model.
+        name: of a data set of texts.
+
+    Raises:
+        UserError: the model takes no text.
+    """
+    if isinstance(view, Tokens):
+        return view
+    raise UserError(f"data set {name!r} holds texts, and the model takes none", got=view.words, valid="tokens")

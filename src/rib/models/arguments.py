@@ -19,7 +19,8 @@ from torch import nn
 
 from rib import _compat
 from rib.errors import UserError, nearest
-from rib.models import clip, folding, vision
+from rib.models import clip, folding, transformer, vision
+from rib.models.characters import decoder, encoder
 from rib.models.preprocessing import timm_config
 from rib.models.small import small_resnet, small_vit
 
@@ -29,6 +30,9 @@ OWN_BUILDERS: Mapping[str, Callable[..., nn.Module]] = {
     clip.BUILDER: clip.clip_classifier,
     vision.BUILDER: vision.torchvision_net,
     folding.BUILDER: folding.folded_net,
+    transformer.BUILDER: transformer.transformers_net,
+    "rib.models.characters:encoder": encoder,
+    "rib.models.characters:decoder": decoder,
 }
 """RIB's functions that a suite may name as `build`."""
 

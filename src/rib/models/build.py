@@ -9,9 +9,10 @@ from torch import nn
 
 from rib.errors import RibError, UserError, is_memory, told
 from rib.identity import import_object
+from rib.models import transformer
 from rib.models.arguments import OWN_BUILDERS
 from rib.models.catalogue import Architecture
-from rib.models.classifier import Classifier
+from rib.models.classifier import Classifier, TokenIds
 from rib.models.guard import nothing_but_building
 from rib.models.last_block import compute_pooled_only
 from rib.recipe import LastBlock
@@ -33,8 +34,21 @@ def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | Non
         net = build_net(architecture)
     if last_block:
         compute_pooled_only(net)
-    view = architecture.mean, architecture.std
-    return Classifier(net, architecture.classes, *view, architecture.head, architecture.heads)
+    return classifier_of(net, architecture, architecture.heads)
+
+
+def classifier_of(net: nn.Module, architecture: Architecture, heads: tuple[str, ...] | None) -> Classifier:
+    """A net with what prepares its inputs.
+
+    Args:
+        net: of the architecture.
+        architecture: says how inputs are prepared.
+        heads: the linear layers that the answer is made of, where it is not what one gives.
+    """
+    prepare = TokenIds(architecture.tokens.blank) if architecture.tokens else None
+    return Classifier(
+        net, architecture.classes, architecture.mean, architecture.std, architecture.head, heads, prepare=prepare
+    )
 
 
 def build_net(architecture: Architecture) -> nn.Module:
@@ -47,6 +61,8 @@ def build_net(architecture: Architecture) -> nn.Module:
         return _own_net(architecture)  # the user's own code may do whatever it likes
     import timm  # noqa: F401 -- as above, for the nets that are built of its layers
 
+    if architecture.build == transformer.BUILDER:
+        transformer.require_installed()
     with nothing_but_building(f"the model {architecture.build!r}"):
         return _own_net(architecture)
 

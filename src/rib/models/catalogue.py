@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rib.data.views import Filter, Pixels, Resize, View
+from rib.data.views import Filter, Keep, Pixels, Resize, Tokens, View
 from rib.errors import nearest
 from rib.files import at_home
 from rib.models import imagenet, lite
@@ -26,8 +26,12 @@ Mean = tuple[Finite, Finite, Finite]
 Deviation = tuple[Positive, Positive, Positive]
 
 
-KINDS = ("timm", "torchvision", "open_clip", "hf", "build")
+KINDS = ("timm", "torchvision", "open_clip", "hf", "transformers", "build")
 """Origins of a model: fields of `ModelRow`."""
+
+OF_IMAGES = ("size", "crop", "resize", "interpolation", "mean", "std", "class_names", "prompts", "tag")
+OF_TEXTS = ("tokenizer", "length", "keep", "pad", "pooling")
+"""Fields of rows that go with models of images, and with models of text."""
 
 
 class ReferenceRow(Frozen):
@@ -80,7 +84,7 @@ class HeadRow(Frozen):
 
 
 class ModelRow(Frozen):
-    """A pretrained model in words: one of `timm`, `torchvision`, `open_clip`, `hf` and `build`.
+    """A pretrained model in words: one of `timm`, `torchvision`, `open_clip`, `hf`, `transformers` and `build`.
 
     Without `weights`, the published ones are looked for where their library keeps its downloads. Preprocessing is the
     model's own, as its library states it, unless the row says otherwise.
@@ -90,6 +94,18 @@ class ModelRow(Frozen):
     torchvision: str | None = Field(None, description="torchvision model name")
     open_clip: str | None = Field(None, description="open_clip model name, or a folder with open_clip_config.json")
     hf: str | None = Field(None, description="folder with config.json and model.safetensors, as timm saves them")
+    transformers: str | None = Field(
+        None, description="folder with config.json, model.safetensors and a tokenizer, as transformers saves them"
+    )
+    tokenizer: str | None = Field(
+        None, description='of a model of text: "bytes", or a folder; default the folder of `transformers`'
+    )
+    length: int | None = Field(None, ge=4, le=8192, description="tokens of a text; default 128, at most its positions")
+    keep: Keep | None = Field(None, description="which end of a longer text is kept; default the start")
+    pad: str | None = Field(None, description="token that stands where a text has ended; default the tokenizer's")
+    pooling: Literal["mean", "first", "last"] | None = Field(
+        None, description="what a new head sees of the tokens; default the layers of the model's own head"
+    )
     tag: str | None = Field(None, description="which published weights of a torchvision or open_clip model")
     class_names: tuple[str, ...] | None = Field(None, description="open_clip: words for the classes, in order")
     prompts: tuple[str, ...] | None = Field(None, description="open_clip: templates; default its 80 for ImageNet")
@@ -162,11 +178,10 @@ class ModelRow(Frozen):
             lite.wheel_of(self.weights)
         if self.build and not (self.weights or self.pretrain):
             raise ValueError("a model of `build` needs weights or pretrain")
-        if self.build and self.size is None:
-            raise ValueError("a model of `build` needs its input size in pixels")
+        self._require_inputs()
         if self.torchvision and "name" in self.arguments:
             raise ValueError("`torchvision` names the model; take `name` out of `arguments`")
-        if self.pretrain and (self.open_clip or self.hf):
+        if self.pretrain and (self.open_clip or self.hf or self.transformers):
             raise ValueError(f"a model of `{given[0]}` comes with weights and cannot have pretrain")
         if bad := next((text for text in self.prompts or () if re.findall(r"[{}]+", text) != ["{}"]), None):
             raise ValueError(f"a prompt has one {{}} for the class, not {bad!r}")
@@ -177,6 +192,26 @@ class ModelRow(Frozen):
         if self.fold and (self.timm is None or self.pretrain):
             raise ValueError("`fold` is for a timm model with weights: it folds the BatchNorms that they belong to")
         return self
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the model takes texts."""
+        return self.transformers is not None or self.tokenizer is not None
+
+    def _require_inputs(self) -> None:
+        """Refuse fields of the other kind of inputs, and a row without what its kind needs."""
+        wrong = [name for name in (OF_IMAGES if self.is_text else OF_TEXTS) if getattr(self, name) is not None]
+        if wrong:
+            whose = "texts" if self.is_text else "images, unless its row names a `tokenizer`"
+            raise ValueError(f"`{wrong[0]}` does not fit: the model takes {whose}")
+        if self.tokenizer is not None and not (self.transformers or self.build):
+            raise ValueError("`tokenizer` goes with `transformers` and `build`")
+        if self.build and self.is_text and self.length is None:
+            raise ValueError("a model of `build` that takes texts needs their `length` in tokens")
+        if self.build and not self.is_text and self.size is None:
+            raise ValueError("a model of `build` needs its input size in pixels")
+        if self.pooling and not (self.transformers and self.has_new_head):
+            raise ValueError('`pooling` says what a new head of a model of `transformers` sees: add head = "new"')
 
 
 def replicates(name: str, row: ModelRow) -> Iterator[tuple[str, ModelRow]]:
@@ -205,11 +240,11 @@ class Architecture(Frozen):
     arguments: dict[str, Any]
     classes: int
     head: str | None
-    size: int = Field(ge=1, le=4096)
-    crop: float = Field(ge=0.05, le=8, description="above 1 the image stands on a border")
-    interpolation: Filter
-    mean: Mean
-    std: Deviation
+    size: int = Field(1, ge=1, le=4096)
+    crop: float = Field(1.0, ge=0.05, le=8, description="above 1 the image stands on a border")
+    interpolation: Filter = "bicubic"
+    mean: Mean = (0.0, 0.0, 0.0)
+    std: Deviation = (1.0, 1.0, 1.0)
     resize: Resize | None = Field(None, description="how the image is resized, where not by its shorter side")
     fill: tuple[int, int, int] | None = Field(None, description="colour of the border that `resize` leaves")
     decode: Literal["fast"] | None = Field(None, description="how its images are decoded, where not exactly")
@@ -217,11 +252,13 @@ class Architecture(Frozen):
         None, description="linear layers that the answer is made of, where it is not what a single one gives"
     )
     frozen: tuple[str, ...] | None = Field(None, description="parameters that its author has frozen, if any")
+    tokens: Tokens | None = Field(None, description="the form of texts; the fields of images then say nothing")
 
     @property
     def view(self) -> View:
-        """The form of its inputs: pixels, before normalisation."""
-        return Pixels(self.size, self.crop, self.interpolation, self.decode or "exact", self.resize, self.fill)
+        """The form of its inputs: tokens, or pixels before normalisation."""
+        decode = self.decode or "exact"
+        return self.tokens or Pixels(self.size, self.crop, self.interpolation, decode, self.resize, self.fill)
 
 
 DIGITS_IMAGES: Mapping[str, int] = {
@@ -268,6 +305,36 @@ def _digits_rows() -> Iterator[tuple[str, ModelRow]]:
             )
 
 
+FIELDS_MODELS: tuple[tuple[str, str], ...] = (
+    ("encoder", "supervised"),
+    ("encoder", "masked"),
+    ("decoder", "supervised"),
+    ("decoder", "next"),
+)
+"""The shipped models of text: family and objective, each of three pretraining sets and three seeds."""
+
+
+def _fields_rows() -> Iterator[tuple[str, ModelRow]]:
+    for family, objective in FIELDS_MODELS:
+        stem = family if objective == "supervised" else f"{family}_{objective}"
+        for pretraining, seed in itertools.product(("small", "medium", "large"), DIGITS_SEEDS):
+            name = replicate(f"{stem}_{pretraining}", seed)
+            yield (
+                f"fields:{name}",
+                ModelRow(
+                    build=f"rib.models.characters:{family}",
+                    tokenizer="bytes",
+                    length=32,
+                    weights=f"zoo:{name}",
+                    family=family,
+                    objective=objective,
+                    pretraining=pretraining,
+                    pretraining_images=DIGITS_IMAGES[pretraining],
+                    pretraining_seed=seed,
+                ),
+            )
+
+
 def _imagenet_row(line: imagenet.CatalogueLine) -> ModelRow:
     images = imagenet.PRETRAINING[line.pretraining]
     return ModelRow(
@@ -279,7 +346,7 @@ def _imagenet_row(line: imagenet.CatalogueLine) -> ModelRow:
     )
 
 
-ROWS: Mapping[str, ModelRow] = dict(_digits_rows()) | {
+ROWS: Mapping[str, ModelRow] = {**dict(_digits_rows()), **dict(_fields_rows())} | {
     f"imagenet:{name}": _imagenet_row(line) for name, line in imagenet.LINES.items()
 }
 

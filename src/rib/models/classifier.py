@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -153,6 +154,17 @@ class Classifier(nn.Module):
             self._require_direct(found, answer)
         return found
 
+    def hidden(self, batch: Tensor) -> Tensor:
+        """What the net knows at each token of inputs in the form of a view of texts: (N, L, D)."""
+        look: Callable[[Tensor], Tensor] | None = getattr(self.net, "hidden", None)
+        if look is None:
+            raise UserError(
+                "the model does not show what it knows at each token",
+                got=type(self.net).__name__,
+                valid="a net with a method hidden(tokens), such as rib.models.characters:encoder",
+            )
+        return look(self.prepared(batch))
+
     def _require_direct(self, features: Tensor, answer: Tensor) -> None:
         """Refuse features that do not determine the output. NaN is reported elsewhere."""
         again, given = self.head(features).detach().float(), answer.detach().float()
@@ -164,6 +176,23 @@ class Classifier(nn.Module):
                 "the net end in its head"
             )
         self._compared = True
+
+
+class TokenIds(nn.Module):
+    """Token ids as nets of text take them.
+
+    Args:
+        blank: the stored number that is no token.
+    """
+
+    def __init__(self, blank: int) -> None:
+        super().__init__()
+        self.blank = blank
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Unsigned (N, L) to int64 (N, L), -1 where there is no token."""
+        ids = tokens.long()
+        return torch.where(ids == self.blank, -1, ids)
 
 
 class Normalise(nn.Module):

@@ -29,6 +29,7 @@ from rib.models.preprocessing import (
     of_timm_model,
     timm_config,
 )
+from rib.models.text import TextInput, built_text, text_input
 
 
 def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = "exact") -> Architecture:
@@ -43,6 +44,8 @@ def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = 
     Raises:
         UserError: the library does not know the model, or a folder has no readable configuration.
     """
+    if row.is_text:
+        return _describe_text(row, classes, base)
     built, own = _built(row, base, classes)
     builder = built.get("build")
     arguments = built.get("arguments", {}) | row.arguments
@@ -66,6 +69,33 @@ def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = 
         raise UserError(f"model {row.title!r}: {place}: {first['msg']}", got=ascii(first["input"])[:200]) from None
     _require_size(architecture)
     return architecture
+
+
+def _describe_text(row: ModelRow, classes: int, base: Path) -> Architecture:
+    found = text_input(row, base)
+    builder, arguments = built_text(row, found, base)
+    if row.build is not None:
+        require_builder(builder)
+        import_object(builder, "model builder")
+    require_shapes(f"model {row.title!r}", builder, arguments)
+    return Architecture(
+        timm=None,
+        build=builder,
+        build_source=source_digest(builder.partition(":")[0]),
+        arguments=arguments,
+        classes=classes,
+        head=None if row.has_new_head else row.head,
+        tokens=found.tokens,
+    )
+
+
+StatedInputs = Preprocessing | TextInput
+"""How a model takes images, or texts."""
+
+
+def stated_inputs(row: ModelRow, base: Path = Path(), classes: int = 1000) -> StatedInputs:
+    """How a row's model takes its inputs, and who stated it. Takes and raises as `describe`."""
+    return text_input(row, base) if row.is_text else preprocessing(row, base, classes)
 
 
 def preprocessing(row: ModelRow, base: Path = Path(), classes: int = 1000) -> Preprocessing:

@@ -15,7 +15,7 @@ from rib.data.imagenet_classes import wnids
 from rib.errors import UserError
 from rib.files import file_digest, read_fact, read_plain, state, write_fact
 from rib.identity import digest
-from rib.models import clip, folding, lite, vision
+from rib.models import clip, folding, lite, transformer, vision
 from rib.models.build import build
 from rib.models.catalogue import Architecture, ModelRow
 from rib.models.checkpoints import CheckpointFile, read_checkpoint
@@ -244,6 +244,8 @@ def _conversions(row: ModelRow, architecture: Architecture, net: nn.Module) -> t
         return partial(vision.converted, row.torchvision), None
     if row.fold:
         return partial(_folded, architecture), None
+    if architecture.build == transformer.BUILDER:
+        return partial(transformer.in_net_names, net=net), None
     if architecture.timm is not None:
         ported = architecture.timm.startswith(lite.ARCHITECTURES)
         convert = partial(lite.in_timms_names, net=net.state_dict().keys()) if ported else dict

@@ -71,6 +71,47 @@ class Preprocessing:
         fields: dict[str, Any] = {name: None if value == "shortest" else value for name, value in given.items()}
         return replace(self, **fields, sources={**self.sources, **dict.fromkeys(given, SUITE)})
 
+    def stated_by(self, fields: Collection[str], source: str) -> Preprocessing:
+        """With another source for some fields."""
+        return replace(self, sources={**self.sources, **dict.fromkeys(fields, source)})
+
+    @property
+    def words(self) -> str:
+        """For people, the source of each part behind it."""
+        side = int(self.size / self.crop)
+        border = f" on a border of RGB {' '.join(map(str, self.fill))}" if self.fill else ""
+        centre = f", centre of {self.size}" if side != self.size or self.resize is None else ""
+        parts = {
+            f"{self.size} pixels": ("size",),
+            f"{_RESIZED[self.resize]} to {side}{border}{centre}": ("resize", "crop"),
+            self.interpolation: ("interpolation",),
+            f"mean {_numbers(self.mean)}": ("mean",),
+            f"std {_numbers(self.std)}": ("std",),
+        }
+        by_source: dict[str, list[str]] = {}
+        for words, fields in parts.items():
+            source = " and ".join(dict.fromkeys(self.sources[field] for field in fields))
+            by_source.setdefault(source, []).append(words)
+        return "; ".join(f"{', '.join(words)} ({source})" for source, words in by_source.items())
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """As JSON types, with the sources."""
+        values: dict[str, Any] = {name: getattr(self, name) for name in FIELDS} | {"fill": self.fill}
+        return {**values, "resize": self.resize or "shortest", "sources": dict(self.sources)}
+
+    @property
+    def unstated(self) -> bool:
+        """Whether nobody stated the normalisation."""
+        return DEFAULT in (self.sources["mean"], self.sources["std"])
+
+
+_RESIZED = {None: "shorter side", "squash": "both sides", "border": "longer side"}
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return " ".join(f"{value:g}" for value in (values[:1] if len(set(values)) == 1 else values))
+
 
 def stated(source: str, **fields: Any) -> Preprocessing:
     """A preprocessing all of whose fields have one source."""

@@ -8,15 +8,15 @@ from functools import lru_cache
 import torch
 
 from rib.errors import UserError, is_memory
-from rib.models import clip, folding, vision
-from rib.models.build import build
+from rib.models import clip, folding, transformer, vision
+from rib.models.build import build, classifier_of
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.one_image import affected
-from rib.models.trace import Trace, TrialError, trace
+from rib.models.trace import TRIAL, Trace, TrialError, trace
 from rib.recipe import LastBatch, OneImage, Recipe
 
-LIBRARIES = (vision.BUILDER, clip.BUILDER, folding.BUILDER)
+LIBRARIES = (vision.BUILDER, clip.BUILDER, folding.BUILDER, transformer.BUILDER)
 """Builders whose nets are run on torch's meta device, as timm's are: no memory, no values, some tenths of a second."""
 
 
@@ -82,7 +82,7 @@ class Skeleton:
         return "dense" if taken and affected(self.classifier.net) else None
 
 
-PLAIN = "rib.models.small:"
+PLAIN = ("rib.models.small:", "rib.models.characters:")
 """RIB's own small nets need no trial run: they end in one linear layer, in training too, and have no BatchNorm."""
 
 
@@ -113,15 +113,15 @@ def _tried(device: str, architecture: Architecture) -> Skeleton:
     with torch.device(device):
         classifier = build(architecture)
     try:
-        found = trace(classifier.net, architecture.size, architecture.classes)
+        blank = torch.from_numpy(architecture.view.batch(TRIAL)).to(classifier.device)
+        found = trace(classifier.net, classifier.prepared(blank), architecture.classes)
     except TrialError:  # the step that runs it first tells why, with its traceback
         if device == "meta":
             raise
         found = Trace((), classifier.head_name, None)
     heads = _heads(found, classifier, architecture)
     described = architecture.model_copy(update={"heads": heads, "frozen": tuple(sorted(classifier.frozen)) or None})
-    bare = Classifier(classifier.net.to("meta"), architecture.classes, architecture.mean, architecture.std,
-                      architecture.head, heads)  # fmt: skip
+    bare = classifier_of(classifier.net.to("meta"), architecture, heads)
     return Skeleton(described, bare, found.odd)
 
 

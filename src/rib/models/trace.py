@@ -36,19 +36,20 @@ class Trace:
     odd: str | None
 
 
-def trace(net: nn.Module, side: int, classes: int) -> Trace:
+def trace(net: nn.Module, blank: Tensor | int, classes: int) -> Trace:
     """Run a net on blank images, in evaluation mode and in training mode; its parameters stay as they are.
 
     Args:
         net: on any device; on torch's meta device a run takes no memory and computes no value.
-        side: of the images, in pixels.
+        blank: prepared inputs, `TRIAL` of them; or the side of images in pixels.
         classes: outputs.
 
     Raises:
         UserError: its output is not one number per class.
         TrialError: the net fails.
     """
-    answer, calls = _watched(net.eval(), side)
+    inputs = torch.zeros(TRIAL, 3, blank, blank, device=_device(net)) if isinstance(blank, int) else blank
+    answer, calls = _watched(net.eval(), inputs)
     if not _is_logits(answer, classes):
         raise UserError(
             "the model's output is not one number per class",
@@ -57,7 +58,7 @@ def trace(net: nn.Module, side: int, classes: int) -> Trace:
             remedy="wrap the model in a module whose forward returns the logits alone",
         )
     direct = next((call.name for call in reversed(calls) if call.linear and call.is_(answer)), None)
-    taught, in_training = _watched(net.train(), side)
+    taught, in_training = _watched(net.train(), inputs)
     net.eval()
     same = _is_logits(taught, classes) or (
         isinstance(taught, tuple | list)
@@ -85,7 +86,7 @@ class _Call:
 
 
 @torch.no_grad()
-def _watched(net: nn.Module, side: int) -> tuple[Any, list[_Call]]:
+def _watched(net: nn.Module, inputs: Tensor) -> tuple[Any, list[_Call]]:
     """The net's output, and the calls of its leaves in order."""
     calls: list[_Call] = []
 
@@ -94,10 +95,9 @@ def _watched(net: nn.Module, side: int) -> tuple[Any, list[_Call]]:
 
     leaves = [(name, module) for name, module in net.named_modules() if not any(module.children())]
     handles = [module.register_forward_hook(note(name)) for name, module in leaves]
-    device = next((value.device for value in net.parameters()), torch.device("cpu"))
     try:
-        with torch.device(device), torch.random.fork_rng(devices=[]):
-            return net(torch.zeros(TRIAL, 3, side, side)), calls
+        with torch.device(inputs.device), torch.random.fork_rng(devices=[]):
+            return net(inputs), calls
     except Exception as error:  # the net is another's
         if is_memory(error):
             raise
@@ -105,6 +105,10 @@ def _watched(net: nn.Module, side: int) -> tuple[Any, list[_Call]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _device(net: nn.Module) -> torch.device:
+    return next((value.device for value in net.parameters()), torch.device("cpu"))
 
 
 def _heads(calls: Sequence[_Call], classes: int) -> tuple[str, ...]:

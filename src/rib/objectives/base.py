@@ -10,15 +10,22 @@ import torch
 from torch import Tensor, nn
 
 from rib.data.splits import named_seed
+from rib.data.views import View
 from rib.models.classifier import Classifier
 from rib.recipe import Frozen
 
 Features = Callable[[Tensor], Tensor]
-"""Input of the head: images (n, H, W, 3), uint8 or float on the same scale 0 … 255, to (n, D)."""
+"""Input of the head: images (n, H, W, 3), uint8 or float on the same scale 0 … 255, or token ids (n, L), to (n, D)."""
 
 
 class Loss(nn.Module, ABC):
-    """The loss of a batch, with whatever it trains beside the net: its parameters are dropped after the training."""
+    """The loss of a batch, with whatever it trains beside the net: its parameters are dropped after the training.
+
+    Attributes:
+        reads_tokens: whether `features` gives it what the net knows at each token (n, L, D), not the head's input.
+    """
+
+    reads_tokens: bool = False
 
     @abstractmethod
     def forward(self, features: Features, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,6 +60,9 @@ class Objective(Frozen, ABC):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(named_seed("objective", seed))
             return self.loss(classifier.width, classes).to(classifier.device)
+
+    def require_view(self, view: View) -> None:
+        """Refuse the view of a model that it cannot train. Raises UserError."""
 
     @abstractmethod
     def loss(self, width: int, classes: int) -> Loss:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from rib.data.views import View, as_pixels
 from rib.objectives.augment import Augmentation
 from rib.objectives.base import Features, Loss, Objective
 
@@ -27,6 +28,9 @@ class SimCLR(Objective):
     temperature: float = Field(0.5, gt=0, description="0.5 as published for CIFAR-10")
     dimensions: int = Field(128, ge=2, description="of the space in which views are compared")
     augmentation: Augmentation = Augmentation()
+
+    def require_view(self, view: View) -> None:
+        as_pixels(view, "of the objective `simclr`, which augments images,")
 
     def loss(self, width: int, classes: int) -> Loss:
         """NT-Xent of two views through a new projection."""

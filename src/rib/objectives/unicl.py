@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
+from rib.data.views import View, as_pixels
 from rib.objectives.augment import Augmentation
 from rib.objectives.base import Features, Loss, Objective
 
@@ -31,6 +32,10 @@ class UniCL(Objective):
     temperature: float = Field(0.07, gt=0, description="at the start; it is learned")
     dimensions: int = Field(64, ge=2, description="of the space in which images and names are compared")
     augmentation: Augmentation | None = Field(None, description="none: images as they are")
+
+    def require_view(self, view: View) -> None:
+        if self.augmentation is not None:
+            as_pixels(view, "of the objective `unicl` with an augmentation of images")
 
     def loss(self, width: int, classes: int) -> Loss:
         """The bidirectional loss with a new projection and new class vectors."""

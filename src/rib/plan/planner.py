@@ -302,6 +302,8 @@ class _Planner:
         row = find_row(model, self.suite.model)
         called = self.suite.model_names.short(model)
         architecture = describe(row, self.world.classes, self.suite.base, self.suite.decode)
+        for name in self.suite.tested:
+            self.world[name].require_view(architecture.view)
         self._skeletons[model] = found = skeleton(architecture)
         architecture = found.architecture if found else architecture
         if row.pretrain is not None:
@@ -356,6 +358,8 @@ class _Planner:
             what = f"{where}: an objective trains the features of one head, and this model has others"
             raise UserError(what, got=", ".join(architecture.heads), remedy="leave `objective` out for this model")
         objective = self._objective(row.objective, where) if row.objective else None
+        if objective is not None:
+            objective.require_view(architecture.view)
         reference = Reference(part(then.data), then.probe, then.finetune) if then else None
         data = part(row.data)
         last = self._last_batch(model, data, row.recipe)

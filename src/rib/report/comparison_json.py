@@ -7,7 +7,7 @@ from typing import Any
 
 from rib.gates import GateVerdict, level_of
 from rib.report.results_json import provenance
-from rib.report.views import seen_by_both, unstated, view_document
+from rib.report.views import seen_by_both, unstated
 from rib.results.comparison import Comparison
 from rib.results.comparison_finding import comparison_finding
 
@@ -40,7 +40,7 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "unfinished": [step.title for step in found.results.unfinished()],
         "caveats": list(found.results.caveats),
         "notes": list(found.pair.plan.notes),
-        "view": view_document(seen_by_both(found.results.plan, found.pair.view)),
+        "view": dict(seen_by_both(found.results.plan, found.pair.view).document),
         "unstated": list(unstated(found.results.plan)),
         "provenance": provenance(found.results),
     }

@@ -12,7 +12,7 @@ from rib.metrics.intervals import Interval
 from rib.plan.pair import OWN_DATA
 from rib.report.page import render, scale, typeset
 from rib.report.page_json import page_json
-from rib.report.views import seen_by_both, view_words
+from rib.report.views import seen_by_both
 from rib.results.comparison import Comparison
 from rib.results.comparison_finding import comparison_claim, gates_finding, meaning_of_ri, reason
 from rib.results.inside.signatures import HEADS, VERDICTS, held_against
@@ -54,7 +54,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
         said=VERDICTS,
         held_against=held_against,
         meaning=meaning_of_ri(found),
-        seen=view_words(seen_by_both(found.results.plan, found.pair.view)),
+        seen=seen_by_both(found.results.plan, found.pair.view).words,
         cka=found.cka,
         cka_on=found.results.set_name(found.results.suite.reference),
         drift=found.drift,

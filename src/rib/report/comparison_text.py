@@ -13,7 +13,7 @@ from rib.gates import GateVerdict, level_of
 from rib.metrics.intervals import Interval
 from rib.plan.pair import OWN_DATA
 from rib.report.grid import first_line
-from rib.report.views import seen_by_both, unstated, view_words
+from rib.report.views import seen_by_both, unstated
 from rib.results.comparison import Comparison
 from rib.results.comparison_finding import comparison_claim, meaning_of_ri
 from rib.results.failures import alike
@@ -45,7 +45,7 @@ def comparison_lines(found: Comparison, width: int = 80) -> Lines:
         lines += [Text(level, style="dim")] if (level := level_of(found.verdicts)) else []
     lines += [Text(), Text(_legend(found), style="dim")]
     lines += [Text(suite.note, style="dim")] if suite.note else []
-    lines += [Text(f"both see {view_words(seen_by_both(found.results.plan, found.pair.view))}", style="dim")]
+    lines += [Text(f"both see {seen_by_both(found.results.plan, found.pair.view).words}", style="dim")]
     lines += [Text(f"data: {caveat}", style="yellow") for caveat in found.results.caveats]
     lines += [Text(f"models: {words}", style="yellow") for words in unstated(found.results.plan)]
     lines += [Text(f"note: {words}", style="yellow") for words in found.pair.plan.notes]

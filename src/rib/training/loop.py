@@ -227,7 +227,9 @@ class _Loop:
         training, labels = self.training, self.labels[rows]
         if training.objective is not None:
             assert batch is not None
-            loss, right = training.objective(self.classifier.features, batch, labels)
+            reads_tokens = training.objective.reads_tokens
+            reading = self.classifier.hidden if reads_tokens else self.classifier.features
+            loss, right = training.objective(reading, batch, labels)
             return loss, loss, right
         if more is not None and more.inputs is not None:
             assert batch is not None

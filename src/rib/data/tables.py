@@ -1,0 +1,337 @@
+"""Tables of texts: Parquet, CSV and JSON lines, a row for each text, with columns for its label and what is known."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rib.data.classes import disagreement
+from rib.data.columns import LABEL_COLUMNS, class_names, label_words
+from rib.data.globs import files_under
+from rib.errors import UserError
+from rib.files import plain, read_plain
+
+SUFFIXES = (".parquet", ".csv", ".jsonl")
+TEXT_COLUMNS = ("text", "sentence", "content", "review")
+SECOND_COLUMNS = ("text_pair", "text2", "sentence2", "hypothesis", "pair", "context", "passage")
+"""Columns that look like the second text of a pair: never passed over in silence."""
+
+Column = list[Any]
+
+
+@dataclass(frozen=True)
+class TextColumns:
+    """Names of the columns of a table; None for the usual name, "" for none.
+
+    Attributes:
+        text: of the texts.
+        pair: of the second text of a pair.
+        label: of the labels.
+        source: names the source of each text: the unit of the bootstrap.
+        group: names the group of each text, for the worst group's accuracy.
+        cells: together name the cell of each text, such as corruption and severity.
+    """
+
+    text: str | None = None
+    pair: str | None = None
+    label: str | None = None
+    source: str | None = None
+    group: str | None = None
+    cells: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class TextTable:
+    """Rows of a table, or of several files that follow one another.
+
+    Attributes:
+        root: folder of the files.
+        texts: large_string (N,).
+        seconds: the second texts; None where the rows are no pairs.
+        labels: in words, N.
+        names: classes in their author's order, where the files state it.
+        sources, groups: values of these columns; None without them.
+        cells: values of the columns that name the cell.
+        files: name of each file with the number of its first row here.
+        left_out: what lies beside the files and is not read, in words.
+    """
+
+    root: Path
+    texts: Any
+    seconds: Any
+    labels: Sequence[str]
+    names: tuple[str, ...] | None
+    sources: Sequence[Any] | None
+    groups: Sequence[str] | None
+    cells: tuple[Sequence[str], ...]
+    files: tuple[tuple[str, int], ...]
+    left_out: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def title(self, row: int) -> str:
+        """A row for people, counted from 1 in its file: "reviews.csv, row 3"."""
+        name, first = next((name, first) for name, first in reversed(self.files) if first <= row)
+        return f"{name}, row {row - first + 1:,}"
+
+
+def read_table(pattern: Path, columns: TextColumns, data: str, base: Path | None = None) -> TextTable:
+    """The rows of a file, of the files in a folder, or of those that a pattern names.
+
+    Args:
+        pattern: .parquet, .csv or .jsonl.
+        columns: which to take.
+        data: the data set's name, for errors.
+        base: the folder that the pattern starts from.
+
+    Raises:
+        UserError: a file or a column is missing; a row has no text, is not UTF-8, or has no label.
+    """
+    found = files_under(pattern, _suffix(pattern, data), data, base)
+    parts = [_File(path, columns, data) for path, _ in found.files]
+    _require_one(parts, data)
+    files, count = [], 0
+    for part in parts:
+        files.append((part.path.name, count))
+        count += len(part.labels)
+    first = parts[0]
+    if not count:
+        raise UserError(f"data set {data!r}: no rows", got=pattern, valid="a row for each text")
+    return TextTable(
+        found.root,
+        pa.chunked_array([part.texts for part in parts]),
+        pa.chunked_array([part.seconds for part in parts]) if first.seconds is not None else None,
+        [label for part in parts for label in part.labels],
+        first.names,
+        [value for part in parts for value in part.sources or ()] if first.sources is not None else None,
+        [str(value) for part in parts for value in part.groups or ()] if first.groups is not None else None,
+        tuple([str(value) for part in parts for value in part.cells[place]] for place in range(len(columns.cells))),
+        tuple(files),
+        found.left_out,
+    )
+
+
+def _suffix(pattern: Path, data: str) -> str:
+    """The kind of files meant: that of the name, or the one kind that a folder holds."""
+    if pattern.suffix.lower() in SUFFIXES:
+        return pattern.suffix.lower()
+    if not pattern.exists():
+        raise UserError(
+            f"data set {data!r}: file or folder not found", got=pattern, valid=" ".join(SUFFIXES),
+            remedy="correct the path in the suite file, or set --data / RIB_DATA to the folder it is relative to",
+        )  # fmt: skip
+    if not pattern.is_dir():
+        raise UserError(f"data set {data!r}: {pattern.name} is no table of texts", got=pattern.suffix or "no suffix",
+                        valid=" ".join(SUFFIXES))  # fmt: skip
+    kinds = sorted({suffix for path in pattern.rglob("*") if (suffix := path.suffix.lower()) in SUFFIXES})
+    if len(kinds) != 1:
+        raise UserError(
+            f"data set {data!r}: a folder of texts holds files of one kind", got=", ".join(kinds) or "none of them",
+            valid=" ".join(SUFFIXES), remedy="name the files by a pattern, such as DIR/train-*.parquet",
+        )  # fmt: skip
+    return kinds[0]
+
+
+class _File:
+    """One file of a table, checked. Args: as `read_table`."""
+
+    def __init__(self, path: Path, columns: TextColumns, data: str) -> None:
+        self.path, self._data = path, data
+        table, metadata = _columns_of(path, data)
+        text = self._name(table, columns.text, TEXT_COLUMNS, "text_column")
+        label = self._name(table, columns.label, LABEL_COLUMNS, "label_column")
+        pair = self._pair(table, text, columns.pair)
+        self.names = class_names(metadata, label, path, data)
+        self.labels = label_words(table[label], self.names, path, data)
+        self._require_one_label(table, label, metadata)
+        self.texts = self._texts(table[text], text)
+        self.seconds = self._texts(table[pair], pair) if pair else None
+        self.sources = self._filled(table, columns.source)
+        self.groups = self._filled(table, columns.group)
+        self.cells = [self._filled(table, name) or [] for name in columns.cells]
+
+    def _name(self, table: Mapping[str, Column], given: str | None, usual: Sequence[str], option: str) -> str:
+        name = given or next((name for name in usual if name in table), None)
+        if name is None or name not in table:
+            raise UserError(
+                f"data set {self._data!r}: {self.path.name} lacks the column {(given or usual[0])!r}",
+                got=", ".join(table), valid=", ".join(usual), remedy=f'name the intended column: {option} = "…"',
+            )  # fmt: skip
+        return name
+
+    def _pair(self, table: Mapping[str, Column], text: str, given: str | None) -> str | None:
+        if given is None and (seen := [name for name in SECOND_COLUMNS if name in table and name != text]):
+            raise UserError(
+                f"data set {self._data!r}: {self.path.name} may hold pairs of texts", got=f"{text}, {seen[0]}",
+                valid=f'pair_column = "{seen[0]}", or pair_column = "" for single texts',
+            )  # fmt: skip
+        return self._name(table, given, (), "pair_column") if given else None
+
+    def _filled(self, table: Mapping[str, Column], name: str | None) -> Column | None:
+        if not name:
+            return None
+        values = table[self._name(table, name, (), "column")]
+        if empty := [row for row, value in enumerate(values) if value is None or value == ""]:
+            raise self._fault(f"the column {name!r} is empty in {len(empty):,} rows", empty[0], "fill it")
+        return values
+
+    def _texts(self, values: Column, name: str) -> Any:
+        """A column of texts; none may be empty, something else than text, or no text in UTF-8."""
+        empty = [
+            row for row, value in enumerate(values) if value is None or (isinstance(value, str) and not value.strip())
+        ]
+        if empty:
+            raise self._fault(f"{len(empty):,} of {len(values):,} rows have no text in {name!r}", empty[0],
+                              "fill or remove these rows")  # fmt: skip
+        for row, value in enumerate(values):
+            if not isinstance(value, str):
+                raise self._fault(f"the column {name!r} holds {type(value).__name__}, not text", row, "save it as text")
+        try:
+            return pa.array(values, pa.large_string())
+        except UnicodeEncodeError:
+            row = next(row for row, value in enumerate(values) if any("\ud800" <= one <= "\udfff" for one in value))
+            raise self._fault(
+                "a text cannot be written in UTF-8 (half of a surrogate pair)", row, "repair it"
+            ) from None
+
+    def _require_one_label(self, table: Mapping[str, Column], label: str, metadata: dict[bytes, bytes]) -> None:
+        """Refuse a further column of labels that says other classes."""
+        for other in LABEL_COLUMNS:
+            if other == label or other not in table or not all(isinstance(one, int | str) for one in table[other]):
+                continue
+            words = label_words(
+                table[other], class_names(metadata, other, self.path, self._data), self.path, self._data
+            )
+            if found := disagreement(self.labels, words):
+                raise UserError(
+                    f"data set {self._data!r}: {self.path} has two label columns that disagree",
+                    got=f"a text with {label} {found[0]!r} and {other} {found[1]!r}",
+                    valid="one label column, or several whose values map one to one",
+                    remedy=f'name the intended one: label_column = "{label}"; and drop or rename the other',
+                )  # fmt: skip
+
+    def _fault(self, words: str, row: int, remedy: str) -> UserError:
+        return UserError(
+            f"data set {self._data!r}: {words}",
+            got=f"{self.path}, row {row + 1:,}",
+            valid="a text in UTF-8 in every row",
+            remedy=remedy,
+        )
+
+
+def _require_one(parts: Sequence[_File], data: str) -> None:
+    for other in parts[1:]:
+        for what in ("names", "seconds", "sources", "groups"):
+            one, two = getattr(parts[0], what), getattr(other, what)
+            if (one is None) != (two is None) or (what == "names" and one != two):
+                raise UserError(
+                    f"data set {data!r}: two files of it differ in their columns or classes",
+                    got=f"{parts[0].path.name} and {other.path.name}", valid="the same in all files of a set",
+                    remedy="write the files again, from one table",
+                )  # fmt: skip
+
+
+def _columns_of(path: Path, data: str) -> tuple[dict[str, Column], dict[bytes, bytes]]:
+    """The columns of a file by name, and its metadata."""
+    if path.suffix.lower() == ".parquet":
+        return _of_parquet(path, data)
+    text = _decoded(path, data)
+    return (_of_csv(text, path, data) if path.suffix.lower() == ".csv" else _of_lines(text, path, data)), {}
+
+
+def _of_parquet(path: Path, data: str) -> tuple[dict[str, Column], dict[bytes, bytes]]:
+    try:
+        with pq.ParquetFile(plain(path).absolute(), memory_map=True) as file:
+            schema = file.schema_arrow
+            simple = [field.name for field in schema if not pa.types.is_nested(field.type)]
+            table = file.read(columns=simple)
+            return {name: _listed(table.column(name), name, path, data) for name in simple}, schema.metadata or {}
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"data set {data!r}: cannot read {path}", got=str(error).splitlines()[0], valid="a Parquet file",
+            remedy="copy the file again: it may be truncated",
+        ) from None  # fmt: skip
+
+
+def _listed(column: Any, name: str, path: Path, data: str) -> Column:
+    found: Column = []
+    for value in column:
+        try:
+            found.append(value.as_py())
+        except UnicodeDecodeError as error:
+            raise _not_utf8(f"{path}, row {len(found) + 1:,}", error, data) from None
+    return found
+
+
+def _decoded(path: Path, data: str) -> str:
+    content = read_plain(path)
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _not_utf8(f"{path}, line {line:,}", error, data) from None
+
+
+def _not_utf8(place: str, error: UnicodeDecodeError, data: str) -> UserError:
+    around = error.object[max(0, error.start - 10) : error.start + 10]
+    return UserError(
+        f"data set {data!r}: a text is not UTF-8", got=f"{place}: {around!a}", valid="UTF-8",
+        remedy="convert the file, as in iconv -f latin1 -t utf-8 OLD > NEW, if that is its encoding",
+    )  # fmt: skip
+
+
+def _of_csv(text: str, path: Path, data: str) -> dict[str, Column]:
+    csv.field_size_limit(2**31 - 1)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    header: list[str] = []
+    rows: list[list[str]] = []
+    try:
+        header = next(reader, [])
+        for row in reader:
+            if row and len(row) != len(header):
+                raise UserError(
+                    f"data set {data!r}: a row with {len(row)} fields, where the header names {len(header)}",
+                    got=f"{path}, row {len(rows) + 1:,} (line {reader.line_num:,})", valid=", ".join(header),
+                    remedy="separate fields by commas, and quote texts that hold commas, quotes or line ends",
+                )  # fmt: skip
+            if row:
+                rows.append(row)
+    except csv.Error as error:
+        raise UserError(
+            f"data set {data!r}: cannot read {path}", got=f"line {reader.line_num:,}: {error}", valid="CSV with commas",
+            remedy='quote texts that hold quotes, and double these: "He said ""no"""',
+        ) from None  # fmt: skip
+    if len(set(header)) < len(header) or (len(header) == 1 and any(mark in header[0] for mark in ";\t|")):
+        raise UserError(f"data set {data!r}: {path} has no readable header", got=", ".join(header)[:200],
+                        valid="a first line with a name for each column, separated by commas")  # fmt: skip
+    return {name: [row[place] for row in rows] for place, name in enumerate(header)}
+
+
+def _of_lines(text: str, path: Path, data: str) -> dict[str, Column]:
+    rows: list[dict[str, Any]] = []
+    for number, document in _documents(text, path, data):
+        if not isinstance(document, dict):
+            raise UserError(f"data set {data!r}: a line is no object", got=f"{path}, line {number:,}",
+                            valid='{"text": "…", "label": "…"}')  # fmt: skip
+        rows.append(document)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name) for row in rows] for name in names}
+
+
+def _documents(text: str, path: Path, data: str) -> Iterator[tuple[int, Any]]:
+    for number, line in enumerate(text.split("\n"), 1):  # other line ends, such as U+2028, may be in a text
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise UserError(f"data set {data!r}: a line is no JSON", got=f"{path}, line {number:,}: {error}",
+                                valid='{"text": "…", "label": "…"}') from None  # fmt: skip

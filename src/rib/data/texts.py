@@ -1,0 +1,262 @@
+"""Texts: a data set in tables of texts, split here, playing both roles whole, or in two tables."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rib.arrays import Rows
+from rib.data.base import DataSet
+from rib.data.cells import joined, number_cells, require_every_class
+from rib.data.classes import Labelled, name_classes
+from rib.data.containers import Listing, short_digests
+from rib.data.examples import Index, Part
+from rib.data.misspelling import Misspelling
+from rib.data.orders import orders_beside, read_order
+from rib.data.sources import apart, numbered
+from rib.data.splits import carve, divided
+from rib.data.tables import TextColumns, TextTable, read_table
+from rib.data.tokens import bytes_view, tokenized
+from rib.data.views import Inputs, View, as_tokens
+from rib.errors import UserError
+from rib.identity import digest
+
+Pairs = tuple[list[str], list[str] | None]
+"""Texts, and the second text of each where they are pairs."""
+
+
+class Texts(DataSet):
+    """A data set of texts: what every kind of them has in common."""
+
+    trial: View = bytes_view(64)
+
+    def require_view(self, view: View) -> None:
+        as_tokens(view, self.name)
+
+    def texts(self, part: Part, rows: Sequence[int]) -> Pairs:
+        """The texts of some rows."""
+        raise NotImplementedError
+
+    def read(self, part: Part, rows: Sequence[int], view: View) -> Inputs:
+        return tokenized(as_tokens(view, self.name), *self.texts(part, rows))
+
+
+class TextSet(Texts):
+    """A data set in one table, or in two of which the second is tested on.
+
+    Args:
+        name: the data set's name.
+        tune: the table tuned on, and tested on where there is no second.
+        columns: which columns to take.
+        base: the folder that paths start from.
+        test: the table tested on.
+        test_fraction: share of the sources that is tested on and never tuned on.
+        classes: the classes to take, in order; default: all, in the order of docs/extending.md.
+        family: source family, whose sets show the same sources.
+        absent: whether some of `classes` may have no texts.
+
+    Raises:
+        UserError: a table cannot be read, or a class is missing, or its order is said in two ways.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        tune: Path,
+        columns: TextColumns,
+        *,
+        base: Path | None = None,
+        test: Path | None = None,
+        test_fraction: float = 0.0,
+        classes: Sequence[str] | None = None,
+        family: str | None = None,
+        absent: bool = False,
+    ) -> None:
+        self.name, self.family, self.units = name, family or name, family or name
+        tables = [read_table(path, columns, name, base) for path in (tune, test) if path]
+        found = name_classes(name, [_labelled(table, name, classes is None) for table in tables], classes, absent)
+        self.classes = found.names
+        self.left_out = (*dict.fromkeys(note for table in tables for note in table.left_out), *found.left_out)
+        self.disjoint, self.matched = bool(test or test_fraction), columns.source is not None
+        index, rows = self._read_index(tables[0], found.label_of[0], columns)
+        if test is not None:
+            test_index, test_rows = self._read_index(tables[1], found.label_of[1], columns)
+            if not self.matched:
+                index, test_index = apart(index, test_index, None)
+            self._parts = {"tune": (tables[0], index, rows), "test": (tables[1], test_index, test_rows)}
+        else:
+            split = divided(index, test_fraction) if family else carve(index, test_fraction, 0, "test part")
+            first, second = split if self.disjoint else (split[0], split[0])
+            self._parts = {
+                "tune": (tables[0], index.take(first), rows[first]),
+                "test": (tables[0], index.take(second), rows[second]),
+            }
+
+    def _read_index(self, table: TextTable, label_of: Rows, columns: TextColumns) -> tuple[Index, Rows]:
+        """Labels, sources, cells and groups of all rows of the classes, in the order of the table, and those rows."""
+        listing = _listing(table)
+        labels = label_of[listing.folder_of]
+        rows = np.flatnonzero(labels >= 0)
+        sources = np.arange(len(rows))
+        if table.sources is not None:
+            sources = numbered(
+                self.name, [table.sources[row] for row in rows.tolist()], f"the column {columns.source!r}"
+            )
+        index = Index(labels[rows].astype(np.int64), sources)
+        if table.cells:
+            names, cells = number_cells(self.name, joined(self.name, table.cells))
+            require_every_class(self.name, table.root, listing, names, cells)
+            index = replace(index, cells=cells[rows], cell_names=names)
+        if table.groups is not None:
+            groups, group_of = np.unique([table.groups[row] for row in rows.tolist()], return_inverse=True)
+            index = replace(index, groups=group_of.astype(np.int16), group_names=tuple(groups.tolist()))
+        return index, rows
+
+    def index(self, part: Part) -> Index:
+        return self._parts[part][1]
+
+    def fingerprint(self, part: Part) -> str:
+        return self._fingerprints[part]
+
+    @cached_property
+    def _fingerprints(self) -> dict[str, str]:
+        return {
+            part: _fingerprint(self._digests[part], index, self.matched) for part, (_, index, _) in self._parts.items()
+        }
+
+    @cached_property
+    def _digests(self) -> Mapping[str, list[str]]:
+        found = {"tune": self._digested("tune")}
+        return found | {"test": self._digested("test") if self.disjoint else found["tune"]}
+
+    def _digested(self, part: Part) -> list[str]:
+        return text_digests(*self.texts(part, range(len(self.index(part)))))
+
+    def contents(self, part: Part) -> NDArray[np.uint64]:
+        return short_digests(self._digests[part])
+
+    def names(self, part: Part) -> list[str]:
+        table, _, rows = self._parts[part]
+        return [table.title(row) for row in rows.tolist()]
+
+    def texts(self, part: Part, rows: Sequence[int]) -> Pairs:
+        table, _, all_rows = self._parts[part]
+        chosen = all_rows[np.asarray(rows, np.int64)]
+        seconds = None if table.seconds is None else table.seconds.take(chosen).to_pylist()
+        return table.texts.take(chosen).to_pylist(), seconds
+
+
+class MisspeltTexts(Texts):
+    """The test part of a set of texts under every kind of misspelling at every severity; never tuned on.
+
+    Args:
+        name: the data set's name.
+        clean: the set.
+        kinds: names of the kinds; default all.
+        severities: from 1 to 5.
+        most: rows of the clean set in each cell, the same in all; default all.
+
+    Raises:
+        UserError: a kind or a severity is unknown.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        clean: Texts,
+        kinds: Sequence[str] = (),
+        severities: Sequence[int] = (1, 2, 3, 4, 5),
+        most: int | None = None,
+    ) -> None:
+        self.name, self.family, self.units, self.classes = name, clean.family, clean.units, clean.classes
+        self.disjoint, self.matched, self.shipped = True, clean.matched, clean.shipped
+        self._clean = clean
+        self._cells = [
+            Misspelling.of(kind, severity) for kind in kinds or Misspelling.kinds() for severity in severities
+        ]
+        whole = clean.index("test")
+        self._rows = np.arange(len(whole)) if most is None else _balanced(whole, most)
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return ("test",)
+
+    def index(self, part: Part) -> Index:
+        if part != "test":
+            return Index(np.empty(0, np.int64), np.empty(0, np.int64))
+        index, count = self._clean.index("test").take(self._rows), len(self._cells)
+        cells = np.repeat(np.arange(count, dtype=np.int16), len(index))
+        whole = index.take(np.tile(np.arange(len(index)), count))
+        return replace(whole, cells=cells, cell_names=tuple(each.name for each in self._cells))
+
+    def fingerprint(self, part: Part) -> str:
+        cells = [each.identity for each in self._cells] if part == "test" else []
+        return digest(json.dumps([self._clean.fingerprint("test"), self._rows.tolist(), cells]).encode())
+
+    def names(self, part: Part) -> list[str]:
+        clean = self._clean.names("test")
+        return [f"{each.name}: {clean[row]}" for each in self._cells for row in self._rows.tolist()]
+
+    def texts(self, part: Part, rows: Sequence[int]) -> Pairs:
+        places = np.asarray(rows, np.int64)
+        cells, clean = np.divmod(places, len(self._rows))
+        texts, seconds = self._clean.texts("test", self._rows[clean].tolist())
+        kinds = [self._cells[cell] for cell in cells.tolist()]
+        changed = [kind.misspelt(text) for kind, text in zip(kinds, texts, strict=True)]
+        if seconds is None:
+            return changed, None
+        return changed, [kind.misspelt(text) for kind, text in zip(kinds, seconds, strict=True)]
+
+
+def text_digests(texts: Sequence[str], seconds: Sequence[str] | None) -> list[str]:
+    """A digest of each text, or pair of texts."""
+    pairs = [(text,) for text in texts] if seconds is None else zip(texts, seconds, strict=True)
+    return [digest(json.dumps(pair).encode()) for pair in pairs]
+
+
+def _fingerprint(contents: Sequence[str], index: Index, matched: bool) -> str:
+    parts = [json.dumps([index.labels.tolist(), list(contents)]).encode(), index.sources.tobytes() if matched else b""]
+    if index.cells is not None:
+        parts.append(index.cells.tobytes() + json.dumps(index.cell_names).encode())
+    if index.groups is not None:
+        parts.append(index.groups.tobytes() + json.dumps(index.group_names).encode())
+    return digest(b"".join(parts))
+
+
+def _balanced(index: Index, most: int) -> Rows:
+    """The first rows of each class, in turn, ascending: the same however often it is asked."""
+    rank = np.empty(len(index), np.int64)
+    for label in np.unique(index.labels):
+        members = np.flatnonzero(index.labels == label)
+        rank[members] = np.arange(len(members))
+    return np.sort(np.lexsort((index.labels, rank))[:most])
+
+
+def _listing(table: TextTable) -> Listing:
+    found, inverse = np.unique(np.array(table.labels), return_inverse=True)
+    return Listing(
+        tuple(found.tolist()), inverse.astype(np.int32), [str(row) for row in range(len(table))], named=False
+    )
+
+
+def _labelled(table: TextTable, data: str, ordered: bool) -> Labelled:
+    """A table's labels; where `ordered`, with its author's own order of the classes."""
+    where, names, says = table.root / table.files[0][0], table.names, f"the metadata in {table.root}"
+    beside = read_order(table.root, data) if ordered else None
+    if names is None and beside:
+        names, says = beside[0], str(beside[1])
+    elif names is not None and beside and beside[0] != names:
+        raise UserError(
+            f"data set {data!r}: the classes are in different orders",
+            got=f"{says} and {beside[1]}",
+            valid="one order in all files of a set",
+            remedy="remove the file, or give [data] `classes`, in the intended order",
+        )
+    near = orders_beside(table.root) if ordered else []
+    return Labelled(where, _listing(table), names, says if names is not None else "", beside=near)

@@ -1,0 +1,169 @@
+"""Models of text: from a row to the architecture, with the tokenizer and the length that its files state."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rib.data.tokens import BYTES, bytes_view, load_tokenizer, tokenizer_digest
+from rib.data.views import Keep, Tokens
+from rib.errors import UserError
+from rib.files import at_home, parse_json, read_plain
+from rib.models import transformer
+from rib.models.catalogue import ModelRow
+
+LENGTH = 128
+"""Tokens of a text where nobody states how many."""
+
+SPARE = 1_000
+"""Ids by which a model's table may exceed its tokenizer: tables are rounded up, by no more than this."""
+
+
+@dataclass(frozen=True)
+class TextInput:
+    """How a model takes texts.
+
+    Attributes:
+        tokens: the view.
+        pad: the id that stands where there is no token.
+        words: for people, with who stated what.
+        document: as JSON types.
+        unstated: whether a part that costs accuracy if it is wrong was stated by nobody.
+    """
+
+    tokens: Tokens
+    pad: int
+    words: str
+    document: Mapping[str, Any]
+    unstated: bool = False
+
+    def stated_by(self, fields: Collection[str], source: str) -> TextInput:
+        """The same: a call states fields of images alone."""
+        return self
+
+
+def text_input(row: ModelRow, base: Path) -> TextInput:
+    """The tokenizer, length and padding of a row's model.
+
+    Args:
+        row: of a model of text.
+        base: the folder that relative paths start from.
+
+    Raises:
+        UserError: the tokenizer is missing or is another model's, no token pads, or the length is beyond the positions.
+    """
+    keep: Keep = row.keep or "start"
+    if row.tokenizer == BYTES:
+        assert row.length is not None
+        return _stated(bytes_view(row.length, keep), 0, "RIB's bytes", "the model's row")
+    folder = _folder(row.tokenizer or row.transformers or "", base)
+    tokenizer = load_tokenizer(folder)
+    ids = max(tokenizer.get_vocab().values()) + 1
+    if row.transformers is None:
+        assert row.length is not None
+        tokens = Tokens(row.length, tokenizer_digest(folder), ids, keep=keep, folder=str(folder))
+        return _stated(tokens, 0, f"the tokenizer in {folder}", "the model's row")
+    home = _folder(row.transformers, base)
+    config = read_config(home)
+    vocabulary = int(config.get("vocab_size", ids))
+    if not vocabulary - SPARE < ids <= vocabulary:
+        raise UserError(
+            f"the tokenizer in {folder} is that of another model than {home}",
+            got=f"{ids:,} token ids, and embeddings for {vocabulary:,}",
+            valid=f"{max(1, vocabulary - SPARE + 1):,} to {vocabulary:,} token ids",
+            remedy="copy the model's own tokenizer, or name its folder as `tokenizer`",
+        )
+    pad = _pad(row, tokenizer, config, home)
+    most = transformer.most_tokens(config, pad)
+    length = row.length or min(LENGTH, most or LENGTH)
+    if most is not None and length > most:
+        raise UserError(
+            f"model {row.title!r}: texts of {length:,} tokens have no positions", got=f"length = {length}",
+            valid=f"2 to {most:,}, as many as its config.json states", remedy="make `length` smaller",
+        )  # fmt: skip
+    segments = 2 if int(config.get("type_vocab_size") or 0) > 1 and _tells_segments(tokenizer) else 1
+    tokens = Tokens(length, tokenizer_digest(folder), vocabulary, segments, keep, str(folder))
+    source = "the model's row" if row.length else "RIB's default"
+    return _stated(tokens, pad, "the model's own tokenizer" if folder == home else f"the tokenizer in {folder}", source)
+
+
+def _stated(tokens: Tokens, pad: int, tokenizer: str, length: str) -> TextInput:
+    kept = f"the {tokens.keep} of longer texts is kept"
+    words = f"{tokenizer} ({tokens.vocabulary:,} ids); {tokens.length} tokens, {kept} ({length})"
+    document = {
+        "tokenizer": tokens.tokenizer,
+        "vocabulary": tokens.vocabulary,
+        "length": tokens.length,
+        "keep": tokens.keep,
+        "pad": pad,
+        "sources": {"tokenizer": tokenizer, "length": length},
+    }
+    return TextInput(tokens, pad, words, document)
+
+
+def built_text(row: ModelRow, found: TextInput, base: Path) -> tuple[str, dict[str, Any]]:
+    """The builder of a row's model and its arguments. Raises UserError if its configuration cannot be read."""
+    if row.build is not None:
+        return row.build, dict(row.arguments)
+    assert row.transformers is not None
+    transformer.require_installed()
+    config = read_config(_folder(row.transformers, base))
+    shape = {name: value for name, value in config.items() if name not in transformer.VOLATILE and value is not None}
+    arguments: dict[str, Any] = {"config": shape, "pad": found.pad}
+    arguments |= {"pooling": row.pooling} if row.pooling else {}
+    arguments |= {"segments": True} if found.tokens.segments > 1 else {}
+    return transformer.BUILDER, arguments
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """The configuration of a model of transformers. Raises UserError where there is none."""
+    file = folder / "config.json"
+    valid = "config.json with `model_type`, as transformers' save_pretrained writes it"
+    if not file.is_file():
+        raise UserError(f"no model of transformers in {folder}", got="no config.json", valid=valid,
+                        remedy="copy the model's folder there, or correct `transformers`")  # fmt: skip
+    try:
+        config = parse_json(read_plain(file))
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read {file}", got=str(error), valid=valid) from None
+    if not isinstance(config, dict) or not isinstance(config.get("model_type"), str):
+        raise UserError(
+            f"{file} describes no model of transformers", got=", ".join(map(str, config))[:200], valid=valid
+        )
+    return config
+
+
+def _folder(path: str, base: Path) -> Path:
+    return base / at_home(os.path.expandvars(path))
+
+
+def _pad(row: ModelRow, tokenizer: Any, config: Mapping[str, Any], home: Path) -> int:
+    """The id that stands where there is no token: the row's, or what tokenizer and configuration agree on."""
+    vocabulary = tokenizer.get_vocab()
+    if row.pad is not None:
+        if row.pad not in vocabulary:
+            raise UserError(f"model {row.title!r}: `pad` is no token of its tokenizer", got=row.pad,
+                            valid=", ".join(map(str, tokenizer.all_special_tokens)))  # fmt: skip
+        return int(vocabulary[row.pad])
+    mine, its = tokenizer.pad_token_id, config.get("pad_token_id")
+    if mine is None and its is None:
+        special = tokenizer.eos_token or next(iter(tokenizer.all_special_tokens), "")
+        raise UserError(
+            f"model {row.title!r} has no padding token", got=f"none in {home}", valid="a token that pads shorter texts",
+            remedy=f'name one in the model\'s row: pad = "{special}"; attention passes it over',
+        )  # fmt: skip
+    if mine is not None and its is not None and mine != its:
+        raise UserError(
+            f"model {row.title!r}: its tokenizer and its config.json pad with different tokens",
+            got=f"{mine} and {its}", valid="one id",
+            remedy="copy the model's own tokenizer, or name the intended token as `pad`",
+        )  # fmt: skip
+    return int(its if mine is None else mine)  # type: ignore[arg-type]
+
+
+def _tells_segments(tokenizer: Any) -> bool:
+    """Whether a tokenizer gives the two texts of a pair different segments."""
+    return any(tokenizer("a", "b").get("token_type_ids") or [])

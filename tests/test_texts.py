@@ -1,0 +1,259 @@
+"""Data sets of texts: three kinds of tables, faults in words, tokens, pairs, groups and misspellings."""
+
+from __future__ import annotations
+
+import csv
+import json
+import unicodedata
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rib.data.catalogue import DataRow, open_data
+from rib.data.check import check
+from rib.data.decoded import Decoded
+from rib.data.examples import Part
+from rib.data.misspelling import Misspelling
+from rib.data.pack import open_pack
+from rib.data.texts import TextSet
+from rib.data.tokens import BEGIN, END, bytes_view, token_counts, tokenized
+from rib.data.views import Pixels, Tokens
+from rib.errors import UserError
+
+ROWS = [
+    {"text": "a fine film", "label": "pos", "who": "x"},
+    {"text": 'he said "no", twice', "label": "neg", "who": "y"},
+    {"text": "zwei\nZeilen, über", "label": "pos", "who": "x"},
+    {"text": "東京\u2028は", "label": "neg", "who": "z"},
+]
+
+
+def write(path: Path, rows: Sequence[Mapping[str, Any]], names: Sequence[str] = ()) -> Path:
+    """A table of texts; with `names`, Parquet labels are numbers of these, as Hugging Face's library writes them."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.suffix == ".parquet":
+        table = pa.Table.from_pylist([dict(row) for row in rows])
+        if names:
+            numbers = pa.array([names.index(row["label"]) for row in rows])
+            table = table.set_column(table.schema.get_field_index("label"), "label", numbers)
+            features = {"label": {"names": list(names), "_type": "ClassLabel"}}
+            table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
+        pq.write_table(table, path)
+    elif path.suffix == ".csv":
+        with path.open("w", newline="", encoding="utf-8") as handle:
+            writer = csv.DictWriter(handle, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    else:
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    return path
+
+
+def opened(path: Path, **row: Any) -> Any:
+    return open_data("mine", DataRow(text=path.name, **row), path.parent, None)
+
+
+@pytest.mark.parametrize("name", ["t.parquet", "t.csv", "t.jsonl"])
+def test_the_same_rows_are_the_same_set_in_every_kind_of_table(name: str, tmp_path: Path) -> None:
+    data = opened(write(tmp_path / name, ROWS), source_column="who")
+    assert data.classes == ("neg", "pos")
+    assert data.index("tune").labels.tolist() == [1, 0, 1, 0]
+    sources = data.index("tune").sources
+    assert sources[0] == sources[2]
+    assert len(set(sources.tolist())) == 3
+    assert data.texts("tune", [2, 3])[0] == ["zwei\nZeilen, über", "東京\u2028は"]
+    assert data.names("tune")[1] == f"{name}, row 2"
+    other = opened(write(tmp_path / "other" / "o.jsonl", ROWS), source_column="who")
+    assert data.fingerprint("tune") == other.fingerprint("tune")
+    changed = [*ROWS[:3], {**ROWS[3], "text": "東京"}]
+    third = opened(write(tmp_path / "third" / "o.jsonl", changed), source_column="who")
+    assert data.fingerprint("tune") != third.fingerprint("tune")
+
+
+def test_a_folder_of_tables_is_their_rows_in_order_and_keeps_the_authors_classes(tmp_path: Path) -> None:
+    for number in range(2):
+        rows = ROWS[2 * number : 2 * number + 2]
+        write(tmp_path / "data" / f"train-0000{number}-of-00002.parquet", rows, names=("pos", "neg"))
+    data = open_data("mine", DataRow(text="data"), tmp_path, None)
+    assert data.classes == ("pos", "neg")
+    assert data.index("tune").labels.tolist() == [0, 1, 0, 1]
+    assert data.names("tune")[2] == "train-00001-of-00002.parquet, row 1"
+
+
+FAULTS: Mapping[str, tuple[list[dict[str, Any]], str]] = {
+    "empty": ([*ROWS, {"text": "  ", "label": "pos", "who": "x"}], r"1 of 5 rows have no text.*row 5"),
+    "null": ([{**ROWS[0], "text": None}, *ROWS], r"1 of 5 rows have no text.*row 1"),
+    "number": ([*ROWS, {"text": 7, "label": "pos", "who": "x"}], r"holds int, not text.*row 5"),
+    "no label": ([*ROWS, {"text": "x", "label": None, "who": "x"}], r"1 of 5 labels are missing.*row 5"),
+    "hidden label": ([*ROWS, {"text": "x", "label": -1, "who": "x"}], r"1 of 5 labels are negative.*row 5"),
+    "half a pair": ([*ROWS, {"text": "\ud800", "label": "pos", "who": "x"}], r"cannot be written in UTF-8.*row 5"),
+    "fraction": ([*ROWS, {"text": "x", "label": 0.5, "who": "x"}], r"are neither whole numbers nor names.*row 5"),
+    "disagreement": ([{**row, "class": "a" if place else "b"} for place, row in enumerate(ROWS)], r"disagree"),
+    "pairs": ([{**row, "hypothesis": "so"} for row in ROWS], r"may hold pairs of texts"),
+    "no source": ([{**ROWS[0], "who": ""}, *ROWS], r"'who' is empty in 1 rows.*row 1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_faulty_row_is_named_with_its_file(fault: str, tmp_path: Path) -> None:
+    rows, words = FAULTS[fault]
+    with pytest.raises(UserError, match=f"(?s){words}") as found:
+        opened(write(tmp_path / "t.jsonl", rows), source_column="who")
+    assert "t.jsonl" in str(found.value)
+
+
+RAW: Mapping[str, tuple[str, bytes, str]] = {
+    "latin-1": ("t.csv", "text,label\nok,a\nüber,b\n".encode("latin-1"), r"not UTF-8.*t.csv, line 3"),
+    "latin-1 lines": ("t.jsonl", '{"text": "é", "label": "a"}\n'.encode("latin-1"), r"not UTF-8.*t.jsonl, line 1"),
+    "semicolons": ("t.csv", b"text;label\nx;a\n", r"no readable header"),
+    "another width": ("t.csv", b"text,label\nx,a\ny, z,b\n", r"3 fields.*row 2 \(line 3\)"),
+    "no quotes": ("t.csv", b'text,label\n"x" y,a\n', r"cannot read.*line 2"),
+    "no JSON": ("t.jsonl", b'{"text": "x", "label": "a"}\n{"text": \n', r"no JSON.*line 2"),
+    "a list": ("t.jsonl", b'["x", "a"]\n', r"no object.*line 1"),
+    "no text column": ("t.csv", b"body,label\nx,a\n", r"lacks the column 'text'"),
+    "two headers": ("t.csv", b"text,text,label\nx,y,a\n", r"no readable header"),
+    "no rows": ("t.csv", b"text,label\n", r"no rows"),
+    "parquet": ("t.parquet", b"PAR1 and no more", r"cannot read"),
+}
+
+
+@pytest.mark.parametrize("fault", RAW)
+def test_a_file_that_is_no_table_is_refused(fault: str, tmp_path: Path) -> None:
+    name, content, words = RAW[fault]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError, match=f"(?s){words}"):
+        opened(tmp_path / name)
+    checked = check("mine", DataRow(text=name), tmp_path)
+    assert not checked.fine
+    assert checked.survey.faults
+
+
+def test_labels_of_the_tested_part_that_the_tuned_part_lacks_are_refused(tmp_path: Path) -> None:
+    write(tmp_path / "a.csv", ROWS)
+    write(tmp_path / "b.csv", [*ROWS, {"text": "x", "label": "mixed", "who": "x"}])
+    with pytest.raises(UserError, match=r"classes that are not in"):
+        open_data("mine", DataRow(text="a.csv", test_text="b.csv"), tmp_path, None)
+    chosen = open_data("mine", DataRow(text="a.csv", test_text="b.csv", classes=("pos", "neg")), tmp_path, None)
+    assert len(chosen.index("test")) == 4
+    assert "mixed" in " ".join(chosen.left_out)
+
+
+def test_groups_are_kept_row_by_row(tmp_path: Path) -> None:
+    data = opened(write(tmp_path / "t.csv", ROWS), group_column="who", test_fraction=0.5)
+    for part in ("tune", "test"):
+        index = data.index(part)
+        texts = data.texts(part, range(len(index)))[0]
+        want = [next(row["who"] for row in ROWS if row["text"] == text) for text in texts]
+        assert [index.group_names[group] for group in index.groups] == want
+
+
+# -- tokens ------------------------------------------------------------------------------------------------------------
+
+
+def test_bytes_are_the_text_between_marks_and_blank_is_no_token() -> None:
+    view = bytes_view(8)
+    assert tokenized(view, ["añ", "abcdefghij"]).tolist() == [
+        [BEGIN, 97, 0xC3, 0xB1, END, view.blank, view.blank, view.blank],
+        [BEGIN, *b"abcdef", END],
+    ]
+    assert tokenized(bytes_view(8, "end"), ["abcdefghij"])[0].tolist() == [BEGIN, *b"efghij", END]
+    assert token_counts(view, ["añ", "abcdefghij"]).tolist() == [5, 12]
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.text(max_size=12), st.text(max_size=12), st.integers(4, 20), st.sampled_from(["start", "end"]))
+def test_pairs_share_the_room_and_lose_no_more_than_they_must(one: str, two: str, length: int, keep: Any) -> None:
+    view = bytes_view(length, keep)
+    row = tokenized(view, [one], [two])[0]
+    row = row[row != view.blank].tolist()
+    assert row[0] == BEGIN
+    assert row[-1] == END
+    assert row.count(END) == 2
+    first, second = (len(text.encode()) for text in (one, two))
+    middle = row.index(END)
+    sizes = middle - 1, len(row) - middle - 2
+    assert sum(sizes) == min(first + second, length - 3)
+    cut = [size < whole for size, whole in zip(sizes, (first, second), strict=True)]
+    if sum(cut) == 1:  # the one that is cut is at least as long as the other
+        assert sizes[cut.index(True)] + 1 >= sizes[cut.index(False)]
+
+
+def test_a_pack_of_texts_holds_their_tokens_and_its_name_says_the_tokenizer(tmp_path: Path) -> None:
+    data = opened(write(tmp_path / "t.csv", ROWS))
+    decoded = Decoded(data, "tune", bytes_view(16))
+    examples = open_pack(decoded, tmp_path / "packs")
+    want = tokenized(bytes_view(16), [row["text"] for row in ROWS])
+    np.testing.assert_array_equal(examples.batch(np.arange(4)), want)
+    names = {view.name for view in (bytes_view(16), bytes_view(17), bytes_view(16, "end"), Tokens(16, "ab" * 20, 300))}
+    assert len(names) == 4
+    assert decoded.name.endswith("tokens-16-bytes-259")
+
+
+def test_texts_and_images_do_not_mix(tmp_path: Path) -> None:
+    data = opened(write(tmp_path / "t.csv", ROWS))
+    with pytest.raises(UserError, match="holds texts, and the model takes none"):
+        data.require_view(Pixels(32))
+    images = open_data("digits:ref", DataRow(digits="ref"), tmp_path, None)
+    with pytest.raises(UserError, match="holds images, and the model takes none"):
+        images.require_view(bytes_view(8))
+
+
+# -- misspellings ------------------------------------------------------------------------------------------------------
+
+LONG = "Mrs. Éloïse O'Brien-Smith lives at 12 Rue de l'Église, Orléans, and types 100 lines of old letters" * 4
+
+
+def distance(one: str, two: str) -> int:
+    """Levenshtein's distance."""
+    row = list(range(len(two) + 1))
+    for place, a in enumerate(one, 1):
+        before, row = row, [place]
+        for at, b in enumerate(two, 1):
+            row.append(min(before[at] + 1, row[-1] + 1, before[at - 1] + (a != b)))
+    return row[-1]
+
+
+@pytest.mark.parametrize("kind", Misspelling.kinds())
+def test_damage_grows_with_severity_and_depends_on_the_text_alone(kind: str) -> None:
+    harm = [distance(LONG, Misspelling.of(kind, severity).misspelt(LONG)) for severity in range(1, 6)]
+    assert harm == sorted(harm)
+    assert 0 < harm[0] < harm[-1]
+    assert Misspelling.of(kind, 3).misspelt(LONG) == Misspelling.of(kind, 3).misspelt(LONG)
+
+
+def test_kinds_do_what_they_say() -> None:
+    plain = unicodedata.normalize("NFD", LONG)
+    bare = "".join(one for one in plain if not unicodedata.combining(one) and not one.isspace())
+    assert Misspelling.of("dropped", 5).misspelt(LONG) == bare
+    assert Misspelling.of("case", 5).misspelt(LONG).casefold() == LONG.casefold()
+    typed = Misspelling.of("keyboard", 5).misspelt("f" * 400)
+    assert set(typed) <= set("frtdgcv")
+    assert len(set(typed)) > 3
+    assert Misspelling.of("dropped", 5).misspelt(" ") == " "
+
+
+def test_a_misspelt_set_is_every_tested_text_in_every_cell(tmp_path: Path) -> None:
+    path = write(tmp_path / "t.csv", ROWS)
+    clean = opened(path)
+    data = opened(path, misspelt=("typos", "ocr"))
+    index = data.index("test")
+    assert len(index) == 4 * 10
+    assert index.cell_names[0] == "typos/1"
+    part: Part = "test"
+    for cell, name in enumerate(index.cell_names):
+        kind, severity = name.split("/")
+        rows = np.flatnonzero(index.cells == cell)
+        want = [Misspelling.of(kind, int(severity)).misspelt(row["text"]) for row in ROWS]
+        assert data.texts(part, rows.tolist())[0] == want
+        np.testing.assert_array_equal(index.sources[rows], clean.index("test").sources)
+    assert data.fingerprint("test") != opened(path, misspelt=("typos",)).fingerprint("test")
+    with pytest.raises(UserError, match="typo"):
+        opened(path, misspelt=("typo",))
+    assert isinstance(clean, TextSet)
