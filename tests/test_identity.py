@@ -183,7 +183,7 @@ def test_an_option_that_is_not_taken_is_not_hashed() -> None:
     assert set(contrastive.spec) == {"architecture", "data", "recipe", "seed", "objective", "reference"}
 
 
-OTHER_OBJECTIVE = {"temperature": 0.3, "dimensions": 32, "augmentation": Augmentation(rotation=1.0)}
+OTHER_OBJECTIVE = {"share": 0.3, "temperature": 0.3, "dimensions": 32, "augmentation": Augmentation(rotation=1.0)}
 
 
 @pytest.mark.parametrize("name", OBJECTIVES.classes)
