@@ -20,6 +20,7 @@ from pydantic import BaseModel
 from helpers import document, write_tree
 from rib.analysis import ANALYSES
 from rib.data.labels import LabelMap
+from rib.data.views import Tokens
 from rib.identity import KEY_VERSION, canonical, key_of
 from rib.methods import METHODS, Method
 from rib.models.catalogue import Architecture
@@ -235,6 +236,7 @@ def test_every_recipe_field_changes_the_key(field: str) -> None:
 
 
 OTHER_ARCHITECTURE = {
+    "tokens": Tokens(16, "bytes", 259),
     "timm": "resnet18",
     "build": "mine:net",
     "build_source": "aa",
