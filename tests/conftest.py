@@ -25,7 +25,7 @@ ROOMS = {
     "house": "bench fuzz names oracle paths plain_files rooms security sizes",
     "methods": "methods protocol",
     "metrics": "metrics noise",
-    "models": "builders checkpoints export families heads imagenet_models nets preprocessing zoo",
+    "models": "builders checkpoints export families heads imagenet_models nets new_head preprocessing zoo",
     "objectives": "objectives",
     "plan": "identity reference seeds",
     "report": (
@@ -35,7 +35,7 @@ ROOMS = {
     "steps": "old_store recipe",
     "store": "faults_storage remote spot upkeep",
     "studies": "inside_studies studies",
-    "suite": "imagenet_suite",
+    "suite": "imagenet_suite suite_files",
     "training": "training",
 }
 """Which room a test file is about, by its name without `test_`: `pytest -m data` runs those of `data/`."""

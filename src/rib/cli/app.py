@@ -13,7 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from typer.core import TyperGroup
 
-from rib.cli import compare, data, listing, report, run, store, study
+from rib.cli import compare, data, listing, report, run, store, study, suite
 from rib.errors import RibError, StoppedError, UserError
 from rib.text.terminal import finish_streams, prepare_streams, say
 
@@ -69,6 +69,10 @@ app.command("verify")(report.verify)
 app.command("recommend")(report.recommend)
 app.command("compare")(compare.compare)
 app.command("study")(study.study)
+app.add_typer(
+    _group("Write a suite file for a folder of data sets, or explain one.", new=suite.new, check=suite.check),
+    name="suite",
+)
 app.add_typer(
     _group(
         "List the names that a suite can use.",

@@ -1,0 +1,127 @@
+"""`rib suite`: write a suite file for a folder of data sets, and explain one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.text import Text
+
+from rib.cli.inputs import plan_of
+from rib.cli.options import STORE, DataPath, StorePath, SuiteName
+from rib.errors import UserError
+from rib.files import at_home
+from rib.text.terminal import console, printable
+
+if TYPE_CHECKING:
+    from rib.plan import Plan
+
+LIBRARIES = ("timm", "torchvision", "open_clip", "hf")
+
+
+def new(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="one folder per data set: DIR/SET/CLASS/IMAGE")],
+    out: Annotated[Path | None, typer.Option(help="the file to write; default: DIR/suite.toml")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="timm:NAME, torchvision:NAME, open_clip:NAME; default: a small net from scratch")
+    ] = None,
+    weights: Annotated[Path | None, typer.Option(help="checkpoint of --model; default: its published weights")] = None,
+    size: Annotated[int | None, typer.Option(help="image side in pixels of --model; default: its own")] = None,
+    reference: Annotated[str | None, typer.Option(help="the reference set; default: the most probable")] = None,
+    force: Annotated[bool, typer.Option("--force", help="replace an existing file")] = False,
+) -> None:
+    """Write a commented suite file that runs, for a folder of data sets."""
+    from rib.suite.draft import SCHEMA, draft, draft_text
+    from rib.suite.load import load_suite
+    from rib.suite.schema import schema_text
+
+    root = at_home(folder)
+    if not root.is_dir():
+        raise UserError("no such folder", got=folder, valid="a folder with one folder per data set")
+    target = out or root / "suite.toml"
+    if target.suffix != ".toml":
+        raise UserError("a suite file ends in .toml", got=target)
+    if target.exists() and not force:
+        raise UserError("the file exists", got=target, remedy="name another with --out, or replace it with --force")
+    home = target.parent.resolve()
+    found, row = draft(root, reference), _model_row(model, weights, size, home)
+    home.mkdir(parents=True, exist_ok=True)
+    name = re.sub(r"[^\w.+-]+", "-", root.resolve().name).strip("-.") or "suite"
+    target.write_text(draft_text(found, name, row, _from(home, root)), "utf-8")
+    (home / SCHEMA).write_text(schema_text(), "utf-8")
+    load_suite(target)
+    for words in found.odd:
+        print(printable(f"note: {words}"))
+    print(printable(f"reference: {found.reference.name}; downstream: {', '.join(s.name for s in found.downstream)}"))
+    print(printable(f"wrote {target}; next: rib suite check {target}"))
+
+
+def _from(home: Path, path: Path) -> str:
+    """A path as a suite in a folder names it: relative if it is below that folder."""
+    real = path.resolve()
+    return real.relative_to(home).as_posix() if real.is_relative_to(home) else str(real)
+
+
+def _model_row(model: str | None, weights: Path | None, size: int | None, home: Path) -> dict[str, Any] | None:
+    if model is None:
+        if weights or size:
+            raise UserError("--weights and --size belong to a model", remedy="add --model timm:NAME")
+        return None
+    kind, _, rest = model.partition(":")
+    if kind not in LIBRARIES or not rest:
+        raise UserError(
+            "unknown form of --model", got=model, valid="timm:NAME, torchvision:NAME, open_clip:NAME, hf:DIR"
+        )
+    name, _, tag = (rest, "", "") if kind == "hf" else rest.partition(":")
+    if kind == "hf":
+        name = _from(home, Path(name))
+    row: dict[str, Any] = {kind: name} | ({"tag": tag} if tag else {})
+    if weights is not None:
+        if not weights.is_file():
+            raise UserError("no such checkpoint", got=weights)
+        row["weights"] = _from(home, weights)
+    return row | ({"size": size} if size else {})
+
+
+def check(suite: SuiteName, store: StorePath = STORE, data: DataPath = None) -> None:
+    """Explain a suite: what it tunes, tests and costs, and what its models see; exit code 2 on a fault."""
+    from rib.plan.cost import CostEstimate
+    from rib.report.cost import cost_lines
+    from rib.report.views import unstated, view_lines
+
+    plan, place = plan_of(suite, store, data, assume=True)
+    screen = console(highlight=False)
+    for line in explained(plan):
+        screen.print(Text(line))
+    screen.print("\nModels see")
+    for line in view_lines(plan):
+        screen.print(Text(f"  {line}"))
+    for words in unstated(plan):
+        screen.print(Text(f"note: {words}"))
+    print("\n" + cost_lines(CostEstimate(plan, place).cost, suite, "this machine"))
+
+
+def explained(plan: Plan) -> list[str]:
+    """A suite in sentences."""
+    suite, world, names = plan.suite, plan.world, plan.suite.set_names
+    lines = [f"{suite.name}: {suite.description}".rstrip(": ")]
+    roles = ((suite.reference,), "reference"), (suite.downstream, "downstream"), (suite.evaluate, "evaluate")
+    for chosen, role in roles:
+        for name in chosen:
+            data = world[name]
+            tune, test = (len(data.index(part)) for part in ("tune", "test"))
+            parts = (
+                f"{tune:,} to tune on, {test:,} to test on"
+                if data.disjoint
+                else f"{test:,} images, tuned and tested whole"
+            )
+            lines.append(f"  {role:<10} {names.short(name)}: {len(data.classes)} classes, {parts}")
+    lines.append(f"  models     {', '.join(map(suite.model_names.short, suite.models))}")
+    tuned = [run for run in plan.runs if run.tuned_on]
+    methods = ", ".join(dict.fromkeys(run.method for run in tuned)) or "nothing"
+    sizes = ", ".join(dict.fromkeys("all" if run.size is None else f"{run.size:,}" for run in tuned)) or "no"
+    seeds = len({run.seed for run in tuned})
+    lines.append(f"  tunes      {methods}; {sizes} images; {seeds} seeds: {len(tuned):,} tuned models")
+    return lines
