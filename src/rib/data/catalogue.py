@@ -220,6 +220,16 @@ def _photos_rows() -> Iterator[tuple[str, DataRow]]:
             licence="CC BY 2.0, each image",
         ),
     )
+    yield (
+        "photos:samples",  # one photograph per class of ImageNet, to tune on
+        DataRow(
+            folder="samples",
+            classes=wnids(),
+            absent_classes=True,
+            url="https://github.com/EliSchwartz/imagenet-sample-images",
+            licence="none stated; ImageNet's terms (research, non-commercial)",
+        ),
+    )
     for domain in ("photo", "art", "cartoon", "sketch"):
         yield (
             f"photos:pacs_{domain}",

@@ -62,7 +62,8 @@ def statistics_notes(changed: Mapping[str, tuple[int, int]]) -> Iterator[str]:
         yield (
             f"{names}: tuning updates BatchNorm's running statistics with batches of {batch} images and {steps:,} "
             "steps at the least. Much of the loss may then be statistics and not weights. Compare with "
-            'batchnorm = "freeze" or "pretrained" in the recipe, or add the analysis `statistics` (docs/recipe.md)'
+            'batchnorm = "freeze" or "pretrained" in the recipe, or add the analysis `statistics`; '
+            'last_batch = "merged" leaves no short last batch (docs/recipe.md)'
         )
 
 
@@ -245,11 +246,11 @@ class _Planner:
             method.require(found.classifier)
             own, trained = method.run_recipe(recipe), method.trains(found.classifier)
             last = found.last_batch(trained, own, drawn, what)
+            batches = own.batches(drawn, merged=last is not None) if trained != frozenset() else []
             if own.batchnorm is None and found.learns_statistics(trained, own):
-                smallest = min(own.batch_size, drawn), own.total_steps(drawn, last == "merged")
+                smallest = min(batches), own.total_steps(drawn, last == "merged")
                 before = self._statistics.get(model, smallest)
                 self._statistics[model] = min(before[0], smallest[0]), min(before[1], smallest[1])
-            batches = own.batches(drawn, merged=last is not None) if trained != frozenset() else []
             one = found.one_image(method.takes_single_gradients or 1 in batches)
         replay = (
             replayable(self.world, self.suite.reference, self.suite.tested, method.name) if method.replays else None

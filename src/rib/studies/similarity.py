@@ -18,7 +18,7 @@ from rib.results.answer import AnswerPanel, Contrast
 from rib.results.rows import SeenSet
 from rib.results.words import size_name
 from rib.studies.base import Study
-from rib.studies.cohorts import Cohort, largest, smallest
+from rib.studies.cohorts import Cohort, by_family, largest, sized, smallest
 from rib.studies.inside import InsideStudy, Number
 from rib.studies.numbers import FINETUNE, StudyNumbers, contrast, in_percent
 from rib.studies.selection import Taken
@@ -44,7 +44,10 @@ class Similarity(Study):
     limits: ClassVar[tuple[str, ...]] = ("CKA is of reference images alone.",)
 
     def cohorts(self, taken: Taken) -> list[Cohort]:
-        """Families of several pretraining sets."""
+        """Families of several pretraining sets; or all, if each family is known to have a single one."""
+        families = by_family(taken.cohorts).values()
+        if all(one.declared for one in taken.cohorts) and not any(len(family) > 1 for family in families):
+            return taken.cohorts
         return taken.scaled()
 
     def runs(self, taken: Taken) -> tuple[Runs, ...]:
@@ -57,12 +60,13 @@ class Similarity(Study):
         return (Looks(names=("cka",)),)
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """Largest minus smallest pretraining set; late minus early layers; correlation with RI."""
+        """Largest minus smallest pretraining set, if several; late minus early layers; correlation with RI."""
         found = []
         inside = InsideStudy(numbers, CKA)
         for family, cohorts in numbers.families.items():
-            growth = minus(inside.mean(largest(cohorts), WHOLE), inside.mean(smallest(cohorts), WHOLE))
-            found.append(contrast(family, "1 − CKA: largest minus smallest pretraining set", "above", growth))
+            if known := sized(cohorts):
+                growth = minus(inside.mean(largest(known), WHOLE), inside.mean(smallest(known), WHOLE))
+                found.append(contrast(family, "1 − CKA: largest minus smallest pretraining set", "above", growth))
             depth = minus(inside.mean(cohorts, LATE), inside.mean(cohorts, EARLY))
             found.append(contrast(family, "1 − CKA: late minus early layers", "above", depth))
             found.append(
