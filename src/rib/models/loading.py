@@ -245,7 +245,7 @@ def _conversions(row: ModelRow, architecture: Architecture, net: nn.Module) -> t
     if row.fold:
         return partial(_folded, architecture), None
     if architecture.build == transformer.BUILDER:
-        return partial(transformer.in_net_names, net=net), None
+        return partial(transformer.in_net_names, net=net, new_head=row.has_new_head), None
     if architecture.timm is not None:
         ported = architecture.timm.startswith(lite.ARCHITECTURES)
         convert = partial(lite.in_timms_names, net=net.state_dict().keys()) if ported else dict

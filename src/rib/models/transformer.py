@@ -91,14 +91,24 @@ def transformers_net(
     made = AutoConfig.for_model(str(config["model_type"]), **fields, num_labels=num_classes, pad_token_id=pad)
     kind = AutoModelForSequenceClassification if pooling is None else AutoModel
     model = kind.from_config(made)
+    if pooling is not None and getattr(model, "pooler", None) is not None:
+        model.pooler = None  # the new head sees the tokens themselves, and checkpoints of other tasks lack it
     return TransformersNet(model, int(made.vocab_size), pad, segments, pooling, num_classes, int(made.hidden_size))
 
 
-def in_net_names(tensors: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor]:
+def in_net_names(tensors: Mapping[str, Tensor], net: nn.Module, new_head: bool) -> dict[str, Tensor]:
     """Tensors of a checkpoint of transformers under the names of a `TransformersNet`.
 
-    A checkpoint of another task lacks the base's prefix, or has it; its own head is left out where the net's head is
-    new.
+    A checkpoint of another task lacks the base's prefix, or has it; its own head is left out where the net's head sees
+    the tokens themselves.
+
+    Args:
+        tensors: of the checkpoint.
+        net: whose names are wanted.
+        new_head: whether the checkpoint need not have the net's head.
+
+    Raises:
+        UserError: the checkpoint is of another task, and its head is wanted.
     """
     assert isinstance(net, TransformersNet)
     expected = net.state_dict()
@@ -112,6 +122,15 @@ def in_net_names(tensors: Mapping[str, Tensor], net: nn.Module) -> dict[str, Ten
             found[place] = value
         elif net.pooling is None and not plain.endswith(BUFFERS):
             found[f"model.{plain}"] = value
+    lost = expected.keys() - found.keys()
+    if lost and not new_head and not any(name.startswith(f"model.{base}") and "pooler" not in name for name in lost):
+        raise UserError(
+            "the checkpoint has no head that names classes",
+            got=f"no {min(lost).removeprefix('model.')}",
+            valid="a model that was tuned to name classes, as AutoModelForSequenceClassification saves it",
+            remedy='train a head on the reference set: head = "new" and pooling = "mean" in the model\'s row '
+            '(of a decoder, pooling = "last")',
+        )
     return found
 
 

@@ -1,0 +1,186 @@
+"""Models of transformers: RIB's answers are the library's own, whatever is padded and whatever else is in the batch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+pytest.importorskip("transformers")
+
+from rib.data.tokens import tokenized
+from rib.data.views import Tokens
+from rib.errors import UserError
+from rib.models.build import build
+from rib.models.catalogue import ModelRow
+from rib.models.classifier import Classifier
+from rib.models.describe import describe
+from rib.models.loading import load_pretrained, weights_identity
+from rib.models.skeleton import skeleton
+from rib.models.weights import put_weights
+from tiny_transformers import DECODERS, SHAPES, VOCABULARY, sentences, write_model, write_tokenizer
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+CLASSES = ("neg", "mid", "pos")
+
+
+def loaded(folder: Path, **row: Any) -> tuple[Classifier, Tokens]:
+    """A folder's model as RIB reads it, and its view."""
+    model = ModelRow(transformers=str(folder), **row)
+    architecture = describe(model, len(CLASSES))
+    found = skeleton(architecture)
+    assert found is not None
+    assert found.architecture.heads is None, "the head's input is read as the features"
+    classifier = build(found.architecture)
+    put_weights(classifier.net, load_pretrained("m", model, found.architecture, Path(), CLASSES))
+    assert isinstance(architecture.view, Tokens)
+    return classifier.eval(), architecture.view
+
+
+def batch(view: Tokens, texts: list[str], seconds: list[str] | None = None) -> torch.Tensor:
+    return torch.from_numpy(tokenized(view, texts, seconds))
+
+
+@pytest.mark.parametrize("pairs", [False, True], ids=["single", "pairs"])
+@pytest.mark.parametrize("kind", SHAPES)
+def test_logits_are_those_of_transformers(kind: str, pairs: bool, tmp_path: Path) -> None:
+    model = write_model(tmp_path, kind)
+    classifier, view = loaded(tmp_path, length=16)
+    texts, seconds = sentences(17), sentences(17, seed=1) if pairs else None
+    tokenizer = write_tokenizer(tmp_path / "again", kind)
+    tokenizer.padding_side = "right"
+    with torch.inference_mode():
+        inputs = tokenizer(texts, seconds, padding=True, truncation=True, max_length=16, return_tensors="pt")
+        want = model(**inputs).logits
+        got = classifier(batch(view, texts, seconds))
+    assert want.std() > 0.1, "a model whose answers are all alike shows nothing"
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=1e-5)
+    if kind == "bert":
+        assert view.segments == 2
+    torch.testing.assert_close(
+        classifier.head(classifier.features(batch(view, texts, seconds))), want, atol=1e-5, rtol=1e-5
+    )
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_what_else_is_in_a_batch_changes_no_row(kind: str, tmp_path: Path) -> None:
+    write_model(tmp_path, kind)
+    classifier, view = loaded(tmp_path, length=16)
+    texts = sentences(12)
+    with torch.inference_mode():
+        together = classifier(batch(view, texts))
+        alone = torch.cat([classifier(batch(view, [text])) for text in texts])
+        turned = classifier(batch(view, texts[::-1])).flip(0)
+        longer, wide = loaded(tmp_path, length=22)
+        padded = longer(batch(wide, texts))
+    for other in (alone, turned, padded):
+        assert float((together - other).abs().max()) <= 1e-6 * max(1.0, float(together.abs().max()))
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_a_new_head_stands_on_the_pretrained_tokens(kind: str, tmp_path: Path) -> None:
+    """A checkpoint of the bare model, or of language modelling: the backbone is its, the head is drawn."""
+    for task in ("", "CausalLM" if kind in DECODERS else "MaskedLM"):
+        folder = tmp_path / (task or "bare")
+        model = write_model(folder, kind, task=task)
+        base = model.base_model
+        pooling = "last" if kind in DECODERS else "mean"
+        classifier, view = loaded(folder, length=16, head="new", pooling=pooling)
+        texts = sentences(9)
+        rows = batch(view, texts)
+        with torch.inference_mode():
+            ids, there = rows.long(), rows.long() != view.blank
+            hidden = base(input_ids=torch.where(there, ids, 0), attention_mask=there.long()).last_hidden_state
+            if pooling == "mean":
+                want = torch.stack([hidden[row, : int(size)].mean(0) for row, size in enumerate(there.sum(1))])
+            else:
+                want = torch.stack([hidden[row, int(size) - 1] for row, size in enumerate(there.sum(1))])
+            torch.testing.assert_close(classifier.features(rows), want, atol=1e-5, rtol=1e-5)
+
+
+def test_the_order_of_a_models_labels_is_that_of_its_files(tmp_path: Path) -> None:
+    model = write_model(tmp_path, "bert", classes=("pos", "neg", "mid"))
+    classifier, view = loaded(tmp_path, length=16)
+    texts = sentences(5)
+    tokenizer = write_tokenizer(tmp_path / "again", "bert")
+    with torch.inference_mode():
+        want = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits[:, [1, 2, 0]]
+        torch.testing.assert_close(classifier(batch(view, texts)), want, atol=1e-5, rtol=1e-5)
+    write_model(tmp_path / "other", "bert", classes=("joy", "fear", "anger"))
+    row = ModelRow(transformers=str(tmp_path / "other"), length=16)
+    with pytest.raises(UserError, match=r"(?s)other.*joy"):
+        weights_identity("m", row, describe(row, 3), Path(), CLASSES)
+
+
+def refused(folder: Path, words: str, **row: Any) -> None:
+    with pytest.raises(UserError, match=f"(?s){words}"):
+        describe(ModelRow(transformers=str(folder), **row), 3)
+
+
+def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", "bert")
+    write_tokenizer(tmp_path / "larger", "bert", [*VOCABULARY, "more"])
+    refused(tmp_path / "m", r"tokenizer in .*larger is that of another model.*30 token ids, and embeddings for 29",
+            tokenizer=str(tmp_path / "larger"))  # fmt: skip
+    write_model(tmp_path / "far", "bert")
+    document = json.loads((tmp_path / "far" / "config.json").read_text("utf-8"))
+    (tmp_path / "far" / "config.json").write_text(json.dumps(document | {"vocab_size": 5_000}), "utf-8")
+    refused(tmp_path / "far", r"is that of another model.*29 token ids, and embeddings for 5,000")
+    write_tokenizer(tmp_path / "turned", "bert", ["[UNK]", "[PAD]", *VOCABULARY[2:]])
+    refused(tmp_path / "m", r"pad with different tokens.*1 and 0", tokenizer=str(tmp_path / "turned"))
+
+
+@pytest.mark.parametrize("kind", ["bert", "gpt2"])
+def test_a_model_without_a_padding_token_says_which_could_be_it(kind: str, tmp_path: Path) -> None:
+    write_model(tmp_path, kind, pad=False)
+    refused(tmp_path, r"no padding token.*pad = ")
+    refused(tmp_path, r"`pad` is no token", pad="<pad>")
+    described = describe(ModelRow(transformers=str(tmp_path), pad="[SEP]", length=16), 3)
+    assert described.arguments["pad"] == 3
+
+
+@pytest.mark.parametrize(("kind", "most"), [("bert", 24), ("roberta", 23), ("gpt2", 24), ("opt", 24)])
+def test_texts_longer_than_the_table_of_positions_are_refused(kind: str, most: int, tmp_path: Path) -> None:
+    write_model(tmp_path, kind)
+    refused(tmp_path, f"texts of {most + 1} tokens have no positions.*2 to {most}", length=most + 1)
+    classifier, view = loaded(tmp_path, length=most)
+    with torch.inference_mode():
+        assert classifier(batch(view, [" ".join(["film"] * 40)])).isfinite().all()
+    assert describe(ModelRow(transformers=str(tmp_path)), 3).view.shape == (most,)
+
+
+@pytest.mark.parametrize("lost", ["config.json", "tokenizer.json", "model.safetensors"])
+def test_a_folder_that_lacks_a_file_names_it(lost: str, tmp_path: Path) -> None:
+    write_model(tmp_path, "bert")
+    (tmp_path / lost).unlink()
+    row = ModelRow(transformers=str(tmp_path), length=16)
+    with pytest.raises(UserError) as found:
+        weights_identity("m", row, describe(row, 3), Path(), CLASSES)
+    assert lost.partition(".")[0] in str(found.value)
+
+
+def test_a_checkpoint_without_a_head_is_refused_with_the_way_to_train_one(tmp_path: Path) -> None:
+    write_model(tmp_path, "bert", task="MaskedLM")
+    row = ModelRow(transformers=str(tmp_path), length=16)
+    with pytest.raises(UserError, match=r'(?s)no head that names classes.*head = "new"'):
+        weights_identity("m", row, describe(row, 3), Path(), CLASSES)
+
+
+def test_the_tokenizer_is_part_of_what_a_model_is(tmp_path: Path) -> None:
+    write_model(tmp_path, "bert")
+    row = ModelRow(transformers=str(tmp_path), length=16)
+    before = describe(row, 3)
+    write_tokenizer(tmp_path, "bert", [*VOCABULARY[:-2], VOCABULARY[-1], VOCABULARY[-2]])
+    after = describe(row, 3)
+    assert before.view != after.view
+    assert before.view.name != after.view.name
+    assert isinstance(before.view, Tokens)
+    with pytest.raises(UserError, match="was replaced after the plan"):
+        tokenized(before.view, ["a film"])
+    ids = tokenized(after.view, ["a film"])  # type: ignore[arg-type]
+    np.testing.assert_array_equal(ids[0][:4], [2, VOCABULARY.index("a"), VOCABULARY.index("film"), 3])
