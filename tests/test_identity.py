@@ -273,6 +273,7 @@ OTHER_FIELD: dict[str, Any] = {
     "begin": 0.6,
     "beta": 0.8,
     "clip": 3.0,
+    "count": 3,
     "cycle": 3,
     "decay": 0.5,
     "density": 0.5,
@@ -301,6 +302,7 @@ OTHER_FIELD: dict[str, Any] = {
     "temperature": 3.0,
     "tuned": "l2_sp",
     "weight": 0.5,
+    "width": 3,
 }
 FIELDS = [(name, field) for name, kind in sorted(METHODS.classes.items()) for field in kind.model_fields]
 

@@ -41,11 +41,14 @@ from rib.training.training import Training
 ALONE = How(workers=1)
 MERGES = {name for name, kind in METHODS.classes.items() if kind.merges_sets}
 
+OF_TRANSFORMERS = {"lora", "vpt"}
+"""Methods that refuse a net without attention; test_protocol.py and test_extensions.py ask what they say."""
+
 
 @pytest.mark.parametrize("share", [True, False])
 def test_every_step_counts_the_images_that_its_plan_expects(share: bool, tmp_path: Path) -> None:
     """Time left is estimated from both: a probe that trains its head on features passes each image once."""
-    methods = sorted(set(METHODS.classes) - {"pretrained", "lora"} - MERGES)
+    methods = sorted(set(METHODS.classes) - {"pretrained", *OF_TRANSFORMERS} - MERGES)
     suite = tiny(
         tmp_path,
         downstream=["whole", "part", "other"],
@@ -83,8 +86,8 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 @pytest.mark.parametrize("method", sorted(set(METHODS.classes) - MERGES))
 def test_every_method_runs(method: str, tuned_on: str, place: tuple[str, Path]) -> None:
     family, folder = place
-    if (method, family) == ("lora", "resnet"):
-        pytest.skip("LoRA changes attention; tests/test_protocol.py asks what it says to a net without")
+    if method in OF_TRANSFORMERS and family == "resnet":
+        pytest.skip("it changes attention, and this net has none")
     suite = tiny(folder, (family,), runs=[{"methods": [method], "downstream": [tuned_on]}])
     finished = rib.run(suite, store=folder / "store", how=ALONE)
     assert finished.failed == {}

@@ -14,7 +14,7 @@ from rib.data.labels import LabelMap
 from rib.models.build import build
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
-from rib.models.weights import Weights, put_weights
+from rib.models.weights import Weights, is_extended, put_weights
 from rib.recipe import Frozen, Precision
 from rib.training.predict import Watch
 
@@ -47,7 +47,7 @@ class Scene:
     """The inputs of an analysis.
 
     Attributes:
-        architecture: of the model, before and after.
+        architecture: of the model.
         before: the pretrained weights.
         after: the tuned weights; for an analysis of one model, the same as before.
         data: test parts by the data sets' names, in the suite's order; empty where the analysis looks at weights
@@ -56,6 +56,7 @@ class Scene:
         batch_size: images a forward pass.
         precision: of forward passes.
         watch: called with the progress, in images.
+        tuned: architecture of the tuned weights, if a method has extended the model.
     """
 
     architecture: Architecture
@@ -66,10 +67,11 @@ class Scene:
     batch_size: int
     precision: Precision
     watch: Watch
+    tuned: Architecture | None = None
 
     def build(self, weights: Weights) -> Classifier:
         """A classifier with these weights, on the scene's device, in evaluation mode."""
-        classifier = build(self.architecture)
+        classifier = build(self.tuned if self.tuned and is_extended(weights) else self.architecture)
         put_weights(classifier.net, weights)
         return classifier.to(self.device).eval()
 
@@ -84,6 +86,7 @@ class Analysis(Frozen, ABC):
             "nothing" for weights alone.
         together: whether one step looks at all of its data sets; else there is a step for each.
         needs_features: whether it needs a model whose answer is what one head makes of its features.
+        same_net: whether both models must be one net, to which no method has added anything.
     """
 
     name: ClassVar[str]
@@ -91,6 +94,7 @@ class Analysis(Frozen, ABC):
     on: ClassVar[str] = "reference"
     together: ClassVar[bool] = False
     needs_features: ClassVar[bool] = False
+    same_net: ClassVar[bool] = False
 
     def image_passes(self, images: int) -> float:
         """Estimate the cost on a data set of `images` images, in forward passes of one image."""

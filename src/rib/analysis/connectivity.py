@@ -42,6 +42,7 @@ class Connectivity(Analysis):
 
     name: ClassVar[str] = "connectivity"
     key_name: ClassVar[str] = "rib.analysis.connectivity:Connectivity"
+    same_net: ClassVar[bool] = True
     on: ClassVar[str] = "tested"
     points: int = Field(11, ge=3, description="how many, both ends included")
     images: int = Field(2000, ge=1, description="at most so many a data set, drawn at random")

@@ -40,6 +40,7 @@ class StatisticsShare(Analysis):
 
     name: ClassVar[str] = "statistics"
     key_name: ClassVar[str] = "rib.analysis.statistics:StatisticsShare"
+    same_net: ClassVar[bool] = True
     on: ClassVar[str] = "tested"
     images: int = Field(2000, ge=1, description="at most so many a data set, drawn at random")
 

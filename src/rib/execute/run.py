@@ -131,12 +131,13 @@ def _work(plan: Plan, todo: Sequence[Step], store: Store) -> Callable[[Step], fl
     flops: dict[str, float] = {}
 
     def work(step: Step) -> float:
-        if step.start.key not in flops:
+        net = f"{step.start.key} {step.architecture.extension or ''}"
+        if net not in flops:
             try:
-                flops[step.start.key] = kept_count(step.architecture, store.facts).flops
+                flops[net] = kept_count(step.architecture, store.facts).flops
             except Exception:  # a net that cannot be built fails at its own steps
-                flops[step.start.key] = 0.0
-        return plan.image_passes(step) * flops[step.start.key]
+                flops[net] = 0.0
+        return plan.image_passes(step) * flops[net]
 
     return work
 

@@ -13,11 +13,12 @@ from torch import Tensor
 
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
+from rib.data.splits import named_seed
 from rib.errors import NotFiniteError
 from rib.models.build import build
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
-from rib.models.weights import Weights, put_weights, take_weights
+from rib.models.weights import Weights, is_extended, put_weights, take_weights
 from rib.recipe import Frozen, Recipe
 from rib.training.checkpoint import Checkpoint
 from rib.training.hooks import FeatureTerm, Replayed, SecondPass, StepHook
@@ -69,6 +70,7 @@ class Task:
         known: the pretrained model's features of the tuning examples, float32 (N, D), where they are kept already.
         reference: training images of the reference set, for a method that replays them.
         reference_map: label map of the reference set.
+        extended: architecture of what the method makes of the model, if that is another.
     """
 
     architecture: Architecture
@@ -85,12 +87,21 @@ class Task:
     seen: Watch | None = None
     reference: Examples | None = None
     reference_map: LabelMap | None = None
+    extended: Architecture | None = None
 
     def build(self, weights: Weights) -> Classifier:
-        """A classifier with these weights, on the task's device."""
-        classifier = build(self.architecture, last_block=self.recipe.last_block)
+        """A classifier with these weights, on the task's device: of the base, or of what the method makes of it."""
+        architecture = self.extended if self.extended and is_extended(weights) else self.architecture
+        classifier = build(architecture, last_block=self.recipe.last_block)
         put_weights(classifier.net, weights)
         return classifier.to(self.device)
+
+    def initial(self, start: Weights) -> Weights:
+        """The weights that training starts from: the pretrained ones, and new ones of what the method adds."""
+        if self.extended is None:
+            return start
+        net = build(self.extended, seed=named_seed("extension", self.seed)).net
+        return {**take_weights(net), **start}
 
     def features(self, start: Weights) -> Tensor:
         """The features of the tuning examples in the pretrained model: float32 (N, D), on the task's device.
@@ -221,6 +232,14 @@ class Method(Frozen, ABC):
         """The suite's recipe with this method's own fields in place."""
         return recipe
 
+    def extend(self, architecture: Architecture) -> Architecture:
+        """The architecture of the weights that this method makes: as a rule that of the model.
+
+        Args:
+            architecture: of the model; `architecture.extended(function, ...)` is one with more modules.
+        """
+        return architecture
+
     def head_alone(self, recipe: Recipe, images: int) -> int:
         """Images that go forward through a net of several heads where the heads alone are trained."""
         return recipe.images(images)
@@ -310,6 +329,10 @@ class TrainedMethod(Method):
         """Share of the run after which the learning rate stays as it is."""
         return 1.0
 
+    def initial(self, start: Weights, task: Task) -> Weights:
+        """The weights that training starts from, if there is no ingredient."""
+        return task.initial(start)
+
     def stages(self) -> tuple[float, ...]:
         """Shares of the tuning set that batches come from, one after the other in equal parts of the run."""
         return (1.0,)
@@ -332,7 +355,7 @@ class TrainedMethod(Method):
     @final
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
         """Train from the last ingredient's weights, or from the pretrained ones."""
-        classifier = task.build(fitted[-1] if fitted else start)
+        classifier = task.build(fitted[-1] if fitted else self.initial(start, task))
         training = replace(
             task.training,
             recipe=self.run_recipe(task.recipe),

@@ -13,6 +13,7 @@ from rib.models import transformer
 from rib.models.arguments import OWN_BUILDERS
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier, TokenIds
+from rib.models.extensions import Site, extend
 from rib.models.guard import nothing_but_building
 from rib.models.last_block import compute_pooled_only
 from rib.recipe import LastBlock
@@ -32,6 +33,8 @@ def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | Non
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = build_net(architecture)
+        if architecture.extension is not None:
+            _extend(net, architecture)
     if last_block:
         compute_pooled_only(net)
     return classifier_of(net, architecture, architecture.heads)
@@ -49,6 +52,12 @@ def classifier_of(net: nn.Module, architecture: Architecture, heads: tuple[str, 
     return Classifier(
         net, architecture.classes, architecture.mean, architecture.std, architecture.head, heads, prepare=prepare
     )
+
+
+def _extend(net: nn.Module, architecture: Architecture) -> None:
+    plain = classifier_of(net, architecture, None)
+    blank = plain.prepared(torch.from_numpy(architecture.view.batch(2)).to(plain.device))
+    extend(architecture, Site(net, plain.head_name, blank))
 
 
 def build_net(architecture: Architecture) -> nn.Module:

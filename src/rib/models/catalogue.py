@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from rib.data.views import Filter, Keep, Pixels, Resize, Tokens, View
 from rib.errors import nearest
 from rib.files import at_home
+from rib.identity import source_digest
 from rib.models import imagenet, lite
 from rib.recipe import Frozen, Recipe, RecipeField
 
@@ -32,6 +33,16 @@ KINDS = ("timm", "torchvision", "open_clip", "hf", "transformers", "build")
 OF_IMAGES = ("size", "crop", "resize", "interpolation", "mean", "std", "class_names", "prompts", "tag")
 OF_TEXTS = ("tokenizer", "length", "keep", "pad", "pooling")
 """Fields of rows that go with models of images, and with models of text."""
+
+
+class Extension(Frozen):
+    """What a method adds to a net: a function of `rib.models.extensions`, or of the user's own."""
+
+    key_name: ClassVar[str] = "rib.models.catalogue:Extension"
+
+    function: str = Field(description="package.module:function; called with a Site and `arguments`")
+    source: str | None = Field(None, description="digest of the function's module, where it is the user's own")
+    arguments: dict[str, Any] = Field(default_factory=dict)
 
 
 class ReferenceRow(Frozen):
@@ -130,6 +141,7 @@ class ModelRow(Frozen):
         "set's classes, which RIB trains",
     )
     reference: HeadRow | None = Field(None, description="how a new head is trained; default: see its fields")
+    extension: Extension | None = Field(None, description="what a method of RIB had added to the net")
     size: int | None = Field(None, ge=8, description="input side in pixels; default the library's, else required")
     crop: float | None = Field(None, ge=0.05, le=1, description="centre crop's share; default the library's, else 1")
     resize: Literal["shortest", "squash", "border"] | None = Field(
@@ -253,6 +265,17 @@ class Architecture(Frozen):
     )
     frozen: tuple[str, ...] | None = Field(None, description="parameters that its author has frozen, if any")
     tokens: Tokens | None = Field(None, description="the form of texts; the fields of images then say nothing")
+    extension: Extension | None = Field(None, description="what a method has added to the net")
+
+    def extended(self, function: str, **arguments: Any) -> Architecture:
+        """The same model, extended by a function, named as `package.module:function`.
+
+        Raises:
+            UserError: what the function's module is made of cannot be known.
+        """
+        source = source_digest(function.partition(":")[0])
+        extension = Extension(function=function, source=source, arguments=arguments)
+        return self.model_copy(update={"extension": extension})
 
     @property
     def view(self) -> View:

@@ -11,6 +11,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from rib.errors import StepError, UserError
 from rib.models.one_image import dense_gradients
+from rib.models.weights import EXTENSION
 
 
 class Classifier(nn.Module):
@@ -52,7 +53,7 @@ class Classifier(nn.Module):
         dense_gradients(net)
         self.contiguous = False
         self.direct, self._compared = heads is None, False
-        self.head_name = head or (heads[-1] if heads else _find_head(net, classes))
+        self.head_name = head or (heads[-1] if heads else find_head(net, classes))
         self.head_names = heads or (self.head_name,)
         self.frozen = frozenset(name for name, value in net.named_parameters() if not value.requires_grad)
         self.prepare = Normalise(mean, std) if prepare is None else prepare
@@ -85,6 +86,12 @@ class Classifier(nn.Module):
         return frozenset(
             f"{head}.{name}" for head in self.head_names for name, _ in self.net.get_submodule(head).named_parameters()
         )
+
+    @property
+    def extension_parameters(self) -> frozenset[str]:
+        """Names, within `net`, of the parameters that a method has added to the net."""
+        names = (name for name, _ in self.net.named_parameters())
+        return frozenset(name for name in names if name.startswith(f"{EXTENSION}."))
 
     @property
     def norm_parameters(self) -> frozenset[str]:
@@ -222,8 +229,14 @@ def _norm_types() -> tuple[type[nn.Module], ...]:
     return own + tuple(getattr(timm, name) for name in ("RmsNorm", "RmsNorm2d", "SimpleNorm", "SimpleNorm2d") if timm)
 
 
-def _find_head(net: nn.Module, classes: int) -> str:
-    linear = [name for name, module in net.named_modules() if isinstance(module, nn.Linear)]
+def find_head(net: nn.Module, classes: int) -> str:
+    """Name of the last linear layer with one output per class; what extends the net is left out.
+
+    Raises:
+        UserError: there is none.
+    """
+    named = ((name, module) for name, module in net.named_modules() if not name.startswith(f"{EXTENSION}."))
+    linear = [name for name, module in named if isinstance(module, nn.Linear)]
     fitting = [name for name in linear if net.get_submodule(name).out_features == classes]
     if not fitting:
         last = repr(net.get_submodule(linear[-1])) if linear else "no linear layer"

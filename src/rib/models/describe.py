@@ -68,6 +68,8 @@ def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = 
         place = ".".join(map(str, first["loc"]))
         raise UserError(f"model {row.title!r}: {place}: {first['msg']}", got=ascii(first["input"])[:200]) from None
     _require_size(architecture)
+    if row.extension is not None:
+        return architecture.extended(row.extension.function, **row.extension.arguments)
     return architecture
 
 

@@ -92,7 +92,7 @@ def skeleton(architecture: Architecture) -> Skeleton | None:
     Raises:
         UserError: the model cannot be built, has no fitting head, or answers with something else than logits.
     """
-    if (architecture.build or "").startswith(PLAIN):
+    if (architecture.build or "").startswith(PLAIN) and architecture.extension is None:
         return None
     return _skeleton(architecture.model_dump_json())
 

@@ -56,6 +56,15 @@ def check_finite(weights: Weights, what: str) -> None:
         raise UserError(f"the checkpoint of {what} holds values that are not finite", got=f"NaN or infinity in {bad}")
 
 
+EXTENSION = "extension"
+"""Name, within a net, of the module that holds what a method has added to it."""
+
+
+def is_extended(weights: Weights) -> bool:
+    """Whether weights are of a net to which a method has added something."""
+    return any(name.startswith(f"{EXTENSION}.") for name in weights)
+
+
 def put_weights(model: nn.Module, weights: Weights, own_versions: bool = True) -> None:
     """Load weights into a model, all of them and no others.
 

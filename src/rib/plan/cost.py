@@ -102,10 +102,10 @@ class CostEstimate:
 
     def of_model(self, step: Step) -> ModelCost:
         """FLOPs and parameters of a step's model, counted once and kept in the store."""
-        start, architecture = step.start.key, step.architecture
-        if start not in self._models:
-            self._models[start] = kept_count(architecture, self.store.facts)
-        return self._models[start]
+        net = _net(step)
+        if net not in self._models:
+            self._models[net] = kept_count(step.architecture, self.store.facts)
+        return self._models[net]
 
     def with_hours(self, measure: Callable[[Architecture, Recipe], tuple[float, float]], workers: int) -> Cost:
         """The cost with time.
@@ -119,7 +119,7 @@ class CostEstimate:
         for step in self.todo:
             if any(passes := self.plan.passes(step)):
                 recipe = self._recipe(step)
-                place = (step.start.key, recipe)
+                place = (_net(step), recipe)
                 if place not in known:
                     known[place] = measure(step.architecture, recipe)
                 forward, training = known[place]
@@ -136,3 +136,8 @@ class CostEstimate:
 def _free(folder: Path) -> int:
     there = next((path for path in (folder, *folder.resolve().parents) if path.exists()), Path.cwd())
     return shutil.disk_usage(there).free
+
+
+def _net(step: Step) -> str:
+    """Names the net of a step: the model, and what a method has added to it."""
+    return f"{step.start.key} {step.architecture.extension or ''}"

@@ -25,6 +25,11 @@ def is_chosen(block: Looks, run: Run, of_pair: bool) -> bool:
     return all(chosen is None or item in chosen for item, chosen in wanted)
 
 
+def can_look(analysis: Analysis, run: Run) -> bool:
+    """Whether an analysis can look at a run: some put weights of both models into one net."""
+    return not (analysis.same_net and analysis.of_pair and run.fit.architecture.extension)
+
+
 def find_analysis(suite: Suite, name: str, **fields: Any) -> Analysis:
     """An analysis as the suite has it, or RIB's own; `fields` have the last word.
 

@@ -18,11 +18,12 @@ from rib.models.build import build
 from rib.models.catalogue import ROWS, Architecture, ModelRow, weights_path
 from rib.models.checkpoints import read_checkpoint
 from rib.models.describe import describe
+from rib.models.extensions import stated_extension
 from rib.models.layers import choose
 from rib.models.loading import weights_identity
 from rib.models.recorded import RecordedAccuracy, recorded_accuracy
 from rib.models.skeleton import skeleton
-from rib.plan.looks import find_analysis, looks_at
+from rib.plan.looks import can_look, find_analysis, looks_at
 from rib.plan.pair_view import require_one_view, with_view
 from rib.plan.plan import Look, Plan, Run
 from rib.plan.planner import make_plan
@@ -152,7 +153,8 @@ def _looks(plan: Plan, before: Run, after: Run, layers: Sequence[str]) -> Iterat
     for name in (*LOOKS, *((STATISTICS,) if keeps_statistics(before.fit.architecture) else ())):
         if name in ANALYSES.classes:
             analysis = find_analysis(plan.suite, name, **_fields(name, layers))
-            yield from looks_at(plan.suite, plan.world, name, analysis, before.fit, after)
+            if can_look(analysis, after):
+                yield from looks_at(plan.suite, plan.world, name, analysis, before.fit, after)
 
 
 def keeps_statistics(architecture: Architecture) -> bool:
@@ -218,7 +220,7 @@ def _row(text: str, architecture: ModelRow | None, suite: Suite, role: str) -> M
             own = {"weights": str(path.resolve()), "weights_key": key, "outputs": None, "pretrain": None}
             if architecture.has_new_head:
                 own |= {"head": None, "reference": None}
-            return architecture.model_copy(update=own)
+            return architecture.model_copy(update=own | {"extension": stated_extension(path)})
         if path.suffix in SUFFIXES or "/" in text:
             raise UserError(
                 f"{role}: no such file or folder",

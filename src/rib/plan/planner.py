@@ -17,7 +17,7 @@ from rib.models.loading import weights_identity
 from rib.models.skeleton import Skeleton, skeleton
 from rib.models.sources import find_weights
 from rib.objectives import OBJECTIVES, Objective
-from rib.plan.looks import find_analysis, is_chosen, looks_at
+from rib.plan.looks import can_look, find_analysis, is_chosen, looks_at
 from rib.plan.merges import left_out, require_unseen
 from rib.plan.plan import Look, Merge, Plan, Run
 from rib.plan.replay import replayable
@@ -137,7 +137,7 @@ class _Planner:
     def _looks(self, block: Looks, runs: Sequence[Run]) -> Iterable[Look]:
         for name in block.names:
             analysis = find_analysis(self.suite, name)
-            chosen = [run for run in runs if is_chosen(block, run, analysis.of_pair)]
+            chosen = [run for run in runs if is_chosen(block, run, analysis.of_pair) and can_look(analysis, run)]
             if not chosen:
                 raise UserError(
                     f"{self.suite.name}: analyses: no run of the suite is chosen for {name!r}",
@@ -229,6 +229,7 @@ class _Planner:
         model, downstream, size, seed = at.model, at.downstream, at.size, at.seed
         ingredients = tuple(self._ingredient(at, item, method) for item in method.ingredients())
         start = self._start(model)
+        self._require_one_net(method, start.architecture, ingredients)
         if isinstance(method, Merging) or not method.needs_data or downstream is None:
             return Fit(start, method, None, None, 0.0, None, None, ingredients)
         part = self.world.part(downstream, "tune")
@@ -240,7 +241,7 @@ class _Planner:
                 remedy="set held_out in the suite, e.g. held_out = 0.1",
             )
         recipe, drawn = self.suite.recipe_of(model), self._require_drawable(downstream, size)
-        found, what = self._skeletons[model], f"{method.name} of {model!r} on {downstream!r}"
+        found, what = self._skeleton(model, method), f"{method.name} of {model!r} on {downstream!r}"
         last, one = None, None
         if found is not None:
             method.require(found.classifier)
@@ -256,6 +257,26 @@ class _Planner:
             replayable(self.world, self.suite.reference, self.suite.tested, method.name) if method.replays else None
         )
         return Fit(start, method, part, size, held, recipe, seed, ingredients, last, one, replay, at.replica or None)
+
+    @staticmethod
+    def _require_one_net(method: Method, architecture: Architecture, ingredients: Sequence[Fit]) -> None:
+        """Refuse ingredients with more modules than the method's own net: weights are merged by their names."""
+        own = method.extend(architecture)
+        for each in ingredients:
+            if each.architecture != own:
+                added = each.architecture.extension or own.extension
+                raise UserError(
+                    f"{method.name!r} starts from the weights of {each.method.name!r}, which are of another net",
+                    got=f"a net with {added.function if added else 'other modules'}",
+                    valid="ingredients that keep the net as it is, or all with the same modules",
+                    remedy=f"take {each.method.name!r} out of the ingredients of {method.name!r}",
+                )
+
+    def _skeleton(self, model: str, method: Method) -> Skeleton | None:
+        """The net whose weights a method makes, without weights."""
+        architecture = self._starts[model].architecture
+        extended = method.extend(architecture)
+        return self._skeletons[model] if extended == architecture else skeleton(extended)
 
     def _replayable(self, method: Method) -> DataPart:
         if self._replayed is None:

@@ -43,7 +43,7 @@ def in_base(fit: Fit, base: Architecture) -> Fit:
             remedy="give BASE the same arguments in a row of the suite; or name TUNED's checkpoint file itself, which "
             "then takes BASE's architecture",
         )
-    return replace(fit, start=fit.start.in_architecture(base))
+    return replace(fit, start=fit.start.in_architecture(base.model_copy(update={"extension": own.extension})))
 
 
 def _net(architecture: Architecture) -> tuple[object, ...]:

@@ -31,7 +31,8 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
     """Write a finished model.
 
     A timm model becomes a folder that `timm.create_model("local-dir:…", pretrained=True)` loads: config.json with
-    the preprocessing and the classes in order, model.safetensors, README.md. Any other becomes NAME.safetensors, with
+    the preprocessing and the classes in order, model.safetensors, README.md. Any other, or one to which a method has
+    added modules, becomes NAME.safetensors, with
     NAME.json (how it is built and sees images, its classes in order) and NAME.md beside it. The images that it was
     tuned on stand in tuned_on.csv.
 
@@ -47,7 +48,7 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
     name = run_name(results, run)
     classes = results.plan.world[results.suite.reference].classes
     card = model_card(results, run)
-    if run.fit.architecture.timm is None:
+    if not _loads_in_timm(run):
         file = folder / f"{name}.safetensors"
         write_weights(file, weights)
         file.with_suffix(".json").write_text(json.dumps(_description(run, classes), indent=2) + "\n", "utf-8")
@@ -60,6 +61,11 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
     (target / "README.md").write_text(card, "utf-8")
     _write_rows(results, run, target)
     return target
+
+
+def _loads_in_timm(run: Run) -> bool:
+    """Whether timm loads the net: it knows nothing of modules that a method has added."""
+    return run.fit.architecture.timm is not None and run.fit.architecture.extension is None
 
 
 def _write_rows(results: Results, run: Run, folder: Path, prefix: str = "") -> None:
@@ -100,8 +106,8 @@ def require_free(results: Results, runs: Iterable[Run], folder: Path) -> None:
     """
     for run in runs:
         name = run_name(results, run)
-        card = folder / name / "README.md" if run.fit.architecture.timm else folder / f"{name}.md"
-        weights = folder / name / "model.safetensors" if run.fit.architecture.timm else folder / f"{name}.safetensors"
+        card = folder / name / "README.md" if _loads_in_timm(run) else folder / f"{name}.md"
+        weights = folder / name / "model.safetensors" if _loads_in_timm(run) else folder / f"{name}.safetensors"
         known = card.read_text("utf-8", "replace") if card.is_file() else ""
         if (weights.exists() or card.exists()) and f"`{run.fit.key}`" not in known:
             raise UserError(
@@ -155,7 +161,7 @@ def model_card(results: Results, run: Run) -> str:
 
 def _header(results: Results, run: Run) -> Iterator[str]:
     yield from ("---", "tags: [image-classification, robustness, rib]", "pipeline_tag: image-classification")
-    if run.fit.architecture.timm:
+    if _loads_in_timm(run):
         yield "library_name: timm"
     yield from ("---", "", f"# {markdown(run_name(results, run))}", "")
 
@@ -182,7 +188,25 @@ def _what(results: Results, run: Run) -> Iterator[str]:
     if run.seed is not None:
         yield f"- Seed: {run.seed}."
     yield ""
-    if architecture.timm:
+    if architecture.extension:
+        added = code(f"{architecture.extension.function}({json.dumps(architecture.extension.arguments)})")
+        yield from (
+            f"A method has added modules to the net: {added}. No library loads the result as it is. In Python, with "
+            "the name of this file for NAME:",
+            "",
+            "```python",
+            "import json",
+            "from pathlib import Path",
+            "from rib.models.build import build",
+            "from rib.models.catalogue import Architecture",
+            "from rib.models.weights import put_weights, read_weights",
+            'described = json.loads(Path("NAME.json").read_text())',
+            'classifier = build(Architecture.model_validate(described["architecture"]))',
+            'put_weights(classifier.net, read_weights(Path("NAME.safetensors")))',
+            "```",
+            "",
+        )
+    if _loads_in_timm(run):
         yield from (
             "```python",
             "import timm",

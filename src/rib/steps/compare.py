@@ -103,5 +103,6 @@ class Compare(Step):
             batch_size=self.batch_size,
             precision=self.precision,
             watch=watch,
+            tuned=self.after.architecture if self.after else None,
         )
         return dict(self.analysis.look(scene))

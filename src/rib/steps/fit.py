@@ -95,10 +95,10 @@ class Fit(Step):
         """The downstream set, and what is replayed."""
         return tuple(part for part in (self.data, self.replay) if part)
 
-    @property
+    @cached_property
     def architecture(self) -> Architecture:
-        """Architecture of the model."""
-        return self.start.architecture
+        """Architecture of the weights: that of the model, or what the method makes of it."""
+        return self.method.extend(self.start.architecture)
 
     @property
     def is_merged(self) -> bool:
@@ -186,7 +186,7 @@ class Fit(Step):
         pool = shop.examples(self.data, self.architecture.view)
         tuning, held_out = tuning_rows(pool.index, self.size, self.held_out, self.seed, self.data.name)
         return Task(
-            architecture=self.architecture,
+            architecture=self.start.architecture,
             tuning=pool.take(tuning),
             held_out=pool.take(held_out),
             label_map=self.data.label_map,
@@ -200,6 +200,7 @@ class Fit(Step):
             seen=watch.seen,
             reference=shop.examples(self.replay, self.architecture.view) if self.replay else None,
             reference_map=self.replay.label_map if self.replay else None,
+            extended=self.architecture if self.architecture.extension else None,
         )
 
 

@@ -1,0 +1,30 @@
+"""Progressive networks: a new column beside the frozen one, with connections from its blocks."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from rib.methods.base import TrainedMethod
+from rib.models.catalogue import Architecture
+from rib.models.classifier import Classifier
+
+
+class Progressive(TrainedMethod):
+    """Trains a new column that also sees the blocks of the frozen one (Rusu et al. 2016, arXiv 1606.04671, eq. 2).
+
+    The new column is a net of the same kind with new weights. After each block but the last it gets U relu(V a h), h
+    the output of that block in the pretrained column, a learned and 0.1 at first. Deviations: U starts at zero; the
+    paper gives the new column a new head, here the pretrained head sees f + P f', f' the new column's features and P
+    zero at first, so that training starts from the pretrained function and no class is learned from nothing.
+    """
+
+    name: ClassVar[str] = "progressive"
+    key_name: ClassVar[str] = "rib.methods.progressive:Progressive"
+
+    def extend(self, architecture: Architecture) -> Architecture:
+        """The model with a new column."""
+        return architecture.extended("rib.models.extensions:progressive")
+
+    def trainable(self, classifier: Classifier) -> frozenset[str]:
+        """The new column and its connections, and the head."""
+        return classifier.extension_parameters | classifier.head_parameters
