@@ -538,7 +538,7 @@ def test_a_users_method_runs_and_its_fault_is_its_own(tmp_path: Path) -> None:
 
 
 def test_a_method_never_sees_an_evaluation_set(tmp_path: Path) -> None:
-    plan = make_plan(tiny(tmp_path, runs=[{"methods": sorted(set(METHODS.classes) - MERGES)}]))
+    plan = make_plan(tiny(tmp_path, ("vit",), runs=[{"methods": sorted(set(METHODS.classes) - MERGES)}]))
     for run, step in itertools.product(plan.runs, plan.steps):
         if type(step).__name__ == "Fit" and step.data is not None:
             assert step.data.part == "tune"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,11 +18,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rib.errors import UserError, is_memory, told
+from rib.errors import UserError, told
 from rib.files import parse_json, read_plain
 from rib.identity import import_object
-from rib.models.blocks import blocks
 from rib.models.catalogue import Architecture, Extension
+from rib.models.channels import block_channels
 from rib.models.weights import EXTENSION
 
 LARGEST = 2**16
@@ -162,7 +162,7 @@ def adapter(site: Site, width: int) -> None:
         UserError: the net has no blocks, or ones whose channels cannot be told.
     """
     added = nn.ModuleDict()
-    for name, (channels, dim) in block_channels(site, "adapter").items():
+    for name, (channels, dim) in block_channels(site.net, site.blank, "adapter").items():
         added[name.replace(".", "_")] = module = Bottleneck(channels, width, dim)
         site.net.get_submodule(name).register_forward_hook(lambda _, __, output, module=module: module(output))
     site.add(added)
@@ -306,7 +306,7 @@ def progressive(site: Site) -> None:
     Raises:
         UserError: the net has no blocks, or ones whose channels cannot be told.
     """
-    channels = block_channels(site, "progressive")
+    channels = block_channels(site.net, site.blank, "progressive")
     laterals = {name: Lateral(*channels[name]) for name in list(channels)[:-1]}
     added = NewColumn(site.net, site.head, laterals, site.width)
     seen: dict[str, Tensor] = {}
@@ -326,88 +326,3 @@ def progressive(site: Site) -> None:
         connect(name)
     site.before_head(added.merged)
     site.add(added)
-
-
-# -- what blocks put out -----------------------------------------------------------------------------------------------
-
-
-def block_channels(site: Site, what: str) -> dict[str, tuple[int, int]]:
-    """The channels of each block's output, and which dimension they are, in the order of the blocks' calls.
-
-    Args:
-        site: whose net is run once on a copy without values, or as it is where that fails.
-        what: asks, for people.
-
-    Raises:
-        UserError: there is no block, or one that puts out no tensor, or whose channels cannot be told.
-    """
-    names = blocks(site.net)
-    if not names:
-        raise UserError(f"{what} changes the blocks of a net, and this one has none", remedy="leave it out for it")
-    found = _shapes(site, names)
-    return {name: _channels(name, site.net.get_submodule(name), shape, what) for name, shape in found.items()}
-
-
-def _shapes(site: Site, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    try:
-        with torch.device("meta"):
-            return _run(copy.deepcopy(site.net).to("meta"), site.blank.to("meta"), names)
-    except Exception as error:  # a net that reads its own numbers
-        if is_memory(error):
-            raise
-    try:
-        return _run(site.net, site.blank, names)
-    except Exception as error:
-        if is_memory(error):
-            raise
-        raise UserError(
-            "the net fails in a trial run on blank images", got=told(error), remedy="leave the method out for it"
-        ) from error
-
-
-@torch.no_grad()
-def _run(net: nn.Module, blank: Tensor, names: Sequence[str]) -> dict[str, tuple[int, ...]]:
-    found: dict[str, tuple[int, ...]] = {}
-
-    def note(name: str, output: Any) -> None:
-        found[name] = tuple(output.shape) if isinstance(output, Tensor) else ()
-
-    handles = [
-        net.get_submodule(name).register_forward_hook(lambda _, __, output, name=name: note(name, output))
-        for name in names
-    ]
-    modes = [(module, module.training) for module in net.modules()]
-    try:
-        net.eval()(blank)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes:
-            module.training = mode
-    return found
-
-
-def _channels(name: str, block: nn.Module, shape: tuple[int, ...], what: str) -> tuple[int, int]:
-    """Of tokens (N, T, D) the last dimension; of a map the one that has as many entries as a layer of the block has
-    outputs, if that is one."""
-    if len(shape) == 3:
-        return shape[2], 2
-    if len(shape) == 4:
-        widths = {width for module in block.modules() if (width := _width(module))}
-        fitting = [dim for dim in (1, 3) if shape[dim] in widths]
-        if len(fitting) == 1:
-            return shape[fitting[0]], fitting[0]
-    raise UserError(
-        f"{what} cannot tell the channels of the block {name!r}",
-        got=f"an output of shape {shape}",
-        valid="tokens (N, T, D), or a map with one dimension that fits the block's layers",
-        remedy=f"leave {what} out for this model",
-    )
-
-
-def _width(module: nn.Module) -> int | None:
-    for field in ("out_channels", "out_features", "num_features", "num_channels"):
-        if isinstance(width := getattr(module, field, None), int):
-            return width
-    shape = getattr(module, "normalized_shape", None)
-    return int(shape[-1]) if shape else None
