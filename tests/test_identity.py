@@ -23,7 +23,7 @@ from rib.data.labels import LabelMap
 from rib.data.views import Tokens
 from rib.identity import KEY_VERSION, canonical, key_of
 from rib.methods import METHODS, Method
-from rib.models.catalogue import Architecture
+from rib.models.catalogue import Architecture, Extension
 from rib.objectives import OBJECTIVES
 from rib.objectives.augment import Augmentation
 from rib.plan import Plan, make_plan
@@ -236,6 +236,7 @@ def test_every_recipe_field_changes_the_key(field: str) -> None:
 
 
 OTHER_ARCHITECTURE = {
+    "extension": Extension(function="rib.models.extensions:side"),
     "tokens": Tokens(16, "bytes", 259),
     "timm": "resnet18",
     "build": "mine:net",
