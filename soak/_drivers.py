@@ -104,7 +104,7 @@ class Driver:
         """Process numbers of its workers that live."""
         if self.way.spawned:
             return [pid for server in children(self.pid) for pid in children(server)]
-        server, noted = forkserver._forkserver._forkserver_pid, self._told.with_suffix(".workers")
+        server, noted = vars(forkserver._forkserver)["_forkserver_pid"], self._told.with_suffix(".workers")
         mine = set(map(int, noted.read_text().split())) if noted.exists() else set()
         return [pid for pid in children(server) if pid in mine] if server else []
 
@@ -172,7 +172,7 @@ def start_fork_server() -> None:
 
 def _drive(file: Path, store: Path, way: Way, told: Path, changes: int | None) -> int:
     """The life of a forked driver."""
-    forkserver._forkserver.ensure_running = lambda: None  # it is this process' aunt, and cannot be asked
+    vars(forkserver._forkserver)["ensure_running"] = lambda: None  # it is this process' aunt, and cannot be asked
     multiprocessing.context.ForkServerContext.set_forkserver_preload = lambda *_: None  # type: ignore[method-assign]
     hire = Crew._hire
 
@@ -181,7 +181,7 @@ def _drive(file: Path, store: Path, way: Way, told: Path, changes: int | None) -
         pids = [str(worker.process.pid) for worker in crew._workers.values()]
         told.with_suffix(".workers").write_text(" ".join(pids))
 
-    Crew._hire = hire_and_note  # type: ignore[method-assign]
+    Crew._hire = hire_and_note  # type: ignore[method-assign,assignment]
     fuse = _journal.Fuse(store, changes)
     _journal.fuses.append(fuse)
     place = Store(store)

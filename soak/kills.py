@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import Any, cast
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -417,7 +417,8 @@ def lanes(ground: Ground, plan: Plan, kills: int, jobs: int, began: float) -> Ta
         connections[here] = pid
     total, printed = Tally(), time.monotonic()
     while connections:
-        for here in wait(list(connections), timeout=1):
+        for ready in wait(list(connections), timeout=1):
+            here = cast(Connection, ready)
             try:
                 number, tally = here.recv()  # type: ignore[union-attr]
             except EOFError:

@@ -236,16 +236,16 @@ def fisher(pair: Pair) -> None:
     with torch.no_grad():
         chances = theirs(pixels).softmax(dim=1)
     labels = torch.multinomial(chances, 1, generator=torch.Generator().manual_seed(seed))[:, 0]
-    expected = {name: torch.zeros_like(value) for name, value in theirs.named_parameters()}
+    expected: dict[str, Tensor] = {name: torch.zeros_like(value) for name, value in theirs.named_parameters()}
     for place, label in enumerate(labels):
         theirs.train().eval().zero_grad()  # timm keeps biases of attention in evaluation mode
         F.cross_entropy(theirs(pixels)[place, None], label[None]).backward()
-        for name, value in theirs.named_parameters():
-            if value.grad is not None:
-                expected[name] += value.grad.square() / 2
+        for name, parameter in theirs.named_parameters():
+            if parameter.grad is not None:
+                expected[name] += parameter.grad.square() / 2
     scale = max(float(value.max()) for value in expected.values()) or 1.0  # 0 where the softmax is one and zeros
-    for name, value in found.items():
-        gap = float((value - expected[name]).abs().max()) / scale
+    for name, ours in found.items():
+        gap = float((ours - expected[name]).abs().max()) / scale
         assert gap <= 2e-3, f"Fisher of {name}: differs by {gap:.2g} of the largest value"
 
 

@@ -127,7 +127,7 @@ def try_configuration(place: Ground, content: bytes) -> bool:
 
 SPECIAL = ("pipe", "socket", "folder", "device", "loop", "nowhere", "unreadable", "empty", "endless")
 
-PLACES = {
+PLACES: dict[str, dict[str, Any]] = {
     "s.toml": {},
     "clean.npz": {},
     "resnet-0.safetensors": {},

@@ -53,9 +53,8 @@ def handmade(
         labels = np.tile(np.arange(len(classes)), per_class * (2 if test_fraction else 1))
         pixels = np.random.default_rng(list(name.encode())).integers(0, 255, (len(labels), 4, 4), np.uint8)
         np.savez(folder / f"{name}.npz", images=pixels, labels=labels)
-        data[name] = {"arrays": f"{name}.npz", "classes": list(classes)}
-        if test_fraction:
-            data[name]["test_fraction"] = test_fraction
+        fraction = {"test_fraction": test_fraction} if test_fraction else {}
+        data[name] = {"arrays": f"{name}.npz", "classes": list(classes), **fraction}
     names = list(sets)
     document = {
         "name": "handmade",

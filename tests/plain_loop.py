@@ -101,7 +101,7 @@ def plain(
                 for name, value in values.items():
                     assert value.grad is not None
                     velocity[name] = value.grad.clone() if step == 0 else 0.9 * velocity[name] + value.grad
-                    value -= RECIPE.lr * rates(step, total) * (factors or {}).get(name, 1.0) * velocity[name]
+                    value.sub_(RECIPE.lr * rates(step, total) * (factors or {}).get(name, 1.0) * velocity[name])
                 after(step, values, before, {name: value.grad for name, value in values.items()})  # type: ignore[misc]
             step += 1
     return take_weights(net.net)

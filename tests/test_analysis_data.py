@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -194,10 +195,10 @@ def test_distances_are_distances(seed: int, count: int, other: int, dimension: i
 @given(st.integers(0, 2**31), st.floats(0.1, 50), st.floats(-20, 20))
 def test_frechet_and_otdd_have_the_unit_of_the_features(seed: int, scale: float, shift: float) -> None:
     first, second = cloud(seed, 14), cloud(seed + 1, 11)
-    moved = [DistanceSample(each.features * scale + shift, each.labels) for each in (first, second)]
-    assert otdd_distance(*moved, 0.1) == pytest.approx(scale * otdd_distance(first, second, 0.1), rel=1e-6)
+    here, there = (DistanceSample(each.features * scale + shift, each.labels) for each in (first, second))
+    assert otdd_distance(here, there, 0.1) == pytest.approx(scale * otdd_distance(first, second, 0.1), rel=1e-6)
     plain = frechet_distance(first.features, second.features)
-    assert frechet_distance(moved[0].features, moved[1].features) == pytest.approx(scale * plain, rel=1e-6)
+    assert frechet_distance(here.features, there.features) == pytest.approx(scale * plain, rel=1e-6)
 
 
 # -- the analysis ------------------------------------------------------------------------------------------------------
@@ -407,7 +408,7 @@ def test_records_hold_calibration_and_older_ones_are_read_from_their_predictions
         table = store.predictions(key)
         columns = {name: table[name].to_numpy() for name in COLUMNS}
         new = recorded(record.values, lambda: pytest.fail("the record was enough"))
-        old = recorded({"examples": len(table)}, lambda columns=columns: columns)
+        old = recorded({"examples": len(table)}, partial(dict, columns))
         assert old == new
         assert new.nll == pytest.approx(float(-np.log(columns["masked_label_probability"].astype(float)).mean()))
         assert 0 <= new.ece <= 100
@@ -472,14 +473,14 @@ def test_what_is_gained_less_what_is_lost_is_the_change_of_accuracy(seed: int, c
     weights = example_weights(cells, count)
     bootstrap = Bootstrap(100)
     bootstrap.declare("set", sources)
-    found = churn(*right, bootstrap, "set", sources, weights)
+    found = churn(right[0], right[1], bootstrap, "set", sources, weights)
     before, after = bootstrap.accuracies("set", sources, weights, right)
     assert found.change.value == pytest.approx(after.value - before.value, abs=1e-9)
     np.testing.assert_allclose(found.change.draws, after.draws - before.draws, atol=1e-4)
     back = churn(right[1], right[0], bootstrap, "set", sources, weights)
     assert (back.lost.value, back.gained.value) == (found.gained.value, found.lost.value)
     labels = generator.integers(5, size=count)
-    classes = churn_by_class(*right, labels, 5)
+    classes = churn_by_class(right[0], right[1], labels, 5)
     net = (classes.gained - classes.lost).sum()
     assert net == right[1].sum() - right[0].sum()
     assert classes.images.sum() == count

@@ -22,6 +22,7 @@ from torch import nn
 
 import rib
 from helpers import CLASSES, Say, classifier, document, pictures, same_weights, toml
+from rib.api import ComparedModels
 from rib.data.views import Pixels
 from rib.errors import UserError
 from rib.gates import SIGNS, Gate, GateVerdict, level_of, parse_gate, quantity_names, worst_of
@@ -87,7 +88,7 @@ def suite(place: Path) -> Suite:
     return load_suite(place / "tiny.toml")
 
 
-def compared(place: Path, tuned: str = "collapsed.safetensors", base: str = "resnet", **options: Any) -> Comparison:
+def compared(place: Path, tuned: str = "collapsed.safetensors", base: str = "resnet", **options: Any) -> ComparedModels:
     options = {"suite": place / "tiny.toml", "store": place / "store", "how": ONE} | options
     return rib.compare(base, str(place / tuned), **options)
 

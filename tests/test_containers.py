@@ -134,8 +134,8 @@ def test_classes_of_the_row_come_first_in_every_container(tmp_path: Path, chosen
         if "npz" not in name:  # its rows keep their own order
             assert_equal(sets["tree"], data, name)
         order = np.argsort(data.index("tune").labels, kind="stable")
-        rows = range(4 * len(chosen))
-        assert np.array_equal(data.read("tune", order, VIEW), sets["tree"].read("tune", rows, VIEW)), name
+        whole = range(4 * len(chosen))
+        assert np.array_equal(data.read("tune", order, VIEW), sets["tree"].read("tune", whole, VIEW)), name
         wanted = 4 * (len(classes) - len(chosen))
         assert [f"{wanted} images" in note for note in data.left_out] == ([True] if wanted else []), name
 

@@ -33,7 +33,7 @@ def off(matrix: Matrix) -> Matrix:
 @pytest.mark.parametrize("ranked", [True, False])
 def test_one_model_against_scipy_and_a_loop(ranked: bool) -> None:
     distances, losses = world(1, sets=4)
-    distances = np.round(distances, 1)  # with ties
+    distances = np.round(distances, 1).astype(np.float64)  # with ties
     theirs = stats.spearmanr if ranked else stats.pearsonr
     values = [
         theirs(off(distances[np.ix_(order, order)]), off(losses)).statistic

@@ -141,7 +141,7 @@ def names_in_latin_1(root: Path) -> Row:
 @damage("1 names of files or folders are not UTF-8")
 def a_class_in_latin_1(root: Path) -> Row:
     row = tree(root)
-    shutil.copytree(os.fsencode(root / "x" / "bee"), os.fsencode(root / "x") + b"/caf\xe9")
+    shutil.copytree(root / "x" / "bee", root / "x" / os.fsdecode(b"caf\xe9"))
     return row
 
 
@@ -833,8 +833,8 @@ def test_a_damage_is_refused_by_check_plan_and_run_alike(
     for command in (("data", "check"), ("plan",), ("run", "--workers", "1")):
         said[command[0]] = rib_says(*command, file)
     assert [code for code, _ in said.values()] == [1, 2, 2], said
-    for command, (_, text) in said.items():
-        assert squeezed(words) in squeezed(text), (command, text)
+    for name, (_, text) in said.items():
+        assert squeezed(words) in squeezed(text), (name, text)
     problem = said["plan"][1].splitlines()[0].removeprefix("error: ").removeprefix("cannot read the image ")
     assert squeezed(problem) in squeezed(said["data"][1])
     assert said["run"][1].splitlines()[0] == said["plan"][1].splitlines()[0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from matplotlib.collections import LineCollection
@@ -34,9 +35,9 @@ def answer(*spans: Interval | None, surface: bool = False) -> Answer:
 def test_a_study_draws_intervals_that_lack_seeds_dotted() -> None:
     figure = _line_figure(answer(WHOLE, None, ONE_SEED, NO_BARS))
     bars = [each for each in figure.axes[0].collections if isinstance(each, LineCollection)]
-    solid = [dash is None for _, dash in bars[0].get_linestyles()]
+    solid = [dash is None for _, dash in cast(Any, bars[0]).get_linestyle()]
     assert solid == [True, False, False]
-    assert all(dash is None for _, dash in bars[1].get_linestyles())
+    assert all(dash is None for _, dash in cast(Any, bars[1]).get_linestyle())
     assert any("dotted" in text.get_text() for text in figure.texts)
     whole = _line_figure(answer(WHOLE, None))
     assert not any("dotted" in text.get_text() for text in whole.texts)

@@ -73,7 +73,7 @@ def test_a_timm_model_loads_with_plain_timm_and_gives_the_same_logits(
     method: str, place: Path, results: Results
 ) -> None:
     run = next(run for run in results.plan.runs if (run.model, run.method) == ("vit", method))
-    workshop = Workshop(results.suite, results.store, How(device="cpu"), lambda _: None)
+    workshop = Workshop(results.suite, results.store, How(device="cpu"), lambda *_: None)
     classifier = build(run.fit.architecture).eval()
     classifier.net.load_state_dict(workshop.weights(run.fit))
     images = torch.randint(0, 256, (3, 32, 32, 3), dtype=torch.uint8)
@@ -130,7 +130,7 @@ def test_another_model_keeps_its_file_with_a_description_and_a_card(place: Path,
     named = json.loads(file.with_suffix(".json").read_text())["classes"]
     assert tuple(named) == results.plan.world[results.suite.reference].classes
     assert "library_name" not in file.with_suffix(".md").read_text()
-    workshop = Workshop(results.suite, results.store, How(device="cpu"), lambda _: None)
+    workshop = Workshop(results.suite, results.store, How(device="cpu"), lambda *_: None)
     expected = workshop.weights(run.fit)
     written = load_file(file)
     assert all(torch.equal(written[name], expected[name]) for name in expected)

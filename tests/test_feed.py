@@ -151,7 +151,7 @@ def test_training_and_prediction_are_the_same_by_every_road(
     expected = run(examples(23))
     forced = Forced(road)
     for name in ("rib.training.loop.fed", "rib.training.predict.fed"):
-        monkeypatch.setattr(name, lambda *given: fed(*given, forced))
+        monkeypatch.setattr(name, lambda feed, rows, device: fed(feed, rows, device, forced))
     found = run(examples(23))
     if device.type == "cpu":
         assert same_weights(found[0], expected[0])

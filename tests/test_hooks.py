@@ -61,7 +61,8 @@ def test_swa_is_the_mean_of_the_last_weights_at_a_rate_that_stays() -> None:
             seen.append({name: value.clone() for name, value in now.items()})
 
     plain(after, rates=lambda step, total: rate(min(step, 6), 0, total))
-    close(fitted(method("swa", begin=0.5, cycle=2)), {name: sum(one[name] for one in seen) / 3 for name in seen[0]})
+    average = {name: torch.stack([one[name] for one in seen]).mean(0) for name in seen[0]}
+    close(fitted(method("swa", begin=0.5, cycle=2)), average)
 
 
 def test_swa_estimates_the_statistics_of_batch_norm_again() -> None:

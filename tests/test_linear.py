@@ -16,6 +16,7 @@ from rib.execute.run import execute
 from rib.execute.schedule import jobs
 from rib.plan import Run, make_plan, missing
 from rib.steps import How, Step, Workshop
+from rib.steps.workshop import Runnable
 from rib.store.store import Store
 from rib.suite.suite import Suite
 
@@ -90,7 +91,8 @@ def pretend(steps: tuple[Step, ...], store: Store) -> None:
 class Nothing(Workshop):
     """Does no work and records it."""
 
-    def do(self, step: Step) -> None:
+    def do(self, step: Runnable) -> None:
+        assert isinstance(step, Step)
         pretend((step,), self.store)
 
 

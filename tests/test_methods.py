@@ -22,6 +22,7 @@ from rib.methods import METHODS, Method
 from rib.methods.base import Passes, Task
 from rib.methods.best_rate import BestRate
 from rib.methods.ewc import EWC, diagonal_fisher, normalised
+from rib.methods.finetune import FineTune
 from rib.methods.l2_sp import L2SP
 from rib.methods.lwf import LwF
 from rib.methods.soup import GreedySoup, Soup, mean_weights
@@ -206,7 +207,7 @@ def test_l2_sp_is_the_squared_distance_of_all_parameters() -> None:
         value.grad = torch.full_like(value, 1.0)
     with torch.no_grad():
         for value in net.net.parameters():
-            value += 0.25
+            value.add_(0.25)
     pull.add_to(net.net)
     for value in net.net.parameters():  # 1 + d/dθ strength (θ - θ0)² = 1 + 2 · 0.5 · 0.25, the head and norms included
         torch.testing.assert_close(value.grad, torch.full_like(value, 1.25))
@@ -219,7 +220,7 @@ def test_a_pull_is_the_gradient_of_its_quadratic_term(method: L2SP | EWC) -> Non
     pull = method.pull(start, make_task("resnet")[0])
     with torch.no_grad():
         for value in net.net.parameters():
-            value += 0.1 * torch.randn_like(value)
+            value.add_(0.1 * torch.randn_like(value))
     ones = {name: torch.ones_like(value) for name, value in start.items()}
     weight = pull.weight or ones
     term = 0.7 * sum((weight[n] * (v - start[n]).square()).sum() for n, v in net.net.named_parameters())
@@ -348,7 +349,7 @@ def test_greedy_soup_takes_a_member_that_changes_nothing() -> None:
 def test_greedy_soup_leaves_a_harmful_member_out() -> None:
     task, notes = make_task("resnet")
     good = take_weights(classifier("resnet").net)
-    tuned = run_method(METHODS.classes["finetune"](lr=0.05, epochs=20), "resnet")
+    tuned = run_method(FineTune(lr=0.05, epochs=20), "resnet")
     bad = {name: -5 * tensor for name, tensor in tuned.items()}
     GreedySoup(members=("good", "bad", "tuned")).fit(good, task, [good, bad, tuned])
     assert "tuned" in notes["members_kept"]
@@ -426,7 +427,7 @@ class RiggedTask(Task):
 def test_ingredients_are_steps_of_the_table_and_nothing_is_trained_twice(tmp_path: Path) -> None:
     methods = ["finetune", "linear_probe", "lp_ft", "l2_sp", "lwf", "wise_ft", "soup", "greedy_soup"]
     plan = make_plan(tiny(tmp_path, runs=[{"methods": methods, "downstream": ["part"]}]))
-    trained = [step for step in plan.steps if type(step).__name__ == "Fit" and step.data is not None]
+    trained = [step for step in plan.steps if isinstance(step, Fit) and step.data is not None]
     assert len(trained) == 6  # all but the two merges
     by_name = {run.method: run.fit for run in plan.runs}
     assert by_name["lp_ft"].ingredients == (by_name["linear_probe"],)
@@ -540,7 +541,7 @@ def test_a_users_method_runs_and_its_fault_is_its_own(tmp_path: Path) -> None:
 def test_a_method_never_sees_an_evaluation_set(tmp_path: Path) -> None:
     plan = make_plan(tiny(tmp_path, ("vit",), runs=[{"methods": sorted(set(METHODS.classes) - MERGES)}]))
     for run, step in itertools.product(plan.runs, plan.steps):
-        if type(step).__name__ == "Fit" and step.data is not None:
+        if isinstance(step, Fit) and step.data is not None:
             assert step.data.part == "tune"
         assert all(predict.data.part == "test" for predict in run.scores.values())
 

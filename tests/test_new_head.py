@@ -29,8 +29,8 @@ from rib.store.store import Store
 from rib.suite.load import parse_suite
 
 ONE = How(workers=1, device="cpu")
-PROBE = {"optimizer": "sgd", "lr": 0.5, "epochs": 3, "batch_size": 8, "momentum": 0.0}
-WHOLE = {"optimizer": "sgd", "lr": 0.01, "epochs": 2, "batch_size": 8, "momentum": 0.0}
+PROBE: dict[str, Any] = {"optimizer": "sgd", "lr": 0.5, "epochs": 3, "batch_size": 8, "momentum": 0.0}
+WHOLE: dict[str, Any] = {"optimizer": "sgd", "lr": 0.01, "epochs": 2, "batch_size": 8, "momentum": 0.0}
 
 
 def thousand(folder: Path, classes: int = 9) -> Path:

@@ -6,7 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -150,7 +150,7 @@ class Kept:
 def trained(kind: str, family: str, kept: Kept, seed: int = 0) -> tuple[dict[str, Tensor], Any]:
     """Three stages: the objective, the head, the whole net."""
     net = classifier(family, seed)
-    objective = OBJECTIVES.find(kind)(augmentation=SLIGHT).drawn(net, 4, seed=1)
+    objective = cast(Any, OBJECTIVES.find(kind))(augmentation=SLIGHT).drawn(net, 4, seed=1)
     stages = [
         Training(examples(), WHOLE, RECIPE, 1, objective=objective),
         Training(examples(20), WHOLE, RECIPE, 1, trainable=net.head_parameters),
@@ -180,7 +180,7 @@ def test_an_objective_trains_all_but_the_head_and_leaves_the_global_state_alone(
     net = classifier("resnet")
     torch.manual_seed(5)
     state = torch.get_rng_state()
-    objective = OBJECTIVES.find(kind)(augmentation=SLIGHT).drawn(net, 4, seed=0)
+    objective = cast(Any, OBJECTIVES.find(kind))(augmentation=SLIGHT).drawn(net, 4, seed=0)
     drawn = take_weights(objective)
     before = take_weights(net.net)
     outcome = train(net, Training(examples(), WHOLE, RECIPE, seed=0, objective=objective))

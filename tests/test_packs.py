@@ -11,11 +11,12 @@ import subprocess
 import sys
 import threading
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -36,7 +37,7 @@ from rib.data.decoded import Decoded
 from rib.data.examples import Examples, Index, Part
 from rib.data.images import apply_view, decode_pixels
 from rib.data.pack import BUILDS, check_pack, damaged_rows, is_checked, open_pack, pack_file
-from rib.data.views import Pixels
+from rib.data.views import Pixels, View
 from rib.errors import StepError, UserError
 from rib.execute.decode import pack, prepare
 from rib.execute.progress import Silent
@@ -70,11 +71,11 @@ class Counted(DataSet):
     def reading_order(self, part: Part) -> NDArray[np.int64]:
         return np.arange(self.count)[::-1].copy()
 
-    def read(self, part: Part, rows: Sequence[int], view: Pixels) -> NDArray[np.uint8]:
+    def read(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
         with self.told:
             self.asked += rows
             self.told.notify_all()
-        return np.stack([np.full((view.size, view.size, 3), 10 * row, np.uint8) for row in rows])
+        return np.stack([np.full(view.shape, 10 * row, np.uint8) for row in rows])
 
 
 # -- pixels ------------------------------------------------------------------------------------------------------------
@@ -331,7 +332,7 @@ class Eventful(Counted):
         super().__init__(count)
         self.happens = happens
 
-    def read(self, part: Part, rows: Sequence[int], view: Pixels) -> NDArray[np.uint8]:
+    def read(self, part: Part, rows: Sequence[int], view: View) -> NDArray[np.uint8]:
         found = super().read(part, rows, view)
         self.happens(len(self.asked))
         return found
@@ -491,9 +492,7 @@ def test_two_that_find_one_pack_damaged_mend_it_together(
 
     monkeypatch.setattr(pack_module, "damaged_rows", found)
     owners = [Counted(), Counted()]
-    at_once(
-        [lambda data=data: check_pack(Decoded(data, "test", Pixels(6)), tmp_path, say=said.append) for data in owners]
-    )
+    at_once([partial(check_pack, Decoded(data, "test", Pixels(6)), tmp_path, say=said.append) for data in owners])
     assert_whole(tmp_path)
     if locks:
         assert sorted(owners[0].asked + owners[1].asked) == lost
@@ -569,8 +568,8 @@ def test_the_smallest_parts_are_packed(tmp_path: Path) -> None:
         data.fingerprint = lambda part, place=place: f"{place}" * 24  # type: ignore[method-assign,misc]
     wanted = [Decoded(data, "test", Pixels(6)) for data in (large, small, middle)]
     packed, streamed = divided(wanted, tmp_path, 1120 + 2240 + 4479)
-    assert [one.data.count for one in packed] == [10, 20]
-    assert [one.data.count for one in streamed] == [40]
+    assert [one.data for one in packed] == [small, middle]
+    assert [one.data for one in streamed] == [large]
     for one in packed:
         open_pack(one, tmp_path)
     assert divided(wanted, tmp_path, 10) == (packed, streamed)  # a pack that is there is used
@@ -610,7 +609,7 @@ def test_the_next_chunk_is_decoded_while_one_is_used_and_no_more() -> None:
     with data.told:
         assert data.told.wait_for(lambda: len(data.asked) == 8, timeout=60)
     assert sorted(data.asked[:4]) == [0, 1, 2, 3]
-    following.close()  # waits for what is under way
+    cast(Generator[Examples], following).close()  # waits for what is under way
     assert len(data.asked) == 8
 
 

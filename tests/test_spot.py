@@ -104,7 +104,7 @@ def test_a_forged_record_with_a_right_digest_refuses_the_archive(
     if kind is Predict:
         forged(theirs, step.key, masked_right=flipped(theirs, step, 1))
     else:
-        name = {Fit: "last_loss", Embed: "examples"}.get(kind) or next(
+        name = {"Fit": "last_loss", "Embed": "examples"}.get(kind.__name__) or next(
             name for name, value in record.values.items() if isinstance(value, float)
         )
         forged(theirs, step.key, **{name: record.values[name] + 1})

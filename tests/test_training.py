@@ -348,7 +348,9 @@ def test_a_pull_trains_as_its_term_in_the_loss_would(precision: str) -> None:
     recipe = PLAIN.model_copy(update={"precision": precision})
 
     def term(net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:
-        return 0.5 * sum((value - anchor[name]).square().sum() for name, value in net.named_parameters())
+        return (
+            0.5 * torch.stack([(value - anchor[name]).square().sum() for name, value in net.named_parameters()]).sum()
+        )
 
     train(pulled, Training(examples(), WHOLE, recipe, seed=0, pull=Pull(0.5, anchor)))
     train(taught, Training(examples(), WHOLE, recipe, seed=0, penalty=term))

@@ -171,11 +171,11 @@ def as_parquet(where: Path, target: Path, labels: dict[str, int] | None = None, 
             names = sorted(labels, key=lambda folder: labels[folder])
             features = {"label": {"names": names, "_type": "ClassLabel"}, "image": {"_type": "Image"}}
             table = table.replace_schema_metadata({"huggingface": json.dumps({"info": {"features": features}})})
-        folder = target / prefix
-        folder.mkdir(parents=True, exist_ok=True)
+        place = target / prefix
+        place.mkdir(parents=True, exist_ok=True)
         half = max(1, table.num_rows // 2)
         for part, piece in enumerate((table.slice(0, half), table.slice(half))):
-            pq.write_table(piece, folder / f"test-{part:05d}-of-00002.parquet", row_group_size=groups)
+            pq.write_table(piece, place / f"test-{part:05d}-of-00002.parquet", row_group_size=groups)
     return target
 
 
