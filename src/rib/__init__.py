@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from rib.api import Finished, Studied, compare, run, study
+    from rib.api import Finished, Studied, compare, recommend, run, study
     from rib.errors import RibError, StepError, UserError
     from rib.steps import How
     from rib.suite.load import load_suite
@@ -23,6 +23,8 @@ _HOMES = {
     "UserError": "rib.errors",
     "compare": "rib.api",
     "load_suite": "rib.suite.load",
+    "plan": "rib.api",
+    "recommend": "rib.api",
     "run": "rib.api",
     "study": "rib.api",
 }
@@ -37,6 +39,8 @@ __all__ = [
     "UserError",
     "compare",
     "load_suite",
+    "plan",
+    "recommend",
     "run",
     "study",
 ]
@@ -52,8 +56,9 @@ def __getattr__(name: str) -> Any:
         return version("rib-benchmark")
     if name not in _HOMES:
         raise AttributeError(f"module 'rib' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+    home = importlib.import_module(_HOMES[name])
+    return importlib.import_module("rib.plan") if name == "plan" else getattr(home, name)
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, "__version__"})
+    return sorted([*__all__, "__version__"])

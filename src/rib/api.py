@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rib.errors import StoppedError
-from rib.execute.progress import Watcher
+from rich.console import RenderableType
+
+from rib.errors import StoppedError, UserError
+from rib.execute.progress import Bar, Watcher
 from rib.execute.run import RunOutcome, execute
 from rib.execute.runtime import Runtime
 from rib.files import at_home
 from rib.gates import parse_gate
-from rib.plan import make_plan
+from rib.plan import Plan, make_plan
+from rib.plan.cost import Cost, CostEstimate
 from rib.plan.pair import Pair, make_pair
+from rib.report.shown import Shown
 from rib.results.answer import Answer
 from rib.results.comparison import Comparison, gate_names
+from rib.results.recommendation import Advice, advise
 from rib.results.results import Results
 from rib.results.rows import Summary
-from rib.steps import How
+from rib.steps import How, Step
 from rib.store.store import Store, store_folder
 from rib.studies import find_study
 from rib.suite.load import load_suite
@@ -32,7 +38,7 @@ if TYPE_CHECKING:
 DEFAULT_STORE = Path("rib-store")
 
 
-class Finished:
+class Finished(Shown):
     """The results of a suite.
 
     Args:
@@ -53,23 +59,52 @@ class Finished:
         """RI intervals in points, by (model, method, size) and downstream set."""
         return {(row.model, row.method, row.size): dict(row.ri) for row in self.summaries if row.ri}
 
-    def table(self) -> None:
-        """Print the headline table."""
+    def lines(self, width: int) -> RenderableType:
+        """The headline table."""
         from rib.report.headline import headline
 
-        screen = console()
-        screen.print(headline(self.results, screen.width))
+        return headline(self.results, width)
 
-    def to_pandas(self) -> pandas.DataFrame:
-        """One row a score: accuracy of a model on a data set, in percent. Needs pandas."""
-        import dataclasses
+    def page(self, path: str | Path) -> None:
+        """Write everything into one HTML file. Raises UserError if it cannot be written there."""
+        from rib.report.page import write_page
 
-        import pandas
+        write_page(self.results, Path(path))
 
-        return pandas.DataFrame([dataclasses.asdict(score) for score in self.results.scores])
+    def figures(self, folder: str | Path) -> list[Path]:
+        """Write the figures as PDF and PNG. Needs matplotlib."""
+        from rib.report.figures import write_figures
+
+        return list(write_figures(self.results, Path(folder)))
+
+    def rows(self, table: str = "mri") -> list[dict[str, Any]]:
+        """A table as dictionaries: the columns of the Parquet file of that name (docs/records.md).
+
+        Args:
+            table: "mri", a row per model, method and size; "ri", per set tuned on too; "scores", a row per model and
+                data set; "changes", the change of each. Intervals are three columns: NAME, NAME_low, NAME_high.
+
+        Raises:
+            UserError: there is no such table.
+        """
+        from rib.report.parquet import rows_of
+
+        return rows_of(self.results, table)
+
+    def to_pandas(self, table: str = "mri") -> pandas.DataFrame:
+        """The `rows` of a table as a data frame. Raises UserError without the extra `pandas`."""
+        try:
+            import pandas
+        except ImportError:
+            raise UserError(
+                "to_pandas needs the extra `pandas`",
+                got="pandas is not installed",
+                remedy="pip install 'rib-benchmark[pandas]'; or use rows()",
+            ) from None
+        return pandas.DataFrame(self.rows(table))
 
 
-class Studied:
+class Studied(Shown):
     """A study with its answer.
 
     Args:
@@ -86,12 +121,11 @@ class Studied:
         """Whether nothing failed and nothing is missing."""
         return not self.outcome.failed and not self.results.unfinished()
 
-    def table(self) -> None:
-        """Print question, verdict and points."""
+    def lines(self, width: int) -> RenderableType:
+        """Question, verdict and points."""
         from rib.report.answer_text import answer_lines
 
-        screen = console(highlight=False)
-        screen.print(answer_lines(self.answer, screen.width))
+        return answer_lines(self.answer, width)
 
     def page(self, path: str | Path) -> None:
         """Write everything into one HTML file."""
@@ -112,21 +146,124 @@ class Studied:
         return answer_json(self.answer)
 
 
-class ComparedModels(Comparison):
+class ComparedModels(Comparison, Shown):
     """A comparison that can be printed and written."""
 
-    def table(self) -> None:
-        """Print what `rib compare` prints."""
+    def lines(self, width: int) -> RenderableType:
+        """What `rib compare` prints."""
         from rib.report.comparison_text import comparison_lines
 
-        screen = console(highlight=False)
-        screen.print(comparison_lines(self, screen.width))
+        return comparison_lines(self, width)
 
     def page(self, path: str | Path) -> None:
         """Write everything into one HTML file. Raises UserError if it cannot be written there."""
         from rib.report.comparison_page import write_comparison
 
         write_comparison(self, Path(path))
+
+
+class Planned(Shown):
+    """The steps of a suite, before anything is done.
+
+    Args:
+        plan: the steps.
+        store: where finished ones are looked for.
+    """
+
+    def __init__(self, plan: Plan, store: Store) -> None:
+        self.plan, self.store = plan, store
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Every step once, each after what it needs."""
+        return self.plan.steps
+
+    @property
+    def cost(self) -> Cost:
+        """The cost of the steps that are not done."""
+        return CostEstimate(self.plan, self.store).cost
+
+    def lines(self, width: int) -> RenderableType:
+        """The steps by kind, and how many of each are done."""
+        from rib.report.plan_status import plan_table
+
+        return plan_table(self.plan, self.store, False)
+
+
+class Recommended(Shown):
+    """Which model and method the records of a suite support.
+
+    Args:
+        advice: what was found.
+    """
+
+    def __init__(self, advice: Advice) -> None:
+        self.advice = advice
+
+    def lines(self, width: int) -> RenderableType:
+        """What `rib recommend` prints."""
+        from rib.report.recommend import advice_lines
+
+        return advice_lines(self.advice, width)
+
+
+def _suite(suite: str | Path | Suite, data: str | Path | None) -> Suite:
+    return suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
+
+
+@contextmanager
+def _watching(watcher: Watcher | None) -> Iterator[Watcher | None]:
+    """The caller's watcher; else a bar in a terminal or a notebook, and nothing elsewhere."""
+    screen = console(stderr=True)
+    if watcher is not None or not (screen.is_terminal or screen.is_jupyter):
+        yield watcher
+        return
+    with Bar(screen) as bar:
+        yield bar
+
+
+def plan(suite: str | Path | Suite, *, store: str | Path = DEFAULT_STORE, data: str | Path | None = None) -> Planned:
+    """The steps of a suite and their cost; nothing is done, and published data and weights may be absent.
+
+    Args:
+        suite: a shipped suite's name, a path to a suite file, or a suite.
+        store: folder of records.
+        data: folder that the suite's relative paths start from.
+
+    Raises:
+        UserError: something in the suite, the data or the store is at fault.
+    """
+    place = Store(store_folder(store))
+    return Planned(make_plan(_suite(suite, data), place.facts, assume=True), place)
+
+
+def recommend(
+    suite: str | Path | Suite = "digits",
+    *,
+    images: int = 200,
+    store: str | Path = DEFAULT_STORE,
+    data: str | Path | None = None,
+) -> Recommended:
+    """The model and method that the records of a finished suite support for a number of tuning images.
+
+    Args:
+        suite: a shipped suite's name, a path to a suite file, or a suite.
+        images: number of images to tune on.
+        store: folder of records.
+        data: folder that the suite's relative paths start from.
+
+    Raises:
+        UserError: something in the suite, the data or the store is at fault; or the store has no records of it.
+    """
+    place = Store(store_folder(store))
+    results = Results(make_plan(_suite(suite, data), place.facts), place)
+    if not results.records:
+        raise UserError(
+            f"the store has no records of suite {results.suite.name!r}",
+            got=place.root,
+            remedy=f"run it: rib.run({results.suite.name!r}, store={str(store)!r})",
+        )
+    return Recommended(advise(results, images))
 
 
 def run(
@@ -140,8 +277,6 @@ def run(
 ) -> Finished:
     """Do what a suite asks for and has not been done, and return its results.
 
-    Call it under `if __name__ == "__main__":`, as it starts processes.
-
     Args:
         suite: a shipped suite's name, a path to a suite file, or a suite.
         store: folder of records.
@@ -154,13 +289,20 @@ def run(
         UserError: something in the suite, the data or the store is at fault.
         StoppedError: the user stopped it; call again to continue.
     """
-    chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
     place = Store(store_folder(store))
-    plan = make_plan(chosen, place.facts)
-    outcome = execute(plan, place, how, watcher, runtime)
+    planned = make_plan(_suite(suite, data), place.facts)
+    outcome = _executed(planned, place, how, watcher, runtime)
+    return Finished(Results(planned, place), outcome.failed)
+
+
+def _executed(
+    planned: Plan, place: Store, how: How | None, watcher: Watcher | None, runtime: Runtime | None
+) -> RunOutcome:
+    with _watching(watcher) as shown:
+        outcome = execute(planned, place, how, shown, runtime)
     if outcome.interrupted:
         raise StoppedError("interrupted; finished steps are kept, call again to continue")
-    return Finished(Results(plan, place), outcome.failed)
+    return outcome
 
 
 def cache_store() -> Path:
@@ -184,8 +326,6 @@ def study(
 ) -> Studied:
     """Do what a study asks for and has not been done, and return its answer.
 
-    Call it under `if __name__ == "__main__":`, as it starts processes.
-
     Args:
         name: of the study, as `rib study` lists them.
         suite: what it is derived from: a shipped suite's name, a path to a suite file, or a suite.
@@ -198,14 +338,12 @@ def study(
         UserError: there is no such study, or the suite has too little to ask it of, or is at fault.
         StoppedError: the user stopped it; call again to continue.
     """
-    base = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
+    base = _suite(suite, data)
     found = find_study(name, base)
     place = Store(store_folder(store))
-    plan = make_plan(found.suite(base), place.facts)
-    outcome = execute(plan, place, how, watcher, Runtime(retry_failed=True))
-    if outcome.interrupted:
-        raise StoppedError("interrupted; finished steps are kept, call again to continue")
-    results = Results(plan, place)
+    planned = make_plan(found.suite(base), place.facts)
+    outcome = _executed(planned, place, how, watcher, Runtime(retry_failed=True))
+    results = Results(planned, place)
     return Studied(found.answer(results), results, outcome)
 
 
@@ -227,8 +365,6 @@ def compare(
 ) -> ComparedModels:
     """Compare a tuned model with the one that it was tuned from, and return what was found as values.
 
-    Call it under `if __name__ == "__main__":`, as it starts processes.
-
     Args:
         base: a model of the suite or the catalogue, KIND:NAME, a checkpoint file, or a folder that timm loads.
         tuned: in the same forms; a file takes the base's architecture.
@@ -249,7 +385,7 @@ def compare(
         UserError: something in what was given is at fault.
         StoppedError: the user stopped it; call again to continue.
     """
-    chosen = suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
+    chosen = _suite(suite, data)
     place = Store(store_folder(store) if store else cache_store())
     options: dict[str, Any] = {"model": model, "tuned_on": tuned_on, "images": images, "layers": layers, "view": view}
     pair = make_pair(chosen, str(base), str(tuned), **options, cache=place.facts)
@@ -260,7 +396,5 @@ def _compared(
     pair: Pair, fail_if: Sequence[str], place: Store, how: How | None, watcher: Watcher | None
 ) -> ComparedModels:
     gates = [parse_gate(text, gate_names(pair)) for text in fail_if]
-    outcome = execute(pair.plan, place, how, watcher, Runtime(retry_failed=True))
-    if outcome.interrupted:
-        raise StoppedError("interrupted; finished steps are kept, call again to continue")
+    outcome = _executed(pair.plan, place, how, watcher, Runtime(retry_failed=True))
     return ComparedModels(pair, Results(pair.plan, place), gates, done=outcome.done)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rib.cli.inputs import channels_in, import_beside, names_in, require_device
+from rib.cli.inputs import channels_in, names_in, require_device
 from rib.cli.options import (
     DataPath,
     DeviceName,
@@ -62,7 +62,6 @@ def compare(
     from rib.steps import How
 
     require_device(device)
-    import_beside(suite)
     view = {"size": size, "crop": crop, "resize": resize, "interpolation": interpolation}
     options: dict[str, Any] = {
         "suite": suite,

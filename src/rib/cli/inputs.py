@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
 from pathlib import Path
@@ -45,7 +44,6 @@ def suite_of(name: str, data: Path | None, models: str | None, seeds: str | None
     """Load a suite, with only these models and with these tuning seeds, if given."""
     from rib.suite.load import load_suite, parse_seeds
 
-    import_beside(name)
     suite = load_suite(name, data)
     suite = suite if models is None else suite.with_models(names_in(models))
     return suite if seeds is None else suite.with_seeds(parse_seeds(seeds))
@@ -97,14 +95,6 @@ def bytes_in(text: str | None) -> int | None:
     from rib.data.budget import parse_bytes
 
     return None if text is None else parse_bytes(text)
-
-
-def import_beside(suite: str) -> None:
-    """Let a suite file name modules beside it, or in the working folder."""
-    real = os.path.realpath(suite)  # unlike Path.resolve, it accepts a link to itself
-    for folder in (Path(real).parent if suite.endswith(".toml") else None, Path.cwd()):
-        if folder and str(folder) not in sys.path:
-            sys.path.append(str(folder))
 
 
 def require_device(device: str) -> None:

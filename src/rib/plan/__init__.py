@@ -1,5 +1,10 @@
 """Plan: a suite as a deduplicated graph of steps."""
 
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
 from rib.plan.graph import missing
 from rib.plan.plan import Look, Merge, Plan, Run
 from rib.plan.planner import make_plan
@@ -7,3 +12,13 @@ from rib.plan.variants import Swept, swept
 from rib.steps.world import World
 
 __all__ = ["Look", "Merge", "Plan", "Run", "Swept", "World", "make_plan", "missing", "swept"]
+
+
+class _CallablePackage(ModuleType):
+    """`rib.plan` is this package, and a function of RIB's Python interface: `rib.plan("digits")`."""
+
+    def __call__(self, *words: Any, **options: Any) -> Any:
+        return importlib.import_module("rib.api").plan(*words, **options)
+
+
+sys.modules[__name__].__class__ = _CallablePackage

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rib.analysis import Analysis
+from rib.errors import nearest
 from rib.files import written_aside
 from rib.metrics.intervals import Interval
 from rib.plan import Run
@@ -114,6 +115,27 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
         with written_aside(written[-1]) as aside, aside.open("wb") as file:
             pq.write_table(table, file, compression="zstd")  # a path with a colon would be taken for an address
     return written
+
+
+def rows_of(results: Results, name: str) -> list[dict[str, Any]]:
+    """A table as dictionaries, an interval as three columns.
+
+    Args:
+        results: of a suite.
+        name: "mri", "ri", "scores" or "changes".
+
+    Raises:
+        UserError: there is no such table.
+    """
+    tables: dict[str, Callable[[], Iterable[dict[str, Any]]]] = {
+        "mri": lambda: _table(Summary, results.summaries).to_pylist(),
+        "ri": lambda: _ri_rows(results.summaries),
+        "scores": lambda: _table(Score, results.scores).to_pylist(),
+        "changes": lambda: _table(Change, results.changes).to_pylist(),
+    }
+    if name not in tables:
+        raise nearest(name, tables, "table")
+    return list(tables[name]())
 
 
 def _draws(results: Results) -> Iterator[pa.RecordBatch]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,19 @@ def load_suite(name: str | Path, data: Path | None = None) -> Suite:
     path = suite_file(name)
     if not path.exists():
         raise UserError("suite file not found", got=path, valid="a path to a .toml file", remedy="check it")
+    import_beside(path)
     document = read_toml(path, "the suite file")
     own = path.resolve().parent
     base = data or (Path(os.environ["RIB_DATA"]) if os.environ.get("RIB_DATA") else None)
     return parse_suite(document, path).based_at(base or (Path.cwd() if own == SHIPPED.resolve() else own))
+
+
+def import_beside(suite: Path) -> None:
+    """Let a suite file name modules beside it, or in the working folder."""
+    real = os.path.realpath(suite)  # unlike Path.resolve, it accepts a link to itself
+    for folder in (Path(real).parent if suite.suffix == ".toml" else None, Path.cwd()):
+        if folder and folder != SHIPPED and str(folder) not in sys.path:
+            sys.path.append(str(folder))
 
 
 def parse_suite(document: dict[str, Any], path: Path | str = "suite") -> Suite:
