@@ -19,8 +19,6 @@ LONGEST = 60
 
 QUOTED = {
     "glossary.md": "the glossary names the phrases that others avoid",
-    "findings.md": "numbers and their reading, under revision",
-    "analyses.md": "its section on intervals is under revision",
 }
 """Pages that may hold such a phrase, and why."""
 
