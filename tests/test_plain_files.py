@@ -39,6 +39,7 @@ OWN = {
     "report/page.py": "RIB's own template",
     "report/cache.py": "RIB's own source",
     "data/scans.py": "RIB's own source",
+    "data/fields/__init__.py": "a shipped table",
     "usercode/sources.py": "modules that Python has imported",
     "data/imagenet_classes.py": "tables of RIB and timm",
     "data/digits/adversary.py": "shipped weights",
