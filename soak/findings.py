@@ -6,6 +6,8 @@ python -m soak.findings answers.json                    every number and verdict
 python -m soak.findings answers.json reference.json     writes soak/findings.json, docs/findings.md and its figures
 python -m soak.findings                                 writes docs/findings.md again from soak/findings.json
 
+`python -m soak.photographs` puts what the page says of real pictures into soak/findings.json.
+
 `soak/findings.md.jinja` has the prose of the page and asks for numbers by name; `soak/findings.json` keeps what the
 page needs of the answers.
 """
@@ -15,7 +17,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +91,7 @@ def stripped(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
             **{name: answer[name] for name in ("study", "question", "claim", "verdict", "families", "said", "power")},
             "contrasts": [
                 {name: one[name] for name in ("family", "says", "claimed", "verdict", "alone")}
-                | {"interval": _rounded(one["interval"])}
+                | {"interval": rounded(one["interval"])}
                 for one in answer["contrasts"]
             ],
             "panels": [
@@ -97,7 +99,7 @@ def stripped(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
                     "title": panel["title"],
                     "ticks": panel["ticks"],
                     "lines": [
-                        {"name": line["name"], "spans": [_rounded(span) for span in line["spans"]]}
+                        {"name": line["name"], "spans": [rounded(span) for span in line["spans"]]}
                         for line in panel["lines"]
                     ],
                 }
@@ -110,19 +112,19 @@ def stripped(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-def _rounded(span: Mapping[str, Any] | None) -> dict[str, Any] | None:
+def rounded(span: Mapping[str, Any] | None) -> dict[str, Any] | None:
     if span is None:
         return None
     numbers = {name: span.get(name) for name in ("value", "low", "high", "p", "adjusted")}
-    rounded = {name: None if number is None else round(number, 3) + 0.0 for name, number in numbers.items()}
-    return rounded | {"lacks": list(span.get("lacks") or ())}
+    kept = {name: None if number is None else round(number, 3) + 0.0 for name, number in numbers.items()}
+    return kept | {"lacks": list(span.get("lacks") or ())}
 
 
 def starts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
     """What the page needs of the suite that tunes on the reference set: each row's mRI and gain."""
     return [
         {name: row[name] for name in ("model", "size")}
-        | {name: _rounded(row[name]) for name in ("mri", "gain", "ood_before")}
+        | {name: rounded(row[name]) for name in ("mri", "gain", "ood_before")}
         for row in report["summaries"]
         if row["method"] == "finetune"
     ]
@@ -157,6 +159,7 @@ class Numbers:
 
     answers: Sequence[Mapping[str, Any]]
     reference: Sequence[Mapping[str, Any]] = ()
+    photos: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, study: str) -> Mapping[str, Any]:
         """The answer of a study. Raises KeyError where there is none."""
@@ -251,6 +254,43 @@ class Numbers:
             said.append(f"{model} {points(min(gains))} to {points(max(gains))}")
         return ", ".join(said)
 
+    def photo(self, part: str, method: str, number: str) -> str:
+        """A number of a tuned row of photos with its interval; accuracies in percent, changes in points."""
+        return self._shown(self.photos[part][method][number], number)
+
+    def photo_value(self, part: str, method: str, number: str) -> str:
+        """The same without its interval."""
+        span = self.photos[part][method][number]
+        return f"{span['value']:.1f}" if number in _LEVELS else points(span["value"])
+
+    def _shown(self, span: Mapping[str, Any], number: str) -> str:
+        if number not in _LEVELS:
+            return spanned(span)
+        return f"{span['value']:.1f} [{span['low']:.1f}, {span['high']:.1f}]"
+
+    def held_out_rates(self) -> str:
+        """Mean held-out accuracies of photos by learning rate, as a table; the best of each row in bold."""
+        found = self.photos["held_out"]
+        rates = sorted({rate for row in found.values() for rate in row}, key=float)
+        names = {"best_rate": "updated (default)", "best_rate_frozen": "frozen"}
+        lines = ["| BatchNorm's statistics | " + " | ".join(rates) + " |", "|---" * (len(rates) + 1) + "|"]
+        for method, row in found.items():
+            cells = [f"{row[rate]:.1f}" if rate in row else "" for rate in rates]
+            best = max(row, key=lambda rate: row[rate])
+            cells[rates.index(best)] = f"**{row[best]:.1f}**"
+            lines.append(f"| {names[method]} | " + " | ".join(cells) + " |")
+        return "\n".join(lines)
+
+    def split(self, tested_on: str, part: str) -> str:
+        """A share of a change of accuracy on photos in points, or the accuracy at a corner in percent."""
+        value = self.photos["statistics"][tested_on][part]
+        return points(value) if part in ("change", "of_weights", "of_statistics") else f"{value:.1f}"
+
+    def short(self, suite: str, size: int) -> str:
+        """Accuracy on unseen pictures after tuning on a size: mean over seeds, lowest and highest."""
+        values = self.photos["short"][suite][str(size)]
+        return f"{sum(values) / len(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
     def changed(self) -> str:
         """The verdicts that the rule changed, as a table."""
         rows = [
@@ -258,6 +298,10 @@ class Numbers:
             for study, family, says, was, now in moved(self.answers)
         ]
         return "\n".join(["| study | family | contrast | before | now |", "|---|---|---|---|---|", *rows])
+
+
+_LEVELS = ("own_before", "own_after", "reference_before", "reference_after")
+"""Numbers of rows that are accuracies."""
 
 
 def page(kept: Mapping[str, Any]) -> str:
@@ -270,7 +314,9 @@ def page(kept: Mapping[str, Any]) -> str:
         lstrip_blocks=True,
         autoescape=False,
     )
-    return environment.get_template("findings.md.jinja").render(is_=Numbers(kept["answers"], kept["reference"]))
+    return environment.get_template("findings.md.jinja").render(
+        is_=Numbers(kept["answers"], kept["reference"], kept["photos"])
+    )
 
 
 def points(value: float) -> str:
@@ -323,7 +369,7 @@ def main() -> None:
         answers = {"answers": stripped(given[0]), "reference": starts(given[1])} if given else {}
         for answer in given[0] if given else ():
             write_drawn(answer_figures(as_answer(answer)), FIGURES, ("png",))
-        kept = answers or json.loads(KEPT.read_text("utf-8"))
+        kept = json.loads(KEPT.read_text("utf-8")) | answers
         text = page(kept)
         KEPT.write_text(json_text(kept, None) + "\n", "utf-8")
         PAGE.write_text(text, "utf-8")

@@ -86,7 +86,7 @@ def test_statistics_are_estimated_as_torch_does() -> None:
         torch.testing.assert_close(found[name].float(), tensor.float(), rtol=1e-4, atol=1e-5, msg=name)
 
 
-@pytest.mark.parametrize(("count", "sizes"), [(25, (6, 6, 6, 6)), (26, (6, 6, 6, 6, 2)), (5, (5,))])
+@pytest.mark.parametrize(("count", "sizes"), [(25, (6, 6, 6, 6)), (26, (6, 6, 6, 8)), (5, (5,))])
 def test_batches_weigh_by_their_images_and_a_last_one_of_one_is_left_out(count: int, sizes: tuple[int, ...]) -> None:
     net = classifier("batch_norm")
     training = Training(examples(count), WHOLE, Recipe.model_validate(PLAIN), seed=0)
@@ -132,7 +132,7 @@ def test_update_is_what_was_done_before() -> None:
 
 # -- short last batches ------------------------------------------------------------------------------------------------
 
-RULES = ("kept", "merged", "dropped")
+RULES = ("kept", "merged", "dropped", None)
 
 
 @pytest.mark.parametrize(
@@ -151,9 +151,13 @@ RULES = ("kept", "merged", "dropped")
         ("dropped", 96, 32, [32, 32, 32]),
         ("dropped", 20, 32, [20]),
         ("kept", 20, 32, [20]),
+        (None, 97, 32, [32, 32, 33]),  # where a BatchNorm learns
+        (None, 98, 32, [32, 32, 34]),
+        (None, 112, 32, [32, 32, 32, 16]),
+        (None, 3, 2, [3]),
     ],
 )
-def test_batches_by_hand(rule: str, count: int, size: int, sizes: list[int]) -> None:
+def test_batches_by_hand(rule: str | None, count: int, size: int, sizes: list[int]) -> None:
     recipe = Recipe.model_validate({"batch_size": size, "last_batch": rule, "epochs": 3})
     assert recipe.batches(count, merged=True) == sizes
     assert recipe.total_steps(count, merged=True) == 3 * len(sizes)
@@ -162,14 +166,14 @@ def test_batches_by_hand(rule: str, count: int, size: int, sizes: list[int]) -> 
 
 @given(count=st.integers(2, 300), size=st.integers(2, 70), rule=st.sampled_from(RULES), learns=st.booleans())
 def test_no_image_is_lost_but_by_dropping_and_none_is_normalised_alone(
-    count: int, size: int, rule: str, learns: bool
+    count: int, size: int, rule: str | None, learns: bool
 ) -> None:
     recipe = Recipe.model_validate({"batch_size": size, "last_batch": rule})
-    sizes = recipe.batches(count, merged=learns and recipe.leaves_one(count))
+    sizes = recipe.batches(count, merged=learns)
     assert count - sum(sizes) == (count % size if rule == "dropped" and count > size else 0)
     assert set(sizes[:-1]) <= {size}
     assert not (learns and 1 in sizes)
-    if rule == "merged":
+    if rule == "merged" or (rule is None and learns):
         assert 2 * sizes[-1] <= 3 * size
         assert len(sizes) == 1 or 2 * sizes[-1] >= size
 
@@ -183,20 +187,25 @@ def test_a_dropped_batch_has_other_images_in_every_epoch() -> None:
     assert set().union(*epochs) == set(range(10))
 
 
-@pytest.mark.parametrize("rule", RULES[1:])
+@pytest.mark.parametrize("rule", ["merged", "dropped"])
 def test_the_rule_is_part_of_the_key_and_the_default_is_not(rule: str, tmp_path: Path) -> None:
-    assert Recipe.model_validate({"last_batch": "kept"}) == Recipe()
-    assert RECIPES["paper"].last_batch is RECIPES["scaled"].last_batch is None
-    keys = [
-        {run.fit.key for run in planned(tmp_path, last_batch=last).runs if run.method == "finetune"}
-        for last in (None, "kept", rule)
-    ]
-    assert keys[0] == keys[1]
-    assert keys[0].isdisjoint(keys[2])
+    """A net without BatchNorm keeps a short last batch unless it is said; one with it does so if it is said."""
+    assert RECIPES["paper"].last_batch == RECIPES["scaled"].last_batch == "kept"
+    for family in ("resnet", "batch_norm"):
+        fits = [
+            [run.fit for run in planned(tmp_path, family, last_batch=last).runs if run.method == "finetune"]
+            for last in (None, "kept", rule)
+        ]
+        default, kept, other = ({fit.key for fit in each} for each in fits)
+        marks = {fit.last_batch for fit in fits[0]}
+        assert (default == kept) == (family == "resnet")
+        assert other.isdisjoint(default | kept)
+        assert marks == ({"merged"} if family == "batch_norm" else {None})
 
 
 @pytest.mark.parametrize(
-    ("rule", "sizes"), [("merged", (6, 6, 6, 8)), ("dropped", (6, 6, 6, 6)), ("kept", (6,) * 4 + (2,))]
+    ("rule", "sizes"),
+    [("merged", (6, 6, 6, 8)), ("dropped", (6, 6, 6, 6)), ("kept", (6,) * 4 + (2,)), (None, (6, 6, 6, 8))],
 )
 def test_statistics_are_estimated_over_the_batches_of_the_rule(rule: str, sizes: tuple[int, ...]) -> None:
     net, seen = classifier("batch_norm"), []
@@ -210,17 +219,16 @@ def test_statistics_are_estimated_over_the_batches_of_the_rule(rule: str, sizes:
 # -- the plan ----------------------------------------------------------------------------------------------------------
 
 
-def planned(folder: Path, **recipe: Any) -> Any:
-    return make_plan(tiny(folder, ("batch_norm",), recipe={"epochs": 2, "batch_size": 5, **recipe}))
+def planned(folder: Path, family: str = "batch_norm", **recipe: Any) -> Any:
+    return make_plan(tiny(folder, (family,), recipe={"epochs": 2, "batch_size": 5, **recipe}))
 
 
 def test_a_plan_says_once_that_statistics_are_updated_on_little(tmp_path: Path) -> None:
     notes = [note for note in planned(tmp_path).notes if "BatchNorm" in note]
     assert len(notes) == 1
-    assert notes[0].startswith("batch_norm: tuning updates BatchNorm's running statistics with batches of 2 images")
-    assert "last_batch" in notes[0]
+    assert notes[0].startswith("batch_norm: tuning updates BatchNorm's running statistics with batches of 5 images")
     short = {"held_out": 0.0, "runs": [{"methods": ["finetune"], "sizes": [34]}], "per_class": 24}
-    for last, smallest in (("kept", 2), ("merged", 16), ("dropped", 16)):
+    for last, smallest in (("kept", 2), (None, 16), ("dropped", 16)):
         recipe = {"batch_size": 16, "last_batch": last}
         suite = parse_suite(document(tmp_path, ("batch_norm",), **short, recipe=recipe)).based_at(tmp_path)
         assert f"with batches of {smallest} images" in next(note for note in make_plan(suite).notes if "BatchN" in note)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from jinja2 import UndefinedError
 from soak.findings import BEFORE, KEPT, PAGE, Numbers, before, moved, page, starts, stripped
+from soak.photographs import photographs
 
 from rib.metrics.intervals import Interval
 from rib.report.answer_text import answer_json
@@ -125,3 +126,34 @@ def test_the_readme_describes_the_suite_that_is_shipped() -> None:
     assert (
         f"mRI of {words[len(suite.models)]} small models by method on the embedded suite, {words[seeds]} seeds" in text
     )
+
+
+def test_photos_are_copied_from_reports() -> None:
+    span = {"value": 1.23456, "low": 0.0, "high": 2.0, "p": None, "adjusted": None, "lacks": []}
+    row = {"method": "finetune", "size": 17, "mri": span, "own_after": span | {"value": 40.0}, "gain": None}
+    notes = [
+        {"method": "best_rate", "values": {"held_out_accuracy_at_0.001": accuracy, "chosen_lr": 0.001}}
+        for accuracy in (50.0, 61.0)
+    ]
+    corners = {"before": {"value": 70.0}, "weights": {"value": 66.6}, "statistics": {"value": 9.0}}
+    corners["after"] = {"value": 4.2}
+    split = {"tested_on": "photographs", "method": "finetune", "corners": corners}
+    split |= {"change": {"value": -65.8}, "of_weights": {"value": -4.1}, "of_statistics": {"value": -61.7}}
+    report = {
+        "summaries": [row, row | {"method": "pretrained"}],
+        "notes": notes,
+        "inside": {"statistics": [split, split | {"method": "other", "change": {"value": 0.0}}]},
+    }
+    short = [
+        {"suite": f"last-8-s{seed}", "summaries": [row | {"own_after": {"value": 40.0 + seed}}]} for seed in (0, 1)
+    ]
+    found = photographs(report, report, report, short)
+    numbers = Numbers((), (), found)
+    assert numbers.photo("methods", "finetune", "mri") == "+1.2 [0.0, +2.0]".replace("0.0", "+0.0", 1)
+    assert numbers.photo("best", "finetune", "own_after") == "40.0 [0.0, 2.0]"
+    assert numbers.photo_value("methods", "finetune", "mri") == "+1.2"
+    assert "| updated (default) | **55.5** |" in numbers.held_out_rates()
+    assert numbers.split("photographs", "of_statistics") == "−61.7"
+    assert numbers.split("photographs", "weights") == "66.6"
+    assert numbers.short("last-8", 17) == "40.5 (40.0 to 41.0)"
+    assert "pretrained" not in found["methods"]

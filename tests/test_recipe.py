@@ -61,13 +61,12 @@ def plain_loop(
     )
     size, n = recipe["batch_size"], len(labels)
     sizes = [size] * (n // size) + [n % size] * (n % size > 0)
-    last = recipe.get("last_batch", "kept")
+    learns = any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    last = recipe.get("last_batch", "merged" if learns else "kept")
     if last == "dropped" and n % size and len(sizes) > 1:
         sizes.pop()
     elif last == "merged" and 2 * (n % size) < size and n % size and len(sizes) > 1:
         sizes[-2:] = [size + n % size]
-    elif sizes[-1] == 1 < len(sizes) and any(isinstance(module, nn.BatchNorm2d) for module in net.modules()):
-        sizes[-2:] = [size + 1]
     per_epoch = len(sizes)
     total = recipe.get("steps") or recipe["epochs"] * per_epoch
     warmup = max(recipe["warmup_steps"], round(recipe["warmup_fraction"] * total))

@@ -137,10 +137,16 @@ def key_name(kind: type) -> str:
 def model_identity(value: BaseModel) -> dict[str, Any]:
     """A pydantic value as JSON types, with its class; the user's own classes bring a digest of their source.
 
-    Fields that are None, that is not given, are left out: a new option forgets nothing that was done without it.
+    Fields that are None, that is not given, are left out, and so are values that the class names as `unhashed`: a new
+    option forgets nothing that was done without it.
     """
     kind = type(value)
-    given = {name: getattr(value, name) for name in kind.model_fields if getattr(value, name) is not None}
+    left_out = {name: (None, without) for name, without in getattr(kind, "unhashed", {}).items()}
+    given = {
+        name: field
+        for name in kind.model_fields
+        if (field := getattr(value, name)) is not None and field not in left_out.get(name, ())
+    }
     fields: dict[str, Any] = {name: canonical(field) for name, field in given.items()}
     return {
         "class": key_name(kind),

@@ -14,8 +14,8 @@ LastBlock = Literal["pooled"]
 LastBatch = Literal["merged"]
 """What happens to a last batch of one image, which a BatchNorm cannot use: it joins the batch before it."""
 
-ShortBatch = Literal["merged", "dropped"]
-"""What happens to a last batch that is smaller than the others, where it is not kept."""
+ShortBatch = Literal["kept", "merged", "dropped"]
+"""What happens to a last batch that is smaller than the others."""
 
 OneImage = Literal["dense"]
 """How a norm of two dimensions has the gradient of one image: plane by plane, as torch's backward pass needs it."""
@@ -29,10 +29,12 @@ class Frozen(BaseModel):
     """A strict value: frozen, unknown keys refused, numbers finite.
 
     Attributes:
+        unhashed: values that say what was done before their field existed; keys leave them out.
         key_name: what keys call the class (`rib.identity.key_name`), for a class of RIB whose values are hashed.
     """
 
     key_name: ClassVar[str]
+    unhashed: ClassVar[Mapping[str, str]] = {}
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -42,11 +44,13 @@ class Recipe(Frozen):
 
     The learning rate rises linearly over the warm-up steps and falls to 0 along a half cosine, per step. The last
     epoch's weights are kept; data are shuffled each epoch; there is no augmentation. A smaller last batch of an epoch
-    is kept, unless `last_batch` says otherwise; where a BatchNorm is trained, one of a single image joins the batch
-    before it. A frozen BatchNorm normalises by its statistics, in training too, while its scale and shift are trained.
+    is kept, unless `last_batch` says otherwise; where a BatchNorm learns, one of fewer than half of `batch_size` images
+    joins the batch before it. A frozen BatchNorm normalises by its statistics, in training too, while its scale and
+    shift are trained.
     """
 
     key_name: ClassVar[str] = "rib.recipe:Recipe"
+    unhashed: ClassVar[Mapping[str, str]] = {"last_batch": "kept"}
 
     epochs: int = Field(10, ge=1, description="passes over the tuning set")
     steps: int | None = Field(None, ge=1, description="fixed number of steps; replaces `epochs` when given")
@@ -65,10 +69,11 @@ class Recipe(Frozen):
         None,
         description="'pooled': of a transformer's last block only what its pooling takes; equal but for rounding",
     )
-    last_batch: Annotated[ShortBatch | None, BeforeValidator(lambda given: None if given == "kept" else given)] = Field(
+    last_batch: ShortBatch | None = Field(
         None,
-        description="a smaller last batch of an epoch: 'kept' (default); 'merged' with the batch before it, if it has "
-        "fewer than half of batch_size images; 'dropped', unless it is the only one",
+        description="a smaller last batch of an epoch: 'kept'; 'merged' with the batch before it, if it has fewer than "
+        "half of batch_size images; 'dropped', unless it is the only one; default 'merged' where a BatchNorm learns, "
+        "else 'kept'",
     )
     batchnorm: Annotated[BatchNorm | None, BeforeValidator(lambda given: None if given == "update" else given)] = Field(
         None,
@@ -94,7 +99,8 @@ class Recipe(Frozen):
 
         Args:
             examples: of the tuning set.
-            merged: whether a last batch of one joins the batch before: BatchNorm cannot use it.
+            merged: whether a BatchNorm learns: a last batch of one joins the batch before, and by default any that has
+                fewer than half of the images of others.
         """
         sizes = [self.batch_size] * self.steps_per_epoch(examples, merged)
         rest = examples - sum(sizes)
@@ -106,11 +112,16 @@ class Recipe(Frozen):
         """Whether a last batch of `rest` images is no batch of its own: it joins the one before, or is dropped."""
         if self.last_batch == "dropped":
             return True
-        return (merged and rest == 1) or (self.last_batch == "merged" and 2 * rest < self.batch_size)
+        short = self.last_batch == "merged" or (merged and self.last_batch is None)
+        return (merged and rest == 1) or (short and 2 * rest < self.batch_size)
 
     def leaves_one(self, examples: int) -> bool:
         """Whether the last batch has one image, and there is one before it."""
         return examples > self.batch_size > 1 and examples % self.batch_size == 1 and not self._joins(1, False)
+
+    def merges(self, examples: int) -> bool:
+        """Whether the last batch joins the one before it for the sake of a BatchNorm."""
+        return self.batch_size > 1 and self.batches(examples, True) != self.batches(examples)
 
     def images(self, examples: int, merged: bool = False) -> int:
         """Images that a training on that many examples sees; `merged` as in `batches`."""
@@ -124,15 +135,15 @@ class Recipe(Frozen):
 
 
 RECIPES: Mapping[str, Recipe] = {
-    "paper": Recipe(warmup_steps=196, precision="fp16", last_block="pooled"),
-    "scaled": Recipe(warmup_fraction=0.025, precision="fp16", last_block="pooled"),
+    "paper": Recipe(warmup_steps=196, precision="fp16", last_block="pooled", last_batch="kept"),
+    "scaled": Recipe(warmup_fraction=0.025, precision="fp16", last_block="pooled", last_batch="kept"),
 }
 """Recipes that a suite can name.
 
 `paper` is that of arXiv 2410.21582: 10 epochs, batches of 64, SGD at 1e-3 with momentum 0.9 and no weight decay, 196
-warm-up steps whatever the length of the run, fp16 autocast in training and fp32 in evaluation; of the last block only
-what the pooling takes is computed, which is the same but for rounding. `scaled` is the same
-but for the warm-up, which takes 2.5 % of every run: the share that 196 steps have of a run over 50,000 images.
+warm-up steps whatever the length of the run, a smaller last batch kept, fp16 autocast in training and fp32 in
+evaluation; of the last block only what the pooling takes is computed, which is the same but for rounding. `scaled` is
+the same but for the warm-up, which takes 2.5 % of every run: the share that 196 steps have of a run over 50,000 images.
 """
 
 

@@ -35,7 +35,7 @@ class Skeleton:
     odd: str | None
 
     def last_batch(self, trainable: frozenset[str] | None, recipe: Recipe, images: int, what: str) -> LastBatch | None:
-        """What becomes of the last batch of each epoch of a training: "merged" where it would be one image and a
+        """What becomes of the last batch of each epoch of a training: "merged" where it would be short and a
         BatchNorm is trained, None where it is left as it is.
 
         Args:
@@ -66,7 +66,7 @@ class Skeleton:
                 valid="2 images or more, in batches of 2 or more",
                 remedy="raise batch_size, or keep BatchNorm's statistics: batchnorm = 'freeze', linear_probe",
             )
-        return "merged" if recipe.leaves_one(images) else None
+        return "merged" if recipe.merges(images) else None
 
     def learns_statistics(self, trainable: frozenset[str] | None, recipe: Recipe) -> bool:
         """Whether a training normalises by the batch and changes BatchNorm's statistics.

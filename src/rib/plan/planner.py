@@ -62,8 +62,7 @@ def statistics_notes(changed: Mapping[str, tuple[int, int]]) -> Iterator[str]:
         yield (
             f"{names}: tuning updates BatchNorm's running statistics with batches of {batch} images and {steps:,} "
             "steps at the least. Much of the loss may then be statistics and not weights. Compare with "
-            'batchnorm = "freeze" or "pretrained" in the recipe, or add the analysis `statistics`; '
-            'last_batch = "merged" leaves no short last batch (docs/recipe.md)'
+            'batchnorm = "freeze" or "pretrained" in the recipe, or add the analysis `statistics` (docs/recipe.md)'
         )
 
 

@@ -36,7 +36,7 @@ class Fit(Step):
         recipe: of the training.
         seed: of everything random.
         ingredients: the steps whose weights the method starts from.
-        last_batch: "merged" if a last batch of one image joins the one before it, for a BatchNorm.
+        last_batch: "merged" if a short last batch joins the one before it, for a BatchNorm.
         one_image: "dense" if gradients of single images go through a norm of `rib.models.one_image`: it marks
             results in which they are right on a CPU.
         replay: training images of the reference set, for a method that replays them.

@@ -33,7 +33,7 @@ class NewHead(Step):
         probe: recipe of the head.
         seed: of the head's first weights and of everything else random.
         finetune: recipe of the whole net afterwards; None to leave the backbone as it is.
-        last_batch: "merged" if a last batch of one image joins the one before it, for a BatchNorm.
+        last_batch: "merged" if a short last batch joins the one before it, for a BatchNorm.
     """
 
     key_name: ClassVar[str] = "NewHead"

@@ -87,7 +87,7 @@ class Pretrain(Step):
         seed: of everything random, the first weights among it.
         objective: what is minimised; None for the cross-entropy.
         reference: what is done afterwards; None for nothing.
-        last_batch: "merged" if a last batch of one image joins the one before it, for a BatchNorm.
+        last_batch: "merged" if a short last batch joins the one before it, for a BatchNorm.
     """
 
     key_name: ClassVar[str] = "Pretrain"

@@ -22,7 +22,6 @@ def suite_schema() -> dict[str, Any]:
     recipe = definitions["Recipe"]["properties"]
     recipe["base"] = {"enum": list(RECIPES), "description": "a named recipe that the other fields change"}
     _also(recipe["batchnorm"], "update")
-    _also(recipe["last_batch"], "kept")
     for owner in (
         schema["properties"]["recipe"],
         *(definitions["HeadRow"]["properties"][n] for n in ("probe", "finetune")),

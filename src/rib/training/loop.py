@@ -106,7 +106,8 @@ class _Loop:
         keeps = self.head_alone or recipe.batchnorm == "freeze"
         self.norms = frozenset() if keeps else classifier.batch_norms(trainable)
         self.pretrained = take_statistics(classifier.net) if recipe.batchnorm == "pretrained" else {}
-        merged = bool(self.norms) or training.objective is not None  # neither can use a batch of one
+        one = training.objective is not None and recipe.leaves_one(len(examples))  # which neither can use
+        merged = bool(self.norms) or one
         self.schedule = Schedule(examples.labels, recipe, training.seed, training.stages, merged, training.hold)
         if training.hook is not None:
             training.hook.total = self.schedule.total

@@ -58,7 +58,8 @@ def estimate_statistics(classifier: Classifier, training: Training, norms: Colle
         training: whose examples.
         norms: the BatchNorms that the training has changed.
     """
-    sizes = training.recipe.batches(len(training.examples))
+    recipe, total = training.recipe, len(training.examples)
+    sizes = recipe.batches(total, merged=not recipe.leaves_one(total))
     if len(sizes) > 1 and sizes[-1] == 1:
         sizes.pop()
     wanted = [slice(end - size, end) for size, end in zip(sizes, itertools.accumulate(sizes), strict=True)]

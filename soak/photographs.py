@@ -1,0 +1,99 @@
+"""Photographs: what docs/findings.md needs of the suites of real pictures, copied from their reports.
+
+rib run photos-rates --data DIR --json > rates.json
+rib run photos-quick --data DIR --json > methods.json
+rib run STATISTICS.toml --data DIR --json > statistics.json      a suite with the analysis `statistics`
+rib run SHORT.toml --data DIR --json > short-8.json              a suite of sizes with short last batches; several files
+python -m soak.photographs rates.json methods.json statistics.json short-*.json
+python -m soak.findings                                          writes the page
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from rib.files import json_text
+from soak.findings import KEPT, rounded
+
+SPANS = ("mri", "gain", "own_before", "own_after", "reference_before", "reference_after", "against_finetune")
+HELD_OUT = "held_out_accuracy_at_"
+
+
+def photographs(
+    rates: Mapping[str, Any],
+    methods: Mapping[str, Any],
+    statistics: Mapping[str, Any],
+    short: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """What the page needs of the reports, with three decimals."""
+    return {
+        "methods": rows(methods),
+        "best": rows(rates),
+        "held_out": held_out(rates),
+        "statistics": splits(statistics),
+        "short": short_batches(short),
+    }
+
+
+def rows(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The tuned rows of a report by method."""
+    return {
+        row["method"]: {name: rounded(row[name]) for name in SPANS if row.get(name)}
+        for row in report["summaries"]
+        if row["method"] != "pretrained"
+    }
+
+
+def held_out(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Mean held-out accuracy in percent by method and learning rate, over data sets and seeds."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for note in report["notes"]:
+        for name, accuracy in note["values"].items():
+            if name.startswith(HELD_OUT):
+                by_rate = found.setdefault(note["method"], {})
+                by_rate.setdefault(name.removeprefix(HELD_OUT), []).append(accuracy)
+    return {
+        method: {rate: round(float(np.mean(values)), 3) for rate, values in by_rate.items()}
+        for method, by_rate in found.items()
+    }
+
+
+def splits(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Change of accuracy and its shares in points, and accuracy at the corners, by the set tested on."""
+    parts = ("change", "of_weights", "of_statistics")
+    return {
+        split["tested_on"]: {part: round(split[part]["value"], 3) for part in parts}
+        | {corner: round(span["value"], 3) for corner, span in split["corners"].items()}
+        for split in report["inside"]["statistics"]
+        if split["method"] == "finetune"
+    }
+
+
+def short_batches(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
+    """Accuracy on unseen pictures of the sets tuned on, in percent, of every report: by suite and size."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for report in reports:
+        name = report["suite"].rpartition("-s")[0] or report["suite"]
+        for row in report["summaries"]:
+            if row["method"] == "finetune":
+                accuracies = found.setdefault(name, {}).setdefault(str(row["size"]), [])
+                accuracies.append(round(row["own_after"]["value"], 3))
+    return found
+
+
+def main() -> None:
+    """Write them into soak/findings.json."""
+    rates, methods, statistics, *short = (json.loads(Path(path).read_text("utf-8")) for path in sys.argv[1:])
+    kept = json.loads(KEPT.read_text("utf-8"))
+    kept["photos"] = photographs(rates, methods, statistics, short)
+    KEPT.write_text(json_text(kept, None) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    main()
