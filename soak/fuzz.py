@@ -39,6 +39,7 @@ def main(words: Sequence[str]) -> int:
     """Try cases until one breaks a rule; exit code 1 where one did, with the smallest such case found."""
     options = arguments(words)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    fuzzing.PATIENCE = options.patience
     for kind in options.kinds:
         began, outcomes = time.perf_counter(), Counter[str]()
         cases = max(1, round(options.cases * SHARES[kind]))
@@ -59,6 +60,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("kinds", nargs="*", default=list(SHARES), help=f"of {', '.join(SHARES)}; default all")
     parser.add_argument("--cases", type=int, default=20_000, help="in all")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--patience", type=int, default=10, help="wall time a case may take, per processor time")
     return parser.parse_args(words)
 
 

@@ -36,7 +36,10 @@ from rib.store.store import Store
 from rib.suite.load import parse_suite
 
 SECONDS = 30
-"""Longest that a case may compute. By the clock it may take ten times as long: the machine may be busy."""
+"""Longest that a case may compute."""
+
+PATIENCE = 10
+"""How many times as long it may take by the clock: the machine may be busy."""
 
 WRITES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.symlink", "os.link", "os.truncate", "os.chmod"}
 """Events of the interpreter by which a file system changes; `open` is one too."""
@@ -126,7 +129,10 @@ def rules(place: Ground) -> Iterator[None]:
     """Hold what the block does against the rules. Raises FuzzError."""
     guard, before = _guard(), _listing(place)
     guard.faults, guard.allowed = [], (str(place.store), "/dev/null", f"{tempfile.gettempdir()}/torchinductor_")
-    for number, timer, seconds in ((signal.SIGPROF, signal.ITIMER_PROF, 1), (signal.SIGALRM, signal.ITIMER_REAL, 10)):
+    for number, timer, seconds in (
+        (signal.SIGPROF, signal.ITIMER_PROF, 1),
+        (signal.SIGALRM, signal.ITIMER_REAL, PATIENCE),
+    ):
         signal.signal(number, _raise_slow)
         signal.setitimer(timer, seconds * SECONDS)
     try:

@@ -148,6 +148,54 @@ def test_several_models(tmp_path: Path) -> None:
     assert text.endswith("What kept more on some learned less there: linear_probe.")
 
 
+PACS = {
+    "resnet finetune": (21, 3.5),
+    "resnet linear_probe": (4.5, 3.5),
+    "resnet lp_ft": (19.5, 7),
+    "vit finetune": (10, 0.5),
+    "vit linear_probe": (3.5, 2.5),
+    "vit lp_ft": (15, 4.5),
+}
+"""Points that examples/pacs.toml gains with one seed, to half a point (docs/examples.md); its nets start at chance."""
+
+DIGITS = {
+    "small finetune": (2.5, -5),
+    "small wise_ft": (3, 0),
+    "small linear_probe": (1.5, 0),
+    "large finetune": (2.5, -1),
+    "large wise_ft": (1.5, 0),
+    "large linear_probe": (0, 0),
+    "vit finetune": (3, -9.5),
+    "vit wise_ft": (2.5, -4.5),
+    "vit linear_probe": (0.5, 0),
+}
+"""Those of the suite `digits`, three of its models, to half a point."""
+
+
+@pytest.mark.parametrize(
+    ("moves", "said"),
+    [
+        (
+            PACS,
+            "finetune gained +10.0 to +21.0 points on the set tuned on and gained +0.5 to +3.5 points elsewhere: a "
+            "distinguishable gain on both models.",
+        ),
+        (
+            DIGITS,
+            "finetune gained +2.5 to +3.0 points on the set tuned on and lost 1.0 to 9.5 points elsewhere: a "
+            "distinguishable loss on all 3 models.",
+        ),
+    ],
+    ids=["PACS", "digits"],
+)
+def test_the_first_sentence_of_suites(moves: dict[str, tuple[float, float]], said: str, tmp_path: Path) -> None:
+    """With the accuracies of those runs. Their tables mark what the sentence calls distinguishable."""
+    models = list(dict.fromkeys(name.partition(" ")[0] for name in moves))
+    found = results(tmp_path, moves, models=models, per_class=200, seeds=(0, 1, 2))
+    assert claim(found).lead == said
+    assert all(row.mri.marked for row in found.summaries if row.method == "finetune" and row.mri)
+
+
 def test_losses_on_all_models_are_called_losses(tmp_path: Path) -> None:
     moves = {"small finetune": (20, -8), "large finetune": (10, -2)}
     assert claim(results(tmp_path, moves, models=("small", "large"))).lead == (
@@ -157,14 +205,17 @@ def test_losses_on_all_models_are_called_losses(tmp_path: Path) -> None:
 
 
 def test_the_headline_tests_what_it_says_and_no_more(tmp_path: Path) -> None:
-    """4 of 100 images become wrong on each of two sets: distinguishable by itself, and not among 20 rows."""
+    """4 of 100 images become wrong on each of two sets: distinguishable by itself, and not among 19 rows.
+
+    The row that the sentence is about comes before the others, and its mark says what the sentence says.
+    """
     sets = dict.fromkeys(("clean", "one", "two"), CLASSES)
     runs = [{"methods": ["finetune"], "sizes": list(range(50, 70))}]
     found = results(tmp_path, {"finetune": (20, -4.0)}, sets=sets, runs=runs, seeds=(0,), per_class=25)
-    row = found.summaries[-1]
-    assert row.mri
-    assert row.mri.excludes_zero
-    assert not row.mri.marked
+    *others, last = [row.mri for row in found.summaries if row.mri]
+    assert len(others) == 19
+    assert all(row.excludes_zero and not row.marked for row in others)
+    assert last.marked
     assert " and lost 4.0 elsewhere, on net." in claim(found).lead
 
 
@@ -275,7 +326,7 @@ def test_compare_says_the_gain_before_the_cost(tmp_path: Path) -> None:
     found = compared(tmp_path, 20, -1)
     assert comparison_claim(found).lead == (
         "tuned gained +20.0 points on one, the set tuned on, and lost robustness: -1.0 points on average on the 2 "
-        "other downstream sets."
+        "other downstream sets. The largest loss is on two: -1.0 points, which chance may explain."
     )
     detail = comparison_claim(found).detail
     assert detail.startswith("Changes of accuracy against net, with 95 % intervals: +20.0 (+")
@@ -297,7 +348,7 @@ def test_compare_of_a_model_at_chance(tmp_path: Path) -> None:
     found = compared(tmp_path, -35, -35)
     assert comparison_claim(found).lead == (
         "tuned lost 35.0 points on one, the set tuned on, and lost robustness: -35.0 points on average on the 2 other "
-        "downstream sets."
+        "downstream sets. The largest loss is on one, the set tuned on: -35.0 points."
     )
     assert found.errors
 

@@ -22,6 +22,7 @@ from rib.analysis.drift import Drift
 from rib.analysis.forgetting import Forgetting
 from rib.analysis.statistics import StatisticsShare
 from rib.errors import DamagedError, UserError
+from rib.metrics.intervals import Interval, gated, tail
 from rib.plan import make_plan
 from rib.report.figure_data import figure_data
 from rib.report.figures import write_figures
@@ -34,7 +35,8 @@ from rib.report.plotting import apart, slug
 from rib.report.results_json import results_json
 from rib.results.finding import finding
 from rib.results.results import Results
-from rib.results.words import main_size, marks, signed
+from rib.results.rows import main_size
+from rib.results.words import marks, signed
 from rib.steps import Compare, Predict, Step
 from rib.store.record import pack_bits
 from rib.store.store import Store
@@ -300,15 +302,43 @@ def test_one_seed_is_drawn_differently_and_marks_no_difference(tmp_path: Path) -
         assert bool(marked) != alone
 
 
-def test_marks_of_a_table_are_one_family(whole: Results) -> None:
-    """Holm over the rows, worked out from the p values that JSON gives beside the adjusted ones."""
-    rows = [row.mri for row in whole.summaries if row.mri]
-    order = sorted(row.p for row in rows if row.p is not None)
-    assert len(order) == len(rows) == 6
-    for row in rows:
-        assert row.p is not None
-        expected = max(min(1.0, (6 - rank) * p) for rank, p in enumerate(order) if p <= row.p)
-        assert row.adjusted == pytest.approx(expected)
+def test_marks_of_a_table_are_two_stages(whole: Results) -> None:
+    """Holm over finetune of both models, then over the other rows, worked out from the p values that JSON gives."""
+    stages = [
+        [row.mri for row in whole.summaries if row.mri and (row.method == "finetune") == first]
+        for first in (True, False)
+    ]
+    assert [len(rows) for rows in stages] == [2, 4]
+    gate = 0.0
+    for rows in stages:
+        order = sorted(row.p for row in rows if row.p is not None)
+        for row in rows:
+            assert row.p is not None
+            expected = max(min(1.0, (len(rows) - rank) * p) for rank, p in enumerate(order) if p <= row.p)
+            assert row.adjusted == pytest.approx(max(gate, expected))
+        gate = max(row.adjusted or 0 for row in rows)
+
+
+def test_no_row_is_marked_where_one_of_the_first_stage_is_not() -> None:
+    found = gated([Interval(-1, -2, -0.1, p=p) for p in (0.04, 0.001, 0.03, 0.01)], [False, False, True, True])
+    assert [each.adjusted for each in found if each] == [0.04, 0.03, 0.03, 0.02]
+    found = gated([Interval(-1, -2, -0.1, p=p) for p in (0.04, 0.001, 0.06)], [False, False, True])
+    assert [each.marked for each in found if each] == [False] * 3
+    assert gated([None, Interval(0, -1, 1)], [True, False]) == [None, Interval(0, -1, 1)]
+
+
+def test_two_stages_together_are_wrong_no_more_often_than_one() -> None:
+    """Four first rows and twelve others, all truly 0, then the others alone; they share half of their noise."""
+    generator, wrong = np.random.default_rng(5), [0, 0]
+    for _ in range(2000):
+        noise = generator.standard_normal(16) + generator.standard_normal()
+        for case, effect in enumerate((0.0, 8.0)):
+            values = (noise + effect * (np.arange(16) < 4)) / 2**0.5
+            listed = [Interval(v, v - 1.96, v + 1.96, p=2 * tail(abs(v), 1.0, 1e9)) for v in values.tolist()]
+            found = gated(listed, [at < 4 for at in range(16)])
+            wrong[case] += any(each is not None and each.marked for each in found[4 if effect else 0 :])
+    assert all(count < 2000 * 0.05 + 3 * (2000 * 0.05 * 0.95) ** 0.5 for count in wrong), wrong
+    assert wrong[1] > 0
 
 
 def test_matrix_sets_the_own_set_apart(whole: Results) -> None:

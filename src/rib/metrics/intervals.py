@@ -264,6 +264,27 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
+def gated(intervals: Sequence[Interval | None], first: Sequence[bool]) -> list[Interval | None]:
+    """The same intervals, the first of them tested together, and the others, if all of the first are distinguishable.
+
+    Both families are tested by Holm at the same level. The error of both together is still at most that level: if a
+    number of the first family is truly 0, the others are tested only after an error (serial gatekeeping: Dmitrienko,
+    Tamhane & Bretz 2009, Multiple Testing Problems in Pharmaceutical Statistics, chapter 5).
+
+    Args:
+        intervals: of all.
+        first: which of them are the first family.
+    """
+    ahead = as_family(each if is_first else None for each, is_first in zip(intervals, first, strict=True))
+    behind = as_family(None if is_first else each for each, is_first in zip(intervals, first, strict=True))
+    gate = max((each.adjusted for each in ahead if each and each.adjusted is not None), default=0.0)
+    behind = [
+        replace(each, adjusted=max(each.adjusted, gate)) if each and each.adjusted is not None else each
+        for each in behind
+    ]
+    return [one if is_first else other for one, other, is_first in zip(ahead, behind, first, strict=True)]
+
+
 def as_family(intervals: Iterable[Interval | None]) -> list[Interval | None]:
     """The same intervals, each with its p value adjusted for all of those that have one."""
     listed = list(intervals)

@@ -11,8 +11,8 @@ from rib.metrics.intervals import Interval
 from rib.metrics.pareto import pareto
 from rib.results.matched_gain import MatchedGain, matched_gains
 from rib.results.results import Results
-from rib.results.rows import Change, Summary
-from rib.results.words import main_size, ordered, size_name, size_order
+from rib.results.rows import Change, Summary, main_size, size_order
+from rib.results.words import ordered, size_name
 
 GREY = "#8b919b"
 METHOD_COLOURS = (

@@ -17,19 +17,8 @@ from rib.report.views import unstated
 from rib.results.failures import alike
 from rib.results.finding import claim
 from rib.results.results import Results
-from rib.results.rows import Group, Summary
-from rib.results.words import (
-    ONE_SEED,
-    extent,
-    holes,
-    lacking,
-    main_size,
-    marks,
-    ordered,
-    signed,
-    size_name,
-    spanned,
-)
+from rib.results.rows import Group, Summary, main_size
+from rib.results.words import ONE_SEED, extent, holes, lacking, marks, ordered, signed, size_name, spanned
 
 LEGEND = (
     "OOD: mean accuracy on the downstream sets not tuned on, before → after. mRI: its change in percentage points. "
@@ -44,7 +33,7 @@ LEARNED = {
 MARKS = {
     "∅": "gained distinguishably less on the set tuned on than 90 % of the most that a method gained there",
     "✗": "a training ended at chance",
-    "≈": "mRI not distinguishable from 0, though its interval may just exclude 0",
+    "≈": "mRI not distinguishable from 0 among all rows, even where its own interval excludes 0",
     "▲": "mRI distinguishably above finetune's",
     "▼": "mRI distinguishably below finetune's",
 }

@@ -31,7 +31,8 @@ from rib.results.matched_gain import matched_gains
 from rib.results.merges import merge_rows
 from rib.results.profile import Profile
 from rib.results.results import Results
-from rib.results.words import extent, holes, lacking, main_size, ordered, signed, size_name
+from rib.results.rows import main_size
+from rib.results.words import extent, holes, lacking, ordered, signed, size_name
 
 SCRIPTS = ("plots.js", "panels.js", "page.js")
 """Scripts of the page in order: those of all pages, then its own."""

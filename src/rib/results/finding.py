@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from rib.metrics.intervals import Interval, as_family
 from rib.results.results import Results
-from rib.results.rows import Group, Summary
-from rib.results.words import main_size, ordered, signed
+from rib.results.rows import Group, Summary, learned, main_size, shown_first
+from rib.results.words import ordered, signed
 
 
 @dataclass(frozen=True)
@@ -80,8 +80,8 @@ def _contest(results: Results, model: str) -> _Contest | None:
         return None
     main = main_size(row for _, row in tuned)
     rows = sorted((pair for pair in tuned if pair[0][2] == main), key=lambda pair: -_value(pair[1].mri))
-    most = max((row for _, row in rows), key=lambda row: gain.value if (gain := _learned(row)[0]) else float("-inf"))
-    shown = next((row for _, row in rows if row.method == "finetune"), most)
+    most = max((row for _, row in rows), key=lambda row: gain.value if (gain := learned(row)) else float("-inf"))
+    shown = shown_first(row for _, row in tuned) or most
     matched = [pair for pair in rows if pair[1].matched] if _gained(most) else []
     rivals = _rivals(results, matched)
     ahead = matched[0][1].mri if matched else None
@@ -111,10 +111,8 @@ def _value(interval: Interval | None) -> float:
 
 
 def _cost(contests: Sequence[_Contest]) -> Claim:
-    """Its changes elsewhere are tested together: they are one family, and fewer than those of the table."""
-    rows = [contest.shown for contest in contests]
-    tested = as_family(row.mri for row in rows)
-    shown = [replace(row, mri=mri) for row, mri in zip(rows, tested, strict=True)]
+    """What was gained and what it cost, on one model or on several."""
+    shown = [contest.shown for contest in contests]
     return _one_cost(shown[0]) if len(shown) == 1 else _several_costs(shown)
 
 
@@ -134,7 +132,7 @@ _UNMEASURED = "What it gained on the set tuned on was not measured on unseen ima
 
 def _learned(row: Summary) -> tuple[Interval | None, str]:
     """The gain on unseen images of the tuned set, or else the gain on the tuning images; and which of the two it is."""
-    return (row.seen_gain, _SEEN) if row.gain is None and row.seen_gain else (row.gain, _OWN)
+    return learned(row), _SEEN if row.gain is None and row.seen_gain else _OWN
 
 
 def _by_heart(contests: Sequence[_Contest]) -> str:

@@ -8,13 +8,13 @@ from functools import cached_property, partial
 
 from rib.analysis import Analysis
 from rib.metrics.estimates import Estimate
-from rib.metrics.intervals import Interval, as_family
+from rib.metrics.intervals import Interval, as_family, gated
 from rib.metrics.missing import interval_of, minus
 from rib.plan import Plan, Run
 from rib.results.accuracies import Accuracies
 from rib.results.groups import GroupEstimates, runs_by_group, tuned_sets
 from rib.results.orders import order_faults
-from rib.results.rows import Change, Group, ResultNote, Score, SeenSet, Summary
+from rib.results.rows import Change, Group, ResultNote, Score, SeenSet, Summary, shown_first
 from rib.steps import Predict, Step, distinct
 from rib.store.record import Record
 from rib.store.store import Store
@@ -142,9 +142,14 @@ class Results:
 
     @cached_property
     def summaries(self) -> list[Summary]:
-        """The headline table, in the order of the suite; each kind of mark is one family of tests (Holm)."""
+        """The headline table, in the order of the suite.
+
+        Each kind of mark is tested in all rows together (Holm); the mRI of the rows that the first sentence is about
+        comes before that of the others.
+        """
         rows = [self._summary(group) for group in self.groups]
-        zero = as_family(row.mri for row in rows)
+        first = [shown_first(row for row in rows if row.model == model) for model in {row.model for row in rows}]
+        zero = gated([row.mri for row in rows], [any(row is one for one in first) for row in rows])
         against = [row.against_finetune for row in rows]
         tested = iter(as_family(each if each and each.tests else None for each in against))
         compared = [found or each for each, found in zip(against, tested, strict=True)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -148,3 +150,32 @@ tuned on, or are not distinguishable from it: a method that learns little loses 
 
 Group = tuple[str, str, int | None]
 """model, method, size"""
+
+
+def size_order(size: int | None) -> float:
+    """Sorts sizes, all last."""
+    return float("inf") if size is None else size
+
+
+def main_size(rows: Iterable[Summary]) -> int | None:
+    """The size at which most methods are compared; of several such, the largest."""
+    counts = Counter(row.size for row in rows if row.method != "pretrained")
+    return max(counts, key=lambda size: (counts[size], size_order(size)), default=None)
+
+
+def learned(row: Summary) -> Interval | None:
+    """The gain on unseen images of the tuned set, or else the gain on the tuning images."""
+    return row.gain or row.seen_gain
+
+
+def shown_first(rows: Iterable[Summary]) -> Summary | None:
+    """Of the rows of one model, the one whose gain and cost come first: `finetune`, or the method that gained most.
+
+    It is one of the main size. None where no row is complete.
+    """
+    tuned = [row for row in rows if row.method != "pretrained" and row.mri]
+    main = main_size(tuned)
+    compared: Sequence[Summary] = [row for row in tuned if row.size == main]
+    plain = [row for row in compared if row.method == "finetune"]
+    most = max(compared, key=lambda row: gain.value if (gain := learned(row)) else float("-inf"), default=None)
+    return plain[0] if plain else most

@@ -3,28 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable
 
 from rib.metrics.intervals import Interval
 from rib.results.results import Results
-from rib.results.rows import Group, Summary
+from rib.results.rows import Group, Summary, size_order
 
 
 def size_name(size: int | None) -> str:
     """Number of images tuned on, for people."""
     return "all" if size is None else f"{size:,}"
-
-
-def size_order(size: int | None) -> float:
-    """Sorts sizes, all last."""
-    return float("inf") if size is None else size
-
-
-def main_size(rows: Iterable[Summary]) -> int | None:
-    """The size at which most methods are compared; of several such, the largest."""
-    counts = Counter(row.size for row in rows if row.method != "pretrained")
-    return max(counts, key=lambda size: (counts[size], size_order(size)), default=None)
 
 
 ONE_SEED = "°"
@@ -60,7 +48,7 @@ def marks(row: Summary) -> str:
     """∅ where it learned less than others, ✗ where a training ended at chance.
 
     ≈ where the mRI is not distinguishable from 0; ▲ ▼ where it is distinguishable from finetune's. Each of these
-    two holds for the whole table together (Holm); a difference that lacks seeds has no mark.
+    two holds for the whole table together (`Results.summaries`); a difference that lacks seeds has no mark.
     """
     zero = "≈" if row.mri and not row.mri.marked else ""
     against = row.against_finetune

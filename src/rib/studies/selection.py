@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from functools import cached_property
 
 from rib.errors import UserError
-from rib.results.words import size_order
+from rib.results.rows import size_order
 from rib.studies.cohorts import Cohort, by_family, cohorts, sized
 from rib.suite.suite import Runs, Size, StudyChoice, Suite
 

@@ -16,8 +16,8 @@ from rib.results.inside.averages import average, pretrained, tuned_groups
 from rib.results.inside.layers import Found, V, looked_at, mean_over_runs
 from rib.results.inside.statistics import statistics_shares
 from rib.results.results import Results
-from rib.results.rows import Group, Summary
-from rib.results.words import main_size, signed
+from rib.results.rows import Group, Summary, main_size
+from rib.results.words import signed
 
 
 @dataclass(frozen=True)
