@@ -45,15 +45,16 @@ def handmade(
         methods, models, seeds: of the suite.
         per_class: images of each class that are tested on; as many are tuned on.
         notes: what a method leaves in the record of its weights.
-        test_fraction: None for sets that are tuned on whole.
+        test_fraction: None for downstream sets that are tuned on whole.
         fields: of the suite.
     """
     data = {}
     for name, classes in sets.items():
-        labels = np.tile(np.arange(len(classes)), per_class * (2 if test_fraction else 1))
+        apart = test_fraction or (None if data else 0.5)  # nets are pretrained on the first
+        labels = np.tile(np.arange(len(classes)), per_class * (2 if apart else 1))
         pixels = np.random.default_rng(list(name.encode())).integers(0, 255, (len(labels), 4, 4), np.uint8)
         np.savez(folder / f"{name}.npz", images=pixels, labels=labels)
-        fraction = {"test_fraction": test_fraction} if test_fraction else {}
+        fraction = {"test_fraction": apart} if apart else {}
         data[name] = {"arrays": f"{name}.npz", "classes": list(classes), **fraction}
     names = list(sets)
     document = {
