@@ -482,7 +482,18 @@ def open_clip_families() -> Iterator[Candidates]:
         if kind.startswith(("ViT", "ResNet")):
             yield Candidates("open_clip", kind, (small_tower(sorted(names)[0]),))
         else:
-            yield Candidates("open_clip", kind, tuple(names))
+            yield Candidates("open_clip", kind, (min(names, key=tower_parameters),))
+
+
+@cache
+def tower_parameters(name: str) -> int:
+    """Parameters of an image tower that timm builds, without the text tower beside it: the largest take 20 GB."""
+    import open_clip
+    import timm
+
+    with torch.device("meta"):
+        net = timm.create_model(open_clip.get_model_config(name)["vision_cfg"]["timm_model_name"], num_classes=0)
+    return sum(value.numel() for value in net.parameters())
 
 
 @cache

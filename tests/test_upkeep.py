@@ -629,4 +629,7 @@ def test_archives_that_are_damaged(finished: Finished, tmp_path: Path) -> None:
             unpack(whole, Store(tmp_path / "store"))
     with pytest.raises(UserError, match="archive not found"):
         unpack(tmp_path / "none.tar.gz", Store(tmp_path / "store"))
+    with pytest.raises(UserError, match=r"this is a folder(.|\n)*rib store merge"):
+        unpack(finished[1], Store(tmp_path / "new"))
+    assert not (tmp_path / "new").exists()
     assert Store(tmp_path / "store").keys() == frozenset()

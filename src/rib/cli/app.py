@@ -8,6 +8,7 @@ import gc
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -114,6 +115,7 @@ def main() -> NoReturn:
 def _finished() -> int:
     """Run the command and return its exit code; print errors on standard error."""
     try:
+        _require_folder()
         code: int = app(standalone_mode=False) or 0  # the code of typer.Exit
         sys.stdout.flush()
     except SystemExit as error:  # click's own, for a pipe that nobody reads
@@ -135,6 +137,14 @@ def _finished() -> int:
     except Exception as error:
         return _usage_or_raise(error)
     return code
+
+
+def _require_folder() -> None:
+    """Refuse a working folder that somebody has removed: libraries cannot be loaded in it. Raises UserError."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the working folder was removed", remedy="cd to a folder that is there") from None
 
 
 def _said(words: str, code: int) -> int:

@@ -166,6 +166,7 @@ def unpack(archive: Path, store: Store, check: Callable[[Store], object] | None 
         UserError: it is no archive of RIB, is damaged, or holds what no such archive holds; nothing is taken then.
         StepError: the disk is full.
     """
+    _require_file(archive)
     store.prepare()
     staging = Store(store.root / f".import-{digest(str(archive.resolve()).encode())[:12]}")
     shutil.rmtree(staging.root, ignore_errors=True)
@@ -185,6 +186,19 @@ def unpack(archive: Path, store: Store, check: Callable[[Store], object] | None 
         shutil.rmtree(staging.root, ignore_errors=True)
 
 
+def _require_file(archive: Path) -> None:
+    """Refuse what is no file, before anything is made for it. Raises UserError."""
+    if archive.is_dir():
+        raise UserError(
+            "an archive is one file, and this is a folder",
+            got=archive,
+            valid="a file of `rib store export`",
+            remedy=f"if it is a store, use `rib store merge {archive} --into STORE`",
+        )
+    if not archive.exists():
+        raise UserError("archive not found", got=archive)
+
+
 _DAMAGED = (tarfile.TarError, pa.ArrowException, EOFError, ZlibError, ValueError, KeyError, TypeError, OverflowError)
 """Errors of tarfile, zlib, Arrow and JSON for foreign bytes."""
 
@@ -194,8 +208,6 @@ def _refusing(archive: Path) -> Iterator[None]:
     """Whatever a damaged or hostile archive makes of its readers, as an error for people."""
     try:
         yield
-    except FileNotFoundError:
-        raise UserError("archive not found", got=archive) from None
     except (*_DAMAGED, RecursionError) as error:
         raise _refused(archive, f"{type(error).__name__}: {error}") from None
     except OSError as error:
