@@ -29,7 +29,7 @@ ROOMS = {
     "objectives": "objectives",
     "plan": "identity reference seeds",
     "report": (
-        "advice claim classes compare compare_view damages findings inside profile report report_cache rows "
+        "advice long_tables claim classes compare compare_view damages findings inside profile report report_cache rows "
         "sinks verify"
     ),
     "steps": "old_store recipe",

@@ -68,11 +68,11 @@ def require_records(results: Results, place: Store, suite: str) -> None:
         )
 
 
-def print_report(results: Results, as_json: bool) -> None:
-    sys.stdout.write(report_text(results, as_json, console()))
+def print_report(results: Results, as_json: bool, every: bool = False) -> None:
+    sys.stdout.write(report_text(results, as_json, console(), every))
 
 
-def report_text(results: Results, as_json: bool, screen: Console) -> str:
+def report_text(results: Results, as_json: bool, screen: Console, every: bool = False) -> str:
     """Return the report as the terminal shows it, or as JSON."""
     from rib.report.headline import headline
     from rib.report.results_json import results_json
@@ -80,7 +80,7 @@ def report_text(results: Results, as_json: bool, screen: Console) -> str:
     if as_json:
         return json_text(results_json(results)) + "\n"
     with screen.capture() as shown:
-        screen.print(headline(results, screen.width))
+        screen.print(headline(results, screen.width, every))
     return shown.get()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,10 @@ from rib.cli.options import STORE, DataPath, Json, ModelNames, SeedsOption, Stor
 from rib.cli.output import note_unstated, print_report, require_records, results_of, write_file, write_report_page
 from rib.errors import UserError
 from rib.files import json_text
-from rib.text.terminal import console
+from rib.text.terminal import console, say
+
+if TYPE_CHECKING:
+    from rib.results.results import Results
 
 
 def report(
@@ -27,27 +30,37 @@ def report(
     figures: Annotated[Path | None, typer.Option(help="write PDF and PNG figures into this folder")] = None,
     models: ModelNames = None,
     seeds: SeedsOption = None,
+    every: Annotated[bool, typer.Option("--all", help="all rows of a long table")] = False,
     as_json: Json = False,
 ) -> None:
     """Show the results of finished steps; run nothing. Reads the labels and sources of the data sets."""
     plan, place = plan_of(suite, store, data, models, seeds)
     results = results_of(plan, place)
     require_records(results, place, suite)
-    print_report(results, as_json)
+    print_report(results, as_json, every)
     if html:
         write_report_page(results, html)
-    if parquet:
-        from rib.report.parquet import write_parquet
-
-        write_file(write_parquet, results, parquet)
+        say(f"page: {html.absolute()}")
     if latex:
         from rib.report.latex import write_latex
 
         write_file(write_latex, results, latex)
-    if figures:
-        from rib.report.figures import write_figures
+        say(f"table: {latex.absolute()}")
+    for folder, what in ((parquet, "tables"), (figures, "figures")):
+        if folder:
+            _write_folder(results, folder, what)
 
-        write_file(write_figures, results, figures)
+
+def _write_folder(results: Results, folder: Path, what: str) -> None:
+    """Write tables or figures, with a line meanwhile, and name how many files there are now and where."""
+    from rib.report.figures import write_figures
+    from rib.report.parquet import write_parquet
+
+    found: list[Path] = []
+    with console(stderr=True).status(f"writing {what} into {folder}"):
+        write = write_parquet if what == "tables" else write_figures
+        write_file(lambda given, place: found.extend(write(given, place)), results, folder)
+    say(f"{what}: {len(found)} files in {folder.absolute()}")
 
 
 def export(

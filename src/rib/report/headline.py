@@ -56,23 +56,26 @@ class _Column:
         return max(cell_len(self.head), *(cell.cell_len for cell in self.cells))
 
 
-def headline(results: Results, console_width: int = 80) -> Lines:
+def headline(results: Results, console_width: int = 80, every: bool = False) -> Lines:
     """Which model, which method, how much robustness was kept.
 
     Args:
         results: what to show.
         console_width: columns there are; the less important ones are dropped to fit.
+        every: whether a long table has all of its rows; else rows like `finetune` are counted (`folded_rows`).
     """
     rows = ordered(results)
     tuned = [row for group, row in rows if group[1] != "pretrained"]
     lines = [*wrapped(f"{results.suite.name} · {extent(results)}", console_width, "bold"), Text()]
-    lines += _tuned_lines(rows, tuned, console_width) if tuned else _start_lines(results, console_width)
+    long = len(tuned) > LONG
+    lines += [*_legend(results, tuned, console_width), Text()] if long else []
+    lines += _tuned_lines(rows, tuned, console_width, every) if tuned else _start_lines(results, console_width)
     lines += matched_lines(results, console_width) + merge_lines(results, console_width)
     lines += signature_lines(results, console_width)
     lines += _class_lines(results, console_width)
     said = claim(results)
     lines += [Text(), *wrapped(said.lead, console_width, "bold"), *wrapped(said.detail, console_width, "")]
-    lines += _legend(results, tuned, console_width)
+    lines += _legend(results, tuned, console_width) if not long else []
     lines += [*wrapped(results.suite.note, console_width, "dim")] if results.suite.note else []
     for caveat in results.caveats:
         lines += wrapped(f"data: {caveat}", console_width, "yellow")
@@ -82,17 +85,55 @@ def headline(results: Results, console_width: int = 80) -> Lines:
     return Lines(*(cut(line, console_width) for line in lines))
 
 
-def _tuned_lines(rows: list[tuple[Group, Summary]], tuned: list[Summary], width: int) -> list[Text]:
+LONG = 24
+"""Rows of a table above which its legend stands first, its head at every model, and rows like `finetune` are folded."""
+
+
+def folded_rows(rows: list[Summary]) -> list[bool]:
+    """Whether each row of a long table is left out.
+
+    It keeps `finetune`, the best of each model and size, the best of those that learned as much as others, and what is
+    distinguishable from `finetune` or incomplete.
+    """
+    best: dict[tuple[str, int | None, bool], float] = {}
+    for row in rows:
+        for learned in (False, True):
+            if row.mri and not (learned and row.matched is False):
+                place = (row.model, row.size, learned)
+                best[place] = max(best.get(place, row.mri.value), row.mri.value)
+
+    def like_finetune(row: Summary) -> bool:
+        compared = row.against_finetune
+        if row.mri is None or compared is None or row.method == "finetune":
+            return False
+        return not compared.differs and all(
+            row.mri.value != best.get((row.model, row.size, learned)) for learned in (False, True)
+        )
+
+    return [like_finetune(row) for row in rows]
+
+
+def _tuned_lines(rows: list[tuple[Group, Summary]], tuned: list[Summary], width: int, every: bool) -> list[Text]:
     columns = _fitting(_columns(tuned), width)
-    lines = [Text(_joined([_padded(Text(column.head), column) for column in columns]).plain, style="dim")]
-    place = 0
+    long = len(tuned) > LONG
+    left_out = folded_rows(tuned) if long and not every else [False] * len(tuned)
+    head = Text(_joined([_padded(Text(column.head), column) for column in columns]).plain, style="dim")
+    lines, place, folded = [] if long else [head], 0, 0
     for (_, method, _), row in rows:
         if method == "pretrained":
+            lines += _folded_line(folded) + ([Text(), head] if long else [])
             lines.append(_model_line(row, width))
+            folded = 0
             continue
-        lines.append(_joined([_padded(column.cells[place], column) for column in columns]))
+        folded += left_out[place]
+        lines += [] if left_out[place] else [_joined([_padded(column.cells[place], column) for column in columns])]
         place += 1
-    return lines
+    return lines + _folded_line(folded)
+
+
+def _folded_line(count: int) -> list[Text]:
+    rows = f"{count:,} more row" + ("s" if count > 1 else "")
+    return [Text(f"  … {rows} not distinguishable from finetune's (rib report --all)", style="dim")] if count else []
 
 
 def _model_line(row: Summary, width: int) -> Text:

@@ -24,7 +24,7 @@ def latex(text: str) -> str:
 
 
 def write_latex(results: Results, path: Path) -> None:
-    """Write the headline table for a paper; it needs \\usepackage{booktabs}.
+    """Write the headline table for a paper; it needs \\usepackage{booktabs}, and longtable if it is long.
 
     Args:
         results: what to write.
@@ -46,10 +46,11 @@ def _latex_table(results: Results) -> str:
         lacking=any(row.mri and row.mri.lacks for row in tuned),
     )
     heads = shown.heads
+    if len(tuned) > MOST_ROWS:
+        return _long_table(results, shown)
     lines = [
         "% needs \\usepackage{booktabs}",
-        f"% {results.suite.name}, {extent(results)}".replace("\n", " "),
-        *(f"% data: {' '.join(caveat.split())}" for caveat in results.caveats),
+        *_comments(results),
         "\\begin{table}",
         "\\centering",
         "\\begin{tabular}{l" + "r" * (len(heads) - 1) + "}",
@@ -60,6 +61,25 @@ def _latex_table(results: Results) -> str:
     lines += ["\\bottomrule", "\\end{tabular}", f"\\caption{{{_caption(results, shown)}}}"]
     lines += [f"\\label{{tab:{results.suite.name}}}", "\\end{table}", ""]
     return "\n".join(lines)
+
+
+MOST_ROWS = 30
+"""Rows of tuned models that fit one page; a longer table is a longtable, which breaks over pages."""
+
+
+def _comments(results: Results) -> list[str]:
+    about = f"% {results.suite.name}, {extent(results)}".replace("\n", " ")
+    return [about, *(f"% data: {' '.join(caveat.split())}" for caveat in results.caveats)]
+
+
+def _long_table(results: Results, shown: _Shown) -> str:
+    """The table over several pages, its head on each."""
+    width, head = len(shown.heads), " & ".join(shown.heads) + r" \\"
+    caption = f"\\caption{{{_caption(results, shown)}}}\\label{{tab:{results.suite.name}}}"
+    lines = ["% needs \\usepackage{booktabs,longtable}", *_comments(results)]
+    lines += ["\\begin{longtable}{l" + "r" * (width - 1) + "}", caption + r" \\", "\\toprule", head, "\\endfirsthead"]
+    lines += ["\\toprule", head, "\\endhead", "\\bottomrule", "\\endfoot"]
+    return "\n".join([*lines, *_latex_rows(results, width, shown), "\\end{longtable}", ""])
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -125,8 +128,6 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         figures: what is drawn, as JSON types.
         values: of the template's own.
     """
-    from plotly.offline import get_plotlyjs
-
     environment = Environment(
         loader=PackageLoader("rib.report", "template"),
         autoescape=True,
@@ -145,11 +146,12 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         holes=holes(results),
         failures=alike(results.failures),
         provenance=provenance(results),
-        figures=_script_json(figures),
+        figures=packed(json_text(figures, None)),
         suite_text=json.dumps(results.suite.model_dump(mode="json"), indent=2, ensure_ascii=False),
         style=_asset("page.css"),
-        script=Markup("\n").join(map(_asset, scripts)),
-        plotly=Markup(get_plotlyjs()),
+        script=packed("\n".join(map(_asset, scripts))),
+        plotly=_packed_plotly(),
+        unpack=_asset("unpack.js"),
         **values,
     )
 
@@ -164,10 +166,23 @@ def _asset(name: str) -> Markup:
     return Markup((Path(__file__).parent / "template" / name).read_text("utf-8"))
 
 
-def _script_json(value: Any) -> Markup:
-    """JSON that no text inside can end the script element of."""
-    text = json_text(value, None)
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
+def packed(text: str) -> Markup:
+    """Text for a page that unpacks it (`unpack.js`): gzip in base64, which no text inside can end an element with."""
+    return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())
+
+
+def unpacked(page: str, name: str) -> str:
+    """The text that a page has packed under a name: "figures", "plotly" or "script"."""
+    found = re.search(rf'id="packed-{name}">([^<]*)<', page)
+    assert found is not None
+    return gzip.decompress(base64.b64decode(found[1])).decode()
+
+
+@cache
+def _packed_plotly() -> Markup:
+    from plotly.offline import get_plotlyjs
+
+    return packed(get_plotlyjs())
 
 
 def scale(shown: Iterable[Interval | None]) -> Scale:

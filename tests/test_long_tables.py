@@ -1,0 +1,71 @@
+"""Tables that are too long for a screen or a sheet: what is folded, and how they break over pages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rib.metrics.intervals import Interval
+from rib.report import headline, latex
+from rib.report.headline import folded_rows
+from rib.results.rows import Summary
+
+
+def row(method: str, mri: float | None, differs: bool | None = None, model: str = "m", size: int = 10) -> Summary:
+    against: Any = None
+    if differs is not None:
+        against = Interval(1.0, 0.5 if differs else -0.5, 1.5, adjusted=0.001 if differs else 0.9)
+        assert against.differs == differs
+    return Summary(model, method, size, (0,), mri=mri and Interval(mri, mri - 1, mri + 1), against_finetune=against)
+
+
+def test_rows_like_finetune_are_folded_and_the_best_is_not() -> None:
+    rows = [
+        row("finetune", -3.0),
+        row("l2_sp", -2.9, False),
+        row("ewc", -1.0, True),
+        row("best", 0.5, False),
+        row("broken", None, None),
+        row("worst", -9.0, True),
+        row("finetune", -1.0, size=20),
+        row("l2_sp", -1.2, False, size=20),
+    ]
+    assert folded_rows(rows) == [False, True, False, False, False, False, False, True]
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_a_long_table_repeats_its_head_and_says_what_it_folds(
+    monkeypatch: pytest.MonkeyPatch, every: bool, tmp_path: Any
+) -> None:
+    from test_report import made_up, printed
+
+    results = made_up(tmp_path, models=("a", "b"), seeds=(0, 1))
+    tuned = sum(each.method != "pretrained" for each in results.summaries)
+    monkeypatch.setattr(headline, "LONG", 3)
+    text = printed(headline.headline(results, 120, every), 120)
+    heads = [place for place, line in enumerate(text) if line.lstrip().startswith("method")]
+    assert len(heads) == 2
+    assert next(place for place, line in enumerate(text) if line.startswith("OOD: mean accuracy")) < heads[0]
+    shown = sum(" → " in line and line.startswith("  ") and "[" in line for line in text)
+    folded = sum(int(line.split()[1]) for line in text if line.startswith("  … "))
+    assert shown + folded == tuned
+    assert (folded == 0) if every else (folded == sum(folded_rows([s for s in results.summaries if s.mri])))
+
+
+def test_a_long_latex_table_breaks_over_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
+    from test_report import made_up
+
+    results = made_up(tmp_path, models=("a", "b"))
+    latex.write_latex(results, tmp_path / "short.tex")
+    monkeypatch.setattr(latex, "MOST_ROWS", 2)
+    latex.write_latex(results, tmp_path / "long.tex")
+    short, long = ((tmp_path / f"{name}.tex").read_text() for name in ("short", "long"))
+    body = [line for line in short.splitlines() if line.startswith(("finetune", "pretrained", "linear"))]
+    assert body
+    assert [line for line in long.splitlines() if line.startswith(("finetune", "pretrained", "linear"))] == body
+    assert long.count("\\begin{longtable}") == long.count("\\end{longtable}") == 1
+    assert "\\endfirsthead" in long
+    assert "\\begin{table}" not in long
+    assert "longtable}" in long.splitlines()[0]
+    assert short.count("{") - short.count("}") == long.count("{") - long.count("}") == 0
