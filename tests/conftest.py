@@ -29,8 +29,8 @@ ROOMS = {
     "objectives": "objectives",
     "plan": "identity reference seeds",
     "report": (
-        "advice long_tables claim classes compare compare_view damages findings inside profile report report_cache rows "
-        "sinks verify"
+        "advice claim classes compare compare_view damages findings inside profile report report_cache rows "
+        "long_tables sinks verify"
     ),
     "steps": "old_store recipe",
     "store": "faults_storage remote spot upkeep",
