@@ -1,1 +1,1 @@
-"""Execute: who does the missing steps. Knows no method."""
+"""Execute: runs the missing steps of a plan. It knows no method."""

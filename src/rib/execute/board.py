@@ -1,4 +1,4 @@
-"""Board: what is done, under way, elsewhere and to do, as one driver sees it."""
+"""Board: the state of all jobs as one driver sees it: done, running, leased by other drivers, or to do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SOONEST, LATEST = 0.02, 1.0
 """Seconds between two polls of other drivers; the interval grows while nothing changes."""
 
 SILENT_SECONDS = 3.0
-"""Seconds for which a driver waits for others before it names them."""
+"""Seconds that a driver waits for other drivers before it names them."""
 
 LOOKS, PATIENT = 2000.0, 30.0
 """All waiting drivers together poll at most LOOKS jobs per second; each polls at least every PATIENT seconds."""
@@ -31,7 +31,7 @@ LOOKS, PATIENT = 2000.0, 30.0
 
 @dataclass
 class RunOutcome:
-    """The outcome of a run; two are equal if the same steps were done, however long they took.
+    """The outcome of a run. Two outcomes are equal if the same steps were done, whatever time they took.
 
     Attributes:
         done: number of steps done now.
@@ -39,11 +39,11 @@ class RunOutcome:
         failed: reason by title of each step that failed, now or before.
         interrupted: whether the user stopped it.
         made: keys of the steps done now.
-        workers: how many worked at once.
-        decoding: seconds that went into decoding data before the first step.
+        workers: number of workers.
+        decoding: seconds of decoding data before the first step.
         working: seconds from then to the end of the last step.
-        elsewhere: number of steps that others did meanwhile.
-        doubled: number of steps done here whose lease another had taken over: done twice, with the same result.
+        elsewhere: number of steps that other drivers did meanwhile.
+        doubled: number of steps done twice, with the same result, because another driver took their lease over.
     """
 
     done: int = 0
@@ -59,17 +59,17 @@ class RunOutcome:
 
 
 class Board:
-    """Hands out jobs under a lease, takes in what becomes of them, and lets go of weights that nothing needs.
+    """Hands out jobs under a lease, receives their results, and removes weights that no step needs any more.
 
     Args:
-        plan: all there is to do.
-        store: where it is left.
-        how: which weights are kept.
-        watcher: called with the progress.
-        outcome: kept up to date.
+        plan: the steps.
+        store: receives the results.
+        how: says which weights to keep.
+        watcher: receives the progress.
+        outcome: updated in place.
         listed: the jobs to do.
         leases: of the store.
-        held_back: reason by key of steps that failed before and are not to be tried again.
+        held_back: reason by key of steps that failed before and are not retried.
     """
 
     def __init__(
@@ -88,16 +88,16 @@ class Board:
         self.failed: dict[str, str] = {}
         self._elsewhere: deque[int] = deque()
         self._next_look, self._pause = 0.0, SOONEST
-        self._looking: int | None = None  # jobs of others that are left in a look; None between two looks
+        self._looking: int | None = None  # jobs of other drivers still to check in this poll; None between polls
         self._steps = {step.key: step for step in plan.steps}
-        self._settled: set[str] = set()  # done or failed, here or elsewhere
+        self._settled: set[str] = set()  # done or failed, here or by another driver
         self._left = {step.key for job in listed for step in job.steps}
         self._news = News(store.root / "records", self._left)
-        self._unsure: set[str] = set()  # recorded by another, and not all is there
+        self._unsure: set[str] = set()  # recorded by another driver, with files missing
         self._reasons: set[str] = set()
         self._asked_whether_alone = 0.0
         self._idle_since: float | None = None
-        self._told: set[tuple[str, bool]] = set()  # owners that were named as those who are waited for, stopped or not
+        self._told: set[tuple[str, bool]] = set()  # owners already named in a message, by whether they were stopped
         self._read = [{key for step in job.steps for key in _weights_read(step)} & self._steps.keys() for job in listed]
         self._users = Counter(itertools.chain.from_iterable(self._read))
         self._unneeded = set(left_behind(plan, store, how.keep)) - self._users.keys()
@@ -108,9 +108,9 @@ class Board:
     # -- handing out -------------------------------------------------------------------------------------------------
 
     def take(self) -> int | None:
-        """The number of a job that is now this driver's to do; None where there is none just now.
+        """The number of a job on which this driver has now a lease; None if no job can start now.
 
-        Jobs that others have are remembered, and looked at again from time to time: `waits` says whether there are any.
+        Jobs that other drivers have are remembered and polled; `waits` says whether there are any.
         """
         while (number := self._candidate()) is not None:
             if self._is_over(number):
@@ -125,7 +125,7 @@ class Board:
         return None
 
     def _say_for_whom(self) -> None:
-        """Once there was nothing to do for a while: who has what is waited for, since when, and what to do about it."""
+        """After a while without work, report which drivers it waits for, since when, and what the user can do."""
         now = time.monotonic()
         self._idle_since = self._idle_since or now
         if now - self._idle_since < SILENT_SECONDS or self._looking is not None:
@@ -141,7 +141,7 @@ class Board:
 
     @property
     def waits(self) -> bool:
-        """Whether others are at work on what this driver needs to see done."""
+        """Whether other drivers run jobs that this driver needs."""
         return bool(self._elsewhere) and not self.leases.dismissed
 
     @property
@@ -150,10 +150,10 @@ class Board:
         return max(0.0, self._next_look - time.monotonic()) if self._elsewhere else None
 
     def _candidate(self) -> int | None:
-        """A job that may be begun, as far as this driver knows.
+        """A job that can start, as far as this driver knows.
 
-        When it is time to look at what others do, those that they had come first, each once: what is over lets others
-        begin, and what a dead one had is taken up before anything new.
+        When it is time to poll other drivers, their jobs come first, each once: finished jobs make others ready, and
+        jobs of dead drivers are taken up before new ones.
         """
         if self.leases.dismissed:
             return None
@@ -177,10 +177,10 @@ class Board:
         return all(step.key in self._settled or self._was_done(step) for step in self.jobs[number].steps)
 
     def _lease(self, number: int) -> bool:
-        """Take a lease on every step of a job that is left, or on none.
+        """Take a lease on every remaining step of a job, or on none.
 
-        A step's key is the lease's name, however drivers group steps into jobs; taken in order, so that of drivers
-        whose jobs overlap one gets on.
+        The name of a lease is the key of its step, because drivers may group steps into jobs differently. Leases are
+        taken in the same order by all drivers, so if jobs overlap, one driver can continue.
         """
         taken: list[str] = []
         for key in sorted(step.key for step in self.jobs[number].steps if step.key not in self._settled):
@@ -192,7 +192,7 @@ class Board:
         return True
 
     def begin(self, number: int) -> tuple[Step, ...]:
-        """The steps of a job, less those that are done by now and those that need a failed step of another job."""
+        """The steps of a job without finished ones and without those that need a failed step of another job."""
         possible: list[Step] = []
         for step in self.jobs[number].steps:
             if step.key in self._settled or self._was_done(step):
@@ -210,7 +210,7 @@ class Board:
         return tuple(possible)
 
     def _was_done(self, step: Step) -> bool:
-        """Whether another has done a step since this run began."""
+        """Whether another driver has finished a step since this run started."""
         if not self.store.is_done(step.key):
             return False
         if not step.is_left(self.store):
@@ -219,12 +219,12 @@ class Board:
         return True
 
     def _failed_elsewhere(self, key: str) -> Failure | None:
-        """How another failed at a step since this run began."""
+        """How a step has failed at another driver since this run started."""
         failure = self.store.last_failure(key)
         return failure if failure != self._before.get(key) else None
 
     def settle_elsewhere(self) -> int:
-        """Take in all that others have done and failed at; the number of steps that are left."""
+        """Read what other drivers have finished and failed at; return the number of remaining steps."""
         self._unsure |= self._news.take()
         for key in sorted(self._unsure & self._left):
             self._was_done(self._steps[key])
@@ -237,7 +237,7 @@ class Board:
     # -- taking in ---------------------------------------------------------------------------------------------------
 
     def tell(self, message: tuple[Any, ...]) -> None:
-        """Take a worker's message."""
+        """Process a message of a worker."""
         match message:
             case ("now", _, title):
                 self.watcher.now(title)
@@ -251,7 +251,7 @@ class Board:
                 self.fail(key, reason)
 
     def fail(self, key: str, reason: str) -> None:
-        """Note a failed step."""
+        """Record a failed step."""
         step = self._steps[key]
         cause = reason.rpartition(" failed: ")[2]  # a step that needed a failed one has its reason
         if cause not in self._reasons:
@@ -269,10 +269,10 @@ class Board:
         self.watcher.finished(self.plan.image_passes(step))
 
     def end(self, number: int) -> None:
-        """A job is over: give its lease back, and let go of weights that no job to come reads, if they are not kept.
+        """A job is over: release its leases, and remove weights that no further job reads, unless they are to be kept.
 
-        What a failed step reads is kept for the next try. While others are at work in the store, nothing is dropped:
-        they may need it.
+        What a failed step reads is kept for the next try. While other drivers run in the store, nothing is removed,
+        because they may need it.
         """
         job = self.jobs[number]
         self.release(number)
@@ -287,7 +287,7 @@ class Board:
             self.let_go()
 
     def put_back(self, number: int) -> None:
-        """A job that was begun and not ended; its lease is kept."""
+        """A job was started but not finished: queue it again and keep its leases."""
         self.queue.put_back(number)
 
     def left(self, number: int) -> list[str]:
@@ -301,13 +301,13 @@ class Board:
         return self._steps[key].title
 
     def release(self, number: int) -> None:
-        """Give a job's leases back, and count what was done after another had taken it over."""
+        """Release a job's leases, and count the steps whose lease another driver has taken over."""
         for step in self.jobs[number].steps:
             if self.leases.has_taken(step.key) and not self.leases.drop(step.key):
                 self.outcome.doubled += step.key in self.outcome.made
 
     def let_go(self) -> None:
-        """Drop the weights that nothing needs any more, unless others are at work."""
+        """Remove the weights that no step needs any more, unless other drivers run."""
         if self._unneeded and self.leases.alone():
             for key in self._unneeded:
                 self.store.drop_weights(key)
@@ -317,8 +317,9 @@ class Board:
 
 
 def left_behind(plan: Plan, store: Store, keep: str) -> Iterator[str]:
-    """Keys of steps whose weights or features are in the store and are not to stay there once nothing reads them: more
-    than those under way only where a run was killed before it could let them go."""
+    """Keys of steps whose weights or features are in the store, but only until no step reads them.
+
+    More than those of running jobs only if an earlier run was killed before it could remove them."""
     if keep == "all":
         return
     for step in plan.steps:
@@ -327,7 +328,7 @@ def left_behind(plan: Plan, store: Store, keep: str) -> Iterator[str]:
 
 
 def _weights_read(step: Step) -> set[str]:
-    """Keys of the kept weights that doing a step writes or reads, through merges too; and of features."""
+    """Keys of stored weights and features that a step writes or reads, including through merges."""
     read: set[str] = {step.features.key} if step.features else set()
     for item in (step, *step.needs):
         if item.keeps_weights:
@@ -338,7 +339,7 @@ def _weights_read(step: Step) -> set[str]:
 
 
 def _waiting(lease: Lease, stopped: bool, title: str) -> str:
-    """For whom a driver waits, and what to do about it."""
+    """The drivers that this driver waits for, and what the user can do."""
     assert lease.owner is not None
     since = time.strftime("%H:%M:%S", time.localtime(time.time() - lease.age))
     who = f"process {lease.owner.pid} on {lease.owner.host}"

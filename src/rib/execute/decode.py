@@ -1,4 +1,4 @@
-"""Packing: which data are decoded before the first step, and which are streamed."""
+"""Decoding: which data are decoded into packs before the first step, and which are streamed."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from rib.steps import Step
 from rib.store.store import Store
 
 IN_MEMORY = 0.5
-"""A pack larger than this share of the memory is read from the disk again by each reader."""
+"""A pack larger than this share of the memory does not stay cached: each reader reads it from the disk again."""
 
 
 def pack(plan: Plan, store: Store, watcher: Watcher, budget: int | None = None) -> int:
-    """Decode everything that a plan looks at and no pack holds yet; returns the number of packs looked at or made.
+    """Decode all data of a plan that have no pack yet; return the number of packs checked or written.
 
     Args:
         plan: the plan.
-        store: where packs are kept.
-        watcher: called with the progress.
-        budget: bytes that all packs may take; None for as many as are free.
+        store: holds the packs.
+        watcher: receives the progress.
+        budget: bytes for all packs; None for all free bytes.
 
     Raises:
-        UserError: there is no room for them, the store cannot be written, or an image cannot be read.
+        UserError: the packs do not fit, the store is not writable, or an image cannot be read.
     """
     store.prepare()
     wanted = _unchecked(looked_at(plan, plan.steps), store)
@@ -45,11 +45,11 @@ def pack(plan: Plan, store: Store, watcher: Watcher, budget: int | None = None) 
 def prepare(
     plan: Plan, steps: Sequence[Step], store: Store, watcher: Watcher, budget: int | None
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Decode what the steps look at, as far as there is room; check packs that are new to this machine.
+    """Decode the data of the steps as far as they fit; check packs that this machine has not verified yet.
 
     Returns:
-        Names of the packs that are not made: what would be in them is streamed. And of those that many nets are to look
-        at in one pass: the same, and what is only scored and would not stay in memory from one net to the next.
+        Names of the packs that do not fit, whose data are streamed. And names of the packs that many nets read in one
+        pass: those of streamed data, and those that are only scored and too large to stay in memory between nets.
 
     Raises: as `pack`.
     """
@@ -68,7 +68,7 @@ def prepare(
 
 
 def memory() -> int:
-    """Bytes of this machine's memory; as much as one could want where the system does not tell."""
+    """Bytes of this machine's memory; unlimited if the system does not report it."""
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):
@@ -76,14 +76,14 @@ def memory() -> int:
 
 
 def looked_at(plan: Plan, steps: Iterable[Step]) -> list[Decoded]:
-    """All that some steps look at, once each."""
+    """The data of these steps, each part once."""
     return list(dict.fromkeys(decoded for step in steps for decoded in step.looked_at(plan.world)))
 
 
 def _unchecked(wanted: Iterable[Decoded], store: Store) -> list[Decoded]:
     """The wanted parts without a pack that this machine has verified.
 
-    Parts with one pack, such as those of a set that plays both roles whole, are named once.
+    Parts that share a pack, such as both parts of a set that is tuned on and tested whole, appear once.
     """
     needed: dict[Path, Decoded] = {}
     for one in wanted:

@@ -1,4 +1,4 @@
-"""Inline: does one job after the other in this process."""
+"""Inline: runs one job after the other in this process."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from rib.steps import Workshop
 
 
 class InThisProcess:
-    """Does one job after the other, here.
+    """Runs one job after the other in this process.
 
     Args:
-        device: what steps are done on.
+        device: runs the steps.
     """
 
     def __init__(self, device: str) -> None:
         self.device = device
 
     def run(self, board: Board) -> None:
-        """Until no job is left."""
+        """Run until no job is left."""
         how, threads = replace(board.how, device=self.device), torch.get_num_threads()
         torch.set_num_threads(how.threads)
         keep_freed()

@@ -1,4 +1,4 @@
-"""Memory: what this process frees, it keeps for the next step."""
+"""Malloc: glibc keeps the memory that this process frees, for the next step."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ TRIM, MMAP = -1, -3
 """Numbers of mallopt options in glibc."""
 
 KEPT = 1 << 30
-"""Bytes that may lie free at the heap's top."""
+"""Free bytes that may stay at the top of the heap."""
 
 APART = 256 << 20
-"""Bytes from which a block is the system's, and goes back when freed; a batch's activations are smaller."""
+"""Blocks of at least this many bytes return to the system when freed; the activations of a batch are smaller."""
 
 _THEIR_OWN = ("MALLOC_TRIM_THRESHOLD_", "MALLOC_MMAP_THRESHOLD_", "MALLOC_MMAP_MAX_", "GLIBC_TUNABLES")
 
 
 def keep_freed() -> bool:
-    """Let the allocator keep what a batch frees, for the next batch to take.
+    """Make the allocator keep freed memory, so that the next batch can reuse it.
 
-    glibc gives tensors of some megabytes back to the system one by one and asks for them anew at every layer; each page
-    then costs a fault, and faults cost a CPU forward pass of a ViT-Ti/16 about a tenth of its time
-    (docs/benchmarks.md). Results are the same. Whoever has set glibc up by its environment is not overruled, and
-    elsewhere than on glibc nothing happens.
+    By default glibc returns each freed tensor of some megabytes to the system, and requests the memory again for every
+    layer. Each page then costs a page fault. These take about a tenth of the CPU time of a forward pass of a ViT-Ti/16
+    (docs/benchmarks.md). Results are the same. Settings of glibc in the environment have priority. Without glibc this
+    does nothing.
 
     Returns:
-        Whether it is so now.
+        Whether the allocator now keeps freed memory.
     """
     if not sys.platform.startswith("linux") or any(name in os.environ for name in _THEIR_OWN):
         return False

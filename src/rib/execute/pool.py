@@ -28,16 +28,16 @@ TRIES = 2
 """Attempts before a dying worker fails its step."""
 
 START_SECONDS = 60.0
-"""How long a process may take to begin with a job, before the time of its step counts."""
+"""Seconds for a process to start a job before the time limit of its step applies."""
 
 LISTEN_SECONDS = 2.0
-"""How long to listen to workers before looking whether this is still wanted."""
+"""Seconds to listen to workers between two checks whether the run continues."""
 
 END_SECONDS = 10.0
-"""How long a worker has to end once it is asked to."""
+"""Seconds that a worker has to exit after a request."""
 
 TRACE_SECONDS = 2.0
-"""How long a step that is given up has to say where it is."""
+"""Seconds that a worker has to report its stack before its step is aborted."""
 
 
 @dataclass
@@ -46,11 +46,11 @@ class _Worker:
 
     Attributes:
         process: the process.
-        device: what it works on.
-        job: number of the job that it is at; None while it is idle.
-        steps: keys of what it is at, as far as it has told: one step, or those of a sweep.
-        since: when that began, in this process' own time; some time ahead until it says that it has.
-        hung: whether it has been ended because the step took too long.
+        device: its device.
+        job: number of its job; None while it is idle.
+        steps: keys of the running steps that it has reported: one step, or those of a sweep.
+        since: when they started, by this process's clock; later than now until the worker reports the start.
+        hung: whether it was stopped because its step exceeded the time limit.
     """
 
     process: BaseProcess
@@ -62,11 +62,11 @@ class _Worker:
 
 
 class Crew:
-    """Does jobs in worker processes.
+    """Runs jobs in worker processes.
 
     Args:
         devices: one per worker.
-        step_seconds: a step that takes longer is ended; None for no limit.
+        step_seconds: time limit of a step; None for no limit.
     """
 
     def __init__(self, devices: Sequence[str], step_seconds: float | None = None) -> None:
@@ -78,7 +78,7 @@ class Crew:
         self._deaths: dict[str, int] = {}
 
     def run(self, board: Board) -> None:
-        """Until no job is left; or until whoever started this takes it for dead, and has its work done by others."""
+        """Run until no job is left, or until this driver is dismissed and others take over its jobs."""
         self._board = board
         self._traces = Path(tempfile.mkdtemp(prefix="rib-"))
         try:
@@ -101,7 +101,7 @@ class Crew:
             worker.process.terminate()
         for worker in self._workers.values():
             worker.process.join(END_SECONDS)
-            if worker.process.is_alive():  # stopped, and deaf to all but this
+            if worker.process.is_alive():  # a stopped process reacts to no other signal
                 worker.process.kill()
                 worker.process.join()
         shutil.rmtree(self._traces, ignore_errors=True)
@@ -159,11 +159,11 @@ class Crew:
         self._board.tell(message)
 
     def _end_of(self, worker: _Worker) -> float:
-        """When what a worker is at has taken too long; a sweep has the time of all its steps."""
+        """The deadline of a worker; a sweep has the time of all its steps."""
         return worker.since + (self._limit or math.inf) * max(1, len(worker.steps))
 
     def _end_hung(self) -> None:
-        """End the workers whose step takes too long, once they have said where they are."""
+        """Stop the workers whose step exceeds its limit, after they have reported their stack."""
         if self._limit is None:
             return
         for worker in self._workers.values():
@@ -186,7 +186,7 @@ class Crew:
         return ""
 
     def _bury(self, connection: Connection) -> None:
-        """A worker died (killed, out of memory, a crash in native code): its job is tried once more."""
+        """A worker died (killed, out of memory, a crash in native code): retry its job once."""
         worker = self._workers.pop(connection)
         worker.process.join()
         connection.close()
@@ -219,11 +219,11 @@ class Crew:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Start processes that a Ctrl-C in the terminal does not reach, from their first moment: this one tells them."""
+    """Start processes that ignore Ctrl-C in the terminal from the first moment: this process stops them instead."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
-    resource_tracker.ensure_running()  # it would let interrupts through again
+    resource_tracker.ensure_running()  # it would enable interrupts again
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
@@ -233,8 +233,9 @@ def _no_interrupts() -> Iterator[None]:
 
 @contextmanager
 def _without_main(suite: Suite) -> Iterator[None]:
-    """Start processes that do not run the caller's script again, whether or not it guards what it does by `if __name__
-    == "__main__":`. A suite that names code of the script itself needs it.
+    """Start processes that do not run the caller's script again, with or without `if __name__ == "__main__":` in it.
+
+    A suite that names code of the script itself needs this guard.
     """
     main = sys.modules.get("__main__")
     if main is None or "__main__:" in suite.model_dump_json():

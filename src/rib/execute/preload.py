@@ -1,6 +1,7 @@
-"""Preload: what every worker needs and takes seconds to import, imported once before workers are forked.
+"""Preload: imports once, before workers are forked, the libraries that take seconds to import.
 
-Imported by the process that forks them and by no other: from here on it leaves an interrupt to its parent.
+Only the process that forks the workers imports this module. From then on it ignores interrupts; its parent handles
+them.
 """
 
 import signal
@@ -21,5 +22,5 @@ import rib.analysis
 import rib.methods
 # isort: on
 
-METHODS = rib.methods.METHODS.classes  # the registries import every module of theirs
+METHODS = rib.methods.METHODS.classes  # a registry imports every module of its room
 ANALYSES = rib.analysis.ANALYSES.classes

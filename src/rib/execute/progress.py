@@ -1,4 +1,4 @@
-"""Progress: what a person sees while steps are done."""
+"""Progress: what a person sees while steps run."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from rib.text.terminal import printable, say
 
 
 class Watcher(Protocol):
-    """Told what happens; shows it or not."""
+    """Receives the events of a run, and may show them."""
 
     def begin(self, steps: int, done: int, work: float) -> None:
-        """`steps` in all, `done` of them finished before; `work` image passes are to be made."""
+        """`steps` in total, `done` of them finished before; `work` image passes to do."""
 
     def now(self, title: str) -> None:
-        """A step has begun."""
+        """A step has started."""
 
     def images(self, count: int, passes: float) -> None:
         """Count `count` more images through a model, at the cost of `passes` forward passes."""
 
     def finished(self, work: float) -> None:
-        """A step is finished; `work` of the image passes with it."""
+        """A step is finished, with `work` image passes."""
 
     def say(self, line: str) -> None:
-        """Something worth a line of its own."""
+        """A message on a line of its own."""
 
 
 class Silent:
@@ -44,7 +44,7 @@ class Silent:
 
 
 class _Tally:
-    """Counters that every watcher shares."""
+    """The counters that all watchers share."""
 
     def __init__(self) -> None:
         self.steps = self.done = self.before = 0
@@ -55,31 +55,31 @@ class _Tally:
 
     @property
     def share(self) -> float:
-        """Share of the work that is done, that of unfinished steps included."""
+        """Share of the work that is done, including parts of unfinished steps."""
         return min(1.0, (self.work_done + self.under_way) / self.work) if self.work else 0.0
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimated from the share of work that is done."""
+        """Seconds left, estimated from the share of work that is done."""
         elapsed = time.monotonic() - self.began
         if self.share < 0.02 or elapsed < 2:
             return None
         return elapsed * (1 - self.share) / self.share
 
     def count(self, images: int, passes: float) -> None:
-        """Images went through a model."""
+        """Count images that went through a model."""
         self.image_count += images
         self.under_way += passes
 
     def settle(self, work: float) -> None:
-        """A step is finished: what was estimated of it gives way to what it was."""
+        """Count a finished step: its true work replaces the estimate."""
         self.done += 1
         self.work_done += work
         self.under_way = max(0.0, self.under_way - work)
 
     @property
     def rate(self) -> float:
-        """Images a second since the beginning."""
+        """Images per second since the start."""
         return self.image_count / max(1e-9, time.monotonic() - self.began)
 
     def counts(self, unit: str) -> str:
@@ -89,10 +89,10 @@ class _Tally:
 
 
 class PlainLines:
-    """A line now and then, where there is no terminal.
+    """Prints a line from time to time, for outputs that are no terminal.
 
     Args:
-        seconds: least time between two lines.
+        seconds: minimum time between two lines.
     """
 
     def __init__(self, seconds: float = 10.0) -> None:

@@ -1,4 +1,4 @@
-"""Run: `execute` does a plan's missing steps: in this process, in worker processes, or through a cluster."""
+"""Run: `execute` runs the missing steps of a plan in this process, in worker processes, or on a cluster."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Executor(Protocol):
     """Runs jobs."""
 
     def run(self, board: Board) -> None:
-        """Take jobs from the board, and tell it of them, until none is left that may be done."""
+        """Take jobs from the board and report their results, until no job is left that can run."""
         ...
 
 
@@ -48,7 +48,7 @@ def execute(
     runtime: Runtime | None = None,
     id: str | None = None,
 ) -> RunOutcome:
-    """Do every step of a plan that has no record, together with whoever else is at work in the store.
+    """Run every step of a plan that has no record, together with other drivers of the store.
 
     Args:
         plan, store: the steps, and the store of their records.
@@ -58,11 +58,11 @@ def execute(
         id: prefix of the lease ids, if the caller has chosen one; the caller then handles signals.
 
     Returns:
-        What became of it. An interrupt (Ctrl-C, SIGTERM) stops the workers: finished steps are kept, and a training
-        run continues from its last checkpoint next time. Steps that other drivers have claimed are waited for.
+        The outcome. An interrupt (Ctrl-C, SIGTERM) stops the workers: finished steps are kept, and the next run
+        continues a training from its last checkpoint. RIB waits for steps that other drivers have claimed.
 
     Raises:
-        UserError: the store cannot be written, or an image cannot be read, or what the executor needs is missing.
+        UserError: the store is not writable, an image cannot be read, or the executor lacks a package.
     """
     watcher, runtime = watcher or Silent(), runtime or Runtime()
     how = replace(how or How(), workers=(how and how.workers) or runtime.workers)
@@ -99,19 +99,19 @@ def _tidy(leases: Leases, watcher: Watcher) -> None:
 
 
 def _decoded(plan: Plan, todo: Sequence[Step], store: Store, watcher: Watcher, how: How) -> How:
-    """`how` with the packs that are streamed and swept, once the others are decoded."""
+    """Decode data; return `how` with the names of the packs that are streamed and swept."""
     streamed, swept = prepare(plan, todo, store, watcher, how.pack_budget)
     return replace(how, streamed=streamed, swept=swept)
 
 
 def _taken_up(dead: Owner, stopped: bool) -> str:
-    """That an earlier run ended without giving back what it had."""
+    """A message that an earlier run ended without releasing its leases."""
     how = "has been stopped for long" if stopped else "was killed (out of memory?), or its machine went down"
     return f"an earlier run (process {dead.pid} on {dead.host}) {how}; its steps are taken up where it left them"
 
 
 def _jobs(plan: Plan, todo: Sequence[Step], store: Store, how: How) -> list[Job]:
-    """The steps in jobs; predictions of what is swept in sweeps, which share features without keeping them."""
+    """The steps as jobs. Predictions of swept data form sweeps, which share features without storing them."""
 
     def swept(step: Step) -> bool:
         return all(pack_file(decoded, store.packs).name in how.swept for decoded in step.looked_at(plan.world))
@@ -125,7 +125,7 @@ def _jobs(plan: Plan, todo: Sequence[Step], store: Store, how: How) -> list[Job]
 
 
 def _work(plan: Plan, todo: Sequence[Step], store: Store) -> Callable[[Step], float] | None:
-    """FLOPs of a step; None where all are so small that their order does not matter."""
+    """FLOPs of a step; None if all steps are too small for their order to matter."""
     if all(plan.image_passes(step) < LARGE for step in todo):
         return None
     flops: dict[str, float] = {}
@@ -135,7 +135,7 @@ def _work(plan: Plan, todo: Sequence[Step], store: Store) -> Callable[[Step], fl
         if net not in flops:
             try:
                 flops[net] = kept_count(step.architecture, store.facts).flops
-            except Exception:  # a net that cannot be built fails at its own steps
+            except Exception:  # a net that cannot be built fails in its own steps
                 flops[net] = 0.0
         return plan.image_passes(step) * flops[net]
 
@@ -143,7 +143,7 @@ def _work(plan: Plan, todo: Sequence[Step], store: Store) -> Callable[[Step], fl
 
 
 def _held_back(todo: Sequence[Step], store: Store, runtime: Runtime) -> dict[str, str]:
-    """Reason by key of steps that failed before and would fail again: they wait until they are asked for."""
+    """Reason by key of steps that failed before and would fail again; RIB retries them only on request."""
     if runtime.retry_failed:
         return {}
     failed = store.failed_keys()
@@ -171,7 +171,7 @@ def _executor(board: Board, runtime: Runtime, alone: bool) -> Executor:
 
 @contextmanager
 def _terminable() -> Iterator[None]:
-    """Turn a polite request to end, as a cluster sends before it takes a node away, into an interrupt."""
+    """Treat SIGTERM, which a cluster sends before it takes a node away, as an interrupt."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -188,7 +188,7 @@ def cores() -> int:
 
 
 def _devices(how: How, most: int) -> list[str]:
-    """One device name a worker: a GPU each where there are any, else the CPU as often as there are cores."""
+    """One device per worker: one worker per GPU if there are GPUs, else one per CPU core."""
     device = how.device
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"

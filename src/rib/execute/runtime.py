@@ -1,4 +1,4 @@
-"""Runtime: where and how steps are carried out. No field of it is ever part of a key."""
+"""Runtime: where and how steps run. None of its fields is part of a key."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class RayRuntime(Frozen):
 
     @property
     def on_loopback(self) -> bool:
-        """Whether the cluster is to be had by this machine alone."""
+        """Whether only this machine can reach the cluster."""
         host = self.where.rpartition(":")[0] if self.where else self.bind
         return host in ("127.0.0.1", "localhost")
 
@@ -63,7 +63,7 @@ class Runtime(Frozen):
 
     @property
     def is_here(self) -> bool:
-        """Whether nothing but this machine is at work."""
+        """Whether only this machine runs steps."""
         return {"ray": self.ray.address is None, "slurm": self.slurm.cluster == "local"}.get(self.executor, True)
 
     @property
@@ -72,7 +72,7 @@ class Runtime(Frozen):
         return {"ray": self.ray.gpus, "slurm": self.slurm.gpus}.get(self.executor)
 
     def on_device(self, device: str) -> Runtime:
-        """The same; with no GPU asked for where the device is the CPU, unless the file asks for one."""
+        """The same runtime, without GPUs if the device is the CPU, unless the runtime file requests them."""
         if device != "cpu":
             return self
         ray, slurm = (
@@ -83,10 +83,10 @@ class Runtime(Frozen):
 
 
 def read_runtime(file: Path | None, **given: Any) -> Runtime:
-    """The runtime of a TOML file; what is `given` and not None has the last word.
+    """The runtime of a TOML file; values in `given` that are not None have priority.
 
     Raises:
-        UserError: there is no such file, or a key or value is wrong.
+        UserError: the file does not exist, or a key or value is wrong.
     """
     table: dict[str, Any] = {}
     if file is not None:

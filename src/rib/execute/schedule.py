@@ -10,19 +10,19 @@ from graphlib import TopologicalSorter
 from rib.steps import Predict, Step
 
 LARGE = 500_000
-"""Steps from this many image passes on are jobs of their own; building their net again costs little in comparison."""
+"""Steps with at least this many image passes are separate jobs; building their net again costs little then."""
 
 Work = Callable[[Step], float]
 
 
 @dataclass(frozen=True)
 class Job:
-    """Steps that one worker does one after the other: a model's weights, then what is asked of it.
+    """Steps that one worker runs in sequence: a model's weights, then its predictions and analyses.
 
     Attributes:
         steps: in order.
-        needs: the jobs, by their place in the list, that must be done before.
-        rank: work of the longest chain of jobs that begins with this one; those of a higher rank are begun first.
+        needs: indices of the jobs that must be done before.
+        rank: work of the longest chain of jobs that starts with this one; a higher rank starts first.
     """
 
     steps: tuple[Step, ...]
@@ -36,15 +36,15 @@ def jobs(
     passes: Work | None = None,
     work: Work | None = None,
 ) -> list[Job]:
-    """Steps to do, in jobs. Steps come after their needs.
+    """Group steps into jobs, each step after the steps that it needs.
 
     Args:
-        steps: all of them.
-        swept: predictions among them that are made together, in groups; each group is a job.
-        passes: image passes of a step; one with very many is a job of its own, and so is what reads such features, so
-            that nothing waits for a large step that does not need it, and many workers find enough jobs. None for no
-            such jobs.
-        work: of a step, in any unit, for the rank; None for ranks of 0, and so the order of the steps.
+        steps: the steps to do.
+        swept: groups of predictions that share one pass over the data; each group is a job.
+        passes: image passes of a step. A step with very many is a separate job, and so are the readers of its
+            features. Then no step waits for a large one that it does not need, and many workers find enough jobs.
+            None: no separate jobs.
+        work: work of a step in any unit, for the rank; None for ranks of 0, which keep the order of the steps.
     """
     together = {step.key: f"sweep {number}" for number, group in enumerate(swept) for step in group}
     grouped: dict[str, list[Step]] = {}
@@ -66,7 +66,7 @@ def _is_large(step: Step, passes: Work) -> bool:
 
 
 def _ranks(needs: Sequence[frozenset[int]], own: Sequence[float]) -> list[float]:
-    """Work of the longest chain that begins with each job, given what each needs and its own work."""
+    """Work of the longest chain that starts with each job, from the needs and the work of each."""
     ranks, waiting = list(own), users_of(needs)
     for number in TopologicalSorter(waiting).static_order():
         ranks[number] += max((ranks[user] for user in waiting.get(number, ())), default=0.0)
@@ -74,7 +74,7 @@ def _ranks(needs: Sequence[frozenset[int]], own: Sequence[float]) -> list[float]
 
 
 def users_of(needs: Sequence[frozenset[int]]) -> dict[int, list[int]]:
-    """The jobs that wait for each job, by their places."""
+    """The indices of the jobs that wait for each job."""
     users: dict[int, list[int]] = {}
     for number, needed in enumerate(needs):
         for need in needed:
@@ -88,7 +88,7 @@ def _before(step: Step) -> tuple[Step, ...]:
 
 
 class Queue:
-    """Hands out jobs when the jobs they need are done, of those that may begin the one with the longest chain first.
+    """Hands out jobs whose needs are done, the one with the longest chain first.
 
     Args:
         listed: the jobs.
@@ -104,15 +104,15 @@ class Queue:
         return sorted(numbers, key=lambda number: -self._jobs[number].rank)
 
     def take(self) -> int | None:
-        """The number of the next job; None where every job left waits for one that is under way."""
+        """The number of the next job; None if every remaining job waits for a running one."""
         return self._ready.popleft() if self._ready else None
 
     def put_back(self, number: int) -> None:
-        """A job that was taken and not done."""
+        """Queue a job again that was taken but not done."""
         self._ready.appendleft(number)
 
     def done(self, number: int) -> None:
-        """A job is over, well or not: those that waited for it may begin. Jobs made ready go first."""
+        """A job has ended or failed: the jobs that waited for it can start. They come first."""
         for user in reversed(self._ranked(self._users.get(number, []))):
             self._left[user] -= 1
             if self._left[user] == 0:

@@ -1,4 +1,4 @@
-"""Signals: what an interrupt means while a run ends."""
+"""Signals: interrupts while a run ends."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def no_second_interrupt() -> Iterator[None]:
-    """Let nothing cut short what ends in a moment: Ctrl-C is not heeded within. In a thread, it never is."""
+    """Ignore Ctrl-C within the block, which ends soon. Threads never receive it."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -1,4 +1,4 @@
-"""Calibrate: how fast this machine is, from a few seconds of each model."""
+"""Speed: measures this machine for a few seconds per model."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from rib.recipe import Recipe
 from rib.training.predict import autocast
 
 MEASURED_SECONDS = 1.0
-"""How long each kind of pass of a model is measured."""
+"""Seconds of measurement per kind of pass."""
 
 CPU_BATCH = 8
-"""Maximum batch size on a CPU: the time per image hardly depends on it there, and a large model takes seconds."""
+"""Maximum batch size on a CPU, where time per image hardly depends on it and a large batch takes seconds."""
 
 
 def find_device(name: str) -> torch.device:
@@ -29,7 +29,7 @@ def find_device(name: str) -> torch.device:
 
 
 def crew(device: torch.device) -> tuple[int, str]:
-    """How many workers a run would have, and what they work on."""
+    """The number of workers of a run, and their devices in words."""
     if device.type == "cuda":
         number = torch.cuda.device_count() if device.index is None else 1
         return number, f"{number} x {torch.cuda.get_device_name(device)}"
@@ -37,7 +37,7 @@ def crew(device: torch.device) -> tuple[int, str]:
 
 
 def measure(architecture: Architecture, recipe: Recipe, device: torch.device) -> tuple[float, float]:
-    """Seconds an image of a forward pass and of a training step, on one device, or on one CPU core."""
+    """Seconds per image of a forward pass and of a training step, on one device or one CPU core."""
     threads = torch.get_num_threads()
     if device.type == "cpu":
         torch.set_num_threads(1)
@@ -77,7 +77,7 @@ def _training(classifier: Classifier, recipe: Recipe, device: torch.device) -> C
 
 
 def _seconds(work: Callable[[torch.Tensor], None], view: View, batch: int, device: torch.device) -> float:
-    """Seconds an image: one batch to warm up, then as many as fit in the time."""
+    """Seconds per image: one batch to warm up, then as many as fit in the time."""
     used = min(batch, CPU_BATCH) if device.type == "cpu" else batch
     images = torch.from_numpy(view.batch(used)).to(device)
     work(images)

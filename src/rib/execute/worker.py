@@ -1,4 +1,4 @@
-"""Worker: a process that does jobs and tells how they go."""
+"""Worker: a process that runs jobs and reports their progress."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Tell = Callable[[tuple[Any, ...]], None]
 """Takes ("now", keys, title), ("images", count, passes), ("done", key), ("failed", key, reason) and ("idle",)."""
 
 LOG_PIECES = 200
-"""So many of the last pieces of text that a step printed are kept if it fails."""
+"""Number of the last printed pieces of text that are kept if a step fails."""
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class StepFault:
     """How a step failed.
 
     Attributes:
-        reason, kind, again, trace: as the store's `Failure` has them.
+        reason, kind, again, trace: as in the store's `Failure`.
     """
 
     reason: str
@@ -64,13 +64,13 @@ class StepFault:
 
 
 def do_steps(workshop: Workshop, steps: tuple[Step, ...], tell: Tell, printed: deque[str] | None = None) -> None:
-    """Do the steps of a job, telling of each; a step that needs a failed one fails too.
+    """Run the steps of a job and report each; a step that needs a failed one fails too.
 
     Args:
-        workshop: does them.
+        workshop: runs them.
         steps: each after those that it needs.
-        tell: told.
-        printed: what the process has printed lately, where that is kept.
+        tell: receives the reports.
+        printed: the last text that the process printed, if it is kept.
     """
     printed = deque() if printed is None else printed
     if together := swept(workshop, steps):
@@ -88,7 +88,7 @@ def do_steps(workshop: Workshop, steps: tuple[Step, ...], tell: Tell, printed: d
 
 
 def do_sweep(workshop: Workshop, steps: Sequence[Predict], tell: Tell, printed: deque[str]) -> None:
-    """Do predictions that are made in one pass over their data."""
+    """Run predictions that share one pass over their data."""
     tell(("now", tuple(step.key for step in steps), f"{len(steps)} models → {steps[0].data.label}"))
     printed.clear()
     failed: dict[str, RibError] = {}
@@ -107,10 +107,10 @@ def _tell(workshop: Workshop, step: Step, fault: StepFault | None, tell: Tell, p
 
 
 def attempt(workshop: Workshop, step: Step, work: Callable[[], object]) -> StepFault | None:
-    """Do something for a step; how it failed where it did.
+    """Run a function for a step; return how it failed, or None.
 
-    Work for which the device has too little memory is tried once more, alone in memory. Never with smaller
-    batches: their size can move the last bit of a result, so a step with smaller ones is another step.
+    If the device runs out of memory, the work is retried once with the memory freed. Batches stay as large: their size
+    can change the last bit of a result, so a step with smaller batches would be another step.
     """
     fault = _attempt(work)
     if fault is None or fault.kind != "memory":
@@ -118,7 +118,7 @@ def attempt(workshop: Workshop, step: Step, work: Callable[[], object]) -> StepF
     workshop.forget()
     fault = _attempt(work)
     if fault is not None and fault.kind == "memory":
-        workshop.forget()  # what the second try has left would be in the way
+        workshop.forget()  # memory of the second try would be in the way
         if not fits(step.architecture, workshop.device):
             reason = f"the model is too large for {workshop.device}: not even one image passes. {ONE_DEVICE}"
             return replace(fault, reason=reason, again=False)
@@ -133,7 +133,7 @@ def _attempt(work: Callable[[], object]) -> StepFault | None:
         work()
     except DivergedError as error:
         return StepFault(str(error), "diverged", again=False, trace=traceback.format_exc())
-    except StepError as error:  # again, where something outside of the step is at fault: a disk, a file, a network
+    except StepError as error:  # worth a retry if the cause is outside the step: a disk, a file, a network
         again = isinstance(error, DamagedError) or error.__cause__ is not None
         return StepFault(str(error), again=again, trace=traceback.format_exc())
     except RibError as error:
@@ -141,7 +141,7 @@ def _attempt(work: Callable[[], object]) -> StepFault | None:
     except torch.OutOfMemoryError:
         reason = "the device is out of memory; try a smaller batch size or fewer workers"
         return StepFault(reason, "memory", trace=traceback.format_exc())
-    except Exception as error:  # a fault in the user's own method or model must not take the run along
+    except Exception as error:  # an error in a user's method or model must not end the run
         if is_memory(error):
             return StepFault("out of memory; try fewer workers", "memory", trace=traceback.format_exc())
         return StepFault(told(error), trace=traceback.format_exc())
@@ -162,7 +162,7 @@ def fits(architecture: Architecture, device: torch.device) -> bool:
 
 
 def limit_threads(threads: int) -> AbstractContextManager[Any]:
-    """Limit the threads of numpy's and scipy's own BLAS, until the block ends if used as one."""
+    """Limit the BLAS threads of numpy and scipy; as a context manager, until the block ends."""
     import scipy.linalg  # noqa: F401  # only a library that is loaded can be limited
     from threadpoolctl import threadpool_limits
 
@@ -171,7 +171,7 @@ def limit_threads(threads: int) -> AbstractContextManager[Any]:
 
 
 class _Copied(io.TextIOBase):
-    """A stream whose last text is kept too."""
+    """A stream that also keeps its last text."""
 
     def __init__(self, shown: TextIO, kept: deque[str]) -> None:
         self._shown, self._kept = shown, kept
@@ -185,8 +185,8 @@ class _Copied(io.TextIOBase):
 
 
 def serve(connection: Connection, assignment: Assignment) -> None:
-    """The life of a worker process: take jobs from the connection until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what an interrupt means
+    """The main function of a worker process: runs jobs from the connection until it closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles interrupts
     keep_freed()
     torch.set_num_threads(assignment.how.threads)
     limit_threads(assignment.how.threads)
@@ -204,11 +204,11 @@ def serve(connection: Connection, assignment: Assignment) -> None:
             images.flush()
             connection.send(("idle",))
     except (EOFError, BrokenPipeError, ConnectionResetError):
-        os._exit(0)  # the parent is gone, so there is nothing left to do
+        os._exit(0)  # the parent has exited
 
 
 def _end_with_parent() -> None:
-    """Whoever the steps are done for is gone: what is under way is taken over by another, who must not wait for it."""
+    """The parent has exited: exit at once, so that another driver can take over the running step."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()
@@ -216,10 +216,10 @@ def _end_with_parent() -> None:
 
 
 def _leave_traces(folder: Path | None) -> None:
-    """Say where every thread is, in a file, when native code crashes and when asked to."""
+    """Write the stacks of all threads into a file on a crash in native code, and on request."""
     if folder is None:
         return
-    with suppress(OSError):  # the parent has been stopped meanwhile
+    with suppress(OSError):  # the parent was stopped meanwhile
         file = trace_file(folder, os.getpid()).open("w")
         faulthandler.enable(file)
         if hasattr(faulthandler, "register"):
@@ -232,7 +232,7 @@ def trace_file(folder: Path, pid: int) -> Path:
 
 
 class _Throttled:
-    """Sends image counts a few times a second rather than at every batch."""
+    """Sends image counts a few times per second instead of at every batch."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection, self._count, self._passes, self._last = connection, 0, 0.0, time.monotonic()
@@ -247,5 +247,5 @@ class _Throttled:
         try:
             self._connection.send(("images", self._count, self._passes))
         except OSError:
-            os._exit(0)  # the parent is gone, and no step has failed by that
+            os._exit(0)  # the parent has exited, which is no failure of a step
         self._count, self._passes, self._last = 0, 0.0, time.monotonic()

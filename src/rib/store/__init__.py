@@ -1,1 +1,1 @@
-"""The store: what steps have left, in a folder that may be moved, copied, or shared by several machines."""
+"""The store: the results of steps, in a folder that can be moved, copied, or shared by several machines."""

@@ -1,4 +1,4 @@
-"""Artifacts: weights, features, predictions and checkpoints of steps."""
+"""Artifacts: the weights, features, predictions and checkpoints of steps."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Artifacts(StoreFolder):
-    """What steps leave beside their records."""
+    """The files that steps write beside their records."""
 
     def has_weights(self, key: str) -> bool:
-        """Whether a step's weights are kept, and as long as they were."""
+        """Whether a step's weights exist and have the recorded length."""
         return self.is_kept("weights", key)
 
     def weights_path(self, key: str) -> Path:
@@ -32,7 +32,7 @@ class Artifacts(StoreFolder):
         return self.path("weights", key)
 
     def weights(self, key: str) -> dict[str, Any]:
-        """A step's weights. Raises DamagedError where they are gone, or not those that were written."""
+        """Read a step's weights. Raises DamagedError if the file is missing or differs from what was written."""
         path = self.whole("weights", key)
         try:
             return read_weights(path)
@@ -40,20 +40,20 @@ class Artifacts(StoreFolder):
             raise DamagedError(path, str(error.got)) from None
 
     def write_weights(self, key: str, weights: Weights) -> None:
-        """Keep a step's weights; they count once its record is written. Raises as `written_aside`."""
+        """Write a step's weights, which are valid once its record is written. Raises as `written_aside`."""
         write_weights(self.weights_path(key), weights)
         self._seal("weights", key)
 
     def drop_weights(self, key: str) -> None:
-        """Forget a step's weights; its record stays."""
+        """Remove a step's weights; its record stays."""
         self._drop("weights", key)
 
     def has_features(self, key: str) -> bool:
-        """Whether a step's features are kept, and as long as they were."""
+        """Whether a step's features exist and have the recorded length."""
         return self.is_kept("features", key)
 
     def features(self, key: str) -> np.ndarray[Any, Any]:
-        """A step's features, float32 (N, D), mapped from their file; what is changed of them stays in memory.
+        """A step's features, float32 (N, D), memory-mapped copy-on-write: changes do not reach the file.
 
         Raises DamagedError as `weights`.
         """
@@ -65,12 +65,12 @@ class Artifacts(StoreFolder):
         return found
 
     def write_features(self, key: str, count: int, pieces: Iterable[np.ndarray[Any, Any]]) -> int:
-        """Keep a step's features; they count once its record is written. Raises as `written_aside`.
+        """Write a step's features, which are valid once its record is written. Raises as `written_aside`.
 
         Args:
             key: of the step.
             count: N, one or more.
-            pieces: float32 (n, D) that follow one another, N in all; one is in memory at a time.
+            pieces: float32 (n, D), consecutive rows, N in total; only one piece is in memory at a time.
 
         Returns:
             D.
@@ -89,17 +89,17 @@ class Artifacts(StoreFolder):
         return width
 
     def drop_features(self, key: str) -> None:
-        """Forget a step's features; its record stays."""
+        """Remove a step's features; its record stays."""
         self._drop("features", key)
 
     def write_predictions(self, key: str, predictions: Predictions, columns: Mapping[str, Any]) -> None:
-        """Keep per-example predictions as Parquet, beside columns that describe the examples."""
+        """Write per-example predictions as Parquet, with columns that describe the examples."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         table = pa.table(dict(columns) | {one.name: getattr(predictions, one.name) for one in fields(predictions)})
         with written_aside(self.path("predictions", key)) as aside, aside.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")  # a path with a colon would be taken for an address
+            pq.write_table(table, file, compression="zstd")  # pyarrow would read a path with a colon as a URL
         self._seal("predictions", key)
 
     def predictions_path(self, key: str) -> Path:
@@ -107,13 +107,13 @@ class Artifacts(StoreFolder):
         return self.path("predictions", key)
 
     def predictions_file(self, key: str) -> pq.ParquetFile:
-        """Per-example predictions of a finished step, to read. Raises DamagedError as `weights`."""
+        """The open file of per-example predictions of a finished step. Raises DamagedError as `weights`."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = self.whole("predictions", key)
         try:
-            return pq.ParquetFile(plain(path).absolute())  # a relative one with a colon would be taken for an address
+            return pq.ParquetFile(plain(path).absolute())  # pyarrow would read a relative path with a colon as a URL
         except (OSError, pa.ArrowException) as error:
             raise DamagedError(path, str(error)) from None
 

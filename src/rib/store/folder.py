@@ -1,4 +1,4 @@
-"""Folder: where a store keeps the files of a step, with their seals, here and on a remote."""
+"""Folder: the files of each step with their sizes and digests, locally and on a remote."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class StoreFolder:
     def __init__(self, root: Path) -> None:
         self.root = root
         self.remote: Remote | None = remote_of(root)
-        self._left: dict[str, dict[str, Seal]] = {}  # files of steps whose record is to come
+        self._left: dict[str, dict[str, Seal]] = {}  # files of steps whose record is not yet written
 
     def path(self, folder: str, key: str) -> Path:
         """Path of a step's file in one of the folders of `SUFFIXES`."""
@@ -49,7 +49,7 @@ class StoreFolder:
             raise unreadable(error, path) from error
 
     def is_done(self, key: str) -> bool:
-        """Whether a step is finished, its record as it was written: what `record` says, sooner, and raised as there."""
+        """Whether a step has an undamaged record: as `record`, but faster. Raises as `record`."""
         path = self.path("records", key)
         try:
             return is_whole(plain(path).read_bytes(), key)
@@ -59,10 +59,10 @@ class StoreFolder:
             raise unreadable(error, path) from error
 
     def record(self, key: str) -> Record | None:
-        """The record of a step; None where it is not finished, or its file is not as it was written.
+        """The record of a step; None if the step is not finished or its record is damaged.
 
         Raises:
-            UserError: its file is there and cannot be read.
+            UserError: the file exists but cannot be read.
         """
         path = self.path("records", key)
         try:
@@ -81,7 +81,7 @@ class StoreFolder:
         return path
 
     def whole(self, folder: str, key: str) -> Path:
-        """The file of a step in one of the folders of `SEALED`. Raises DamagedError where it is gone, or differs."""
+        """The file of a step in one of the folders of `SEALED`. Raises DamagedError if it is missing or damaged."""
         path, record = self.fetched(folder, key), self.record(key)
         seal = record.seal(folder) if record else None
         if fault := (seal.fault(path) if seal else None if path.exists() else "it is gone"):
@@ -89,7 +89,7 @@ class StoreFolder:
         return path
 
     def is_kept(self, folder: str, key: str) -> bool:
-        """Whether a step's file is there, and as long as it was; or on the remote."""
+        """Whether a step's file exists here with its recorded length, or on the remote."""
         record = self.record(key)
         seal = record.seal(folder) if record else None
         try:
@@ -99,7 +99,7 @@ class StoreFolder:
         return seal is None or size == seal.size
 
     def put_aside(self, path: Path) -> Path:
-        """Move a damaged file out of the way, so that it counts as missing; where to. Raises as `written_aside`."""
+        """Move a damaged file aside so that it counts as missing; return its new path. Raises as `written_aside`."""
         aside = self.root / "damaged" / path.relative_to(self.root).parts[0] / path.name
         with explained(path):
             aside.parent.mkdir(parents=True, exist_ok=True)

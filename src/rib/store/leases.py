@@ -1,12 +1,12 @@
-"""Leases: who does what, said in the store's folder, so that several machines share the work and none does it twice.
+"""Leases: drivers on several machines share the work of a store, and no step is done twice.
 
-    leases/owners/ID.json       who ID is; its time of change, by the file system's own clock, is ID's heartbeat
-    leases/work/ab/NAME/ID      ID has the work NAME
+    leases/owners/ID.json       describes the owner ID; the modification time of this file is ID's heartbeat
+    leases/work/ab/NAME/ID      ID has the lease on the step NAME
 
-The folder `NAME` is renamed into place with its one file in it, which fails where another's is there: taking is atomic.
-Taking over from a dead owner renames the file `NAME/DEAD` to `NAME/ID`, which fails where another was first. Both hold
-on network file systems, where an exclusive create may not. No id ever comes again, so that a lease cannot be mistaken
-for a later one.
+To take a lease, an owner renames a folder with its one file into place as `NAME`. The rename fails if another owner's
+folder exists, so taking is atomic. To take over the lease of a dead owner, it renames the file `NAME/DEAD` to
+`NAME/ID`, which fails if another owner was faster. Both are atomic on network file systems too, where an exclusive
+create may not be. An id is never used again, so an old lease cannot be confused with a newer one.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ from rib.files import explained, unreadable
 from rib.store.owners import ID_LENGTH, Owner, new_id, place, started_at
 
 EXPIRY = 120.0
-"""Seconds without a heartbeat after which an owner on another machine counts as dead. More than network file systems
-remember a time of change, which is a minute."""
+"""Seconds without a heartbeat after which an owner on another machine counts as dead. Longer than the minute for which
+network file systems cache a modification time."""
 
 
 BEAT = 15.0
 """Seconds between heartbeats."""
 
 GONE = (errno.ENOENT, errno.ENOTDIR, errno.ESTALE)
-"""Errors for a file or folder that no longer exists; the last comes from network file systems soon after a removal."""
+"""Errors for a file or folder that no longer exists; network file systems raise the last one soon after a removal."""
 
 NOT_NOW = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT, errno.ESTALE)
 """Errors if another driver has the lease, or has removed the folder that was to become a lease."""
@@ -47,12 +47,12 @@ NOT_NOW = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOENT, errno.ESTALE)
 
 @dataclass(frozen=True)
 class Lease:
-    """A piece of work that someone has.
+    """A lease on a step.
 
     Attributes:
-        name: of the work.
-        owner: who has it; None where the owner's file is gone, or does not say.
-        alive: whether the owner is believed to be at work.
+        name: the step's key.
+        owner: its owner; None if the owner's file is missing or unreadable.
+        alive: whether the owner seems to be running.
         age: seconds since the owner's last heartbeat, by the file system's clock.
     """
 
@@ -63,12 +63,12 @@ class Lease:
 
 
 class Leases:
-    """The leases of a store, as one owner sees them. Use as a context: it is at work within, and leaves at the end.
+    """The leases of a store, from the view of one owner. A context manager: the owner is registered while it is open.
 
     Args:
         root: the store's folder.
-        id: what the owner's id begins with, where whoever started it has chosen that; it may then be dismissed by it.
-            The rest is new at every start: a cluster may start a job again, on another machine.
+        id: prefix of the owner's id, chosen by the process that started it, which can dismiss the owner by this prefix.
+            The rest of the id is new at every start, because a cluster may restart a job on another machine.
         expiry: seconds without a heartbeat after which an owner on another machine counts as dead.
         beat: seconds between heartbeats.
     """
@@ -79,7 +79,7 @@ class Leases:
         self.owner = Owner(own, socket.gethostname(), os.getpid(), started_at(os.getpid()) or 0, place())
         self._expiry, self._interval = expiry, beat
         self._held: set[str] = set()
-        self._watched: dict[str, tuple[int, float]] = {}  # heartbeat of others, and when it was first seen, here
+        self._watched: dict[str, tuple[int, float]] = {}  # heartbeat of others, and when this process first saw it
         self._over = threading.Event()
         self._dismissible, self.dismissed = id is not None, False
 
@@ -100,7 +100,7 @@ class Leases:
         self._thread.join()
         for name in list(self._held):
             self.drop(name)
-        with contextlib.suppress(OSError):  # it may be what ends this that nothing can be written any more
+        with contextlib.suppress(OSError):  # the reason to exit may be that nothing can be written
             self._file(self.owner.id).unlink()
 
     def _sign_up(self) -> None:
@@ -109,10 +109,10 @@ class Leases:
         aside.replace(self._file(self.owner.id))
 
     def employ(self, pids: Iterable[int]) -> None:
-        """Say which processes work for this owner: should it die, what it has is free once they have ended too."""
+        """Register the worker processes of this owner: if it dies, its leases are free once they have ended too."""
         self.owner = replace(self.owner, workers=tuple((pid, started_at(pid) or 0) for pid in pids))
         with contextlib.suppress(OSError):
-            if self._file(self.owner.id).exists():  # it has not been struck off
+            if self._file(self.owner.id).exists():  # it has not been removed
                 self._sign_up()
 
     def _beats(self) -> None:
@@ -120,21 +120,21 @@ class Leases:
             self.beat()
 
     def beat(self) -> None:
-        """Say that this owner is at work; notes where it has been dismissed."""
+        """Send a heartbeat; set `dismissed` if this owner has been dismissed."""
         try:
-            os.utime(self._file(self.owner.id))  # the file system's time, not this machine's
+            os.utime(self._file(self.owner.id))  # the file system's clock, not this machine's
         except FileNotFoundError:
             self.dismissed = self._dismissible
-            if not self.dismissed:  # taken for dead after a long silence; what it had may be another's by now
+            if not self.dismissed:  # others took it for dead; they may have its leases now
                 with contextlib.suppress(OSError):
                     self._sign_up()
         except OSError:
-            pass  # a server that is away for a moment: the next beat tells
+            pass  # the server may be down for a moment; the next beat tries again
 
     # -- taking ------------------------------------------------------------------------------------------------------
 
     def take(self, name: str) -> bool:
-        """Take a piece of work: free, or of an owner that is dead. False where another has it.
+        """Take the lease on a step if it is free or its owner is dead. False if a running owner has it.
 
         Raises:
             UserError: leases cannot be read or written.
@@ -177,8 +177,9 @@ class Leases:
         return True
 
     def _is_ours(self, name: str, error: OSError) -> bool:
-        """Whether work that could not be taken is this owner's all the same: an answer was lost, and the server tried
-        again. False where it is another's. Raises as `take` what is neither, which waiting would not mend.
+        """Whether a failed attempt took the lease after all: the server's reply was lost and the request repeated.
+
+        False if another owner has it. Raises as `take` for every other error, which waiting would not fix.
         """
         if self._holder(name) == self.owner.id:
             return True
@@ -188,11 +189,11 @@ class Leases:
         return False
 
     def has_taken(self, name: str) -> bool:
-        """Whether this owner has taken a piece of work and not given it back, as far as it knows."""
+        """Whether this owner believes that it has the lease on a step."""
         return name in self._held
 
     def drop(self, name: str) -> bool:
-        """Give a piece of work back. False where it had been taken over meanwhile."""
+        """Release a lease. False if another owner has taken it over meanwhile."""
         self._held.discard(name)
         folder = self._folder(name)
         try:
@@ -209,31 +210,33 @@ class Leases:
     # -- who is alive ------------------------------------------------------------------------------------------------
 
     def _is_alive(self, id: str) -> bool:
-        """Whether an owner is at work: its process is there, or its heartbeat on another machine is not too old."""
+        """Whether an owner runs: its process exists here, or its heartbeat from another machine is recent."""
         try:
             owner, stamp = self._owner(id)
-        except OSError:  # nobody can say just now, and it is looked at again
+        except OSError:  # unknown for now; it is read again later
             return True
         if stamp is None:
             return False
         if owner is not None and owner.place == self.owner.place:
             return owner.outlasts(self._age(stamp) if owner.stopped else 0.0, self._expiry)
         first = self._watched.get(id)
-        if first is None or first[0] != stamp:  # even an old heartbeat is watched for a while: a server was away
+        if first is None or first[0] != stamp:  # watch even an old heartbeat for a while: the server may have been down
             self._watched[id] = first = (stamp, time.monotonic())
         watched = time.monotonic() - first[1]
         return self._age(stamp) < self._expiry or watched < min(2 * self._interval, self._expiry)
 
     def _owner(self, id: str) -> tuple[Owner | None, int | None]:
-        """An owner and its last heartbeat, in nanoseconds. No heartbeat where its file is gone; no owner where the file
-        does not say who it is, as a power cut may leave it.
+        """An owner and its last heartbeat in nanoseconds.
+
+        The heartbeat is None if the owner's file is missing. The owner is None if the file has no valid content, for
+        example after a power cut.
 
         Raises:
-            OSError: the file may be there, and cannot be read.
+            OSError: the file may exist but cannot be read.
         """
         owner = None
         try:
-            with self._file(id).open() as handle:  # opened, so that a network file system asks its server
+            with self._file(id).open() as handle:  # opening makes a network file system ask its server
                 stamp = os.fstat(handle.fileno()).st_mtime_ns
                 with contextlib.suppress(ValueError, TypeError):
                     owner = Owner(**json.load(handle))
@@ -242,11 +245,11 @@ class Leases:
         return owner, stamp
 
     def _age(self, stamp: int) -> float:
-        """Seconds since a heartbeat, as the file system counts them."""
+        """Seconds since a heartbeat, by the file system's clock."""
         return (self._now() - stamp) / 1e9
 
     def _now(self) -> int:
-        """The file system's time, in nanoseconds: that of this owner's own heartbeat, made now."""
+        """The file system's time in nanoseconds, from a heartbeat that this owner sends now."""
         mine = self._file(self.owner.id)
         try:
             os.utime(mine)
@@ -255,27 +258,28 @@ class Leases:
             return file_time(self._owners)
 
     def alone(self) -> bool:
-        """Whether no one else is at work in the store."""
+        """Whether no other owner runs in the store."""
         return not any(map(self._is_alive, self._others()))
 
     def others(self) -> int:
-        """How many others are at work in the store, or were when they died."""
+        """The number of other registered owners, dead ones included."""
         return len(self._others())
 
     def dismiss(self, id: str) -> None:
-        """Strike off whoever's id begins so, known to be dead or to be stopped: what they have is free at once; where
-        that cannot be written, it is once their hearts have not beaten for long enough."""
+        """Remove the owners whose id has this prefix, which are dead or shall stop. Their leases are then free at once.
+
+        If their files cannot be removed, the leases are free once the heartbeats have expired."""
         for file in self._owners.glob(f"{id}*.json"):
             with contextlib.suppress(OSError):
                 file.unlink()
 
     def signed_up(self, ids: Iterable[str]) -> int:
-        """How many of the ids that were chosen for owners have begun, and not left."""
+        """How many of these chosen id prefixes belong to a registered owner."""
         there = {id[:ID_LENGTH] for id in self._others()}
         return sum(id in there for id in ids)
 
     def tidy(self) -> list[Owner]:
-        """Strike off the dead, and give back what they had, as far as it can be written; who they were."""
+        """Remove dead owners and release their leases, as far as the store is writable; return these owners."""
         dead: list[Owner] = []
         for id in self._others():
             if not self._is_alive(id):
@@ -283,10 +287,10 @@ class Leases:
                     dead += [owner for owner in self._owner(id)[:1] if owner is not None]
                 self.dismiss(id)
         for folder in self._folders():
-            with contextlib.suppress(UserError, StepError):  # it will be taken over by who wants it
+            with contextlib.suppress(UserError, StepError):  # whoever needs it will take it over
                 if (name := folder.name) not in self._held and self.take(name):
                     self.drop(name)
-        for made in self._work.glob(".*-*"):  # whoever made it died before it was in place
+        for made in self._work.glob(".*-*"):  # its owner died before the folder was in place
             if (id := made.name[1:].partition("-")[0]) != self.owner.id and not self._is_alive(id):
                 shutil.rmtree(made, ignore_errors=True)
         return dead
@@ -295,14 +299,14 @@ class Leases:
         return [file.stem for file in self._signed() if file.stem != self.owner.id]
 
     def listed(self) -> Iterator[Lease]:
-        """Every lease there is. Raises UserError: they cannot be read."""
+        """Every lease. Raises UserError if they cannot be read."""
         held = [file for folder in self._folders() for file in _within(folder)]
         now = self._now() if held else 0
         for file in held:
             yield Lease(file.parent.name, *self._seen(file.name, now))
 
     def dead(self) -> Iterator[Path]:
-        """Files of owners who are believed to be no more, and those of their leases. Raises as `listed`."""
+        """The files of dead owners, and of their leases. Raises as `listed`."""
         found = [*self._signed(), *(file for folder in self._folders() for file in _within(folder))]
         now = self._now() if found else 0
         for file in found:
@@ -316,7 +320,7 @@ class Leases:
         return (folder for shard in _within(self._work) for folder in _within(shard))
 
     def _seen(self, id: str, now: int) -> tuple[Owner | None, bool, float]:
-        """An owner, whether it seems to be alive, and seconds since its last heartbeat."""
+        """An owner, whether it seems to run, and the seconds since its last heartbeat."""
         try:
             owner, stamp = self._owner(id)
         except OSError:
@@ -328,7 +332,7 @@ class Leases:
         return owner, owner.outlasts(age, self._expiry) if owner is not None and near else age < self._expiry, age
 
     def lease_of(self, name: str) -> Lease | None:
-        """The lease on a piece of work, as `listed` gives it; None where nobody has it. Raises UserError."""
+        """The lease on a step, as in `listed`; None if it is free. Raises UserError."""
         holder = self._holder(name)
         return Lease(name, *self._seen(holder, self._now())) if holder else None
 
@@ -354,7 +358,7 @@ def _within(folder: Path) -> list[Path]:
 
 
 def file_time(folder: Path) -> int:
-    """The time of the file system that a folder lies on, in nanoseconds; this machine's where it cannot be written."""
+    """The time in nanoseconds of the file system of a folder; this machine's time if the folder is not writable."""
     probe = folder / f".probe-{secrets.token_hex(4)}"
     try:
         probe.touch()

@@ -10,15 +10,15 @@ from pathlib import Path
 from rib.files import unreadable
 
 GRAIN = 2.0
-"""Seconds within which two changes of a folder may have the same time on some file systems."""
+"""Resolution of modification times on some file systems, in seconds: two changes within it may look like one."""
 
 
 class News:
     """Reports new keys in a sharded folder of the store; lists a shard again only if it has changed.
 
     Args:
-        folder: the folder; need not be there yet.
-        wanted: keys of the steps that are waited for.
+        folder: the folder; it may not exist yet.
+        wanted: keys of the steps that the driver waits for.
     """
 
     def __init__(self, folder: Path, wanted: Iterable[str]) -> None:
@@ -28,7 +28,7 @@ class News:
             self._wanted.setdefault(key[:2], set()).add(key)
         self._known: dict[
             str, tuple[int, float, bool]
-        ] = {}  # time of change, when it was first seen, whether it counts
+        ] = {}  # modification time, when it was first seen, whether it is final
 
     def take(self) -> set[str]:
         """Return the new names, each once."""
@@ -37,8 +37,8 @@ class News:
     def _of(self, shard: str) -> set[str]:
         folder = self._folder / shard
         try:
-            handle = os.open(folder, os.O_RDONLY)  # opened, so that a network file system asks its server
-        except PermissionError as error:  # which waiting would not mend
+            handle = os.open(folder, os.O_RDONLY)  # opening makes a network file system ask its server
+        except PermissionError as error:  # waiting would not fix it
             raise unreadable(error, folder) from error
         except OSError:
             return set()
@@ -55,7 +55,7 @@ class News:
         return found
 
     def _may_differ(self, shard: str, changed: int) -> bool:
-        """Whether to list a folder. One that has just changed may change again and have the same time of change."""
+        """Whether to list a folder. One that has just changed may change again within the same modification time."""
         now = time.monotonic()
         before, since, settled = self._known.get(shard, (-1, now, False))
         if before != changed:

@@ -1,4 +1,4 @@
-"""Owners: processes that take leases, and whether they still run."""
+"""Owners: the processes that take leases, and whether they still run."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 STOPPED_EXPIRY = 30.0
-"""Seconds without a heartbeat after which a process of this machine that is stopped (Ctrl-Z) loses what it has."""
+"""Seconds without a heartbeat after which a stopped process (Ctrl-Z) of this machine loses its leases."""
 
 ID_LENGTH = 16
 
@@ -20,12 +20,12 @@ class Owner:
     """A process that owns leases.
 
     Attributes:
-        id: never used again.
+        id: unique; never used again.
         host: the machine's name, for people.
         pid: of the process.
-        started: of the process, in the clock of its machine; tells it from a later process with the same number.
-        place: where `pid` means this process: a boot of a machine, and a namespace of processes in it.
-        workers: number and start of the processes that work for it; they may outlive it for a moment.
+        started: when the process started, by its machine's clock; distinguishes it from a later process with this pid.
+        place: where `pid` is valid: one boot of a machine, and one pid namespace.
+        workers: pid and start of its worker processes, which may outlive it for a moment.
     """
 
     id: str
@@ -42,19 +42,18 @@ class Owner:
 
     @property
     def runs(self) -> bool:
-        """Whether it, or a process that works for it, is there; asked where their numbers mean them."""
+        """Whether the process or one of its workers exists. Only valid in the same `place`."""
         return any(started_at(pid) == started for pid, started in ((self.pid, self.started), *self.workers))
 
     @property
     def stopped(self) -> bool:
-        """Whether it is there and stopped, by Ctrl-Z or a signal; asked as `runs`."""
+        """Whether the process exists and is stopped, by Ctrl-Z or a signal. Only valid in the same `place`."""
         return started_at(self.pid) == self.started and is_stopped(self.pid)
 
     def outlasts(self, age: float, expiry: float) -> bool:
-        """Whether it keeps what it has, so many seconds after its last heartbeat; asked as `runs`.
+        """Whether the process keeps its leases, given the age of its last heartbeat. Only valid in the same `place`.
 
-        A stopped one has no heart that beats. It loses what it has after a while; a little later where a process that
-        works for it continues.
+        A stopped process sends no heartbeats. It loses its leases after a while, slightly later if a worker continues.
         """
         if not self.stopped:
             return self.runs
@@ -63,7 +62,7 @@ class Owner:
 
 
 def new_id() -> str:
-    """An id that no owner has had."""
+    """A new unique id."""
     return secrets.token_hex(ID_LENGTH // 2)
 
 
@@ -78,7 +77,7 @@ def place() -> str:
 
 
 def started_at(pid: int) -> int | None:
-    """When a process began, in a unit of its machine's; 0 where that cannot be asked; None where it is no more."""
+    """When a process started, in its machine's unit; 0 if this is unknown; None if the process does not exist."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return None if fields[0] in (b"Z", b"X") else int(fields[19])
@@ -97,7 +96,7 @@ def started_at(pid: int) -> int | None:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process has been stopped, and may be continued; False where that cannot be asked."""
+    """Whether a process is stopped and can be continued; False if this is unknown."""
     try:
         return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[0] == b"T"
     except (OSError, IndexError):

@@ -1,4 +1,4 @@
-"""Provenance: what a record says of who made it: versions, commit, machine."""
+"""Provenance: the versions, commit and machine that a record states."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def rib_version() -> str:
 
 
 def _commit() -> dict[str, Any]:
-    """Commit of RIB's own checkout, where it runs from one."""
+    """Commit of RIB's checkout, if RIB runs from one."""
     here = Path(__file__).parents[1]
     if not (here.parents[1] / ".git").exists():
         return {}

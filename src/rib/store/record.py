@@ -1,4 +1,4 @@
-"""Record and failure: the files that say of a step what it left, or why it failed."""
+"""Record and failure: the files with the results of a step, or with the reason why it failed."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rib.files import Seal
 from rib.identity import digest
 
 SEALED = ("weights", "features", "predictions")
-"""Folders whose files are sealed by the record."""
+"""Folders whose files have size and digest in the record."""
 
 DROPPABLE = ("weights", "features")
-"""Folders whose files may be dropped while the record stays; steps make them again on demand."""
+"""Folders whose files can be removed while the record stays; steps compute them again on demand."""
 
 _DIGEST = b', "digest": "'
 
 
 class Described(Protocol):
-    """A step, as its record describes it."""
+    """The fields of a step that its record describes."""
 
     @property
     def key_name(self) -> str:
@@ -32,7 +32,7 @@ class Described(Protocol):
 
     @property
     def key(self) -> str:
-        """Names what it results in."""
+        """Identifies the result."""
         ...
 
     @property
@@ -52,16 +52,16 @@ class Record:
 
     Attributes:
         key: of the step.
-        kind: Pretrain, Fit or Predict.
+        kind: Pretrain, Embed, Fit, Predict or Compare.
         title: for people.
-        spec: the step's identity fields; what it needs appears by key.
-        values: named numbers and words the step noted.
+        spec: the step's identity fields; the steps that it needs appear by key.
+        values: numbers and words by name.
         seconds: wall time it took.
         images: images that went through a model.
         made_by: versions, commit, device.
-        cpu: seconds of processor time, over all threads; None in records that are older than this field.
+        cpu: seconds of processor time over all threads; None in records of older versions.
         loading: wall seconds spent on reading weights, features and packs and on building nets; None as `cpu`.
-        files: size and digest of the files that it left, by folder; none in records of older versions.
+        files: size and digest of the step's files, by folder; empty in records of older versions.
     """
 
     key: str
@@ -77,7 +77,7 @@ class Record:
     files: dict[str, list[Any]] = field(default_factory=dict)
 
     def seal(self, folder: str) -> Seal | None:
-        """Seal of its file in that folder of the store; None if the record has none."""
+        """Size and digest of its file in that folder; None if the record has none."""
         return Seal(*self.files[folder]) if folder in self.files else None
 
 
@@ -91,7 +91,7 @@ def decode_record(data: bytes) -> Record:
     """The inverse of `encode_record`; also reads older versions without digests.
 
     Raises:
-        ValueError, KeyError, TypeError: it is cut off, or not as it was written.
+        ValueError, KeyError, TypeError: the file is truncated or damaged.
     """
     values, sealed = _decoded(data)
     if not sealed and "files" in values:
@@ -100,7 +100,7 @@ def decode_record(data: bytes) -> Record:
 
 
 def _decoded(data: bytes) -> tuple[dict[str, Any], bool]:
-    """The content of a file of `encode_record`, and whether it has a digest. Raises ValueError as `decode_record`."""
+    """The fields of an encoded record, and whether it has a digest. Raises ValueError as `decode_record`."""
     body, found, end = data.rpartition(_DIGEST)
     try:
         values = json.loads(data)
@@ -129,7 +129,7 @@ _FAILURE_TYPES: _Types = {
 
 
 def _of_types(kind: type, values: Mapping[str, Any], types: _Types) -> dict[str, Any]:
-    """The fields of a dataclass among some values. Raises ValueError: one is of another type."""
+    """The values that are fields of a dataclass. Raises ValueError if one has another type."""
     found = {one.name: values[one.name] for one in fields(kind) if one.name in values}
     for name, value in found.items():
         if not isinstance(value, types[name]) or (isinstance(value, bool) and types[name] is not bool):
@@ -141,7 +141,7 @@ def _of_types(kind: type, values: Mapping[str, Any], types: _Types) -> dict[str,
 
 
 def _is_seal(value: object) -> bool:
-    """Whether it is what a record says of a file: its size and its digest."""
+    """Whether a value has the form of a file entry in a record: size and digest."""
     if not isinstance(value, list) or len(value) != 2:
         return False
     size, found = value
@@ -149,7 +149,7 @@ def _is_seal(value: object) -> bool:
 
 
 def is_whole(data: bytes, key: str) -> bool:
-    """Whether a record's file is that of a step, as it was written; its values are not read where it has a digest."""
+    """Whether a file is the undamaged record of a step. If it has a digest, its values are not parsed."""
     body, found, end = data.rpartition(_DIGEST)
     if found and data.startswith(f'{{"key": "{key}", '.encode()):
         return end == f'{digest(body + b"}")}"}}'.encode()
@@ -165,14 +165,14 @@ class Failure:
 
     Attributes:
         reason: for people.
-        kind: "error", "diverged", "memory", "died", "hung", or "need" where a step that it needs failed.
-        again: whether the next run tries it anyway; a step that would fail the same way waits until it is asked for.
-        trace: traceback, as far as there is one.
+        kind: "error", "diverged", "memory", "died", "hung", or "need" if a step that it needs failed.
+        again: whether the next run retries it. A step that would fail the same way is retried only on request.
+        trace: traceback, if there is one.
         log: the last lines that the step printed.
-        attempt: how many runs have tried it.
+        attempt: number of runs that have tried it.
         by: machine and process.
         when: UTC.
-        rib: version and commit that it failed with.
+        rib: version and commit of RIB that failed.
     """
 
     reason: str
@@ -187,10 +187,10 @@ class Failure:
 
 
 def decode_failure(data: bytes, key: str) -> Failure:
-    """The file of a step's failure, or one of an older version, which has no digest.
+    """Decode the file of a failure; files of older versions have no digest.
 
     Raises:
-        ValueError, KeyError, TypeError: it is cut off, not as it was written, or another step's.
+        ValueError, KeyError, TypeError: the file is truncated, damaged, or belongs to another step.
     """
     values, sealed = _decoded(data)
     if values.get("key", None if sealed else key) != key:

@@ -1,8 +1,7 @@
-"""Remote: object storage that a store is shared through. The store itself is a folder here that works as any other.
+"""Remote: object storage through which drivers share a store. Each driver works in a local folder.
 
-What a step leaves goes there when it is done, its record last; records that others have put there are fetched when the
-store is opened, and everything else when it is asked for. An object is put whole or not at all, so that a reader there
-sees what a reader of a folder sees: a finished step, or none.
+When a step is done, its files are uploaded, the record last. Records of other drivers are downloaded when the store is
+opened, and all other files on demand. An upload is atomic, so readers of the remote see either a finished step or none.
 """
 
 from __future__ import annotations
@@ -22,17 +21,19 @@ from rib.files import at_home, file_name, plain, write_aside, written_aside
 from rib.identity import digest
 
 MARKER = "remote.json"
-"""Names a working folder's remote."""
+"""File in the local folder that names the remote."""
 
 AT_ONCE = 500
-"""Objects that are fetched side by side."""
+"""Objects that are downloaded in parallel."""
 
-_URL = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])(.*)")  # a drive is one letter; a `Path` keeps one slash of two
+_URL = re.compile(
+    r"([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])(.*)"
+)  # a drive letter is no scheme; a `Path` merges double slashes
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A folder of object storage, or of any other file system that fsspec opens.
+    """A folder in object storage or in any other file system of fsspec.
 
     Args:
         url: such as s3://bucket/folder or memory://folder.
@@ -42,7 +43,7 @@ class Remote:
 
     @cached_property
     def _opened(self) -> tuple[Any, str]:
-        """The file system, and the folder in it."""
+        """The file system and the path of the folder in it."""
         try:
             from fsspec.core import url_to_fs
 
@@ -56,20 +57,20 @@ class Remote:
         return system, folder.rstrip("/")
 
     def names(self, folder: str) -> list[str]:
-        """Names of all objects below a folder, from the store's root. Raises UserError, as all that follow."""
+        """Names of all objects below a folder, relative to the root. This and all methods below raise UserError."""
         system, root = self._opened
         with self._explained():
             found = system.find(f"{root}/{folder}") if system.exists(f"{root}/{folder}") else []
         return [path[len(root) + 1 :] for path in found]
 
     def has(self, name: str) -> bool:
-        """Whether an object is there."""
+        """Whether an object exists."""
         system, root = self._opened
         with self._explained():
             return bool(system.exists(f"{root}/{name}"))
 
     def read(self, names: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-        """The bytes of many small objects, by name."""
+        """The content of many small objects, by name."""
         system, root = self._opened
         for start in range(0, len(names), AT_ONCE):
             paths = {f"{root}/{name}": name for name in names[start : start + AT_ONCE]}
@@ -78,17 +79,17 @@ class Remote:
             yield from ((paths[path], data) for path, data in found.items())
 
     def fetch(self, name: str, target: Path) -> None:
-        """Copy an object into a file."""
+        """Download an object into a file."""
         system, root = self._opened
         with written_aside(target) as aside, self._explained():
             system.get_file(f"{root}/{name}", str(aside))
 
     def put(self, path: Path, name: str) -> None:
-        """Copy a file into an object, whole or not at all."""
+        """Upload a file atomically."""
         system, root = self._opened
         target = f"{root}/{name}"
         with self._explained():
-            if "file" in _protocols(system):  # what is no object storage shows halves
+            if "file" in _protocols(system):  # file systems other than object storage show partial files
                 aside = f"{target}.{os.getpid()}.aside"
                 system.makedirs(target.rpartition("/")[0], exist_ok=True)
                 system.put_file(str(path), aside)
@@ -97,7 +98,7 @@ class Remote:
                 system.put_file(str(path), target)
 
     def drop(self, name: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object if it exists."""
         system, root = self._opened
         with self._explained():
             if system.exists(f"{root}/{name}"):
@@ -109,7 +110,7 @@ class Remote:
             yield
         except UserError:
             raise
-        except Exception as error:  # every kind of storage has errors of its own
+        except Exception as error:  # each storage service has its own errors
             raise UserError(
                 f"the store {self.url} cannot be reached",
                 got=str(error).strip() or type(error).__name__,
@@ -122,13 +123,13 @@ def _protocols(system: Any) -> tuple[str, ...]:
 
 
 def remote_url(store: str | Path) -> str | None:
-    """The address of a store that is named by one; None for a folder."""
+    """The URL of a store; None if the store is named by a folder."""
     found = _URL.fullmatch(str(store))
     return f"{found[1]}://{'/' if found[1] == 'file' else ''}{found[2]}" if found else None
 
 
 def working_folder(url: str) -> Path:
-    """The folder here for the store at an address: made if need be, below $RIB_CACHE or ~/.cache/rib."""
+    """The local folder of the store at a URL, created if missing, below $RIB_CACHE or ~/.cache/rib."""
     home = os.environ.get("RIB_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "rib"
     folder = at_home(home) / "stores" / f"{file_name(url.rpartition('://')[2])[:40]}-{digest(url.encode())[:8]}"
     if remote_of(folder) is None:
@@ -137,7 +138,7 @@ def working_folder(url: str) -> Path:
 
 
 def remote_of(folder: Path) -> Remote | None:
-    """The remote of a working folder; None for a store of its own."""
+    """The remote of a local folder; None if it has none."""
     try:
         return Remote(str(json.loads(plain(folder / MARKER).read_bytes())["url"]))
     except (OSError, ValueError, KeyError, TypeError):

@@ -1,4 +1,4 @@
-"""Store: what steps have left. A folder that may be moved, copied, or shared by several machines."""
+"""Store: the results of steps. A folder that can be moved, copied, or shared by several machines."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ class Store(Artifacts):
     """A folder of records, weights, predictions and packs.
 
     Args:
-        root: the folder; made when first written to.
-        damaged: open it even where `store.json` is damaged, to verify and repair it.
+        root: the folder; created at the first write.
+        damaged: open the store even if `store.json` is damaged, to verify and repair it.
 
     Raises:
-        UserError: it was written by a newer version of RIB, or is not a store, or cannot be read.
+        UserError: the folder was written by a newer version of RIB, is no store, or cannot be read.
     """
 
     def __init__(self, root: Path, damaged: bool = False) -> None:
@@ -66,13 +66,13 @@ class Store(Artifacts):
             raise UserError("the store is not a folder", got=root, remedy="choose another path with --store")
 
     def marker_fault(self) -> str | None:
-        """Describe damage of `store.json`, which holds the version of the store's layout."""
+        """Describe damage to `store.json`, which holds the version of the store's layout."""
         try:
             int(json.loads(plain(self.marker).read_text())["format"])
         except FileNotFoundError:
             own = (
                 self.remote is None and (self.root / "records").is_dir()
-            )  # a mirror of a remote has none until it runs
+            )  # the local folder of a remote has none until a run
             return "it is gone" if own else None
         except OSError as error:
             return f"it cannot be read: {error.strerror}"
@@ -91,11 +91,11 @@ class Store(Artifacts):
         return self.root / "facts"
 
     def prepare(self) -> None:
-        """Make the folder and check that it can be written. Raises UserError."""
+        """Create the folder and check that it is writable. Raises UserError."""
         write_aside(self.root / "store.json", json.dumps({"format": FORMAT, "key_version": KEY_VERSION}).encode())
 
     def keys(self) -> frozenset[str]:
-        """Keys of all finished steps. Raises UserError: they cannot be read."""
+        """Keys of all finished steps. Raises UserError if they cannot be read."""
         return self._keys("records")
 
     def failed_keys(self) -> frozenset[str]:
@@ -119,7 +119,7 @@ class Store(Artifacts):
         cpu: float | None = None,
         loading: float | None = None,
     ) -> None:
-        """Record a finished step, with the seals of the files that it left. Arguments as in `Record`.
+        """Record a finished step, with size and digest of its files. Arguments as in `Record`.
 
         Raises as `written_aside`.
         """
@@ -144,7 +144,7 @@ class Store(Artifacts):
         self.share(step.key)
 
     def _sync(self, key: str, folders: Iterable[str]) -> None:
-        """Wait until the disk has these files of a step, which its record will speak of."""
+        """Fsync the files of a step before its record is written."""
         for folder in folders:
             path = self.path(folder, key)
             with explained(path):
@@ -152,10 +152,10 @@ class Store(Artifacts):
                 sync_folders(path)
 
     def share(self, key: str) -> None:
-        """Put a finished step where others find it, if the store has a remote: its record last.
+        """Upload a finished step, its record last, if the store has a remote.
 
         Raises:
-            StepError: the remote cannot be reached; the step is done here, and shared when the store is next opened.
+            StepError: the remote cannot be reached. The next opening of the store uploads the step.
         """
         if self.remote is None:
             return
@@ -167,7 +167,7 @@ class Store(Artifacts):
             raise StepError(f"done, but not shared: {error}") from error
 
     def meet(self) -> None:
-        """Fetch the records that others have put on the remote, and put there what it lacks. Raises UserError."""
+        """Download new records from the remote, and upload the steps that it lacks. Raises UserError."""
         if self.remote is None:
             return
         there = {name for name in self.remote.names("records") if name.endswith(".json")}
@@ -187,7 +187,7 @@ class Store(Artifacts):
     def write_failure(
         self, key: str, reason: str, *, kind: str = "error", again: bool = True, trace: str = "", log: str = ""
     ) -> None:
-        """Keep why a step failed, for the report and for the next run. Arguments as in `Failure`."""
+        """Write why a step failed, for the report and for the next run. Arguments as in `Failure`."""
         before = self.last_failure(key)
         failure = Failure(
             reason,
@@ -203,7 +203,7 @@ class Store(Artifacts):
         try_write(self.failure_path(key), encode_record({"key": key} | asdict(failure)))
 
     def last_failure(self, key: str) -> Failure | None:
-        """How a step failed when it was last tried; None where it did not."""
+        """The last failure of a step; None if it did not fail."""
         try:
             return decode_failure(plain(self.failure_path(key)).read_bytes(), key)
         except FileNotFoundError:
@@ -212,7 +212,7 @@ class Store(Artifacts):
             return Failure("it failed, and the file that says why cannot be read")
 
     def failure(self, key: str) -> str | None:
-        """Why a step failed when it was last tried; None where it did not."""
+        """The reason of the last failure of a step; None if it did not fail."""
         found = self.last_failure(key)
         return found.reason if found else None
 
@@ -229,11 +229,10 @@ def _entries(folder: Path) -> list[os.DirEntry[str]]:
 
 
 def store_folder(store: str | Path) -> Path:
-    """The folder of a store that is named by its folder, or by an address of object storage: then that of a working
-    copy, once the records that others have put there are in it.
+    """The folder of a store. For a URL of object storage this is a local folder, after new records are downloaded.
 
     Raises:
-        UserError: the address cannot be reached.
+        UserError: the URL cannot be reached.
     """
     url = remote_url(store)
     if url is None:

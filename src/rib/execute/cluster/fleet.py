@@ -1,8 +1,8 @@
-"""Fleet: joiners on a cluster. Each is a driver of its own that shares the work through the store's leases.
+"""Fleet: joiners on a cluster. Each is a driver that shares the work through the leases of the store.
 
-The cluster starts joiners and says when one has died, and no more: what is to do, who does it and what is done is in
-the store. So the records are the same as anywhere, `rib run` on another machine joins in, and a cluster that is taken
-away leaves nothing to be repaired.
+The cluster only starts joiners and reports when one has died. The store holds all other state: the missing steps, their
+leases and their records. So records are the same as without a cluster, `rib run` on another machine can join, and a
+cluster that disappears leaves nothing to repair.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ LOOK = 1.0
 """Seconds between two polls of the store and the joiners."""
 
 FAREWELL = 10.0
-"""Seconds that joiners have to end by themselves when nothing is left to do."""
+"""Seconds that joiners have to exit by themselves when no work is left."""
 
 PATIENCE = 60.0
-"""Seconds without a joiner at work after which it is said that the cluster lets them wait."""
+"""Seconds without a running joiner before RIB reports that the cluster lets them wait."""
 
 TAKEN_ALONG = ("RIB_", "HF_HUB_OFFLINE", "HF_HUB_CACHE", "HF_HOME")
-"""What the names of environment variables begin with that joiners have as the driver has them, unless their machine has
-its own. None is a secret: they may lie in files."""
+"""Prefixes of environment variables that joiners inherit from the driver unless their machine sets them. None of these
+variables is a secret, because engines may write them into files."""
 
 IN_VAIN = 3
 """Give up after replacing every joiner this many times in a row without a finished step."""
@@ -46,7 +46,7 @@ def find_engine(runtime: Runtime, store: Store) -> Engine:
     """The engine of a runtime.
 
     Raises:
-        UserError: its package is missing, or the store is in a folder that is worked on by this machine alone.
+        UserError: its package is missing, or only this machine can use the store.
     """
     if store.remote and not runtime.is_here:
         raise UserError(
@@ -64,28 +64,28 @@ def find_engine(runtime: Runtime, store: Store) -> Engine:
 
 
 PASSES_EACH = 4
-"""So many passes over a streamed set there are at least for each joiner, as far as there are nets."""
+"""Minimum passes over a streamed set per joiner, if there are enough nets."""
 
 
 def share(listed: Sequence[Job], joiners: int, most: int) -> int:
-    """Nets in one pass over streamed data, such that every joiner finds passes to make.
+    """Nets in one pass over streamed data, few enough that every joiner has passes to do.
 
     Args:
         listed: the jobs.
-        joiners: how many share them.
-        most: nets in one pass.
+        joiners: number of joiners.
+        most: maximum nets in one pass.
     """
     asked = Counter(step.data.name for job in listed for step in predictions_of(job.steps))
     return max(1, min(most, max(asked.values(), default=0) // (PASSES_EACH * joiners)))
 
 
 class Fleet:
-    """Keeps joiners at work until nothing is left to do.
+    """Keeps joiners running until no work is left.
 
     Args:
-        runtime: the engine, and how many joiners.
-        work: what each joiner calls: `rib.execute.run.execute`.
-        engine: in place of the runtime's.
+        runtime: the engine and the number of joiners.
+        work: the function that each joiner calls: `rib.execute.run.execute`.
+        engine: replaces the engine of the runtime.
     """
 
     def __init__(self, runtime: Runtime, work: Callable[..., Any], engine: Engine | None = None) -> None:
@@ -95,11 +95,11 @@ class Fleet:
         self._joiners = 1
 
     def run(self, board: Board) -> None:
-        """Until every step is settled.
+        """Run until every step is done or failed.
 
         Raises:
-            UserError: the cluster is not there, or refuses.
-            StepError: joiners end again and again with nothing done.
+            UserError: the cluster cannot be reached, or refuses the joiners.
+            StepError: joiners end repeatedly without a finished step.
         """
         engine = self._engine or find_engine(self._runtime.on_device(board.how.device), board.store)
         with engine:
@@ -107,7 +107,7 @@ class Fleet:
             try:
                 self._keep_at_work(board, engine, count)
                 end = time.monotonic() + FAREWELL
-                while self._handles and time.monotonic() < end:  # they find nothing more to do
+                while self._handles and time.monotonic() < end:  # joiners exit when they find no work
                     self._see_off(board, engine)
                     time.sleep(LOOK / 4)
             finally:
@@ -115,7 +115,7 @@ class Fleet:
                     engine.stop(handle)
                     board.leases.dismiss(id)
                 board.leases.tidy()
-        for number in range(len(board.jobs)):  # the joiners are gone: drop what no step needs any more
+        for number in range(len(board.jobs)):  # the joiners have exited: remove weights that no step needs
             board.end(number)
 
     def _keep_at_work(self, board: Board, engine: Engine, count: int) -> None:
@@ -137,7 +137,7 @@ class Fleet:
                 self._tell(board)
 
     def _tell(self, board: Board) -> None:
-        """How many are at work; once, that a cluster lets them wait."""
+        """The number of running joiners; reports once if the cluster lets all of them wait."""
         at_work = board.leases.signed_up(self._handles)
         board.watcher.now(f"{at_work} of {len(self._handles)} joiners at work")
         if at_work:
@@ -147,7 +147,7 @@ class Fleet:
             self._waiting_since = None
 
     def _see_off(self, board: Board, engine: Engine) -> list[str]:
-        """Strike off the joiners that have ended; how each did."""
+        """Remove the joiners that have ended; return how each ended."""
         ended = {id: how for id, handle in self._handles.items() if (how := engine.ended(handle)) is not None}
         for id in ended:
             del self._handles[id]

@@ -1,4 +1,4 @@
-"""Joiner: a driver on a machine of a cluster; and the engine of a cluster, which starts joiners."""
+"""Joiner: a driver on a machine of a cluster; and `Engine`, the interface that starts joiners."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from rib.suite.suite import Suite
 
 @dataclass(frozen=True)
 class Joiner:
-    """A driver on another machine, and what it is given to do.
+    """A driver on another machine, with its arguments.
 
     Attributes:
-        work: `rib.execute.run.execute`, which the machine imports by name.
-        suite, base: what is to do.
+        work: `rib.execute.run.execute`, imported by name on that machine.
+        suite, base: the suite, and the folder of its relative paths.
         store: the store's folder, the same on every machine.
         how: device, checkpoints, retention.
         runtime: limits of a step.
-        id: what the id begins with under which it takes leases.
-        modules: folders in which the suite's own modules are looked for.
-        environment: variables of RIB and of where weights lie.
+        id: prefix of the id of its leases.
+        modules: folders with the suite's user modules.
+        environment: variables of RIB, and those that locate weights.
     """
 
     work: Callable[..., Any]
@@ -43,11 +43,11 @@ class Joiner:
     environment: tuple[tuple[str, str], ...] = ()
 
     def __call__(self) -> None:
-        """Work until nothing is left that may be done, or until it is dismissed."""
+        """Run steps until none is left that can run, or until it is dismissed."""
         for name, value in self.environment:
             os.environ.setdefault(name, value)
         sys.path.extend(folder for folder in self.modules if folder not in sys.path)
-        if not (self.store / "store.json").exists():  # else this joiner would repeat all work in a new store
+        if not (self.store / "store.json").exists():  # otherwise this joiner would repeat all work in a new store
             raise UserError(
                 "the store is not on this machine", got=self.store, valid="a folder that all machines share"
             )
@@ -60,25 +60,25 @@ class Engine(Protocol):
     """Starts joiners."""
 
     def __enter__(self) -> Engine:
-        """Reach the cluster, or start one. Raises UserError where that cannot be."""
+        """Connect to the cluster or start one. Raises UserError if neither works."""
         ...
 
     def __exit__(self, *error: object) -> None:
-        """Leave it, or end the one that was started."""
+        """Disconnect, or stop the cluster that was started."""
         ...
 
     def size(self) -> int:
-        """How many joiners there are to be where nothing else is said."""
+        """The default number of joiners."""
         ...
 
     def start(self, joiners: Sequence[Joiner]) -> list[Any]:
-        """Start joiners; a handle of each. Raises UserError where the cluster refuses them."""
+        """Start joiners and return their handles. Raises UserError if the cluster refuses them."""
         ...
 
     def ended(self, handle: Any) -> str | None:
-        """How a joiner ended: empty where it ended well; None while it waits to begin or works."""
+        """How a joiner ended: empty if it ended well; None while it waits or runs."""
         ...
 
     def stop(self, handle: Any) -> None:
-        """End a joiner."""
+        """Stop a joiner."""
         ...

@@ -19,29 +19,29 @@ from rib.execute.runtime import RayRuntime
 LOOPBACK = "127.0.0.1"
 
 REACH_SECONDS = 10.0
-"""How long the address of a cluster may take to answer; Ray itself would try for minutes."""
+"""Seconds for the address of a cluster to answer; Ray itself would try for minutes."""
 
 
 class RayEngine(Engine):
     """Starts joiners as tasks of Ray.
 
-    A cluster that it starts itself listens on the loopback interface, asks who connects for its token (as Ray 2.52 and
-    later can) and has no dashboard, unless the runtime file says so.
+    A cluster that it starts itself listens on the loopback interface, requires a token (Ray 2.52 and later) and has no
+    dashboard, unless the runtime file says otherwise.
 
     Args:
-        runtime: address of the cluster, what a joiner has.
+        runtime: address of the cluster, and resources per joiner.
 
     Raises:
         UserError: Ray is not installed.
     """
 
     def __init__(self, runtime: RayRuntime) -> None:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray reports nothing to anyone
-        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # who asked for no GPU sees none
-        if runtime.on_loopback:  # as Ray reads it when imported: without, it takes 127.0.0.1 for the machine's address
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray sends no usage reports
+        os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")  # a task without GPUs sees none
+        if runtime.on_loopback:  # Ray reads it at import; without it, Ray takes 127.0.0.1 as the address of the machine
             os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-        if "ray" not in sys.modules:  # what it read when imported, it goes by
-            if runtime.address:  # one that does not answer takes 40 seconds per try, and Ray would try 20 times
+        if "ray" not in sys.modules:  # Ray keeps what it read at import
+            if runtime.address:  # an address that does not answer takes 40 s per try, and Ray tries 20 times
                 os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "3")
             else:
                 os.environ.setdefault("RAY_AUTH_MODE", "token")
@@ -54,10 +54,10 @@ class RayEngine(Engine):
         self._ray, self._runtime, self._aside = ray, runtime, ExitStack()
 
     def __enter__(self) -> RayEngine:
-        """Reach the cluster, or start one.
+        """Connect to the cluster or start one.
 
         Raises:
-            UserError: it is not there, has no place for a joiner, or would listen to other machines unasked.
+            UserError: it cannot be reached, has no room for a joiner, or would listen to other machines by default.
         """
         runtime = self._runtime
         own: dict[str, Any] = {
@@ -70,7 +70,7 @@ class RayEngine(Engine):
         _require_answer(runtime.where)
         if not runtime.address and os.environ.get("RAY_AUTH_MODE") == "token":
             keep_token_private()
-        self._aside.enter_context(redirect_stdout(sys.stderr))  # Ray prints its nodes' fates, whatever its log level
+        self._aside.enter_context(redirect_stdout(sys.stderr))  # Ray prints the state of nodes at any log level
         try:
             self._ray.init(
                 address=runtime.address or "local",
@@ -104,7 +104,7 @@ class RayEngine(Engine):
             )
 
     def _require_place(self) -> None:
-        """A cluster started here never grows; one that was there may, so a joiner may wait for its place."""
+        """Check the room of a cluster that was started here and never grows. Others may grow: joiners can wait."""
         if self._runtime.address or self._places():
             return
         has = self._ray.cluster_resources()
@@ -120,7 +120,7 @@ class RayEngine(Engine):
         return max(1, self._places())
 
     def _places(self) -> int:
-        """Joiners that the nodes that are there have place for."""
+        """The number of joiners for which the present nodes have room."""
         asked = {"CPU": self._runtime.cpus, "GPU": self._gpus()}
         there = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         return sum(min(_times(node.get(kind, 0), part) for kind, part in asked.items() if part) for node in there)
@@ -131,7 +131,7 @@ class RayEngine(Engine):
         return 1.0 if self._ray.cluster_resources().get("GPU", 0) else 0.0
 
     def start(self, joiners: Sequence[Joiner]) -> list[Any]:
-        """A task each. Ray does not try one again: the fleet starts another, and knows that the first is dead."""
+        """Start one task per joiner. Ray does not retry tasks: the fleet replaces a task that it knows to be dead."""
         task = self._ray.remote(num_cpus=self._runtime.cpus, num_gpus=self._gpus(), max_retries=0)(_join)
         return [task.remote(joiner) for joiner in joiners]
 
@@ -157,7 +157,7 @@ def _join(joiner: Joiner) -> None:
 
 
 def _times(there: float, part: float) -> int:
-    """How often a part fits into what is there; Ray counts in ten-thousandths."""
+    """How many times a part fits into a total; Ray counts in ten-thousandths."""
     return int(round(1e4 * there) // round(1e4 * part))
 
 
@@ -174,7 +174,7 @@ def _unreachable(error: Exception) -> UserError:
 
 
 def _require_answer(address: str | None) -> None:
-    """That something answers at HOST:PORT."""
+    """Check that something answers at HOST:PORT."""
     host, colon, port = (address or "").rpartition(":")
     if not colon or not port.isdecimal() or "/" in host:
         return
@@ -185,12 +185,12 @@ def _require_answer(address: str | None) -> None:
 
 
 def keep_token_private() -> None:
-    """Make the cluster's token readable by its owner alone; Ray would write it for everyone on the machine to read.
+    """Create a token file that only its owner can read; Ray would make it readable for all users of the machine.
 
-    Ray reads ~/.ray/auth_token and keeps one that is there.
+    Ray reads ~/.ray/auth_token and keeps an existing one.
 
     Raises:
-        UserError: it cannot be written, or its rights cannot be changed.
+        UserError: the file cannot be written, or its permissions cannot be changed.
     """
     if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
         return  # the user's own

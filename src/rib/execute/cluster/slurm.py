@@ -13,9 +13,9 @@ from rib.execute.runtime import SlurmRuntime
 
 
 class Requeued:
-    """A joiner that asks to be queued anew when its node is taken away or its time is over.
+    """A joiner that is queued again if its node is taken away or its time limit is reached.
 
-    Its steps resume from their last checkpoint, whoever takes them.
+    Its steps resume from their last checkpoint on any driver.
     """
 
     def __init__(self, joiner: Joiner) -> None:
@@ -36,11 +36,11 @@ class SlurmEngine(Engine):
     """Starts joiners as Slurm jobs.
 
     Args:
-        runtime: partition, time limit, what a job has.
+        runtime: partition, time limit and resources per job.
         store: the store's folder, for logs.
 
     Raises:
-        UserError: submitit is not installed, or there is no Slurm here.
+        UserError: submitit is not installed, or this machine has no Slurm.
     """
 
     def __init__(self, runtime: SlurmRuntime, store: Path) -> None:
@@ -79,11 +79,11 @@ class SlurmEngine(Engine):
         pass
 
     def size(self) -> int:
-        """One, where nothing is said."""
+        """One joiner by default."""
         return 1
 
     def start(self, joiners: Sequence[Joiner]) -> list[Any]:
-        """An array of as many jobs. Raises UserError where Slurm refuses it."""
+        """Submit an array with one job per joiner. Raises UserError if Slurm refuses it."""
         from submitit.core.utils import FailedJobError, FailedSubmissionError
 
         try:
