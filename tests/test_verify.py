@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import Say, document, toml
 from rib.errors import UserError
 from rib.models.catalogue import ROWS
 from rib.report.verify import checks_json, checks_table, summary
@@ -125,3 +126,17 @@ def test_a_file_of_numbers_with_a_wrong_key_is_refused(tmp_path: Path) -> None:
     (tmp_path / "numbers.toml").write_text("[acuracy]\n")
     with pytest.raises(UserError, match="unknown key 'acuracy'"):
         read_numbers(tmp_path / "numbers.toml")
+
+
+def test_the_command_fails_where_nothing_was_compared(rib_says: Say, tmp_path: Path) -> None:
+    made = document(tmp_path, runs=[])
+    (tmp_path / "tiny.toml").write_text(toml(made))
+    (tmp_path / "numbers.toml").write_text("[accuracy.resnet]\nclean = 25.0\n")
+    words = ["verify", "tiny.toml", "--numbers", "numbers.toml"]
+    code, said = rib_says(*words)
+    assert code == 1
+    assert "nothing was compared" in said
+    assert rib_says("run", "tiny.toml", "--workers", 1)[0] == 0
+    code, said = rib_says(*words)
+    assert "nothing was compared" not in said
+    assert code == (0 if "1 agree" in said else 1)

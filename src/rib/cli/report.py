@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rib.cli.inputs import plan_of
+from rib.cli.inputs import as_given, plan_of
 from rib.cli.options import STORE, DataPath, Json, ModelNames, SeedsOption, StorePath, SuiteName
 from rib.cli.output import note_unstated, print_report, require_records, results_of, write_file, write_report_page
 from rib.errors import UserError
@@ -108,7 +108,7 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Compare accuracies with published ones. Exit code 1 if one differs by more than its tolerance."""
+    """Compare accuracies with published ones. Exit code 1 if one differs beyond its tolerance, or none was measured."""
     from rib.report.verify import checks_json, checks_table, summary
     from rib.results.published import PUBLISHED, checks, read_numbers
 
@@ -121,6 +121,9 @@ def verify(
         screen = console(highlight=False)
         screen.print(checks_table(found))
         screen.print(summary(found))
+    if all(check.verdict == "missing" for check in found):
+        say(f"nothing was compared: no step with a published number is done; run it: rib run {as_given(suite)}")
+        raise typer.Exit(1)
     if any(check.verdict == "differs" for check in found):
         raise typer.Exit(1)
 
