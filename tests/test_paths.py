@@ -8,6 +8,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from helpers import Say, document, toml
+from rib.errors import UserError
+from rib.files import expanded
 
 
 def test_a_store_and_an_export_in_a_folder_with_a_colon(rib_says: Say, tmp_path: Path) -> None:
@@ -36,3 +38,35 @@ def test_a_working_folder_that_was_removed_is_named(
         2,
         "error: the working folder was removed\n  remedy: cd to a folder that is there\n",
     )
+
+
+@pytest.mark.parametrize("row", ["folder", "arrays", "shards", "parquet", "weights", "hf", "map", "text"])
+@pytest.mark.parametrize("form", ["$RIB_SECRET", "${RIB_SECRET}/x", "below/$RIB_SECRET"])
+def test_a_variable_that_is_no_path_is_shown_by_its_name(
+    row: str, form: str, tmp_path: Path, rib_says: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A suite of a stranger's may name any variable, and what is printed ends in logs."""
+    monkeypatch.setattr("rib.errors._concealed", {})
+    monkeypatch.setenv("RIB_SECRET", "wJalrXUtnFEMI/K7MDENG")
+    made = document(tmp_path)
+    if row in ("weights", "hf"):
+        made["model"]["resnet"] = {**(made["model"]["resnet"] if row == "weights" else {}), row: form}
+    elif row == "map":
+        made["data"]["whole"]["labels"] = f"{form}.json"
+    else:
+        made["data"]["whole"] = {"text" if row == "text" else row: form, "test_fraction": 0.5}
+    (tmp_path / "s.toml").write_text(toml(made))
+    code, said = rib_says("plan", tmp_path / "s.toml")
+    assert code == 2
+    assert "wJalr" not in said
+    assert "RIB_SECRET" in said
+
+
+def test_a_variable_that_is_a_path_is_expanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rib.errors._concealed", {})
+    monkeypatch.setenv("RIB_DATA", str(tmp_path))
+    monkeypatch.setenv("RIB_WHO", "somebody")
+    assert expanded(Path("base"), "$RIB_DATA/x") == tmp_path / "x"
+    assert expanded(Path("base"), "${RIB_WHO}/x") == Path("base/somebody/x")
+    error = UserError("none in base/somebody/x", got=tmp_path)
+    assert str(error) == f"none in base/${{RIB_WHO}}/x\n  got:    {tmp_path}"

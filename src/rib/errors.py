@@ -6,6 +6,7 @@ import difflib
 import errno
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 
 class RibError(Exception):
@@ -23,6 +24,7 @@ class UserError(RibError):
     """
 
     def __init__(self, problem: str, *, got: object = None, valid: object = None, remedy: str | None = None) -> None:
+        problem, got, valid, remedy = (_as_written(part) for part in (problem, got, valid, remedy))
         self.problem, self.got, self.valid, self.remedy = problem, got, valid, remedy
         lines = [problem]
         for word, text in (("got", got), ("valid", valid), ("remedy", remedy)):
@@ -32,6 +34,26 @@ class UserError(RibError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.problem, self.got, self.valid, self.remedy)
+
+
+_concealed: dict[str, str] = {}
+
+SHORTEST_SECRET = 6
+"""Shorter values of variables are shown: they are no secrets, and occur in words."""
+
+
+def conceal(value: str, name: str) -> None:
+    """Show a value in the texts of errors by this name, from now on."""
+    if len(value) >= SHORTEST_SECRET:
+        _concealed[value] = name
+
+
+def _as_written(part: Any) -> Any:
+    """A part of an error's text; another object where nothing in its text is concealed."""
+    text = str(part)
+    for value in sorted(_concealed, key=len, reverse=True):
+        text = text.replace(value, _concealed[value])
+    return text if text != str(part) else part
 
 
 class StepError(RibError):

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rib.errors import RibError, StepError, UserError
+from rib.errors import RibError, StepError, UserError, conceal
 from rib.identity import digest
 
 DIGITS = 40
@@ -133,6 +133,30 @@ def at_home(path: str | Path) -> Path:
             got=f"HOME is {os.environ.get('HOME', 'not set')}",
             remedy="give the full path, or set HOME; RIB_STORE or --store names the folder of records",
         ) from None
+
+
+_VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
+
+
+def expanded(base: Path, text: str) -> Path:
+    """A path of a suite or configuration file, with variables expanded.
+
+    A name with a dollar sign that is there is taken as it stands. Errors show a variable by its name unless its value
+    is a path that is there: it may be a secret, and errors end in logs.
+
+    Args:
+        base: where a relative path starts.
+        text: the path as it is written.
+    """
+    parts = Path(text).parts
+    last = max((place for place, part in enumerate(parts) if "$" in part), default=None)
+    if last is not None and os.path.lexists(base.joinpath(*parts[: last + 1])):
+        return base / text
+    for match in _VARIABLE.finditer(text):
+        value = os.environ.get(match[1] or match[2], "")
+        if value and not os.path.lexists(perhaps_at_home(value)):
+            conceal(value, match[0])
+    return base / at_home(os.path.expandvars(text))
 
 
 def perhaps_at_home(path: str | Path) -> Path:

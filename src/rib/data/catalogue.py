@@ -22,7 +22,7 @@ from rib.data.imagenet import PREFIX, open_imagenet
 from rib.data.imagenet_classes import wnids
 from rib.data.named_maps import Targets, read_map, targets_of
 from rib.data.parquet import ParquetContainer
-from rib.data.places import Place, expanded
+from rib.data.places import Place
 from rib.data.published import PUBLISHED
 from rib.data.scans import DigitsSet
 from rib.data.shards import ShardContainer
@@ -30,6 +30,7 @@ from rib.data.sources import GROUP, SourceRule
 from rib.data.tables import TextColumns
 from rib.data.texts import MisspeltTexts, TextSet
 from rib.errors import UserError, nearest
+from rib.files import expanded
 from rib.recipe import Frozen
 from rib.text.terminal import name_fault
 

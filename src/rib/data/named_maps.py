@@ -7,9 +7,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from rib.data.classes import class_name
-from rib.data.places import expanded
 from rib.errors import UserError
-from rib.files import read_toml
+from rib.files import expanded, read_toml
 
 MAPS: Mapping[str, Path] = MappingProxyType(
     {f"imagenet:{file.stem}": file for file in sorted((Path(__file__).parent / "maps").glob("*.toml"))}

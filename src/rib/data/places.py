@@ -11,7 +11,7 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 
 from rib.errors import UserError, nearest
-from rib.files import at_home, perhaps_at_home, read_toml
+from rib.files import expanded, perhaps_at_home, read_toml
 from rib.recipe import Frozen
 
 
@@ -37,18 +37,6 @@ class Place(Frozen):
     def path(self, base: Path) -> Path | None:
         """The path that is given, with variables expanded; a relative one starts from `base`."""
         return expanded(base, getattr(self, self.kind)) if self.kind else None
-
-
-def expanded(base: Path, text: str) -> Path:
-    """A path of a suite or configuration file, with variables expanded.
-
-    A name with a dollar sign that is there is taken as it stands.
-    """
-    parts = Path(text).parts
-    last = max((place for place, part in enumerate(parts) if "$" in part), default=None)
-    if last is not None and os.path.lexists(base.joinpath(*parts[: last + 1])):
-        return base / text
-    return base / at_home(os.path.expandvars(text))
 
 
 def config_files() -> list[Path]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from pydantic import Field, model_validator
 
 from rib.data.views import Filter, Keep, Pixels, Resize, Tokens, View
 from rib.errors import nearest
-from rib.files import at_home
+from rib.files import expanded
 from rib.identity import source_digest
 from rib.models import imagenet, lite
 from rib.recipe import Frozen, Recipe, RecipeField
@@ -392,4 +391,4 @@ def weights_path(row: ModelRow, base: Path) -> Path | None:
         return None
     if row.weights.startswith("zoo:"):
         return ZOO / f"{row.weights.removeprefix('zoo:')}.safetensors"
-    return base / at_home(os.path.expandvars(row.weights))
+    return expanded(base, row.weights)

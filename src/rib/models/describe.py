@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from pydantic import ValidationError
 
 from rib.data.views import Decode
 from rib.errors import RibError, UserError, told
-from rib.files import at_home, parse_json, read_plain
+from rib.files import expanded, parse_json, read_plain
 from rib.identity import import_object, source_digest
 from rib.models import clip, folding, vision
 from rib.models.arguments import require_builder, require_shapes, require_text
@@ -111,7 +110,7 @@ def _built(row: ModelRow, base: Path, classes: int) -> tuple[dict[str, Any], Pre
         folded = {"build": folding.BUILDER, "arguments": {"timm": row.timm}}
         return folded if row.fold else {"timm": row.timm}, of_timm_model(row.timm)
     if row.hf is not None:
-        return _from_folder(base / at_home(os.path.expandvars(row.hf)))
+        return _from_folder(expanded(base, row.hf))
     if row.torchvision is not None:
         return _from_torchvision(row.torchvision, row)
     if row.open_clip is not None:

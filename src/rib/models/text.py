@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 from rib.data.tokens import BYTES, bytes_view, load_tokenizer, tokenizer_digest
 from rib.data.views import Keep, Tokens
 from rib.errors import UserError
-from rib.files import at_home, parse_json, read_plain
+from rib.files import expanded, parse_json, read_plain
 from rib.models import transformer
 from rib.models.catalogue import ModelRow
 
@@ -137,7 +136,7 @@ def read_config(folder: Path) -> dict[str, Any]:
 
 
 def _folder(path: str, base: Path) -> Path:
-    return base / at_home(os.path.expandvars(path))
+    return expanded(base, path)
 
 
 def _pad(row: ModelRow, tokenizer: Any, config: Mapping[str, Any], home: Path) -> int:
