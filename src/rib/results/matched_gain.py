@@ -8,14 +8,14 @@ straight line, and below the weakest a line from the pretrained model, which gai
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 from weakref import WeakKeyDictionary
 
 from rib.metrics.estimates import Estimate
 from rib.metrics.intervals import Interval, as_family
-from rib.metrics.missing import interval_of
+from rib.metrics.missing import interval_of, minus
 from rib.plan import Swept, swept
 from rib.results.results import Results
 from rib.results.rows import Group
@@ -110,39 +110,68 @@ def _rows(results: Results, model: str, size: int | None) -> Iterable[MatchedGai
     base, sweeps = _known(results, (model, FINETUNE, size), None), swept(results.suite)
     if base is None or not base.gain.interval().low > 0:
         return
-    here = [method for one, method, at in results.groups if (one, at) == (model, size) and method != "pretrained"]
-    curves: dict[str, list[str]] = {}
-    for method in here:
-        if method != FINETUNE:
-            curves.setdefault(sweeps[method].name if method in sweeps else method, []).append(method)
-    for name, methods in curves.items():
-        yield _row(results, base, name, methods, sweeps)
+    here = [method for one, method, at in results.groups if (one, at) == (model, size)]
+    for name, methods in curves(here, sweeps).items():
+        yield _row(results, (model, FINETUNE, size), base, name, methods, sweeps)
+
+
+def curves(methods: Iterable[str], sweeps: Mapping[str, Swept]) -> dict[str, list[str]]:
+    """The methods of each curve, without `finetune` and the pretrained model; a method without a sweep is alone."""
+    found: dict[str, list[str]] = {}
+    for method in methods:
+        if method not in (FINETUNE, "pretrained"):
+            found.setdefault(sweeps[method].name if method in sweeps else method, []).append(method)
+    return found
 
 
 # -- a curve -----------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class _At:
-    """A method at one strength, as estimates."""
+class CurvePoint:
+    """A method at one strength, as estimates; also the mean of several models.
 
-    group: Group
+    Attributes:
+        method: its name.
+        value: of the hyper-parameter; None for a method without a sweep.
+        gain: change of accuracy on unseen images of the set tuned on, points.
+        mri: points.
+    """
+
+    method: str
     value: float | None
     gain: Estimate
     mri: Estimate
 
 
-def _known(results: Results, group: Group, value: float | None) -> _At | None:
+@dataclass(frozen=True)
+class Reading:
+    """What a curve says at a gain.
+
+    Attributes:
+        reach: whether it reaches the gain.
+        between: the methods that it is read between.
+        mri: there; None unless it is reached.
+    """
+
+    reach: Reach
+    between: tuple[str, ...] = ()
+    mri: Estimate | None = None
+
+
+def _known(results: Results, group: Group, value: float | None) -> CurvePoint | None:
     gain, mri = results.estimates.gain(group), results.estimates.mri(group)
-    return _At(group, value, gain, mri) if gain is not None and mri is not None else None
+    return CurvePoint(group[1], value, gain, mri) if gain is not None and mri is not None else None
 
 
-def _row(results: Results, base: _At, name: str, methods: Sequence[str], sweeps: dict[str, Swept]) -> MatchedGain:
-    model, _, size = base.group
+def _row(
+    results: Results, place: Group, base: CurvePoint, name: str, methods: Sequence[str], sweeps: Mapping[str, Swept]
+) -> MatchedGain:
+    model, _, size = place
     found = [
         _known(results, (model, method, size), sweeps[method].value if method in sweeps else None) for method in methods
     ]
-    curve = _by_strength([each for each in found if each is not None])
+    curve = by_strength([each for each in found if each is not None])
     row = MatchedGain(
         model=results.model_name(model),
         method=name,
@@ -153,39 +182,52 @@ def _row(results: Results, base: _At, name: str, methods: Sequence[str], sweeps:
         reach="unknown",
         most=max((each.gain for each in curve), key=lambda gain: gain.value).interval() if curve else None,
     )
-    if len(curve) < len(methods) or not all(_same_seeds(results, base.group, each.group) for each in curve):
+    if len(curve) < len(methods) or not all(_same_seeds(results, place, (model, name, size)) for name in methods):
         return row
-    return _at_target(row, base, curve)
+    read = read_curve(base, curve)
+    return replace(
+        row,
+        reach=read.reach,
+        between=read.between,
+        mri=interval_of(read.mri),
+        against_finetune=interval_of(minus(read.mri, base.mri)),
+    )
 
 
 def _same_seeds(results: Results, one: Group, other: Group) -> bool:
     return {run.seed for run in results.groups[one]} == {run.seed for run in results.groups[other]}
 
 
-def _by_strength(curve: Sequence[_At]) -> list[_At]:
+def by_strength(curve: Sequence[CurvePoint]) -> list[CurvePoint]:
     """Along the hyper-parameter, from the end that gains less."""
     ordered = sorted(curve, key=lambda each: each.value or 0.0)
     return ordered[::-1] if ordered and ordered[-1].gain.value < ordered[0].gain.value else ordered
 
 
-def _at_target(row: MatchedGain, base: _At, curve: Sequence[_At]) -> MatchedGain:
-    """The row with what the curve says at the target: the first crossing from the weak end, else its strongest gain."""
+def read_curve(base: CurvePoint, curve: Sequence[CurvePoint]) -> Reading:
+    """What a curve says at the gain of `base`: at the first crossing from the weak end, else at its strongest gain.
+
+    Args:
+        base: plain fine-tuning.
+        curve: of a method, as `by_strength` orders it; at least one point.
+    """
     target, several = base.gain.value, len(curve) > 1
     for before, after in zip([None, *curve], curve, strict=False):
         low = before.gain.value if before else 0.0
         if several and min(low, after.gain.value) <= target <= max(low, after.gain.value):
-            return _read(row, base, before, after)
+            names = (before.method if before else "pretrained", after.method)
+            return Reading("reached", names, _between(base, before, after))
     top = max(curve, key=lambda each: each.gain.value)
     short = (top.gain - base.gain).interval()
     if short.high < 0:
-        return replace(row, reach="never")
+        return Reading("never")
     if short.low > 0 and not several:
-        return replace(row, reach="beyond")
-    return _read(row, base, None, top)
+        return Reading("beyond")
+    return Reading("reached", (top.method,), _between(base, None, top))
 
 
-def _read(row: MatchedGain, base: _At, before: _At | None, after: _At) -> MatchedGain:
-    """mRI at the target on the line through two points; without `before`, through the pretrained model.
+def _between(base: CurvePoint, before: CurvePoint | None, after: CurvePoint) -> Estimate:
+    """mRI at the gain of `base` on the line through two points; without `before`, through the pretrained model.
 
     Linearised: m = (1 - w) m1 + w m2 + s (g - (1 - w) g1 - w g2) with the slope s and the share w of the estimates, so
     that the interval holds the noise of all three gains.
@@ -197,15 +239,7 @@ def _read(row: MatchedGain, base: _At, before: _At | None, after: _At) -> Matche
     parts = [(share, after.mri), (-slope * share, after.gain), (slope, base.gain)]
     if before:
         parts += [(1 - share, before.mri), (-slope * (1 - share), before.gain)]
-    mri = _sum(parts)
-    names = tuple(each.group[1] if each else "pretrained" for each in (before, after))
-    return replace(
-        row,
-        reach="reached",
-        between=names if len(row.points) > 1 else names[1:],
-        mri=mri.interval(),
-        against_finetune=(mri - base.mri).interval(),
-    )
+    return _sum(parts)
 
 
 def _sum(parts: Iterable[tuple[float, Estimate]]) -> Estimate:
@@ -219,9 +253,9 @@ def _sum(parts: Iterable[tuple[float, Estimate]]) -> Estimate:
 # -- a point -----------------------------------------------------------------------------------------------------------
 
 
-def _point(at: _At) -> StrengthPoint:
+def _point(at: CurvePoint) -> StrengthPoint:
     return StrengthPoint(
-        at.group[1], at.value, interval_of(at.gain), interval_of(at.mri), lost_per_point(at.mri, at.gain)
+        at.method, at.value, interval_of(at.gain), interval_of(at.mri), lost_per_point(at.mri, at.gain)
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Literal
 
 from rib.metrics.estimates import Estimate, mean_over_seeds
@@ -10,6 +10,7 @@ from rib.metrics.intervals import Interval
 from rib.metrics.missing import interval_of, mean_if_whole
 from rib.results.answer import AnswerLine, AnswerPanel, Contrast
 from rib.results.results import Results
+from rib.results.rows import Group
 from rib.results.words import size_name
 from rib.studies.cohorts import Cohort, by_family
 from rib.studies.selection import Taken, counted
@@ -32,17 +33,26 @@ class StudyNumbers:
         self.results, self.taken = results, taken
         self.families = by_family(cohorts)
         self.sizes = tuple(map(counted, taken.sizes))
-        self._known: dict[tuple[Cohort, str, int | None], Estimate | None] = {}
+        self._known: dict[tuple[str, Cohort, str, int | None], Estimate | None] = {}
         images = sorted({one.images for one in cohorts if one.images})
         self._ranks = {count: rank for rank, count in enumerate(images)}
 
     def mri(self, cohort: Cohort, method: str, size: int | None) -> Estimate | None:
         """mRI of a cohort in points; None where a run is missing."""
-        place = (cohort, method, size)
+        return self._over_models("mri", self.results.estimates.mri, cohort, method, size)
+
+    def gain(self, cohort: Cohort, method: str, size: int | None) -> Estimate | None:
+        """Change of accuracy on unseen images of the sets tuned on, in points; None where a run is missing."""
+        return self._over_models("gain", self.results.estimates.gain, cohort, method, size)
+
+    def _over_models(
+        self, what: str, estimate: Callable[[Group], Estimate | None], cohort: Cohort, method: str, size: int | None
+    ) -> Estimate | None:
+        place = (what, cohort, method, size)
         if place not in self._known:
             groups = [(model, method, size) for model in cohort.models]
-            found = [self.results.estimates.mri(group) if group in self.results.groups else None for group in groups]
-            whole = [estimate for estimate in found if estimate is not None]
+            found = [estimate(group) if group in self.results.groups else None for group in groups]
+            whole = [each for each in found if each is not None]
             self._known[place] = mean_over_seeds(whole, cohort.seeds) if len(whole) == len(found) else None
         return self._known[place]
 

@@ -1,0 +1,88 @@
+"""Architecture: is regularisation enough, or does it take architectural change? The paper's third open question."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from rib.methods import METHODS
+from rib.metrics.missing import minus
+from rib.results.answer import AnswerPanel, Contrast
+from rib.studies.base import Study
+from rib.studies.matched import MatchedNumbers, strengths, swept_names
+from rib.studies.numbers import FINETUNE, StudyNumbers, contrast
+from rib.studies.selection import Taken
+from rib.suite.suite import Runs
+
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "regularised": ("l2_sp", "ewc", "lwf", "ldifs", "spd", "ftp", "digrap"),
+    "averaged": ("wise_ft", "lines", "ema", "swa", "model_stock", "diwa_uniform"),
+    "architectural": ("adapter", "vpt", "side_tuning", "progressive"),
+}
+"""Fixed before any run: a group is all of its methods that reach the gain, never its best one."""
+
+
+class Architecture(Study):
+    """Groups of methods at the gain of plain fine-tuning: regularised, averaged, and with another architecture."""
+
+    name: ClassVar[str] = "architecture"
+    question: ClassVar[str] = "Is regularisation enough to keep robustness, or does it take architectural change?"
+    claim: ClassVar[str] = (
+        "Left open by the paper; put as a claim: at the gain of plain fine-tuning, methods that change the "
+        "architecture keep more than regularised ones, and more than averaged ones."
+    )
+    measure: ClassVar[str] = "mRI minus finetune's at finetune's gain, points"
+    limits: ClassVar[tuple[str, ...]] = (
+        "A group is the mean of those of its methods that reach the gain of fine-tuning with each pretraining set at "
+        "each size. The notes name the others, and the groups.",
+        "The groups differ in how many parameters they train; only gains are matched.",
+    )
+
+    def runs(self, taken: Taken) -> tuple[Runs, ...]:
+        """Fine-tuning and all groups."""
+        taken.require_sizes(1)
+        there = _groups(taken)
+        taken.require(
+            bool(there["architectural"]) and bool(there["regularised"]),
+            "compares architectural with regularised methods",
+            "; ".join(f"{group}: {', '.join(names) or 'none'}" for group, names in there.items()),
+            "name methods of both groups in [study.architecture] methods",
+        )
+        return (taken.block(FINETUNE, *swept_names(name for names in there.values() for name in names)),)
+
+    def methods(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
+        """The sweeps."""
+        return strengths(name for names in _groups(taken).values() for name in names)
+
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
+        """Architectural minus regularised and minus averaged."""
+        matched, found = MatchedNumbers(numbers), []
+        for family, cohorts in numbers.families.items():
+            of = {group: matched.of_group(cohorts, swept_names(names)) for group, names in GROUPS.items()}
+            for other in ("regularised", "averaged"):
+                says = f"architectural minus {other}, at the gain of {FINETUNE}"
+                found.append(contrast(family, says, "above", minus(of["architectural"], of[other])))
+        return found
+
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
+        """By method, a row for each pretraining set; a panel for each family and size."""
+        return MatchedNumbers(numbers).panels()
+
+    def notes(self, numbers: StudyNumbers) -> list[str]:
+        """What each group is made of, and what does not reach the gain."""
+        matched, said = MatchedNumbers(numbers), []
+        for family, cohorts in numbers.families.items():
+            for group, names in GROUPS.items():
+                there = [name for name in swept_names(names) if name in matched.curves]
+                kept = [name for name in there if matched.reached(cohorts, name) == len(matched.places(cohorts))]
+                said.append(f"{family}, {group}: {', '.join(kept) or 'no method'} of {', '.join(there) or 'none'}.")
+        return said + matched.notes()
+
+
+def _groups(taken: Taken) -> dict[str, tuple[str, ...]]:
+    """The methods of each group that the suite chooses and this version has."""
+    chosen = taken.choice.methods
+    return {
+        group: tuple(name for name in names if name in METHODS.classes and (chosen is None or name in chosen))
+        for group, names in GROUPS.items()
+    }

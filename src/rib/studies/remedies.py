@@ -1,0 +1,71 @@
+"""Remedies: what keeps robustness, at the gain that plain fine-tuning reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from rib.methods import METHODS
+from rib.results.answer import AnswerPanel, Contrast
+from rib.studies.base import Study
+from rib.studies.matched import MatchedNumbers, strengths, swept_names
+from rib.studies.numbers import FINETUNE, StudyNumbers, contrast
+from rib.studies.selection import Taken
+from rib.suite.suite import Runs
+
+METHODS_TRIED = (
+    "finetune", "wise_ft", "lines", "l2_sp", "ewc", "lwf", "lp_ft", "ema", "swa", "spd", "ftp", "digrap", "ldifs",
+    "llrd", "surgical", "bitfit", "norm_tuning", "sam", "replay", "lora", "model_stock", "diwa_uniform", "soup",
+)  # fmt: skip
+"""By default, those of these that this version has."""
+
+
+class Remedies(Study):
+    """Each method against plain fine-tuning, where it gains as much on the set tuned on."""
+
+    name: ClassVar[str] = "remedies"
+    question: ClassVar[str] = "Which methods keep more robustness than plain fine-tuning that gains as much?"
+    claim: ClassVar[str] = (
+        "Not the paper's, which compares methods at one strength each: each of these methods keeps more than plain "
+        "fine-tuning at the same gain on the set tuned on."
+    )
+    measure: ClassVar[str] = "mRI minus finetune's at finetune's gain, points"
+    limits: ClassVar[tuple[str, ...]] = (
+        "Between the strengths of a sweep a curve is a straight line. A method without a sweep is compared only where "
+        "its gain is not distinguishable from fine-tuning's.",
+        "A contrast needs the gain to be reached with each pretraining set at each size; the notes name the others.",
+    )
+
+    def runs(self, taken: Taken) -> tuple[Runs, ...]:
+        """Fine-tuning, and the methods at all of their strengths."""
+        taken.require_sizes(1)
+        names = [name for name in swept_names(_chosen(taken)) if name != FINETUNE]
+        taken.require(bool(names), f"compares methods with {FINETUNE}", "no other", "give [study.NAME] methods")
+        return (taken.block(FINETUNE, *names),)
+
+    def methods(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
+        """The sweeps."""
+        return strengths(_chosen(taken))
+
+    def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
+        """Every method that reaches the gain, minus fine-tuning there."""
+        matched = MatchedNumbers(numbers)
+        return [
+            contrast(family, f"{name} minus {FINETUNE} at its gain", "above", matched.mean(cohorts, name))
+            for family, cohorts in numbers.families.items()
+            for name in matched.curves
+            if matched.reached(cohorts, name) == len(matched.places(cohorts))
+        ]
+
+    def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
+        """By method, a row for each pretraining set; a panel for each family and size."""
+        return MatchedNumbers(numbers).panels()
+
+    def notes(self, numbers: StudyNumbers) -> list[str]:
+        """What does not reach the gain."""
+        return MatchedNumbers(numbers).notes()
+
+
+def _chosen(taken: Taken) -> tuple[str, ...]:
+    known = tuple(name for name in METHODS_TRIED if name in METHODS.classes)
+    return taken.choice.methods or known
