@@ -268,6 +268,7 @@ def test_every_architecture_field_changes_every_key(field: str) -> None:
 
 
 OTHER_FIELD: dict[str, Any] = {
+    "after": 3,
     "alpha": 0.25,
     "alphas": (0.2, 0.8),
     "anneal": 0.5,

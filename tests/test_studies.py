@@ -27,6 +27,7 @@ from rib.methods.curriculum import Curriculum
 from rib.metrics.estimates import Estimate
 from rib.metrics.intervals import Interval
 from rib.metrics.missing import interval_of, minus
+from rib.models.catalogue import ModelRow
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
@@ -74,6 +75,19 @@ def base(folder: Path, **fields: Any) -> Suite:
     return parse_suite(document(folder) | given | fields).based_at(folder)
 
 
+def with_pair(suite: Suite) -> Suite:
+    """With two more models: one row's weights with a new head, without and with a stage on the reference set."""
+    recipe = {"epochs": 1, "batch_size": 8, "lr": 0.01}
+    row = suite.model["m0"].model_dump(exclude_none=True) | {"head": "new", "pretraining_seed": None}
+    rows = {
+        "plain": row | {"reference": {"probe": recipe}},
+        "staged": row | {"reference": {"probe": recipe, "finetune": recipe}, "pretraining": "small, staged"},
+    }
+    made = {name: ModelRow.model_validate(fields) for name, fields in rows.items()}
+    changed = {"model": {**suite.model, **made}, "models": (*suite.models, *made)}
+    return suite.model_copy(update=changed).based_at(suite.base)
+
+
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder whose store all studies share."""
@@ -84,9 +98,21 @@ def test_studies_are_found_and_listed_in_order() -> None:
     assert tuple(names()[: len(ORDER)]) == ORDER
 
 
+CHOICES = {
+    "architecture": {"methods": ["adapter", "l2_sp", "wise_ft"], "sizes": [12], "models": ["m[01]"]},
+    "remedies": {"methods": ["finetune", "lines", "linear_probe"], "sizes": [12], "models": ["m[01]"]},
+    "trajectory": {"sizes": [12], "models": ["m0"]},
+}
+"""What the studies that have many runs take here."""
+
+
 @pytest.mark.parametrize("name", names())
 def test_every_study_runs(name: str, place: Path) -> None:
-    suite = base(place, downstream=["whole", "part", "other"])  # a correlation needs the six pairs of three sets
+    # a correlation needs the six pairs of three sets
+    fields = {"study": {name: CHOICES[name]}} if name in CHOICES else {}
+    suite = base(place, downstream=["whole", "part", "other"], **fields)
+    if name == "stage":
+        suite = with_pair(suite)
     studied = rib.study(name, suite=suite, store=place / "store", how=ALONE)
     assert studied.complete
     assert rib.study(name, suite=suite, store=place / "store", how=ALONE).outcome.done == 0

@@ -46,7 +46,7 @@ def study(
         return
     require_device(device)
     base = suite_of(suite, data, models, seeds)
-    asked = studies.names() if names == ["all"] else list(dict.fromkeys(names))
+    asked = studies.names(of_all=True) if names == ["all"] else list(dict.fromkeys(names))
     for name in asked:  # report a mistake in the last name before the first hour
         studies.find_study(name, base).suite(base)
     how, found = How(workers=workers, device=device), []

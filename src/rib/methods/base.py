@@ -325,6 +325,10 @@ class TrainedMethod(Method):
         """Share of each batch that is drawn from the reference set; for methods that replay."""
         return 0.0
 
+    def stop_after(self) -> int | None:
+        """Steps after which the run ends, though its rates are those of the whole run; None for the whole run."""
+        return None
+
     def hold_rate_after(self) -> float:
         """Share of the run after which the learning rate stays as it is."""
         return 1.0
@@ -366,6 +370,7 @@ class TrainedMethod(Method):
             features=task.features(start) if self.keeps_backbone and classifier.direct else None,
             rates=self.rate_factors(classifier, task),
             hold=self.hold_rate_after(),
+            stop=self.stop_after(),
             hook=self.hook(start, task),
             feature_term=self.feature_term(start, task),
             second_pass=self.second_pass(start, task),

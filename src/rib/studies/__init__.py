@@ -11,9 +11,10 @@ ORDER = ("size", "pretraining", "map", "objective", "rate", "methods", "curricul
 """In which they are listed, and done where all are asked for; others follow."""
 
 
-def names() -> list[str]:
-    """Every study, in order."""
-    return sorted(STUDIES.classes, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
+def names(of_all: bool = False) -> list[str]:
+    """Every study, in order; with `of_all` those that `rib study all` does."""
+    known = [name for name, kind in STUDIES.classes.items() if not (of_all and kind.by_name)]
+    return sorted(known, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
 def find_study(name: str, suite: Suite) -> Study:

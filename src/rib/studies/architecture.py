@@ -26,6 +26,7 @@ class Architecture(Study):
     """Groups of methods at the gain of plain fine-tuning: regularised, averaged, and with another architecture."""
 
     name: ClassVar[str] = "architecture"
+    by_name: ClassVar[bool] = True
     question: ClassVar[str] = "Is regularisation enough to keep robustness, or does it take architectural change?"
     claim: ClassVar[str] = (
         "Left open by the paper; put as a claim: at the gain of plain fine-tuning, methods that change the "

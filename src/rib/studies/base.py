@@ -25,6 +25,7 @@ class Study(ABC):
         claim: what is claimed, in our words; arXiv 2410.21582 unless it says otherwise.
         measure: what its points are.
         surface: whether its figure is a map of contours.
+        by_name: whether it is left out of `rib study all`: it needs models of its own, or far more runs.
         limits: what it cannot tell, whatever the suite.
         intervals: what its intervals are drawn over, in sentences.
     """
@@ -34,6 +35,7 @@ class Study(ABC):
     claim: ClassVar[str]
     measure: ClassVar[str] = "mRI, points"
     surface: ClassVar[bool] = False
+    by_name: ClassVar[bool] = False
     limits: ClassVar[tuple[str, ...]] = ()
     intervals: ClassVar[str] = (
         "A 95 % interval is a t interval: the variances over source images, tuning seeds and pretraining seeds add up; "

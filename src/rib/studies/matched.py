@@ -75,6 +75,8 @@ class MatchedNumbers:
 
     def against(self, cohort: Cohort, name: str, size: int | None) -> Estimate | None:
         """mRI of a curve at the gain of fine-tuning minus that of fine-tuning."""
+        if name == FINETUNE:
+            return minus(self.numbers.mri(cohort, name, size), self.numbers.mri(cohort, name, size))
         return minus(self.reading(cohort, name, size).mri, self.numbers.mri(cohort, FINETUNE, size))
 
     def places(self, cohorts: Iterable[Cohort]) -> list[tuple[Cohort, int | None]]:
@@ -100,11 +102,11 @@ class MatchedNumbers:
             AnswerPanel(
                 f"{family}, n = {size_name(size)}",
                 "method",
-                tuple(self.curves),
+                (FINETUNE, *self.curves),
                 tuple(
                     self.numbers.drawn(
                         self.numbers.label(one),
-                        [interval_of(self.against(one, name, size)) for name in self.curves],
+                        [interval_of(self.against(one, name, size)) for name in (FINETUNE, *self.curves)],
                         one,
                     )
                     for one in cohorts

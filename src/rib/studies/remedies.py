@@ -24,6 +24,7 @@ class Remedies(Study):
     """Each method against plain fine-tuning, where it gains as much on the set tuned on."""
 
     name: ClassVar[str] = "remedies"
+    by_name: ClassVar[bool] = True
     question: ClassVar[str] = "Which methods keep more robustness than plain fine-tuning that gains as much?"
     claim: ClassVar[str] = (
         "Not the paper's, which compares methods at one strength each: each of these methods keeps more than plain "
@@ -49,13 +50,15 @@ class Remedies(Study):
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
         """Every method that reaches the gain, minus fine-tuning there."""
-        matched = MatchedNumbers(numbers)
-        return [
-            contrast(family, f"{name} minus {FINETUNE} at its gain", "above", matched.mean(cohorts, name))
-            for family, cohorts in numbers.families.items()
-            for name in matched.curves
-            if matched.reached(cohorts, name) == len(matched.places(cohorts))
-        ]
+        matched, found = MatchedNumbers(numbers), []
+        for family, cohorts in numbers.families.items():
+            reach = [name for name in matched.curves if matched.reached(cohorts, name) == len(matched.places(cohorts))]
+            for name in reach:
+                says = f"{name} minus {FINETUNE} at its gain"
+                found.append(contrast(family, says, "above", matched.mean(cohorts, name)))
+            if not reach:
+                found.append(contrast(family, f"no method reaches the gain of {FINETUNE}", "above", None))
+        return found
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
         """By method, a row for each pretraining set; a panel for each family and size."""

@@ -108,7 +108,9 @@ class _Loop:
         self.pretrained = take_statistics(classifier.net) if recipe.batchnorm == "pretrained" else {}
         one = training.objective is not None and recipe.leaves_one(len(examples))  # which neither can use
         merged = bool(self.norms) or one
-        self.schedule = Schedule(examples.labels, recipe, training.seed, training.stages, merged, training.hold)
+        self.schedule = Schedule(
+            examples.labels, recipe, training.seed, training.stages, merged, training.hold, training.stop
+        )
         if training.hook is not None:
             training.hook.total = self.schedule.total
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=recipe.precision == "fp16")

@@ -23,6 +23,7 @@ class Schedule:
         stages: in equal parts of the run, batches come from this share of the tuning set, its first examples.
         merged: whether a last batch of one example joins the one before it.
         hold: share of the run after which the learning rate stays as it is.
+        stop: steps after which the run ends, though its rates are those of the whole run; None for the whole run.
 
     Attributes:
         sizes: number of examples of each batch of an epoch.
@@ -37,21 +38,23 @@ class Schedule:
         stages: Sequence[float] = (1.0,),
         merged: bool = False,
         hold: float = 1.0,
+        stop: int | None = None,
     ) -> None:
         self._recipe, self._seed = recipe, seed
         self._prefixes = prefixes(labels, stages)
         self.sizes = recipe.batches(len(labels), merged)
         self.total = recipe.total_steps(len(labels), merged)
         self._held = int(hold * self.total)
+        self._end = self.total if stop is None else min(stop, self.total)
 
     def steps(self, epoch: int) -> range:
         """Numbers of an epoch's steps."""
         first = epoch * len(self.sizes)
-        return range(first, min(first + len(self.sizes), self.total))
+        return range(first, min(first + len(self.sizes), self._end))
 
     def is_over(self, epoch: int) -> bool:
         """Whether no step is left for an epoch."""
-        return epoch * len(self.sizes) >= self.total
+        return epoch * len(self.sizes) >= self._end
 
     def lr(self, step: int) -> float:
         """The learning rate of a step, counted from 0."""
@@ -59,12 +62,12 @@ class Schedule:
 
     def images(self, epochs: int) -> int:
         """Number of examples that these first epochs have."""
-        whole, rest = divmod(min(epochs * len(self.sizes), self.total), len(self.sizes))
+        whole, rest = divmod(min(epochs * len(self.sizes), self._end), len(self.sizes))
         return whole * sum(self.sizes) + sum(self.sizes[:rest])
 
     def seen(self, epoch: int) -> int:
         """Number of examples that an epoch has."""
-        return sum(self.sizes[: self.total - epoch * len(self.sizes)])
+        return sum(self.sizes[: self._end - epoch * len(self.sizes)])
 
     def order(self, epoch: int) -> Rows:
         """The examples of a whole epoch, in its order; examples of a prefix are repeated until the epoch is full."""

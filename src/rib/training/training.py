@@ -79,6 +79,7 @@ class Training:
             None to compute them when the training begins.
         rates: factors of the learning rate by the names of parameters; 1 for those without.
         hold: share of the run after which the learning rate stays as it is.
+        stop: steps after which the run ends, though its rates are those of the whole run; None for the whole run.
         hook: changes gradients or weights at every step.
         feature_term: a further term of the cross-entropy that sees features; the net is not compiled then.
         second_pass: where the gradient of a step is taken, if that is not where the step begins.
@@ -97,6 +98,7 @@ class Training:
     features: Tensor | None = None
     rates: Mapping[str, float] | None = None
     hold: float = 1.0
+    stop: int | None = None
     hook: StepHook | None = None
     feature_term: FeatureTerm | None = None
     second_pass: SecondPass | None = None
