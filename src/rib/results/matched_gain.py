@@ -145,7 +145,7 @@ class CurvePoint:
 
 
 @dataclass(frozen=True)
-class Reading:
+class CurveReading:
     """What a curve says at a gain.
 
     Attributes:
@@ -204,7 +204,7 @@ def by_strength(curve: Sequence[CurvePoint]) -> list[CurvePoint]:
     return ordered[::-1] if ordered and ordered[-1].gain.value < ordered[0].gain.value else ordered
 
 
-def read_curve(base: CurvePoint, curve: Sequence[CurvePoint]) -> Reading:
+def read_curve(base: CurvePoint, curve: Sequence[CurvePoint]) -> CurveReading:
     """What a curve says at the gain of `base`: at the first crossing from the weak end, else at its strongest gain.
 
     Args:
@@ -216,14 +216,14 @@ def read_curve(base: CurvePoint, curve: Sequence[CurvePoint]) -> Reading:
         low = before.gain.value if before else 0.0
         if several and min(low, after.gain.value) <= target <= max(low, after.gain.value):
             names = (before.method if before else "pretrained", after.method)
-            return Reading("reached", names, _between(base, before, after))
+            return CurveReading("reached", names, _between(base, before, after))
     top = max(curve, key=lambda each: each.gain.value)
     short = (top.gain - base.gain).interval()
     if short.high < 0:
-        return Reading("never")
+        return CurveReading("never")
     if short.low > 0 and not several:
-        return Reading("beyond")
-    return Reading("reached", (top.method,), _between(base, None, top))
+        return CurveReading("beyond")
+    return CurveReading("reached", (top.method,), _between(base, None, top))
 
 
 def _between(base: CurvePoint, before: CurvePoint | None, after: CurvePoint) -> Estimate:

@@ -22,7 +22,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """Fixed before any run: a group is all of its methods that reach the gain, never its best one."""
 
 
-class Architecture(Study):
+class ArchitectureStudy(Study):
     """Groups of methods at the gain of plain fine-tuning: regularised, averaged, and with another architecture."""
 
     name: ClassVar[str] = "architecture"

@@ -11,7 +11,7 @@ from rib.metrics.estimates import Estimate
 from rib.metrics.missing import interval_of, mean_if_whole, minus
 from rib.plan import swept
 from rib.results.answer import AnswerPanel
-from rib.results.matched_gain import CurvePoint, Reach, Reading, by_strength, curves, read_curve
+from rib.results.matched_gain import CurvePoint, CurveReading, Reach, by_strength, curves, read_curve
 from rib.results.words import size_name
 from rib.studies.cohorts import Cohort
 from rib.studies.numbers import FINETUNE, StudyNumbers
@@ -53,14 +53,14 @@ class MatchedNumbers:
     def __init__(self, numbers: StudyNumbers) -> None:
         self.numbers = numbers
         self._sweeps = swept(numbers.results.suite)
-        self._read: dict[tuple[Cohort, str, int | None], Reading] = {}
+        self._read: dict[tuple[Cohort, str, int | None], CurveReading] = {}
 
     @cached_property
     def curves(self) -> dict[str, list[str]]:
         """The methods of each curve by its name, in the order of the suite."""
         return curves(dict.fromkeys(run.method for run in self.numbers.results.plan.runs), self._sweeps)
 
-    def reading(self, cohort: Cohort, name: str, size: int | None) -> Reading:
+    def reading(self, cohort: Cohort, name: str, size: int | None) -> CurveReading:
         """What a curve says at the gain of fine-tuning."""
         place = (cohort, name, size)
         if place not in self._read:
@@ -70,7 +70,7 @@ class MatchedNumbers:
             )
             known = [point for point in points if point is not None]
             whole = base is not None and len(known) == len(points)
-            self._read[place] = read_curve(base, by_strength(known)) if base and whole else Reading("unknown")
+            self._read[place] = read_curve(base, by_strength(known)) if base and whole else CurveReading("unknown")
         return self._read[place]
 
     def against(self, cohort: Cohort, name: str, size: int | None) -> Estimate | None:
