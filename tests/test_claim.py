@@ -115,7 +115,10 @@ def test_a_training_that_ends_at_chance_is_marked_everywhere(tmp_path: Path) -> 
     found = results(tmp_path, moves, notes=collapsed)
     row = found.summaries[1]
     assert row.at_chance == ("two (seed 1)",)
-    assert claim(found).lead == "finetune lost 35.0 points on the set tuned on and lost 35.0 elsewhere, on net."
+    assert claim(found).lead == (
+        "finetune lost 35.0 points on the set tuned on and lost 35.0 elsewhere, on net. On the reference set it lost "
+        "35.0 points."
+    )
     assert "finetune of net ended at chance on two (seed 1)." in finding(found)
     text = said(found)
     assert "✗ a training ended at chance" in text
@@ -141,8 +144,9 @@ def test_several_models(tmp_path: Path) -> None:
     text = finding(results(tmp_path, moves, models=("small", "large", "idle")))
     assert text.startswith(
         "finetune gained +0.0 to +20.0 points on the set tuned on and changed by -8.0 to +0.0 points elsewhere: a "
-        "distinguishable loss on 2 of 3 models. small (+20.0) gained most and idle (+0.0) least (on idle no "
-        "distinguishable gain); small (-8.0) lost most elsewhere and idle (+0.0) least."
+        "distinguishable loss on 2 of 3 models. On the reference set 1 of 3 models lost 8.0 points. small (+20.0) "
+        "gained most and idle (+0.0) least (on idle no distinguishable gain); small (-8.0) lost most elsewhere and "
+        "idle (+0.0) least."
     )
     assert "At matched gain, on the 2 that gained, ewc kept most on both models, distinguishably ahead on both" in text
     assert text.endswith("What kept more on some learned less there: linear_probe.")
@@ -200,7 +204,7 @@ def test_losses_on_all_models_are_called_losses(tmp_path: Path) -> None:
     moves = {"small finetune": (20, -8), "large finetune": (10, -2)}
     assert claim(results(tmp_path, moves, models=("small", "large"))).lead == (
         "finetune gained +10.0 to +20.0 points on the set tuned on and lost 2.0 to 8.0 points elsewhere: a "
-        "distinguishable loss on both models."
+        "distinguishable loss on both models. On the reference set 1 of 2 models lost 8.0 points."
     )
 
 

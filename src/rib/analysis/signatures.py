@@ -149,7 +149,7 @@ def _large_drop(evidence: Evidence) -> Signature:
             verdict,
             present=f"Accuracy on data sets not tuned on {moved}: a collapse.",
             suggested=f"Accuracy on data sets not tuned on {moved}: a collapse, unless chance made it look like one.",
-            absent=f"Accuracy on data sets not tuned on {moved}: no collapse (that is {LARGE_DROP:+.0f} or worse).",
+            absent=f"Accuracy on data sets not tuned on {moved}: no collapse (that is worse than {LARGE_DROP:+.0f}).",
         ),
     )
 

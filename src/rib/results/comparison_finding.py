@@ -28,7 +28,8 @@ def comparison_claim(found: Comparison) -> Claim:
     if ri.excludes_zero:
         verb = "lost robustness" if ri.value < 0 else "gained robustness"
     count = sum(row.role == "downstream" and row.change is not None for row in found.tested)
-    where = f"the {count} {'' if found.tuned_on is None else 'other '}downstream sets"
+    other = "" if found.tuned_on is None else "other "
+    where = f"the {other}downstream set" if count == 1 else f"the {count} {other}downstream sets"
     lead = f"{found.tuned} {_own_gain(found)}{verb}: {_points(ri)} points on average on {where}.{_largest_loss(found)}"
     own, reference = found.change_on("own"), found.change_on("reference")
     spans = [f"{_ended(own)} on {found.tuned_on}" if own else "", f"{_ended(ri)} on {where}"]

@@ -8,10 +8,12 @@ gained and what it cost.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rib.analysis.signatures import LOSS
 from rib.metrics.intervals import Interval, as_family
+from rib.results.inside.signatures import reference_changes
 from rib.results.results import Results
 from rib.results.rows import Group, Summary, learned, main_size, shown_first
 from rib.results.words import ordered, signed
@@ -42,13 +44,14 @@ def claim(results: Results) -> Claim:
     """The same in two parts."""
     if not results.records:
         return Claim(f"Nothing is measured yet: 0 of {len(results.plan.steps):,} steps are done.")
-    contests = [contest for model in results.suite.models if (contest := _contest(results, model))]
+    changes = reference_changes(results)
+    contests = [contest for model in results.suite.models if (contest := _contest(results, model, changes))]
     if not contests:
         return _start(results)
     partial = any(row.missing for row in results.summaries)
     cost = _cost(contests)
     detail = " ".join(filter(None, (cost.detail, _by_heart(contests), _chance(contests), _ranking(contests))))
-    return Claim(f"{'Of the rows that are complete: ' if partial else ''}{cost.lead}", detail)
+    return Claim(f"{'Of the rows that are complete: ' if partial else ''}{cost.lead}{_forgotten(contests)}", detail)
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,7 @@ class _Contest:
         rivals: methods whose mRI is not distinguishable from that of the best.
         less: rows that keep more than the best and gained less.
         of: how many methods there are.
+        reference: change of accuracy of `shown` on the reference set, tested together with those of all rows.
     """
 
     shown: Summary
@@ -68,13 +72,14 @@ class _Contest:
     rivals: list[str]
     less: list[Summary]
     of: int
+    reference: Interval | None
 
     @property
     def best(self) -> Summary:
         return self.rows[0]
 
 
-def _contest(results: Results, model: str) -> _Contest | None:
+def _contest(results: Results, model: str, changes: Mapping[Group, Interval | None]) -> _Contest | None:
     tuned = [(group, row) for group, row in ordered(results) if group[0] == model and row.mri]
     if not tuned:
         return None
@@ -86,7 +91,8 @@ def _contest(results: Results, model: str) -> _Contest | None:
     rivals = _rivals(results, matched)
     ahead = matched[0][1].mri if matched else None
     less = [row for _, row in rows if ahead and not row.matched and _value(row.mri) > ahead.value]
-    return _Contest(shown, [row for _, row in matched], rivals, less, len(rows))
+    reference = next(changes[group] for group, row in tuned if row is shown)
+    return _Contest(shown, [row for _, row in matched], rivals, less, len(rows), reference)
 
 
 def _rivals(results: Results, matched: Sequence[tuple[Group, Summary]]) -> list[str]:
@@ -124,6 +130,17 @@ def _one_cost(row: Summary) -> Claim:
         return Claim(f"{row.method} {_change(row.mri, ' points')} on the other sets, on {row.model}.", _UNMEASURED)
     ends = f"With 95 % intervals: {_spanned(gain)} on {where}, {_spanned(row.mri)} elsewhere."
     return Claim(f"{row.method} {_gain(gain)} on {where} and {_change(row.mri)} elsewhere, on {row.model}.", ends)
+
+
+def _forgotten(contests: Sequence[_Contest]) -> str:
+    """What was lost for certain on the reference set, as a sentence; empty where that is at most `LOSS` points."""
+    known = [one.reference for one in contests]
+    lost = sorted(-one.value for one in known if one and one.marked and one.value < LOSS)
+    if not lost:
+        return ""
+    points = " to ".join(dict.fromkeys((f"{lost[0]:.1f}", f"{lost[-1]:.1f}")))
+    where = "it" if len(contests) == 1 else f"{_of(len(lost), len(contests))} models"
+    return f" On the reference set {where} lost {points} points."
 
 
 _OWN, _SEEN = "the set tuned on", "the very images tuned on"

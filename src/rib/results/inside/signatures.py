@@ -37,7 +37,7 @@ class SignatureRow:
 def signature_rows(results: Results) -> list[SignatureRow]:
     """Signatures of every tuned group with any evidence."""
     features, weights = _telling_looks(results, CKA, CKAValues), _telling_looks(results, Drift, DriftValues)
-    references = _reference_changes(results)
+    references = reference_changes(results)
     tested = {(row.model, row.method, row.size): row.mri for row in results.summaries}
     rows = []
     for group, runs in tuned_groups(results):
@@ -82,7 +82,7 @@ def _evidence(
     return Evidence(change, size, alike or None, moved or None, mri)
 
 
-def _reference_changes(results: Results) -> dict[Group, Interval | None]:
+def reference_changes(results: Results) -> dict[Group, Interval | None]:
     """Change of accuracy on the reference set of every tuned group, tested together; None if one is missing, or if the
     group was tuned on it."""
     name = results.set_name(results.suite.reference)
