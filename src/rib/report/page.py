@@ -29,7 +29,7 @@ from rib.report.views import unstated, view_lines
 from rib.results.failures import alike
 from rib.results.finding import claim
 from rib.results.inside import inside
-from rib.results.inside.signatures import HEADS, VERDICTS, held_against, measured, telling
+from rib.results.inside.signatures import HEADS, VERDICTS, held_against, limit, measured, telling
 from rib.results.matched_gain import matched_gains
 from rib.results.merges import merge_rows
 from rib.results.profile import Profile
@@ -136,7 +136,7 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         lstrip_blocks=True,
     )
     environment.filters |= {"points": _points, "percent": _percent, "duration": duration, "size": size_name}
-    environment.filters |= {"typeset": typeset, "share": _share}
+    environment.filters |= {"typeset": typeset, "share": _share, "limit": limit}
     return environment.get_template(template).render(
         suite=results.suite,
         caveats=results.caveats,

@@ -167,36 +167,93 @@ const RIB = (() => {
     update();
   }
 
-  // -- tables that are larger than their box say so above it, and fade where they go on
+  // -- tables: a table that is wider than its box shows each row as a list of named values, so nothing is cut off
 
-  const WAYS = [
-    ["right", "more columns →"],
-    ["below", "more rows ↓"],
-    ["left", "← back"],
-  ];
-  document.querySelectorAll(".scroll:has(> table)").forEach((box) => {
-    const frame = document.createElement("div"),
-      hint = document.createElement("p");
-    frame.className = "frame";
-    hint.className = "hint";
-    hint.ariaHidden = "true";
-    box.replaceWith(frame);
-    frame.append(hint, box);
-    const look = () => {
-      const room = {
-        right: box.scrollWidth - box.clientWidth - box.scrollLeft,
-        below: box.scrollHeight - box.clientHeight - box.scrollTop,
-        left: box.scrollLeft,
-      };
-      for (const [way] of WAYS) frame.classList.toggle(way, room[way] > 2);
-      hint.textContent = WAYS.filter(([way]) => room[way] > 2)
-        .map(([, words]) => words)
-        .join("   ");
+  function label(table) {
+    const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.replace(/\s+/g, " ").trim());
+    for (const body of table.tBodies)
+      for (const row of body.rows) [...row.cells].forEach((cell, at) => (cell.dataset.label = heads[at] || ""));
+  }
+
+  // the columns of a table that are shown first, by key; a button shows the others
+  function fold(table, box) {
+    const first = new Set((table.dataset.first || "").split(" ").filter(Boolean));
+    const heads = [...table.tHead.rows[0].cells].map((cell) => cell.querySelector("button"));
+    const more = heads.flatMap((head, at) => (first.size && head && !first.has(head.dataset.key) ? [at] : []));
+    if (!more.length) return;
+    for (const row of table.rows) more.forEach((at) => row.cells[at]?.classList.add("more"));
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: "all columns" });
+    button.setAttribute("aria-pressed", "false");
+    button.onclick = () => {
+      button.setAttribute("aria-pressed", String(table.classList.toggle("every")));
+      fit(table, box);
     };
-    box.addEventListener("scroll", look, { passive: true });
-    new ResizeObserver(look).observe(box);
-    look();
+    tools(box).append(button);
+  }
+
+  function tools(box) {
+    if (!box.previousElementSibling?.classList.contains("tools")) {
+      const line = document.createElement("p");
+      line.className = "tools";
+      box.before(line);
+    }
+    return box.previousElementSibling;
+  }
+
+  // selectors that leave rows of one model, method or size
+  function filter(table, box) {
+    const rows = [...table.tBodies[0].rows],
+      chosen = {};
+    for (const key of ["model", "method", "n"]) {
+      const values = [...new Set(rows.map((row) => row.dataset[key]).filter(Boolean))];
+      if (values.length < 2) continue;
+      const select = document.createElement("select"),
+        name = document.createElement("label");
+      select.append(new Option("all", ""), ...values.map((value) => new Option(value, value)));
+      select.onchange = () => {
+        chosen[key] = select.value;
+        for (const row of rows) row.hidden = Object.entries(chosen).some(([at, value]) => value && row.dataset[at] !== value);
+      };
+      name.append((key === "n" ? "images tuned on" : key) + " ", select);
+      tools(box).append(name);
+      if (key === "model" && narrow() && rows.length > 12) {
+        select.value = values[0]; // a long list on a small screen begins with one model
+        select.onchange();
+      }
+    }
+  }
+
+  function fit(table, box) {
+    table.classList.remove("cards");
+    table.classList.toggle("cards", box.scrollWidth > box.clientWidth + 1);
+  }
+
+  document.querySelectorAll(".scroll > table").forEach((table) => {
+    const box = table.parentElement;
+    if (!table.tHead || !table.tBodies.length) return;
+    label(table);
+    if (table.dataset.filter !== undefined) filter(table, box);
+    fold(table, box);
+    let width = 0;
+    new ResizeObserver(() => {
+      if (box.clientWidth === width) return;
+      width = box.clientWidth;
+      fit(table, box);
+    }).observe(box);
+    fit(table, box);
   });
+
+  // -- contents: a link to each section
+
+  const sections = [...document.querySelectorAll("main > section[id]")].filter((section) => section.querySelector("h2"));
+  document.getElementById("contents")?.append(
+    ...sections.map((section) =>
+      Object.assign(document.createElement("a"), {
+        href: "#" + section.id,
+        textContent: section.dataset.short || section.querySelector("h2").textContent,
+      }),
+    ),
+  );
 
   // -- theme: the system's, until the button is pressed
 

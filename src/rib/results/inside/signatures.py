@@ -170,6 +170,10 @@ def held_against(sign: Signature) -> str:
         return ""
     unit = "" if sign.name in ("low CKA", "late shift") else " points"
     spread = f" [{measured(sign, found.low)}, {measured(sign, found.high)}]" if found.low < found.high else ""
+    return f"Measured {measured(sign, found.value)}{spread}{unit}; present {limit(sign)}{unit}."
+
+
+def limit(sign: Signature) -> str:
+    """Where a sign is present: "below -10.0"."""
     side = "above" if sign.name == "late shift" else "below"
-    threshold = "0" if sign.name == "negative RI" else measured(sign, sign.threshold)
-    return f"Measured {measured(sign, found.value)}{spread}{unit}; present {side} {threshold}{unit}."
+    return f"{side} {'0' if sign.name == 'negative RI' else measured(sign, sign.threshold)}"
