@@ -651,6 +651,24 @@ def test_gates_that_claim_a_change_are_adjusted_for_each_other() -> None:
     assert level_of([GateVerdict(parse_gate("ri < -9", NAMES), found)]) == ""
 
 
+def test_one_gate_on_a_bound_is_worded_alone() -> None:
+    found = Interval(-2.0, -3.9, -0.1, se=1.0)
+    assert level_of([GateVerdict(parse_gate("ri.high < 0", NAMES), found)]) == (
+        "1 of 1 gate is on a bound of a 95 % interval: one-sided, level 2.5 % each."
+    )
+
+
+def test_the_gate_own_exists_only_for_a_known_tuned_set() -> None:
+    assert "own" in quantity_names(["a", "b"], own=True)
+    assert "own" not in quantity_names(["a", "b"], own=False)
+
+
+def test_a_number_that_is_not_finite_is_said_to_be_so() -> None:
+    gate = parse_gate("ri < -5", NAMES)
+    assert "it is not a finite number" in GateVerdict(gate, Interval(float("nan"), -1.0, 1.0)).words
+    assert "finite" not in GateVerdict(gate, None).words
+
+
 def test_a_gate_on_the_worst_set_is_several_tests() -> None:
     """Alone, too: p 0.06 of three sets is no loss, though one interval lies below 0. Above a limit all must be."""
     found = Interval(-2.0, -3.9, -0.1, se=1.0)

@@ -172,3 +172,11 @@ def test_a_named_map_is_cut_to_the_classes_of_the_set(tmp_path: Path) -> None:
     row = DataRow(folder="x", labels="imagenet:pacs", combine="mean")
     assert row.label_targets(tmp_path, ("horse", "house")) == {"horse": ("n02389026",)}
     assert row.labels_words == "labels imagenet:pacs, mean of the synonyms' probabilities"
+
+
+@pytest.mark.parametrize(("count", "listed"), [(12, "c11"), (13, "c11, … (13 in all)")])
+def test_many_valid_classes_are_cut_short(count: int, listed: str) -> None:
+    names = tuple(f"c{place}" for place in range(count))
+    with pytest.raises(UserError) as caught:
+        match_classes("x", names, names, {"unknown": ("c0",)})
+    assert f"{listed}\n" in f"{caught.value}\n"

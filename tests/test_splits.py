@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rib.data.examples import Index
-from rib.data.splits import carve, named_generator, named_seed, nested, tuning_rows
+from rib.data.splits import carve, divided, mixed, named_generator, named_seed, nested, tuning_rows
 from rib.errors import UserError
 
 small = settings(max_examples=60, deadline=None)
@@ -104,6 +104,37 @@ def test_nothing_held_out() -> None:
     rows, held = tuning_rows(index, None, 0.0, 0, "x")
     assert rows.tolist() == list(range(6))
     assert held.tolist() == []
+
+
+def test_mixed_numbers_are_those_of_splitmix64() -> None:
+    """The first outputs of its reference implementation for the seeds 0 and 1."""
+    assert mixed(np.array([0, 1], np.uint64)).tolist() == [0xE220A8397B1DCDAF, 0x910A2DEC89025CC1]
+
+
+def test_a_division_follows_the_source_alone() -> None:
+    whole, part = Index(np.zeros(4000, np.int64), np.arange(4000)), Index(np.zeros(400, np.int64), np.arange(400))
+    first, second = divided(whole, 0.3)
+    assert sorted([*first, *second]) == list(range(4000))
+    assert abs(len(second) / 4000 - 0.3) < 0.03  # four standard deviations
+    assert set(divided(part, 0.3)[1]) == {row for row in second if row < 400}
+    assert divided(whole, 0.0)[1].tolist() == []
+
+
+@pytest.mark.parametrize("fraction", [1e-9, 1 - 1e-9])
+def test_a_class_of_two_sources_is_on_either_side(fraction: float) -> None:
+    index = Index(np.array([0, 0, 1, 1, 1, 2]), np.array([10, 11, 20, 21, 21, 30]))
+    first, second = divided(index, fraction)
+    for label in (0, 1):
+        assert {label} <= set(index.labels[first]), "on the first side"
+        assert {label} <= set(index.labels[second]), "on the second side"
+    assert set(index.sources[first]).isdisjoint(index.sources[second])
+
+
+@pytest.mark.parametrize(("classes", "why"), [(3, "one per class"), (200, "each of another class")])
+def test_the_smallest_size_is_explained(classes: int, why: str) -> None:
+    index = Index(np.arange(2 * classes) % classes, np.arange(2 * classes))
+    with pytest.raises(UserError, match=rf"valid: +{min(classes, 100)} \({why}\) to {2 * classes}"):
+        tuning_rows(index, 1, 0.0, 0, "x")
 
 
 @pytest.mark.parametrize("size", [0, 11])

@@ -130,4 +130,4 @@ def tuning_rows(index: Index, size: int | None, held_out: float, seed: int, data
 
 
 def _why(fewest: int) -> str:
-    return "each of another class" if fewest == ENOUGH else "one a class"
+    return "each of another class" if fewest == ENOUGH else "one per class"

@@ -1,1 +1,1 @@
-"""Upkeep: what is done to a store as a whole: verified, cleared of garbage, archived, merged with another."""
+"""Upkeep: operations on a whole store: verify, remove garbage, archive, merge, repeat steps."""

@@ -1,7 +1,7 @@
-"""Archive: a suite's records, predictions and page in one file, that another machine takes into its store.
+"""Archive: the records, predictions and page of a suite in one file, which another machine imports into its store.
 
-An archive comes from somewhere else. Nothing of it is believed: a file is taken if the manifest announced it, its name
-is one that a store has, and its size and digest are those announced; all others refuse the archive as a whole.
+RIB trusts nothing in an archive. It accepts a file if the manifest lists it, if a store can have a file of that name,
+and if size and digest are those of the manifest. Any other file makes RIB refuse the whole archive.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ SUITE = "suite.toml"
 """Name of the suite file in an archive."""
 
 LONGEST_MANIFEST = 1 << 27
-"""Bytes of the longest manifest that is read."""
+"""Maximum bytes of a manifest."""
 
 MOST_FILES = 1_000_000
-"""Files of one archive: more than 300,000 steps leave."""
+"""Maximum files of an archive: more than 300,000 steps write."""
 
 LONGEST = {"records": 1 << 26, "suite.toml": 1 << 24, "page.html": 1 << 28}
-"""Bytes of the longest file of a kind that is read whole into memory. The others are limited by the free disk."""
+"""Maximum bytes of files that RIB reads whole into memory, by kind. The free disk limits the others."""
 
 MOST_PACKED = 200
-"""Bytes that one byte of the archive may stand for. Records, the most alike of all, come to 10 to 30."""
+"""Maximum ratio of unpacked to packed bytes. Records, which compress best, reach 10 to 30."""
 
 SMALL = 1 << 26
-"""Bytes up to which it does not matter how much one byte stands for."""
+"""Unpacked bytes up to which the ratio does not matter."""
 
 COMPRESSIONS = {".tar.zst": "zstd", ".tar.gz": "gzip", ".tgz": "gzip"}
 MAGIC = {b"\x28\xb5\x2f\xfd": "zstd", b"\x1f\x8b": "gzip"}
@@ -60,7 +60,7 @@ NAMES = re.compile(
     r"|features/(?P<d>[0-9a-f]{2})/(?P=d)[0-9a-f]{38}\.npy"
     r"|suite\.toml|page\.html"
 )
-"""Every name that a file of an archive can have."""
+"""Pattern of every name that a file of an archive can have."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,9 @@ class Unpacked:
     """Result of an import.
 
     Attributes:
-        suite: its name.
-        merged: what became of its steps.
-        beside: where its suite file and its page are now.
+        suite: name of the suite.
+        merged: result of merging its steps.
+        beside: paths of its suite file and page.
     """
 
     suite: str
@@ -79,21 +79,21 @@ class Unpacked:
 
 
 def pack(store: Store, plan: Plan, beside: Mapping[str, Path], target: Path, weights: bool = False) -> int:
-    """Write an archive of what a store holds of a plan.
+    """Write an archive of the finished steps of a plan.
 
     Args:
         store: the store.
-        plan: of the suite.
+        plan: the plan of the suite.
         beside: `suite.toml` and `page.html`.
         target: the file, .tar.zst or .tar.gz.
-        weights: include the weights and the features too, so that others can continue from them.
+        weights: include weights and features, so that others can continue from them.
 
     Returns:
-        The number of steps in it.
+        The number of steps in the archive.
 
     Raises:
-        UserError: nothing of the suite is in the store, or the target cannot be written or has another ending.
-        DamagedError: a file is not as it was written.
+        UserError: the store has no records of the suite, or the target is not writable or has another ending.
+        DamagedError: a file is damaged.
     """
     compression = next((kind for end, kind in COMPRESSIONS.items() if target.name.endswith(end)), None)
     if compression is None:
@@ -121,7 +121,7 @@ def pack(store: Store, plan: Plan, beside: Mapping[str, Path], target: Path, wei
 
 
 def _files(store: Store, keys: Sequence[str], weights: bool) -> Iterator[tuple[str, Path]]:
-    """Names in the archive and files; whole ones only."""
+    """Names in the archive and their files. Raises DamagedError for a damaged file."""
     for key in keys:
         record = store.record(key)
         assert record is not None
@@ -144,7 +144,7 @@ def _add_bytes(tar: tarfile.TarFile, name: str, data: bytes) -> None:
 
 
 def _add_file(tar: tarfile.TarFile, name: str, path: Path, size: int) -> None:
-    member = tarfile.TarInfo(name)  # no owner, no time: equal contents make equal archives
+    member = tarfile.TarInfo(name)  # without owner and time, equal contents make equal archives
     member.size = size
     with plain(path).open("rb") as file:
         tar.addfile(member, file)
@@ -154,16 +154,16 @@ def _add_file(tar: tarfile.TarFile, name: str, path: Path, size: int) -> None:
 
 
 def unpack(archive: Path, store: Store, check: Callable[[Store], object] | None = None) -> Unpacked:
-    """Take an archive into a store.
+    """Import an archive into a store.
 
     Args:
         archive: the file.
-        store: the store that grows; a record that it has and that differs stays as it is, and is named.
-        check: looks at what the archive holds, as a store, once its names, digests and types are as they should be and
-            before anything is taken; what it raises refuses the archive.
+        store: receives the steps; if it has a differing record, that record stays and the result names it.
+        check: receives the content of the archive as a store, after names, digests and types are verified and before
+            anything is imported; an exception of it refuses the archive.
 
     Raises:
-        UserError: it is no archive of RIB, is damaged, or holds what no such archive holds; nothing is taken then.
+        UserError: it is no archive of RIB, is damaged, or has unexpected content; nothing is imported then.
         StepError: the disk is full.
     """
     _require_file(archive)
@@ -200,18 +200,18 @@ def _require_file(archive: Path) -> None:
 
 
 _DAMAGED = (tarfile.TarError, pa.ArrowException, EOFError, ZlibError, ValueError, KeyError, TypeError, OverflowError)
-"""Errors of tarfile, zlib, Arrow and JSON for foreign bytes."""
+"""Errors that tarfile, zlib, Arrow and JSON raise for damaged or hostile bytes."""
 
 
 @contextmanager
 def _refusing(archive: Path) -> Iterator[None]:
-    """Whatever a damaged or hostile archive makes of its readers, as an error for people."""
+    """Turn any error from reading a damaged or hostile archive into an error for people."""
     try:
         yield
     except (*_DAMAGED, RecursionError) as error:
         raise _refused(archive, f"{type(error).__name__}: {error}") from None
     except OSError as error:
-        if error.errno is not None:  # of the system; those of the decompressors have no number
+        if error.errno is not None:  # an error of the system; those of decompressors have no errno
             raise
         raise _refused(archive, str(error)) from None
 
@@ -225,7 +225,7 @@ def _refused(archive: Path, why: str) -> UserError:
 
 
 class _Capped:
-    """A stream that ends with an error after a maximum number of bytes, whatever its headers promise."""
+    """A stream that raises an error after a maximum number of bytes."""
 
     def __init__(self, stream: Any, most: int) -> None:
         self._stream, self.left = stream, most
@@ -250,7 +250,7 @@ def _opened(archive: Path) -> Iterator[_Capped]:
 
 
 def _stage(stream: _Capped, root: Path, archive: Path) -> str:
-    """Write what the manifest announces into an empty folder; the suite's name."""
+    """Extract the files of the manifest into an empty folder; return the suite's name."""
     with tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
         first = tar.next()
         if first is None or first.name != MANIFEST or not _is_plain(first):
@@ -270,13 +270,13 @@ def _stage(stream: _Capped, root: Path, archive: Path) -> str:
 
 
 def _manifest(document: dict[str, Any]) -> tuple[str, dict[str, Seal]]:
-    """The suite's name, and the seal of every file."""
+    """The suite's name, and the size and digest of every file."""
     if document["format"] > FORMAT:
         raise ValueError(f"it was written by a newer version of RIB (format {document['format']})")
     if (count := len(document["files"])) > MOST_FILES:
         raise ValueError(f"its manifest lists {count:,} files, more than {MOST_FILES:,}")
     sealed = {name: Seal(int(size), str(found)) for name, size, found in document["files"]}
-    if (odd := next((name for name in sealed if not NAMES.fullmatch(name)), None)) is not None:  # it may be empty
+    if (odd := next((name for name in sealed if not NAMES.fullmatch(name)), None)) is not None:  # the list may be empty
         raise ValueError(f"{odd!r} is not a file of a store")
     if len(sealed) != len(document["files"]) or any(seal.size < 0 for seal in sealed.values()):
         raise ValueError("its manifest is inconsistent")
@@ -286,10 +286,10 @@ def _manifest(document: dict[str, Any]) -> tuple[str, dict[str, Seal]]:
 
 
 def _require_moderate(archive: Path, sealed: Mapping[str, Seal]) -> None:
-    """Refuse files that memory would not hold, and more bytes than an archive of this size stands for.
+    """Refuse files that are too large for memory, and archives that unpack to too many bytes.
 
     Raises:
-        ValueError: one is named, with its limit.
+        ValueError: names the file and its limit.
     """
     for name, seal in sealed.items():
         if seal.size > (most := LONGEST.get(name.partition("/")[0], seal.size)):
@@ -300,7 +300,7 @@ def _require_moderate(archive: Path, sealed: Mapping[str, Seal]) -> None:
 
 
 def _is_plain(member: tarfile.TarInfo) -> bool:
-    """Whether a member is a file and nothing else: no link, device, folder or sparse file."""
+    """Whether a member is a plain file: no link, device, folder or sparse file."""
     return member.type in (tarfile.REGTYPE, tarfile.AREGTYPE)
 
 
@@ -327,7 +327,7 @@ def _write(content: IO[bytes], path: Path, seal: Seal) -> None:
 
 
 def _beside(staging: Path, root: Path, suite: str) -> Iterator[Path]:
-    """Keep the suite file and the page, named by content, so that no other is written over."""
+    """Write the suite file and the page under names from their content, so that no other file is overwritten."""
     for name, folder in ((SUITE, "suites"), ("page.html", "reports")):
         path = staging / name
         if path.exists():

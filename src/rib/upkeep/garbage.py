@@ -1,4 +1,4 @@
-"""Garbage: files of a store that nothing will ever read, or nothing that the user still wants."""
+"""Garbage: files of a store that no step reads, or no step that the user still wants."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from rib.store.store import Store
 from rib.upkeep.verify import files_of
 
 GRACE = 3600.0
-"""Seconds for which a file must not have been touched before its writer is taken for dead."""
+"""Seconds without a change after which the writer of an unfinished file counts as dead."""
 
 
 @dataclass(frozen=True)
 class Garbage:
-    """A file that can go.
+    """A file that can be removed.
 
     Attributes:
         path: the file.
         size: in bytes.
-        why: nothing wants it.
+        why: the reason, in words.
     """
 
     path: Path
@@ -35,15 +35,15 @@ class Garbage:
 
 
 def garbage(store: Store, kept: Sequence[Plan] = (), grace: float = GRACE) -> list[Garbage]:
-    """Files that can go. Records and predictions never can.
+    """The files that can be removed. Records and predictions are never among them.
 
     Args:
         store: the store.
-        kept: plans of the suites that are still wanted; with any, weights, features and packs that none of
-            them needs can go.
-        grace: seconds for which a file must not have been touched before its writer is taken for dead.
+        kept: plans of the suites to keep. If there are any, weights, features and packs that none of them needs can
+            be removed.
+        grace: seconds without a change after which the writer of an unfinished file counts as dead.
     """
-    before = file_time(store.root) / 1e9 - grace  # as the files' own times: by no machine's own date
+    before = file_time(store.root) / 1e9 - grace  # by the file system's clock, like the times of the files
     found = [*_left_behind(store, before), *_of_finished(store, before), *_of_the_dead(store, before)]
     if kept:
         found += [*_made_again(store, kept), *_packs(store, kept)]
@@ -51,7 +51,7 @@ def garbage(store: Store, kept: Sequence[Plan] = (), grace: float = GRACE) -> li
 
 
 def remove(found: Sequence[Garbage]) -> None:
-    """Remove what can go."""
+    """Remove the files."""
     for item in found:
         item.path.unlink(missing_ok=True)
 
@@ -80,7 +80,7 @@ def _of_finished(store: Store, before: float) -> Iterator[Garbage]:
 
 def _of_the_dead(store: Store, before: float) -> Iterator[Garbage]:
     for path in Leases(store.root).dead():
-        with suppress(FileNotFoundError):  # taken over meanwhile
+        with suppress(FileNotFoundError):  # another driver has taken it over
             if path.stat().st_mtime < before:
                 yield _garbage(path, "lease of a process that died")
 
@@ -96,7 +96,7 @@ def _made_again(store: Store, kept: Sequence[Plan]) -> Iterator[Garbage]:
 def _packs(store: Store, kept: Sequence[Plan]) -> Iterator[Garbage]:
     looked_at = (decoded for plan in kept for step in plan.steps for decoded in step.looked_at(plan.world))
     needed = {pack_file(decoded, store.packs) for decoded in looked_at}
-    for path in sorted(store.packs.glob("[!.]*")):  # beside a pack lie its checksums
+    for path in sorted(store.packs.glob("[!.]*")):  # checksums lie beside their pack
         if path.with_suffix(".npy") not in needed:
             yield _garbage(path, "pack that no kept suite looks at")
 

@@ -1,4 +1,4 @@
-"""Merge: the steps of another store, taken into this one. What differs is named, and ours stays."""
+"""Merge: copies the steps of another store into this one. If results differ, this store keeps its own."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from rib.upkeep.verify import file_fault, files_of, record_fault
 
 @dataclass(frozen=True)
 class Conflict:
-    """A step that two stores have done with different results.
+    """A step with different results in two stores.
 
     Attributes:
         key: of the step.
         title: of the step.
-        values: names of what differs: values of the record, or `weights`, `features` where those files do.
+        values: names of the differing values of the record; `weights` or `features` if those files differ.
     """
 
     key: str
@@ -36,10 +36,10 @@ class Merged:
     """Result of a merge.
 
     Attributes:
-        taken: number of steps taken.
-        same: number of steps that both had, with the same results.
-        conflicts: steps that both had, with different results; ours stayed.
-        damaged: what was not taken because it is not as it was written: the file, and what is wrong.
+        taken: number of copied steps.
+        same: number of steps with equal results in both stores.
+        conflicts: steps with different results; this store kept its own.
+        damaged: files that were not copied because they are damaged, each with its fault.
     """
 
     taken: int = 0
@@ -49,20 +49,20 @@ class Merged:
 
     @property
     def clean(self) -> bool:
-        """Whether everything is here now."""
+        """Whether this store now has every step."""
         return not (self.conflicts or self.damaged)
 
 
 def merge(other: Store, into: Store, advance: Advance | None = None) -> Merged:
-    """Copy every step that another store has and this one lacks.
+    """Copy the steps that only the other store has.
 
     Args:
-        other: the other store. Nothing in it is changed.
-        into: the store that grows.
+        other: the other store, which stays unchanged.
+        into: receives the steps.
         advance: called after each step.
 
     Raises:
-        UserError: they are the same store, `other` is none, or `into` cannot be written.
+        UserError: both are the same store, `other` is no store, or `into` is not writable.
         StepError: the disk is full.
     """
     if other.root.resolve() == into.root.resolve():
@@ -77,7 +77,7 @@ def merge(other: Store, into: Store, advance: Advance | None = None) -> Merged:
             _merge_step(other, into, path, found, made)
             if advance:
                 advance(1)
-    except BaseException:  # a full disk, an interrupt: what was begun is taken back
+    except BaseException:  # after an error or interrupt, remove the incomplete step
         for path in reversed(made):
             with suppress(OSError):
                 path.unlink()
@@ -123,9 +123,9 @@ def _merge_step(other: Store, into: Store, path: Path, found: Merged, made: list
 
 
 def differences(ours: Record, theirs: Record) -> tuple[str, ...]:
-    """Names of the values in which two records of a step differ, and of the folders of files in which their seals do.
+    """Names of the values that differ between two records of a step, and of the folders whose files differ.
 
-    Files of equal numbers are equal, except those of predictions: versions of Parquet's library write them differently.
+    Prediction files are not compared, because versions of the Parquet library write equal numbers differently.
     """
     names = dict.fromkeys((*ours.values, *theirs.values))
     values = [name for name in names if _text(ours, name) != _text(theirs, name)]
@@ -137,11 +137,11 @@ def _differ(ours: Seal | None, theirs: Seal | None) -> bool:
 
 
 def _text(record: Record, name: str) -> str:
-    return json.dumps(record.values.get(name, "(none)"), sort_keys=True)  # so that NaN equals NaN
+    return json.dumps(record.values.get(name, "(none)"), sort_keys=True)  # NaN equals NaN this way
 
 
 def _take(other: Store, into: Store, theirs: Record, ours: Record | None, folder: str, made: list[Path]) -> None:
-    """Copy a file of a step, if it is there and fits the record that will speak of it. Raises DamagedError."""
+    """Copy a file of a step if it exists. Raises DamagedError if it does not match its record."""
     source, target = other.fetched(folder, theirs.key), into.path(folder, theirs.key)
     seal = (ours or theirs).seal(folder)
     if ours is not None and (target.exists() or not source.exists() or seal != theirs.seal(folder)):

@@ -1,7 +1,7 @@
-"""Spot: steps that somebody else says to have done, done again here and held against their records.
+"""Spot check: repeats some steps of another store here and compares the results with its records.
 
-A digest that fits says that a record is as it was written, not that it is right. Whoever takes records can have some of
-them computed again, from data and pretrained weights of their own: nothing but the suite is taken from the sender.
+A valid digest shows that a record is unchanged, not that it is right. Before an import, RIB can repeat some of the
+steps with the receiver's own data and pretrained weights. It takes nothing but the suite from the sender.
 """
 
 from __future__ import annotations
@@ -32,18 +32,18 @@ from rib.suite.suite import Suite
 from rib.upkeep.merge import differences
 
 POINTS = 1.0
-"""Points by which an accuracy may differ where another kind of machine made the record."""
+"""Tolerance of an accuracy, in points, if another kind of machine made the record."""
 
 KIND = ("torch", "timm", "numpy", "machine", "processor", "rib")
-"""Facts that two machines must share for results that are equal bit for bit, as records name them."""
+"""Facts of a record that two machines must share for results that are equal bit for bit."""
 
 EXAMPLES = ("example", "source", "label", "cell")
-"""Columns of predictions that no machine may have otherwise."""
+"""Columns of predictions that must be equal on all machines."""
 
 FLAGS = ("masked_right", "unmasked_right")
 
 COUNTS = ("examples", "width")
-"""Values that no machine may have otherwise."""
+"""Values that must be equal on all machines."""
 
 
 @dataclass(frozen=True)
@@ -51,11 +51,11 @@ class Wanted:
     """The steps to repeat.
 
     Attributes:
-        count: how many steps.
-        seed: of the choice among them.
-        device: what they are done on.
-        points: by which an accuracy may differ where another kind of machine made the record; other numbers may by as
-            many percent.
+        count: number of steps.
+        seed: of their random choice.
+        device: runs them.
+        points: tolerance of an accuracy, in points, if another kind of machine made the record; for other numbers the
+            same tolerance in percent.
     """
 
     count: int
@@ -69,10 +69,10 @@ class Spotted:
     """Result of the repeated steps.
 
     Attributes:
-        checked: titles of the steps that were done again and are as recorded, those that they needed among them.
-        chosen: how many of them were drawn; the others were needed by these.
-        exact: how many of them were compared with their record bit for bit.
-        unchecked: how many steps of those looked at cannot be done here, by reason.
+        checked: titles of the steps whose repeated results agree with their records, including needed steps.
+        chosen: number of drawn steps among them; these needed the others.
+        exact: number of steps that were compared bit for bit.
+        unchecked: number of steps that cannot be repeated here, by reason.
     """
 
     checked: list[str] = field(default_factory=list)
@@ -82,17 +82,17 @@ class Spotted:
 
 
 def spot(theirs: Store, suite: Suite, own: Store, wanted: Wanted, watcher: Watcher | None = None) -> Spotted:
-    """Do steps of another store again, drawn at random, with everything that they need.
+    """Repeat random steps of another store, with all steps that they need.
 
     Args:
-        theirs: the other store, whole; its records are compared, and nothing else of it is used.
-        suite: what it is of.
-        own: gives the folders of packs and facts.
-        wanted: how many, drawn how, done where.
-        watcher: called with the progress.
+        theirs: the other store, complete; only its records and predictions are read, for the comparison.
+        suite: its suite.
+        own: the store of this machine, which provides packs and facts.
+        wanted: number of steps, seed and device.
+        watcher: receives the progress.
 
     Raises:
-        UserError: a step has other results here, or not one of them can be done here.
+        UserError: a step has another result here, or no step can be repeated here.
     """
     plan, lost = _plan(suite, own)
     known = {step.key: step for step in plan.steps} if plan else {}
@@ -117,11 +117,11 @@ def spot(theirs: Store, suite: Suite, own: Store, wanted: Wanted, watcher: Watch
 
 
 class _Again:
-    """Does steps again, in a store of their own below the other one.
+    """Repeats steps in a separate store inside the other one.
 
     Args:
-        plan: has the steps; None where there is none.
-        theirs, own, wanted, watcher: as `spot` takes them.
+        plan: the plan with the steps; None if there is none.
+        theirs, own, wanted, watcher: as in `spot`.
     """
 
     def __init__(self, plan: Plan | None, theirs: Store, own: Store, wanted: Wanted, watcher: Watcher) -> None:
@@ -130,7 +130,7 @@ class _Again:
         self.failed: dict[str, str] = {}
 
     def check(self, step: Step, found: Spotted) -> str | None:
-        """Do a step and what it needs, as far as that was not done, and compare; why it cannot be done here.
+        """Repeat a step and the steps that it needs, and compare; return why this is impossible here, or None.
 
         Raises:
             UserError: a result differs.
@@ -152,7 +152,7 @@ class _Again:
         return self.failed.get(step.key)
 
     def _other_predictions(self, ours: Record, exact: bool) -> tuple[str, str, str] | None:
-        """The first difference of a step's predictions, as `difference` has it."""
+        """The first difference of a step's predictions, in the form of `difference`."""
         if ours.kind != "Predict":
             return None
         mine = self.scratch.predictions(ours.key)
@@ -184,7 +184,7 @@ class _Again:
 
 
 def _with_seals(store: Store, key: str) -> Record | None:
-    """A step's record, with a seal of each of its files: who forges one may leave the seals out."""
+    """A step's record, with size and digest of each file; a forged record may lack them."""
     record = store.record(key)
     if record is None:
         return None
@@ -194,7 +194,7 @@ def _with_seals(store: Store, key: str) -> Record | None:
 
 
 class _Scratch(Store):
-    """A store below another one, with packs and facts of a third: those are of this machine's own data."""
+    """A store inside another one, with the packs and facts of a third store: those of this machine's data."""
 
     def __init__(self, theirs: Store, own: Store) -> None:
         super().__init__(theirs.root / "again")
@@ -225,7 +225,7 @@ def _one_thread() -> Iterator[None]:
 
 
 def _plan(suite: Suite, own: Store) -> tuple[Plan | None, str]:
-    """The part of a suite that can be done here, and why the rest cannot."""
+    """The part of a suite that can run here, and why the rest cannot."""
     try:
         return make_plan(suite, own.facts), "no step of this suite as it stands here has its key"
     except UserError as error:
@@ -242,7 +242,7 @@ def _plan(suite: Suite, own: Store) -> tuple[Plan | None, str]:
 
 
 def _sets(suite: Suite) -> tuple[str, ...]:
-    """The sets that a suite can do without."""
+    """The data sets that can be left out of a suite."""
     return tuple(dict.fromkeys((*suite.downstream, *suite.evaluate)))
 
 
@@ -274,16 +274,16 @@ def same_kind(theirs: Record, ours: Record) -> bool:
 
 
 def _device(record: Record) -> str:
-    """Kind of its device: the processor's name does not tell an Apple GPU from its CPU."""
+    """The kind of a record's device. An Apple GPU and its CPU have the same processor name."""
     return str(record.made_by.get("device")).partition(":")[0]
 
 
 def difference(theirs: Record, ours: Record, points: float | None) -> tuple[str, str, str] | None:
-    """The first thing in which two records of a step differ, as they have it and as we have it.
+    """The first difference of two records of a step: its name, their value and ours.
 
     Args:
         theirs, ours: the records.
-        points: by which an accuracy may differ, and in percent any other number; None for not at all.
+        points: tolerance of accuracies in points, and of other numbers in percent; None for exact equality.
     """
     if theirs.kind != ours.kind:
         return "kind of step", theirs.kind, ours.kind
@@ -311,16 +311,18 @@ def _other_row(theirs: pa.Table, ours: pa.Table) -> tuple[str, str, str] | None:
 def _close(theirs: Record, ours: Record, name: str, points: float) -> bool:
     if name in FLAGS and ours.kind == "Predict":
         one, other = _accuracy(theirs, name), _accuracy(ours, name)
-        return abs(one - other) <= max(points, 200.0 / ours.values["examples"])  # two images are never too many
+        return abs(one - other) <= max(
+            points, 200.0 / ours.values["examples"]
+        )  # a difference of two images is always tolerated
     if name not in theirs.values and name not in ours.values:
         return True
-    if name not in theirs.values or name not in ours.values:  # another version notes more, or less
+    if name not in theirs.values or name not in ours.values:  # another version records more values, or fewer
         return theirs.made_by.get("rib") != ours.made_by.get("rib")
     return near(theirs.values[name], ours.values[name], 0.0 if name in COUNTS else points / 100)
 
 
 def near(one: Any, other: Any, share: float) -> bool:
-    """Whether two values are alike: numbers up to a share of the larger of them and of 1, all else exactly."""
+    """Whether two values agree: numbers within a share of max(|a|, |b|, 1), everything else exactly."""
     if isinstance(one, dict) and isinstance(other, dict):
         return one.keys() == other.keys() and all(near(one[name], other[name], share) for name in one)
     if isinstance(one, list) and isinstance(other, list):
@@ -337,7 +339,7 @@ def _is_number(value: object) -> bool:
 
 
 def _accuracy(record: Record, name: str) -> float:
-    """In percent."""
+    """The accuracy in percent."""
     return 100.0 * float(unpack_bits(record.values[name], record.values["examples"]).mean())
 
 

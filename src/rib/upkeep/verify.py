@@ -1,4 +1,4 @@
-"""Verify: whether every file of a store is as it was written, and which ones have to be made again."""
+"""Verify: finds the damaged files of a store, which have to be made again."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from rib.text.progress import Advance
 
 @dataclass(frozen=True)
 class FileFault:
-    """A file that is not as it was written.
+    """A damaged file.
 
     Attributes:
         path: the file.
-        what: is wrong with it.
-        title: of the step that left it; "" where that is not known.
-        aside: files to put aside, so that what they hold counts as missing.
+        what: the damage, in words.
+        title: of its step; "" if unknown.
+        aside: files to move aside, so that their content counts as missing.
     """
 
     path: Path
@@ -47,10 +47,11 @@ class Verified:
     """Result of a verification.
 
     Attributes:
-        files: how many files were looked at.
+        files: number of checked files.
         size: their bytes.
-        unsealed: titles of steps of older versions, whose record has no digests; their files can be read, no more.
-        faults: what is wrong.
+        unsealed: titles of steps of older versions, whose records have no digests: RIB only checks that their files
+            can be read.
+        faults: the damaged files.
     """
 
     files: int = 0
@@ -59,14 +60,14 @@ class Verified:
     faults: list[FileFault] = field(default_factory=list)
 
     def add(self, other: Verified) -> None:
-        """Count in what was found elsewhere."""
+        """Add another result."""
         self.files += other.files
         self.size += other.size
         self.unsealed += other.unsealed
         self.faults += other.faults
 
     def look(self, path: Path, fault: str | None, title: str, aside: tuple[Path, ...] = ()) -> None:
-        """Count in one file."""
+        """Add one file."""
         self.files += 1
         self.size += path.stat().st_size if path.exists() else 0
         if fault:
@@ -74,17 +75,17 @@ class Verified:
 
 
 def verify(store: Store, advance: Advance | None = None) -> Verified:
-    """Read every file of a store and hold it against its digest.
+    """Read every file of a store and check it against its digest.
 
     Args:
-        store: the store. Nothing in it is changed.
+        store: the store, which stays unchanged.
         advance: called with the number of files checked since the last call.
     """
     found = Verified()
     if fault := store.marker_fault():
         found.look(store.marker, fault, "")
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # digests are computed without Python's lock
-        for paths in batched(files_of(store, "records")):  # a pool takes in all that it is given at once
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # hashing releases the GIL
+        for paths in batched(files_of(store, "records")):  # a pool accepts all tasks at once
             for part in pool.map(lambda path: _of_step(store, path), paths):
                 found.add(part)
                 if advance:
@@ -101,16 +102,16 @@ def verify(store: Store, advance: Advance | None = None) -> Verified:
 
 
 def batched(paths: Iterator[Path], count: int = 1000) -> Iterator[list[Path]]:
-    """Lists of `count` paths; the last one may be shorter."""
+    """Lists of `count` paths; the last list may be shorter."""
     while some := list(itertools.islice(paths, count)):
         yield some
 
 
 def repair(store: Store, faults: list[FileFault]) -> list[Path]:
-    """Put damaged files aside, so that the next run makes them again.
+    """Move damaged files aside, so that the next run makes them again.
 
     Returns:
-        Where they are now.
+        Their new paths.
 
     Raises:
         UserError: the store cannot be written.
@@ -129,7 +130,7 @@ def files_of(store: Store, folder: str) -> Iterator[Path]:
 
 
 def record_fault(path: Path) -> tuple[Record | None, str | None]:
-    """A record, or what is wrong with its file."""
+    """A record, or the fault of its file."""
     try:
         record = decode_record(plain(path).read_bytes())
     except OSError as error:
@@ -146,7 +147,7 @@ def record_fault(path: Path) -> tuple[Record | None, str | None]:
 
 
 def _answers_fault(values: Mapping[str, Any]) -> str | None:
-    """Describe a fault in the values of a prediction's record, from which reports count."""
+    """Describe a fault in the values of a prediction's record, which reports use."""
     count = values.get("examples")
     if type(count) is not int or count < 1:
         return "it does not say how many examples there were"
@@ -158,7 +159,7 @@ def _answers_fault(values: Mapping[str, Any]) -> str | None:
 
 
 def file_fault(store: Store, record: Record, folder: str) -> str | None:
-    """Describe damage of a file that a record names; weights and features may have been dropped."""
+    """Describe damage of a file that a record names; weights and features may have been removed."""
     path, seal = store.path(folder, record.key), record.seal(folder)
     if not path.exists():
         wanted = folder not in DROPPABLE and (folder in record.files or record.kind == "Predict")
@@ -167,7 +168,7 @@ def file_fault(store: Store, record: Record, folder: str) -> str | None:
 
 
 def array_fault(path: Path) -> str | None:
-    """Describe damage of an array's file, by its size."""
+    """Describe damage of an array file by its size."""
     try:
         with plain(path).open("rb") as file:
             np.lib.format.read_magic(file)
