@@ -21,13 +21,15 @@ import timm
 from torchvision import models
 
 from helpers import Say, document, toml
+from rib.data.tokens import Tokens
 from rib.errors import UserError
-from rib.models import clip, vision
+from rib.models import clip, transformer, vision
 from rib.models.arguments import require_shapes, require_text, timm_arguments, torchvision_arguments
 from rib.models.build import build
 from rib.models.catalogue import ROWS, ModelRow
 from rib.models.describe import describe
 from rib.models.guard import nothing_but_building
+from rib.models.text import TextInput, built_text
 
 LOADING = {
     "pretrained": True,
@@ -269,3 +271,16 @@ def test_the_lowest_versions_are_those_that_are_tried() -> None:
         wanted = tuple(map(int, version.split(".")))
         assert known[name.lower()][: len(wanted)] == wanted, bound
     assert len(bounds) == len(known)
+
+
+@pytest.mark.parametrize("name", ["attn_implementation", "experts_implementation", "quantization_config", "auto_map"])
+def test_a_configuration_of_transformers_chooses_no_code(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers loads kernels that a configuration names from its cache, if the package `kernels` is there."""
+    monkeypatch.setattr("rib.models.transformer.require_installed", lambda: None)
+    shape = {"model_type": "bert", "hidden_size": 16}
+    (tmp_path / "config.json").write_text(json.dumps(shape | {name: "evil/kernels"}))
+    row = ModelRow(transformers=str(tmp_path))
+    found = TextInput(Tokens(8, "digest", 30), 0, "", {})
+    assert built_text(row, found, tmp_path) == (transformer.BUILDER, {"config": shape, "pad": 0})

@@ -20,9 +20,10 @@ VOLATILE = frozenset(
         "num_labels", "problem_type", "finetuning_task", "task_specific_params", "use_cache",
         "gradient_checkpointing", "output_past", "tokenizer_class", "return_dict", "output_attentions",
         "output_hidden_states", "prefix", "is_decoder", "pad_token_id", "custom_pipelines", "adapters",
+        "attn_implementation", "experts_implementation", "quantization_config",
     ]
 )  # fmt: skip
-"""Entries of a configuration that shape no net, or that RIB decides."""
+"""Entries of a configuration that shape no net, or that RIB decides: some name code that transformers would load."""
 
 BUFFERS = ("position_ids", "attn.bias", "attn.masked_bias", "rotary_emb.inv_freq")
 """Ends of names of what older versions of transformers wrote beside the weights."""
