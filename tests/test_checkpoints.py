@@ -376,6 +376,12 @@ IN_FILE: Mapping[str, Mapping[str, Any]] = {
     "idx_to_class": {"idx_to_class": dict(enumerate(OTHER))},
     "in the arguments": {"args": argparse.Namespace(classes=list(OTHER))},
     "mmcv": {"meta": {"CLASSES": OTHER}},
+    "mmengine": {"meta": {"dataset_meta": {"classes": tuple(OTHER)}}},
+    "ultralytics": {"names": dict(enumerate(OTHER))},
+    "fastai": {"vocab": list(OTHER)},
+    "scikit-learn": {"label_encoder": {"classes_": list(OTHER)}},
+    "a table of another name": {"class_map": {name: place for place, name in enumerate(OTHER)}},
+    "in capitals": {"hyper_parameters": {"CLASS_NAMES": OTHER}},
 }
 
 BESIDE: Mapping[str, Mapping[str, Any]] = {
@@ -418,6 +424,10 @@ def test_outputs_in_another_order_are_put_right_exactly(form: str, mine: Any, tm
         ({"classes": ["ant", "bee"]}, "are not those of the reference set"),
         ({"classes": ["ant", "bee", "bee"]}, "are not those of the reference set"),
         ({"classes": OTHER, "class_names": CLASSES}, "states two orders"),
+        ({"classes": OTHER, "args": argparse.Namespace(classes=CLASSES)}, "states two orders"),
+        ({"names": OTHER, "vocab": CLASSES}, "states two orders"),
+        ({"by_frequency": list(OTHER)}, "in another order, and RIB does not know the entry"),
+        ({"errors": {"ant": 2, "bee": 0, "cat": 1}}, "in another order, and RIB does not know the entry"),
         ({"class_to_idx": {"ant": 1, "bee": 2, "cat": 3}}, "does not number the outputs"),
         ({"args": argparse.Namespace(class_map="gone.txt")}, "orders its classes, and it is not here"),
     ],
@@ -439,6 +449,9 @@ def test_other_classes_are_refused(said: dict[str, Any], text: str, mine: Any, t
         {"classes": CLASSES},
         {"id2label": {0: "LABEL_0", 1: "LABEL_1", 2: "LABEL_2"}},
         {"labels": [1, 2]},
+        {"names": ["x", "y", "z"], "vocab": ["x"]},  # no classes of the reference set
+        {"sorted": list(CLASSES), "errors": {"ant": 5, "bee": 5, "cat": 5}},
+        {"counts": {"ant": torch.tensor(5), "bee": torch.zeros(2), "cat": float("inf")}},
     ],
 )
 def test_what_says_nothing_of_the_order_changes_nothing(said: dict[str, Any], mine: Any, tmp_path: Path) -> None:

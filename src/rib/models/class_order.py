@@ -21,6 +21,12 @@ NAMES = ("label_names", "id2label", "idx_to_class", "classes", "class_names", "c
 NUMBERS = ("label2id", "class_to_idx")
 """Entries with the output of each class."""
 
+_BY_CONTENT = {
+    *("names", "vocab", "classes_", "class_map", "class_mapping", "class_indices", "class_to_index", "index_to_class"),
+    *("label_map", "label_to_idx", "idx_to_label", *(name.lower() for name in (*NAMES, *NUMBERS))),
+}
+"""Further names of such entries, in any case, which count if they hold just the reference set's classes."""
+
 _NOTHING_SAID = re.compile(r"LABEL_\d+")
 """Names that transformers gives to classes without known names."""
 
@@ -55,22 +61,31 @@ def stated_in(document: Mapping[str, Any], source: str) -> Stated | None:
         for entry in (*NAMES, *NUMBERS)
         if (names := _names(document.get(entry), entry, source)) is not None
     ]
-    if other := next((one for one in found if one.names != found[0].names), None):
+    return _agreed(found, [one for one in found if one.names != found[0].names], source)
+
+
+def _agreed(found: Sequence[Stated], others: Sequence[Stated], source: str) -> Stated | None:
+    """The first statement, if no other contradicts it. Raises UserError."""
+    if others:
         raise UserError(
             f"{source} states two orders of its classes",
-            got=f"{found[0].source}: {_some(found[0].names)}; {other.source}: {_some(other.names)}",
+            got=f"{found[0].source}: {_some(found[0].names)}; {others[0].source}: {_some(others[0].names)}",
             remedy="correct the file, or state `outputs` in the model's row",
         )
     return found[0] if found else None
 
 
+def _parsed(value: Any) -> Any:
+    """A value, or what it is as JSON: the notes of safetensors are text."""
+    try:
+        return parse_json(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
+    except ValueError:
+        return None
+
+
 def _names(value: Any, entry: str, source: str) -> tuple[str, ...] | None:
     """The classes in order of an entry; None for one that states none."""
-    if isinstance(value, str) and value[:1] in "[{" and value:  # notes of safetensors are text
-        try:
-            value = parse_json(value)
-        except ValueError:
-            return None
+    value = _parsed(value)
     if isinstance(value, Mapping) and value:
         pairs = [(value[name], name) for name in value] if entry in NUMBERS else list(value.items())
         return _in_order(pairs, f"`{entry}` of {source}")
@@ -101,19 +116,79 @@ def _descriptions(document: Mapping[str, Any], names: Sequence[str]) -> tuple[st
     return tuple(str(words[name]) for name in names)
 
 
-def stated_by_files(checkpoint: CheckpointFile) -> Stated | None:
+def stated_by_files(checkpoint: CheckpointFile, classes: Sequence[str] = ()) -> Stated | None:
     """The classes that a checkpoint file states, or the configuration beside it.
 
+    An entry of a known name counts first. Without one, any list or table of the reference set's classes is looked at.
+
+    Args:
+        checkpoint: as read.
+        classes: the reference set's.
+
     Raises:
-        UserError: as `stated_in`; or the checkpoint names a file of classes that is not there.
+        UserError: as `stated_in`; two of them differ; the checkpoint names a file of classes that is not there; or an
+            entry of an unknown name has the reference set's classes in another order.
     """
     path = checkpoint.path
-    for document, source in documents(checkpoint):
-        if found := stated_in(document, source):
-            return found
+    found = [stated for document, source in documents(checkpoint) if (stated := stated_in(document, source))]
     arguments = checkpoint.content.get("args") if isinstance(checkpoint.content, dict) else None
     named = arguments.get("class_map") if isinstance(arguments, dict) else None
-    return _class_map(str(named), path) if named else None
+    if not found and isinstance(named, str) and named:
+        return _class_map(named, path)
+    found = found or list(_found_by_content(checkpoint, classes))
+    alike = [one for one in found if set(one.names) == set(found[0].names)]
+    return _agreed(found, [one for one in alike if one.names != found[0].names], str(path))
+
+
+def _found_by_content(checkpoint: CheckpointFile, classes: Sequence[str]) -> Iterator[Stated]:
+    """Lists and tables of the reference set's classes, under names that say what they are. Raises UserError."""
+    for document, source in documents(checkpoint):
+        for entry, stated in _permutations(document, source, classes):
+            if entry.rpartition(".")[2].lower() in _BY_CONTENT:
+                yield stated
+            elif stated.names != tuple(classes):
+                raise UserError(
+                    f"{source} has the reference set's classes in another order, and RIB does not know the entry",
+                    got=f"{stated.source}: {_some(stated.names)}",
+                    valid="an entry of a known name, such as `classes` or `class_to_idx`",
+                    remedy="if it is the order of the outputs, state it as `outputs` in the model's row; if not, state "
+                    "the right one there",
+                )
+
+
+DEEPEST = 5
+"""Levels of a document in which lists of classes are looked for."""
+
+
+def _permutations(
+    document: Any, source: str, classes: Sequence[str], entry: str = "", depth: int = 0
+) -> Iterator[tuple[str, Stated]]:
+    """Every entry of a document that lists the reference set's classes, or numbers them; its name with its parents'."""
+    if (names := _permutation(document, classes)) is not None:
+        yield entry, Stated(names, f"`{entry}` of {source}")
+    elif isinstance(document, Mapping) and depth < DEEPEST:
+        for name, value in document.items():
+            inner = f"{entry}.{name}" if entry else str(name)
+            yield from _permutations(_parsed(value), source, classes, inner, depth + 1)
+
+
+def _permutation(value: Any, classes: Sequence[str]) -> tuple[str, ...] | None:
+    """The reference set's classes in the order of a list or of a table's numbers; None for anything else."""
+    count = len(classes)
+    if count < 2 or not isinstance(value, list | tuple | Mapping) or len(value) != count:
+        return None
+    if not isinstance(value, Mapping):
+        listed = tuple(value) if all(isinstance(name, str) for name in value) else ()
+        return listed if set(listed) == set(classes) else None
+    for pairs in (value.items(), ((number, name) for name, number in value.items())):
+        try:
+            placed = {int(number): name for number, name in pairs}
+        except (TypeError, ValueError, RuntimeError, OverflowError):  # of tensors, too
+            continue
+        if sorted(placed) == list(range(count)) and all(isinstance(name, str) for name in placed.values()):
+            names = tuple(placed[number] for number in range(count))
+            return names if set(names) == set(classes) else None
+    return None
 
 
 def documents(checkpoint: CheckpointFile) -> Iterator[tuple[Mapping[str, Any], str]]:

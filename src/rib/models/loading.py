@@ -182,7 +182,7 @@ def weights_identity(
     return _identity(row, content, text.decode())
 
 
-_READINGS = 4
+_READINGS = 5
 """Version of what `weights_identity` keeps, and of what it refuses."""
 
 
@@ -235,7 +235,7 @@ def _stated_classes(row: ModelRow, checkpoint: CheckpointFile, classes: Sequence
     if published and (row.timm or row.torchvision):
         names = wnids()
         return Stated(names, "ImageNet's classes") if set(names) == set(classes) else None
-    return stated_by_files(checkpoint)
+    return stated_by_files(checkpoint, classes)
 
 
 def _conversions(row: ModelRow, architecture: Architecture, net: nn.Module) -> tuple[Convert, Convert | None]:
