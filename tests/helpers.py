@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -19,7 +20,8 @@ from torch import Tensor, nn
 
 from rib.data.examples import Examples, Index
 from rib.data.labels import LabelMap
-from rib.models.classifier import Classifier
+from rib.data.tokens import bytes_view, tokenized
+from rib.models.classifier import Classifier, TokenIds
 from rib.models.weights import take_weights, write_weights
 from rib.plan import Plan
 from rib.steps import Embed, Predict, Step
@@ -35,6 +37,7 @@ Say = Callable[..., Said]
 CLASSES = ("ant", "bee", "cat", "dog")
 SIDE = 12
 HALF = (0.5, 0.5, 0.5)
+VIEW = bytes_view(14)
 
 RESNET = {"build": "rib.models.small:small_resnet", "arguments": {"width": 8}, "size": SIDE}
 VIT = {
@@ -44,7 +47,17 @@ VIT = {
 }
 BATCH_NORM = {"build": "helpers:bn_net", "size": SIDE}
 DROPOUT = {"build": "helpers:bn_net", "arguments": {"dropout": 0.3}, "size": SIDE}
-FAMILIES = {"resnet": RESNET, "vit": VIT, "batch_norm": BATCH_NORM, "dropout": DROPOUT}
+TEXT = {
+    "build": "rib.models.characters:encoder",
+    "arguments": {"dim": 12, "depth": 1, "heads": 2, "length": 14},
+    "tokenizer": "bytes",
+    "length": 14,
+}
+CAUSAL = TEXT | {"build": "rib.models.characters:decoder"}
+TEXTS = ("text", "causal")
+"""Families that read texts."""
+
+FAMILIES = {"resnet": RESNET, "vit": VIT, "batch_norm": BATCH_NORM, "dropout": DROPOUT, "text": TEXT, "causal": CAUSAL}
 
 
 class BatchNormNet(nn.Module):
@@ -78,6 +91,31 @@ def pictures(labels: NDArray[np.int64], seed: int, noise: float = 60.0, side: in
         row, column = divmod(label % 4, 2)
         image[row * half : (row + 1) * half, column * half : (column + 1) * half, label % 3] += 70
     return np.clip(images, 0, 255).astype(np.uint8)
+
+
+def phrases(labels: NDArray[np.int64], seed: int, noise: float = 60.0) -> list[str]:
+    """Texts that can be told apart: the letters of four classes, some of them replaced, 5 to 11 of them."""
+    generator = np.random.default_rng(seed)
+    letters = np.array([list("aei"), list("bdg"), list("loy"), list("rst")])
+    found = []
+    for label in labels.tolist():
+        own = letters[label % 4, generator.integers(3, size=generator.integers(5, 12))]
+        other = letters.reshape(-1)[generator.integers(12, size=len(own))]
+        found.append("".join(np.where(generator.random(len(own)) < noise / 150, other, own)))
+    return found
+
+
+def write_texts(
+    file: Path, seed: int, classes: Sequence[str] = CLASSES, per_class: int = 12, noise: float = 60.0
+) -> Path:
+    """A table of `phrases`, as `write_arrays` writes pictures."""
+    labels = np.tile(np.arange(len(classes)), per_class)
+    shown = np.array([CLASSES.index(name) for name in classes])[labels]
+    file.parent.mkdir(parents=True, exist_ok=True)
+    rows = zip(phrases(shown, seed, noise), labels.tolist(), strict=True)
+    lines = [json.dumps({"text": text, "label": classes[label]}) for text, label in rows]
+    file.write_text("\n".join(lines), "utf-8")
+    return file
 
 
 ODD_SHAPES = [(96, 96), (64, 48), (47, 90), (7, 5), (1, 9), (200, 3), (48, 48)]
@@ -121,9 +159,14 @@ SETS: Mapping[str, tuple[tuple[str, ...], int, float]] = {
 """Name: classes, seed, noise. `part` has fewer classes than the models and in another order: it is masked."""
 
 
-def world(folder: Path, per_class: int = 12) -> dict[str, dict[str, Any]]:
-    """The data rows of a suite, their files written into `folder`."""
-    rows = {}
+def world(folder: Path, per_class: int = 12, texts: bool = False) -> dict[str, dict[str, Any]]:
+    """The data rows of a suite, of pictures or of texts, their files written into `folder`."""
+    rows: dict[str, dict[str, Any]] = {}
+    if texts:
+        for name, (classes, seed, noise) in SETS.items():
+            write_texts(folder / f"{name}.jsonl", seed, classes, per_class, noise)
+            rows[name] = {"text": f"{name}.jsonl", "test_fraction": 0.5, "classes": list(classes)}
+        return rows
     for name, (classes, seed, noise) in SETS.items():
         write_arrays(folder / f"{name}.npz", seed, classes, per_class, noise)
         rows[name] = {"arrays": f"{name}.npz", "test_fraction": 0.5}
@@ -149,7 +192,7 @@ def classifier(family: str, seed: int = 0, classes: int = len(CLASSES)) -> Class
         for name, buffer in net.named_buffers():
             if buffer.is_floating_point():
                 buffer.copy_(torch.rand_like(buffer) + (0.5 if "var" in name else 0.0))
-    return Classifier(net, classes, HALF, HALF)
+    return Classifier(net, classes, HALF, HALF, prepare=TokenIds(VIEW.blank) if family in TEXTS else None)
 
 
 def document(folder: Path, models: Sequence[str] = ("resnet",), per_class: int = 12, **fields: Any) -> dict[str, Any]:
@@ -162,7 +205,7 @@ def document(folder: Path, models: Sequence[str] = ("resnet",), per_class: int =
         "runs": [{"methods": ["finetune"]}],
         "held_out": 0.25,
         "recipe": {"epochs": 2, "batch_size": 5, "lr": 0.01, "warmup_steps": 3},
-        "data": world(folder, per_class),
+        "data": world(folder, per_class, texts=bool({*models} & {*TEXTS})),
         "model": {family: model_row(folder, family) for family in models},
     }
     return base | fields
@@ -195,9 +238,11 @@ def _inline(value: Any) -> str:
     return repr(value)
 
 
-def examples(count: int = 23, classes: int = 4, seed: int = 0, side: int = SIDE) -> Examples:
-    """Examples in memory, with labels 0 … classes - 1."""
+def examples(count: int = 23, classes: int = 4, seed: int = 0, side: int = SIDE, family: str = "") -> Examples:
+    """Examples in memory as a family takes them, with labels 0 … classes - 1."""
     labels = np.arange(count, dtype=np.int64) % classes
+    if family in TEXTS:
+        return Examples.whole(tokenized(VIEW, phrases(labels, seed)), Index(labels, np.arange(count)))
     return Examples.whole(pictures(labels, seed, side=side), Index(labels, np.arange(count)))
 
 

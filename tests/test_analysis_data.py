@@ -21,7 +21,7 @@ from scipy.linalg import sqrtm
 from sklearn.metrics import brier_score_loss
 
 import rib
-from helpers import FAMILIES, HALF, PART, SIDE, WHOLE, classifier, examples, tiny
+from helpers import FAMILIES, HALF, PART, SIDE, TEXTS, VIEW, WHOLE, classifier, examples, tiny
 from rib.analysis import ANALYSES, Scene, Seen, Values
 from rib.analysis.calibration import COLUMNS, SMALLEST, Calibration, calibration, expected_error, log_losses, recorded
 from rib.analysis.churn import churn, churn_by_class
@@ -204,8 +204,8 @@ def test_frechet_and_otdd_have_the_unit_of_the_features(seed: int, scale: float,
 # -- the analysis ------------------------------------------------------------------------------------------------------
 
 
-def scene(data: Mapping[str, Seen], watched: list[int] | None = None) -> Scene:
-    row = FAMILIES["resnet"]
+def scene(data: Mapping[str, Seen], watched: list[int] | None = None, family: str = "resnet") -> Scene:
+    row = FAMILIES[family]
     architecture = Architecture(
         timm=None,
         build=str(row["build"]),
@@ -218,29 +218,38 @@ def scene(data: Mapping[str, Seen], watched: list[int] | None = None) -> Scene:
         interpolation="bilinear",
         mean=HALF,
         std=HALF,
+        tokens=VIEW if family in TEXTS else None,
     )
-    weights = take_weights(classifier("resnet").net)
+    weights = take_weights(classifier(family).net)
     watch = (watched if watched is not None else []).append
     return Scene(architecture, weights, weights, data, torch.device("cpu"), 16, "fp32", watch)
 
 
-SETS = {
-    "one": Seen(examples(40, seed=1), WHOLE),
-    "two": Seen(examples(33, seed=2), WHOLE),
-    "few": Seen(examples(21, classes=3, seed=3), PART),
-}
+def sets_of(family: str) -> dict[str, Seen]:
+    """Three sets as a family takes them, the last of fewer classes."""
+    return {
+        "one": Seen(examples(40, seed=1, family=family), WHOLE),
+        "two": Seen(examples(33, seed=2, family=family), WHOLE),
+        "few": Seen(examples(21, classes=3, seed=3, family=family), PART),
+    }
 
 
-def test_the_matrices_are_those_of_the_measures() -> None:
+SETS = sets_of("resnet")
+
+
+@pytest.mark.parametrize("family", ["resnet", "text"])
+def test_the_matrices_are_those_of_the_measures(family: str) -> None:
     watched: list[int] = []
-    found = Distance(measures=("frechet", "mmd", "otdd"), images=24, per_class=3).look(scene(SETS, watched))
+    sets = sets_of(family)
+    given_scene = scene(sets, watched, family)
+    found = Distance(measures=("frechet", "mmd", "otdd"), images=24, per_class=3).look(given_scene)
     assert found["sets"] == ["one", "two", "few"]
     assert found["images"] == [24, 24, 21]
     assert found["classes"] == [4, 4, 3]
     assert sum(watched) == 69
-    net = classifier("resnet")
+    net = classifier(family)
     samples = []
-    for seen in SETS.values():
+    for seen in sets.values():
         rows = drawn_rows(seen.examples.labels, seen.label_map, 24, 3, 0)
         with torch.inference_mode():
             features = net.features(torch.from_numpy(seen.examples.batch(rows)))

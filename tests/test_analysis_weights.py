@@ -152,10 +152,11 @@ def outputs(model: Classifier, names: tuple[str, ...], images: Tensor) -> list[T
     return [*(found[name] for name in names[:-1]), model.features(images).detach()]
 
 
-@pytest.mark.parametrize("family", ["resnet", "vit"])
+@pytest.mark.parametrize("family", ["resnet", "vit", "text", "causal"])
 def test_models_are_compared_layer_by_layer(family: str) -> None:
-    first, second, shown = classifier(family, 0).eval(), classifier(family, 1).eval(), examples(19)
-    names = choose(first, IMAGES)
+    first, second = classifier(family, 0).eval(), classifier(family, 1).eval()
+    shown = examples(19, family=family)
+    names = choose(first, torch.from_numpy(shown.batch(slice(0, 6))))
     found = compare(first, second, names, shown, minibatch=7)
     images = torch.from_numpy(shown.batch(slice(None)))
     parts = minibatches(19, 7)
@@ -163,10 +164,10 @@ def test_models_are_compared_layer_by_layer(family: str) -> None:
     assert found == pytest.approx(expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("family", ["resnet", "vit", "batch_norm"])
+@pytest.mark.parametrize("family", ["resnet", "vit", "batch_norm", "text"])
 def test_cka_looks(family: str) -> None:
     done: list[int] = []
-    data = {"clean": Seen(examples(30), WHOLE)}
+    data = {"clean": Seen(examples(30, family=family), WHOLE)}
     found = CKA(images=20, minibatch=8, layers=("*",)).look(scene(family, data, other(family), done=done))
     count = len(found["layers"])
     assert sum(done) == CKA(images=20).image_passes(30) == 40
@@ -307,7 +308,7 @@ def test_patterns_choose_layers() -> None:
 # -- drift -------------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("family", ["resnet", "vit", "batch_norm"])
+@pytest.mark.parametrize("family", ["resnet", "vit", "batch_norm", "text"])
 def test_nothing_drifts_where_nothing_changes(family: str) -> None:
     found = Drift().look(scene(family, {}))
     assert set(found["change"]) | set(found["group_change"]) | set(found["kind_change"]) == {0.0}
@@ -382,11 +383,11 @@ def test_barrier_by_hand() -> None:
     assert barrier(np.array([0, 0.25, 1]), np.array([80, 80, 40])) == 0
 
 
-@pytest.mark.parametrize("family", ["vit", "batch_norm"])
+@pytest.mark.parametrize("family", ["vit", "batch_norm", "text"])
 @pytest.mark.parametrize("label_map", [WHOLE, PART], ids=["whole", "masked"])
 def test_the_line_ends_where_the_models_are(family: str, label_map: LabelMap) -> None:
     done: list[int] = []
-    shown = examples(24, classes=len(label_map.groups))
+    shown = examples(24, classes=len(label_map.groups), family=family)
     given_scene = scene(family, {"set": Seen(shown, label_map)}, other(family), done=done)
     found = Connectivity(points=3, images=20).look(given_scene)
     seen = sample(shown, 20)
@@ -423,9 +424,10 @@ def crossed(first: Weights, second: Weights) -> Weights:
     return {name: (second if name.startswith("head.") else first)[name] for name in first}
 
 
-@pytest.mark.parametrize("family", ["vit", "resnet"])
+@pytest.mark.parametrize("family", ["vit", "resnet", "text"])
 def test_features_and_heads_are_crossed(family: str) -> None:
-    data = {"whole": Seen(examples(48, side=SIDE), WHOLE), "part": Seen(examples(30, 3, seed=1), PART)}
+    whole, part = examples(48, side=SIDE, family=family), examples(30, 3, seed=1, family=family)
+    data = {"whole": Seen(whole, WHOLE), "part": Seen(part, PART)}
     done: list[int] = []
     before, after = other(family, 0), other(family, 1)
     found = Forgetting(images=40).look(scene(family, data, after, done=done))

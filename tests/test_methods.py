@@ -77,7 +77,7 @@ def test_every_step_counts_the_images_that_its_plan_expects(share: bool, tmp_pat
 # -- every method, on both families, on a masked and an unmasked set ---------------------------------------------------
 
 
-@pytest.fixture(scope="module", params=["resnet", "vit"])
+@pytest.fixture(scope="module", params=["resnet", "vit", "text"])
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
     """A family and a folder whose store is shared by its tests, so that ingredients are made once."""
     return request.param, tmp_path_factory.mktemp(request.param)
@@ -118,9 +118,9 @@ def test_every_method_runs(method: str, tuned_on: str, place: tuple[str, Path]) 
 # -- EWC ---------------------------------------------------------------------------------------------------------------
 
 
-def one_by_one_fisher(net: Classifier, count: int, label_map: LabelMap, seed: int) -> dict[str, Tensor]:
+def one_by_one_fisher(net: Classifier, count: int, label_map: LabelMap, seed: int, family: str) -> dict[str, Tensor]:
     """Squared gradients of log p(y|x) in a plain loop over single images, y drawn from the model."""
-    pool = examples(count, len(label_map.groups))
+    pool = examples(count, len(label_map.groups), family=family)
     net.eval()
     images = torch.from_numpy(pool.batch(slice(None)))
     chosen = torch.tensor([group[0] for group in label_map.groups])
@@ -139,11 +139,11 @@ def one_by_one_fisher(net: Classifier, count: int, label_map: LabelMap, seed: in
 
 
 @pytest.mark.parametrize("label_map", [WHOLE, PART], ids=["whole", "part"])
-@pytest.mark.parametrize("family", ["resnet", "vit", "batch_norm"])
+@pytest.mark.parametrize("family", ["resnet", "vit", "batch_norm", "text", "causal"])
 def test_fisher_is_the_mean_of_squared_gradients_of_single_samples(family: str, label_map: LabelMap) -> None:
-    pool = examples(9, len(label_map.groups))
+    pool = examples(9, len(label_map.groups), family=family)
     found = diagonal_fisher(classifier(family), pool, label_map, seed=5)
-    expected = one_by_one_fisher(classifier(family), 9, label_map, seed=5)
+    expected = one_by_one_fisher(classifier(family), 9, label_map, seed=5, family=family)
     assert found.keys() == expected.keys()
     for name in expected:
         torch.testing.assert_close(found[name], expected[name], rtol=2e-3, atol=1e-7)
@@ -243,14 +243,15 @@ def test_a_pull_leaves_frozen_parameters_alone() -> None:
 # -- LwF ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("family", ["resnet", "text"])
 @pytest.mark.parametrize("label_map", [WHOLE, PART], ids=["whole", "part"])
-def test_lwf_is_the_divergence_from_the_teacher(label_map: LabelMap) -> None:
-    pool = examples(10, len(label_map.groups))
-    task, _ = make_task("resnet", label_map)
-    teacher = classifier("resnet", seed=0)
+def test_lwf_is_the_divergence_from_the_teacher(label_map: LabelMap, family: str) -> None:
+    pool = examples(10, len(label_map.groups), family=family)
+    task, _ = make_task(family, label_map)
+    teacher = classifier(family, seed=0)
     distil = LwF(temperature=2.0, weight=1.5).penalty(take_weights(teacher.net), task)
     rows = torch.tensor([7, 2, 5])
-    student = classifier("resnet", seed=1).eval()
+    student = classifier(family, seed=1).eval()
     with torch.no_grad():
         logits = student(torch.from_numpy(pool.batch(rows.numpy())))
         told = teacher.eval()(torch.from_numpy(pool.batch(rows.numpy())))
@@ -556,8 +557,8 @@ def make_task(family: str, label_map: LabelMap = PART) -> tuple[Task, dict[str, 
     found = find_architecture(family)
     task = Task(
         architecture=found,
-        tuning=examples(10, len(label_map.groups)),
-        held_out=examples(40, len(label_map.groups), seed=9),
+        tuning=examples(10, len(label_map.groups), family=family),
+        held_out=examples(40, len(label_map.groups), seed=9, family=family),
         label_map=label_map,
         recipe=Recipe(epochs=2, batch_size=4, lr=0.02),
         seed=3,
@@ -565,7 +566,7 @@ def make_task(family: str, label_map: LabelMap = PART) -> tuple[Task, dict[str, 
         watch=lambda _: None,
         checkpoint=None,
         note=notes.__setitem__,
-        reference=examples(12, seed=7),
+        reference=examples(12, seed=7, family=family),
         reference_map=WHOLE,
     )
     return task, notes

@@ -39,7 +39,11 @@ from rib.training.sweep import predict_chunk
 from rib.training.training import Training
 
 OF_ONE_SET = {name for name, kind in METHODS.classes.items() if not kind.merges_sets}
-FAMILIES = {"resnet": sorted(OF_ONE_SET - {"lora", "vpt"}), "vit": sorted(OF_ONE_SET)}
+FAMILIES = {
+    "resnet": sorted(OF_ONE_SET - {"lora", "vpt"}),
+    "vit": sorted(OF_ONE_SET),
+    "text": sorted(OF_ONE_SET - {"vpt"}),
+}
 """LoRA changes attention; the other net has none."""
 
 RECIPE = {"epochs": 2, "batch_size": 5, "lr": 0.01, "warmup_steps": 3, "eval_batch_size": 8}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import torch
 
 pytest.importorskip("transformers")
 
+import rib
+from helpers import SETS, document
 from rib.data.tokens import tokenized
 from rib.data.views import Tokens
 from rib.errors import UserError
+from rib.methods.lora import WholeLowRank, projections, separate
 from rib.models.build import build
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
@@ -22,6 +26,8 @@ from rib.models.describe import describe
 from rib.models.loading import load_pretrained, weights_identity
 from rib.models.skeleton import skeleton
 from rib.models.weights import put_weights
+from rib.steps import How
+from rib.suite.load import parse_suite
 from tiny_transformers import DECODERS, SHAPES, VOCABULARY, sentences, write_model, write_tokenizer
 
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -101,6 +107,56 @@ def test_a_new_head_stands_on_the_pretrained_tokens(kind: str, tmp_path: Path) -
             else:
                 want = torch.stack([hidden[row, int(size) - 1] for row, size in enumerate(there.sum(1))])
             torch.testing.assert_close(classifier.features(rows), want, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "opt"])
+def test_lora_adds_a_product_to_queries_and_values_alone(kind: str, tmp_path: Path) -> None:
+    write_model(tmp_path, kind)
+    classifier, view = loaded(tmp_path, length=16)
+    layers = separate(classifier.net)
+    assert len(layers) == 2 * 2
+    assert projections(classifier.net) == []
+    rows, changes = batch(view, sentences(7)), []
+    for place, layer in enumerate(layers):
+        change = WholeLowRank(layer.weight, 2, 0.5, torch.Generator().manual_seed(place))
+        torch.nn.init.normal_(change.factor_b, std=0.5)
+        changes.append((layer, change))
+
+    def adapted(change: WholeLowRank) -> Callable[..., torch.Tensor]:
+        return lambda _, given, output: output + 0.5 * (given[0] @ change.factor_a.T @ change.factor_b.T)
+
+    with torch.no_grad():
+        plain = classifier(rows)
+        handles = [
+            layer.register_forward_hook(
+                lambda _, given, output, change=change: (
+                    output + 0.5 * (given[0] @ change.factor_a.T @ change.factor_b.T)
+                )
+            )
+            for layer, change in changes
+        ]
+        want = classifier(rows)
+        for handle in handles:
+            handle.remove()
+        for layer, change in changes:
+            layer.weight.copy_(change(layer.weight))
+        torch.testing.assert_close(classifier(rows), want, atol=1e-4, rtol=1e-4)
+    assert not torch.allclose(plain, want, atol=1e-2)
+
+
+def test_a_suite_of_a_transformer_runs_by_every_method_that_fits(tmp_path: Path) -> None:
+    """From a folder to a table: masked and unmasked, trained, merged, probed and analysed."""
+    write_model(tmp_path / "bert", "bert", classes=len(SETS["clean"][0]))
+    methods = ["finetune", "linear_probe", "ewc", "lwf", "wise_ft", "lora", "soup"]
+    row = {"transformers": "bert", "length": 12}
+    fields: dict[str, Any] = {"runs": [{"methods": methods}], "analyses": [{"names": ["cka", "drift"]}]}
+    rows = document(tmp_path, ("text",), **fields) | {"models": ["bert"], "model": {"bert": row}}
+    suite = parse_suite(rows).based_at(tmp_path)
+    finished = rib.run(suite, store=tmp_path / "store", how=How(workers=1, device="cpu"))
+    assert finished.failed == {}
+    found = {summary.method: summary for summary in finished.summaries}
+    assert set(methods) <= set(found)
+    assert all(found[method].mri is not None for method in methods)
 
 
 def test_the_order_of_a_models_labels_is_that_of_its_files(tmp_path: Path) -> None:

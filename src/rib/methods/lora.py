@@ -41,7 +41,7 @@ class LoRA(Method):
 
     def require(self, classifier: Classifier) -> None:
         """Refuse a model without fused projections, or with one whose rows are not known to be query, key, value."""
-        if not projections(classifier.net, self.rows is not None):
+        if not (projections(classifier.net, self.rows is not None) or separate(classifier.net)):
             raise UserError(
                 "lora changes query and value projections, and this model has none",
                 got="no layer `qkv`, no nn.MultiheadAttention",
@@ -50,7 +50,8 @@ class LoRA(Method):
 
     def trains(self, classifier: Classifier) -> frozenset[str]:
         """The projections; no BatchNorm is among them."""
-        found = {id(module) for module, _ in projections(classifier.net, self.rows is not None)}
+        fused = (module for module, _ in projections(classifier.net, self.rows is not None))
+        found = {id(module) for module in (*fused, *separate(classifier.net))}
         return frozenset(name for name, module in classifier.net.named_modules() if id(module) in found)
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
@@ -65,22 +66,43 @@ class LoRA(Method):
         """
         classifier = task.build(start)
         places = projections(classifier.net, self.rows is not None)
-        if not places:
+        apart = separate(classifier.net)
+        if not places and not apart:
             raise StepError("lora changes query and value projections, and this model has none; leave lora out for it")
         generator = torch.Generator().manual_seed(named_seed("lora", task.seed))
         for module, name in places:
             change = LowRank(getattr(module, name), self.rank, self.scale, generator)
             parametrize.register_parametrization(module, name, change.to(task.device))
-        factors = frozenset(
-            name for name, _ in classifier.net.named_parameters() if name.rpartition(".")[2] in LowRank.FACTORS
-        )
+        for module in apart:
+            whole = WholeLowRank(module.weight, self.rank, self.scale, generator)
+            parametrize.register_parametrization(module, "weight", whole.to(task.device))
+        names = (*LowRank.FACTORS, *WholeLowRank.FACTORS)
+        parameters = (name for name, _ in classifier.net.named_parameters())
+        factors = frozenset(name for name in parameters if name.rpartition(".")[2] in names)
         task.train(classifier, replace(task.training, recipe=self._recipe(task.recipe), trainable=factors))
-        for module, name in places:
+        for module, name in [*places, *((module, "weight") for module in apart)]:
             parametrize.remove_parametrizations(module, name, leave_parametrized=True)
         return take_weights(classifier.net)
 
     def _recipe(self, recipe: Recipe) -> Recipe:
         return run_recipe(recipe, self.epochs, self.lr)
+
+
+class WholeLowRank(nn.Module):
+    """Adds scale · B A to a weight that is of queries or of values alone. Args: as `LowRank`."""
+
+    FACTORS = ("factor_a", "factor_b")
+
+    def __init__(self, weight: Tensor, rank: int, scale: float, generator: torch.Generator) -> None:
+        super().__init__()
+        rows, width = weight.shape
+        bound = 1 / math.sqrt(width)
+        self.scale = scale
+        self.factor_a = nn.Parameter(torch.empty(rank, width).uniform_(-bound, bound, generator=generator))
+        self.factor_b = nn.Parameter(torch.zeros(rows, rank))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + self.scale * (self.factor_b @ self.factor_a).to(weight.dtype)
 
 
 class LowRank(nn.Module):
@@ -116,6 +138,7 @@ class LowRank(nn.Module):
 
 
 IN_ROWS = frozenset({
+    "rib.models.characters:TextBlock",
     "timm.layers.attention:Attention",
     "timm.layers.attention:AttentionRope",
     "timm.models.beit:Attention",
@@ -132,6 +155,25 @@ IN_ROWS = frozenset({
 
 APART = frozenset({"q", "k", "v", "kv", "qk", "q_proj", "k_proj", "v_proj", "wq", "wk", "wv", "to_q", "to_kv", "qkv"})
 """Names of projections that are not fused, or not in rows."""
+
+
+SEPARATE = (("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("query_proj", "value_proj"))
+"""Names that attentions of transformers give to their projections of queries and of values, each a layer of its own."""
+
+
+def separate(net: nn.Module) -> list[nn.Linear]:
+    """The projections of queries and values of transformers' attentions that have a layer for each."""
+    return [layer for module in net.modules() for layer in _pair(module)]
+
+
+def _pair(module: nn.Module) -> list[nn.Linear]:
+    if not type(module).__module__.startswith("transformers.models."):
+        return []
+    for names in SEPARATE:
+        layers = [layer for name in names if isinstance(layer := getattr(module, name, None), nn.Linear)]
+        if len(layers) == 2:
+            return layers
+    return []
 
 
 def projections(net: nn.Module, vouched: bool = False) -> list[tuple[nn.Module, str]]:
@@ -152,7 +194,7 @@ def projections(net: nn.Module, vouched: bool = False) -> list[tuple[nn.Module, 
                 raise _unknown(f"{name}.q_proj_weight", module, "projections of different widths")
             found.append((module, "in_proj_weight"))
             continue
-        for part, layer in module.named_children():
+        for part, layer in () if _pair(module) else module.named_children():
             weight = getattr(layer, "weight", None)
             if part not in APART or not isinstance(weight, Tensor):
                 continue
