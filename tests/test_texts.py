@@ -13,19 +13,30 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rib
+from helpers import CAUSAL, TEXT, tiny, world
 from rib.data.catalogue import DataRow, open_data
 from rib.data.check import check
 from rib.data.decoded import Decoded
 from rib.data.examples import Part
+from rib.data.fields import DOWNSTREAM, FieldsSet
+from rib.data.fields.recipe import domain_rows
 from rib.data.misspelling import Misspelling
 from rib.data.pack import open_pack
 from rib.data.texts import TextSet
-from rib.data.tokens import BEGIN, END, bytes_view, token_counts, tokenized
+from rib.data.tokens import BEGIN, END, MASK, bytes_view, token_counts, tokenized
 from rib.data.views import Pixels, Tokens
 from rib.errors import UserError
+from rib.objectives.tokens import MaskedTokens, NextToken
+from rib.plan import make_plan
+from rib.steps import How
+
+PARTS: tuple[Part, ...] = ("tune", "test")
 
 ROWS = [
     {"text": "a fine film", "label": "pos", "who": "x"},
@@ -257,3 +268,100 @@ def test_a_misspelt_set_is_every_tested_text_in_every_cell(tmp_path: Path) -> No
     with pytest.raises(UserError, match="typo"):
         opened(path, misspelt=("typo",))
     assert isinstance(clean, TextSet)
+
+
+# -- what is for images alone ------------------------------------------------------------------------------------------
+
+
+def test_what_is_for_images_alone_says_so(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="vpt adds tokens"):
+        make_plan(tiny(tmp_path, ("text",), runs=[{"methods": ["vpt"]}]))
+    recipe = {"epochs": 1, "batch_size": 8, "lr": 0.01}
+    pretrain = {"data": "clean", "recipe": recipe, "objective": "simclr"}
+    pretrain["reference"] = {"probe": recipe, "finetune": recipe}
+    with pytest.raises(UserError, match=r"simclr.*augments images"):
+        make_plan(tiny(tmp_path, ("text",), model={"text": TEXT | {"pretrain": pretrain}}))
+    with pytest.raises(UserError, match="holds texts, and the model takes none"):
+        make_plan(tiny(tmp_path, ("resnet",), data=world(tmp_path, texts=True)))
+
+
+@pytest.mark.parametrize("family", ["text", "causal"])
+def test_pretraining_on_hidden_or_next_tokens_learns(family: str, tmp_path: Path) -> None:
+    """The loss that it ends with is below that of guessing by frequency; a reference stage makes a classifier of it."""
+    recipe = {"epochs": 30, "batch_size": 8, "lr": 0.02, "optimizer": "adamw"}
+    objective = "masked" if family == "text" else "next"
+    pretrain = {"data": "clean", "recipe": recipe, "objective": objective}
+    pretrain["reference"] = {"probe": recipe, "finetune": recipe}
+    model = {"text": (TEXT if family == "text" else CAUSAL) | {"pretrain": pretrain}}
+    suite = tiny(tmp_path, ("text",), model=model, runs=[{"methods": ["finetune"]}])
+    finished = rib.run(suite, store=tmp_path / "store", how=How(workers=1, device="cpu"))
+    assert finished.failed == {}
+    (row,) = [summary for summary in finished.summaries if summary.method == "finetune"]
+    assert row.reference_before is not None
+    assert row.reference_before.value > 60
+
+
+def test_the_loss_of_hidden_tokens_is_of_the_hidden_ones_alone() -> None:
+    torch.manual_seed(0)
+    objective = MaskedTokens(share=0.3).loss(5, 4)
+    ids = torch.from_numpy(tokenized(bytes_view(12), ["abcdefg", "xy"]))
+    seen: list[torch.Tensor] = []
+
+    def hidden(batch: torch.Tensor) -> torch.Tensor:
+        seen.append(batch)
+        return F.one_hot(torch.arange(12) % 5, 5).float().expand(2, -1, -1)
+
+    loss, right = objective(hidden, ids, torch.zeros(2, dtype=torch.int64))
+    places = (seen[0] == MASK).nonzero().tolist()
+    assert places
+    assert torch.equal(torch.where(seen[0] == MASK, 0, seen[0]), torch.where(seen[0] == MASK, 0, ids.long()))
+    assert all(int(ids[row, at]) != bytes_view(12).blank for row, at in places)
+    guess = objective.get_submodule("guess")
+    logits = torch.stack([guess(F.one_hot(torch.tensor(at % 5), 5).float()) for _, at in places])
+    want = torch.tensor([int(ids[row, at]) for row, at in places])
+    assert loss.item() == pytest.approx(F.cross_entropy(logits, want).item(), rel=1e-5)
+    assert 0 <= float(right) <= 2
+
+
+def test_the_loss_of_next_tokens_looks_one_ahead() -> None:
+    torch.manual_seed(0)
+    objective = NextToken().loss(5, 4)
+    ids = torch.from_numpy(tokenized(bytes_view(6), ["ab"]))  # begin, a, b, end
+    states = torch.randn(1, 6, 5)
+    loss, _ = objective(lambda _: states, ids, torch.zeros(1, dtype=torch.int64))
+    logits = objective.get_submodule("guess")(states[0, :3])
+    assert loss.item() == pytest.approx(F.cross_entropy(logits, torch.tensor([97, 98, END])).item(), rel=1e-5)
+
+
+# -- the embedded suite ------------------------------------------------------------------------------------------------
+
+
+def test_the_recipe_draws_the_shipped_values_again() -> None:
+    """The first values of each class of a domain: those of no class depend on how many are drawn of another."""
+    faker = pytest.importorskip("faker")
+    if faker.VERSION != "40.63.0":
+        pytest.skip("another version of Faker draws other values")
+    for domain in ("us", "ja"):
+        rows = [row for row in domain_rows(domain, tune=0, test=2) if row[1] == "test"]
+        data = open_data(f"fields:{domain}", DataRow(fields=domain), Path(), None)
+        assert isinstance(data, FieldsSet)
+        labels = data.index("test").labels[: len(rows)].tolist()
+        texts = data.texts("test", range(len(rows)))[0]
+        assert [(data.classes[label], text) for label, text in zip(labels, texts, strict=True)] == [
+            (row[2], row[3]) for row in rows
+        ]
+
+
+def test_the_domains_share_no_value_with_what_is_pretrained_on_or_tuned_on() -> None:
+    seen = set(FieldsSet("p", "pretrain_large").texts("tune", range(50_000))[0])
+    small = FieldsSet("p", "pretrain_small").texts("tune", range(3_000))[0]
+    assert FieldsSet("p", "pretrain_large").texts("tune", range(3_000))[0] == small
+    for domain in ("us", *DOWNSTREAM):
+        data = FieldsSet(domain, domain)
+        rows = {}
+        for part in PARTS:
+            texts, labels = data.texts(part, range(len(data.index(part))))[0], data.index(part).labels
+            assert len(set(np.bincount(labels).tolist())) == 1
+            rows[part] = set(zip(texts, labels.tolist(), strict=True))
+        assert not {text for text, _ in rows["test"]} & seen
+        assert not rows["test"] & rows["tune"]
