@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import tarfile
 import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,21 +22,29 @@ from hypothesis import strategies as st
 
 import rib
 from helpers import CAUSAL, TEXT, tiny, world
-from rib.data.catalogue import DataRow, open_data
+from rib.data import snippets
+from rib.data.catalogue import ROWS as ROWS_OF_DATA
+from rib.data.catalogue import DataRow, find_row, open_data
 from rib.data.check import check
 from rib.data.decoded import Decoded
 from rib.data.examples import Part
 from rib.data.fields import DOWNSTREAM, FieldsSet
 from rib.data.fields.recipe import domain_rows
+from rib.data.labels import match_classes
 from rib.data.misspelling import Misspelling
 from rib.data.pack import open_pack
+from rib.data.snippets import write_snippets
 from rib.data.texts import TextSet
 from rib.data.tokens import BEGIN, END, MASK, bytes_view, token_counts, tokenized
 from rib.data.views import Pixels, Tokens
 from rib.errors import UserError
+from rib.identity import digest
+from rib.models.catalogue import find_row as find_model
+from rib.models.describe import describe
 from rib.objectives.tokens import MaskedTokens, NextToken
 from rib.plan import make_plan
 from rib.steps import How
+from rib.suite.load import load_suite
 
 PARTS: tuple[Part, ...] = ("tune", "test")
 
@@ -365,3 +375,73 @@ def test_the_domains_share_no_value_with_what_is_pretrained_on_or_tuned_on() -> 
             rows[part] = set(zip(texts, labels.tolist(), strict=True))
         assert not {text for text, _ in rows["test"]} & seen
         assert not rows["test"] & rows["tune"]
+
+
+# -- sets and models that a lab brings ---------------------------------------------------------------------------------
+
+
+def test_snippets_are_taken_from_the_source_distribution_alone(tmp_path: Path) -> None:
+    """The archive is known by its digest; another one, and none, are refused, and a folder says how to fetch it."""
+    with pytest.raises(UserError, match="is not the source distribution"):
+        write_snippets(tmp_path / "nothing.tar.gz", tmp_path)
+    lines = b"1_1\t-0.9\tno picture\n1_2\t0.15\ta repost\n2_1\t2.5\tso good\n3\t0.5\tfine\n"
+    inner = archive({f"hutto_ICWSM_2014/{name}_GroundTruth.txt": lines for name, _ in snippets.DOMAINS.values()})
+    (tmp_path / "s.tar.gz").write_bytes(archive({snippets.INNER: inner}))
+    with pytest.raises(UserError, match="holds other sentences of tweets"):
+        write_snippets(tmp_path / "s.tar.gz", tmp_path)
+    with pytest.raises(UserError, match=r"(?s)not found.*rib data fetch snippets"):
+        open_data("snippets:films", ROWS_OF_DATA["snippets:films"], tmp_path, None)
+
+
+def test_ratings_between_the_clear_ones_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = b"1_1\t-0.9\tno picture\n1_2\t0.15\ta repost\n2_1\t2.5\tso good\n3\t0.5\tfine\n3_1\t-0.5\tbad\n"
+    known = {name: (file, digest(lines)) for name, (file, _) in snippets.DOMAINS.items()}
+    monkeypatch.setattr(snippets, "DOMAINS", known)
+    inner = archive({f"hutto_ICWSM_2014/{name}_GroundTruth.txt": lines for name, _ in known.values()})
+    (tmp_path / "s.tar.gz").write_bytes(archive({snippets.INNER: inner}))
+    assert write_snippets(tmp_path / "s.tar.gz", tmp_path / "snippets") == dict.fromkeys(known, 4)
+    data = open_data(
+        "snippets:films", ROWS_OF_DATA["snippets:films"].model_copy(update={"test_fraction": 0.0}), tmp_path, None
+    )
+    index = data.index("tune")
+    assert [data.classes[label] for label in index.labels] == ["negative", "positive", "positive", "negative"]
+    assert len(set(index.sources.tolist())) == 3  # documents 1, 2 and 3
+
+
+def archive(files: Mapping[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as made:
+        for name, content in files.items():
+            item = tarfile.TarInfo(name)
+            item.size = len(content)
+            made.addfile(item, io.BytesIO(content))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("name", ["sentiment", "nli", "toxicity"])
+def test_suites_of_a_lab_name_what_is_missing_and_where_to_get_it(name: str, tmp_path: Path) -> None:
+    suite = load_suite(name, tmp_path)
+    for data in suite.tested:
+        row = find_row(data, suite.data)
+        with pytest.raises(UserError, match=r"(?s)not found.*get it from https"):
+            open_data(data, row, tmp_path, None)
+        folder = tmp_path / str(row.text)
+        second = {row.pair_column: "so it is"} if row.pair_column else {}
+        group = {row.group_column: "x"} if row.group_column else {}
+        rows = [{str(row.text_column): f"{part} text {label}", "label": label, **second, **group}
+                for part in "ab" for label in row.classes or ()]  # fmt: skip
+        write(folder, rows[: len(rows) // 2])
+        write(tmp_path / str(row.test_text), rows[len(rows) // 2 :])
+        opened_set = open_data(data, row, tmp_path, None)
+        assert opened_set.classes == row.classes
+    with pytest.raises(UserError, match=r"(?s)no model of transformers.*hf download"):
+        describe(find_model(suite.models[0], suite.model), 3, tmp_path)
+
+
+def test_two_classes_stand_for_three_of_the_reference_set(tmp_path: Path) -> None:
+    row = ROWS_OF_DATA["nli:hans"]
+    targets = row.label_targets(tmp_path, row.classes)
+    found = match_classes("hans", row.classes or (), ("entailment", "neutral", "contradiction"), targets, "", "sum")
+    assert found.groups == ((0,), (1, 2))
+    logits = torch.tensor([[1.0, 0.5, 0.7]])
+    assert found.mask(logits).argmax(dim=1).tolist() == [1]  # neutral and contradiction together are likelier

@@ -90,6 +90,7 @@ app.add_typer(
     _group(
         "Check, decode or corrupt data before a run.",
         check=data.data_check,
+        fetch=data.data_fetch,
         pack=data.data_pack,
         corrupt=data.data_corrupt,
     ),

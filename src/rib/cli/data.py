@@ -51,6 +51,24 @@ def data_check(
         raise typer.Exit(1)
 
 
+def data_fetch(
+    what: Annotated[str, typer.Argument(help="snippets: rated sentences of four domains")],
+    data: DataPath = None,
+    file: Annotated[
+        Path | None, typer.Option("--from", help="a copy of the source distribution, instead of pip's download")
+    ] = None,
+) -> None:
+    """Download a set of texts at your request, with pip, check its digests and write its tables."""
+    from rib.data.snippets import fetch_snippets, write_snippets
+
+    if what != "snippets":
+        raise UserError("there is nothing to fetch under this name", got=what, valid="snippets")
+    folder = (data or Path.cwd()) / what
+    counts = write_snippets(file, folder) if file else fetch_snippets(folder)
+    for domain, count in counts.items():
+        print(f"{folder / domain}.jsonl: {count:,} sentences")
+
+
 def data_pack(
     suite: SuiteName,
     store: StorePath = STORE,

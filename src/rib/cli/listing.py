@@ -23,12 +23,7 @@ def list_data() -> None:
     from rib.data.catalogue import ROWS
     from rib.data.published import PUBLISHED
 
-    print_columns(
-        [
-            (name, PUBLISHED[row.imagenet].title if row.imagenet else f"embedded domain {row.digits}")
-            for name, row in ROWS.items()
-        ]
-    )
+    print_columns([(name, PUBLISHED[row.imagenet].title if row.imagenet else row.origin) for name, row in ROWS.items()])
 
 
 def list_models() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -22,12 +22,14 @@ from rib.data.imagenet import PREFIX, open_imagenet
 from rib.data.imagenet_classes import wnids
 from rib.data.named_maps import Targets, read_map, targets_of
 from rib.data.parquet import ParquetContainer
+from rib.data.photo_sets import photo_sets
 from rib.data.places import Place
 from rib.data.published import PUBLISHED
 from rib.data.scans import DigitsSet
 from rib.data.shards import ShardContainer
 from rib.data.sources import GROUP, SourceRule
 from rib.data.tables import TextColumns
+from rib.data.text_sets import text_sets
 from rib.data.texts import MisspeltTexts, TextSet
 from rib.errors import UserError, nearest
 from rib.files import expanded
@@ -181,6 +183,12 @@ class DataRow(Frozen):
         return self
 
     @property
+    def origin(self) -> str:
+        """Where it comes from, for lists."""
+        own = next((f"embedded {kind}, {name}" for kind in ("digits", "fields") if (name := getattr(self, kind))), "")
+        return own or f"{self.text or self.folder or ''}: {self.url}".removesuffix(": ")
+
+    @property
     def place(self) -> Place:
         """The location of a published set, as the row gives it."""
         said = {kind: getattr(self, kind) for kind in CONTAINERS}
@@ -209,62 +217,12 @@ class DataRow(Frozen):
         return ", ".join(filter(None, (named, combined)))
 
 
-def _photos_rows() -> Iterator[tuple[str, DataRow]]:
-    """Real pictures for models of ImageNet-1k, in folders that the user fills (docs/datasets.md, Photos)."""
-    yield (
-        "photos:photographs",
-        DataRow(
-            folder="photos",
-            classes=wnids(),
-            absent_classes=True,
-            url="https://github.com/ZhengyuZhao/PerC-Adversarial",
-            licence="CC BY 2.0, each image",
-        ),
-    )
-    yield (
-        "photos:samples",  # one photograph per class of ImageNet, to tune on
-        DataRow(
-            folder="samples",
-            classes=wnids(),
-            absent_classes=True,
-            url="https://github.com/EliSchwartz/imagenet-sample-images",
-            licence="none stated; ImageNet's terms (research, non-commercial)",
-        ),
-    )
-    for domain in ("photo", "art", "cartoon", "sketch"):
-        yield (
-            f"photos:pacs_{domain}",
-            DataRow(
-                folder=f"pacs_{domain}",
-                classes=("dog", "elephant", "guitar", "horse"),
-                labels="imagenet:pacs",
-                combine="mean",
-                test_fraction=0.5,
-                url="https://github.com/MachineLearning2020/Homework3-PACS",
-                licence="none stated (arXiv 1710.03077)",
-            ),
-        )
-    for kind in ("cue", "edges", "silhouettes"):  # bear3-cat1.jpg is the object bear3 with the texture of a cat
-        yield (
-            f"photos:{kind}",
-            DataRow(
-                folder=kind,
-                labels="imagenet:entry16",
-                combine="mean",
-                family="photos:objects",
-                source=r"^(?P<source>[a-z]+\d+)",
-                test_fraction=0.5,
-                url="https://github.com/rgeirhos/texture-vs-shape",
-                licence="CC BY 4.0",
-            ),
-        )
-
-
 ROWS: Mapping[str, DataRow] = {
     **{f"digits:{domain}": DataRow(digits=domain) for domain in digits.DOMAINS + digits.PRETRAINING},
     **{f"fields:{domain}": DataRow(fields=domain) for domain in FIELDS},
     **{PREFIX + key: DataRow(imagenet=key) for key in PUBLISHED},
-    **dict(_photos_rows()),
+    **{name: DataRow(**fields) for name, fields in photo_sets()},
+    **{name: DataRow(**fields) for name, fields in text_sets()},
 }
 
 

@@ -122,7 +122,8 @@ def read_table(pattern: Path, columns: TextColumns, data: str, base: Path | None
 
 def _suffix(pattern: Path, data: str) -> str:
     """The kind of files meant: that of the name, or the one kind that a folder holds."""
-    if pattern.suffix.lower() in SUFFIXES:
+    named = pattern.suffix.lower() in SUFFIXES
+    if named and (pattern.exists() or any(mark in str(pattern) for mark in "*?[{")):
         return pattern.suffix.lower()
     if not pattern.exists():
         raise UserError(

@@ -14,7 +14,8 @@ from rib.data.views import Filter, Keep, Pixels, Resize, Tokens, View
 from rib.errors import nearest
 from rib.files import expanded
 from rib.identity import source_digest
-from rib.models import imagenet, lite
+from rib.models import imagenet, language, lite
+from rib.models.embedded import DIGITS_IMAGES, DIGITS_MODELS, DIGITS_SEEDS, FIELDS_MODELS
 from rib.recipe import Frozen, Recipe, RecipeField
 
 ZOO = Path(__file__).parent / "zoo"
@@ -107,6 +108,7 @@ class ModelRow(Frozen):
     transformers: str | None = Field(
         None, description="folder with config.json, model.safetensors and a tokenizer, as transformers saves them"
     )
+    fetch: str = Field("", description="command that fetches the folder; named if it is not there")
     tokenizer: str | None = Field(
         None, description='of a model of text: "bytes", or a folder; default the folder of `transformers`'
     )
@@ -283,26 +285,6 @@ class Architecture(Frozen):
         return self.tokens or Pixels(self.size, self.crop, self.interpolation, decode, self.resize, self.fill)
 
 
-DIGITS_IMAGES: Mapping[str, int] = {
-    "small": 3_000,
-    "medium": 12_000,
-    "large": 50_000,
-    "narrow": 50_000,
-    "varied": 3_000,
-}
-"""Images of the embedded suite's pretraining sets."""
-
-DIGITS_SEEDS = (0, 1, 2)
-
-DIGITS_MODELS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("resnet", "supervised", ("small", "medium", "large", "narrow", "varied")),
-    ("vit", "supervised", ("small", "medium", "large")),
-    ("resnet", "simclr", ("small", "medium", "large")),
-    ("resnet", "unicl", ("small", "medium", "large")),
-)
-"""The shipped models: family, objective, pretraining sets."""
-
-
 def _digits_rows() -> Iterator[tuple[str, ModelRow]]:
     for family, objective, sets in DIGITS_MODELS:
         stem = family if objective == "supervised" else f"{family}_{objective}"
@@ -325,15 +307,6 @@ def _digits_rows() -> Iterator[tuple[str, ModelRow]]:
                     pretraining_seed=seed,
                 ),
             )
-
-
-FIELDS_MODELS: tuple[tuple[str, str], ...] = (
-    ("encoder", "supervised"),
-    ("encoder", "masked"),
-    ("decoder", "supervised"),
-    ("decoder", "next"),
-)
-"""The shipped models of text: family and objective, each of three pretraining sets and three seeds."""
 
 
 def _fields_rows() -> Iterator[tuple[str, ModelRow]]:
@@ -368,9 +341,28 @@ def _imagenet_row(line: imagenet.CatalogueLine) -> ModelRow:
     )
 
 
-ROWS: Mapping[str, ModelRow] = {**dict(_digits_rows()), **dict(_fields_rows())} | {
-    f"imagenet:{name}": _imagenet_row(line) for name, line in imagenet.LINES.items()
-}
+def _language_row(line: language.LanguageLine) -> ModelRow:
+    """A pretrained language model with a new head, which is trained with the whole net on the reference set."""
+    tune = Recipe(epochs=2, optimizer="adamw", lr=2e-5, weight_decay=0.01, batch_size=32, warmup_fraction=0.1)
+    return ModelRow(
+        transformers=line.folder,
+        fetch=line.command,
+        pad=line.pad,
+        head=NEW_HEAD,
+        pooling=line.pooling,
+        reference=HeadRow(finetune=tune),
+        family=line.family,
+        objective=line.objective,
+        pretraining=line.pretraining,
+        pretraining_images=line.tokens,
+    )
+
+
+ROWS: Mapping[str, ModelRow] = {
+    **dict(_digits_rows()),
+    **dict(_fields_rows()),
+    **{f"text:{line.name}": _language_row(line) for line in language.LINES},
+} | {f"imagenet:{name}": _imagenet_row(line) for name, line in imagenet.LINES.items()}
 
 
 def find_row(name: str, own: Mapping[str, ModelRow]) -> ModelRow:

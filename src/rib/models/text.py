@@ -55,6 +55,8 @@ def text_input(row: ModelRow, base: Path) -> TextInput:
         UserError: the tokenizer is missing or is another model's, no token pads, or the length is beyond the positions.
     """
     keep: Keep = row.keep or "start"
+    if row.transformers is not None:
+        read_config(_folder(row.transformers, base), row.fetch and f"with a network: {row.fetch}")
     if row.tokenizer == BYTES:
         assert row.length is not None
         return _stated(bytes_view(row.length, keep), 0, "RIB's bytes", "the model's row")
@@ -117,13 +119,13 @@ def built_text(row: ModelRow, found: TextInput, base: Path) -> tuple[str, dict[s
     return transformer.BUILDER, arguments
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a model of transformers. Raises UserError where there is none."""
+def read_config(folder: Path, fetch: str = "") -> dict[str, Any]:
+    """The configuration of a model of transformers. Raises UserError where there is none; `fetch` is the way out."""
     file = folder / "config.json"
     valid = "config.json with `model_type`, as transformers' save_pretrained writes it"
     if not file.is_file():
         raise UserError(f"no model of transformers in {folder}", got="no config.json", valid=valid,
-                        remedy="copy the model's folder there, or correct `transformers`")  # fmt: skip
+                        remedy=fetch or "copy the model's folder there, or correct `transformers`")  # fmt: skip
     try:
         config = parse_json(read_plain(file))
     except (OSError, ValueError) as error:

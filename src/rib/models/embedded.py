@@ -1,0 +1,32 @@
+"""The shipped small models of the embedded suites."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+DIGITS_IMAGES: Mapping[str, int] = {
+    "small": 3_000,
+    "medium": 12_000,
+    "large": 50_000,
+    "narrow": 50_000,
+    "varied": 3_000,
+}
+"""Images of the embedded suite's pretraining sets."""
+
+DIGITS_SEEDS = (0, 1, 2)
+
+DIGITS_MODELS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("resnet", "supervised", ("small", "medium", "large", "narrow", "varied")),
+    ("vit", "supervised", ("small", "medium", "large")),
+    ("resnet", "simclr", ("small", "medium", "large")),
+    ("resnet", "unicl", ("small", "medium", "large")),
+)
+"""The shipped models: family, objective, pretraining sets."""
+
+FIELDS_MODELS: tuple[tuple[str, str], ...] = (
+    ("encoder", "supervised"),
+    ("encoder", "masked"),
+    ("decoder", "supervised"),
+    ("decoder", "next"),
+)
+"""The shipped models of text: family and objective, each of three pretraining sets and three seeds."""
