@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rib.errors import UserError
-from rib.files import write_aside
+from rib.files import read_plain, write_aside
 from rib.identity import digest
 
 PACKAGE = "vaderSentiment==3.3.2"
@@ -101,7 +101,7 @@ def _rows(text: str) -> list[dict[str, object]]:
 
 def _member(sdist: Path, name: str) -> bytes:
     try:
-        with tarfile.open(sdist) as outer:
+        with tarfile.open(fileobj=io.BytesIO(read_plain(sdist))) as outer:
             inner = outer.extractfile(INNER)
             assert inner is not None
             with tarfile.open(fileobj=io.BytesIO(inner.read())) as archive:
