@@ -97,6 +97,8 @@ def test_draws_are_pinned() -> None:
     assert named_generator("a", 1).integers(100, size=4).tolist() == [84, 53, 11, 56]
     assert nested(np.arange(6) % 2, 0, "x").tolist() == [4, 3, 0, 5, 2, 1]
     assert named_seed("a", 12) != named_seed("a1", 2)
+    rows, held_out = tuning_rows(Index(np.arange(20) % 2, np.arange(20)), 4, 0.3, 1, "x")
+    assert (rows.tolist(), held_out.tolist()) == ([19, 4, 15, 18], [11, 6, 13, 12])
 
 
 def test_nothing_held_out() -> None:

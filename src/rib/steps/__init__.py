@@ -1,4 +1,4 @@
-"""Steps: what can be done. Each kind describes, prices and runs itself."""
+"""Steps: the kinds of work. Each kind describes, prices and runs itself."""
 
 from rib.data.parts import DataPart
 from rib.steps.base import Step, distinct

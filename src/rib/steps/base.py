@@ -1,6 +1,6 @@
-"""Step: a frozen description of work that also says what it costs and does itself.
+"""Step: a frozen description of work, which also prices and runs itself.
 
-A step's key says what its result is, not who does it, where or when.
+The key of a step identifies its result, not who computes it, where or when.
 """
 
 from __future__ import annotations
@@ -21,42 +21,42 @@ from rib.steps.world import World
 from rib.store.store import Store
 
 Left = Literal["weights", "features"]
-"""Output of a step for other steps, by its folder in the store."""
+"""The output of a step for other steps, named by its folder in the store."""
 
 
 class Keyed:
-    """A frozen description that is named by its content.
+    """A frozen description that its content identifies.
 
     Attributes:
-        key_name: what keys and records call the class, whatever its name.
+        key_name: the name of the class in keys and records, which survives renaming.
     """
 
     key_name: ClassVar[str]
 
     @cached_property
     def key(self) -> str:
-        """Hash of the identity fields, and of the keys of what this needs."""
+        """Hash of the identity fields and of the keys of the steps that this one needs."""
         return self.new_key()
 
     def new_key(self) -> str:
-        """The key, computed again: that of other code if code of the user's own was edited."""
+        """The key, computed again. It differs if user code was edited."""
         return key_of(self.key_name, identity_values(self))
 
     @property
     def spec(self) -> dict[str, Any]:
-        """The identity fields as JSON types; what this needs appears by key."""
+        """The identity fields as JSON types; needed steps appear by key."""
         return identity_fields(self)
 
 
 class Step(Keyed, ABC):
-    """A step of a plan. Each kind is one class in a file of its own; nothing outside of this folder asks for its kind.
+    """A step of a plan. Each kind is one class in its own file; no code outside this folder asks for the kind.
 
     Attributes:
-        activity: what its kind is called in a profile.
-        trains: whether images pass backward too.
-        optional: whether a step that reads what it leaves can do without, and makes it for itself.
-        start: the pretrained weights that it is about.
-        architecture: of the model.
+        activity: name of its kind in a profile.
+        trains: whether it has backward passes.
+        optional: whether its readers can compute its output themselves.
+        start: its pretrained weights.
+        architecture: architecture of the model.
     """
 
     activity: ClassVar[str]
@@ -80,17 +80,17 @@ class Step(Keyed, ABC):
 
     @property
     def variant(self) -> str:
-        """Which of its kind: the method, the analysis; empty if a kind has only one."""
+        """The method or analysis; empty if its kind has only one."""
         return ""
 
     @property
     def group(self) -> str:
-        """The line of a plan's table that it is counted in."""
+        """The line of the plan's table that counts it."""
         return f"{self.key_name} {self.variant}".strip()
 
     @property
     def detail(self) -> str:
-        """The line of a profile that it is counted in, within its activity."""
+        """The line of a profile that counts it, within its activity."""
         return self.variant
 
     # -- what it needs and leaves ------------------------------------------------------------------------------------
@@ -102,21 +102,21 @@ class Step(Keyed, ABC):
 
     @property
     def features(self) -> Step | None:
-        """The step whose features this one reads if they are there; None if it reads none."""
+        """The step whose features this one reads if they exist; None if it reads none."""
         return None
 
     @property
     @abstractmethod
     def parts(self) -> tuple[DataPart, ...]:
-        """The data that it looks at."""
+        """The data that it reads."""
 
     def looked_at(self, world: World) -> list[Decoded]:
-        """The data that it looks at, in the form that its model takes."""
+        """The data that it reads, in the view of its model."""
         return [world.decoded(part, self.architecture.view) for part in self.parts]
 
     @property
     def subject(self) -> str:
-        """Key of the weights that it works on: steps with one subject are best done one after the other."""
+        """Key of the weights that it uses. Steps with the same subject run best in sequence."""
         return self.key
 
     @property
@@ -126,21 +126,21 @@ class Step(Keyed, ABC):
 
     @property
     def keeps_weights(self) -> bool:
-        """Whether it leaves weights."""
+        """Whether its output is weights."""
         return self.leaves == "weights"
 
     def is_left(self, store: Store) -> bool:
-        """Whether what it leaves for others is in the store."""
+        """Whether its output for other steps is in the store."""
         if self.leaves is None:
             return True
         return store.has_weights(self.key) if self.leaves == "weights" else store.has_features(self.key)
 
     def stays(self, keep: str) -> bool:
-        """Whether what it leaves stays in the store when nothing needs it any more, as `How.keep` says."""
+        """Whether its output stays in the store when no step needs it any more, by `How.keep`."""
         return keep == "all"
 
     def lost(self, store: Store) -> list[str]:
-        """Keys of the steps whose weights would be needed for this one's, and are no longer kept."""
+        """Keys of the steps whose weights this one needs but which are no longer in the store."""
         if self.keeps_weights:
             return [] if self.is_left(store) else [self.key]
         return [key for need in self.needs for key in need.lost(store)]
@@ -153,25 +153,25 @@ class Step(Keyed, ABC):
 
         Args:
             world: counts the images.
-            shared: keys of the steps whose features are made once and read by others.
+            shared: keys of the steps whose features are computed once and read by others.
         """
 
     @abstractmethod
     def timed_as(self, recipe: Recipe) -> Recipe:
-        """The recipe that decides its speed, given the suite's."""
+        """The recipe that determines its speed, given the suite's recipe."""
 
     # -- doing it ----------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def run(self, shop: Workshop, watch: Count) -> dict[str, Any]:
-        """Do it, and leave what it makes in the store; the values of its record.
+        """Run the step, write its output into the store, and return the values of its record.
 
         Raises:
-            StepError: it cannot be done.
-            UserError: an input is at fault.
+            StepError: it fails.
+            UserError: an input is wrong.
         """
 
 
 def distinct(step: Step, taken: Container[str]) -> str:
-    """The step's title, with some of its key if another step has that title (another rate, another alpha)."""
+    """The step's title, with the start of its key if another step has the same title (another rate or alpha)."""
     return f"{step.title} · {step.key[:8]}" if step.title in taken else step.title

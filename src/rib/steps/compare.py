@@ -1,4 +1,4 @@
-"""Compare: the step that looks inside a model, or inside a pretrained one and what a method made of it."""
+"""Compare: the step that analyses one model, or a pretrained model and its tuned version."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from rib.steps.world import World
 
 @dataclass(frozen=True)
 class Compare(Step):
-    """An analysis of a model, or of a pretrained one and what a method made of it.
+    """An analysis of one model, or of a pretrained model and its tuned version.
 
     Attributes:
-        analysis: what is looked for, with its parameters.
+        analysis: the analysis with its parameters.
         before: the pretrained weights.
-        after: the tuned ones; None for an analysis of the pretrained model alone.
-        on: names of the data sets, by which its values speak of them.
-        data: their test parts; none for an analysis of weights alone.
+        after: the tuned weights; None for an analysis of the pretrained model alone.
+        on: names of the data sets in its values.
+        data: their test parts; empty for an analysis of weights alone.
         batch_size: images per forward pass.
         precision: of forward passes.
     """
@@ -67,7 +67,7 @@ class Compare(Step):
 
     @property
     def start(self) -> Start:
-        """The pretrained weights that it is about."""
+        """Its pretrained weights."""
         return self.before.start
 
     @property
@@ -77,11 +77,11 @@ class Compare(Step):
 
     @property
     def subject(self) -> str:
-        """Key of the weights that it looks at, the tuned ones if there are two."""
+        """Key of its weights: the tuned ones if there are two."""
         return (self.after or self.before).key
 
     def passes(self, world: World, shared: Container[str]) -> Passes:
-        """An estimate, by the analysis."""
+        """An estimate of the analysis."""
         return Passes(seen=round(sum(self.analysis.image_passes(world.count(data)) for data in self.data)))
 
     def timed_as(self, recipe: Recipe) -> Recipe:
@@ -89,7 +89,7 @@ class Compare(Step):
         return recipe.model_copy(update={"eval_precision": self.precision, "eval_batch_size": self.batch_size})
 
     def run(self, shop: Workshop, watch: Count) -> dict[str, Any]:
-        """Look."""
+        """Run the analysis."""
         view = self.architecture.view
         scene = Scene(
             architecture=self.architecture,

@@ -1,4 +1,4 @@
-"""Embed: the step that makes features which several steps read."""
+"""Embed: the step that computes features for several steps."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from rib.training.predict import collected
 
 @dataclass(frozen=True)
 class Embed(Step):
-    """Computes the features of some examples in a pretrained model, once for all steps that read them.
+    """Computes the features of examples in a pretrained model, once for all steps that read them.
 
-    Steps that read it can do without: they compute it again if it is not kept, and their results are the same.
+    If the features are not stored, each reader computes them itself, with the same results.
 
     Attributes:
         start: the pretrained weights.
-        data: whose examples.
-        size, held_out, seed: of the tuning set drawn from it, as in `Fit`; size None and held_out 0 for all of it.
+        data: the data set of the examples.
+        size, held_out, seed: of the tuning set, as in `Fit`; size None and held_out 0 for all examples.
         batch_size: images per forward pass.
         precision: of the forward pass.
         last_block: as in the recipe.
@@ -55,7 +55,7 @@ class Embed(Step):
 
     @property
     def needs(self) -> tuple[Step, ...]:
-        """The pretraining, if the weights are made here."""
+        """The pretraining, if it is a step of the plan."""
         return (self.start,) if isinstance(self.start, Step) else ()
 
     @property
@@ -82,7 +82,7 @@ class Embed(Step):
         return recipe.model_copy(update={"eval_precision": self.precision, "eval_batch_size": self.batch_size})
 
     def run(self, shop: Workshop, watch: Count) -> dict[str, Any]:
-        """Compute the features, and write them piece by piece."""
+        """Compute the features and write them in pieces."""
         examples = shop.examples(self.data, self.architecture.view)
         if self.seed is not None:
             tuning, _ = tuning_rows(examples.index, self.size, self.held_out, self.seed, self.data.name)
@@ -94,7 +94,7 @@ class Embed(Step):
 
 
 def drawn(size: int | None, seed: int | None) -> str:
-    """How a title says which tuning set: " (200, seed 1)"; nothing for all images of the first seed."""
+    """The tuning set in a title: " (200, seed 1)"; empty for all images of the first seed."""
     words = [str(size)] if size is not None else []
     words += [f"seed {seed}"] if seed else []
     return f" ({', '.join(words)})" if words else ""

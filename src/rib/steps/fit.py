@@ -1,4 +1,4 @@
-"""Fit: the step that makes weights of pretrained ones, by a method."""
+"""Fit: the step that tunes pretrained weights by a method."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ from rib.steps.world import World
 
 @dataclass(frozen=True)
 class Fit(Step):
-    """Weights that a method made of pretrained ones.
+    """Weights that a method computes from pretrained ones.
 
     Attributes:
         start: the pretrained weights.
         method: the method with its hyper-parameters.
-        data: the downstream set; None for a method that looks at no data, as are the four after it.
+        data: the downstream set; it and the next four are None for a method without data.
         size: number of images tuned on; None for all.
-        held_out: share of the pool that is kept for choices.
+        held_out: share of the pool that is held out for choices.
         recipe: of the training.
-        seed: of everything random.
+        seed: of all random draws.
         ingredients: the steps whose weights the method starts from.
         last_batch: "merged" if a short last batch joins the one before it, for a BatchNorm.
         one_image: "dense" if gradients of single images go through a norm of `rib.models.one_image`: it marks
             results in which they are right on a CPU.
         replay: training images of the reference set, for a method that replays them.
-        replica: which other training on the same images this is, for ingredients with a seed of their own.
+        replica: number of a further training on the same images, for ingredients with their own seed.
     """
 
     key_name: ClassVar[str] = "Fit"
@@ -76,7 +76,7 @@ class Fit(Step):
 
     @property
     def needs(self) -> tuple[Step, ...]:
-        """The pretraining, if the weights are made here, and the ingredients."""
+        """The pretraining, if it is a step of the plan, and the ingredients."""
         return (*((self.start,) if isinstance(self.start, Step) else ()), *self.ingredients)
 
     @cached_property
@@ -84,25 +84,25 @@ class Fit(Step):
         """The pretrained model's features of the tuning set that its method reads."""
         if not (self.method.reads_features and self.data and self.recipe) or self.architecture.heads:
             return None
-        data, seed = self.data, self.seed if self.size is not None else 0  # of all images every seed draws the same
-        if self.size is None and not self.held_out and data.both:  # then predictions of that set read them too
+        data, seed = self.data, self.seed if self.size is not None else 0  # all images are the same for every seed
+        if self.size is None and not self.held_out and data.both:  # predictions of that set then read them too
             data, seed = replace(data, part="test"), None
         size, block = self.recipe.eval_batch_size, self.recipe.last_block
         return Embed(self.start, data, self.size, self.held_out, seed, size, "fp32", block)
 
     @property
     def parts(self) -> tuple[DataPart, ...]:
-        """The downstream set, and what is replayed."""
+        """The downstream set and the replayed images."""
         return tuple(part for part in (self.data, self.replay) if part)
 
     @cached_property
     def architecture(self) -> Architecture:
-        """Architecture of the weights: that of the model, or what the method makes of it."""
+        """Architecture of the weights: that of the model, or the one that the method changes it into."""
         return self.method.extend(self.start.architecture)
 
     @property
     def is_merged(self) -> bool:
-        """Whether its weights are merged again whenever they are needed, and never stored."""
+        """Whether its weights are never stored but merged again when needed."""
         return isinstance(self.method, Merging) and not self.method.kept
 
     @property
@@ -112,38 +112,38 @@ class Fit(Step):
 
     @cached_property
     def sets(self) -> tuple[DataPart, ...]:
-        """Every downstream set that these weights have seen, through ingredients at any depth too."""
+        """Every downstream set that these weights were tuned on, including by ingredients at any depth."""
         own = (self.data,) if self.data else ()
         seen = (data for item in self.ingredients for data in item.sets)
         return tuple({(data.name, data.fingerprint): data for data in (*own, *seen)}.values())
 
     @property
     def tuned_on(self) -> DataPart | None:
-        """The downstream set that these weights have seen; None if there is none, or if there are several."""
+        """The downstream set that these weights were tuned on; None if there are none or several."""
         return self.sets[0] if len(self.sets) == 1 else None
 
     def passes(self, world: World, shared: Container[str]) -> Passes:
-        """The method's passes, and the features of the tuning set if this step has to compute them."""
+        """The passes of the method, and of the tuning set's features if this step computes them."""
         if self.data is None or self.recipe is None:
             return Passes()
         images, held_out = world.drawn(self.data, self.size, self.held_out, self.seed)
         own = self.method.passes(self.recipe, images, held_out)
-        if self.architecture.heads and self.method.reads_features:  # there are no features: all goes through the net
+        if self.architecture.heads and self.method.reads_features:  # without features all images go through the net
             seen = self.method.head_alone(self.recipe, images) if self.method.keeps_backbone else images
             return own._replace(seen=own.seen + seen)
         read = self.features is None or self.features.key in shared
         return own if read else own._replace(seen=own.seen + images)
 
     def timed_as(self, recipe: Recipe) -> Recipe:
-        """Its own recipe, if it trains."""
+        """The method's recipe, if it trains."""
         return self.recipe or recipe
 
     def read_weights(self, shop: Workshop) -> Weights:
-        """The weights, merged, or from the store."""
+        """The weights: merged, or from the store."""
         return self._combined(shop) if self.is_merged else shop.stored_weights(self)
 
     def run(self, shop: Workshop, watch: Count) -> dict[str, Any]:
-        """Fit; a merge is only tried, as it is made again whenever it is needed."""
+        """Tune. A merge is only tried here, because it is computed again whenever it is needed."""
         if self.is_merged:
             shop.weights(self)
             return {}

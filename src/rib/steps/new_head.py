@@ -1,4 +1,4 @@
-"""New head: the step that brings pretrained weights to the reference set's classes."""
+"""New head: the step that adapts pretrained weights to the classes of the reference set."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ from rib.training.training import Training
 
 @dataclass(frozen=True)
 class NewHead(Step):
-    """Pretrained weights with a new head: trained alone on frozen features, then perhaps with the whole net.
+    """Pretrained weights with a new head, trained on frozen features and then, on request, with the whole net.
 
     Attributes:
         backbone: the pretrained weights; their head is not used.
-        data: what it is trained on.
+        data: the training set.
         probe: recipe of the head.
-        seed: of the head's first weights and of everything else random.
-        finetune: recipe of the whole net afterwards; None to leave the backbone as it is.
+        seed: of the head's initial weights and all other random draws.
+        finetune: recipe of the whole net afterwards; None to keep the backbone frozen.
         last_batch: "merged" if a short last batch joins the one before it, for a BatchNorm.
     """
 
@@ -66,7 +66,7 @@ class NewHead(Step):
 
     @property
     def parts(self) -> tuple[DataPart, ...]:
-        """The set it is trained on."""
+        """The training set."""
         return (self.data,)
 
     @property
@@ -76,7 +76,7 @@ class NewHead(Step):
 
     @property
     def start(self) -> NewHead:
-        """The pretrained weights that it is about: its own."""
+        """Its own weights."""
         return self
 
     @property
@@ -85,13 +85,13 @@ class NewHead(Step):
         return "weights"
 
     def stays(self, keep: str) -> bool:
-        """Pretrained weights stay unless none do."""
+        """Pretrained weights stay in the store, except with `keep = "none"`."""
         return keep in ("all", "pretrained")
 
     def passes(self, world: World, shared: Container[str]) -> Passes:
         """Every image once for its features, and every image of every epoch of the whole net."""
         count = world.count(self.data)
-        if self.architecture.heads:  # there are no features: every image of the probe goes through the net
+        if self.architecture.heads:  # without features every image of the probe goes through the net
             return Passes(self._tuned(count), self.probe.images(count))
         return Passes(self._tuned(count), count)
 
@@ -111,7 +111,7 @@ class NewHead(Step):
         return shop.stored_weights(self)
 
     def run(self, shop: Workshop, watch: Count) -> dict[str, Any]:
-        """Train the head, and then perhaps all."""
+        """Train the head, and then the whole net if there is a recipe for it."""
         classifier = build(self.architecture, seed=self.seed)
         put_weights(classifier.net, {**shop.weights(self.backbone), **fresh_head(classifier)})
         classifier = classifier.to(shop.device)

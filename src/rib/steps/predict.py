@@ -1,4 +1,4 @@
-"""Predict: the step that asks weights about every example of a part."""
+"""Predict: the step that predicts every example of a part."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Predict(Step):
 
     @cached_property
     def features(self) -> Embed | None:
-        """The pretrained model's, if the weights differ from it in the head alone and answers are head(features)."""
+        """The pretrained model's features, if only the head differs and the output is head(features)."""
         if not self.fit.method.keeps_backbone or self.architecture.heads:
             return None
         return Embed(self.fit.start, self.data, None, 0.0, None, self.batch_size, self.precision, self.last_block)
@@ -69,7 +69,7 @@ class Predict(Step):
 
     @property
     def start(self) -> Start:
-        """The pretrained weights that it is about."""
+        """Its pretrained weights."""
         return self.fit.start
 
     @property
@@ -92,7 +92,7 @@ class Predict(Step):
         return recipe.model_copy(update={"eval_precision": self.precision, "eval_batch_size": self.batch_size})
 
     def run(self, shop: Workshop, watch: Count) -> dict[str, Any]:
-        """Predict, and judge."""
+        """Predict, and compare with the labels."""
         examples = shop.examples(self.data, self.architecture.view)
         predictions = predict(
             shop.classifier(self.fit, self.last_block),
@@ -107,7 +107,7 @@ class Predict(Step):
         return self.judged(shop, predictions, examples)
 
     def judged(self, shop: Workshop, predictions: Predictions, examples: Examples) -> dict[str, Any]:
-        """Keep predictions; the values of their record."""
+        """Write predictions; return the values of their record."""
         shop.store.write_predictions(self.key, predictions, example_columns(examples))
         return {
             "examples": len(examples),
@@ -124,7 +124,7 @@ class Predict(Step):
 
 
 def predictions_of(steps: Iterable[Step]) -> list[Predict]:
-    """The predictions among some steps."""
+    """The Predict steps among these."""
     return [step for step in steps if isinstance(step, Predict)]
 
 

@@ -1,4 +1,4 @@
-"""Pretrained weights: those that are loaded, and the step that trains them from scratch."""
+"""Pretrained weights: loaded from a file, or trained from scratch by a step."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from rib.training.training import Training
 
 @dataclass(frozen=True)
 class Load(Keyed):
-    """Pretrained weights that exist already. Not a step: nothing is done and nothing is recorded."""
+    """Pretrained weights in a file. Not a step: it has no work and no record."""
 
     key_name: ClassVar[str] = "Load"
 
@@ -37,7 +37,7 @@ class Load(Keyed):
 
     @property
     def label(self) -> str:
-        """Name of the model in the suite, or else its name without its namespace."""
+        """Name of the model in the suite, else its name without the namespace."""
         return self.called or short(self.model)
 
     @property
@@ -50,7 +50,7 @@ class Load(Keyed):
         return replace(self, architecture=architecture)
 
     def read_weights(self, shop: Workshop) -> Weights:
-        """The weights, from their file. Raises UserError if they are no longer those of the plan."""
+        """Load the weights from their file. Raises UserError if the file has changed since planning."""
         row = find_row(self.model, shop.suite.model)
         with shop.loading:
             classes = shop.world[shop.suite.reference].classes
@@ -62,10 +62,10 @@ class Load(Keyed):
 
 @dataclass(frozen=True)
 class Reference:
-    """The stage that brings pretrained features to the reference set's classes, as CLIP's to ImageNet's.
+    """The stage that adapts a pretrained model to the classes of the reference set, as others adapt CLIP to ImageNet.
 
     Attributes:
-        data: what it is done on.
+        data: the training set of this stage.
         probe: recipe of the head, trained on frozen features.
         finetune: recipe of the whole net afterwards.
     """
@@ -82,11 +82,11 @@ class Pretrain(Step):
     Attributes:
         model: as the suite names it.
         architecture: of the model.
-        data: what it is trained on.
+        data: the pretraining set.
         recipe: of the training.
-        seed: of everything random, the first weights among it.
-        objective: what is minimised; None for the cross-entropy.
-        reference: what is done afterwards; None for nothing.
+        seed: of all random draws, including the initial weights.
+        objective: the loss; None for the cross-entropy.
+        reference: the stage afterwards; None if there is none.
         last_batch: "merged" if a short last batch joins the one before it, for a BatchNorm.
     """
 
@@ -112,7 +112,7 @@ class Pretrain(Step):
 
     @property
     def label(self) -> str:
-        """Name of the model in the suite, or else its name without its namespace."""
+        """Name of the model in the suite, else its name without the namespace."""
         return self.called or short(self.model)
 
     @property
@@ -127,7 +127,7 @@ class Pretrain(Step):
 
     @property
     def start(self) -> Pretrain:
-        """The pretrained weights that it is about: its own."""
+        """Its own weights."""
         return self
 
     @property
@@ -136,12 +136,12 @@ class Pretrain(Step):
         return "weights"
 
     def stays(self, keep: str) -> bool:
-        """Pretrained weights stay unless none do."""
+        """Pretrained weights stay in the store, except with `keep = "none"`."""
         return keep in ("all", "pretrained")
 
     @property
     def views(self) -> int:
-        """How often the net sees each image of a batch, before the reference stage."""
+        """Passes of each image of a batch before the reference stage."""
         return self.objective.views if self.objective else 1
 
     def passes(self, world: World, shared: Container[str]) -> Passes:
@@ -165,9 +165,9 @@ class Pretrain(Step):
         return shop.stored_weights(self)
 
     def run(self, shop: Workshop, watch: Count) -> dict[str, Any]:
-        """Train, stage by stage."""
+        """Train the stages in order."""
         classifier = build(self.architecture, seed=self.seed).to(shop.device)
-        watch.passes *= self.views  # in the reference stage, which is short, one view is seen
+        watch.passes *= self.views  # the short reference stage has one view per image
         outcome = pretrain(classifier, self._stages(shop, classifier), shop.checkpoint(self.key), watch)
         shop.store.write_weights(self.key, take_weights(classifier.net))
         return outcome.values

@@ -1,4 +1,4 @@
-"""Start: where the pretrained weights of a model come from."""
+"""Start: the origin of the pretrained weights of a model."""
 
 from __future__ import annotations
 

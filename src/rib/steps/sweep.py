@@ -16,14 +16,14 @@ from rib.training.sweep import Asked, predict_chunk
 
 
 def sweeps(steps: Iterable[Predict], at_once: int) -> list[tuple[Predict, ...]]:
-    """Predictions of streamed data, in groups that share one pass over it.
+    """Group predictions of streamed data that share one pass over it.
 
-    A group looks at one part, in one view and in batches of one size, with at most `at_once` nets. Weights that differ
-    in the head alone share a net, and are never apart.
+    A group has one part, one view, one batch size and at most `at_once` nets. Weights that differ only in the head
+    share a net and are always in one group.
 
     Args:
         steps: in any order.
-        at_once: nets.
+        at_once: maximum nets per group.
     """
     passes: dict[tuple[Any, ...], dict[str, list[Predict]]] = {}
     for step in steps:
@@ -40,12 +40,12 @@ def sweeps(steps: Iterable[Predict], at_once: int) -> list[tuple[Predict, ...]]:
 
 
 def backbone(step: Predict) -> str:
-    """Names the net up to its head: equal for steps whose features are the same."""
+    """Identifies a backbone: equal for steps with the same features."""
     return step.features.key if step.features else step.key
 
 
 def swept(shop: Workshop, steps: Sequence[Step]) -> Sequence[Predict]:
-    """The steps of a job, if they are predictions that are made in one pass; else none."""
+    """The steps of a job if they are predictions that share one pass; else empty."""
     predictions = predictions_of(steps)
     if not shop.how.share or len(predictions) < len(steps):
         return []
@@ -56,11 +56,11 @@ def sweep(shop: Workshop, steps: Sequence[Predict]) -> dict[str, RibError]:
     """Predict data with several checkpoints in one pass, and record their predictions.
 
     Args:
-        shop: where it is done.
+        shop: runs them.
         steps: as `sweeps` groups them.
 
     Returns:
-        The errors of those that cannot be asked, by key; the others were.
+        The errors of checkpoints that failed, by key; all others were recorded.
 
     Raises:
         UserError: an image cannot be read.
@@ -81,7 +81,7 @@ def sweep(shop: Workshop, steps: Sequence[Predict]) -> dict[str, RibError]:
 
 
 def _ask(shop: Workshop, steps: Sequence[Predict]) -> tuple[dict[str, Asked], dict[str, RibError]]:
-    """The checkpoints that are asked, and why others cannot be, by key of the step."""
+    """The checkpoints by key of their step, and the errors of those that cannot be loaded."""
     nets: dict[str, Classifier] = {}
     asked: dict[str, Asked] = {}
     failed: dict[str, RibError] = {}
@@ -97,7 +97,7 @@ def _ask(shop: Workshop, steps: Sequence[Predict]) -> tuple[dict[str, Asked], di
 
 
 def _look(shop: Workshop, step: Predict, asked: Mapping[str, Asked], watch: Count) -> None:
-    """Take the checkpoints through the data of a step, from where all of them have been before."""
+    """Predict the data of a step with all checkpoints, from the first example that one of them lacks."""
     files = {key: shop.checkpoint(key) for key in asked}
     states = {key: file.load() for key, file in files.items()}
     done = min(len(state["masked_right"]) if state else 0 for state in states.values())
@@ -113,7 +113,7 @@ def _look(shop: Workshop, step: Predict, asked: Mapping[str, Asked], watch: Coun
 
 
 def _chunks(shop: Workshop, step: Predict, done: int) -> Iterator[Examples]:
-    """The data of a step from some example on, decoded or copied from their pack while the chunk before is used."""
+    """Chunks of the data of a step from a given example on, decoded or copied while the previous chunk is used."""
     view = step.architecture.view
     rows = chunk_rows(view, step.batch_size, shop.how.chunk_bytes)
     if shop.is_streamed(step.data, view):

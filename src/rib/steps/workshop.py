@@ -1,4 +1,4 @@
-"""Workshop: what a step needs to run: data, weights and nets, kept while steps use them, and the way to a record."""
+"""Workshop: what a step needs to run: cached data, weights and nets, and the recording of results."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ from rib.suite.suite import Suite
 from rib.training.checkpoint import FileCheckpoint
 
 CACHED_WEIGHTS = 3
-"""Sets of weights that stay in memory: the pretrained ones, and what is compared with them."""
+"""Number of sets of weights in memory: the pretrained ones, and those compared with them."""
 
 
 class Weighted(Protocol):
-    """Owner of weights: a model as it is loaded, or a step that made them."""
+    """Source of weights: a loaded model, or a step."""
 
     @property
     def key(self) -> str:
@@ -57,11 +57,11 @@ class Weighted(Protocol):
 
 
 class Runnable(Described, Protocol):
-    """A step, as the workshop runs it."""
+    """The parts of a step that the workshop uses."""
 
     @property
     def trains(self) -> bool:
-        """Whether images pass backward too."""
+        """Whether it has backward passes."""
         ...
 
     @property
@@ -74,18 +74,18 @@ class Runnable(Described, Protocol):
         ...
 
     def run(self, shop: Workshop, watch: Count) -> dict[str, Any]:
-        """Do it; the values of its record."""
+        """Run it; return the values of its record."""
         ...
 
 
 class Workshop:
-    """Does steps, one at a time.
+    """Runs steps, one at a time.
 
     Args:
         suite: to find data and models by name.
-        store: where results go.
+        store: receives the results.
         how: device and checkpoints.
-        watch: called with progress, in images and in the forward passes that they cost.
+        watch: called with the number of images and of forward passes that they cost.
     """
 
     def __init__(self, suite: Suite, store: Store, how: How, watch: Callable[[int, float], None]) -> None:
@@ -100,11 +100,11 @@ class Workshop:
     # -- doing and recording -----------------------------------------------------------------------------------------
 
     def do(self, step: Runnable) -> None:
-        """Do a step whose needs are done, and record it.
+        """Run a step whose needs are done, and record it.
 
         Raises:
-            StepError: it cannot be done: training diverged, an ingredient did, the disk is full.
-            UserError: an input is at fault.
+            StepError: it fails: the training or an ingredient diverged, or the disk is full.
+            UserError: an input is wrong.
         """
         began = self.clock()
         images = Count(self.watch, passes=3.0 if step.trains else 1.0)
@@ -113,16 +113,16 @@ class Workshop:
         self.record(step, values, self.clock() - began, images.total)
 
     def record(self, step: Runnable, values: dict[str, Any], times: NDArray[np.float64], images: int) -> None:
-        """Record a step that was done.
+        """Record a finished step.
 
         Args:
             step: the step.
             values: of its record.
             times: difference of two `clock`s.
-            images: that went through a net.
+            images: number of images that went through a net.
 
         Raises:
-            StepError: code of the user's own is no longer what the step's key says.
+            StepError: user code has changed since the step's key was computed.
         """
         _require_code(step)
         seconds, cpu, loading = times
@@ -130,29 +130,29 @@ class Workshop:
         self.store.checkpoint_path(step.key).unlink(missing_ok=True)
 
     def clock(self) -> NDArray[np.float64]:
-        """Seconds by the clock, of the processor, and of loading: three numbers."""
+        """Three numbers of seconds: wall time, processor time, and loading."""
         return np.array([time.perf_counter(), time.process_time(), self.loading.seconds])
 
     def checkpoint(self, key: str) -> FileCheckpoint:
-        """The file for a step's state while it runs."""
+        """The checkpoint of a running step."""
         return FileCheckpoint(self.store.checkpoint_path(key), self.how.checkpoint_seconds)
 
     # -- weights and nets --------------------------------------------------------------------------------------------
 
     def weights(self, source: Weighted) -> Weights:
-        """Weights that are loaded, or of a finished step; those used last stay in memory."""
+        """Weights of a model or a finished step; the most recently used stay in memory."""
         weights = self._weights.pop(source.key, None) or source.read_weights(self)
         return self.remember(source, weights)
 
     def remember(self, source: Weighted, weights: Weights) -> Weights:
-        """Keep weights in memory until others are used."""
+        """Keep weights in memory until others replace them."""
         self._weights[source.key] = weights
         while len(self._weights) > CACHED_WEIGHTS:
             del self._weights[next(iter(self._weights))]
         return weights
 
     def stored_weights(self, step: Runnable) -> Weights:
-        """Weights from the store; if they are not those that were written, the step is done again."""
+        """Weights from the store; if the file is damaged, the step runs again."""
         try:
             with self.loading:
                 return self.store.weights(step.key)
@@ -165,14 +165,14 @@ class Workshop:
             return self.store.weights(step.key)
 
     def classifier(self, source: Weighted, last_block: LastBlock | None) -> Classifier:
-        """The net of some weights, kept until another is used."""
+        """A net with these weights, cached until another is used."""
         place = (source.key, last_block)
         if self._classifier is None or self._classifier[0] != place:
             self._classifier = (place, self.build(source, last_block))
         return self._classifier[1]
 
     def build(self, source: Weighted, last_block: LastBlock | None) -> Classifier:
-        """A net with some weights, on the device."""
+        """A net with these weights, on the device."""
         weights = self.weights(source)
         with self.loading:
             classifier = build(source.architecture, last_block=last_block)
@@ -180,7 +180,7 @@ class Workshop:
             return classifier.to(self.device)
 
     def stored_features(self, key: str) -> Tensor | None:
-        """Features float32 (N, D) that an `Embed` step left; None if they are not there, or nothing is shared."""
+        """Features float32 (N, D) of an `Embed` step; None if they are missing or sharing is off."""
         if not self.how.share:
             return None
         try:
@@ -192,7 +192,7 @@ class Workshop:
             return None
 
     def forget(self) -> None:
-        """Drop the weights in memory and the packs on the device, and the memory that the device keeps for them."""
+        """Free the weights in memory, the packs on the device, and the cached memory of the device."""
         self._weights.clear()
         self._classifier = None
         SHELF.clear()
@@ -202,7 +202,7 @@ class Workshop:
     # -- data --------------------------------------------------------------------------------------------------------
 
     def examples(self, data: DataPart, view: View) -> Examples:
-        """A part of a data set, for a view: from its pack, or decoded on each read."""
+        """A part of a data set in a view: from its pack, or decoded on each read."""
         place = (data.name, data.part, view)
         if place not in self._examples:
             with self.loading:
@@ -216,11 +216,11 @@ class Workshop:
         return pack_file(self.decoded(data, view), self.store.packs).name in self.how.streamed
 
     def is_swept(self, data: DataPart, view: View) -> bool:
-        """Whether many nets look at a part in one pass, chunk by chunk."""
+        """Whether many nets read a part in one pass, in chunks."""
         return pack_file(self.decoded(data, view), self.store.packs).name in self.how.swept
 
     def decoded(self, data: DataPart, view: View) -> Decoded:
-        """A part of a data set, in the form of a view. Raises UserError if its content has changed."""
+        """A part of a data set in a view. Raises UserError if its content has changed."""
         if self.world[data.name].fingerprint(data.part) != data.fingerprint:
             raise changed(f"data set {data.name!r}")
         return self.world.decoded(data, view)
@@ -228,7 +228,7 @@ class Workshop:
 
 @dataclass
 class Stopwatch:
-    """Adds up the wall seconds of the blocks that it is around, one at a time."""
+    """A context manager that adds up the wall seconds of its blocks, which must not overlap."""
 
     seconds: float = field(default=0.0)
     _began: float = field(default=0.0)
@@ -253,15 +253,15 @@ class Count:
         self.watch(images, self.passes * images)
 
     def seen(self, images: int) -> None:
-        """Count images that pass forward alone, whatever the rest of the step does."""
+        """Count images that have forward passes only, even if the rest of the step trains."""
         self.total += images
         self.watch(images, images)
 
 
 def _require_code(step: Runnable) -> None:
-    """Refuse a step if code of the user's own is no longer what the step's key says, before and after it is done.
+    """Check before and after a step that the user code is still that of its key.
 
-    Raises StepError: it was edited meanwhile.
+    Raises StepError: the code was edited meanwhile.
     """
     built = step.architecture
     try:

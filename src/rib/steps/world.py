@@ -24,7 +24,7 @@ class World:
     Args:
         suite: the suite.
         cache: folder for fingerprints and packs.
-        assume: take a published set that is not on this machine as its authors count it.
+        assume: for a published set that is missing on this machine, take the counts that its authors publish.
         fresh: read checkpoints, even if their digest is cached.
     """
 
@@ -46,7 +46,7 @@ class World:
         return self._open[name]
 
     def part(self, name: str, part: Part) -> DataPart:
-        """A part by content, with its label map into the reference set's classes."""
+        """A part, identified by content, with its label map to the reference set's classes."""
         if (name, part) not in self._parts:
             data, reference = self[name], self[self.suite.reference]
             row = find_row(name, self.suite.data)
@@ -60,7 +60,7 @@ class World:
         return self._parts[name, part]
 
     def decoded(self, data: DataPart, view: View) -> Decoded:
-        """A part in the form of a view."""
+        """A part in a view."""
         return Decoded(self[data.name], data.part, view)
 
     def count(self, data: DataPart) -> int:
@@ -68,11 +68,11 @@ class World:
         return len(self[data.name].index(data.part))
 
     def drawn(self, data: DataPart, size: int | None, held_out: float, seed: int | None) -> tuple[int, int]:
-        """Number of images that a tuning set has, and of those held out beside it; without a seed, all and none."""
+        """Number of tuning images and of held-out images; without a seed, all and none."""
         if seed is None:
             return self.count(data), 0
         place = (data.name, size, held_out)
-        if place not in self._draws:  # the seed makes no difference
+        if place not in self._draws:  # the number is the same for every seed
             index = self[data.name].index(data.part)
             tuning, held = tuning_rows(index, size, held_out, seed, data.name)
             self._draws[place] = len(tuning), len(held)
@@ -82,7 +82,7 @@ class World:
         """Images in common between the sets, in sentences.
 
         Raises:
-            UserError: a number would be wrong for it.
+            UserError: common images would make a number wrong.
         """
         roles = self.suite.roles
         shared = overlaps({name: self[name] for name in (*self.suite.tested, *roles.pretrained)}, roles)
@@ -97,7 +97,7 @@ class World:
 
     @property
     def left_out(self) -> tuple[str, ...]:
-        """Files beside the images of the opened sets that are not among them, in words."""
+        """Files of the opened sets that RIB leaves out, in words."""
         sets = self._open.items()
         return tuple(f"{name.rpartition(':')[2]}: leaves out {words}" for name, data in sets for words in data.left_out)
 

@@ -1,4 +1,4 @@
-"""Checkpoints: the state of a training or a prediction under way, from which a later run continues."""
+"""Checkpoints: the state of an unfinished training or prediction, from which a later run continues."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from rib.files import is_stamped, plain, stamp, written_aside
 
 
 class Checkpoint(Protocol):
-    """The store of a training's or a prediction's state, from which it resumes."""
+    """Stores the state of a training or a prediction, which resumes from it."""
 
     def load(self) -> dict[str, Any] | None:
-        """The state that was kept; None without one."""
+        """The stored state; None if there is none."""
         ...
 
     def save(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Keep a state; the callable is called only when it is time for a checkpoint."""
+        """Store a state. The callable is only called if a checkpoint is due."""
         ...
 
 
 class FileCheckpoint:
-    """A checkpoint in a file. Writing is limited in frequency, and to a twentieth of the time.
+    """A checkpoint in a file. Writing takes at most a twentieth of the time.
 
     Args:
-        path: the file; removed with `clear` when its run is done.
-        seconds: least time between two writes; 0 writes always.
+        path: the file; `clear` removes it when its run is done.
+        seconds: minimum time between two writes; 0 for every state.
     """
 
     def __init__(self, path: Path, seconds: float) -> None:
@@ -38,7 +38,7 @@ class FileCheckpoint:
         self._last, self._pause = time.monotonic(), seconds
 
     def load(self) -> dict[str, Any] | None:
-        """The state that was kept; None without one, or with one that is not whole (torch sees no flipped bit)."""
+        """The stored state; None if there is none or it is damaged (torch does not notice flipped bits)."""
         try:
             if not is_stamped(self.path):
                 return None
@@ -48,12 +48,12 @@ class FileCheckpoint:
         return state
 
     def save(self, state: Callable[[], dict[str, Any]]) -> None:
-        """Write the state, unless one was written not long ago."""
+        """Write the state, unless the last write was too recent."""
         began = time.monotonic()
         if began - self._last < self._pause:
             return
         with written_aside(self.path) as aside:
-            with aside.open("wb") as file:  # given a name, torch does not say why it could not write
+            with aside.open("wb") as file:  # with a file name, torch hides why a write failed
                 torch.save(state(), file)
             stamp(aside, self.path.name)
         self._last = time.monotonic()

@@ -1,5 +1,5 @@
-"""Hooks: what a method may do at a step besides a term of the loss: change gradients or weights, look at features,
-take the gradient elsewhere, add images of the reference set."""
+"""Hooks: what a method may do at a training step besides a term of the loss. It can change gradients or weights, read
+features, compute the gradient at other weights, and add images of the reference set."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ class StepHook:
 
     @cached_property
     def state(self) -> dict[str, Tensor]:
-        """Tensors by name, on the device of the training. They are part of each checkpoint, so whatever a later step
-        needs to know belongs here."""
+        """Tensors by name, on the device of the training. Checkpoints contain them, so all state that later steps need
+        belongs here."""
         return {}
 
     def loss(self, net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor | None:
-        """A further term of the cross-entropy, as a `Penalty` is, for a hook with weights of its own; None for none."""
+        """A term that is added to the cross-entropy, like a `Penalty`, for a hook with weights; None for none."""
         return None
 
     def gradients(self, net: nn.Module, step: int) -> None:
@@ -51,11 +51,11 @@ class StepHook:
 
 
 class FeatureTerm(Protocol):
-    """A further term of the loss that sees what layers output for a batch."""
+    """A term that is added to the loss and reads the outputs of layers for a batch."""
 
     @property
     def layers(self) -> Sequence[str]:
-        """Names of modules of the net; `input of HEAD` for what the head `HEAD` sees."""
+        """Names of modules of the net; `input of HEAD` for the input of the head `HEAD`."""
         ...
 
     def __call__(self, features: Mapping[str, Tensor], rows: Tensor) -> Tensor:
@@ -69,8 +69,8 @@ class FeatureTerm(Protocol):
 
 
 SecondPass = Callable[[nn.Module], Callable[[], None]]
-"""Moves the weights of a net that has gradients to where the step's gradient is taken; what it returns moves them
-back."""
+"""Moves the weights of a net, by its gradients, to where the step's gradient is computed; returns a function that moves
+them back."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ class Replayed:
     Attributes:
         examples: of the reference set's part `tune`.
         label_map: of the reference set.
-        share: of each batch, in (0, 1).
+        share: share of reference images in each batch, in (0, 1).
         seed: of the draw.
     """
 
@@ -93,7 +93,7 @@ class Replayed:
     seed: int
 
     def count(self, tuned: int) -> int:
-        """How many reference images have been seen with the first `tuned` tuning images."""
+        """Number of reference images that accompany the first `tuned` tuning images."""
         return beside(self.share, tuned)
 
     def batches(self, before: int, sizes: Sequence[int], epoch: int, device: torch.device) -> Iterator[ReplayBatch]:
@@ -102,7 +102,7 @@ class Replayed:
         Args:
             before: tuning images of all earlier epochs.
             sizes: tuning images of each batch.
-            epoch: its number; it and the seed decide the draw.
+            epoch: its number, which determines the draw together with the seed.
             device: where the images go.
         """
         ends = [self.count(int(total)) for total in before + np.cumsum([0, *sizes])]
@@ -118,7 +118,7 @@ class Replayed:
 
 
 def beside(share: float, tuned: int) -> int:
-    """How many reference images are seen with the first `tuned` tuning images, if they are `share` of all."""
+    """Number of reference images that accompany the first `tuned` tuning images if they are `share` of all."""
     return int(share / (1 - share) * tuned + 1e-9)
 
 

@@ -1,4 +1,4 @@
-"""Loop: the one loop that changes weights."""
+"""Loop: the training loop."""
 
 from __future__ import annotations
 
@@ -46,18 +46,18 @@ def train(
 ) -> Outcome:
     """Train a classifier in place.
 
-    The data order of an epoch, and torch's own random state within it, depend on the seed and the epoch's number
-    alone: a run resumed from any epoch's checkpoint equals an uninterrupted one.
+    The data order of an epoch and torch's random state in it depend only on the seed and the number of the epoch. So a
+    run that resumes from the checkpoint of any epoch equals an uninterrupted one.
 
     Args:
-        classifier: on the device that is to be used; its `net` is changed.
-        training: what it is trained on, and how.
-        checkpoint: where to resume from and where to leave the state.
+        classifier: on the device to use; its `net` is changed.
+        training: examples, recipe and terms of the loss.
+        checkpoint: stores the state; the training resumes from it.
         watch: called with progress in images.
 
     Raises:
-        DivergedError: the loss or a weight is no longer finite.
-        StepError: the recipe says `compile`, and the net cannot be compiled on this machine.
+        DivergedError: the loss or a weight is NaN or infinite.
+        StepError: the recipe has `compile`, but the net cannot be compiled on this machine.
     """
     loop = _Loop(classifier, training)
     state = _resume(loop, checkpoint)
@@ -118,10 +118,10 @@ class _Loop:
         if self.head_alone and classifier.direct:
             self.features = self._frozen_features() if training.features is None else training.features
         inside = self.head_alone or training.objective is not None or training.feature_term is not None
-        self.compile = None if inside else recipe.compile  # those look inside the net
+        self.compile = None if inside else recipe.compile  # these read inside the net
 
     def _frozen_features(self) -> Tensor:
-        """A head alone is trained on features that are computed once: they cannot change."""
+        """Features of the frozen backbone, computed once, if only the head is trained."""
         examples, size = self.training.examples, self.training.recipe.eval_batch_size
         with torch.inference_mode(False):
             features = collect(self.classifier, self.classifier.features, examples, size)
@@ -151,12 +151,12 @@ class _Loop:
         return 1 if self.training.second_pass is None else 2
 
     def images(self, epochs: int) -> int:
-        """Passes of images in the first epochs."""
+        """Number of image passes in the first epochs."""
         tuned, replay = self.schedule.images(epochs), self.training.replay
         return self.passes * (tuned + (replay.count(tuned) if replay else 0))
 
     def settle(self) -> None:
-        """After all epochs: what the hook does at the end, then the recipe's rule for BatchNorm's statistics."""
+        """After all epochs: the last change of the hook, then the recipe's rule for BatchNorm statistics."""
         if self.training.hook is not None:
             with torch.no_grad():
                 self.training.hook.finish(self.classifier.net)
@@ -166,7 +166,7 @@ class _Loop:
                 estimate_statistics(self.classifier, self.training, self.norms)
 
     def _set_mode(self) -> None:
-        """Training mode, less what is frozen."""
+        """Switch to training mode, except for frozen parts."""
         self.classifier.train(not self.head_alone)
         for module in self.classifier.net.modules():
             if isinstance(module, _BatchNorm):
@@ -202,7 +202,7 @@ class _Loop:
         return reported, right
 
     def _backward(self, rows: Tensor, batch: Tensor | None, more: ReplayBatch | None) -> tuple[Tensor, Tensor]:
-        """Leave the gradients of a batch in the parameters."""
+        """Compute the gradients of a batch; they stay in the parameters."""
         with autocast(self.device, self.training.recipe.precision):
             loss, reported, right = self._loss(rows, batch, more)
         self.optimizer.zero_grad(set_to_none=True)
@@ -210,7 +210,7 @@ class _Loop:
         return reported.detach().float(), right
 
     def _update(self, step: int) -> None:
-        """Take the step of the gradients that are there."""
+        """Apply the optimizer to the present gradients."""
         training, net = self.training, self.classifier.net
         if training.pull is not None or training.hook is not None:
             self.scaler.unscale_(self.optimizer)
@@ -251,7 +251,7 @@ class _Loop:
         return loss, entropy, (logits.detach().argmax(dim=1) == labels).sum()
 
     def _terms(self, logits: Tensor, features: dict[str, Tensor], rows: Tensor) -> Iterator[Tensor]:
-        """What a method adds to the cross-entropy."""
+        """The terms that a method adds to the cross-entropy."""
         training, net = self.training, self.classifier.net
         if training.penalty is not None:
             yield training.penalty(net, logits, rows)
@@ -261,7 +261,7 @@ class _Loop:
             yield term
 
     def _forward(self, rows: Tensor, batch: Tensor | None) -> tuple[Tensor, dict[str, Tensor]]:
-        """Logits, and the outputs of the layers that a term of the loss sees."""
+        """Logits, and the outputs of the layers that a term of the loss reads."""
         features: dict[str, Tensor] = {}
         if self.features is not None:
             return self.classifier.head(self.features[rows]), features
@@ -327,7 +327,7 @@ def _snapshot(loop: _Loop, state: _State) -> dict[str, Any]:
 
 def _resume(loop: _Loop, checkpoint: Checkpoint | None) -> _State:
     kept = checkpoint.load() if checkpoint else None
-    if kept is None or "rights" not in kept:  # older versions kept no accuracy of each epoch: begin again
+    if kept is None or "rights" not in kept:  # older versions stored no accuracy per epoch: start again
         return _State()
     if loop.training.hook is not None:
         loop.training.hook.state.update({name: value.to(loop.device) for name, value in kept["hook"].items()})

@@ -20,14 +20,14 @@ AT_CHANCE = 0.05
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a run went. Losses are the mean over an epoch of the cross-entropy without penalty, or of the objective.
+    """The outcome of a training. A loss is the mean of an epoch: of the objective, or the cross-entropy without penalty.
 
     Attributes:
         losses: one per epoch.
-        accuracies: percent of the tuning set that was right, or matched right, during each epoch.
-        diverged: whether the last epoch's loss is well above where it began and that of a uniform guess.
-        chance: percent of the tuning set that its most frequent class has; None for an objective.
-        seen: images of the last epoch.
+        accuracies: percent of the tuning set that was right, or matched correctly, during each epoch.
+        diverged: whether the last loss is well above the first one and above that of a uniform guess.
+        chance: percent of the tuning set in its most frequent class; None for an objective.
+        seen: number of images of the last epoch.
     """
 
     losses: tuple[float, ...]
@@ -38,7 +38,7 @@ class Outcome:
 
     @property
     def accuracy(self) -> float:
-        """That of the last epoch."""
+        """The accuracy of the last epoch."""
         return self.accuracies[-1]
 
     @property
@@ -48,21 +48,21 @@ class Outcome:
 
     @property
     def values(self) -> dict[str, float]:
-        """For a record: last loss and accuracy, and `chance` and `at_chance` (0 or 1) where there are classes."""
+        """Values of a record: last loss and accuracy, and `chance` and `at_chance` (0 or 1) if there are classes."""
         found = {"last_loss": self.losses[-1], "tuning_accuracy": self.accuracy}
         return found if self.chance is None else found | {"chance": self.chance, "at_chance": float(self.at_chance)}
 
 
 def is_diverged(losses: Sequence[float], first_batch: float, classes: int | None) -> bool:
-    """Whether a finite loss ends well above where it began.
+    """Whether a finite loss ends well above its start.
 
-    An objective draws new views of few images in each epoch, so its loss may rise by a tenth, or end at that of chance,
-    in a sound run. Of it, only a loss that explodes is a divergence.
+    An objective draws new views of few images in each epoch. So in a sound training its loss may rise by a tenth, or
+    end at the loss of chance. An objective only diverges if its loss explodes.
 
     Args:
         losses: mean of each epoch.
         first_batch: loss of the first batch, before any step.
-        classes: of the cross-entropy; None for an objective, of which no uniform guess is known.
+        classes: number of classes of the cross-entropy; None for an objective, which has no uniform guess.
     """
     if classes is None:
         return losses[-1] > EXPLODED * max(abs(losses[0]), abs(first_batch))
@@ -71,10 +71,10 @@ def is_diverged(losses: Sequence[float], first_batch: float, classes: int | None
 
 
 def is_at_chance(accuracy: float, chance: float, count: int) -> bool:
-    """Whether an accuracy is no evidence of more than always naming the most frequent class.
+    """Whether an accuracy is consistent with always naming the most frequent class.
 
-    It is if the number of images that are right lies within the lower 95 % of what a binomial draw with the chance
-    gives, P(X >= right) > 0.05. With one class alone there is no evidence to be had.
+    It is if a binomial draw at chance gives as many right images or more with P(X >= right) > 0.05. With a single class
+    it always is.
 
     Args:
         accuracy: in percent.

@@ -1,4 +1,4 @@
-"""Prediction: the loop that asks a classifier about examples."""
+"""Prediction: the loop that predicts examples with a classifier."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from rib.recipe import Precision
 from rib.training.checkpoint import Checkpoint
 
 Watch = Callable[[int], None]
-"""Called with the number of images done since its last call."""
+"""Called with the number of images since its last call."""
 
 JUDGED = 64
-"""Batches whose logits are kept until they are judged: those of a whole set may take more memory than there is."""
+"""Batches whose logits are stored before they are compared with the labels: those of a whole set may exceed memory."""
 
 
 @dataclass(frozen=True)
 class Predictions:
     """Predictions of a classifier for N examples, in their order.
 
-    `masked` speaks of the data set's own classes, `unmasked` of all of the model's outputs.
+    `masked` is about the classes of the data set, `unmasked` about all outputs of the model.
 
     Attributes:
         masked_class: int16 (N,), the data set's class with the highest masked logit.
@@ -60,7 +60,7 @@ class Predictions:
 
     @classmethod
     def first(cls, state: Mapping[str, Tensor], count: int) -> Predictions:
-        """The first `count` predictions of a checkpoint."""
+        """The first `count` predictions in a checkpoint."""
         return cls(**{each.name: state[each.name][:count].numpy() for each in fields(cls)})
 
 
@@ -81,11 +81,11 @@ def predict(
         classifier: on the device that is to be used.
         examples: N of them.
         label_map: of the examples' data set.
-        batch_size: images a forward pass.
+        batch_size: images per forward pass.
         precision: of the forward pass; probabilities are computed in float32.
-        features: what the head sees of the examples, float32 (N, D), where that is known already.
+        features: input of the head, float32 (N, D), if it is already computed.
         watch: called with the progress.
-        checkpoint: of the same predictions, cut off before.
+        checkpoint: stores the state of these predictions; they resume from it.
 
     Raises:
         NotFiniteError: a logit is NaN or infinite.
@@ -108,10 +108,10 @@ def predict(
 
 
 def joined(pieces: Iterable[Predictions], count: int, checkpoint: Checkpoint | None = None) -> Predictions:
-    """Predictions of `count` examples, given in pieces that follow one another.
+    """Join consecutive pieces of the predictions of `count` examples.
 
-    Pieces that are made while they are joined are not kept: among the larger arrays that are let go of between them
-    they would splinter the memory. A checkpoint receives each.
+    Each piece is copied and freed at once: small pieces between larger freed arrays would fragment the memory. A
+    checkpoint receives each piece.
     """
     columns: dict[str, NDArray[Any]] = {}
     done = 0
@@ -160,7 +160,7 @@ def collect(
     """`function` (the classifier's `forward` or `features`) of every example: float32 (N, D), on the CPU.
 
     Raises:
-        NotFiniteError: some of it is NaN or infinite.
+        NotFiniteError: a value is NaN or infinite.
     """
     classifier.eval()
     device = classifier.device
@@ -177,7 +177,7 @@ def finite(found: Tensor) -> Tensor:
     """Check the outputs of a model for N examples, float (N, D), and return them unchanged.
 
     Raises:
-        NotFiniteError: some of it is NaN or infinite. The highest of such logits is no answer.
+        NotFiniteError: a value is NaN or infinite. The highest of such logits is no answer.
     """
     bad = ~torch.isfinite(found).all(dim=1)
     if count := int(bad.sum()):
@@ -210,7 +210,7 @@ def read_out(classifier: Classifier, features: Tensor, batch_size: int, precisio
         float32 (N, classes), on the CPU.
 
     Raises:
-        NotFiniteError: some of it is NaN or infinite.
+        NotFiniteError: a value is NaN or infinite.
     """
     device = classifier.device
     with autocast(device, precision):
@@ -219,12 +219,12 @@ def read_out(classifier: Classifier, features: Tensor, batch_size: int, precisio
 
 
 def batches(count: int, batch_size: int) -> list[slice]:
-    """So many examples in batches, in order."""
+    """Slices of `count` examples in batches, in order."""
     return [slice(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
 
 
 def autocast(device: torch.device, precision: Precision) -> AbstractContextManager[object]:
-    """The autocast context of a precision; nothing for fp32."""
+    """The autocast context of a precision; a null context for fp32."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, torch.bfloat16 if precision == "bf16" else torch.float16)

@@ -1,4 +1,4 @@
-"""Pretraining: one training after the other, from new weights to a model that names the reference set's classes."""
+"""Pretraining: several trainings in sequence, from new weights to a model for the reference set's classes."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from rib.training.training import Training
 
 
 def pretrain(classifier: Classifier, stages: Sequence[Training], checkpoint: Checkpoint, watch: Watch) -> Outcome:
-    """Train in place, stage by stage. Resumed from any checkpoint it equals an uninterrupted run.
+    """Train the stages in order, in place. A run that resumes from any checkpoint equals an uninterrupted one.
 
     Args:
-        classifier: with new weights, on the device that is to be used.
+        classifier: with new weights, on the device to use.
         stages: at least one.
-        checkpoint: where to resume from and where to leave the state.
+        checkpoint: stores the state; the training resumes from it.
         watch: called with progress in images.
 
     Returns:
-        How the last stage went.
+        The outcome of the last stage.
 
     Raises:
         DivergedError: a stage diverged.
@@ -33,7 +33,7 @@ def pretrain(classifier: Classifier, stages: Sequence[Training], checkpoint: Che
     kept = checkpoint.load()
     first = kept.get("stage", 0) if kept else 0
     if kept:
-        classifier.net.load_state_dict(kept["net"])  # a probe computes its features before it takes up its own state
+        classifier.net.load_state_dict(kept["net"])  # a probe computes its features before it loads its own state
     for stage in stages[:first]:
         watch(stage.recipe.total_steps(len(stage.examples)) * stage.recipe.batch_size)
     for number, stage in enumerate(stages[first:], first):
@@ -45,7 +45,7 @@ def pretrain(classifier: Classifier, stages: Sequence[Training], checkpoint: Che
 
 @dataclass(frozen=True)
 class _OfStage:
-    """The checkpoint of one stage, in the place of all."""
+    """The checkpoint of one stage within the checkpoint of all."""
 
     place: Checkpoint
     number: int

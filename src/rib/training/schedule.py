@@ -14,20 +14,20 @@ from rib.recipe import Recipe
 
 
 class Schedule:
-    """The batches of a training. Those of an epoch depend on the seed and the epoch's number alone.
+    """The batches of a training. The batches of an epoch depend only on the seed and the number of the epoch.
 
     Args:
         labels: int64 (N,), of the tuning set, in an order whose prefixes are balanced.
         recipe: batch size and length.
         seed: of the order.
-        stages: in equal parts of the run, batches come from this share of the tuning set, its first examples.
+        stages: shares of the tuning set, one per equal part of the run; batches use the first examples only.
         merged: whether a last batch of one example joins the one before it.
-        hold: share of the run after which the learning rate stays as it is.
+        hold: share of the run after which the learning rate is constant.
         stop: steps after which the run ends, though its rates are those of the whole run; None for the whole run.
 
     Attributes:
         sizes: number of examples of each batch of an epoch.
-        total: number of steps; the last epoch may be cut off.
+        total: number of steps; the last epoch may be incomplete.
     """
 
     def __init__(
@@ -48,12 +48,12 @@ class Schedule:
         self._end = self.total if stop is None else min(stop, self.total)
 
     def steps(self, epoch: int) -> range:
-        """Numbers of an epoch's steps."""
+        """The numbers of the steps of an epoch."""
         first = epoch * len(self.sizes)
         return range(first, min(first + len(self.sizes), self._end))
 
     def is_over(self, epoch: int) -> bool:
-        """Whether no step is left for an epoch."""
+        """Whether an epoch has no steps."""
         return epoch * len(self.sizes) >= self._end
 
     def lr(self, step: int) -> float:
@@ -61,16 +61,16 @@ class Schedule:
         return self._recipe.lr * rate(min(step, self._held), self._recipe.warmup(self.total), self.total)
 
     def images(self, epochs: int) -> int:
-        """Number of examples that these first epochs have."""
+        """Number of examples in the first epochs."""
         whole, rest = divmod(min(epochs * len(self.sizes), self._end), len(self.sizes))
         return whole * sum(self.sizes) + sum(self.sizes[:rest])
 
     def seen(self, epoch: int) -> int:
-        """Number of examples that an epoch has."""
+        """Number of examples in an epoch."""
         return sum(self.sizes[: self._end - epoch * len(self.sizes)])
 
     def order(self, epoch: int) -> Rows:
-        """The examples of a whole epoch, in its order; examples of a prefix are repeated until the epoch is full."""
+        """The examples of an epoch in order; examples of a prefix are repeated until the epoch is full."""
         generator = named_generator("shuffle", self._seed, epoch)
         drawn = []
         steps = range(epoch * len(self.sizes), (epoch + 1) * len(self.sizes))
@@ -81,12 +81,12 @@ class Schedule:
         return np.concatenate(drawn)
 
     def _prefix(self, step: int) -> int:
-        """How many of the first examples a step may draw."""
+        """Number of first examples from which a step draws."""
         return self._prefixes[min(step * len(self._prefixes) // self.total, len(self._prefixes) - 1)]
 
 
 def prefixes(labels: Rows, stages: Sequence[float]) -> tuple[int, ...]:
-    """How many examples each stage has: its share of them, but no fewer than one per class.
+    """Number of examples of each stage: its share, but at least one per class.
 
     Args:
         labels: int64 (N,), in an order whose prefixes are balanced.
@@ -99,8 +99,8 @@ def prefixes(labels: Rows, stages: Sequence[float]) -> tuple[int, ...]:
 def rate(step: int, warmup: int, total: int) -> float:
     """The factor of the peak learning rate at a step, counted from 0.
 
-    Linear over the warm-up, (step + 1) / warmup, then half a cosine to 0. A run no longer than its warm-up never
-    decays.
+    Linear during the warm-up, (step + 1) / warmup, then half a cosine to 0. A run that is not longer than its warm-up
+    does not decay.
     """
     if step < warmup:
         return (step + 1) / warmup

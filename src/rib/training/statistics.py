@@ -1,4 +1,4 @@
-"""Statistics: what becomes of BatchNorm's running mean and variance in a training, where the recipe says."""
+"""Statistics: the recipe's rules for BatchNorm's running mean and variance in a training."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def statistics_names(net: nn.Module) -> tuple[str, ...]:
-    """Names of the buffers in which BatchNorms keep their statistics; empty for a net without them."""
+    """Names of the buffers with BatchNorm statistics; empty for a net without BatchNorm."""
     return tuple(
         f"{place}.{buffer}".removeprefix(".")
         for place, module in net.named_modules()
@@ -47,7 +47,7 @@ def put_statistics(net: nn.Module, statistics: Statistics) -> None:
 @torch.inference_mode(False)
 @torch.no_grad()
 def estimate_statistics(classifier: Classifier, training: Training, norms: Collection[nn.Module]) -> None:
-    """Estimate the statistics of `norms` anew on the whole tuning set, with the weights as they are.
+    """Estimate the statistics of `norms` again on the whole tuning set, with the current weights.
 
     Each statistic becomes its mean over the recipe's batches, weighted by their images: that of
     `torch.optim.swa_utils.update_bn` if all batches are equal. The recipe's `last_batch` applies here too; a last
@@ -55,7 +55,7 @@ def estimate_statistics(classifier: Classifier, training: Training, norms: Colle
 
     Args:
         classifier: on the device to be used; left in evaluation mode.
-        training: whose examples.
+        training: provides the examples.
         norms: the BatchNorms that the training has changed.
     """
     recipe, total = training.recipe, len(training.examples)

@@ -1,4 +1,4 @@
-"""Sweep: many checkpoints predict the same data, chunk by chunk, while each chunk is in memory."""
+"""Sweep: many checkpoints predict the same data in chunks, while each chunk is in memory."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from rib.training.predict import Predictions, Watch, autocast, batches, finite, 
 
 @dataclass
 class Asked:
-    """A checkpoint that is asked, and what it has said so far.
+    """A checkpoint, and its predictions so far.
 
     Attributes:
-        net: on the device that is to be used; those whose features are the same have one between them.
-        head: reads the features; the net's own, or another.
+        net: on the device to use; checkpoints with the same features share one net.
+        head: the head, of the net or another one.
         label_map: of the data.
         precision: of the forward pass.
-        said: predictions of the first examples, in pieces that follow one another.
-        error: why it is asked no more.
+        said: predictions of the first examples, in consecutive pieces.
+        error: why it was stopped.
     """
 
     net: Classifier
@@ -45,7 +45,7 @@ class Asked:
 
     @property
     def predictions(self) -> Predictions:
-        """All that was said, as one."""
+        """All predictions so far."""
         return joined(self.said, self.done)
 
     def state(self) -> dict[str, Any]:
@@ -60,14 +60,14 @@ class Asked:
 
 @torch.inference_mode()
 def predict_chunk(chunk: Examples, asked: Sequence[Asked], batch_size: int, watch: Watch) -> None:
-    """Let every checkpoint predict a chunk, and note what it says. The batches are those of `predict.predict`.
+    """Predict a chunk with every checkpoint, in the batches of `predict.predict`.
 
-    One that answers with NaN or infinity is asked no more; the others are.
+    A checkpoint whose output is NaN or infinite is stopped; the others continue.
 
     Args:
         chunk: decoded examples; all but the last have a multiple of the batch size.
-        asked: each has predicted as much as the others before.
-        batch_size: images a forward pass.
+        asked: the checkpoints, each with equally many predictions.
+        batch_size: images per forward pass.
         watch: called with progress, in images per net.
     """
     labels = torch.from_numpy(chunk.labels)
@@ -85,7 +85,7 @@ def predict_chunk(chunk: Examples, asked: Sequence[Asked], batch_size: int, watc
 
 
 def _logits(chunk: Examples, net: Classifier, asked: Sequence[Asked], size: int, watch: Watch) -> list[Tensor]:
-    """Logits float32 (N, classes) of checkpoints with one net, on the CPU."""
+    """Logits float32 (N, classes) of checkpoints that share a net, on the CPU."""
     parts: list[list[Tensor]] = [[] for _ in asked]
     for images in fed(chunk, batches(len(chunk), size), net.device):
         with autocast(images.device, asked[0].precision):

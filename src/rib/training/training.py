@@ -23,7 +23,7 @@ class Penalty(Protocol):
         """The term, a scalar.
 
         Args:
-            net: the module in training, with its parameters as they are.
+            net: the module in training, with its current parameters.
             logits: its masked logits on the batch, (n, classes of the data set).
             rows: int64 (n,), which examples of the tuning set are in the batch, on the device of the training.
         """
@@ -34,12 +34,12 @@ class Penalty(Protocol):
 class Pull:
     """A quadratic term strength · Σ F (θ - θ0)² of the loss, added as its gradient 2 · strength · F (θ - θ0).
 
-    It does not go through autograd: that would keep and walk a graph as large as the weights at every step.
+    It bypasses autograd, which would build a graph as large as the weights at every step.
 
     Attributes:
-        strength: of the pull.
-        anchor: θ0 by the name of the parameter, on the device of the training; what is not named is not pulled.
-        weight: F by name, where it is not one everywhere.
+        strength: factor of the term.
+        anchor: θ0 by parameter name, on the device of the training; other parameters are not pulled.
+        weight: F by name; None for 1 everywhere.
     """
 
     strength: float
@@ -48,7 +48,7 @@ class Pull:
 
     @torch.no_grad()
     def add_to(self, net: nn.Module) -> None:
-        """Add its gradient to the gradients of the parameters, wherever there is one."""
+        """Add the gradient of the term to all existing gradients of parameters."""
         pulled = [(n, v) for n, v in net.named_parameters() if v.grad is not None and n in self.anchor]
         if not pulled:
             return
@@ -61,28 +61,28 @@ class Pull:
 
 @dataclass(frozen=True)
 class Training:
-    """The inputs of a training. It minimises the cross-entropy of masked logits, or else an objective.
+    """The inputs of a training, which minimises the cross-entropy of masked logits or an objective.
 
     Attributes:
         examples: the tuning set, N of them.
         label_map: of the tuning set.
         recipe: optimizer, schedule, precision.
-        seed: of everything random.
-        trainable: names of the parameters that may change; None for all. A BatchNorm whose parameters may not change
-            uses and keeps its statistics; with the head alone, the whole net stays in evaluation mode. What the net's
-            author has frozen stays frozen.
-        penalty: a further term of the cross-entropy.
-        pull: a further term on the weights.
-        objective: takes the place of the cross-entropy; on the same device, and trained too.
-        stages: in equal parts of the run, batches come from this share of the tuning set, its first examples.
-        features: what the head sees of the examples, float32 (N, D) on the device, for a head that is trained alone;
-            None to compute them when the training begins.
-        rates: factors of the learning rate by the names of parameters; 1 for those without.
-        hold: share of the run after which the learning rate stays as it is.
+        seed: of all random draws.
+        trainable: names of the parameters that change; None for all. A BatchNorm with fixed parameters uses and keeps
+            its statistics. If only the head is trained, the whole net stays in evaluation mode. Parameters that the
+            net's author has frozen stay frozen.
+        penalty: a term that is added to the cross-entropy.
+        pull: a term of the weights.
+        objective: replaces the cross-entropy; on the same device, with trained parameters.
+        stages: shares of the tuning set, one per equal part of the run; batches use the first examples only.
+        features: input of the head, float32 (N, D) on the device, if only the head is trained; None to compute them
+            at the start.
+        rates: factors of the learning rate by parameter name; 1 for all others.
+        hold: share of the run after which the learning rate is constant.
         stop: steps after which the run ends, though its rates are those of the whole run; None for the whole run.
         hook: changes gradients or weights at every step.
-        feature_term: a further term of the cross-entropy that sees features; the net is not compiled then.
-        second_pass: where the gradient of a step is taken, if that is not where the step begins.
+        feature_term: a term that is added to the cross-entropy and reads features; it disables compilation.
+        second_pass: moves the weights to where the gradient of a step is computed; None for the current point.
         replay: images of the reference set in every batch.
     """
 
