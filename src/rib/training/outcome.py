@@ -20,7 +20,7 @@ AT_CHANCE = 0.05
 
 @dataclass(frozen=True)
 class Outcome:
-    """The outcome of a training. A loss is the mean of an epoch: of the objective, or the cross-entropy without penalty.
+    """The outcome of a training. A loss is the mean of an epoch, of the objective or the cross-entropy without penalty.
 
     Attributes:
         losses: one per epoch.
