@@ -18,7 +18,12 @@ from rib.models.weights import Weights, take_weights
 from rib.recipe import Recipe
 from rib.training.predict import collect
 
-GOALS = {"lwf": 1.03, "ewc": 1.03, "l2_sp": 1.03, "lora": 0.78, "linear_probe": 0.005}
+GOALS = {
+    **{"lwf": 1.03, "ewc": 1.03, "l2_sp": 1.03, "lora": 0.78, "linear_probe": 0.005},
+    **{"ema": 1.1, "swa": 1.1, "spd": 1.15, "ftp": 1.2, "digrap": 1.2, "wma_teacher": 1.5},
+    **{"bitfit": 0.85, "norm_tuning": 0.85, "llrd": 1.05, "surgical": 1.05, "ldifs": 1.1, "sam": 2.1, "asam": 2.1},
+    **{"replay": 1.2, "adapter": 0.9, "vpt": 1.1, "side_tuning": 1.5, "progressive": 1.6},
+}
 """Most that a step may take, in steps of plain fine-tuning."""
 
 LIMITS = {
@@ -47,7 +52,9 @@ def _measured(setting: Setting) -> list[Row]:
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     for turn in range(1 + setting.repeats(5)):
         for method, value in methods.items():
-            taken = step_seconds(value, start, task, setting)
+            own = value.extend(architecture)
+            extended = own if own.extension else None
+            taken = step_seconds(value, start, replace(task, extended=extended), setting)
             if turn:
                 seconds[method].append(taken)
     rows = []
@@ -79,6 +86,8 @@ def task_of(architecture: Architecture, recipe: Recipe, images: int, device: str
         watch=lambda _: None,
         checkpoint=None,
         note=lambda _name, _value: None,
+        reference=data,
+        reference_map=WHOLE,
         known=collect(classifier, classifier.features, data, recipe.eval_batch_size),
     )
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,11 +11,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from helpers import classifier, same_weights
+import rib
+from helpers import classifier, same_weights, tiny
 from plain_loop import RECIPE, Kept, close, fitted, method, plain
+from rib.cli.listing import list_methods
 from rib.methods import METHODS
 from rib.methods.base import TrainedMethod
 from rib.models.weights import take_weights
+from rib.steps import How
 from rib.training.schedule import rate
 
 # -- resumed -----------------------------------------------------------------------------------------------------------
@@ -184,3 +189,49 @@ def test_digrap_learns_as_a_plain_loop_does() -> None:
     expected = plain(change=change)
     assert max(one[0] for one in state.values()) > 0.2
     close(fitted(method("digrap")), expected, 1e-4)
+
+
+# -- the list ----------------------------------------------------------------------------------------------------------
+
+
+def test_every_method_is_listed_with_source_and_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    list_methods()
+    text = " ".join(capsys.readouterr().out.split())
+    found = dict(re.findall(r"(?<= )(\w+) [^·]*?arXiv ([\d., ]+) · cost", f" {text}"))
+    listed = {name for name, kind in METHODS.classes.items() if kind.listed}
+    without = {"pretrained", "best_rate", "curriculum"}  # no method of a paper
+    assert text.count(" · cost ") >= len(listed - without)
+    assert all(f"{name} " in text for name in listed)
+    assert found
+    for name, words in {
+        "sam": "arXiv 2010.01412 · cost 2",
+        "replay": "arXiv 1811.11682 · cost 1.11 · needs reference images",
+        "adapter": "needs a net of its own; a net of blocks",
+        "greedy_soup": "needs held-out images; the weights of pretrained",
+    }.items():
+        assert re.search(rf" {name} [^·]*{re.escape(words)}", f" {text}"), name
+
+
+# -- the page for users ------------------------------------------------------------------------------------------------
+
+
+def test_the_methods_of_the_page_for_users_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = (Path(__file__).parents[1] / "docs" / "extending.md").read_text("utf-8")
+    (tmp_path / "myhooks.py").write_text("# myhooks.py" + page.partition("# myhooks.py")[2].partition("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    names = re.findall(r"^class (\w+)\(TrainedMethod\)", (tmp_path / "myhooks.py").read_text(), re.MULTILINE)
+    assert len(names) == 6
+    suite = tiny(
+        tmp_path,
+        runs=[{"methods": ["finetune", *(name.lower() for name in names)], "downstream": ["part"]}],
+        method={name.lower(): {"kind": f"myhooks:{name}"} for name in names},
+    )
+    finished = rib.run(suite, store=tmp_path / "store", how=How(workers=1))
+    assert finished.failed == {}
+    tuned = {
+        run.method: finished.results.store.weights(run.fit.key) for run in finished.results.plan.runs if run.tuned_on
+    }
+    for name in names:
+        assert not same_weights(tuned[name.lower()], tuned["finetune"]), name
+    pieces = re.split(r"^(?=class )", (tmp_path / "myhooks.py").read_text(), flags=re.MULTILINE)[1:]
+    assert max(len(piece.strip().splitlines()) for piece in pieces) <= 15

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import sys
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from rib.cli.output import print_columns
 
 if TYPE_CHECKING:
+    from rib.methods import Method
     from rib.recipe import Frozen
 
 
@@ -39,10 +42,43 @@ def list_models() -> None:
 
 
 def list_methods() -> None:
-    """List the methods with their hyper-parameters."""
+    """List the methods with their hyper-parameters, source, cost and needs."""
     from rib.methods import METHODS
 
-    print_columns(_described(METHODS.classes))
+    listed = {name: kind for name, kind in METHODS.classes.items() if kind.listed}
+    described = _described(listed)
+    print_columns([(name, f"{text}\n{_facts(listed[name])}") for name, text in described])
+
+
+def _facts(kind: type[Method]) -> str:
+    """Source, cost in trainings of plain fine-tuning, and what a method needs: one line."""
+    from rib.models.catalogue import Architecture
+    from rib.recipe import Recipe
+
+    recipe, method = Recipe(), kind()
+    source = ", ".join(
+        dict.fromkeys(re.findall(r"\d{4}\.\d{4,5}", f"{sys.modules[kind.__module__].__doc__} {kind.__doc__}"))
+    )
+    trained = method.passes(recipe, 1000, 100).cost / (3 * recipe.images(1000))
+    plain = Architecture(
+        timm=None, build=None, build_source=None, arguments={}, classes=2, head=None, size=1, crop=1.0,
+        interpolation="bicubic", mean=(0.5,) * 3, std=(0.5,) * 3,
+    )  # fmt: skip
+    made = dict.fromkeys(item if isinstance(item, str) else getattr(item, "name", "") for item in method.ingredients())
+    needs = [
+        "held-out images" if kind.needs_held_out else "",
+        "reference images" if kind.replays else "",
+        "a net of its own" if method.extend(plain) != plain else "",
+        kind.takes,
+        *(f"the weights of {name}" for name in made if name),
+        "models tuned on several sets" if kind.merges_sets else "",
+    ]
+    words = [
+        f"arXiv {source}" if source else "",
+        f"cost {trained:.3g}",
+        f"needs {'; '.join(filter(None, needs))}" if any(needs) else "",
+    ]
+    return "  " + " · ".join(filter(None, words))
 
 
 def list_objectives() -> None:

@@ -21,6 +21,7 @@ class Adapter(TrainedMethod):
 
     name: ClassVar[str] = "adapter"
     key_name: ClassVar[str] = "rib.methods.adapter:Adapter"
+    takes: ClassVar[str] = "a net of blocks"
     width: int = Field(8, ge=1, description="of the bottleneck")
 
     def extend(self, architecture: Architecture) -> Architecture:

@@ -198,6 +198,7 @@ class Method(Frozen, ABC):
         keeps_backbone: whether its weights differ from the pretrained ones in the head alone, if at all.
         takes_single_gradients: whether it takes gradients of single images.
         replays: whether it trains on images of the reference set's part `tune`.
+        takes: what nets it needs, in words for a list; empty for any.
         listed: whether a suite may name it; False for what is only an ingredient of others.
         merges_sets: whether it merges models tuned on different sets; it belongs to `[[merges]]`, all others to
             `[[runs]]`.
@@ -211,6 +212,7 @@ class Method(Frozen, ABC):
     keeps_backbone: ClassVar[bool] = False
     takes_single_gradients: ClassVar[bool] = False
     replays: ClassVar[bool] = False
+    takes: ClassVar[str] = ""
     listed: ClassVar[bool] = True
     merges_sets: ClassVar[bool] = False
 

@@ -17,6 +17,7 @@ class BitFit(TrainedMethod):
 
     name: ClassVar[str] = "bitfit"
     key_name: ClassVar[str] = "rib.methods.bitfit:BitFit"
+    takes: ClassVar[str] = "biases"
 
     def require(self, classifier: Classifier) -> None:
         """Refuse a model without biases below its head."""

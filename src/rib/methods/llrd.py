@@ -25,6 +25,7 @@ class LLRD(TrainedMethod):
 
     name: ClassVar[str] = "llrd"
     key_name: ClassVar[str] = "rib.methods.llrd:LLRD"
+    takes: ClassVar[str] = "a net of blocks"
     decay: float = Field(0.75, gt=0, le=1)
 
     def require(self, classifier: Classifier) -> None:

@@ -30,6 +30,7 @@ class LoRA(Method):
 
     name: ClassVar[str] = "lora"
     key_name: ClassVar[str] = "rib.methods.lora:LoRA"
+    takes: ClassVar[str] = "fused query, key and value projections"
     rank: int = Field(8, ge=1)
     scale: float = Field(1 / 8, gt=0)
     lr: float | None = Field(None, gt=0, description="in place of the recipe's")

@@ -18,6 +18,7 @@ class NormTuning(TrainedMethod):
 
     name: ClassVar[str] = "norm_tuning"
     key_name: ClassVar[str] = "rib.methods.norm_tuning:NormTuning"
+    takes: ClassVar[str] = "norm layers"
 
     def require(self, classifier: Classifier) -> None:
         """Refuse a model whose norm layers have no parameters."""

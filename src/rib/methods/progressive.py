@@ -20,6 +20,7 @@ class Progressive(TrainedMethod):
 
     name: ClassVar[str] = "progressive"
     key_name: ClassVar[str] = "rib.methods.progressive:Progressive"
+    takes: ClassVar[str] = "a net of blocks"
 
     def extend(self, architecture: Architecture) -> Architecture:
         """The model with a new column."""

@@ -20,6 +20,7 @@ class VPT(TrainedMethod):
 
     name: ClassVar[str] = "vpt"
     key_name: ClassVar[str] = "rib.methods.vpt:VPT"
+    takes: ClassVar[str] = "timm's VisionTransformer"
     count: int = Field(10, ge=1, description="tokens at each block")
 
     def extend(self, architecture: Architecture) -> Architecture:
