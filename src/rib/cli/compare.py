@@ -21,6 +21,7 @@ from rib.cli.options import (
     Workers,
 )
 from rib.cli.output import print_page_path, with_progress
+from rib.errors import UserError
 from rib.files import json_text
 from rib.text.terminal import say
 
@@ -28,10 +29,15 @@ if TYPE_CHECKING:
     from rib.api import ComparedModels
 
 
+WORDS = (
+    "the suite with the data sets; the untuned model: a known name, KIND:NAME, a checkpoint, a folder; the tuned "
+    "model, in the same forms: a file has BASE's architecture"
+)
+
+
 def compare(
-    base: Annotated[str, typer.Argument(help="the untuned model: a known name, KIND:NAME, a checkpoint, a folder")],
-    tuned: Annotated[str, typer.Argument(help="the tuned model, in the same forms; a file has BASE's architecture")],
-    suite: Annotated[str, typer.Option(help="the suite with the data sets: a name, or a path")] = "digits",
+    words: Annotated[list[str], typer.Argument(metavar="[SUITE] BASE TUNED", help=WORDS)],
+    suite: Annotated[str | None, typer.Option(help="the suite, if not the first word; default: digits")] = None,
     model: Annotated[str | None, typer.Option(help="BASE's architecture, if BASE is a file")] = None,
     tuned_on: Annotated[str | None, typer.Option(help="the suite's data set that TUNED was tuned on")] = None,
     images: Annotated[int | None, typer.Option(min=1, help="number of images that TUNED was tuned on")] = None,
@@ -62,6 +68,7 @@ def compare(
     from rib.steps import How
 
     require_device(device)
+    suite, base, tuned = _words(words, suite)
     view = {"size": size, "crop": crop, "resize": resize, "interpolation": interpolation}
     options: dict[str, Any] = {
         "suite": suite,
@@ -77,6 +84,19 @@ def compare(
     place = store or api.cache_store()
     found = with_progress(lambda watcher: api.compare(base, tuned, **options, store=place, watcher=watcher))
     _show(found, html or place / "reports" / found.pair.page_name, as_json)
+
+
+def _words(words: list[str], suite: str | None) -> tuple[str, str, str]:
+    """Suite, base and tuned model of the command line. Raises UserError."""
+    if len(words) == 3 and suite is None:
+        return words[0], words[1], words[2]
+    if len(words) != 2:
+        raise UserError(
+            "rib compare takes a suite and two models",
+            got=" ".join(words),
+            valid="SUITE BASE TUNED; or BASE TUNED with --suite SUITE",
+        )
+    return suite or "digits", words[0], words[1]
 
 
 def _show(found: ComparedModels, page: Path, as_json: bool) -> None:

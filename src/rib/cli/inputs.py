@@ -72,6 +72,13 @@ def page_in(store: Store, plan: Plan, suite: str, name: str | None = None) -> Pa
     return page
 
 
+def is_suite(word: str | None) -> bool:
+    """Whether a word of a command names a suite: a shipped one, or a suite file."""
+    from rib.suite.load import shipped
+
+    return word is not None and (word.endswith(".toml") or word in shipped())
+
+
 def names_in(text: str | None) -> list[str]:
     """Split a comma-separated text into names."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]

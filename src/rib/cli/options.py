@@ -28,7 +28,17 @@ DataPath = Annotated[
     typer.Option("--data", "--root", envvar="RIB_DATA", help="folder from which relative paths in the suite start"),
 ]
 
-SuiteName = Annotated[str, typer.Argument(help="a shipped suite's name, or a path to a suite file")]
+
+def shipped_suites(typed: str) -> list[str]:
+    """Names of shipped suites that begin like what was typed, for a shell's completion."""
+    from rib.suite.load import shipped
+
+    return [name for name in shipped() if name.startswith(typed)]
+
+
+SuiteName = Annotated[
+    str, typer.Argument(help="a shipped suite's name, or a path to a suite file", autocompletion=shipped_suites)
+]
 ModelNames = Annotated[
     str | None,
     typer.Option("--models", help="only these models, separated by commas: of the suite or the catalogue"),

@@ -63,8 +63,8 @@ def require_records(results: Results, place: Store, suite: str) -> None:
     if not results.records:
         raise UserError(
             f"the store has no records of suite {results.suite.name!r}",
-            got=place.root,
-            remedy=f"run it: rib run {as_given(suite)}",
+            got=place.root.absolute(),
+            remedy=f"run it: rib run {as_given(suite)}; or name the store that has them: --store DIR",
         )
 
 

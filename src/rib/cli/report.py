@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rib.cli.inputs import as_given, plan_of
+from rib.cli.inputs import as_given, is_suite, plan_of
 from rib.cli.options import STORE, DataPath, Json, ModelNames, SeedsOption, StorePath, SuiteName
 from rib.cli.output import note_unstated, print_report, require_records, results_of, write_file, write_report_page
 from rib.errors import UserError
@@ -64,8 +64,9 @@ def _write_folder(results: Results, folder: Path, what: str) -> None:
 
 
 def export(
-    folder: Annotated[Path, typer.Argument(help="folder for the models")],
-    suite: SuiteName = "digits",
+    words: Annotated[
+        list[str], typer.Argument(metavar="[SUITE] FOLDER", help="a suite, default digits; the folder for the models")
+    ],
     store: StorePath = STORE,
     data: DataPath = None,
     model: Annotated[str | None, typer.Option(help="only this model")] = None,
@@ -78,6 +79,7 @@ def export(
     from rib.report.model_folders import release, require_free
     from rib.steps import How, Workshop
 
+    suite, folder = _suite_and_folder(words)
     plan, place = plan_of(suite, store, data, models, seeds)
     workshop = Workshop(plan.suite, place, How(device="cpu"), lambda _images, _passes: None)
     chosen = plan.chosen(model, method, tuned_on)
@@ -95,6 +97,17 @@ def export(
     require_free(results, wanted, folder)
     for item in wanted:
         print(release(results, item, workshop.weights(item.fit), folder))
+
+
+def _suite_and_folder(words: list[str]) -> tuple[str, Path]:
+    """Suite and folder, in this order or, as before, the other way round. Raises UserError."""
+    suites = [word for word in words if is_suite(word)]
+    if len(words) == 1 and not suites:
+        return "digits", Path(words[0])
+    if len(words) != 2 or not suites:
+        raise UserError("rib export takes a suite and a folder", got=" ".join(words), valid="SUITE FOLDER")
+    suite = words[0] if is_suite(words[0]) else words[1]
+    return suite, Path(words[1] if suite == words[0] else words[0])
 
 
 def verify(

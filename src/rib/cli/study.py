@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rib.cli.inputs import page_in, require_device, suite_of
+from rib.cli.inputs import is_suite, page_in, require_device, suite_of
 from rib.cli.options import STORE, DataPath, DeviceName, Json, ModelNames, SeedsOption, StorePath, Workers
 from rib.cli.output import note_unstated, print_columns, print_outcome, print_page_path, with_progress, write_file
 from rib.files import json_text
@@ -19,18 +19,18 @@ if TYPE_CHECKING:
     from rib.steps import How
     from rib.suite.suite import Suite
 
+PAGE = "path of the page (FILE-STUDY for several studies); default: STORE/reports/SUITE-STUDY.html"
+WORDS = "a suite, then studies or 'all'; without a study: list them"
+
 
 def study(
-    names: Annotated[list[str] | None, typer.Argument(help="studies, or 'all'; without a name: list them")] = None,
-    suite: Annotated[str, typer.Option(help="the suite to study: a name, or a path")] = "digits-studies",
+    words: Annotated[list[str] | None, typer.Argument(metavar="[SUITE] [STUDY]...", help=WORDS)] = None,
+    suite: Annotated[str | None, typer.Option(help="the suite, if not the first word; default: digits-studies")] = None,
     store: StorePath = STORE,
     data: DataPath = None,
     workers: Workers = None,
     device: DeviceName = "auto",
-    html: Annotated[
-        Path | None,
-        typer.Option(help="path of the page (FILE-STUDY for several studies); default: STORE/reports/SUITE-STUDY.html"),
-    ] = None,
+    html: Annotated[Path | None, typer.Option(help=PAGE)] = None,
     figures: Annotated[Path | None, typer.Option(help="write the figures as PDF and PNG into this folder")] = None,
     models: ModelNames = None,
     seeds: SeedsOption = None,
@@ -41,6 +41,7 @@ def study(
     from rib.steps import How
     from rib.store.store import Store
 
+    suite, names = _suite_and_names(words or [], suite)
     if not names:
         print_columns([(name, studies.STUDIES.find(name).question) for name in studies.names()])
         return
@@ -70,6 +71,12 @@ def study(
         print(json_text([one.to_json() for one in found]))
     if not all(one.complete for one in found):
         raise typer.Exit(1)
+
+
+def _suite_and_names(words: list[str], suite: str | None) -> tuple[str, list[str]]:
+    """The suite of the command line, and the studies."""
+    given, names = (words[0], words[1:]) if words and is_suite(words[0]) else (None, words)
+    return suite or given or "digits-studies", names
 
 
 def _ask(name: str, base: Suite, store: Path, how: How, watcher: Watcher) -> Studied:

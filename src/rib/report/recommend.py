@@ -9,7 +9,7 @@ from rich.console import Group as Lines
 from rich.table import Table
 from rich.text import Text
 
-from rib.results.recommendation import Advice
+from rib.results.recommendation import Advice, Candidate
 from rib.results.words import signed, spanned
 
 ROOMY = 100
@@ -57,12 +57,33 @@ def advice_lines(advice: Advice, width: int = 80) -> Lines:
         reach.append(Text(worst_part, style="dim"))
     return Lines(
         Text(f"{asked}: accuracy downstream against robustness kept", style="bold"),
+        *(Text(sentence) for sentence in advised(advice)),
         Text(),
         table,
         Text(),
         Text(f"{advice.beaten} more were compared and are beaten.", style="dim"),
         Text(key, style="dim"),
         *reach,
+    )
+
+
+def advised(advice: Advice) -> list[str]:
+    """The recommendation in sentences: the most accurate on the set tuned on, and what keeps most elsewhere."""
+    front = [item for item in advice.candidates if item.front]
+    if not front:
+        return []
+    first, kept = max(front, key=lambda item: item.own.value), max(front, key=lambda item: item.ood.value)
+    said = [f"Most accurate on the set tuned on: {_in_words(first)}."]
+    return said if kept is first else [*said, f"Most accurate on the other sets: {_in_words(kept)}."]
+
+
+def _in_words(item: Candidate) -> str:
+    name = f"{item.model} {item.method}"
+    if item.gain is None:
+        return f"{name}, without tuning: {item.own.value:.1f} % there, {item.ood.value:.1f} % on the others"
+    return (
+        f"{name}, {item.own.value:.1f} %: {spanned(item.gain)} points over {item.model} pretrained, and "
+        f"{spanned(item.mri)} points on the other sets, to {item.ood.value:.1f} %"
     )
 
 

@@ -34,6 +34,7 @@ class Candidate:
         worst: the set whose tuning cost most, and its RI in points; None without tuning.
         front: no candidate has both a higher own and a higher OOD accuracy.
         beaten_by: names the candidate that is better in both, and distinguishably so in one; None where there is none.
+        gain: own accuracy less that of the same model before tuning, points; None without tuning.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Candidate:
     worst: tuple[str, float] | None
     front: bool
     beaten_by: str | None
+    gain: Interval | None = None
 
 
 @dataclass(frozen=True)
@@ -165,6 +167,7 @@ def _candidate(results: Results, item: _Entry, entries: Sequence[_Entry], front:
         worst=(worst, by_set[worst]) if worst else None,
         front=front,
         beaten_by=next((other.name for other in entries if other is not item and _beats(other, item)), None),
+        gain=row.gain if method != "pretrained" else None,
     )
 
 

@@ -1,0 +1,94 @@
+"""One grammar: rib VERB SUITE …; hints name absolute places; help is whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from helpers import Say, document, model_row, toml
+from rib.cli.options import shipped_suites
+from rib.metrics.intervals import Interval
+from rib.report.recommend import advised
+from rib.results.recommendation import Advice, Candidate
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    made = document(tmp_path)
+    made["runs"] = []
+    (tmp_path / "s.toml").write_text(toml(made))
+    model_row(tmp_path, "resnet", 1)
+    return tmp_path / "s.toml"
+
+
+def test_compare_takes_the_suite_first(suite: Path, rib_says: Say) -> None:
+    tuned = suite.parent / "resnet-1.safetensors"
+    words = ("--workers", 1, "--store", "store", "--json")
+    first = rib_says("compare", suite, "resnet", tuned, *words)[1]
+    second = rib_says("compare", "resnet", tuned, "--suite", suite, *words)[1]
+    assert '"suite": "tiny"' in first
+    assert first[first.index("{") : first.rindex("}")] == second[second.index("{") : second.rindex("}")]
+    for wrong in (["resnet"], [suite, "resnet", tuned, "x"], [suite, "resnet", tuned, "--suite", suite]):
+        code, said = rib_says("compare", *wrong, *words)
+        assert (code, "valid:  SUITE BASE TUNED" in said) == (2, True)
+
+
+def test_export_takes_the_suite_first(suite: Path, rib_says: Say) -> None:
+    for words in ((suite, "out"), ("out", suite)):
+        code, said = rib_says("export", *words, "--store", "empty")
+        assert code == 2
+        assert "is finished" in said
+    code, said = rib_says("export", "one", "two")
+    assert (code, "valid:  SUITE FOLDER" in said) == (2, True)
+
+
+def test_study_takes_the_suite_first(rib_says: Say) -> None:
+    listed = rib_says("study")[1]
+    assert "size" in listed
+    assert rib_says("study", "digits-studies")[1] == listed
+    code, said = rib_says("study", "digits-studies", "sise")
+    assert (code, "did you mean 'size'?" in said) == (2, True)
+
+
+def test_a_hint_names_the_store_in_full(suite: Path, rib_says: Say, tmp_path: Path) -> None:
+    code, said = rib_says("report", suite, "--store", "nowhere")
+    assert code == 2
+    assert f"got:    {tmp_path / 'nowhere'}" in said
+    assert "--store DIR" in said
+
+
+def test_completion_offers_shipped_suites() -> None:
+    assert shipped_suites("digits-q") == ["digits-quick"]
+    assert set(shipped_suites("")) >= {"digits", "imagenet_rib"}
+
+
+@pytest.mark.parametrize("verb", ["run", "plan", "report", "compare", "study", "recommend", "export", "suite", "data"])
+def test_help_is_not_cut(verb: str, rib_says: Say) -> None:
+    code, said = rib_says(verb, "--help")
+    assert code == 0
+    assert "…\n" not in said.replace("< -5', …", "")
+
+
+def candidate(model: str, method: str, own: float, ood: float, front: bool, **more: Any) -> Candidate:
+    spans = {"own": Interval(own, own - 1, own + 1), "ood": Interval(ood, ood - 1, ood + 1)}
+    mri = Interval(-2.0, -3.0, -1.0)
+    fields = {"present": None, "absent": None, "worst": None, "beaten_by": None} | more
+    return Candidate(model, method, mri=mri, front=front, **spans, **fields)
+
+
+def test_the_recommendation_is_a_sentence_with_gain_and_cost() -> None:
+    tuned = candidate("large", "wise_ft", 80.0, 60.0, True, gain=Interval(5.0, 4.0, 6.0))
+    start = candidate("large", "pretrained", 75.0, 62.0, True)
+    behind = candidate("small", "finetune", 81.0, 20.0, False, gain=Interval(9.0, 8.0, 10.0))
+    said = advised(Advice(100, 100, (behind, tuned, start), 3, (), ()))
+    assert said == [
+        "Most accurate on the set tuned on: large wise_ft, 80.0 %: +5.0 [+4.0, +6.0] points over large pretrained, and "
+        "-2.0 [-3.0, -1.0] points on the other sets, to 60.0 %.",
+        "Most accurate on the other sets: large pretrained, without tuning: 75.0 % there, 62.0 % on the others.",
+    ]
+    assert len(advised(Advice(100, 100, (tuned,), 0, (), ()))) == 1
+    assert advised(Advice(100, 100, (), 0, (), ())) == []
+    Console(quiet=True).print(said)
