@@ -506,6 +506,15 @@ def test_a_merge_that_saw_the_family_or_the_images_of_the_set_is_refused(tmp_pat
     require_unseen(plan.world, part, "part")
 
 
+def test_a_set_under_two_names_is_refused(tmp_path: Path) -> None:
+    """A merge would be tuned on it by one name and scored by the other."""
+    fields = merging(tmp_path, "ties", downstream=["whole", "part", "other", "twin"])
+    write_arrays(tmp_path / "twin.npz", 2, CLASSES, 12, 70.0)  # the pictures of `whole`
+    fields["data"]["twin"] = {"arrays": "twin.npz", "test_fraction": 0.5}
+    with pytest.raises(UserError, match=r"'(whole|twin)'"):
+        make_plan(parse_suite(fields).based_at(tmp_path))
+
+
 def test_ingredients_of_ingredients_see_the_sets_of_the_merge_alone(tmp_path: Path) -> None:
     method = {"nested": {"kind": f"{__name__}:Nested"}, "stock": {"kind": "soup", "members": ["wise_ft", "lp_ft"]}}
     plan = make_plan(parse_suite(merging(tmp_path, "nested", method=method)).based_at(tmp_path))
@@ -524,6 +533,11 @@ def test_ingredients_of_ingredients_see_the_sets_of_the_merge_alone(tmp_path: Pa
         ({"method": {"ties": {"choose": {"scale": [0.5, 1.0]}}}}, "choose takes held-out images of the one set"),
         ({"method": {"ties": {"tuned": "dare"}}}, "cannot be an ingredient"),
         ({"method": {"ties": {"density": 0.0}}}, "density"),
+        (
+            {"method": {"ties": {"tuned": "adapter"}}},
+            "weights of 'adapter', which are of another net",
+        ),
+        ({"method": {"ties": {"tuned": "pretrained"}}}, "'ties' merges models that no data set tuned"),
     ],
 )
 def test_a_merge_in_the_wrong_place_is_refused(fields: dict[str, Any], words: str, tmp_path: Path) -> None:

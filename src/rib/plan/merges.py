@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from rib.errors import UserError
-from rib.steps import Fit, World
+from rib.plan.plan import Merge
+from rib.steps import Fit, Predict, World
 
 
 def left_out(world: World, sets: Sequence[str], suite: str) -> Iterator[tuple[str, tuple[str, ...]]]:
@@ -31,14 +32,47 @@ def left_out(world: World, sets: Sequence[str], suite: str) -> Iterator[tuple[st
         yield name, others
 
 
+Scores = Callable[[Fit, Sequence[str], str], dict[str, Predict]]
+"""Predictions of weights on data sets, by name; the last argument is the model."""
+
+
+def merge_of(
+    world: World,
+    scores: Scores,
+    reference: str,
+    row: tuple[str, str, int | None, int],
+    left: str,
+    fit: Fit,
+    singles: Mapping[str, Fit],
+) -> Merge:
+    """A merge with everything that it is scored on.
+
+    Args:
+        world: the data sets.
+        scores: makes the predictions.
+        reference: the reference set.
+        row: model, method, size and seed.
+        left: the set left out.
+        fit: the merged weights.
+        singles: the tuned model of each set that is merged.
+    """
+    model, own = row[0], [name for name in singles if world[name].disjoint]
+    others = scores(fit, [*own, reference], model)
+    alone = {name: scores(single, [left], model)[left] for name, single in singles.items()}
+    return Merge(*row, left, tuple(singles), fit, scores(fit, [left], model)[left], others, alone)
+
+
 def require_unseen(world: World, fit: Fit, tested: str) -> None:
     """Refuse to score weights on a set that they, or ingredients of theirs at any depth, have seen.
 
     A set counts as seen if its name, its images or its source family are those of a set tuned on.
 
     Raises:
-        UserError: they have.
+        UserError: they have; or they have seen no set at all.
     """
+    if not fit.sets:
+        what = f"{fit.method.name!r} merges models that no data set tuned"
+        raise UserError(what, valid="ingredients that tune on a downstream set", remedy="give it another `tuned`")
     data = world[tested]
     prints = {data.fingerprint("tune"), data.fingerprint("test")}
     for seen in fit.sets:

@@ -18,7 +18,7 @@ from rib.models.skeleton import Skeleton, skeleton
 from rib.models.sources import find_weights
 from rib.objectives import OBJECTIVES, Objective
 from rib.plan.looks import can_look, find_analysis, is_chosen, looks_at
-from rib.plan.merges import left_out, require_unseen
+from rib.plan.merges import left_out, merge_of, require_unseen
 from rib.plan.plan import Look, Merge, Plan, Run
 from rib.plan.replay import replayable
 from rib.plan.variants import at_rate, variants
@@ -203,16 +203,13 @@ class _Planner:
             items = method.ingredients()
             parts = [self._ingredient(_At(model, one, count, seed), item, method) for one in of for item in items]
             drawn = seed if isinstance(method, Merging) and method.seeded else None
+            self._require_one_net(method, self._start(model).architecture, parts)
             fit = Fit(self._start(model), method, None, None, 0.0, None, drawn, tuple(parts))
             require_unseen(self.world, fit, left)
-            own = [one for one in of if self.world[one].disjoint]
-            score = self._scores(fit, [left], model)[left]
-            others = self._scores(fit, [*own, self.suite.reference], model)
-            singles = {
-                one: self._scores(single, [left], model)[left]
-                for one, single in zip(of, parts[:: len(items)], strict=True)
-            }
-            yield Merge(model, name, count, seed, left, of, fit, score, others, singles)
+            singles = dict(zip(of, parts[:: len(items)], strict=True))
+            yield merge_of(
+                self.world, self._scores, self.suite.reference, (model, name, count, seed), left, fit, singles
+            )
 
     def _fit(self, at: _At, name: str, method: Method) -> Fit:
         place = (at, name, method)
