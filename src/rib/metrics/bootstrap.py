@@ -16,8 +16,8 @@ from rib.metrics.resample import Population
 def example_weights(cells: NDArray[np.int16] | None, count: int) -> Floats:
     """Weight of each of `count` examples in an accuracy: float64 (count,), sums to 1.
 
-    Every cell (corruption x severity) weighs the same, however many examples it has; without cells every example
-    does.
+    Every cell (corruption x severity) has the same weight, whatever its number of examples. Without cells every example
+    has the same weight.
     """
     if cells is None:
         return np.full(count, 1 / count)
@@ -28,15 +28,16 @@ def example_weights(cells: NDArray[np.int16] | None, count: int) -> Floats:
 
 def accuracy(right: NDArray[np.bool_], weights: Floats) -> float:
     """Percent of weight that is right."""
-    scaled = weights / weights.max()  # whole numbers where all weigh the same, so that sums are exact
+    scaled = weights / weights.max()  # whole numbers if all weights are equal, so that sums are exact
     return 100 * float(right @ scaled) / float(scaled.sum())
 
 
 class Bootstrap:
-    """Resamples source images, the same ones for every model: intervals of differences are paired.
+    """Resamples source images, the same ones for every model, so intervals of differences are paired.
 
-    Data sets whose sources share a namespace are resampled together, so that one scan or photograph that appears in
-    several sets is in or out of all of them at once.
+    Data sets whose sources share a namespace are resampled together: a scan or photograph in several sets is drawn
+        equally
+    often in all of them.
 
     Args:
         draws: number of resamples.
@@ -49,7 +50,7 @@ class Bootstrap:
         self._populations: dict[str, Population] = {}
 
     def declare(self, units: str, sources: NDArray[np.int64]) -> None:
-        """Say which sources a data set has, before the first estimate of its namespace."""
+        """Declare the sources of a data set, before the first estimate of its namespace."""
         assert units not in self._populations, "all data sets of a namespace are declared before it is drawn"
         declared = self._declared.setdefault(units, [])
         if not any(np.array_equal(sources, other) for other in declared):
@@ -64,7 +65,7 @@ class Bootstrap:
             units: namespace of the sources.
             sources: int64 (N,), source image of each example.
             weights: float64 (N,), as from `example_weights`.
-            right: bool (N,) of each model; no more than one of them is held at once.
+            right: bool (N,) of each model; only one is in memory at a time.
         """
         seen = _Seen(self._population(units), sources, weights)
         return [seen.share(100, accuracy(flags, weights), flags) for flags in right]
@@ -72,7 +73,7 @@ class Bootstrap:
     def means(
         self, units: str, sources: NDArray[np.int64], weights: Floats, values: Iterable[Floats]
     ) -> list[Estimate]:
-        """Weighted mean of a number of several models on one data set, such as a loss of every example.
+        """Weighted mean over the examples of one data set, such as of a loss, for several models.
 
         Args:
             units, sources, weights: as in `accuracies`, and paired with it.
@@ -94,7 +95,7 @@ class _Seen:
 
     def __init__(self, population: Population, sources: NDArray[np.int64], weights: Floats) -> None:
         self._count = len(population.sources)
-        self._scaled = weights / weights.max()  # whole numbers where all weigh the same
+        self._scaled = weights / weights.max()  # whole numbers if all weights are equal
         plain = np.array_equal(sources, population.sources) and bool((self._scaled == 1).all())
         self._rows = None if plain else np.searchsorted(population.sources, sources)
         totals = self._sums(np.ones(len(sources)))
@@ -102,7 +103,7 @@ class _Seen:
         self._part = population.part(totals / self._largest)
 
     def share(self, unit: float, value: float, each: NDArray[Any]) -> Estimate:
-        """The mean of a number of each example (N,), in units, whose value is known."""
+        """The estimate of a mean over examples (N,), in the given unit, with this value."""
         return Estimate.of_sources(value, self._part, unit / self._largest, _small(self._sums(each)))
 
     def _sums(self, each: NDArray[Any]) -> NDArray[Any]:
@@ -111,7 +112,7 @@ class _Seen:
 
 
 def _small(sums: NDArray[Any]) -> NDArray[Any]:
-    """Whole numbers below 65,536 in two bytes each or fewer."""
+    """Store whole numbers below 65,536 in one or two bytes each."""
     if sums.dtype == bool:
         return sums.view(np.uint8)
     if sums.min() < 0 or sums.max() >= 1 << 16:

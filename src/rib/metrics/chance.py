@@ -1,4 +1,4 @@
-"""Chance: how likely guessing is to be right as often as a model is."""
+"""Chance: the probability that guessing is right as often as a model."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ def binomial_tail(right: int, count: int, chance: float) -> float:
     """Probability that guessing is right at least as often: P(X >= right) for X binomial.
 
     Args:
-        right: images that are right.
-        count: images.
+        right: number of right images.
+        count: number of images.
         chance: probability, from 0 to 1, that a guess is right.
     """
     from scipy.special import bdtrc  # takes a tenth of a second; scipy.stats, half a second

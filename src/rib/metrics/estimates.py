@@ -1,4 +1,4 @@
-"""Estimates: numbers that know what each source image and each seed contributes. Percent and percentage points."""
+"""Estimates: numbers with the contribution of each source image and each seed. Percent and percentage points."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ class Seeds:
     """Seeds of one kind that an estimate is a mean over.
 
     Attributes:
-        what: is random: "tuning" or "pretraining".
-        names: of the seeds; equal names of one kind are the same draw in every estimate.
-        of: whose they are, where those of several are drawn independently of each other; empty where they are shared.
+        what: "tuning" or "pretraining".
+        names: names of the seeds; equal names of one kind are the same draw in every estimate.
+        of: the owner, if several owners draw their seeds independently; empty if all share the seeds.
     """
 
     what: str
@@ -37,11 +37,11 @@ Cell = tuple[tuple[Seeds, int], ...]
 
 @dataclass(frozen=True)
 class _Term:
-    """Owner of the amounts of an estimate.
+    """Key of the amounts of an estimate.
 
     Attributes:
-        part: amounts are of its sources, shares of their weight; None for amounts that are draws themselves.
-        cell: the seeds that they are of.
+        part: the sources of the amounts, which are shares of their weight; None for amounts that are draws themselves.
+        cell: the seeds of the amounts.
     """
 
     part: ResampledPart | None
@@ -50,7 +50,7 @@ class _Term:
 
 @dataclass(frozen=True)
 class _Amounts:
-    """Numbers that stay whole, small and exact as long as their scales agree: right answers of each source image."""
+    """Amounts as small whole numbers with a scale, such as right answers per source image; exact while scales agree."""
 
     scale: float
     whole: NDArray[Any]
@@ -76,15 +76,15 @@ class _Amounts:
 
 
 class Estimate:
-    """A number that is linear in source images and in seeds, with what each of them contributes.
+    """A number that is linear in source images and in seeds, with the contribution of each.
 
-    Sums, differences, multiples and means are taken source by source and seed by seed, and an interval is worked out
-    only when it is asked for: what two estimates share is paired. Subtract estimates, not their draws: those of large
-    data sets are drawn for each estimate by itself.
+    Sums, differences, multiples and means are computed per source image and per seed, so estimates stay paired by both.
+    An interval is computed only on request. Subtract estimates, not their draws: the draws of large data sets are
+    independent for each estimate.
 
     Args:
         value: the number.
-        draws: float64 (B,), what it was in draws of its own; None for a number of source images.
+        draws: float64 (B,), its values in its own draws; None for an estimate over source images.
     """
 
     def __init__(self, value: float, draws: Floats | None = None) -> None:
@@ -102,7 +102,7 @@ class Estimate:
 
     @classmethod
     def _sum(cls, value: float, parts: Sequence[tuple[float, Estimate, Cell]]) -> Estimate:
-        """Multiples of estimates, each within seeds that it is of beside its own."""
+        """A weighted sum of estimates, each with further seeds beside its own."""
         found, grouped = cls(value), dict[_Term, list[_Amounts]]()
         found._cells = {}
         for factor, each, cell in parts:
@@ -137,13 +137,14 @@ class Estimate:
                 by_population.setdefault(part.population, []).append((part, _Amounts.sum(several).values))
         for population, drawn in by_population.items():
             whole = whole + shares(population, drawn).sum(axis=1)
-        return np.round(whole, 10)  # so that what cancels is exactly nothing
+        return np.round(whole, 10)  # rounding makes what cancels exactly 0
 
     def interval(self) -> Interval:
         """The 95 % interval over source images and seeds.
 
-        Over images alone, where no kind of seeds was drawn more than once, it is that of the percentiles of a paired
-        bootstrap; with seeds it is a t interval. docs/analyses.md, "Intervals", says why.
+        If no kind of seeds was drawn more than once, it covers images alone: percentiles of a paired bootstrap.
+            Otherwise
+        it is a t interval. docs/analyses.md, "Intervals", gives the reasons.
         """
         lacks, drawn = self._lacks(), any(len(seeds.names) > 1 for seeds in self._seeds())
         with_images = bool(self._terms)
@@ -158,15 +159,16 @@ class Estimate:
         return drawn_interval(self.value, self.draws, kind, lacks)
 
     def _seeds(self) -> list[Seeds]:
-        """Every kind of seeds that it depends on; what is exactly nothing depends on none."""
+        """Every kind of seeds that it depends on; an exact 0 depends on none."""
         cells = [cell for cell, amount in self._cells.items() if abs(amount) > TINY]
         cells += [term.cell for term, amounts in self._terms.items() if amounts.whole.any()]
         return list(dict.fromkeys(seeds for cell in cells for seeds, _ in cell))
 
     def _lacks(self) -> tuple[str, ...]:
-        """Which seeds are random and were drawn once.
+        """The kinds of seeds that are random but were drawn only once.
 
-        A single pretrained model may stand for itself; but a difference of two of them is also one of their seeds.
+        A single pretrained model can be the subject itself, but a difference of two pretrained models also contains
+        the difference of their seeds.
         """
         lacking = []
         for seeds in self._seeds():
@@ -177,10 +179,11 @@ class Estimate:
         return tuple(dict.fromkeys(lacking))
 
     def _variances(self) -> tuple[Variance, Variance, list[Variance]]:
-        """Its variance over images, seeds being held; what of it all seeds share; and that of each kind of seeds.
+        """Its variance over images with fixed seeds, the part of it that all seeds share, and the variance of each kind
+        of seeds.
 
-        What images and seeds do together is in the spread over seeds as well as in that over images: it is taken out
-        of the latter, as in a table of images x seeds.
+        The interaction of images and seeds is part of both variances. As in a table of images x seeds, it is subtracted
+        from the variance over images.
         """
         contributions = {cell: np.array([amount]) for cell, amount in self._cells.items()}
         held, squared, together = 0.0, 0.0, dict[Seeds, float]()
@@ -198,7 +201,7 @@ class Estimate:
         return Variance(held, df), Variance(max(held - sum(together.values()), 0.0), df), parts
 
     def _influences(self) -> Iterator[tuple[dict[Cell, Floats], float]]:
-        """For each independent group of images: each image's contribution to the estimate, by cell; their number."""
+        """For each independent group of images: the contribution of each image by cell, and the number of images."""
         lots: dict[Population | None, list[tuple[_Term, _Amounts]]] = {}
         for term, amounts in self._terms.items():
             lots.setdefault(term.part.population if term.part else None, []).append((term, amounts))
@@ -211,23 +214,23 @@ class Estimate:
 
 
 TINY = 1e-9
-"""Weights below this are what rounding left of nothing."""
+"""Weights below this are rounding errors of 0."""
 
 
 def _centred(draws: Floats) -> Floats:
-    """Draws as amounts whose squares add up to their variance."""
+    """Draws, centred and scaled so that their squares add up to the variance."""
     found: Floats = (draws - draws.mean()) / np.sqrt(len(draws))
     return found
 
 
 def seed_variances(contributions: Mapping[Cell, Floats]) -> dict[Seeds, tuple[Floats, float]]:
-    """The variance of a sum that each kind of seeds makes, and its degrees of freedom.
+    """The variance of a sum due to each kind of seeds, with its degrees of freedom.
 
-    Seeds of two kinds are crossed: the spread over either also holds what the two do together, which is counted once,
-    with the kind that has an owner (pretraining). What is left of the other kind may be below 0.
+    Two kinds of seeds are crossed, so the variance over either kind contains their interaction. It is counted once,
+    with the kind that has an owner (pretraining). The variance of the other kind may then be below 0.
 
     Args:
-        contributions: float64 (K,), of K sums, by the seeds that they are of.
+        contributions: float64 (K,), contributions to K sums, by their seeds.
     """
     kinds = list(dict.fromkeys(seeds for cell in contributions for seeds, _ in cell if len(seeds.names) > 1))
     found: dict[Seeds, tuple[Floats, float]] = {}
@@ -247,7 +250,7 @@ def seed_variances(contributions: Mapping[Cell, Floats]) -> dict[Seeds, tuple[Fl
 
 
 def _table(contributions: Mapping[Cell, Floats], *kinds: Seeds) -> Floats:
-    """Contributions by the seeds of some kinds, (seeds of the first, seeds of the second, ..., K): of those of all."""
+    """Contributions of cells with all these kinds of seeds: (seeds of the first, seeds of the second, ..., K)."""
     width = len(next(iter(contributions.values())))
     table = np.zeros((*(len(seeds.names) for seeds in kinds), width))
     for cell, amounts in contributions.items():
@@ -258,7 +261,7 @@ def _table(contributions: Mapping[Cell, Floats], *kinds: Seeds) -> Floats:
 
 
 def mean(estimates: Iterable[Estimate]) -> Estimate:
-    """The mean. Raises ValueError for none: no mean runs over a hole."""
+    """The mean. Raises ValueError for no estimates."""
     listed = list(estimates)
     if not listed:
         raise ValueError("the mean of no estimates")
@@ -267,11 +270,11 @@ def mean(estimates: Iterable[Estimate]) -> Estimate:
 
 
 def mean_over_seeds(estimates: Sequence[Estimate], seeds: Seeds | None = None) -> Estimate:
-    """The mean over seeds, which knows what each of them contributes.
+    """The mean over seeds, with the contribution of each seed.
 
     Args:
         estimates: one per seed.
-        seeds: which; by default tuning seeds that are numbered.
+        seeds: the seeds; default: numbered tuning seeds.
     """
     seeds = seeds or Seeds("tuning", tuple(range(len(estimates))))
     parts = [(1 / len(estimates), each, ((seeds, place),)) for place, each in enumerate(estimates)]

@@ -1,4 +1,4 @@
-"""Intervals: a number with its 95 % interval, what noise that holds, and what it is worth as a test."""
+"""Intervals: a number with its 95 % interval, the noise that it covers, and its p value."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ LEVEL = 0.05
 """Level of every test: two-sided, for the whole family if there are several tests."""
 
 FEW = 10
-"""Draws beyond 0 below which their share says too little."""
+"""Number of draws beyond 0 below which their share is too uncertain."""
 
 POWER = 0.8
-"""Probability with which the smallest difference that a design can see is found."""
+"""Probability of finding the smallest detectable difference of a design."""
 
 Kind = Literal["images", "images only", "seeds", "images and seeds", "nothing", "own draws"]
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A value with its 95 % interval; equal to another where their numbers are.
+    """A value with its 95 % interval. Two intervals are equal if value and ends are.
 
     Attributes:
         value: the estimate itself, not the mean of the draws.
         low, high: the ends.
-        kind: what it is drawn over. "images": nothing else is random; "images only": seeds are, and there was one of
-            them; "seeds" or "images and seeds"; "nothing": one seed and no images; "own draws": pairs or models, say.
-        lacks: which seeds are random and were not drawn: "tuning seeds", "pretraining seeds".
-        se: standard error, in the units of the value; None where it is not known.
-        df: degrees of freedom of the t distribution that it is from; None for percentiles of draws.
-        p: p value of the two-sided test that the true value is 0; None where it is not known.
+        kind: the noise that it covers. "images": nothing else is random; "images only": seeds are random, but there is
+            only one; "seeds" or "images and seeds"; "nothing": one seed and no images; "own draws": for example pairs
+            or models.
+        lacks: the random seeds that it does not cover: "tuning seeds", "pretraining seeds".
+        se: standard error, in the units of the value; None if unknown.
+        df: degrees of freedom of its t distribution; None for percentiles of draws.
+        p: p value of the two-sided test that the true value is 0; None if unknown.
         adjusted: the same, adjusted for all tests of its family (Holm 1979); None for a test by itself.
     """
 
@@ -51,7 +52,7 @@ class Interval:
 
     @property
     def excludes_zero(self) -> bool:
-        """Whether the value is distinguishable from zero, taken by itself."""
+        """Whether the value is distinguishable from zero by itself."""
         return self.low > 0 or self.high < 0
 
     @property
@@ -61,7 +62,7 @@ class Interval:
 
     @property
     def tests(self) -> bool:
-        """Whether it holds every kind of noise that there is, so that it can say what another seed would give."""
+        """Whether it covers every kind of noise, so that it also holds for other seeds."""
         return not self.lacks
 
     @property
@@ -71,22 +72,22 @@ class Interval:
 
     @property
     def detectable(self) -> float | None:
-        """The true value that this design finds with a probability of 80 %; None without a standard error."""
+        """The smallest true value that this design finds with a probability of 80 %; None without a standard error."""
         if self.se is None:
             return None
         df = self.df or math.inf
         return self.se * (t_quantile(1 - LEVEL / 2, df) + t_quantile(POWER, df))
 
     def times(self, factor: float) -> Interval:
-        """The same in other units, or turned around."""
+        """The interval multiplied by a factor."""
         low, high = sorted((factor * self.low, factor * self.high))
         se = None if self.se is None else abs(factor) * self.se
         return replace(self, value=factor * self.value, low=low, high=high, se=se)
 
     def beyond(self, limit: float) -> float | None:
-        """p value of the one-sided test that the true value is not beyond a limit, on the value's side of it.
+        """p value of the one-sided test that the true value is beyond a limit, on the side of the value.
 
-        Made for intervals over images, as `rib compare` has them. With seeds it has the degrees of freedom of the 95 %
+        Intended for intervals over images, as in `rib compare`. With seeds it uses the degrees of freedom of the 95 %
         interval, so below 2.5 % it is less cautious than `p`.
         """
         if self.se is None:
@@ -96,12 +97,12 @@ class Interval:
 
 @dataclass(frozen=True)
 class Variance:
-    """A part of the variance of an estimate; of one, or of many at once in arrays of one shape.
+    """A part of the variance of one estimate, or of many estimates in arrays of one shape.
 
     Attributes:
-        amount: what it is estimated to be.
-        df: degrees of freedom of that estimate.
-        least: what of it images make, which is known from the images; the rest is not below 0.
+        amount: the estimated variance.
+        df: its degrees of freedom.
+        least: the part of it that images add, which is known from the images.
     """
 
     amount: float | Floats
@@ -117,7 +118,8 @@ def t_interval(
     kind: Kind,
     lacks: tuple[str, ...] = (),
 ) -> Interval:
-    """The interval of a value over images and seeds; `half_length` says how long, docs/analyses.md its coverage.
+    """The interval of a value over images and seeds. `half_length` computes its length; docs/analyses.md has its
+    coverage.
 
     Args:
         value: the estimate.
@@ -125,7 +127,7 @@ def t_interval(
         kind, lacks: as in `Interval`.
     """
     se = math.sqrt(max(images.amount, shared.amount + sum(part.amount for part in seeds)))
-    centre, half = round(value, 10), float(half_length(images, shared, seeds))  # rounded: what cancels is nothing
+    centre, half = round(value, 10), float(half_length(images, shared, seeds))  # rounding makes what cancels 0
     known = [part.df for part in (images, *seeds) if part.amount > 0]
     return Interval(
         value=value,
@@ -142,31 +144,32 @@ def t_interval(
 DEGREES = (1.0, 2.0, 3.0, 4.0, 9.0)
 KNOWN = (1 / 16, 1 / 4, 1 / 3, 3 / 8, 1 / 2)
 WEIGHT = (1.0, 3 / 4, 1 / 2, 1 / 4, 1 / 4)
-"""By the degrees of freedom of the variance over seeds: the share of what images are known to add to it that counts as
-known, and the weight of Cochran and Cox's quantile beside Welch and Satterthwaite's. Chosen on a grid of degrees of
-freedom and ratios of variances: the coverage is nowhere below 93 % on that grid, and as near to 95 % as that allows."""
+"""By degrees of freedom of the variance over seeds: the share of the images' part that counts as known, and the weight
+of Cochran and Cox's quantile against Welch and Satterthwaite's. Chosen on a grid of degrees of freedom and ratios of
+variances so that coverage is at least 93 % everywhere on it, and otherwise as close to 95 % as possible."""
 
 
 def half_length(images: Variance, shared: Variance, seeds: Sequence[Variance], level: float = LEVEL) -> Floats:
     """Half the length of an interval whose variance is partly known (images) and partly estimated from a few seeds.
 
-    The variance over seeds has a part that is known: what images and seeds do together. A share of it counts as known;
-    only what lies above it has the degrees of freedom of the seeds. The t quantile lies between those of Welch and
-    Satterthwaite (Satterthwaite 1946), too small where a part with few degrees of freedom is most of the variance, and
-    of Cochran and Cox (1950), which is too large.
+    The interaction of images and seeds is a known part of the variance over seeds. A share of it counts as known; only
+    the rest has the degrees of freedom of the seeds. The t quantile is a weighted mean of two. That of Welch and
+    Satterthwaite (Satterthwaite 1946) is too small if a part with few degrees of freedom is most of the variance. That
+    of Cochran and Cox (1950) is too large.
 
-    At levels below 5 %, as Holm's adjustment asks for, both are too small for few degrees of freedom. There the square
-    of the length moves to the sum of the parts' own squares. That sum is never too short for normal parts, each with an
-    independent estimate of its variance that has a chi-squared distribution (Banerjee 1960, Sankhya 22, 357-358). Here
-    this holds approximately: what images and seeds do together is subtracted from the variance over images, and kinds
-    of seeds are pooled. At level / 3 and below, simulations find at most a few hundredths more misses than the level
-    (docs/analyses.md). The length is never shorter than that of the interval over images alone.
+    At levels below 5 %, which Holm's adjustment uses, both are too small for few degrees of freedom. There the square
+    of the length approaches the sum of the squares of the parts. That sum is never too short for normal parts whose
+    variance estimates are independent and chi-squared (Banerjee 1960, Sankhya 22, 357-358). Here this holds
+    approximately: the interaction is subtracted from the variance over images, and kinds of seeds are pooled. At a
+        third
+    of the level and below, simulations find at most a few hundredths more misses than the level (docs/analyses.md).
+    The length is at least that of the interval over images alone.
 
     Args:
-        images: the variance over images, seeds being held.
-        shared: the part of it that all seeds have in common.
-        seeds: the variance that each kind of seeds makes, images being drawn too.
-        level: 1 less the coverage.
+        images: the variance over images with fixed seeds.
+        shared: the part of it that all seeds share.
+        seeds: the variance due to each kind of seeds, including its interaction with images.
+        level: 1 minus the coverage.
     """
     share = 1 - level / 2
     sure = t_quantiles(share, images.df)
@@ -197,7 +200,7 @@ def _pooled(parts: Sequence[Variance], total: Floats) -> Floats:
 
 
 def _p_value(distance: float, images: Variance, shared: Variance, seeds: Sequence[Variance]) -> float:
-    """The level at which an interval of this half length is given."""
+    """The level whose interval has this half length."""
     from scipy.optimize import brentq  # takes half a second
 
     def too_long(log_level: float) -> float:
@@ -219,10 +222,10 @@ def _df_of(quantile: float, most: float) -> float:
 
 
 def drawn_interval(value: float, draws: Floats, kind: Kind, lacks: tuple[str, ...] = ()) -> Interval:
-    """The percentile interval of a value, from float64 (B,), what it was in bootstrap draws.
+    """The percentile interval of a value from bootstrap draws, float64 (B,).
 
-    Where fewer than ten draws are on the other side of 0, its p value is that of the normal distribution, so that it
-    can be smaller than the number of draws allows.
+    If fewer than ten draws are on the other side of 0, the p value comes from the normal distribution, which allows
+    smaller values than the number of draws.
     """
     low, high = np.percentile(draws, [2.5, 97.5])
     beyond, se = int(min((draws <= 0).sum(), (draws >= 0).sum())), float(draws.std())
@@ -255,7 +258,7 @@ def tail(distance: float, se: float, df: float) -> float:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """p values adjusted for each other, so that the family-wise error is controlled whatever they share (Holm 1979)."""
+    """p values adjusted by Holm (1979), which controls the family-wise error under any dependence."""
     order = sorted(range(len(p_values)), key=p_values.__getitem__)
     adjusted, largest = [0.0] * len(p_values), 0.0
     for rank, place in enumerate(order):
@@ -265,15 +268,15 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def gated(intervals: Sequence[Interval | None], first: Sequence[bool]) -> list[Interval | None]:
-    """The same intervals, the first of them tested together, and the others, if all of the first are distinguishable.
+    """The same intervals, tested as two families: the second only if all of the first are distinguishable.
 
-    Both families are tested by Holm at the same level. The error of both together is still at most that level: if a
-    number of the first family is truly 0, the others are tested only after an error (serial gatekeeping: Dmitrienko,
-    Tamhane & Bretz 2009, Multiple Testing Problems in Pharmaceutical Statistics, chapter 5).
+    Holm tests each family at the same level. The total error is still at most that level: if a number of the first
+    family is truly 0, the second is tested only after an error (serial gatekeeping: Dmitrienko, Tamhane & Bretz 2009,
+    Multiple Testing Problems in Pharmaceutical Statistics, chapter 5).
 
     Args:
-        intervals: of all.
-        first: which of them are the first family.
+        intervals: both families.
+        first: whether each belongs to the first family.
     """
     ahead = as_family(each if is_first else None for each, is_first in zip(intervals, first, strict=True))
     behind = as_family(None if is_first else each for each, is_first in zip(intervals, first, strict=True))
@@ -286,7 +289,7 @@ def gated(intervals: Sequence[Interval | None], first: Sequence[bool]) -> list[I
 
 
 def as_family(intervals: Iterable[Interval | None]) -> list[Interval | None]:
-    """The same intervals, each with its p value adjusted for all of those that have one."""
+    """The same intervals as one family: each p value is adjusted for all p values."""
     listed = list(intervals)
     adjusted = iter(holm([each.p for each in listed if each is not None and each.p is not None]))
     return [

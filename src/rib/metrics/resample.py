@@ -1,4 +1,4 @@
-"""Resamples: what a number that is linear in source images is in each bootstrap draw."""
+"""Resamples: the values of numbers that are linear in source images, in each bootstrap draw."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from numpy.typing import NDArray
 from rib.arrays import Floats
 
 KEPT = 32 << 20
-"""Bytes of counts (draws x sources) that are drawn once and kept: those of some two thousand source images."""
+"""Maximum bytes of counts (draws x sources) to draw once and cache: about two thousand source images."""
 
 BLOCK = 16 << 20
-"""Bytes of counts that are held at once where they are not kept."""
+"""Bytes of counts in memory at a time if they are not cached."""
 
 FEW = 1000
-"""Distinct rows up to which one multinomial over them is the faster way."""
+"""Distinct rows up to which one multinomial over them is faster."""
 
 
 class Population:
-    """The source images of a namespace, drawn with replacement: as many as there are.
+    """The source images of a namespace, which each draw resamples with replacement.
 
-    A sum over sources depends on how often a draw takes each, and that only through how often it takes each *value*.
-    So 50,000 images that are right or wrong, before and after, are drawn as one multinomial over a table of four
-    cells: the same law, at a thousandth of the cost. Where there are few sources their counts are drawn once.
+    A sum over sources depends on a draw only through the number of times that it takes each *value*. So 50,000 images
+    that are right or wrong, before and after, are drawn as one multinomial over a table of four cells. This has the
+    same distribution at a thousandth of the cost. For few sources the counts are drawn once.
 
     Args:
         units: the namespace.
@@ -39,10 +39,10 @@ class Population:
         self._parts: list[ResampledPart] = []
 
     def part(self, weights: Floats) -> ResampledPart:
-        """Share of a data set in each source: the same object for weights that are equal up to rounding.
+        """A data set's weights in this population; weights that are equal up to rounding give the same object.
 
         Args:
-            weights: float64 (N,), 0 for a source that the set does not show; at most 1.
+            weights: float64 (N,), at most 1, and 0 for a source without an image in the set.
         """
         for part in self._parts:
             if np.abs(part.weights - weights).max() < 1e-12:
@@ -51,7 +51,7 @@ class Population:
         return self._parts[-1]
 
     def sums(self, columns: Floats) -> Floats:
-        """Sum of columns (N, C) over each draw's sources: float64 (draws, C). The same draws whenever it is asked."""
+        """Sum of columns (N, C) over the sources of each draw: float64 (draws, C). Every call uses the same draws."""
         if self.draws * len(columns) * 8 <= KEPT:
             return self._kept @ columns
         rows, counts = distinct_rows(columns)
@@ -67,7 +67,7 @@ class Population:
         return self._counts(self._generator(), self.draws)
 
     def _counts(self, generator: np.random.Generator, draws: int) -> Floats:
-        """How often each of the next draws takes each source: float64 (draws, N)."""
+        """The number of times that each of the next draws takes each source: float64 (draws, N)."""
         count = len(self.sources)
         chosen = generator.integers(count, size=(draws, count))
         chosen += np.arange(draws)[:, None] * count
@@ -78,12 +78,12 @@ class Population:
 
 
 class ResampledPart:
-    """Share of one data set, or of several alike, in a population; made by `Population.part`.
+    """The weights of one data set, or of several equal ones, in a population; made by `Population.part`.
 
     Attributes:
         population: the sources.
         weights: float64 (N,), of each source.
-        whole: whether every source weighs 1, so that all draws hold as much.
+        whole: whether every source has weight 1, so that all draws have the same total.
     """
 
     def __init__(self, population: Population, weights: Floats) -> None:
@@ -101,9 +101,9 @@ def shares(population: Population, amounts: list[tuple[ResampledPart, Floats]]) 
     """Sum of amounts over sum of weights, in each draw: float64 (draws, len(amounts)).
 
     Args:
-        population: that all of them are parts of.
-        amounts: float64 (N,) of each source, with the part that they are a share of. A draw that holds nothing of a
-            part has the share of the whole population.
+        population: the population of all parts.
+        amounts: parts with float64 (N,), the amount of each source. A draw without any source of a part gets the share
+            of the whole population.
     """
     parts = list(dict.fromkeys(part for part, _ in amounts if not part.whole))
     sums = population.sums(np.column_stack([*(each for _, each in amounts), *(part.weights for part in parts)]))
@@ -119,7 +119,7 @@ def shares(population: Population, amounts: list[tuple[ResampledPart, Floats]]) 
 
 
 def distinct_rows(columns: Floats) -> tuple[Floats, NDArray[np.int64]]:
-    """The distinct rows of (N, C), to 12 digits of the largest, and how often each occurs: (K, C) and (K,)."""
+    """The distinct rows of (N, C), to 12 digits of the largest, and their counts: (K, C) and (K,)."""
     largest = np.abs(columns).max(axis=0)
     largest[largest == 0] = 1
     rounded = np.round(columns / largest, 12)

@@ -1,4 +1,4 @@
-"""Cost: what a plan's steps to do will take, before any of them is done."""
+"""Cost: the work of the missing steps of a plan, before any of them runs."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ class Cost:
     Attributes:
         decoded: images to decode into packs, once for each view of a model family.
         packed: bytes of the decoded images.
-        streamed: images to decode while they are looked at, as there is no room for their packs.
-        forward: images that only pass forward.
-        trained: images that pass forward and backward.
-        flops: of all of it.
-        models: weights that will be kept.
-        weights: bytes of them.
-        free: bytes free where the store is.
-        assumed: data sets and weights that are not here, whose published size is taken.
-        seeds: tuning seeds of the plan; what is tuned and predicted grows with their number.
-        left_out: what lies beside the images of data sets and is not among them, in words.
-        hours: on this machine; None where nothing was measured.
+        streamed: images to decode during passes over them, because their packs do not fit.
+        forward: images with forward passes only.
+        trained: images with forward and backward passes.
+        flops: of all passes.
+        models: number of weights to keep.
+        weights: their bytes.
+        free: free bytes on the disk of the store.
+        assumed: data sets and weights that are missing here; their published sizes are assumed.
+        seeds: tuning seeds of the plan; tuning and predictions grow with their number.
+        left_out: files beside the images of data sets that RIB leaves out, in words.
+        hours: on this machine; None without a measurement.
     """
 
     decoded: int
@@ -60,7 +60,7 @@ class CostEstimate:
 
     Args:
         plan: the plan.
-        store: what is done already; keeps the cost of each architecture.
+        store: the finished steps, and the cached cost of each architecture.
     """
 
     def __init__(self, plan: Plan, store: Store) -> None:
@@ -70,7 +70,7 @@ class CostEstimate:
 
     @cached_property
     def cost(self) -> Cost:
-        """Without time."""
+        """The cost without time."""
         decoded, packed, streamed = self._decoding()
         kept = [step for step in self.todo if step.keeps_weights]
         passes = [self.plan.passes(step) for step in self.todo]
@@ -90,7 +90,7 @@ class CostEstimate:
         )
 
     def _decoding(self) -> tuple[int, int, int]:
-        """Images to decode into packs, their bytes, and images to decode in passes over what no pack holds."""
+        """Images to decode into packs, the bytes of these packs, and images to decode in passes over streamed data."""
         wanted = list(dict.fromkeys(decoded for step in self.todo for decoded in step.looked_at(self.plan.world)))
         packed, streamed = divided(wanted, self.store.packs)
         new = {pack_file(one, self.store.packs): one for one in packed}
@@ -101,7 +101,7 @@ class CostEstimate:
         return sum(len(one.index) for one in to_do), sum(one.bytes for one in to_do), sum(passes)
 
     def of_model(self, step: Step) -> ModelCost:
-        """FLOPs and parameters of a step's model, counted once and kept in the store."""
+        """FLOPs and parameters of a step's model, counted once and cached in the store."""
         net = _net(step)
         if net not in self._models:
             self._models[net] = kept_count(step.architecture, self.store.facts)
@@ -112,7 +112,7 @@ class CostEstimate:
 
         Args:
             measure: seconds per image, of a forward pass and of a training step; called once per model and recipe.
-            workers: how many work at once.
+            workers: number of workers.
         """
         seconds = 0.0
         known: dict[tuple[str, Recipe], tuple[float, float]] = {}
@@ -139,5 +139,5 @@ def _free(folder: Path) -> int:
 
 
 def _net(step: Step) -> str:
-    """Names the net of a step: the model, and what a method has added to it."""
+    """Identifies the net of a step: the model, and the modules that a method has added."""
     return f"{step.start.key} {step.architecture.extension or ''}"

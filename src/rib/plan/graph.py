@@ -1,4 +1,4 @@
-"""Graph: the order of steps, what they share, and which of them are to do."""
+"""Graph: the order of steps, shared features, and the steps to do."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rib.store.store import Store
 
 
 def in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:
-    """The steps and all they need, once each, every step after its needs."""
+    """The steps and all that they need, each once, every step after its needs."""
     ordered: dict[str, Step] = {}
 
     def visit(step: Step) -> None:
@@ -25,7 +25,7 @@ def in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:
 
 
 def with_shared(steps: Sequence[Step]) -> Iterator[Step]:
-    """The steps, and before the first that reads them the features that more than one of them reads."""
+    """The steps, with features that several of them read before their first reader."""
     readers = Counter(step.features.key for step in steps if step.features)
     placed: set[str] = set()
     for step in steps:
@@ -36,16 +36,18 @@ def with_shared(steps: Sequence[Step]) -> Iterator[Step]:
 
 
 def missing(steps: Sequence[Step], store: Store) -> tuple[Step, ...]:
-    """The steps to do: those without a record, and those whose weights one of them needs and the store has dropped.
+    """The steps to do: those without a record, and those whose removed weights one of them needs.
 
-    Features are to do if more than one step to do reads them and they are not kept.
+    Features are to do if several steps to do read them and the store does not have them.
 
     Args:
-        steps: all of a plan's, each after its needs.
-        store: what is there.
+        steps: all steps of a plan, each after its needs.
+        store: the finished steps.
     """
     present = store.keys()
-    finished = {step.key for step in steps if step.key in present and store.is_done(step.key)}  # read, not only there
+    finished = {
+        step.key for step in steps if step.key in present and store.is_done(step.key)
+    }  # the record must be readable
     demand = _Demand(store, finished)
     return tuple(reversed([step for step in reversed(steps) if demand.adds(step)]))
 
@@ -59,12 +61,12 @@ class _Demand:
         self._readers: Counter[str] = Counter()
 
     def adds(self, step: Step) -> bool:
-        """Whether a step is to do; what it needs is wanted then."""
+        """Whether a step is to do. If so, its needs are wanted."""
         wanted = step.key in self._weights
         to_do = self._is_to_do(step, wanted)
         if to_do and step.features:
             self._readers[step.features.key] += 1
-        if to_do or (wanted and not step.keeps_weights):  # a merge is made of its ingredients' weights
+        if to_do or (wanted and not step.keeps_weights):  # a merge needs the weights of its ingredients
             self._weights.update(need.key for need in step.needs)
         return to_do
 

@@ -1,4 +1,4 @@
-"""Looks: the analyses that a suite asks for, of the runs that it names."""
+"""Planned analyses: the analyses that a suite asks for, one per run and data sets."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ from rib.suite.validation import validated
 
 
 def is_chosen(block: Looks, run: Run, of_pair: bool) -> bool:
-    """Whether a block of looks speaks of a run; one that looks at a single model speaks of pretrained ones."""
+    """Whether a block of analyses selects a run. An analysis of a single model selects pretrained models."""
     if run.model not in (block.models or (run.model,)):
         return False
     if not of_pair or run.tuned_on is None:
         return of_pair == (run.tuned_on is not None)
     if block.methods and not {run.method, run.method.partition(" ")[0]} & set(block.methods):
-        return False  # a sweep's name chooses all of its variants, "NAME field=value" one
+        return False  # the name of a sweep selects all variants, "NAME field=value" a single one
     wanted = ((run.seed, block.seeds), (run.tuned_on, block.downstream), (run.size or "all", block.sizes))
     return all(chosen is None or item in chosen for item, chosen in wanted)
 
 
 def can_look(analysis: Analysis, run: Run) -> bool:
-    """Whether an analysis can look at a run: some put weights of both models into one net."""
+    """Whether an analysis supports a run: some put the weights of both models into one net."""
     return not (analysis.same_net and analysis.of_pair and run.fit.architecture.extension)
 
 
 def find_analysis(suite: Suite, name: str, **fields: Any) -> Analysis:
-    """An analysis as the suite has it, or RIB's own; `fields` have the last word.
+    """An analysis of the suite or of RIB; `fields` override its parameters.
 
     Raises:
-        UserError: there is none of that name, or it has no such field.
+        UserError: no analysis has that name, or it has no such field.
     """
     table = dict(suite.analysis.get(name, {}))
     if name not in suite.analysis and ":" not in name and name not in ANALYSES.classes:
@@ -52,15 +52,15 @@ def looks_at(
     run: Run,
     chosen: Sequence[str] | None = None,
 ) -> Iterable[Look]:
-    """The looks of an analysis at a run: one, or one a data set; a tuned set only where it has images of its own.
+    """The planned analyses of a run: one, or one per data set. A tuned set must have unseen images.
 
     Args:
         suite, world: for data sets and the recipe of predictions.
-        name: of the analysis, as the suite has it.
-        analysis: what is looked for.
+        name: the analysis' name in the suite.
+        analysis: the analysis.
         before: the pretrained weights.
-        run: the model looked at.
-        chosen: data sets to look at; default: the analysis' own.
+        run: the tuned model.
+        chosen: data sets; default: those of the analysis.
     """
     usual = {"nothing": (), "reference": (suite.reference,), "tested": suite.tested}[analysis.on]
     seen = tuple(data for data in (chosen or usual) if data in run.scores)

@@ -1,4 +1,4 @@
-"""Pair: two checkpoints as a plan: one model as it was, and what tuning by whatever code made of it."""
+"""Pair: two checkpoints as a plan: a model before and after tuning, by any code."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ OWN_DATA = "data of one's own"
 """The tuned set of a tuned model if it is not a data set of the suite."""
 
 LOOKS = ("cka", "drift")
-"""Analyses made of the pair, by name."""
+"""The analyses of a pair, by name."""
 
 STATISTICS = "statistics"
-"""The analysis of a pair that keeps running statistics, by name."""
+"""The further analysis of a pair with running statistics, by name."""
 
 KINDS = ("timm", "torchvision", "open_clip")
 """Libraries whose models can be named as KIND:NAME, or KIND:NAME:TAG."""
@@ -56,15 +56,14 @@ ARCHITECTURES = f"--model {LIBRARIES}, or a model of the suite or the catalogue"
 
 @dataclass(frozen=True)
 class Pair:
-    """Two models to compare, and where they are scored.
+    """Two models to compare, and the data sets that score them.
 
     Attributes:
-        plan: two runs, and looks at the two together.
-        base: what the pretrained model was called.
-        tuned: what the tuned one was called.
-        tuned_on: the data set of the suite that it was tuned on; None where it was tuned on none of them, or
-            nothing is known.
-        images: how many images it was tuned on; None where nothing is known.
+        plan: two runs, and the analyses of both.
+        base: name of the pretrained model, as given.
+        tuned: name of the tuned model, as given.
+        tuned_on: the data set of the suite that it was tuned on; None if it is another set or unknown.
+        images: number of images that it was tuned on; None if unknown.
         view: fields of the preprocessing that the call states, by name.
         recorded: accuracy that BASE's file states of itself; None without one, or if the call states the view.
     """
@@ -84,12 +83,12 @@ class Pair:
 
     @property
     def after(self) -> Run:
-        """The tuned one."""
+        """The tuned model."""
         return self.plan.runs[1]
 
     @property
     def page_name(self) -> str:
-        """Name of the page's file: what the two are called, and what they and the suite's data are, by content."""
+        """File name of the page: the names of both models, and a digest of their content and of the data."""
         names = (re.sub(r"[^\w.-]+", "_", Path(name).name) for name in ("compare", self.base, self.tuned))
         content = [self.plan.suite.name, self.before.fit.key, self.after.fit.key]
         content += [score.key for score in self.after.scores.values()]
@@ -113,16 +112,16 @@ def make_pair(
     view: Mapping[str, Any] | None = None,
     cache: Path | None = None,
 ) -> Pair:
-    """The plan of a comparison. The tuned model sees images as the base does; checkpoints are read at every call.
+    """The plan of a comparison. Both models get the same preprocessing. Every call reads the checkpoints.
 
     Args:
-        suite: whose data sets the two are scored on.
+        suite: provides the data sets.
         base: a model of the suite or the catalogue, KIND:NAME, a checkpoint file, or a folder that timm loads.
         tuned: in the same forms; a file takes the base's architecture.
-        model: architecture of the base, where it is a file: a model's name, or KIND:NAME.
+        model: architecture of a base that is a file: a model's name, or KIND:NAME.
         tuned_on: data set of the suite that `tuned` was tuned on.
-        images: how many images it was tuned on.
-        layers: patterns of layers for CKA; default its own choice.
+        images: number of images that it was tuned on.
+        layers: patterns of layers for CKA; default: those of CKA.
         view: fields of the preprocessing of both models (`preprocessing.FIELDS`); default what is stated for BASE.
         cache: folder for fingerprints of data and weights that do not change.
 
@@ -149,7 +148,7 @@ def make_pair(
 
 
 def _looks(plan: Plan, before: Run, after: Run, layers: Sequence[str]) -> Iterator[Look]:
-    """The analyses of the two together."""
+    """The analyses of both models."""
     for name in (*LOOKS, *((STATISTICS,) if keeps_statistics(before.fit.architecture) else ())):
         if name in ANALYSES.classes:
             analysis = find_analysis(plan.suite, name, **_fields(name, layers))
@@ -168,7 +167,7 @@ def _fields(name: str, layers: Sequence[str]) -> dict[str, Any]:
 
 
 def _pair_suite(suite: Suite, rows: Mapping[str, ModelRow], base: str) -> Suite:
-    """The suite with these models alone, and nothing to tune; both are predicted as the base is."""
+    """The suite with only these models and no tuning; both are predicted with the view of the base."""
     changed = {
         "models": tuple(rows),
         "model": {**suite.model, **rows},
@@ -182,7 +181,7 @@ def _pair_suite(suite: Suite, rows: Mapping[str, ModelRow], base: str) -> Suite:
 
 
 def _scores(run: Run, fit: Fit, tuned_on: str | None, world: World) -> dict[str, Any]:
-    """Predictions with these weights; on the set tuned on only where it has images that nobody tunes on."""
+    """Predictions with these weights; on the tuned set only if it has unseen images."""
     kept = {name: step for name, step in run.scores.items() if name != tuned_on or world[name].disjoint}
     return {name: replace(step, fit=fit) for name, step in kept.items()}
 
@@ -195,7 +194,7 @@ def _full_name(name: str, suite: Suite) -> str:
 
 
 def _architecture(base: str, model: str | None, suite: Suite) -> ModelRow | None:
-    """The row that says the architecture of a base that is a file."""
+    """The row with the architecture of a base that is a file."""
     if not _is_file(base, suite):
         if model is not None:
             raise UserError(
@@ -232,7 +231,7 @@ def _row(text: str, architecture: ModelRow | None, suite: Suite, role: str) -> M
 
 
 def _file_and_key(text: str) -> tuple[Path, str | None]:
-    """A checkpoint file, and which of its sets of weights is meant: FILE, or FILE#KEY."""
+    """A checkpoint file and the key of a set of weights in it: FILE, or FILE#KEY."""
     path = perhaps_at_home(text)
     file, mark, key = text.rpartition("#")
     if mark and not path.exists() and perhaps_at_home(file).is_file():
@@ -249,12 +248,12 @@ def _is_known(name: str, suite: Suite) -> bool:
 
 
 def _named_row(name: str, suite: Suite, where: str, else_valid: str) -> ModelRow:
-    """The row of a model of the suite, of the catalogue, or of a library that is named."""
+    """The row of a model of the suite, the catalogue or a library."""
     rows = {**ROWS, **suite.model}
     kind, _, rest = name.partition(":")
     try:
         return rows[suite.find_model(name)]
-    except KeyError:  # a model that the suite lists and nobody defines
+    except KeyError:  # a model that the suite lists without a row
         raise nearest(name, rows, "model") from None
     except UserError as error:
         if kind in KINDS and rest:
@@ -289,7 +288,7 @@ def _recorded(row: ModelRow, view: Mapping[str, Any], suite: Suite) -> RecordedA
 def _require_readable(
     suite: Suite, rows: Mapping[str, tuple[str, ModelRow]], classes: Sequence[str], cache: Path | None
 ) -> None:
-    """Read both checkpoints, so that an error says which of the two cannot be used. Raises UserError."""
+    """Read both checkpoints, so that an error names the one that cannot be used. Raises UserError."""
     for role, (name, row) in rows.items():
         if row.pretrain is None:
             try:
@@ -301,7 +300,7 @@ def _require_readable(
 
 
 def _require_layers(architecture: Architecture, patterns: Sequence[str]) -> None:
-    """Refuse a pattern that fits no layer, before anything is computed. Raises UserError; the nearest is named."""
+    """Refuse a pattern that matches no layer before any computation. Raises UserError with the nearest layer."""
     import torch
 
     trial = torch.from_numpy(architecture.view.batch(2))

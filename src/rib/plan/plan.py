@@ -16,7 +16,7 @@ from rib.suite.suite import Suite
 
 @dataclass(frozen=True)
 class Run:
-    """One tuned (or pretrained) model of the comparison, and where it is scored.
+    """One tuned (or pretrained) model of a suite, and its predictions.
 
     Attributes:
         model, method: as the suite names them.
@@ -24,9 +24,9 @@ class Run:
         seed: of the tuning; None for the pretrained model.
         tuned_on: name of the downstream set; None for the pretrained model.
         fit: its weights.
-        scores: the prediction of each data set it is scored on, by name.
-        seen: the prediction of the very images tuned on, if a set is tuned on whole and tested whole; never part of
-            RI, nor of a gain.
+        scores: its predictions by name of the data set.
+        seen: the prediction of the tuning images themselves, if a set is tuned on and tested whole; never part of RI
+            or of a gain.
     """
 
     model: str
@@ -40,7 +40,7 @@ class Run:
 
     @property
     def predictions(self) -> Iterator[tuple[str, Predict]]:
-        """Every prediction with the name of its data set, the one of the images tuned on last."""
+        """Every prediction with the name of its data set; the prediction of the tuning images comes last."""
         yield from self.scores.items()
         if self.seen is not None and self.tuned_on is not None:
             yield self.tuned_on, self.seen
@@ -87,10 +87,10 @@ class Look:
     """One analysis of one run.
 
     Attributes:
-        name: of the analysis, as the suite has it.
-        run: the tuned model, or the pretrained one for an analysis that looks at one model.
-        on: the data sets looked at; empty for one of weights alone.
-        step: the comparison.
+        name: the analysis' name in the suite.
+        run: the tuned model, or the pretrained one for an analysis of one model.
+        on: the data sets; empty for an analysis of weights alone.
+        step: its step.
     """
 
     name: str
@@ -107,11 +107,11 @@ class Plan:
         suite: the suite.
         world: its data sets.
         runs: every model, tuned or not, in the order of the suite.
-        looks: every analysis of every run that the suite asks for.
+        looks: every planned analysis.
         merges: every leave-one-out merge, in the order of the suite.
-        assumed: data sets and weights that are not on this machine; empty for a plan that can be carried out.
-        notes: what data sets share, in sentences, if every number is right all the same.
-        share: whether features that several steps read are made once; results are the same without.
+        assumed: data sets and weights that are missing on this machine; empty for a plan that can run.
+        notes: images that data sets share without making a number wrong, in sentences.
+        share: whether features that several steps read are computed once; results are the same without.
     """
 
     suite: Suite
@@ -149,7 +149,7 @@ class Plan:
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
-        """Every step once, each after what it needs and what it shares with others."""
+        """Every step once, after its needs and its shared features."""
         predictions = (predict for _, predict in self.predictions)
         needed = in_order(itertools.chain(predictions, (look.step for look in self.looks)))
         return tuple(with_shared(needed)) if self.share else needed
@@ -159,7 +159,7 @@ class Plan:
         return frozenset(step.key for step in self.steps if step.optional)
 
     def passes(self, step: Step) -> Passes:
-        """The images that go through the net in a step; those of an analysis are an estimate."""
+        """The image passes of a step; those of an analysis are an estimate."""
         return step.passes(self.world, self._shared)
 
     def image_passes(self, step: Step) -> float:

@@ -29,14 +29,14 @@ from rib.suite.validation import validated
 
 
 def make_plan(suite: Suite, cache: Path | None = None, assume: bool = False, fresh: bool = False) -> Plan:
-    """The plan of a suite. Looks at data and weights only to fingerprint them.
+    """The plan of a suite. Reads data and weights only to fingerprint them.
 
     Args:
         suite: the suite.
         cache: folder for fingerprints of data that do not change.
-        assume: plan with published data sets and weights that are not on this machine as if they were; such a plan
-            says what it costs, and cannot be carried out.
-        fresh: read checkpoints, whatever is known of them.
+        assume: plan as if published data sets and weights that are missing here existed; such a plan has a cost but
+            cannot run.
+        fresh: read checkpoints even if their digests are cached.
 
     Raises:
         UserError: a name is unknown, data or weights are missing or do not fit, a size is too large, or a method
@@ -50,7 +50,7 @@ FEW_IMAGES, FEW_STEPS = 32, 50
 
 
 def statistics_notes(changed: Mapping[str, tuple[int, int]]) -> Iterator[str]:
-    """A sentence on the models whose BatchNorm statistics are updated on little; nothing if there are none.
+    """A sentence on models whose BatchNorm statistics are updated with few images; empty if there are none.
 
     Args:
         changed: for each model whose statistics are updated, the smallest batch in images and the fewest steps.
@@ -68,7 +68,7 @@ def statistics_notes(changed: Mapping[str, tuple[int, int]]) -> Iterator[str]:
 
 @dataclass(frozen=True)
 class _At:
-    """The model and the tuning set that weights are made of; without a set, the pretrained model alone.
+    """The model and the tuning set of some weights; without a set, the pretrained model alone.
 
     Attributes:
         model, downstream, size, seed: as in a run.
@@ -120,7 +120,7 @@ class _Planner:
         return Plan(self.suite, self.world, *made, merges=tuple(merges.values()))
 
     def _require_models(self) -> None:
-        """Find every model whose weights cannot be used before anything else is planned. Raises UserError."""
+        """Check the weights of every model before any other planning. Raises UserError."""
         errors = []
         for model in self.suite.models:
             try:
@@ -172,7 +172,7 @@ class _Planner:
         return {name: Predict(fit, self.world.part(name, "test"), size, precision, block) for name in tested}
 
     def _seen(self, fit: Fit, downstream: str, size: int | None, model: str) -> Predict | None:
-        """The prediction of the images tuned on: all of a set that is tested whole; a draw of it would be a mixture."""
+        """The prediction of the tuning images, if they are all images of a set that is tested whole."""
         whole = size is None and not self.suite.held_out and not self.world[downstream].disjoint
         return self._scores(fit, [downstream], model)[downstream] if whole and downstream in self.suite.tested else None
 
@@ -280,7 +280,7 @@ class _Planner:
         return self._replayed
 
     def _require_drawable(self, downstream: str, size: int | None) -> int:
-        """Refuse a size that cannot be drawn; how many images it is, for which the seed makes no difference."""
+        """Refuse a size that cannot be drawn; return its number of images, which is the same for every seed."""
         if (downstream, size) not in self._drawable:
             rows, _ = tuning_rows(self.world[downstream].index("tune"), size, self.suite.held_out, 0, downstream)
             self._drawable[downstream, size] = len(rows)

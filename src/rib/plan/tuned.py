@@ -1,4 +1,4 @@
-"""Tuned: whether the tuned model of a comparison is right in the architecture of its base."""
+"""Tuned: checks that the tuned model of a comparison has the architecture of its base."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rib.models.weights import differences, first_few, put_weights, shapes, take
 from rib.steps import Fit
 
 TRIED = 2
-"""Images that two nets answer to, to find whether they compute the same."""
+"""Number of images on which the outputs of two nets are compared."""
 
 
 def in_base(fit: Fit, base: Architecture) -> Fit:
-    """The tuned weights in the base's architecture, which says how images are seen too.
+    """The tuned weights in the base's architecture, which includes the preprocessing.
 
     Raises:
-        UserError: they are of another one.
+        UserError: they have another architecture.
     """
     own = fit.architecture
     if _net(own) != _net(base):
@@ -47,7 +47,7 @@ def in_base(fit: Fit, base: Architecture) -> Fit:
 
 
 def _net(architecture: Architecture) -> tuple[object, ...]:
-    """The parts that must be equal; whether a timm model's arguments matter, a trial shows."""
+    """The parts that must be equal. Whether the arguments of a timm model matter is tested by running both nets."""
     if architecture.timm:
         return ("timm", architecture.timm.partition(".")[0])
     return (architecture.build, architecture.arguments)
@@ -64,9 +64,9 @@ def _arguments(architecture: Architecture) -> str:
 
 
 def _answer_alike(own: Architecture, base: Architecture) -> bool:
-    """Whether nets of both give the same logits for noise, with the same weights, none of which is left at 0 or 1.
+    """Whether both nets give the same logits for noise with the same random weights, none of them 0 or 1.
 
-    Nets of other tensors are alike here: that the weights do not fit is told where they are read.
+    Nets with different tensors count as equal here; reading the weights reports that they do not fit.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (TRIED, base.size, base.size, 3), generator=generator, dtype=torch.uint8)
@@ -80,7 +80,7 @@ def _answer_alike(own: Architecture, base: Architecture) -> bool:
         try:
             with torch.no_grad():
                 answers.append(net(images))
-        except Exception as error:  # a net of a fixed size refuses the base's in words of its own
+        except Exception as error:  # a net of a fixed size refuses the base's size with its own message
             if is_memory(error):
                 raise
             return False
@@ -88,7 +88,7 @@ def _answer_alike(own: Architecture, base: Architecture) -> bool:
 
 
 def _moved(value: Tensor, generator: torch.Generator) -> Tensor:
-    """A parameter that is not left at its start; vectors, variances among them, above zero."""
+    """A random parameter instead of its initial value; vectors, which include variances, above zero."""
     if not value.is_floating_point():
         return value
     moved = value + 0.02 * torch.randn(value.shape, generator=generator)

@@ -1,4 +1,4 @@
-"""Variants: the methods that a name in a suite stands for, with its sweep, or with values to choose from."""
+"""Variants: the methods behind a name in a suite: the values of a sweep, or values to choose from."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ Lists = Mapping[str, Sequence[Any]]
 
 
 def variants(suite: Suite, name: str) -> list[tuple[str, Method]]:
-    """The methods that a name in the suite stands for, with their labels: one, or several where it has a sweep.
+    """The methods behind a name in the suite, with their labels: several for a sweep.
 
     Raises:
-        UserError: there is no such method, or its table has a fault.
+        UserError: the method does not exist, or its table is wrong.
     """
     if name not in suite.method and ":" not in name and name not in METHODS.classes:
         raise nearest(name, [*suite.method, *METHODS.classes], "method")
@@ -37,7 +37,7 @@ def variants(suite: Suite, name: str) -> list[tuple[str, Method]]:
 
 @dataclass(frozen=True)
 class Swept:
-    """The place of a method on the sweep of one hyper-parameter: the strength of the method.
+    """The position of a method in the sweep of one hyper-parameter, the strength of the method.
 
     Attributes:
         name: of the method in the suite, without the value.
@@ -72,7 +72,7 @@ def _lists(given: object, word: str, where: str) -> Lists:
 
 
 def _points(lists: Lists) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every combination of values, with a label such as " alpha=0.5"; of no lists one, without a label."""
+    """Every combination of values with a label such as " alpha=0.5"; without lists one combination without a label."""
     for values in itertools.product(*lists.values()):
         point = dict(zip(lists, values, strict=True))
         label = "".join(
@@ -82,7 +82,7 @@ def _points(lists: Lists) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _chosen(kind: type[Method], table: dict[str, Any], lists: Lists, where: str) -> Method:
-    """A method, or the best of several values of it on held-out images where there are lists to choose from."""
+    """A method; if there are lists to choose from, the best of their values on held-out images."""
     made = [(label.strip(), validated(kind, table | values, where)) for label, values in _points(lists)]
     if len(made) == 1:
         return made[0][1]
@@ -93,7 +93,7 @@ def _chosen(kind: type[Method], table: dict[str, Any], lists: Lists, where: str)
 
 
 def at_rate(method: Method, factor: float, recipe: Recipe) -> Method:
-    """A method whose learning rate is multiplied. Raises UserError for one without a rate of its own."""
+    """A method with its learning rate multiplied. Raises UserError for a method without its own rate."""
     if "lr" not in type(method).model_fields:
         what = f"an ingredient trains at {factor:g} times its rate, and {method.name!r} has no rate of its own"
         raise UserError(what, valid="a method with the field lr", remedy="set rates = [1.0]")
@@ -101,5 +101,5 @@ def at_rate(method: Method, factor: float, recipe: Recipe) -> Method:
 
 
 def _number(value: float) -> str:
-    """A number as short as it can be without becoming another: 0.5, 1e-05, 0.1234567."""
+    """The shortest text of a number that reads back equal: 0.5, 1e-05, 0.1234567."""
     return f"{value:g}" if float(f"{value:g}") == value else repr(value)
