@@ -14,11 +14,12 @@ from PIL import Image
 from helpers import CLASSES, pictures, write_arrays, write_tree
 from rib import _compat  # noqa: F401  # before torchvision
 from rib.data.base import DataSet
-from rib.data.catalogue import DataRow, open_data
+from rib.data.catalogue import MOST_CLASSES, DataRow, open_data
 from rib.data.decoded import Decoded
 from rib.data.images import apply_view, read_image
 from rib.data.pack import open_pack, pack_file
 from rib.data.views import Pixels
+from rib.errors import UserError
 
 VIEW = Pixels(12)
 
@@ -277,3 +278,11 @@ def test_every_view_has_its_own_pack(tmp_path: Path) -> None:
     ]
     files = {pack_file(Decoded(data, part, view), tmp_path) for view in views for part in ("tune", "test")}
     assert len(files) == 12
+
+
+def test_more_classes_than_a_prediction_can_hold_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert np.iinfo(np.int16).max == MOST_CLASSES
+    monkeypatch.setattr("rib.data.catalogue.MOST_CLASSES", len(CLASSES) - 1)
+    write_tree(tmp_path / "t")
+    with pytest.raises(UserError, match=r"'t' has too many classes(.|\n)*got: +4(.|\n)*valid: +3 at most"):
+        open_data("t", DataRow(folder="t"), tmp_path, None)

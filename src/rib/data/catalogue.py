@@ -251,6 +251,10 @@ def find_row(name: str, own: Mapping[str, DataRow]) -> DataRow:
     return row
 
 
+MOST_CLASSES = (1 << 15) - 1
+"""Classes of a data set: predictions keep a class in 16 bits."""
+
+
 def open_data(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
     """The data set behind a row, its class names fit for show.
 
@@ -272,6 +276,8 @@ def open_data(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSe
                 error.problem, got=error.got, valid=error.valid, remedy=f"get it from {row.url}{terms}; {error.remedy}"
             )
         raise error from None
+    if (count := len(data.classes)) > MOST_CLASSES:
+        raise UserError(f"data set {name!r} has too many classes", got=f"{count:,}", valid=f"{MOST_CLASSES:,} at most")
     for one in data.classes:
         if fault := name_fault(one):
             got, remedy = ascii(one)[:200], "rename the class"
