@@ -30,7 +30,7 @@ ROOMS = {
     "plan": "identity reference seeds",
     "report": (
         "advice claim classes compare compare_view damages findings inside profile report report_cache rows "
-        "long_tables pages sinks verify"
+        "long_tables pages reference_page sinks verify"
     ),
     "steps": "old_store recipe",
     "store": "faults_storage remote spot upkeep",

@@ -117,6 +117,14 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
     return written
 
 
+def schemas() -> dict[str, pa.Schema]:
+    """The columns of each table that `write_parquet` writes, by its name."""
+    kinds: tuple[type[Score] | type[Summary] | type[Change], ...] = (Score, Summary, Change)
+    made = {name: _table(kind, []).schema for name, kind in zip(("scores", "summaries", "changes"), kinds, strict=True)}
+    fixed = {"predictions": PREDICTIONS, "tuning": TUNING, "labels": LABELS, "ri": _RI, "analyses": _FOUND}
+    return made | fixed
+
+
 def rows_of(results: Results, name: str) -> list[dict[str, Any]]:
     """A table as dictionaries, an interval as three columns.
 
