@@ -705,3 +705,12 @@ def test_figures_of_names_that_one_file_would_have_are_told_apart() -> None:
     assert found[:1] == ["change_ResNet"]
     assert len({name.casefold() for name in found}) == len(names)
     assert found == [name for name, _ in apart((slug(name), None) for name in names)]  # type: ignore[misc]
+
+
+def test_the_file_of_a_figure_has_a_name_that_fits() -> None:
+    """A name may have 200 characters, and a character four bytes; two that begin alike stay apart."""
+    names = ["漢" * 199, "漢" * 198 + "字", "👩" * 200, "plain"]
+    found = [slug(f"change_{name}_n200") for name in names]
+    assert all(len(name.encode()) < 200 for name in found)
+    assert len(set(found)) == len(names)
+    assert found[-1] == "change_plain_n200"

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from rib.errors import UserError
 from rib.files import written_aside
+from rib.identity import digest
 from rib.metrics.intervals import Interval
 from rib.report.figure_data import Style
 from rib.results.inside.averages import Spread
@@ -83,9 +84,16 @@ def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> It
         yield path
 
 
+LONGEST_NAME = 150
+"""Bytes of a figure's name; file systems take 255, and less while a file is being written."""
+
+
 def slug(name: str) -> str:
-    """A name that a file can have."""
-    return re.sub(r"[^\w.-]+", "-", name.replace(",", "")).lstrip(".")
+    """A name that a file can have: of a long one the beginning, and a digest of the whole."""
+    plain = re.sub(r"[^\w.-]+", "-", name.replace(",", "")).lstrip(".")
+    if len(encoded := plain.encode()) <= LONGEST_NAME:
+        return plain
+    return f"{encoded[:LONGEST_NAME].decode(errors='ignore')}-{digest(name.encode())[:8]}"
 
 
 def new(width: float, height: float) -> Figure:
