@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from helpers import command, model_row, toml, world
+from helpers import Say, command, model_row, toml, world
 from rib import _compat
 from rib.models.build import build
 from rib.models.weights import take_weights, write_weights
@@ -142,3 +142,11 @@ def test_only_what_was_asked_for_is_written(place: Path) -> None:
     assert [Path(line).name for line in done.stdout.splitlines()] == ["vit-wise_ft-part-12-0"]
     done = command("export", "none", "tiny.toml", "--method", "ewc", cwd=place)
     assert done.returncode == 2
+
+
+def test_what_is_not_finished_is_counted(place: Path, tmp_path: Path, rib_says: Say) -> None:
+    words = ("--store", place / "rib-store", "--model", "resnet", "--method", "finetune", "--seeds", "0,1")
+    code, said = rib_says("export", tmp_path / "some", place / "tiny.toml", *words)
+    assert code == 0
+    assert "2 of the 4 matching models are not finished, and left out" in said
+    assert len(list((tmp_path / "some").glob("*.safetensors"))) == 2

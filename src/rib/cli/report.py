@@ -87,6 +87,8 @@ def export(
     if not wanted:
         what = f"none of the {len(chosen):,} matching models is finished" if chosen else "no model of the suite matches"
         raise UserError(what, got=place.root, remedy=f"see `rib status {suite} --store {place.root}`")
+    if unfinished := len(chosen) - len(wanted):
+        say(f"note: {unfinished:,} of the {len(chosen):,} matching models are not finished, and left out")
     if lost := next((key for item in wanted for key in item.fit.lost(place)), None):
         raise UserError(
             "the weights of a finished step were dropped",
