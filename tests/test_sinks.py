@@ -18,10 +18,10 @@ from rich.text import Text
 
 from helpers import CLASSES, Say, document, toml
 from rib.errors import UserError
-from rib.files import file_name
+from rib.files import file_name, json_text
 from rib.report.latex import latex
 from rib.report.markdown import code, markdown
-from rib.report.page import _script_json
+from rib.report.page import packed, unpacked
 from rib.suite.load import parse_suite
 from rib.text.terminal import LONGEST_NAME, UNPRINTABLE, console, name_fault, printable, say
 
@@ -118,9 +118,9 @@ def of_attribute(name: str) -> str:
 
 
 def of_script(name: str) -> str:
-    shown = str(_script_json({"name": name}))
-    assert not re.search(r"</|<!--|[\u2028\u2029]", shown)
-    found: str = json.loads(shown)["name"]
+    shown = str(packed(json_text({"name": name}, None)))
+    assert re.fullmatch(r"[\w+/=]+", shown)
+    found: str = json.loads(unpacked(f'<script id="packed-figures">{shown}</script>', "figures"))["name"]
     return found
 
 
