@@ -2,7 +2,7 @@
 
 The published torchvision wheel is built against a CUDA torch; with a CPU torch its compiled operators do not load
 and the import stops at a missing `torchvision::nms`. Declaring the two schemas is enough: RIB calls neither.
-Imported before torchvision and timm; does nothing where the compiled operators load.
+Imported before torchvision and timm; does nothing if the compiled operators load.
 """
 
 from __future__ import annotations

@@ -306,7 +306,7 @@ def _executed(
 
 
 def cache_store() -> Path:
-    """The store of comparisons where none is named: RIB_STORE, or a folder in the user's cache.
+    """The store of comparisons if none is named: RIB_STORE, or a folder in the user's cache.
 
     Raises:
         UserError: neither is known.
@@ -373,7 +373,7 @@ def compare(
         tuned_on: data set of the suite that `tuned` was tuned on, if it was one of them.
         images: how many images it was tuned on.
         layers: patterns of layers for CKA; default the stem, the blocks, and what the head sees.
-        view: what both models see of an image, where it is not what BASE states: any of size, crop, resize,
+        view: what both models see of an image, if it is not what BASE states: any of size, crop, resize,
             interpolation, mean and std, as in a model's row.
         fail_if: gates, such as "ri < -2" (`rib.gates`).
         store: folder of records; default `cache_store()`.

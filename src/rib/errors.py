@@ -49,7 +49,7 @@ def conceal(value: str, name: str) -> None:
 
 
 def _as_written(part: Any) -> Any:
-    """A part of an error's text; another object where nothing in its text is concealed."""
+    """A part of an error's text; another object if nothing in its text is concealed."""
     text = str(part)
     for value in sorted(_concealed, key=len, reverse=True):
         text = text.replace(value, _concealed[value])
@@ -69,7 +69,7 @@ class NotFiniteError(StepError):
 
 
 class DamagedError(StepError):
-    """A file of the store is not as it was written, or is gone. Exit code 1.
+    """A file of the store is not undamaged, or is gone. Exit code 1.
 
     Args:
         path: the file.
@@ -112,7 +112,7 @@ def nearest(name: str, known: Iterable[str], what: str) -> UserError:
 
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
-"""In what torch says where it has no kind of error of its own: on a CPU on Linux, on Windows, and on MPS."""
+"""Parts of torch's messages for a lack of memory that has no error class: on a CPU on Linux, on Windows, and on MPS."""
 
 
 def is_memory(error: Exception) -> bool:

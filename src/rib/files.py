@@ -40,7 +40,7 @@ def written_aside(path: Path, durable: bool = False) -> Iterator[Path]:
         durable: wait until the disk has it, so that not even a power cut takes it away.
 
     Raises:
-        UserError: the place is not writable.
+        UserError: it cannot be written there.
         StepError: the disk is full, or fails.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
@@ -99,7 +99,7 @@ def sync_folders(path: Path) -> None:
 
 
 def require_plain(path: Path) -> None:
-    """Refuse a pipe, a device or a folder, which may have no end. Raises OSError, also where nothing is there."""
+    """Refuse a pipe, a device or a folder, which may have no end. Raises OSError, also if nothing is there."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "neither a file nor a link to one", str(path))
 

@@ -121,7 +121,7 @@ def _hashed_fields(kind: Any) -> tuple[tuple[str, bool], ...]:
 
 def key_name(kind: type) -> str:
     """What keys call a class. A class of RIB says it in `key_name`, so that moving or renaming it changes no key; one
-    of the user's own is called by its module and name.
+    of the user is called by its module and name.
 
     Raises:
         TypeError: a class of RIB has no `key_name` of its own (an inherited one would give two classes one name).

@@ -50,12 +50,12 @@ class Scene:
         architecture: of the model.
         before: the pretrained weights.
         after: the tuned weights; for an analysis of one model, the same as before.
-        data: test parts by the data sets' names, in the suite's order; empty where the analysis looks at weights
+        data: test parts by the data sets' names, in the suite's order; empty if the analysis looks at weights
             alone.
         device: where to compute.
-        batch_size: images a forward pass.
+        batch_size: images per forward pass.
         precision: of forward passes.
-        watch: called with the progress, in images.
+        watch: called with the number of images.
         tuned: architecture of the tuned weights, if a method has extended the model.
     """
 
@@ -82,7 +82,7 @@ class Analysis(Frozen, ABC):
     Attributes:
         name: what a suite calls it.
         of_pair: whether it compares a tuned model with its pretrained one; else it looks at the pretrained model.
-        on: which data sets it looks at where the suite does not say: "reference", "tested" (all of them), or
+        on: which data sets it looks at if the suite does not say: "reference", "tested" (all of them), or
             "nothing" for weights alone.
         together: whether one step looks at all of its data sets; else there is a step for each.
         needs_features: whether it needs a model whose answer is what one head makes of its features.

@@ -29,7 +29,7 @@ COLUMNS = ("masked_confidence", "masked_label_probability", "masked_brier", "mas
 class Calibration:
     """How well the probabilities of one model are calibrated on one data set. Less is better in each.
 
-    All are NaN where a model that diverged gives no probabilities.
+    All are NaN if a model that diverged gives no probabilities.
 
     Attributes:
         ece: expected calibration error, in percent (0 … 100).

@@ -45,8 +45,8 @@ class CKA(Analysis):
     shows the outputs of its calls side by side. 1 is the same up to rotation and scale; being unbiased, it can fall
     slightly below 0. A layer that says the same of every image has none.
 
-    Values: `images`; `layers`, L names; `matrix`, L rows (before) of L columns (after), null where there is none;
-    `diagonal`; `mean`, of the diagonal, null where one of it is.
+    Values: `images`; `layers`, L names; `matrix`, L rows (before) of L columns (after), null if there is none;
+    `diagonal`; `mean`, of the diagonal, null if one of it is.
     """
 
     name: ClassVar[str] = "cka"
@@ -93,7 +93,7 @@ def compare(
     Memory does not grow with the number of examples: a layer's output is turned into inner products as it appears.
 
     Args:
-        first: a model, on the device that is to be used.
+        first: a model, on the device to use.
         second: one of the same layers, on the same device.
         layers: L names, as from `rib.models.layers.choose`.
         examples: N of them, at least 4.
@@ -102,7 +102,7 @@ def compare(
         watch: called with the progress, in forward passes of one image.
 
     Returns:
-        float64 (L, L), rows for the first model; NaN where a layer has no variance.
+        float64 (L, L), rows for the first model; NaN if a layer has no variance.
 
     Raises:
         StepError: an output is not finite.
@@ -124,7 +124,7 @@ def cka(first: Iterable[Tensor], second: Iterable[Tensor]) -> NDArray[np.float64
         second: M tensors (n, ...), in the same form.
 
     Returns:
-        float64 (L, M); NaN where features have no variance.
+        float64 (L, M); NaN if features have no variance.
     """
     alignment = Alignment()
     alignment.add(*(torch.stack([gram(features) for features in side]) for side in (first, second)))

@@ -33,10 +33,10 @@ class Connectivity(Analysis):
     """Masked accuracy and loss at θ0 + α (θ1 - θ0), α from 0 to 1, and the barriers on the way (Frankle et al. 2020,
     arXiv 1912.05671).
 
-    All parameters and the running statistics of BatchNorm are interpolated; nothing is estimated anew, so that a
+    All parameters and the running statistics of BatchNorm are interpolated; nothing is estimated again, so that a
     barrier of a BatchNorm net is also one of its statistics. Every cell of a set of several cells weighs the same.
 
-    Values: `images`; `alphas`; `accuracy` in percent and `loss`, mean cross-entropy in nats, one a point; `barrier`
+    Values: `images`; `alphas`; `accuracy` in percent and `loss`, mean cross-entropy in nats, one per point; `barrier`
     in points of accuracy and `loss_barrier` in nats, as `barrier` defines them.
     """
 
@@ -87,7 +87,7 @@ def score(logits: Tensor, seen: Seen) -> tuple[float, float]:
 def barrier(alphas: NDArray[np.float64], values: NDArray[np.float64]) -> float:
     """The farthest that values fall below the chord between their ends: max of (1 - α) v(0) + α v(1) - v(α).
 
-    It is 0 where they never do. With equal ends it is the error barrier of Frankle et al. 2020; with others it takes
+    It is 0 if they never do. With equal ends it is the error barrier of Frankle et al. 2020; with others it takes
     no account of the difference that is there anyway.
 
     Args:

@@ -38,12 +38,12 @@ def mantel(first: Sequence[Floats], second: Sequence[Floats], ranked: bool = Tru
             of a matrix, the diagonal is left out.
         second: in the same form, such as a loss; NaN for a set or a pair that is no point.
         ranked: Spearman's correlation of each model; else Pearson's.
-        seed: of the orders that are drawn where there are more than `EXACT` sets.
+        seed: of the orders that are drawn if there are more than `EXACT` sets.
 
     Returns:
         The correlation, -1 … 1. Its `p` is two-sided: twice the share of orders of the sets that give as much or more
         on its side. Its ends are its value less the 97.5th and the 2.5th percentile over these orders, so that they
-        exclude 0 where p is below 0.05, but for rounding. None where no model has `FEWEST` points that differ.
+        exclude 0 if p is below 0.05, but for rounding. None if no model has `FEWEST` points that differ.
 
     Raises:
         UserError: shapes differ, or a number of `first` is not finite where `second` has a point.
@@ -70,7 +70,7 @@ def mantel(first: Sequence[Floats], second: Sequence[Floats], ranked: bool = Tru
 
 
 def _prepared(first: Floats, second: Floats, ranked: bool) -> tuple[Floats, Floats, NDArray[np.bool_]] | None:
-    """A model's numbers, as ranks or not, and where it has points; None where it has too few that differ."""
+    """A model's numbers, as ranks or not, and the positions of its points; None if too few of them differ."""
     one, other = np.array(first, np.float64), np.array(second, np.float64)
     points = np.isfinite(other)
     if one.ndim == 2:

@@ -148,7 +148,7 @@ def drawn_rows(labels: NDArray[np.int64], label_map: LabelMap, images: int, per_
         labels: int64 (N,), of the data set.
         label_map: of the data set.
         images: most rows.
-        per_class: images of a class, where there are as many.
+        per_class: images of a class, if there are as many.
         seed: of the draw.
     """
     turn = named_generator("distance classes", seed).permutation(label_map.outputs)

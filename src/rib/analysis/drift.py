@@ -48,7 +48,7 @@ class Drift(Analysis):
 
     Values: `layers`, L names, with their `kinds`, `groups`, `change` and `norm_before`, lists of L; `group_names` and
     `group_change`; `kind_names` and `kind_change`, of those that the model has; `total`, over all parameters;
-    `statistics`, null without any. A change is null where ‖θ0‖ = 0 and θ1 ≠ 0: it is no multiple of nothing.
+    `statistics`, null without any. A change is null if ‖θ0‖ = 0 and θ1 ≠ 0: it is no multiple of nothing.
     """
 
     name: ClassVar[str] = "drift"
@@ -119,7 +119,7 @@ def layer_places(classifier: Classifier) -> dict[str, LayerPlace]:
 def relative_change(before: Weights, after: Weights, names: Iterable[str]) -> float | None:
     """‖after - before‖ / ‖before‖ over all the tensors of these names together.
 
-    0 where nothing has changed; None where something has and there was nothing but zeros.
+    0 if nothing has changed; None if something has and there was nothing but zeros.
     """
     listed = list(names)
     moved = norm({name: after[name].double() - before[name].double() for name in listed}, listed)

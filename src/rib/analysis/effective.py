@@ -99,8 +99,8 @@ def deviations(
 ) -> list[Estimate]:
     """Effective robustness of K models, from a line through M others, in points (Taori et al. 2020, arXiv 2007.00644).
 
-    Each bootstrap draw takes M of the line's models with replacement, again where fewer than two reference accuracies
-    are among them, and fits the line anew. Draws are paired: the difference of two estimates is the change of
+    Each bootstrap draw takes M of the line's models with replacement, again if fewer than two reference accuracies
+    are among them, and fits the line again. Draws are paired: the difference of two estimates is the change of
     effective robustness, and its interval. They hold the line's uncertainty and not that of the K accuracies, which
     is the sampling of images. A model that is also among the M pulls the line towards itself.
 

@@ -61,7 +61,7 @@ class Forgetting(Analysis):
     A set's reading is "kept" where the change together is not below 0; else "mis-read" where the probe keeps more
     than half of what was lost, "lost" where it keeps less, and "unclear" where the intervals do not tell.
 
-    Values, lists with an element a set: `sets`, `images`, `classes`; accuracies in percent `before` A(f0, h0),
+    Values, lists with an element per set: `sets`, `images`, `classes`; accuracies in percent `before` A(f0, h0),
     `new_head` A(f0, h1), `new_features` A(f1, h0), `after` A(f1, h1), `probe_before`, `probe_after`; differences
     [value, low, high] `by_head`, `by_features`, `together`, `probe`; `reading`.
     """

@@ -92,7 +92,7 @@ def shipped_lines() -> tuple[ImageNetLine, ...]:
 def fit_lines(folder: Path) -> list[ImageNetLine]:
     """Lines through the rows of timm's results tables.
 
-    A row is a checkpoint at a resolution and a crop; it takes part where both tables have it.
+    A row is a checkpoint at a resolution and a crop; it takes part if both tables have it.
 
     Args:
         folder: holds the tables named in `TABLES`, each with the columns model, img_size, crop_pct and top1.

@@ -38,7 +38,7 @@ class Order:
 
 
 def better_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes: int) -> Order | None:
-    """The order of the classes that a model seems to have, where it is not that of the data set.
+    """The order of the classes that a model seems to have, if it is not that of the data set.
 
     The one-to-one renaming of answers that is right most often (an assignment problem on the confusion matrix) is
     chosen on every other image of each class and tried on the rest, so that it owes nothing to the choice. It is
@@ -58,7 +58,7 @@ def better_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes:
     chosen, tried = rows[::2], rows[1::2]
     confusion = np.zeros((classes, classes))
     np.add.at(confusion, (answers[chosen], labels[chosen]), 1)
-    confusion[np.diag_indices(classes)] += 0.5  # where nothing speaks for another class, a class is itself
+    confusion[np.diag_indices(classes)] += 0.5  # if nothing speaks for another class, a class is itself
 
     means = linear_sum_assignment(confusion, maximize=True)[1].astype(np.int64)
     right, renamed = answers == labels, means[answers[tried]] == labels[tried]

@@ -66,7 +66,7 @@ class Evidence:
         size: images tuned on.
         cka: linear CKA of each layer's features before and after, 0 … 1, from the first layer to the last.
         drift: relative change of the weights of each group of layers, ‖θ - θ0‖ / ‖θ0‖, from the first to the last;
-            tells late-layer shift where there is no CKA.
+            tells late-layer shift if there is no CKA.
         ri: RI or mRI, in points; with the `adjusted` p value of its table, where it stands in one.
         reference: change of accuracy on the reference set, in points, of a model that was not tuned on it.
         shares: of that change on all data sets not tuned on.
@@ -91,8 +91,8 @@ class Signature:
         name: "large drop", "low CKA", "late shift", "negative RI", "reference loss" or "statistics".
         verdict: see `Verdict`.
         threshold: beyond which it is present, in the unit of the evidence.
-        evidence: the number that was compared with it; None where there is none. Its interval is its value alone
-            (low = value = high) where none is known, as for CKA and drift.
+        evidence: the number that was compared with it; None if there is none. Its interval is its value alone
+            (low = value = high) if none is known, as for CKA and drift.
         words: one sentence for a reader who knows none of this.
     """
 
@@ -104,7 +104,7 @@ class Signature:
 
     @property
     def present(self) -> bool | None:
-        """Whether it is present beyond doubt; None where nothing is known."""
+        """Whether it is present beyond doubt; None if nothing is known."""
         return None if self.verdict == "unknown" else self.verdict == "present"
 
 

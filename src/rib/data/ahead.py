@@ -122,7 +122,7 @@ def chunk_rows(view: View, batch_size: int, memory: int = 2**31) -> int:
 
     Args:
         view: gives an example's size.
-        batch_size: examples a batch.
+        batch_size: examples per batch.
         memory: bytes.
     """
     most = memory // (2 * view.bytes)

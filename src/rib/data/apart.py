@@ -102,14 +102,14 @@ def _ask(question: str, content: bytes) -> Answer | int:
 
 
 def send(stream: IO[bytes], facts: dict[str, Any], content: bytes | memoryview) -> None:
-    """Write one message: a line of facts, then bytes. Raises OSError where nobody reads."""
+    """Write one message: a line of facts, then bytes. Raises OSError if nobody reads."""
     stream.write(json.dumps(facts | {"bytes": len(content)}).encode() + b"\n")
     stream.write(content)
     stream.flush()
 
 
 def receive(stream: IO[bytes]) -> Answer | None:
-    """Read one message; None where the other side has ended."""
+    """Read one message; None if the other side has ended."""
     line = stream.readline()
     if not line.endswith(b"\n"):
         return None

@@ -144,7 +144,7 @@ class _File:
         labelled: the labels, and the order of the classes where the file says so.
         sources: int64 (N,), or None.
         named: whether it says what its labels mean.
-        cells: int16 (N,), the cell of each image, where the set has some.
+        cells: int16 (N,), the cell of each image, if the set has some.
         cell_names: names of the cells.
     """
 

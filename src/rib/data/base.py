@@ -42,7 +42,7 @@ class DataSet(ABC):
         chunk: how many images are best asked for at a time.
         trial: a view in which `rib data check` reads rows.
         map_name: names the label map in every result.
-        targets: classes of the reference set that mean a class of this set, where it has another name.
+        targets: classes of the reference set that mean a class of this set, if it has another name.
         map_warning: whether the label map is known to be wrong, and kept for comparison only.
         matched: whether sources are known by more than the row's number, so that they mean the same in other sets.
         shipped: whether the set is one of the catalogue's, whose overlap with others of it is known.
@@ -92,7 +92,7 @@ class DataSet(ABC):
         """A digest of the part's content: pixels or files and labels, never the path."""
 
     def contents(self, part: Part) -> NDArray[np.uint64] | None:
-        """A digest of each row's content, uint64 (N,), of those that `fingerprint` looks at; None where it has none."""
+        """A digest of each row's content, uint64 (N,), of those that `fingerprint` looks at; None if it has none."""
         return None
 
     def form(self, part: Part) -> Form | None:

@@ -12,7 +12,7 @@ from rib.data.pack import pack_file
 from rib.errors import UserError
 
 RESERVE = 5 * 10**9
-"""Bytes of the disk that packs leave free, or a twentieth of it where that is less."""
+"""Bytes of the disk that packs leave free, or a twentieth of it if that is less."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
@@ -65,7 +65,7 @@ def divided(wanted: Sequence[Decoded], folder: Path, budget: int | None = None) 
     as there is room. A budget of 0 streams everything that no pack holds.
 
     Args:
-        wanted: what is looked at.
+        wanted: what is read.
         folder: where packs are kept.
         budget: as `room`.
     """

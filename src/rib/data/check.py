@@ -27,7 +27,7 @@ from rib.errors import UserError
 from rib.text.progress import Advance
 
 SAMPLE = 100
-"""Images of a set that are decoded where not all of them are."""
+"""Number of images to decode if not all are decoded."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Checked:
 
     Attributes:
         survey: counts and faults.
-        title: the set's name in the literature; its own name where it is not a published one.
+        title: the set's name in the literature; its own name if it is not a published one.
         decoded: how many images were decoded to see that they can be.
         unreadable: those that could not be, by name.
         reasons: why each of them could not be.
@@ -174,7 +174,7 @@ def _unreadable(container: Container, rows: Rows, tell: Advance) -> list[Fault]:
 
 
 def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -> Checked:
-    """A data set of the user's own, or of the embedded suite: how many images there should be, nobody says."""
+    """A data set of the user or of the embedded suite, whose number of images no publication states."""
     try:
         data = open_data(name, row, base, None)
         for part in data.parts:

@@ -75,7 +75,7 @@ def refuse_labels(data: str, where: object, bad: int, total: int, words: str) ->
 
 
 def disagreement(first: Sequence[str], second: Sequence[str]) -> tuple[str, str] | None:
-    """Two labels of one image of which one must be wrong; None where two columns of labels say the same.
+    """Two labels of one image of which one must be wrong; None if two columns of labels say the same.
 
     Labels of one vocabulary (both are names, or both are numbers, and some are in both columns) say the same where they
     are equal. Of two vocabularies, such as wnids and English names, each label stands for one of the other.
@@ -179,7 +179,7 @@ def _told_apart(one: str, other: str) -> str:
 
 
 def _own_order(data: str, containers: Sequence[Labelled]) -> tuple[str, ...] | None:
-    """The author's own order, where one is said; two that differ are refused."""
+    """The author's own order, if one is said; two that differ are refused."""
     said = [each for each in containers if each.names is not None]
     for other in said[1:]:
         if other.names != said[0].names:
@@ -193,7 +193,7 @@ def _own_order(data: str, containers: Sequence[Labelled]) -> tuple[str, ...] | N
 
 
 def _order(data: str, containers: Sequence[Labelled], words: Sequence[str]) -> tuple[str, ...]:
-    """The order of the classes where the user gives none. Raises UserError where it is said in two ways."""
+    """The order of the classes where the user gives none. Raises UserError if it is said in two ways."""
     names = _own_order(data, containers)
     says = next((each.says for each in containers if each.names is not None), "")
     beside = {tuple(map(class_name, order)): file for each in containers for order, file in each.beside}

@@ -122,7 +122,7 @@ def _is_label(kind: Any) -> bool:
 
 
 def _word(value: Any, names: tuple[str, ...] | None) -> str | None:
-    """A label as text, or None where there is none."""
+    """A label as text, or None if there is none."""
     if isinstance(value, bytes):
         return value.decode(errors="replace")
     if names and isinstance(value, int) and 0 <= value < len(names):

@@ -1,4 +1,4 @@
-"""A data set of the user's own in a container: one that is split here or plays both roles whole, or two."""
+"""A data set of the user in a container: one that is split here or plays both roles whole, or two."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class ContainedSet(DataSet):
         classes: the classes to take, in order; default: all, in the order of docs/extending.md.
         family: source family, whose sets show the same source images.
         sources: how the source image of each row is known.
-        targets: classes of the reference set that mean a class of this one, where it has another name.
+        targets: classes of the reference set that mean a class of this one, if it has another name.
         absent: whether some of `classes` may have no images.
         cache: folder for file digests, so that unchanged files are read once.
 
@@ -184,7 +184,7 @@ def decoded(
         view: what the model sees.
         border: pixels cut off every side before anything else.
         native: as in `apply_view`.
-        known: `short_digests` of the rows, which their bytes must have; None where nothing rests on them yet.
+        known: `short_digests` of the rows, which their bytes must have; None if nothing rests on them yet.
 
     Raises:
         UserError: an image cannot be read, or is another than the one that was fingerprinted.

@@ -102,10 +102,10 @@ class Container(ABC):
 
     @abstractmethod
     def read(self, rows: Rows) -> list[bytes]:
-        """The encoded images of some rows. Raises UserError where one cannot be read, with its title."""
+        """The encoded images of some rows. Raises UserError if one cannot be read, with its title."""
 
     def column(self, name: str) -> Sequence[object]:
-        """A value of every row, from a column of that name. Raises UserError where there is none or one is empty."""
+        """A value of every row, from a column of that name. Raises UserError if there is none or one is empty."""
         raise UserError(f"{self.where} has no columns", got=name, valid="source_column goes with parquet")
 
     def paths(self, rows: Rows) -> list[str]:

@@ -54,7 +54,7 @@ class Examples:
 
     Attributes:
         images: the inputs (M, *view.shape) of the part from its row `first` on; may be mapped from a file. Or a
-            function that decodes rows int64 (n,) of the part whenever they are looked at.
+            function that decodes rows int64 (n,) of the part whenever they are read.
         index: labels, sources and cells of the N chosen examples.
         rows: int64 (N,), the row of each chosen example in the part.
         first: the part's row that `images` begins with; 0 unless the images are a chunk of it.

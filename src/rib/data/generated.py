@@ -24,7 +24,7 @@ class Marker:
         images: how many images of it.
         listing: digest of their classes and names.
         corruptions, severities: what was done to each.
-        size: height and width in pixels; 0 where each image kept its own.
+        size: height and width in pixels; 0 if each image kept its own.
         frost: which pictures of frost.
         complete: whether every file has been written.
     """
@@ -42,7 +42,7 @@ class Marker:
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """The marker of a folder; None where there is none.
+        """The marker of a folder; None if there is none.
 
         Raises:
             UserError: it is damaged.

@@ -191,7 +191,7 @@ def find_container(name: str, key: str, place: Place, base: Path) -> tuple[Conta
         base: the folder of all data, that default sub-folders and the row's path start from.
 
     Returns:
-        The container, or the survey of a missing one where no default sub-folder is there.
+        The container, or the survey of a missing one if no default sub-folder is there.
 
     Raises:
         UserError: a configuration file is at fault.

@@ -64,7 +64,7 @@ def objectnet() -> Mapping[str, ObjectNetFolder]:
 
 
 def check_objectnet_mappings(mappings: Path) -> None:
-    """Compare the two mapping files of a copy of ObjectNet, where it has them, with the table used here.
+    """Compare the two mapping files of a copy of ObjectNet, if it has them, with the table used here.
 
     Args:
         mappings: the folder `mappings` of the data set.

@@ -61,7 +61,7 @@ class LabelMap:
         return total - math.log(synonyms.shape[1]) if self.combine == "mean" else total
 
     def inverse(self) -> tuple[int, ...]:
-        """For each of the model's classes, the data set's class it stands for; -1 where none."""
+        """For each of the model's classes, the data set's class it stands for; -1 if none."""
         classes = [-1] * self.outputs
         for local, group in enumerate(self.groups):
             for index in group:

@@ -69,7 +69,7 @@ class Misspelling:
         return self.name, self.rate, VERSION
 
     def misspelt(self, text: str) -> str:
-        """The damaged text; as it was where nothing would be left of it."""
+        """The damaged text; unchanged if nothing would remain."""
         draw = random.Random(f"rib.misspelling/{VERSION}/{self.name}/{text}").random
         damaged = _KINDS[self.kind](text, self.rate, draw)
         return damaged if damaged.strip() else text

@@ -1,4 +1,4 @@
-"""Label maps with a name: shipped ones for ImageNet's classes, and TOML files of the user's own."""
+"""Label maps with a name: shipped ones for ImageNet's classes, and TOML files of the user."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def orders_beside(folder: Path) -> list[tuple[tuple[str, ...], Path]]:
 
 
 def read_order(folder: Path, data: str) -> tuple[tuple[str, ...], Path] | None:
-    """The names of the classes in their author's order, and the file that says so; None where there is no such file.
+    """The names of the classes in their author's order, and the file that says so; None if there is no such file.
 
     Args:
         folder: of the images.

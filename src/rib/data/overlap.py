@@ -149,7 +149,7 @@ class Parts:
         self._too_many: dict[str, None] = {}
 
     def compare(self, one: str, part: Part, two: str, other: Part) -> Compared | None:
-        """The images of two parts, as they can be compared; None where they cannot be."""
+        """The images of two parts, as they can be compared; None if they cannot be."""
         mine, theirs = self.sets[one].contents(part), self.sets[two].contents(other)
         bytewise = None if mine is None or theirs is None else Compared(mine, theirs, "byte for byte")
         if not self._need_pixels((one, part), (two, other)):
@@ -308,7 +308,7 @@ def _seen(one: str, first: DataSet, two: str, second: DataSet, parts: Parts) -> 
 
 
 def _sources_seen(one: str, first: DataSet, two: str, second: DataSet, tested: str, tuned: str) -> Iterator[Overlap]:
-    """Renderings of one source image on both sides, where the suite keeps the sides apart."""
+    """Renderings of one source image on both sides, if the suite keeps the sides apart."""
     theirs = second.index("test").sources
     seen = np.isin(theirs, first.index("tune").sources)
     if count := int(seen.sum()):

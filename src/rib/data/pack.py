@@ -57,7 +57,7 @@ NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 def open_pack(decoded: Decoded, folder: Path, advance: Advance | None = None) -> Examples:
-    """The examples of a part, decoded on first use. Of a pack that is there, only form and size are looked at.
+    """The examples of a part, decoded on first use. Of an existing pack only header and size are read.
 
     Args:
         decoded: the part and its form.
@@ -83,7 +83,7 @@ def open_pack(decoded: Decoded, folder: Path, advance: Advance | None = None) ->
 
 
 def check_pack(decoded: Decoded, folder: Path, advance: Advance | None = None, say: Say | None = None) -> None:
-    """Open a pack, once its checksums were looked at; what is damaged is decoded again.
+    """Open a pack after its checksums are read; damaged images are decoded again.
 
     A pack that was found whole before is not read again unless its file has changed since, or is a copy.
 
@@ -102,7 +102,7 @@ def check_pack(decoded: Decoded, folder: Path, advance: Advance | None = None, s
 
 
 def _fault(file: Path) -> str | None:
-    """Why a pack is decoded again; None where it is not there. Read only where nobody has found it whole before."""
+    """Why a pack is decoded again; None if it does not exist. Skipped if this machine has verified it before."""
     try:
         stamp = state(file.stat())
     except FileNotFoundError:
@@ -245,7 +245,7 @@ def _draft(partial: Path, decoded: Decoded) -> Iterator[_Draft]:
 
 
 def _opened(path: Path, make: Callable[[Path], None], fits: Callable[[BinaryIO], bool]) -> BinaryIO:
-    """Open a file to read and write; a new one where there is none, or one that does not fit. None is ever cut: another
+    """Open a file to read and write; a new one if there is none, or one that does not fit. None is ever cut: another
     may have mapped it."""
     for _ in range(BUILDS):
         try:
@@ -261,7 +261,7 @@ def _opened(path: Path, make: Callable[[Path], None], fits: Callable[[BinaryIO],
 
 
 def _put(path: Path, make: Callable[[Path], None]) -> None:
-    """Make a file aside, and put it where nothing is; where another's is by then, that stays."""
+    """Write a file aside and move it into place; if another file is there by then, that one stays."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         make(aside)
@@ -296,7 +296,7 @@ def _size(handle: BinaryIO) -> int:
 
 @contextmanager
 def _alone(file: Path) -> Iterator[None]:
-    """One after the other, of all that want to make or mend a pack; where there are no locks, all at once.
+    """A lock, so that processes make or repair a pack in turn; without locks on the file system they do not wait.
 
     The lock's file stays: were it taken away, one could hold the old file while the next makes and holds a new one.
     """
@@ -341,7 +341,7 @@ def _mapped(file: Path, decoded: Decoded | None = None) -> Inputs | None:
 
 
 def _sums(file: Path, count: int) -> Sums | None:
-    """The checksums of a pack; None where they are not there or of another number."""
+    """The checksums of a pack; None if they are not there or of another number."""
     path = _sums_file(file)
     if not path.exists() or path.stat().st_size != 4 * count:
         return None
@@ -354,7 +354,7 @@ def _start(file: Path) -> int:
 
 
 def _checksums(images: Inputs, start: int) -> Sums:
-    """CRC-32 of every image, and 1 where that is 0."""
+    """CRC-32 of every image, and 1 if that is 0."""
 
     def block(rows: range) -> list[int]:
         return [zlib.crc32(images[row], start) or 1 for row in rows]

@@ -65,7 +65,7 @@ def configured(name: str, known: Mapping[str, object]) -> tuple[Place, Path] | N
 
 
 def variable(name: str) -> str:
-    """The environment variable that says where a set lies: RIB_PATH_IMAGENET_V2."""
+    """The environment variable with the path of a set: RIB_PATH_IMAGENET_V2."""
     return "RIB_PATH_" + re.sub(r"\W", "_", name).upper()
 
 

@@ -38,7 +38,7 @@ class Published:
         family: source family, and namespace of the source images.
         celled: whether it is laid out as `corruption/severity/class`.
         border: pixels to cut off every side before anything else.
-        inside: sub-folder that holds the class folders, where there is one.
+        inside: sub-folder that holds the class folders, if there is one.
         draw: number of images per class and cell, in an independent fixed draw per cell; None for all.
         test_draw: number of images per class that are tested on and never tuned on.
         native: whether files that have the model's size already are used as they are.

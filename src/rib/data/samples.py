@@ -142,7 +142,7 @@ def _plain(members: Sequence[tarfile.TarInfo], shard: _Shard) -> list[tuple[str,
 
 
 def _target(name: str, member: tarfile.TarInfo, known: Mapping[str, tarfile.TarInfo]) -> tarfile.TarInfo | None:
-    """The plain file that a member is or leads to; None where there is none."""
+    """The plain file that a member is or leads to; None if there is none."""
     for _ in range(20):
         if member.isreg():
             return member

@@ -22,7 +22,7 @@ class ShardContainer(FileSetContainer):
 
     Args: as `FileSetContainer`.
 
-    The label is what `KEY.cls` holds, or the field label, cls, wnid or class of `KEY.json`; where there are several,
+    The label is what `KEY.cls` holds, or the field label, cls, wnid or class of `KEY.json`; if there are several,
     they must agree. A shard in a sub-folder has its images in folders of that prefix.
     """
 
@@ -52,7 +52,7 @@ class ShardContainer(FileSetContainer):
         return replace(listing, left_out=left_out), [found[row] for row in rows.tolist()]
 
     def _told_apart(self, found: Sequence[tuple[int, Sample]]) -> list[str]:
-        """The name of each sample's image; with its shard's before it where shards begin to count their keys anew.
+        """The name of each sample's image; with its shard's before it where shards begin to count their keys again.
 
         Raises:
             UserError: a shard holds images that another holds too.

@@ -100,7 +100,7 @@ def row_sources(
 
 
 def apart(tune: Index, test: Index, rule: SourceRule | None) -> tuple[Index, Index]:
-    """The indices of a set's two containers, with sources that are each other's only where they are meant to be.
+    """The indices of a set's two containers, with sources that are each other's only if they are meant to be.
 
     Args:
         tune, test: each with the sources of its own container.

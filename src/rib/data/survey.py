@@ -29,7 +29,7 @@ class Survey:
         name: the data set's name.
         where: where it was looked for.
         state: in a word or two.
-        images, expected: how many there are, and should be; 0 where nobody says.
+        images, expected: how many there are, and should be; 0 if nobody says.
         classes, expected_classes: the same of classes; a class of every cell counts.
         faults: what is wrong, the first few of each kind, each in words.
         remedy: what to do about it.
@@ -243,7 +243,7 @@ def _lost(published: Published, there: NDArray[np.bool_]) -> list[str]:
 
 
 def _short(published: Published, counts: NDArray[np.int64], there: NDArray[np.bool_]) -> list[str]:
-    """Classes that have a folder and too few or too many images in it; the sum, where no class is at fault."""
+    """Classes that have a folder and too few or too many images in it; the sum, if no class is at fault."""
     fewest, most = published.per_class or (1, published.images)
     cells, folders = published.cells or ("",), _folder_of(published)
     wrong = np.argwhere(((counts < fewest) | (counts > most)) & there)

@@ -55,7 +55,7 @@ class TextTable:
     Attributes:
         root: folder of the files.
         texts: large_string (N,).
-        seconds: the second texts; None where the rows are no pairs.
+        seconds: the second texts; None if the rows are no pairs.
         labels: in words, N.
         names: classes in their author's order, where the files state it.
         sources, groups: values of these columns; None without them.

@@ -28,7 +28,7 @@ from rib.errors import UserError
 from rib.identity import digest
 
 Pairs = tuple[list[str], list[str] | None]
-"""Texts, and the second text of each where they are pairs."""
+"""Texts, and the second text of each if they are pairs."""
 
 
 class Texts(DataSet):
@@ -52,7 +52,7 @@ class TextSet(Texts):
 
     Args:
         name: the data set's name.
-        tune: the table tuned on, and tested on where there is no second.
+        tune: the table tuned on, and tested on if there is no second.
         columns: which columns to take.
         base: the folder that paths start from.
         test: the table tested on.

@@ -81,7 +81,7 @@ def token_counts(view: Tokens, texts: Sequence[str], seconds: Sequence[str] | No
 
 
 def blank_as(inputs: NDArray[Any], view: Tokens, pad: int) -> NDArray[np.int64]:
-    """Token ids int64 (N, length) with `pad` where there is no token, segments left out."""
+    """Token ids int64 (N, length) with `pad` if there is no token, segments left out."""
     numbers = inputs.astype(np.int64)
     return np.where(numbers == view.blank, pad, numbers % view.vocabulary)
 

@@ -62,7 +62,7 @@ class View(ABC):
 
 @dataclass(frozen=True)
 class Pixels(View):
-    """The pixels a model sees before normalisation, as timm, torchvision and open_clip make them: uint8 (H, W, 3).
+    """The pixels per model sees before normalisation, as timm, torchvision and open_clip make them: uint8 (H, W, 3).
 
     Attributes:
         size: side of the square that the model sees, in pixels.
@@ -172,7 +172,7 @@ class Tokens(View):
 
     @property
     def blank(self) -> int:
-        """What stands where there is no token: the largest number of the type."""
+        """What stands if there is no token: the largest number of the type."""
         return int(np.iinfo(self.dtype).max)
 
     @property

@@ -61,13 +61,13 @@ class Task:
         held_out: downstream examples of other source images, for choices; may be empty.
         label_map: of the downstream set.
         recipe: of the suite, as it applies to this model.
-        seed: of everything random.
+        seed: of all random draws.
         device: where to compute.
         watch: called with progress, in images that pass forward and backward.
         seen: called with images that only pass forward.
         checkpoint: where a training run resumes from and leaves its state.
         note: keeps a named value in the record.
-        known: the pretrained model's features of the tuning examples, float32 (N, D), where they are kept already.
+        known: the pretrained model's features of the tuning examples, float32 (N, D), if they are kept already.
         reference: training images of the reference set, for a method that replays them.
         reference_map: label map of the reference set.
         extended: architecture of what the method makes of the model, if that is another.
@@ -383,7 +383,7 @@ class TrainedMethod(Method):
 
 
 def run_recipe(recipe: Recipe, epochs: int | None, lr: float | None, steps: int | None = None) -> Recipe:
-    """A recipe with a method's own length and learning rate in place, where it has any."""
+    """A recipe with a method's own length and learning rate in place, if it has any."""
     changed: dict[str, int | float | None] = {"steps": steps} if epochs or steps else {}
     changed |= {name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None}
     return recipe.model_copy(update=changed)

@@ -10,7 +10,7 @@ from rib.models.classifier import Classifier
 
 
 class BitFit(TrainedMethod):
-    """Only biases and the head train (Ben Zaken et al. 2022, arXiv 2106.10199, where they are called BitFit).
+    """Only biases and the head train (Ben Zaken et al. 2022, arXiv 2106.10199, if they are called BitFit).
 
     The biases of norm layers are among them. A BatchNorm whose bias trains normalises by the batch, as in `finetune`.
     """

@@ -18,7 +18,7 @@ from rib.models.weights import Weights
 class DARE(SetMerge):
     """Task arithmetic of task vectors whose entries are 0 with probability `drop`, else divided by 1 - `drop`.
 
-    Yu et al. 2024, arXiv 2311.03099. The run's seed draws the entries, for each model anew.
+    Yu et al. 2024, arXiv 2311.03099. The run's seed draws the entries, for each model again.
     """
 
     name: ClassVar[str] = "dare"

@@ -26,7 +26,7 @@ class MergeContext:
 
     Attributes:
         architecture: of the model.
-        seed: of the run; None where the merge draws nothing.
+        seed: of the run; None if the merge draws nothing.
     """
 
     architecture: Architecture

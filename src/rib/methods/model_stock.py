@@ -42,7 +42,7 @@ class ModelStock(MergedMethod):
 
 
 def ratio(changes: Sequence[Tensor]) -> float:
-    """t of one tensor; 0 where a model left it as it was."""
+    """t of one tensor; 0 if a model left it as it was."""
     flat = [change.flatten().double() for change in changes]
     norms = [float(change.norm()) for change in flat]
     if min(norms) == 0:

@@ -42,11 +42,11 @@ class Surgical(TrainedMethod):
 
 
 def relative_gradients(classifier: Classifier, task: Task, samples: int) -> dict[str, float]:
-    """‖g‖ / ‖θ‖ of each parameter, by name; 0 where there is no gradient or θ is zero.
+    """‖g‖ / ‖θ‖ of each parameter, by name; 0 if there is no gradient or θ is zero.
 
     Args:
         classifier: at the weights where the gradient is wanted.
-        task: whose first tuning images are looked at; prefixes are balanced over classes.
+        task: whose first tuning images are read; prefixes are balanced over classes.
         samples: at most so many.
     """
     count = min(samples, len(task.tuning))

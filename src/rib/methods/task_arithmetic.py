@@ -15,7 +15,7 @@ from rib.models.weights import Weights
 class TaskArithmetic(SetMerge):
     """θ0 + scale · Σ (θi - θ0) (Ilharco et al. 2023, arXiv 2212.04089); scale = "mean" is the mean of the models.
 
-    0.4 is the scale that its authors advise where there is nothing to choose it on (quoted in arXiv 2306.01708).
+    0.4 is the scale that its authors advise if there is nothing to choose it on (quoted in arXiv 2306.01708).
     """
 
     name: ClassVar[str] = "task_arithmetic"

@@ -17,7 +17,7 @@ class TIES(SetMerge):
     """Of each task vector the largest entries; in each place the mean of those that agree with the elected sign.
 
     Yadav et al. 2023, arXiv 2306.01708. Trimming looks at all entries of a model together. The elected sign is that of
-    the sum of the trimmed entries; where that is 0, the sign that most places have. The defaults are the source's where
+    the sum of the trimmed entries; if that is 0, the sign that most places have. The defaults are the source's where
     there is nothing to choose them on.
     """
 

@@ -15,7 +15,7 @@ from rib.recipe import Recipe
 class WiseFTHeldOut(Method):
     """Interpolates at every α and keeps the one with the best held-out accuracy; of equals the lowest α.
 
-    θ0 + α (θ1 - θ0), as in `wise_ft`. No evaluation set is looked at: the held-out images are of the set tuned on.
+    θ0 + α (θ1 - θ0), as in `wise_ft`. No evaluation set is read: the held-out images are of the set tuned on.
     """
 
     name: ClassVar[str] = "wise_ft_held_out"

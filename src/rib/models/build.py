@@ -25,7 +25,7 @@ def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | Non
     Args:
         architecture: what to build.
         seed: of the draw; the caller's random state is left as it was.
-        last_block: "pooled" where only what is pooled of a transformer's last block is to be computed.
+        last_block: "pooled" if only what is pooled of a transformer's last block is to be computed.
 
     Raises:
         UserError: the user's builder cannot be imported, or fails, or what it builds has no fitting head.
@@ -46,7 +46,7 @@ def classifier_of(net: nn.Module, architecture: Architecture, heads: tuple[str, 
     Args:
         net: of the architecture.
         architecture: says how inputs are prepared.
-        heads: the linear layers that the answer is made of, where it is not what one gives.
+        heads: the linear layers that the answer is made of, if it is not what one gives.
     """
     prepare = TokenIds(architecture.tokens.blank) if architecture.tokens else None
     return Classifier(

@@ -36,7 +36,7 @@ OF_TEXTS = ("tokenizer", "length", "keep", "pad", "pooling")
 
 
 class Extension(Frozen):
-    """What a method adds to a net: a function of `rib.models.extensions`, or of the user's own."""
+    """What a method adds to a net: a function of `rib.models.extensions`, or of the user."""
 
     key_name: ClassVar[str] = "rib.models.catalogue:Extension"
 
@@ -378,7 +378,7 @@ def find_row(name: str, own: Mapping[str, ModelRow]) -> ModelRow:
 
 
 def weights_path(row: ModelRow, base: Path) -> Path | None:
-    """The checkpoint file that a row names; None where the published weights are meant, of a library or a package."""
+    """The checkpoint file that a row names; None if the published weights are meant, of a library or a package."""
     if row.weights is None or row.weights.startswith(lite.SCHEME):
         return None
     if row.weights.startswith("zoo:"):

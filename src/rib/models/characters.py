@@ -1,6 +1,6 @@
 """Two small transformers for the embedded suite of texts: an encoder that reads both ways, and a causal decoder.
 
-Both read token ids int64 (N, L), negative where there is no token, and end in a linear layer named `head`. It sees the
+Both read token ids int64 (N, L), negative if there is no token, and end in a linear layer named `head`. It sees the
 mean over the tokens of an encoder, and the last token of a decoder.
 """
 

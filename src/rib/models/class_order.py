@@ -38,7 +38,7 @@ class Stated:
     Attributes:
         names: one for each output, in order.
         source: the file and the entry that state them.
-        descriptions: the same classes in words, in the same order; empty where there are none.
+        descriptions: the same classes in words, in the same order; empty if there are none.
     """
 
     names: tuple[str, ...]
@@ -47,7 +47,7 @@ class Stated:
 
 
 def stated_in(document: Mapping[str, Any], source: str) -> Stated | None:
-    """The classes that a document's entries state; None where it has none, or only numbered ones.
+    """The classes that a document's entries state; None if it has none, or only numbered ones.
 
     Args:
         document: a configuration, or what lies beside the tensors of a checkpoint.
@@ -119,7 +119,7 @@ def _descriptions(document: Mapping[str, Any], names: Sequence[str]) -> tuple[st
 def stated_by_files(checkpoint: CheckpointFile, classes: Sequence[str] = ()) -> Stated | None:
     """The classes that a checkpoint file states, or the configuration beside it.
 
-    An entry of a known name counts first. Without one, any list or table of the reference set's classes is looked at.
+    An entry of a known name counts first. Without one, any list or table of the reference set's classes is read.
 
     Args:
         checkpoint: as read.
@@ -203,7 +203,7 @@ def documents(checkpoint: CheckpointFile) -> Iterator[tuple[Mapping[str, Any], s
 
 
 def _json_parts(file: Path) -> Iterator[Mapping[str, Any]]:
-    """A configuration and the part of it that timm nests; nothing where there is none."""
+    """A configuration and the part of it that timm nests; nothing if there is none."""
     try:
         document = parse_json(read_plain(file))
     except (OSError, ValueError):
@@ -232,7 +232,7 @@ def _class_map(named: str, path: Path) -> Stated:
 
 
 def order_of(stated: Stated, classes: Sequence[str], what: str) -> tuple[int, ...] | None:
-    """The output that stands for each class of a reference set; None where that is its own place.
+    """The output that stands for each class of a reference set; None if that is its own place.
 
     Args:
         stated: the model's classes.

@@ -23,7 +23,7 @@ class Classifier(nn.Module):
         mean, std: of the normalisation of images, on the 0 … 1 scale.
         head: name of the final linear layer within `net`; default: the last of `heads`, or else the last `nn.Linear`
             with `classes` outputs.
-        heads: names of the linear layers that the answer is made of, where it is not what a single one gives.
+        heads: names of the linear layers that the answer is made of, if it is not what a single one gives.
         prepare: a module that turns inputs of another form into what the net takes; default: `Normalise(mean, std)`.
 
     Attributes:
@@ -106,7 +106,7 @@ class Classifier(nn.Module):
     def batch_norms(self, trainable: frozenset[str] | None) -> frozenset[nn.Module]:
         """The BatchNorms that normalise by the batch in a training, and learn its statistics; others use their own.
 
-        They are those with a parameter that is trained, and, where all is trained, those without parameters.
+        They are those with a parameter that is trained, and, if all is trained, those without parameters.
 
         Args:
             trainable: names of the parameters that are trained; None for all.
@@ -197,7 +197,7 @@ class TokenIds(nn.Module):
         self.blank = blank
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Unsigned (N, L) to int64 (N, L), -1 where there is no token."""
+        """Unsigned (N, L) to int64 (N, L), -1 if there is no token."""
         ids = tokens.long()
         return torch.where(ids == self.blank, -1, ids)
 

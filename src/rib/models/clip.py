@@ -123,7 +123,7 @@ def text_fields() -> frozenset[str]:
 
 
 def clip_folder(name: str, base: Path) -> Path | None:
-    """The folder that a name stands for; None where it is open_clip's own name of a model."""
+    """The folder that a name stands for; None if it is open_clip's own name of a model."""
     folder = base / perhaps_at_home(name)
     return folder if (folder / CONFIG).is_file() else None
 

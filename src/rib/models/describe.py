@@ -32,7 +32,7 @@ from rib.models.text import TextInput, built_text, text_input
 
 
 def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = "exact") -> Architecture:
-    """The architecture of a row, with its library's own preprocessing where the row does not say otherwise.
+    """The architecture of a row, with its library's own preprocessing if the row does not say otherwise.
 
     Args:
         row: the model.

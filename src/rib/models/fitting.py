@@ -73,7 +73,7 @@ def fit_weights(
         head: name of the net's final linear layer; a checkpoint that differs there alone has other classes.
         key: the entry to take; None for the only one that fits.
         convert: applied to the tensors of an entry, before their names are compared with the net's.
-        foreign: applied where no entry fits: another form of the same net's weights to the net's own, or None.
+        foreign: applied if no entry fits: another form of the same net's weights to the net's own, or None.
 
     Raises:
         UserError: nothing fits, or several entries fit and `key` is None, or a tensor has values that cannot be taken.
@@ -122,7 +122,7 @@ class _Matching:
         return found
 
     def renamed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """The tensors under the net's names; None where they have others."""
+        """The tensors under the net's names; None if they have others."""
         for candidate in _unwrapped(tensors, self.expected):
             named = self.convert(candidate)
             if named is not None and set(self.expected) - self.optional <= named.keys() <= set(self.expected):

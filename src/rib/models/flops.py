@@ -41,7 +41,7 @@ def kept_count(architecture: Architecture, facts: Path) -> ModelCost:
 
 
 def count(architecture: Architecture) -> ModelCost:
-    """FLOPs of one image and parameters, without computing anything where the model allows it.
+    """FLOPs of one image and parameters, without computing anything if the model allows it.
 
     Raises:
         UserError: the model cannot be built, or fails at an image of its size.

@@ -20,11 +20,11 @@ class LanguageLine:
 
     Attributes:
         name: in the catalogue.
-        hub: repository, and "@revision" where it is not the newest.
+        hub: repository, and "@revision" if it is not the newest.
         family: architecture at its size.
         objective: what its pretraining minimised.
         pretraining: the pretraining set.
-        tokens: how many it saw, or as many as the set has words; None where nobody states it.
+        tokens: how many it saw, or as many as the set has words; None if nobody states it.
         pooling: what a new head sees.
         pad: the token that pads, where the tokenizer has none.
     """

@@ -115,7 +115,7 @@ def _replaced(name: str, file: Path) -> UserError:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a checkpoint became the weights of a model, where that is not plain. Part of what the weights are.
+    """How a checkpoint became the weights of a model, if that is not plain. Part of what the weights are.
 
     Attributes:
         entry: the set of weights that the row chose; "" for the only one.

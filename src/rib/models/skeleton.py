@@ -25,9 +25,9 @@ class Skeleton:
     """A model without weights.
 
     Attributes:
-        architecture: with the heads and frozen parameters that were found, where there is something to say of them.
+        architecture: with the heads and frozen parameters that were found, if there is something to say of them.
         classifier: names, shapes and types of its modules; its tensors have no values.
-        odd: how it answers in training mode, in words, where that is not its answer of evaluation; None else.
+        odd: how it answers in training mode, in words, if that is not its answer of evaluation; None else.
     """
 
     architecture: Architecture
@@ -36,7 +36,7 @@ class Skeleton:
 
     def last_batch(self, trainable: frozenset[str] | None, recipe: Recipe, images: int, what: str) -> LastBatch | None:
         """What becomes of the last batch of each epoch of a training: "merged" where it would be short and a
-        BatchNorm is trained, None where it is left as it is.
+        BatchNorm is trained, None if it is left as it is.
 
         Args:
             trainable: names of the parameters that are trained in training mode; None for all.
@@ -126,7 +126,7 @@ def _tried(device: str, architecture: Architecture) -> Skeleton:
 
 
 def _heads(found: Trace, classifier: Classifier, architecture: Architecture) -> tuple[str, ...] | None:
-    """The linear layers that the answer is made of; None where it is what the head gives."""
+    """The linear layers that the answer is made of; None if it is what the head gives."""
     if found.direct == classifier.head_name:
         return None
     heads = (found.direct,) if found.direct else found.heads

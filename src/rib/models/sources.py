@@ -23,7 +23,7 @@ class WeightsPlace:
     """Location of a checkpoint, or its expected location.
 
     Attributes:
-        found: the file; None where it is not there.
+        found: the file; None if it is not there.
         wanted: the file and where it was looked for, for people.
         remedy: how to get it.
     """

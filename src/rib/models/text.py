@@ -27,7 +27,7 @@ class TextInput:
 
     Attributes:
         tokens: the view.
-        pad: the id that stands where there is no token.
+        pad: the id that stands if there is no token.
         words: for people, with who stated what.
         document: as JSON types.
         unstated: whether a part that costs accuracy if it is wrong was stated by nobody.
@@ -120,7 +120,7 @@ def built_text(row: ModelRow, found: TextInput, base: Path) -> tuple[str, dict[s
 
 
 def read_config(folder: Path, fetch: str = "") -> dict[str, Any]:
-    """The configuration of a model of transformers. Raises UserError where there is none; `fetch` is the way out."""
+    """The configuration of a model of transformers. Raises UserError if there is none; `fetch` is the way out."""
     file = folder / "config.json"
     valid = "config.json with `model_type`, as transformers' save_pretrained writes it"
     if not file.is_file():
@@ -142,7 +142,7 @@ def _folder(path: str, base: Path) -> Path:
 
 
 def _pad(row: ModelRow, tokenizer: Any, config: Mapping[str, Any], home: Path) -> int:
-    """The id that stands where there is no token: the row's, or what tokenizer and configuration agree on."""
+    """The id that stands if there is no token: the row's, or what tokenizer and configuration agree on."""
     vocabulary = tokenizer.get_vocab()
     if row.pad is not None:
         if row.pad not in vocabulary:

@@ -25,10 +25,10 @@ class Trace:
     """Result of a net's trial run.
 
     Attributes:
-        heads: names of the linear layers that the answer is made of, in the order of their calls; () where none is.
-        direct: name of the linear layer whose output is the answer as it is, so that it is head(features); None where
+        heads: names of the linear layers that the answer is made of, in the order of their calls; () if none is.
+        direct: name of the linear layer whose output is the answer as it is, so that it is head(features); None if
             the answer is made of several, or of more than their output.
-        odd: how the net answers in training mode, in words, where that is not its answer of evaluation; None else.
+        odd: how the net answers in training mode, in words, if that is not its answer of evaluation; None else.
     """
 
     heads: tuple[str, ...]

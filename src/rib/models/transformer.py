@@ -33,12 +33,12 @@ OFFSET = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prel
 
 
 class TransformersNet(nn.Module):
-    """Logits from token ids int64 (N, L), negative where there is no token; id + vocabulary is of a second segment.
+    """Logits from token ids int64 (N, L), negative if there is no token; id + vocabulary is of a second segment.
 
     Args:
         model: of transformers.
         vocabulary: number of ids.
-        pad: the id that stands where there is no token; attention passes it over.
+        pad: the id that stands if there is no token; attention passes it over.
         segments: whether the model is given the segment of each token.
         pooling: None for a model with a head of its own; else which vector the new head sees.
         classes, width: of the new head.
@@ -82,7 +82,7 @@ def transformers_net(
     Args:
         num_classes: outputs.
         config: of the model, as its config.json has it, without what shapes no net.
-        pad: the id that stands where there is no token.
+        pad: the id that stands if there is no token.
         pooling: None for AutoModelForSequenceClassification; "mean", "first" or "last" for AutoModel and a new head.
         segments: whether texts are pairs whose segments the model tells apart.
     """
@@ -136,7 +136,7 @@ def in_net_names(tensors: Mapping[str, Tensor], net: nn.Module, new_head: bool) 
 
 
 def most_tokens(config: Mapping[str, Any], pad: int) -> int | None:
-    """The longest text that a model's table of positions has room for; None where it has no such table."""
+    """The longest text that a model's table of positions has room for; None if it has no such table."""
     table = next((int(config[name]) for name in ("n_positions", "max_position_embeddings") if config.get(name)), None)
     if table is None or table < 0:
         return None

@@ -55,7 +55,7 @@ def own_arguments(name: str, tag: str | None) -> dict[str, Any]:
 
 
 def require_arguments(name: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse weights of the user's own for a net that is built in one way for published weights and in another without.
+    """Refuse weights of the user for a net that is built in one way for published weights and in another without.
 
     Raises:
         UserError: nothing says which way is meant.

@@ -134,7 +134,7 @@ def misfit(wrong: Mapping[str, str], expected: Shapes, got: Shapes, what: str, h
 
 
 def first_not_finite(weights: Weights) -> str | None:
-    """Name of the first tensor with a NaN or an infinity; None where all are finite."""
+    """Name of the first tensor with a NaN or an infinity; None if all are finite."""
     for name, tensor in weights.items():
         if tensor.is_floating_point() and not torch.isfinite(tensor).all():
             return name

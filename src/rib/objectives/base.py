@@ -1,4 +1,4 @@
-"""Objective: what a net is pretrained to do where that is not to name the class of an image."""
+"""Objective: what a net is pretrained to do if that is not to name the class of an image."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from rib.objectives.base import Features, Loss, Objective
 class SimCLR(Objective):
     """Two augmented views of each image, matched by NT-Xent (Chen et al. 2020, arXiv 2002.05709).
 
-    Labels are not looked at. The loss sees the features through a perceptron of one hidden layer, as wide as the
+    Labels are not read. The loss sees the features through a perceptron of one hidden layer, as wide as the
     features and with batch normalisation as in the authors' code, which is dropped afterwards.
     """
 

@@ -19,7 +19,7 @@ BLANK = bytes_view(4).blank
 class MaskedTokens(Objective):
     """Some tokens are hidden, and guessed from all others (Devlin et al. 2019, arXiv 1810.04805), for an encoder.
 
-    Labels are not looked at. Every chosen token is replaced by the mark of a hidden one. The layer that guesses is
+    Labels are not read. Every chosen token is replaced by the mark of a hidden one. The layer that guesses is
     dropped afterwards.
     """
 
@@ -39,7 +39,7 @@ class MaskedTokens(Objective):
 class NextToken(Objective):
     """Each token is guessed from those before it (Radford et al. 2018), for a decoder: an encoder would see the answer.
 
-    Labels are not looked at. The layer that guesses is dropped afterwards.
+    Labels are not read. The layer that guesses is dropped afterwards.
     """
 
     name: ClassVar[str] = "next"

@@ -21,7 +21,7 @@ LARGEST_SCALE = 100.0
 class UniCL(Objective):
     """Images against class names, every pair of one class positive (Yang et al. 2022, arXiv 2204.03610).
 
-    This is CLIP's loss (Radford et al. 2021, arXiv 2103.00020) where several images of a batch share their text. The
+    This is CLIP's loss (Radford et al. 2021, arXiv 2103.00020) if several images of a batch share their text. The
     text tower is one learned vector a class; the image's side is a linear projection of the features. Both, and the
     learned temperature, are dropped afterwards.
     """
@@ -64,7 +64,7 @@ def bidirectional(logits: Tensor, labels: Tensor) -> Tensor:
 
     Args:
         logits: (n, n), image i against the text of image j.
-        labels: int64 (n,); i and j are a positive pair where they are equal.
+        labels: int64 (n,); i and j are a positive pair if they are equal.
     """
     positive = (labels[:, None] == labels[None, :]).to(logits.dtype)
     target = positive / positive.sum(dim=1, keepdim=True)  # symmetric: a class counts the same in rows and columns

@@ -61,7 +61,7 @@ def write_answer_figure(answer: Answer, folder: Path) -> list[Path]:
 
 
 def answer_figures(answer: Answer) -> Iterator[tuple[str, Figure]]:
-    """The figure of an answer with its name; none where nothing is known."""
+    """The figure of an answer with its name; none if nothing is known."""
     if any(span for panel in answer.panels for line in panel.lines for span in line.spans):
         yield slug(answer.study), _map_figure(answer) if answer.surface else _line_figure(answer)
 

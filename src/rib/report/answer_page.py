@@ -21,10 +21,10 @@ def write_answer(answer: Answer, results: Results, path: Path) -> None:
     Args:
         answer: what to show.
         results: of the suite that answered it.
-        path: the file; its folder is made if need be.
+        path: the file; its folder is created if missing.
 
     Raises:
-        UserError: the place is not writable.
+        UserError: it cannot be written there.
     """
     page = render(
         "study.html.jinja",

@@ -79,7 +79,7 @@ def _contrasts(answer: Answer) -> Table:
 
 
 def _panel(panel: AnswerPanel, width: int) -> list[Text]:
-    """A panel as a table: lines down and ticks across, or the other way where that is narrower."""
+    """A panel as a table: lines down and ticks across, or the other way if that is narrower."""
     names = [line.name for line in panel.lines]
     cells = [[_cell(span) for span in line.spans] for line in panel.lines]
     if len(panel.ticks) > max(len(names), 5):

@@ -23,10 +23,10 @@ def write_comparison(found: Comparison, path: Path) -> None:
 
     Args:
         found: what to show.
-        path: the file; its folder is made if need be.
+        path: the file; its folder is created if missing.
 
     Raises:
-        UserError: the place is not writable.
+        UserError: it cannot be written there.
     """
     said = comparison_claim(found)
     tested = sorted(found.tested, key=lambda row: row.role != "downstream")

@@ -44,8 +44,8 @@ class FigureComparison:
         models: their names.
         methods: names of those with a row at this size.
         before: mean OOD accuracy of each pretrained model, percent.
-        after: of each method (outer) on each model, percent; None where missing.
-        mri: points, of each method (outer) on each model; None where missing.
+        after: of each method (outer) on each model, percent; None if missing.
+        mri: points, of each method (outer) on each model; None if missing.
         planned: whether the suite asks for that model and method at this size.
     """
 
@@ -67,9 +67,9 @@ class Matrix:
         tuned_on: names of the rows.
         downstream: names of the first columns.
         others: names of the columns that play no part in RI: reference and evaluation-only sets.
-        cells: change for each row and column, first `downstream`, then `others`; None where missing.
+        cells: change for each row and column, first `downstream`, then `others`; None if missing.
         measured: whether a cell is to be expected; not so for a tuned set without unseen images.
-        ri: RI of each row; None where missing.
+        ri: RI of each row; None if missing.
         marked: whether each cell is distinguishable from 0 among all of them, as the table's ≈ says.
         ri_marked: the same of RI, among the RIs of all rows.
     """

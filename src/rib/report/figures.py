@@ -34,7 +34,7 @@ def write_figures(results: Results, folder: Path, formats: Sequence[str] = ("pdf
 
     Args:
         results: what to draw.
-        folder: where to; made if need be.
+        folder: where to; created if missing.
         formats: file suffixes that matplotlib knows.
 
     Returns:

@@ -11,7 +11,7 @@ from rich.text import Text
 MISSING = "missing"
 
 ABSENT = "–"
-"""Stands where nothing is to be expected, as opposed to missing."""
+"""Stands if nothing is to be expected, as opposed to missing."""
 
 
 def duration(seconds: float) -> str:

@@ -172,7 +172,7 @@ def _columns(rows: list[Summary]) -> list[_Column]:
 
 
 def _learned(rows: list[Summary]) -> str:
-    """Which accuracy on the set tuned on is shown: on unseen images where there are any, else on those tuned on."""
+    """Which accuracy on the set tuned on is shown: on unseen images if there are any, else on those tuned on."""
     return "seen" if any(row.seen_after for row in rows) and not any(row.own_after for row in rows) else "own"
 
 

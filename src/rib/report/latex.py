@@ -31,7 +31,7 @@ def write_latex(results: Results, path: Path) -> None:
         path: the file.
 
     Raises:
-        UserError: the place is not writable.
+        UserError: it cannot be written there.
     """
     write_aside(path, _latex_table(results).encode())
 

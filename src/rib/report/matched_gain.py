@@ -52,7 +52,7 @@ def matched_lines(results: Results, width: int) -> list[Text]:
 
 
 def note(row: MatchedGain) -> str:
-    """Why there is no number at the target; empty where there is one."""
+    """Why there is no number at the target; empty if there is one."""
     most = signed(row.most.value) if row.most else "an unknown amount"
     if row.reach == "never":
         return f"never reaches it: gains {most} at most"

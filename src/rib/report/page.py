@@ -62,11 +62,11 @@ def write_page(results: Results, path: Path, profile: Profile | None = None) -> 
 
     Args:
         results: what to show.
-        path: the file; its folder is made if need be.
+        path: the file; its folder is created if missing.
         profile: where the time of a run went, to be shown too.
 
     Raises:
-        UserError: the place is not writable.
+        UserError: it cannot be written there.
     """
     write_aside(path, _render(results, profile).encode())
 

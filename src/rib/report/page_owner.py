@@ -17,7 +17,7 @@ class PageOwner:
     """Owner of a page file.
 
     Attributes:
-        origin: where the suite comes from, and what was asked of it: an edited suite keeps its page.
+        origin: if the suite comes from, and what was asked of it: an edited suite keeps its page.
         content: digest of the keys of its steps: a suite that was moved keeps its page.
     """
 

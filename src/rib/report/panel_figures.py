@@ -130,7 +130,7 @@ def _draw_square(axes: Axes, square: Square) -> None:
 
 
 def _distances_figure(losses: Sequence[DistanceLoss]) -> Figure:
-    """A panel a model, a mark a pair, coloured by the set tuned on."""
+    """A panel a model, a mark per pair, coloured by the set tuned on."""
     sets = list(dict.fromkeys(pair.tuned_on for loss in losses for pair in loss.pairs))
     styles = [
         Style(name, name, METHOD_COLOURS[at % len(METHOD_COLOURS)], SYMBOLS[at % len(SYMBOLS)])

@@ -90,7 +90,7 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
 
     Args:
         results: what to write.
-        folder: where to; made if need be.
+        folder: where to; created if missing.
 
     Returns:
         The files.

@@ -34,7 +34,7 @@ def write_drawn(
 
     Args:
         drawn: names and figures; each is drawn when it is asked for, in the style of all.
-        folder: where to; made if need be.
+        folder: where to; created if missing.
         formats: file suffixes that matplotlib knows.
 
     Raises:

@@ -88,7 +88,7 @@ def _in_words(item: Candidate) -> str:
 
 
 def _worst_absent(advice: Advice) -> str:
-    """Which candidate on the front does worst on classes that it was not tuned on; empty where no class was absent."""
+    """Which candidate on the front does worst on classes that it was not tuned on; empty if no class was absent."""
     known = [(item.absent.value, item) for item in advice.candidates if item.front and item.absent]
     if not known:
         return ""

@@ -76,6 +76,6 @@ def _data_row(results: Results, name: str) -> dict[str, Any]:
 
 
 def _tune_part(results: Results, name: str) -> str | None:
-    """Fingerprint of the pool tuned on; None where nothing is, so that nothing is read for it."""
+    """Fingerprint of the pool tuned on; None if nothing is, so that nothing is read for it."""
     tuned = any(run.tuned_on == name for run in results.plan.runs)
     return results.plan.world.part(name, "tune").fingerprint if tuned else None

@@ -26,10 +26,10 @@ class Contrast:
     """One number that a claim predicts the sign of.
 
     Attributes:
-        family: of models; empty where it runs over several.
+        family: of models; empty if it runs over several.
         says: which number it is, in words.
         claimed: on which side of 0 the claim puts it.
-        interval: the number in points; None where a run is missing.
+        interval: the number in points; None if a run is missing.
     """
 
     family: str
@@ -62,7 +62,7 @@ def as_one_family(contrasts: Sequence[Contrast]) -> tuple[Contrast, ...]:
 
 
 def power(contrasts: Iterable[Contrast]) -> str:
-    """Which differences this design could see, in one sentence; empty where nothing can be tested."""
+    """Which differences this design could see, in one sentence; empty if nothing can be tested."""
     known = [(one.interval.detectable, one) for one in contrasts if one.interval and one.interval.tests]
     seen = [(least, one) for least, one in known if least is not None]
     if not seen:
@@ -91,7 +91,7 @@ class AnswerLine:
         name: for people.
         rank: place of its colour: 0 for the smallest pretraining set, counted up; None for what has no scale.
         shape: place of its marker among those of one colour.
-        spans: mRI in points at each tick; None where missing or not asked for.
+        spans: mRI in points at each tick; None if missing or not asked for.
     """
 
     name: str
@@ -135,7 +135,7 @@ class Answer:
         intervals: what its intervals are drawn over, in sentences.
         notes: more that was found, in sentences.
         limits: what it cannot tell, in sentences.
-        power: which differences it could see, in one sentence; empty where nothing can be tested.
+        power: which differences it could see, in one sentence; empty if nothing can be tested.
         missing: what is missing, by name; nothing runs over a hole.
         caveats: what is wrong, or may be, with data and models, in sentences.
     """

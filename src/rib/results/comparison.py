@@ -28,7 +28,7 @@ from rib.text.names import folded, short
 
 @dataclass(frozen=True)
 class Tested:
-    """One data set before and after tuning. Percent and points; None where a prediction is missing.
+    """One data set before and after tuning. Percent and points; None if a prediction is missing.
 
     Attributes:
         name: of the data set.
@@ -92,7 +92,7 @@ class Comparison:
     def by_classes(self) -> dict[str, Interval | None]:
         """RI over images of the classes of the set tuned on ("present") and of the others ("absent"), in points.
 
-        None where that set lacks no class of another, and where it is not known.
+        None if that set lacks no class of another, or if this is unknown.
         """
         absent = self.summary.mri_absent
         return {"present": self.summary.mri_present if absent else None, "absent": absent}
@@ -121,7 +121,7 @@ class Comparison:
         )
 
     def change_on(self, role: str) -> Interval | None:
-        """Change of accuracy on the one data set of a role, in points; None where there is none, or it is missing."""
+        """Change of accuracy on the one data set of a role, in points; None if there is none, or it is missing."""
         return next((row.change for row in self.tested if row.role == role), None)
 
     @cached_property
@@ -136,7 +136,7 @@ class Comparison:
 
     @cached_property
     def statistics(self) -> dict[str, StatisticsValues]:
-        """Shares of weights and running statistics by data set, of those where they are known; empty for a net without
+        """Shares of weights and running statistics by data set, of those if they are known; empty for a net without
         such statistics."""
         seen = self.results.seen(StatisticsShare)
         return {self.results.set_name(each.on[0]): typed(each.values, StatisticsValues) for each in seen}

@@ -60,7 +60,7 @@ class _Contest:
 
     Attributes:
         shown: the row whose gain and cost are said: `finetune`, or the method that gained most.
-        rows: those compared at matched gain, best mRI first; empty where no method gained or gains are not known.
+        rows: those compared at matched gain, best mRI first; empty if no method gained or gains are not known.
         rivals: methods whose mRI is not distinguishable from that of the best.
         less: rows that keep more than the best and gained less.
         of: how many methods there are.
@@ -133,7 +133,7 @@ def _one_cost(row: Summary) -> Claim:
 
 
 def _forgotten(contests: Sequence[_Contest]) -> str:
-    """What was lost for certain on the reference set, as a sentence; empty where that is at most `LOSS` points."""
+    """What was lost for certain on the reference set, as a sentence; empty if that is at most `LOSS` points."""
     known = [one.reference for one in contests]
     lost = sorted(-one.value for one in known if one and one.marked and one.value < LOSS)
     if not lost:

@@ -80,7 +80,7 @@ class MatchedGain:
 
 
 def matched_gains(results: Results) -> list[MatchedGain]:
-    """A row for each method beside `finetune`, in the order of the suite; nothing where `finetune` does not gain.
+    """A row for each method beside `finetune`, in the order of the suite; nothing if `finetune` does not gain.
 
     The differences from `finetune` are one family of tests (Holm); those that lack seeds are not among them.
     """
@@ -262,7 +262,7 @@ def _point(at: CurvePoint) -> StrengthPoint:
 def lost_per_point(mri: Estimate, gain: Estimate) -> Interval | None:
     """-mRI / gain with Fieller's interval: the ratios r for which mRI + r · gain is not distinguishable from 0.
 
-    None where the gain is not distinguishable from 0, so that the ratio has no bounds; or without standard errors.
+    None if the gain is not distinguishable from 0, so that the ratio has no bounds; or without standard errors.
     """
     lost, gained, apart = mri.interval(), gain.interval(), (mri - gain).interval()
     if lost.se is None or gained.se is None or apart.se is None or not gained.value:

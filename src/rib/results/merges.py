@@ -15,7 +15,7 @@ from rib.results.rows import Group
 
 @dataclass(frozen=True)
 class MergeRow:
-    """A merging method at a size, over the sets left out and the seeds; None where a prediction is missing.
+    """A merging method at a size, over the sets left out and the seeds; None if a prediction is missing.
 
     It is not among the rows of methods that tune on one set, nor ranked with them: a merge has seen several sets.
 
@@ -27,7 +27,7 @@ class MergeRow:
         mri: its mean over the sets left out.
         singles: the mean change on the same sets of the single models that are merged, points.
         against_singles: mri minus singles, paired, points.
-        gain: mean change of accuracy on unseen images of the sets merged, points; None where none are kept apart.
+        gain: mean change of accuracy on unseen images of the sets merged, points; None if none are kept apart.
         reference_before, reference_after: accuracy on the reference set, percent.
         missing: what is missing, in words.
     """

@@ -19,7 +19,7 @@ MOST_NAMED = 3
 def order_faults(plan: Plan, records: Mapping[str, Record], store: Store) -> Iterator[str]:
     """One sentence for each model that is right on the reference set only in another order of its classes.
 
-    Pretrained models are looked at, and tuned ones that say no more of the reference set than guessing would.
+    Pretrained models are read, and tuned ones that say no more of the reference set than guessing would.
     """
     reference = plan.suite.reference
     classes = plan.world[reference].classes

@@ -28,7 +28,7 @@ def outputs_tuned_on(world: World, tuned_on: str, size: int | None, seed: int | 
         world: the data sets.
         tuned_on: the set tuned on.
         size: images drawn from it; None for all.
-        seed: of the draw; None where it is not known which images were tuned on.
+        seed: of the draw; None if it is not known which images were tuned on.
     """
     labels = world[tuned_on].index("tune").labels
     if seed is not None:
@@ -60,7 +60,7 @@ class ByClasses:
     Args:
         plan: the runs and their data sets.
         bootstrap: the resamples of source images of every other interval.
-        right: bool (N,), which test images of a set a run gets right; None where the prediction is missing.
+        right: bool (N,), which test images of a set a run gets right; None if the prediction is missing.
     """
 
     def __init__(self, plan: Plan, bootstrap: Bootstrap, right: Callable[[Run, str], Flags | None]) -> None:
@@ -72,7 +72,7 @@ class ByClasses:
     def ri(self, run: Run, presence: Presence) -> Estimate | None:
         """Mean change of accuracy over the other downstream sets that have such images, in points.
 
-        None where a prediction is missing, where no other set has such images, and where the classes tuned on are not
+        None if a prediction is missing, if no other set has such images, and where the classes tuned on are not
         known.
         """
         suite, tuned_on = self._plan.suite, run.tuned_on

@@ -16,10 +16,10 @@ class ProfileLine:
 
     Attributes:
         kind: "pretraining", "features", "fitting", "predicting", "comparing"; "all" for all of them.
-        what: the method, the data set, the analysis; empty where a kind is not divided.
+        what: the method, the data set, the analysis; empty if a kind is not divided.
         steps: number of finished steps, whoever made them and when.
         seconds: wall time of them, added up over workers.
-        cpu, loading: as in `Record`, added up; None where a record does not say.
+        cpu, loading: as in `Record`, added up; None if a record does not say.
         images: that went through a model.
         now: number of those steps that were made in this run.
         seconds_now: wall time of these.
@@ -48,7 +48,7 @@ class Profile:
     Attributes:
         lines: by kind of step, in the order in which steps build on one another.
         total: of all of them.
-        workers: how many worked at once in this run; 0 where there was nothing to do.
+        workers: how many worked at once in this run; 0 if there was nothing to do.
         decoding: seconds in which data were decoded, before the first step.
         working: seconds from then to the end of the last step.
         waiting: seconds that workers spent on no finished step: starting, waiting for one another, steps that failed.
@@ -104,7 +104,7 @@ def _line(kind: str, what: str, records: Sequence[Record], made: Set[str]) -> Pr
 
 
 def _sum(amounts: Iterable[float | None]) -> float | None:
-    """The sum; None where one is not known."""
+    """The sum; None if one is not known."""
     listed = list(amounts)
     known = [each for each in listed if each is not None]
     return sum(known) if len(known) == len(listed) else None

@@ -39,7 +39,7 @@ class Check:
     Attributes:
         model: as the suite names it.
         what: a data set, or "OOD before", "OOD after", "OOD change".
-        published, measured: percent (points for a change); measured is None where a record is missing.
+        published, measured: percent (points for a change); measured is None if a record is missing.
         tolerance: points.
     """
 

@@ -30,10 +30,10 @@ class Candidate:
         own: accuracy on unseen images of the set tuned on, percent.
         mri: mRI, points; exactly 0 without tuning.
         ood: accuracy on the other downstream sets after tuning, percent.
-        present, absent: mRI over images whose class was tuned on, and over the others; None where no class was absent.
+        present, absent: mRI over images whose class was tuned on, and over the others; None if no class was absent.
         worst: the set whose tuning cost most, and its RI in points; None without tuning.
         front: no candidate has both a higher own and a higher OOD accuracy.
-        beaten_by: names the candidate that is better in both, and distinguishably so in one; None where there is none.
+        beaten_by: names the candidate that is better in both, and distinguishably so in one; None if there is none.
         gain: own accuracy less that of the same model before tuning, points; None without tuning.
     """
 
@@ -56,10 +56,10 @@ class Advice:
 
     Attributes:
         images: the size asked for.
-        measured_at: the measured size that stands for it; None where there is none.
-        candidates: those that are not clearly beaten, highest own accuracy first; empty where it declines.
+        measured_at: the measured size that stands for it; None if there is none.
+        candidates: those that are not clearly beaten, highest own accuracy first; empty if it declines.
         beaten: how many are.
-        declined: why there is no advice; empty where there is.
+        declined: why there is no advice; empty if there is.
         reach: how far the evidence reaches, in sentences.
         caveats: what is wrong, or may be, with data and models, in sentences.
     """

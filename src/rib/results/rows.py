@@ -13,7 +13,7 @@ from rib.plan import Run
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy of one model on one data set. Percent; None where the prediction is missing.
+    """Accuracy of one model on one data set. Percent; None if the prediction is missing.
 
     Attributes:
         model, method, size, seed, tuned_on: which model; size None means all, tuned_on None means pretrained.
@@ -43,7 +43,7 @@ class Score:
 class Summary:
     """One row of the headline table: a model, a method and a size, over all downstream sets and seeds.
 
-    Every number is None where a cell it needs is missing. Accuracies are masked unless said otherwise.
+    Every number is None if a cell it needs is missing. Accuracies are masked unless said otherwise.
 
     Attributes:
         model, method, size: which.
@@ -54,9 +54,9 @@ class Summary:
         mri_present, mri_absent: mean of `ri_present` and of `ri_absent` over the sets tuned on that have them.
         seed_spread: standard deviation of mRI over seeds, points; None with fewer than two.
         ri: RI by downstream set, points.
-        ri_disjoint: RI over the sets of other source families only, points; None where there are none.
+        ri_disjoint: RI over the sets of other source families only, points; None if there are none.
         ri_present: RI over the test images whose class the set tuned on shows, points; equal to RI where it lacks none.
-        ri_absent: RI over those whose class it lacks; None where it lacks none. See `rib.results.presence`.
+        ri_absent: RI over those whose class it lacks; None if it lacks none. See `rib.results.presence`.
         ood_before, ood_after: mean accuracy on the other downstream sets, averaged over what was tuned on, percent.
         own_before, own_after: mean accuracy on the held-out part of the set tuned on, percent.
         gain: own_after minus own_before, paired, points.
@@ -104,7 +104,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class Change:
-    """One cell of the change matrix: mean over seeds of the accuracy change in points; None where missing."""
+    """One cell of the change matrix: mean over seeds of the accuracy change in points; None if missing."""
 
     model: str
     method: str
@@ -134,7 +134,7 @@ class SeenSet:
     Attributes:
         name: of the analysis, as the suite has it.
         run: the model.
-        on: the data sets it looked at.
+        on: the data sets it read.
         values: what it found.
     """
 
@@ -171,7 +171,7 @@ def learned(row: Summary) -> Interval | None:
 def shown_first(rows: Iterable[Summary]) -> Summary | None:
     """Of the rows of one model, the one whose gain and cost come first: `finetune`, or the method that gained most.
 
-    It is one of the main size. None where no row is complete.
+    It is one of the main size. None if no row is complete.
     """
     tuned = [row for row in rows if row.method != "pretrained" and row.mri]
     main = main_size(tuned)

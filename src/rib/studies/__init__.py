@@ -8,7 +8,7 @@ from rib.suite.suite import Suite
 STUDIES = Registry(__name__, Study, "study")
 
 ORDER = ("size", "pretraining", "map", "objective", "rate", "methods", "curriculum")
-"""In which they are listed, and done where all are asked for; others follow."""
+"""In which they are listed, and done if all are asked for; others follow."""
 
 
 def names(of_all: bool = False) -> list[str]:

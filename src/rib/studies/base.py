@@ -79,7 +79,7 @@ class Study(ABC):
         return Taken(suite, suite.study.get(self.name, StudyChoice()), self.name)
 
     def cohorts(self, taken: Taken) -> list[Cohort]:
-        """The models that it can use; UserError where those are too few."""
+        """The models that it can use; UserError if those are too few."""
         return taken.cohorts
 
     @abstractmethod

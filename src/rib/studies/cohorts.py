@@ -15,10 +15,10 @@ class Cohort:
     """Models that differ in the seed of their pretraining alone; their mean is one point.
 
     Attributes:
-        family: architecture; "models" where the row does not say.
+        family: architecture; "models" if the row does not say.
         objective: of the pretraining; may be empty.
-        pretraining: the pretraining set; the model's name where the row does not say.
-        images: how many images that has; None where unknown.
+        pretraining: the pretraining set; the model's name if the row does not say.
+        images: how many images that has; None if unknown.
         models: names, one a pretraining seed.
         declared: whether the rows name family, pretraining set and its size, which distinguish cohorts.
     """
@@ -78,7 +78,7 @@ def _order(cohort: Cohort) -> tuple[float, str, str, tuple[str, ...]]:
 
 
 def sized(family: Iterable[Cohort]) -> list[Cohort]:
-    """The cohorts of a family whose pretraining sets have known sizes, smallest first; none where all are equal."""
+    """The cohorts of a family whose pretraining sets have known sizes, smallest first; none if all are equal."""
     known = sorted((cohort for cohort in family if cohort.declared), key=_order)
     return known if known and known[0].images != known[-1].images else []
 

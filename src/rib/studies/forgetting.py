@@ -57,7 +57,7 @@ class Forgotten(Study):
         return (Looks(names=("forgetting",), on=taken.downstream),)
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """The probe's change minus the model's own: above 0 where a new head would get something back."""
+        """The probe's change minus the model's own: above 0 if a new head would get something back."""
         inside, called = InsideStudy(numbers, Analysis), numbers.results.suite.set_names.short
         return [
             contrast(

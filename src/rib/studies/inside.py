@@ -41,7 +41,7 @@ class InsideStudy:
         return next((seen for (model, *_), seen in self._found.items() if model in models), None)
 
     def seeds(self, model: str, size: int | None, tuned_on: str, number: Number) -> list[float] | None:
-        """A number of each tuning seed; None with a hole, or where one is not finite."""
+        """A number of each tuning seed; None with a hole, or if one is not finite."""
         found = [self._found.get((model, size, seed, tuned_on)) for seed in self.numbers.taken.seeds]
         values = [number(seen) for seen in found if seen]
         return values if len(values) == len(found) and np.isfinite(values).all() else None

@@ -38,11 +38,11 @@ class StudyNumbers:
         self._ranks = {count: rank for rank, count in enumerate(images)}
 
     def mri(self, cohort: Cohort, method: str, size: int | None) -> Estimate | None:
-        """mRI of a cohort in points; None where a run is missing."""
+        """mRI of a cohort in points; None if a run is missing."""
         return self._over_models("mri", self.results.estimates.mri, cohort, method, size)
 
     def gain(self, cohort: Cohort, method: str, size: int | None) -> Estimate | None:
-        """Change of accuracy on unseen images of the sets tuned on, in points; None where a run is missing."""
+        """Change of accuracy on unseen images of the sets tuned on, in points; None if a run is missing."""
         return self._over_models("gain", self.results.estimates.gain, cohort, method, size)
 
     def _over_models(
@@ -94,7 +94,7 @@ class StudyNumbers:
         return self.results.suite.model_names.short(cohort.models[0]) if twice else names[cohort]
 
     def by_size(self, family: str, cohorts: Sequence[Cohort], methods: Mapping[str, str]) -> list[AnswerPanel]:
-        """A panel a size: what a family's cohorts have, a row a method.
+        """A panel a size: what a family's cohorts have, a row per method.
 
         Args:
             family: their name.

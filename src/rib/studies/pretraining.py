@@ -18,7 +18,7 @@ from rib.suite.suite import Runs
 
 
 class Pretraining(Study):
-    """Little pretraining or much; and, where the suite names pairs of sets of one size, plain or diverse.
+    """Little pretraining or much; and, if the suite names pairs of sets of one size, plain or diverse.
 
     With two pairs at two sizes the two are separable: size at equal diversity, diversity at equal size. Their sum is
     the difference of the ends.
@@ -41,7 +41,7 @@ class Pretraining(Study):
         return (taken.block(FINETUNE),)
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """The largest set minus the smallest; size and diversity each by itself, where there are pairs."""
+        """The largest set minus the smallest; size and diversity each by itself, if there are pairs."""
         found = []
         for family, cohorts in numbers.families.items():
             pairs = _pairs(numbers, cohorts)
@@ -57,7 +57,7 @@ class Pretraining(Study):
         return found
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """mRI against the pretraining set, a line a size of the tuning set."""
+        """mRI against the pretraining set, a line per size of the tuning set."""
         panels = []
         for family, cohorts in numbers.families.items():
             pairs = _pairs(numbers, cohorts)

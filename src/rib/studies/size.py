@@ -15,7 +15,7 @@ from rib.suite.suite import Runs, Size
 
 
 class TuningSize(Study):
-    """Few images or many: at fixed epochs, where more images mean more steps, and at fixed steps, where they do not.
+    """Few images or many: at fixed epochs, if more images mean more steps, and at fixed steps, if they do not.
 
     The fixed number of steps is what the recipe makes of the middle size, so that the two regimes meet there. Fixed
     steps are run at the smallest, the middle and the largest size.

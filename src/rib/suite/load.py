@@ -49,7 +49,7 @@ def shipped() -> dict[str, Path]:
 
 
 def suite_file(name: str | Path) -> Path:
-    """The file of a shipped suite by name, or the path that is given. Raises UserError where no suite has that name."""
+    """The file of a shipped suite by name, or the path that is given. Raises UserError if no suite has that name."""
     path = Path(name)
     if path.suffix == ".toml":
         return path

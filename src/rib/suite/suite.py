@@ -318,7 +318,7 @@ def _narrowed(blocks: Sequence[Block], field: str, known: Collection[int | str])
 
 
 def _extended(own: Sequence[int], seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """The first `seeds` of a list, and the smallest seeds that it lacks where it has fewer; or the seeds given."""
+    """The first `seeds` of a list, and the smallest seeds that it lacks if it has fewer; or the seeds given."""
     if not isinstance(seeds, int):
         return tuple(seeds)
     others = (seed for seed in itertools.count() if seed not in own)

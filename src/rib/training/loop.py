@@ -53,7 +53,7 @@ def train(
         classifier: on the device to use; its `net` is changed.
         training: examples, recipe and terms of the loss.
         checkpoint: stores the state; the training resumes from it.
-        watch: called with progress in images.
+        watch: called with the number of images.
 
     Raises:
         DivergedError: the loss or a weight is NaN or infinite.

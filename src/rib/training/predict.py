@@ -78,7 +78,7 @@ def predict(
     """Predict every example once, in evaluation mode.
 
     Args:
-        classifier: on the device that is to be used.
+        classifier: on the device to use.
         examples: N of them.
         label_map: of the examples' data set.
         batch_size: images per forward pass.

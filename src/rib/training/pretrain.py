@@ -22,7 +22,7 @@ def pretrain(classifier: Classifier, stages: Sequence[Training], checkpoint: Che
         classifier: with new weights, on the device to use.
         stages: at least one.
         checkpoint: stores the state; the training resumes from it.
-        watch: called with progress in images.
+        watch: called with the number of images.
 
     Returns:
         The outcome of the last stage.

@@ -52,13 +52,13 @@ _known: dict[tuple[str, ...], FoundSources] = {}
 
 
 def sources(module: str) -> dict[str, bytes]:
-    """The source of a module and of all modules of the user's own that it imports, and the files that they declare.
+    """The source of a module and of all modules of the user that it imports, and the files that they declare.
 
     Args:
         module: its name.
 
     Returns:
-        Content by name, the module's own first; nothing where it has no file.
+        Content by name, the module's own first; nothing if it has no file.
 
     Raises:
         UserError: one of them cannot be read or parsed, or imports what its source does not name.
@@ -170,7 +170,7 @@ def _parsed(content: bytes, source: SourceFile) -> ast.Module:
 
 
 def _declared(tree: ast.Module) -> tuple[str, ...] | None:
-    """The patterns that a module declares; None where it declares none."""
+    """The patterns that a module declares; None if it declares none."""
     for node in tree.body:
         if not isinstance(node, ast.Assign | ast.AnnAssign):
             continue

@@ -26,7 +26,7 @@ ROWS: Mapping[str, Corruption] = {
 
 
 def find_corruption(name: str) -> Corruption:
-    """The row of that name. Raises UserError with the nearest name where there is none."""
+    """The row of that name. Raises UserError with the nearest name if there is none."""
     if name not in ROWS:
         raise nearest(name, ROWS, "corruption")
     return ROWS[name]

@@ -89,7 +89,7 @@ def zoom_band(size: int, factor: float, kept: int) -> tuple[Band, slice]:
     """Linear interpolation of the middle 1 / `factor` of an axis, its end points kept.
 
     Returns:
-        The first `kept` values (all where there are fewer) as a matrix of what is cut out; and where that is.
+        The first `kept` values (all if there are fewer) as a matrix of what is cut out; and the positions of that.
     """
     cut = int(np.ceil(size / factor))
     first = (size - cut) // 2

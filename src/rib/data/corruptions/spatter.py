@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 
 def spatter(image: Image, level: Level, draws: Draws) -> Image:
-    """Drops where smoothed normal noise is high, with a shaded rim where they are water.
+    """Drops where smoothed normal noise is high, with a shaded rim if they are water.
 
     `level` is mean and deviation of the noise, deviation of its blur, the threshold below which there is no drop, the
     strength of water or the blur of mud, and 1 for mud.

@@ -373,7 +373,7 @@ def _made(order: CorruptionOrder, name: str, title: str, content: bytes) -> Iter
 
 
 def _prepared(order: CorruptionOrder, title: str, content: bytes) -> Image:
-    """The image to corrupt. Raises UserError where it is unreadable or too small."""
+    """The image to corrupt. Raises UserError if it is unreadable or too small."""
     pixels = decode_pixels(content, title)
     if order.border:
         pixels = pixels[order.border : -order.border, order.border : -order.border]

@@ -70,7 +70,7 @@ def shipped_adversary() -> nn.Sequential:
 
 @torch.inference_mode()
 def fools_adversary(images: Tensor, labels: Tensor, classes: tuple[int, ...]) -> Tensor:
-    """True where the shipped net, asked among `classes` only, prefers a wrong one, [N]."""
+    """True if the shipped net, asked among `classes` only, prefers a wrong one, [N]."""
     asked = torch.tensor(classes)
     logits = shipped_adversary()(centred(images))[:, asked]
     return asked[logits.argmax(1)] != labels

@@ -52,7 +52,7 @@ def calibration_changes(results: Results) -> Iterator[CalibrationChange]:
 
 @dataclass(frozen=True)
 class _Level:
-    """One score of single predictions; None where the record lacks it."""
+    """One score of single predictions; None if the record lacks it."""
 
     results: Results
     score: str

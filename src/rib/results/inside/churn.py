@@ -67,7 +67,7 @@ class ClassLoss:
 
 @dataclass(frozen=True)
 class WorstClasses:
-    """The classes that lost most on the other downstream sets, worst first; none where no class lost anything."""
+    """The classes that lost most on the other downstream sets, worst first; none if no class lost anything."""
 
     model: str
     method: str
@@ -123,7 +123,7 @@ class _Found:
 
 
 def _answers(results: Results, run: Run, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """Whether the pretrained and the tuned model are right, image by image; None where either is not known."""
+    """Whether the pretrained and the tuned model are right, image by image; None if either is not known."""
     before, after = results.accuracies.right(pretrained(results, run), name), results.accuracies.right(run, name)
     return None if before is None or after is None else (before, after)
 

@@ -51,7 +51,7 @@ class DistanceLoss:
         model, method, size: which.
         lost_on: where the accuracy is lost: `OTHERS`, or `REFERENCE`.
         pairs: of a set tuned on and one of these, whose change of accuracy is known.
-        spearman, pearson: correlation over the pairs, tested by permuting the sets; None where undefined.
+        spearman, pearson: correlation over the pairs, tested by permuting the sets; None if undefined.
         spearman_p, pearson_p: its p value, two-sided.
     """
 

@@ -128,7 +128,7 @@ def _about(line: Line, name: str, size: int | None, shown: list[_Place]) -> Effe
 
 
 def _points(shown: list[_Place], above: list[Estimate]) -> tuple[EffectivePoint, ...]:
-    """How far each lies above a line, and how far above its pretrained model where that is shown."""
+    """How far each lies above a line, and how far above its pretrained model if that is shown."""
     pairs = list(zip(shown, above, strict=True))
     before = {place.row.model: found for place, found in pairs if place.row.method == "pretrained"}
     return tuple(

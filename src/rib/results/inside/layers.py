@@ -29,17 +29,17 @@ Found = tuple[Look, V | None]
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """A number at every place inside tuned models, for the methods that were looked at with one model and size.
+    """A number at every place inside tuned models, for the methods that were read with one model and size.
 
     Attributes:
         what: of the number: see `profiles`.
         analysis: its name in the suite.
-        on: the data set looked at; empty for weights alone.
+        on: the data set read; empty for weights alone.
         model, size: which.
         tuned_on: one data set, or `ALL`.
         places: names of layers, groups or kinds of layers, or shares of the way, P of them.
         methods: M names.
-        values: M lists of P; None where a run is missing, or has no such number.
+        values: M lists of P; None if a run is missing, or has no such number.
     """
 
     what: str
@@ -55,7 +55,7 @@ class LayerProfile:
 
 @dataclass(frozen=True)
 class Square:
-    """CKA of every layer before (rows) with every layer after, the mean over the runs; None where one has none."""
+    """CKA of every layer before (rows) with every layer after, the mean over the runs; None if one has none."""
 
     analysis: str
     on: str
@@ -169,7 +169,7 @@ def profiles(results: Results) -> Iterator[LayerProfile]:
 
 
 def _by_set(mine: dict[str, list[Found[V]]], names: Names) -> Iterator[tuple[str, dict[str, list[Found[V]]]]]:
-    """The looks of every method over all sets tuned on; where there are several, then those of each set."""
+    """The looks of every method over all sets tuned on; if there are several, then those of each set."""
     yield ALL, {method: _others(found) for method, found in mine.items()}
     sets = list(dict.fromkeys(look.run.tuned_on for found in mine.values() for look, _ in found))
     for name in sets if len(sets) > 1 else ():

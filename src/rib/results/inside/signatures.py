@@ -119,7 +119,7 @@ def _small_sets(results: Results, group: Group, runs: Sequence[Run]) -> tuple[In
 
 
 def _pool(results: Results, name: str) -> int:
-    """Images tuned on where all are."""
+    """The number of images if all are tuned on."""
     index = results.plan.world[name].index("tune")
     return len(tuning_rows(index, None, results.suite.held_out, 0, name)[0])
 
