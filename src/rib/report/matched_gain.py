@@ -5,8 +5,9 @@ from __future__ import annotations
 from rich.text import Text
 
 from rib.metrics.intervals import Interval
+from rib.plan import swept
 from rib.report.grid import ABSENT, grid, wrapped
-from rib.results.matched_gain import MatchedGain, matched_gains
+from rib.results.matched_gain import FINETUNE, MatchedGain, matched_gains
 from rib.results.results import Results
 from rib.results.words import signed, size_name, spanned
 
@@ -19,9 +20,17 @@ LEGEND = (
 )
 
 
+IDLE = (
+    "Methods are not compared at the gain of finetune: it shows none that is distinguishable on unseen images of the set "
+    "tuned on."
+)
+
+
 def matched_lines(results: Results, width: int) -> list[Text]:
     """Methods at the gain of `finetune`, for suites that sweep a strength."""
     rows = matched_gains(results)
+    if not rows and swept(results.suite) and any(method == FINETUNE for _, method, _ in results.groups):
+        return [Text(), *wrapped(IDLE, width, "dim")]
     if not any(row.field for row in rows):
         return []
     several = {field: len({getattr(row, field) for row in rows}) > 1 for field in ("model", "size")}
