@@ -148,8 +148,12 @@ def test_a_curve_through_fine_tuning_itself_does_not_differ_from_it(tmp_path: Pa
     assert (row.against_finetune.value, row.against_finetune.low, row.against_finetune.high) == (0, 0, 0)
 
 
-def test_no_row_without_a_gain_of_fine_tuning(tmp_path: Path) -> None:
-    assert matched_gains(made(tmp_path, dict.fromkeys(CURVE, (0, 0)))) == []
+def test_without_a_gain_of_fine_tuning_there_is_no_row_and_it_is_said(tmp_path: Path) -> None:
+    results = made(tmp_path, dict.fromkeys(CURVE, (0, 0)))
+    assert matched_gains(results) == []
+    console = Console(width=200, record=True)
+    console.print(headline(results, 200))
+    assert "not compared at the gain of finetune: it shows none" in console.export_text()
 
 
 def test_points_lost_for_each_point_gained(results: Results) -> None:

@@ -21,8 +21,8 @@ LEGEND = (
 
 
 IDLE = (
-    "Methods are not compared at the gain of finetune: it shows none that is distinguishable on unseen images of the set "
-    "tuned on."
+    "Methods are not compared at the gain of finetune: it shows none that is distinguishable on unseen images of the "
+    "set tuned on."
 )
 
 
