@@ -25,7 +25,9 @@ from rib.models.classifier import Classifier
 from rib.models.describe import describe
 from rib.models.loading import load_pretrained, weights_identity
 from rib.models.skeleton import skeleton
+from rib.models.text import read_texts_alike
 from rib.models.weights import put_weights
+from rib.plan.pair import make_pair
 from rib.steps import How
 from rib.suite.load import parse_suite
 from tiny_transformers import DECODERS, SHAPES, VOCABULARY, sentences, write_model, write_tokenizer
@@ -240,3 +242,19 @@ def test_the_tokenizer_is_part_of_what_a_model_is(tmp_path: Path) -> None:
         tokenized(before.view, ["a film"])
     ids = tokenized(after.view, ["a film"])  # type: ignore[arg-type]
     np.testing.assert_array_equal(ids[0][:4], [2, VOCABULARY.index("a"), VOCABULARY.index("film"), 3])
+
+
+def test_compare_gates_a_text_model_and_refuses_another_reading(tmp_path: Path) -> None:
+    write_model(tmp_path / "base", "bert", classes=SETS["clean"][0])
+    write_model(tmp_path / "tuned", "bert", classes=SETS["clean"][0], seed=1)
+    write_model(tmp_path / "shorter", "bert", classes=SETS["clean"][0], max_position_embeddings=12)
+    suite = parse_suite(document(tmp_path, ("text",)) | {"runs": []}).based_at(tmp_path)
+    pair = make_pair(suite, str(tmp_path / "base"), str(tmp_path / "tuned"), tuned_on="whole", cache=tmp_path / "facts")
+    assert {run.fit.architecture.view for run in pair.plan.runs} == {pair.plan.runs[0].fit.architecture.view}
+    with pytest.raises(UserError):
+        make_pair(suite, str(tmp_path / "base"), str(tmp_path / "shorter"), cache=tmp_path / "facts")
+    with pytest.raises(UserError, match="different kinds"):
+        read_texts_alike(ModelRow(transformers=str(tmp_path / "base")), ModelRow(timm="resnet18"), tmp_path)
+    one, two = (ModelRow(transformers=str(tmp_path / "base"), length=length) for length in (12, 16))
+    with pytest.raises(UserError, match="read texts differently"):
+        read_texts_alike(one, two, tmp_path)

@@ -137,6 +137,51 @@ def read_config(folder: Path, fetch: str = "") -> dict[str, Any]:
     return config
 
 
+def is_transformers(folder: Path) -> bool:
+    """Whether a folder's config.json is of a model of transformers."""
+    try:
+        config = parse_json(read_plain(folder / "config.json"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and isinstance(config.get("model_type"), str)
+
+
+def read_texts_alike(before: ModelRow, after: ModelRow, base: Path) -> bool:
+    """Whether two models read texts, as the same tokens; False where they do not read texts.
+
+    Args:
+        before, after: the rows of the two models of a comparison.
+        base: the folder that relative paths start from.
+
+    Raises:
+        UserError: one of them reads texts and the other does not, or they read them differently.
+    """
+    if before.is_text != after.is_text:
+        kinds = ["texts" if row.is_text else "images" for row in (before, after)]
+        raise UserError("BASE and TUNED take inputs of different kinds", got=" and ".join(kinds), valid="one kind")
+    if not before.is_text:
+        return False
+    one, two = text_input(before, base), text_input(after, base)
+    alike = one.tokens == two.tokens or (
+        (one.tokens.length, one.tokens.keep) == (two.tokens.length, two.tokens.keep)
+        and one.tokens.folder
+        and two.tokens.folder
+        and _vocabulary(one.tokens.folder) == _vocabulary(two.tokens.folder)
+    )
+    if not alike:
+        raise UserError(
+            "BASE and TUNED read texts differently, so a change would not be one of weights alone",
+            got=two.words,
+            valid=one.words,
+            remedy="give both one tokenizer, length and end that is kept, in rows of the suite",
+        )
+    return True
+
+
+def _vocabulary(folder: str) -> dict[str, int]:
+    return dict(load_tokenizer(Path(folder)).get_vocab())
+
+
 def _folder(path: str, base: Path) -> Path:
     return expanded(base, path)
 

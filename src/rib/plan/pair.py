@@ -23,6 +23,7 @@ from rib.models.layers import choose
 from rib.models.loading import weights_identity
 from rib.models.recorded import RecordedAccuracy, recorded_accuracy
 from rib.models.skeleton import skeleton
+from rib.models.text import is_transformers
 from rib.plan.looks import can_look, find_analysis, looks_at
 from rib.plan.pair_view import require_one_view, with_view
 from rib.plan.plan import Look, Plan, Run
@@ -268,11 +269,12 @@ def _folder_row(folder: Path) -> ModelRow:
     if (folder / clip.CONFIG).is_file():
         return ModelRow(open_clip=str(folder))
     if (folder / "config.json").is_file():
-        return ModelRow(hf=str(folder))
+        return ModelRow(transformers=str(folder)) if is_transformers(folder) else ModelRow(hf=str(folder))
     raise UserError(
         "the folder does not state its architecture",
         got=f"no config.json in {folder}",
-        valid="a folder that timm saved (config.json, model.safetensors), or open_clip (open_clip_config.json)",
+        valid="a folder that timm or transformers saved (config.json, model.safetensors), or open_clip "
+        "(open_clip_config.json)",
         remedy="name the checkpoint file in it; for BASE with --model",
     )
 

@@ -14,6 +14,7 @@ from rib.files import file_name
 from rib.identity import digest
 from rib.metrics.intervals import Interval
 from rib.models.build import build
+from rib.models.cards import input_lines, task
 from rib.models.weights import Weights, put_weights, write_weights
 from rib.plan import Run
 from rib.report.markdown import code, markdown
@@ -160,7 +161,8 @@ def model_card(results: Results, run: Run) -> str:
 
 
 def _header(results: Results, run: Run) -> Iterator[str]:
-    yield from ("---", "tags: [image-classification, robustness, rib]", "pipeline_tag: image-classification")
+    kind = task(run.fit.architecture)
+    yield from ("---", f"tags: [{kind}, robustness, rib]", f"pipeline_tag: {kind}")
     if _loads_in_timm(run):
         yield "library_name: timm"
     yield from ("---", "", f"# {markdown(run_name(results, run))}", "")
@@ -179,11 +181,7 @@ def _what(results: Results, run: Run) -> Iterator[str]:
     yield from ("", f"- Classes: {architecture.classes}, those of {code(suite.reference)}, in this order: {named}.")
     if run.tuned_on in suite.roles.tuned:
         yield f"- Tuned on {len(drawn(results.plan, run).tuning):,} images, listed in tuned_on.csv."
-    side, filtered = int(architecture.size / architecture.crop), architecture.interpolation
-    resized = {None: "shorter side", "squash": "both sides", "border": "longer side"}[architecture.resize]
-    border = f", on a border of RGB {architecture.fill}" if architecture.fill else ""
-    yield f"- Images: {resized} to {side} pixels ({filtered}){border}, centre crop of {architecture.size}."
-    yield f"- Normalisation: mean {list(architecture.mean)}, standard deviation {list(architecture.std)}."
+    yield from (f"- {line}" for line in input_lines(architecture))
     yield f"- Method: {code(json.dumps(run.fit.method.model_dump(mode='json')))}."
     if run.seed is not None:
         yield f"- Seed: {run.seed}."
