@@ -27,10 +27,10 @@ from rib.data.catalogue import ROWS as ROWS_OF_DATA
 from rib.data.catalogue import DataRow, find_row, open_data
 from rib.data.check import check
 from rib.data.decoded import Decoded
-from rib.data.examples import Part
+from rib.data.examples import Examples, Part
 from rib.data.fields import DOWNSTREAM, FieldsSet
 from rib.data.fields.recipe import domain_rows
-from rib.data.labels import match_classes
+from rib.data.labels import LabelMap, match_classes
 from rib.data.misspelling import Misspelling
 from rib.data.pack import open_pack
 from rib.data.snippets import write_snippets
@@ -39,12 +39,18 @@ from rib.data.tokens import BEGIN, END, MASK, bytes_view, token_counts, tokenize
 from rib.data.views import Pixels, Tokens
 from rib.errors import UserError
 from rib.identity import digest
+from rib.models.build import build
+from rib.models.catalogue import ROWS as ROWS_OF_MODELS
+from rib.models.catalogue import ZOO
 from rib.models.catalogue import find_row as find_model
 from rib.models.describe import describe
+from rib.models.loading import load_pretrained
+from rib.models.weights import put_weights
 from rib.objectives.tokens import MaskedTokens, NextToken
 from rib.plan import make_plan
 from rib.steps import How
 from rib.suite.load import load_suite
+from rib.training.predict import predict
 
 PARTS: tuple[Part, ...] = ("tune", "test")
 
@@ -445,3 +451,24 @@ def test_two_classes_stand_for_three_of_the_reference_set(tmp_path: Path) -> Non
     assert found.groups == ((0,), (1, 2))
     logits = torch.tensor([[1.0, 0.5, 0.7]])
     assert found.mask(logits).argmax(dim=1).tolist() == [1]  # neutral and contradiction together are likelier
+
+
+def test_every_model_of_the_embedded_texts_is_shipped_and_starts_above_chance() -> None:
+    """The table of docs/zoo.md: mean accuracy on the eight downstream sets, percent, of the first seed."""
+    rows = {name: row for name, row in ROWS_OF_MODELS.items() if name.startswith("fields:")}
+    assert all((ZOO / f"{name.removeprefix('fields:')}.safetensors").is_file() for name in rows)
+    made = {f"fields:{name}" for name in load_suite("fields-pretrain").models}
+    assert set(rows) <= made
+    for name, expected in {"encoder_small": 55.1, "encoder_medium": 72.6, "encoder_large": 81.5}.items():
+        row = rows[f"fields:{name}"]
+        architecture = describe(row, 10)
+        classifier = build(architecture)
+        put_weights(classifier.net, load_pretrained(name, row, architecture, Path()))
+        found = []
+        for domain in DOWNSTREAM:
+            data = FieldsSet(domain, domain)
+            index = data.index("test")
+            inputs = Examples.whole(data.read("test", range(len(index)), architecture.view), index)
+            said = predict(classifier, inputs, LabelMap("own", tuple((k,) for k in range(10)), 10), batch_size=64)
+            found.append(100 * float(said.masked_right.mean()))
+        assert np.mean(found) == pytest.approx(expected, abs=0.3)

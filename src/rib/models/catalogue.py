@@ -310,9 +310,9 @@ def _digits_rows() -> Iterator[tuple[str, ModelRow]]:
 
 
 def _fields_rows() -> Iterator[tuple[str, ModelRow]]:
-    for family, objective in FIELDS_MODELS:
+    for family, objective, seeds in FIELDS_MODELS:
         stem = family if objective == "supervised" else f"{family}_{objective}"
-        for pretraining, seed in itertools.product(("small", "medium", "large"), DIGITS_SEEDS):
+        for pretraining, seed in itertools.product(("small", "medium", "large"), seeds):
             name = replicate(f"{stem}_{pretraining}", seed)
             yield (
                 f"fields:{name}",

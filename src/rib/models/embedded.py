@@ -23,10 +23,11 @@ DIGITS_MODELS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 """The shipped models: family, objective, pretraining sets."""
 
-FIELDS_MODELS: tuple[tuple[str, str], ...] = (
-    ("encoder", "supervised"),
-    ("encoder", "masked"),
-    ("decoder", "supervised"),
-    ("decoder", "next"),
+FIELDS_MODELS: tuple[tuple[str, str, tuple[int, ...]], ...] = (
+    ("encoder", "supervised", (0, 1, 2)),
+    ("encoder", "masked", (0,)),
+    ("decoder", "supervised", (0,)),
+    ("decoder", "next", (0,)),
 )
-"""The shipped models of text: family and objective, each of three pretraining sets and three seeds."""
+"""The shipped models of text: family, objective and seeds, each of three pretraining sets. The suite fields-pretrain
+makes three seeds of each."""
