@@ -10,6 +10,7 @@ from rich.console import Console
 
 from helpers import Say, document, model_row, toml
 from rib.cli.options import shipped_suites
+from rib.execute.progress import Announced, Silent
 from rib.metrics.intervals import Interval
 from rib.report.recommend import advised
 from rib.results.recommendation import Advice, Candidate
@@ -51,6 +52,24 @@ def test_study_takes_the_suite_first(rib_says: Say) -> None:
     assert rib_says("study", "digits-studies")[1] == listed
     code, said = rib_says("study", "digits-studies", "sise")
     assert (code, "did you mean 'size'?" in said) == (2, True)
+
+
+def test_a_study_says_what_there_is_to_do_before_it_begins() -> None:
+    said: list[str] = []
+
+    class Watcher(Silent):
+        def begin(self, steps: int, done: int, work: float) -> None:
+            said.append("begins")
+
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    Announced(Watcher(), "size").begin(1200, 200, 34567.0)
+    Announced(Watcher(), "size").begin(5, 5, 0.0)
+    assert said == [
+        *("size: 1,000 of 1,200 steps to do, 34,567 image passes", "begins"),
+        *("size: 0 of 5 steps to do", "begins"),
+    ]
 
 
 def test_a_hint_names_the_store_in_full(suite: Path, rib_says: Say, tmp_path: Path) -> None:

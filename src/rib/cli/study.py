@@ -81,5 +81,6 @@ def _suite_and_names(words: list[str], suite: str | None) -> tuple[str, list[str
 
 def _ask(name: str, base: Suite, store: Path, how: How, watcher: Watcher) -> Studied:
     from rib import api
+    from rib.execute.progress import Announced
 
-    return api.study(name, suite=base, store=store, how=how, watcher=watcher)
+    return api.study(name, suite=base, store=store, how=how, watcher=Announced(watcher, name))

@@ -43,6 +43,24 @@ class Silent:
     def say(self, line: str) -> None: ...
 
 
+class Announced:
+    """Another watcher that first says how much there is to do.
+
+    Args:
+        watcher: the other.
+        name: of what is done.
+    """
+
+    def __init__(self, watcher: Watcher, name: str) -> None:
+        self._watcher, self._name = watcher, name
+        self.now, self.images, self.finished, self.say = watcher.now, watcher.images, watcher.finished, watcher.say
+
+    def begin(self, steps: int, done: int, work: float) -> None:
+        cost = f", {work:,.0f} image passes" if steps > done else ""
+        self.say(f"{self._name}: {steps - done:,} of {steps:,} steps to do{cost}")
+        self._watcher.begin(steps, done, work)
+
+
 class _Tally:
     """The counters that all watchers share."""
 
