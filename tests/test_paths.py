@@ -70,3 +70,12 @@ def test_a_variable_that_is_a_path_is_expanded(tmp_path: Path, monkeypatch: pyte
     assert expanded(Path("base"), "${RIB_WHO}/x") == Path("base/somebody/x")
     error = UserError("none in base/somebody/x", got=tmp_path)
     assert str(error) == f"none in base/${{RIB_WHO}}/x\n  got:    {tmp_path}"
+
+
+@pytest.mark.parametrize("target", ["itself", "nowhere"])
+def test_a_store_that_is_a_link_to_nothing_is_refused(target: str, tmp_path: Path, rib_says: Say) -> None:
+    (tmp_path / "itself").symlink_to(tmp_path / target)
+    for words in (("store", "merge", tmp_path / "itself"), ("store", "verify", "--store", tmp_path / "itself")):
+        code, said = rib_says(*words)
+        assert code == 2
+        assert "the store is not a folder" in said

@@ -62,7 +62,7 @@ class Store(Artifacts):
                 valid=f"format {FORMAT} or older",
                 remedy="install the newer RIB, or choose another path with --store",
             )
-        if root.exists() and not root.is_dir():
+        if (root.exists() or root.is_symlink()) and not root.is_dir():  # also a link to nothing, or to itself
             raise UserError("the store is not a folder", got=root, remedy="choose another path with --store")
 
     def marker_fault(self) -> str | None:
