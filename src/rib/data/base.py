@@ -1,4 +1,4 @@
-"""DataSet: the contract that every kind of data meets."""
+"""DataSet: the interface of every kind of data."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Form:
     """Facts about a part's pictures that need no decoding.
 
     Attributes:
-        lossless: whether some lie in files that keep every pixel, such as PNG: the same picture may lie elsewhere in
+        lossless: whether some files keep every pixel, such as PNG, so that the same picture may exist elsewhere in
             other bytes.
-        pixels: how many they have together, estimated from a few of them.
+        pixels: their total number of pixels, estimated from a few pictures.
     """
 
     lossless: bool
@@ -37,18 +37,17 @@ class DataSet(ABC):
         family: source family. Two sets of one family show renderings of the same source images, so that tuning on
             one has seen the labels of the other.
         units: namespace of `Index.sources`; sets that share it are resampled together by the bootstrap.
-        disjoint: whether `tune` and `test` share no source image. Where they do (the set as a whole plays both
-            roles, as in the paper), accuracy on the tuned set itself is not reported.
-        chunk: how many images are best asked for at a time.
-        trial: a view in which `rib data check` reads rows.
+        disjoint: whether `tune` and `test` share no source image. If they do (the whole set plays both roles, as in the
+            paper), accuracy on the tuned set itself is not reported.
+        chunk: the best number of images per read.
+        trial: the view in which `rib data check` reads rows.
         map_name: names the label map in every result.
         targets: classes of the reference set that mean a class of this set, if it has another name.
         map_warning: whether the label map is known to be wrong, and kept for comparison only.
-        matched: whether sources are known by more than the row's number, so that they mean the same in other sets.
-        shipped: whether the set is one of the catalogue's, whose overlap with others of it is known.
-        caveat: what every result on this set should say of it, such as that the copy is incomplete.
-        left_out: what lies beside its images and is not among them, in words; said wherever the caveat is, and no part
-            of a result.
+        matched: whether source numbers have the same meaning in other sets, and are not just row numbers.
+        shipped: whether the set is in the catalogue, which knows its overlap with other sets.
+        caveat: a warning for every result on this set, such as an incomplete copy.
+        left_out: files beside its images that RIB leaves out, in words; shown with the caveat, and no part of a result.
     """
 
     name: str
@@ -92,7 +91,7 @@ class DataSet(ABC):
         """A digest of the part's content: pixels or files and labels, never the path."""
 
     def contents(self, part: Part) -> NDArray[np.uint64] | None:
-        """A digest of each row's content, uint64 (N,), of those that `fingerprint` looks at; None if it has none."""
+        """A digest of the content of each row that `fingerprint` reads, uint64 (N,); None without such digests."""
         return None
 
     def form(self, part: Part) -> Form | None:
@@ -112,12 +111,12 @@ class DataSet(ABC):
         return [f"{part}/{row}" for row in range(len(self.index(part)))]
 
     def reading_order(self, part: Part) -> NDArray[np.int64]:
-        """Rows of a part in the order in which they are best read."""
+        """Rows of a part in the fastest order to read."""
         return np.arange(len(self.index(part)))
 
     @abstractmethod
     def read(self, part: Part, rows: Sequence[int], view: View) -> Inputs:
-        """Some rows in the form of a view: (len(rows), *view.shape). May be called from several threads.
+        """Some rows in a view: (len(rows), *view.shape). Several threads may call it.
 
         Raises:
             UserError: an image cannot be read, with its name.

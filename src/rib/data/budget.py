@@ -44,11 +44,11 @@ def pack_bytes(decoded: Decoded) -> int:
 
 
 def room(folder: Path, budget: int | None = None) -> int:
-    """Bytes that packs to come may take: what is free less a reserve, and no more than is left of the budget.
+    """Bytes that new packs may take: the free disk less a reserve, limited by the rest of the budget.
 
     Args:
-        folder: where packs are kept; need not be there yet.
-        budget: bytes that all packs in it may take together; None for as many as there are.
+        folder: holds the packs; it may not exist yet.
+        budget: maximum bytes of all packs; None for no limit.
     """
     there = next(parent for parent in (folder, *folder.absolute().parents) if parent.exists())
     disk = shutil.disk_usage(there)
@@ -61,12 +61,12 @@ def room(folder: Path, budget: int | None = None) -> int:
 def divided(wanted: Sequence[Decoded], folder: Path, budget: int | None = None) -> tuple[list[Decoded], list[Decoded]]:
     """Divide the wanted parts into those to pack, and those to stream because their pack would be too large.
 
-    What a model is tuned on is packed, as its images are drawn at random; of the other parts the smallest first, as far
-    as there is room. A budget of 0 streams everything that no pack holds.
+    Tuning parts are always packed, because their images are drawn at random. The other parts are packed in order of
+    size, the smallest first, as far as they fit. With a budget of 0, all parts without a pack are streamed.
 
     Args:
-        wanted: what is read.
-        folder: where packs are kept.
+        wanted: the parts.
+        folder: holds the packs.
         budget: as `room`.
     """
     files: dict[Path, list[Decoded]] = {}
@@ -89,15 +89,15 @@ def divided(wanted: Sequence[Decoded], folder: Path, budget: int | None = None) 
 
 
 def require_room(wanted: Sequence[Decoded], folder: Path, budget: int | None = None) -> None:
-    """Refuse to decode what would not fit, before anything is.
+    """Refuse packs that do not fit, before decoding.
 
     Args:
-        wanted: what each pack that is to be there holds.
-        folder: where packs are kept.
+        wanted: the part of each pack.
+        folder: holds the packs.
         budget: as `room`.
 
     Raises:
-        UserError: they take more than there is room for.
+        UserError: they do not fit.
     """
     needed = {pack_file(one, folder): one for one in wanted}
     missing = {file: _missing_bytes(file, pack_bytes(one)) for file, one in needed.items()}

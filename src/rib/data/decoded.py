@@ -1,4 +1,4 @@
-"""Decoded: a part of a data set in the form of a view: what a pack holds, and what a stream decodes."""
+"""Decoded: a part of a data set in a view, which is the content of a pack or a stream."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rib.data.views import View
 
 @dataclass(frozen=True)
 class Decoded:
-    """A part of a data set in the form of a view.
+    """A part of a data set in a view.
 
     Attributes:
         data: the data set.
@@ -40,5 +40,5 @@ class Decoded:
 
     @property
     def name(self) -> str:
-        """Names the inputs: equal only for equal content and equal views."""
+        """Identifies the inputs: equal only for equal content and equal views."""
         return f"{self.data.fingerprint(self.part)[:24]}-{self.view.name}"

@@ -38,7 +38,7 @@ class Index:
         return len(self.labels)
 
     def take(self, rows: NDArray[np.int64]) -> Index:
-        """The same index, of these rows only and in their order."""
+        """The same index with only these rows, in their order."""
         return replace(
             self,
             labels=self.labels[rows],
@@ -50,14 +50,14 @@ class Index:
 
 @dataclass(frozen=True)
 class Examples:
-    """Some rows of a pack: what a model trains on or predicts. Taking fewer rows copies no inputs.
+    """Rows of a pack that a model trains on or predicts. Taking fewer rows copies no inputs.
 
     Attributes:
         images: the inputs (M, *view.shape) of the part from its row `first` on; may be mapped from a file. Or a
             function that decodes rows int64 (n,) of the part whenever they are read.
         index: labels, sources and cells of the N chosen examples.
         rows: int64 (N,), the row of each chosen example in the part.
-        first: the part's row that `images` begins with; 0 unless the images are a chunk of it.
+        first: the row of the part with which `images` starts; 0 unless the images are a chunk.
     """
 
     images: Inputs | Callable[[NDArray[np.int64]], Inputs]
@@ -79,7 +79,7 @@ class Examples:
         return self.index.labels
 
     def take(self, chosen: NDArray[np.int64]) -> Examples:
-        """The same part, these of its examples only and in their order."""
+        """The same part with only these examples, in their order."""
         return replace(self, index=self.index.take(chosen), rows=self.rows[chosen])
 
     def places(self, chosen: NDArray[np.int64] | slice) -> NDArray[np.int64]:

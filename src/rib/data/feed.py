@@ -1,8 +1,8 @@
-"""Feed: how batches of examples reach the device that computes on them. By whichever road, they are the same.
+"""Feed: brings batches of examples to the device. The batches are the same on every path.
 
-On a GPU with room for it a pack lives on the device, copied once for all that is done with it there. Where there is no
-room, each batch goes through pinned memory, copied beside the work on the one before. A CPU reads plain memory. What no
-pack holds is decoded a batch ahead.
+If a GPU has room, a pack is copied to it once and stays there. Otherwise each batch is copied through pinned memory
+while the device computes on the previous batch. A CPU reads plain memory. Data without a pack are decoded one batch
+ahead.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from rib.data.views import Inputs
 
 Road = Literal["plain", "resident", "pinned"]
 Room = Callable[[torch.device], tuple[int, int]]
-"""Bytes free and bytes in all, of a device."""
+"""Free and total bytes of a device."""
 
 RESERVE = 0.25
-"""Share of a device's memory that packs leave to models and what they compute."""
+"""Share of a device's memory that packs leave free for models and activations."""
 
 PIECE = 2**26
 """Bytes that are copied at a time where a whole pack is."""
@@ -35,11 +35,11 @@ PIECE = 2**26
 
 @dataclass
 class Shelf:
-    """Packs that live on devices, each for as long as its images are in use on the host.
+    """Packs on devices, each as long as its images are in use on the host.
 
     Attributes:
-        room: tells the memory of a device.
-        closed: whether it takes no more.
+        room: returns the memory of a device.
+        closed: whether it accepts no further packs.
     """
 
     room: Room = torch.cuda.mem_get_info
@@ -47,7 +47,7 @@ class Shelf:
     closed: bool = False
 
     def road(self, images: Inputs, device: torch.device) -> Road:
-        """How batches of some images best reach a device."""
+        """The fastest path of batches of some images to a device."""
         if device.type != "cuda":
             return "plain"
         if (id(images), device) in self._kept:
@@ -58,12 +58,12 @@ class Shelf:
         return "resident" if images.nbytes <= free - RESERVE * total else "pinned"
 
     def clear(self) -> None:
-        """Let go of all packs, and take no more: the memory was wanted for something else."""
+        """Free all packs and accept no more, because the memory is needed otherwise."""
         self.closed = True
         self._kept.clear()
 
     def on(self, images: Inputs, device: torch.device) -> Tensor:
-        """All of some inputs on a device: (M, *view.shape)."""
+        """All inputs on a device: (M, *view.shape)."""
         place = (id(images), device)
         if place not in self._kept:
             self._kept[place] = _whole(images, device)
@@ -81,13 +81,13 @@ def fed(
     """Batches of examples on a device: (n, *view.shape), not to be changed.
 
     Args:
-        examples: whose inputs.
-        wanted: which examples are in each batch.
-        device: where it is used, by the stream of work that is current when it is asked for.
-        shelf: packs that are on the device already.
+        examples: the examples.
+        wanted: the examples of each batch.
+        device: the device; batches belong to the stream that is current when they are requested.
+        shelf: the packs on devices.
 
     Raises:
-        UserError: an image that no pack holds cannot be read.
+        UserError: an image without a pack cannot be read.
     """
     images = examples.images
     if callable(images):
@@ -103,13 +103,13 @@ def fed(
 
 
 def placed(rows: Rows, device: torch.device) -> Tensor:
-    """Numbers of rows on a device, int64 (n,), without waiting for what the device is doing."""
+    """Row numbers on a device, int64 (n,), copied without waiting for the device."""
     host = torch.from_numpy(rows)
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
 def _decoded(examples: Examples, wanted: Iterable[Rows | slice]) -> Iterator[Inputs]:
-    """Batches that are decoded while the one before is used."""
+    """Batches that are decoded while the previous one is used."""
     ahead: Future[Inputs] | None = None
     with ThreadPoolExecutor(1) as pool:
         for chosen in wanted:
@@ -130,7 +130,7 @@ def _whole(images: Inputs, device: torch.device) -> Tensor:
 
 
 def _sent(images: Inputs, wanted: Iterable[Rows], device: torch.device) -> Iterator[Tensor]:
-    """Batches copied to a device beside the work on the one before."""
+    """Batches that are copied to a device while it computes on the previous one."""
     lane = _Lane(images, device)
     ahead: tuple[Tensor, torch.cuda.Event | None] | None = None
     for rows in wanted:
@@ -146,11 +146,11 @@ def _dtype(inputs: Inputs) -> torch.dtype:
 
 
 class _Lane:
-    """Two buffers of pinned memory that take turns: one is filled while the other is copied from.
+    """Two alternating buffers of pinned memory: one is filled while the other is copied to the device.
 
     Args:
-        images: batches are of these.
-        device: where they go. A CPU has the same lane, of plain memory and without a stream.
+        images: the images of the batches.
+        device: the target. For a CPU the buffers are plain memory without a stream.
     """
 
     def __init__(self, images: Inputs, device: torch.device) -> None:
@@ -161,7 +161,7 @@ class _Lane:
         self._turn = 0
 
     def send(self, rows: Rows) -> tuple[Tensor, torch.cuda.Event | None]:
-        """A batch on its way to the device, and what tells that it is there."""
+        """A batch that is being copied to the device, and the event of its arrival."""
         self._turn = 1 - self._turn
         if (copied := self._copied[self._turn]) is not None:
             copied.synchronize()
@@ -173,7 +173,7 @@ class _Lane:
         return batch, self._copied[self._turn]
 
     def receive(self, batch: Tensor, copied: torch.cuda.Event | None) -> Tensor:
-        """A batch that the work to come may use."""
+        """Wait until following work can use the batch."""
         if copied is not None:
             using = torch.cuda.current_stream(self._device)
             using.wait_event(copied)

@@ -1,4 +1,4 @@
-"""Label map: which of the model's classes stand for each class of a data set."""
+"""Label map: the model's classes that stand for each class of a data set."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ class LabelMap:
     """Class k of the data set is answered by the model's classes `groups[k]`.
 
     Attributes:
-        name: names the map in every result.
+        name: name of the map in results.
         groups: for each class of the data set, the model's class indices that mean it (one, or several synonyms).
         outputs: number of the model's classes.
-        combine: what a class with synonyms gets: None, the largest of their logits; "mean" or "sum", the mean or the
-            sum of their probabilities.
+        combine: how synonyms of a class are combined: None for the largest of their logits; "mean" or "sum" for the
+            mean or sum of their probabilities.
     """
 
     name: str
@@ -72,7 +72,7 @@ class LabelMap:
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _indices(groups: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor | list[Tensor]:
-    """The model's classes on a device, where they stay: a copy at every step would wait for the step before.
+    """The model's classes on a device, cached there: a copy at every step would wait for the previous step.
 
     One tensor if each class has a single output, else one tensor per class.
     """

@@ -1,15 +1,16 @@
 """Packs: a part of a data set decoded once for one view, as a file mapped into memory.
 
-Beside `NAME.npy` lie `NAME.crc32`, a checksum of every image, and `NAME.checked`, where it was last found to be whole.
-A checksum is a CRC-32 that continues that of NAME, so no pack's images and checksums can pass for another's. Those of
-earlier versions lack NAME: such a pack is decoded again, unless it was found whole and has not changed since.
+A pack has three files: `NAME.npy` with the images, `NAME.crc32` with a checksum per image, and `NAME.checked`, which
+records the last successful verification. A checksum is a CRC-32 that starts from the CRC-32 of NAME, so the images and
+checksums of one pack cannot be confused with those of another. Checksums of earlier versions lack NAME: RIB decodes
+such a pack again, unless it was verified before and has not changed since.
 
-While it is made, its images are in `NAME.part`; one whose checksum is 0 or another's has not been decoded: a build that
-was killed continues from there.
+A build writes the images into `NAME.part`. An image whose checksum is 0 or wrong is not yet decoded, so a killed build
+can be continued.
 
-A lock lets one build a pack while others wait. Not every network file system has locks that other machines see, so
-nothing but time depends on it: builders of one pack write the same bytes into the same two files, which are never cut,
-and each looks in the end whether they are still those that it opened, and all is in them.
+A lock makes other processes wait for a build. Some network file systems have no locks across machines, so correctness
+does not depend on the lock: all builders of a pack write the same bytes into the same two files, never truncate them,
+and check at the end that the files are still those that they opened and that nothing is missing.
 """
 
 from __future__ import annotations
@@ -44,29 +45,29 @@ Say = Callable[[str], None]
 Sums = NDArray[np.uint32]
 
 BLOCK = 2**26
-"""Bytes that are checked by one thread at a time."""
+"""Bytes that one thread verifies at a time."""
 
 BUILDS = 10
-"""So often a pack is built, where its files are taken away meanwhile, before it is given up."""
+"""Attempts to build a pack whose files are removed meanwhile."""
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """Errors of a file system without locks."""
 
 NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
-"""Errors of a file system that cannot give a file a second name."""
+"""Errors of a file system without hard links."""
 
 
 def open_pack(decoded: Decoded, folder: Path, advance: Advance | None = None) -> Examples:
     """The examples of a part, decoded on first use. Of an existing pack only header and size are read.
 
     Args:
-        decoded: the part and its form.
-        folder: where packs are kept.
+        decoded: the part and its view.
+        folder: holds the packs.
         advance: called with the number of examples decoded since its last call.
 
     Raises:
         UserError: an image cannot be read, or `folder` cannot be written.
-        StepError: the disk is full, or others take away what is made.
+        StepError: the disk is full, or other processes remove the files.
     """
     file = pack_file(decoded, folder)
     builds = 0
@@ -85,7 +86,7 @@ def open_pack(decoded: Decoded, folder: Path, advance: Advance | None = None) ->
 def check_pack(decoded: Decoded, folder: Path, advance: Advance | None = None, say: Say | None = None) -> None:
     """Open a pack after its checksums are read; damaged images are decoded again.
 
-    A pack that was found whole before is not read again unless its file has changed since, or is a copy.
+    A pack that was verified before is only read again if its file has changed or is a copy.
 
     Args: as `open_pack`, and
         say: called with damage, in words.
@@ -95,7 +96,7 @@ def check_pack(decoded: Decoded, folder: Path, advance: Advance | None = None, s
     file = pack_file(decoded, folder)
     if _fault(file):
         with explained(file), _alone(file):
-            if fault := _fault(file):  # another may have mended it meanwhile
+            if fault := _fault(file):  # another process may have repaired it meanwhile
                 (say or (lambda _: None))(f"{file.name} ({decoded.data.label}, {decoded.part}) {fault}")
                 _discard(file)
     open_pack(decoded, folder, advance)
@@ -119,7 +120,7 @@ def _fault(file: Path) -> str | None:
 
 
 def pack_file(decoded: Decoded, folder: Path) -> Path:
-    """The file of a pack: named by content and view. It is there once every example of it is."""
+    """The file of a pack, named by content and view. It exists once all its examples are decoded."""
     return folder / f"{decoded.name}.npy"
 
 
@@ -133,7 +134,7 @@ def damaged_rows(file: Path) -> Rows:
 
 
 def _compared(file: Path) -> tuple[Rows, bool]:
-    """Rows of a pack that are damaged, and whether its checksums include its name: those of earlier versions do not."""
+    """The damaged rows of a pack, and whether its checksums include its name, which earlier versions lack."""
     images = _mapped(file)
     if images is None:
         return np.arange(1), True
@@ -148,7 +149,7 @@ def _compared(file: Path) -> tuple[Rows, bool]:
 
 
 def is_checked(file: Path) -> bool:
-    """Whether a pack is there and was found whole, as it is now, by a machine that sees the same file."""
+    """Whether a pack exists and was verified in its present state on this file system."""
     try:
         return state(file.stat()) in dict(json.loads(read_fact(_marker(file)) or "")).values()
     except (OSError, ValueError, TypeError):
@@ -157,14 +158,14 @@ def is_checked(file: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Draft:
-    """A pack that is not finished: its files as they were opened, whatever lies at their paths by now.
+    """An unfinished pack: its open files, even if other files are at their paths by now.
 
     Attributes:
-        images: in which the pack's inputs are.
-        begin: where in it.
-        checks: in which the checksums are.
-        sums: the checksums, mapped. Others write into them, and maybe into another file of images.
-        whole: of shape (images,), which of them were found in this file of images when it was opened.
+        images: the file of the inputs.
+        begin: offset of the inputs in it.
+        checks: the file of the checksums.
+        sums: the mapped checksums. Other processes write to them, perhaps with another file of images.
+        whole: bool (images,), which images were valid in this file when it was opened.
     """
 
     images: BinaryIO
@@ -175,7 +176,7 @@ class _Draft:
 
 
 def _build(decoded: Decoded, file: Path, advance: Advance) -> None:
-    """Decode what is not decoded yet, and put the pack in place if it is still there and whole: who calls looks."""
+    """Decode the missing images and move the pack into place if its files still exist; the caller checks that."""
     order = decoded.data.reading_order(decoded.part)
     with _draft(file.with_suffix(".part"), decoded) as draft:
         left = order[~draft.whole[order]]
@@ -202,7 +203,7 @@ def _finish(draft: _Draft, file: Path) -> None:
         return
     partial = file.with_suffix(".part")
     if _lies_at(partial, draft.images):
-        with suppress(FileNotFoundError):  # another that wrote the same was first
+        with suppress(FileNotFoundError):  # another process wrote the same pack first
             partial.replace(file)
     if stat := _lies_at(file, draft.images):
         _note_checked(file, state(stat))
@@ -239,14 +240,15 @@ def _draft(partial: Path, decoded: Decoded) -> Iterator[_Draft]:
         inputs = np.memmap(images, dtype, "r", begin, shape)
         whole = np.asarray(sums) != 0
         done = np.flatnonzero(whole)
-        for rows in pieces(done, max(1, BLOCK // decoded.view.bytes)):  # a machine that crashed may not have kept all
+        for rows in pieces(done, max(1, BLOCK // decoded.view.bytes)):  # a crash of the machine may have lost a part
             whole[rows] = _checksums(inputs[rows], _start(partial)) == sums[rows]
         yield _Draft(images, begin, checks, cast(Sums, sums), whole)
 
 
 def _opened(path: Path, make: Callable[[Path], None], fits: Callable[[BinaryIO], bool]) -> BinaryIO:
-    """Open a file to read and write; a new one if there is none, or one that does not fit. None is ever cut: another
-    may have mapped it."""
+    """Open a file to read and write; create it if it is missing or has another size. It never truncates a file, which
+    another
+    process may have mapped."""
     for _ in range(BUILDS):
         try:
             handle = plain(path).open("r+b")
@@ -272,7 +274,7 @@ def _put(path: Path, make: Callable[[Path], None]) -> None:
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            aside.replace(path)  # if another's is there, its maker finds out in the end
+            aside.replace(path)  # the maker of another file notices at its end
     finally:
         aside.unlink(missing_ok=True)
 
@@ -298,7 +300,7 @@ def _size(handle: BinaryIO) -> int:
 def _alone(file: Path) -> Iterator[None]:
     """A lock, so that processes make or repair a pack in turn; without locks on the file system they do not wait.
 
-    The lock's file stays: were it taken away, one could hold the old file while the next makes and holds a new one.
+    The lock file stays: if it were removed, one process could hold the old file while another creates a new one.
     """
     with ExitStack() as held:
         try:
@@ -312,7 +314,7 @@ def _alone(file: Path) -> Iterator[None]:
 
 
 def _write(handle: BinaryIO, begin: int, rows: Rows, inputs: Inputs) -> None:
-    """Put inputs where they belong. Through a map every new page would cost a fault, three times the work."""
+    """Write inputs at their offset. Writing through a map would cost a page fault per page, three times the work."""
     inputs = np.ascontiguousarray(inputs)
     for places in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
         handle.seek(begin + int(rows[places[0]]) * inputs[0].nbytes)
@@ -321,8 +323,8 @@ def _write(handle: BinaryIO, begin: int, rows: Rows, inputs: Inputs) -> None:
 
 
 def _discard(file: Path) -> None:
-    """Mark a pack as unfinished: whoever continues it keeps the undamaged images."""
-    with suppress(FileNotFoundError):  # another was first
+    """Mark a pack as unfinished: the next build keeps the undamaged images."""
+    with suppress(FileNotFoundError):  # another process was first
         if _mapped(file) is not None:
             file.replace(file.with_suffix(".part"))
             return
@@ -331,7 +333,7 @@ def _discard(file: Path) -> None:
 
 
 def _mapped(file: Path, decoded: Decoded | None = None) -> Inputs | None:
-    """The inputs of a file; None if it is not there, is cut off, or has another form."""
+    """The inputs of a file; None if it is missing, truncated, or has another form."""
     try:
         images = np.lib.format.open_memmap(file, "r")
     except (OSError, ValueError):
@@ -341,7 +343,7 @@ def _mapped(file: Path, decoded: Decoded | None = None) -> Inputs | None:
 
 
 def _sums(file: Path, count: int) -> Sums | None:
-    """The checksums of a pack; None if they are not there or of another number."""
+    """The checksums of a pack; None if they are missing or their number is wrong."""
     path = _sums_file(file)
     if not path.exists() or path.stat().st_size != 4 * count:
         return None
@@ -349,7 +351,7 @@ def _sums(file: Path, count: int) -> Sums | None:
 
 
 def _start(file: Path) -> int:
-    """CRC-32 of a pack's name, from which the checksums of its images go on."""
+    """CRC-32 of a pack's name, from which the checksums of its images start."""
     return zlib.crc32(file.stem.encode())
 
 
@@ -363,7 +365,7 @@ def _checksums(images: Inputs, start: int) -> Sums:
     blocks = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
     if len(blocks) < 2:
         return np.array(block(range(len(images))), np.uint32)
-    with ThreadPoolExecutor(os.cpu_count()) as pool:  # a checksum releases the interpreter
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # zlib.crc32 releases the GIL
         return np.array([one for found in pool.map(block, blocks) for one in found], np.uint32)
 
 
@@ -376,7 +378,7 @@ def _marker(file: Path) -> Path:
 
 
 def _note_checked(file: Path, stamp: list[int]) -> None:
-    """Note that a pack was found whole as it was then."""
+    """Record that a pack was verified in this state."""
     try:
         known = dict(json.loads(read_fact(_marker(file)) or ""))
     except (OSError, ValueError, TypeError):
@@ -385,7 +387,7 @@ def _note_checked(file: Path, stamp: list[int]) -> None:
 
 
 def _claim(file: Path) -> None:
-    """Take the disk space of a file now: a full disk is an error here, and a killed process when met through a map."""
+    """Allocate the disk space of a file. A full disk is an error here; writing through a map would kill the process."""
     if hasattr(os, "posix_fallocate"):
         with plain(file).open("r+b") as handle:
             os.posix_fallocate(handle.fileno(), 0, file.stat().st_size)
@@ -393,7 +395,7 @@ def _claim(file: Path) -> None:
 
 @contextmanager
 def _one_torch_thread(view: View) -> Iterator[None]:
-    """Examples are decoded side by side, each by one thread."""
+    """Decode examples in parallel, each in one thread."""
     if not view.one_thread:
         yield
         return

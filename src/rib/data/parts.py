@@ -1,4 +1,4 @@
-"""Part of a data set, by content: what a step looks at, and how the model's classes stand for its own."""
+"""Part of a data set, identified by content, with its label map."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from rib.text.names import short
 
 @dataclass(frozen=True)
 class DataPart:
-    """A part of a data set, by content.
+    """A part of a data set, identified by content.
 
     Attributes:
         name: the data set's name in the suite.
-        part: which part.
+        part: "tune" or "test".
         fingerprint: digest of its content.
-        label_map: the model's classes for each of its own.
+        label_map: the model's classes for each class of the set.
         both: whether the other part holds the same images: the set plays both roles whole.
         called: what the suite calls it.
     """

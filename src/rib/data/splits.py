@@ -1,4 +1,4 @@
-"""Splits: which rows of a part are tested, held out or tuned on. Drawn by source image, nested in size."""
+"""Splits: draws the rows to test, hold out or tune on. Draws are by source image, and nested in size."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def named_seed(*names: object) -> int:
 
 
 def carve(index: Index, fraction: float, seed: int, name: str) -> tuple[Rows, Rows]:
-    """Split rows in two, stratified by class and never parting the examples of one source image.
+    """Split rows in two, stratified by class. The examples of one source image stay together.
 
     Args:
         index: labels and sources of the rows.
-        fraction: share of each class's sources that goes to the second half, at least one where a class has two.
+        fraction: share of each class's sources in the second half; at least one if a class has two.
         seed: the draw.
         name: names the draw, so that two splits of one seed are independent.
 
@@ -53,9 +53,9 @@ def carve(index: Index, fraction: float, seed: int, name: str) -> tuple[Rows, Ro
 
 
 def divided(index: Index, fraction: float) -> tuple[Rows, Rows]:
-    """Split rows in two by the source alone: it is on one side in every set that shows it, whatever else is there.
+    """Split rows in two by a hash of the source, so that a source is on the same side in every set that shows it.
 
-    The share holds on average over sources; a class of two sources or more has one on either side.
+    The share holds on average over sources. A class with two or more sources has at least one on either side.
 
     Args: as `carve`, without a draw.
 
@@ -85,29 +85,29 @@ def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def nested(labels: NDArray[np.int64], seed: int, name: str) -> Rows:
-    """An order of the rows of which every prefix is as balanced over classes as can be.
+    """An order of the rows whose prefixes are all as balanced over classes as possible.
 
     The first n rows are the tuning set of size n, so that a smaller set is part of every larger one of its seed.
     """
     generator = named_generator(name, seed)
     shuffled = generator.permutation(len(labels))
-    rank = np.empty(len(labels), np.int64)  # the how-manieth of its class a row is, in the shuffled order
+    rank = np.empty(len(labels), np.int64)  # the rank of each row within its class, in the shuffled order
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]
         rank[members] = np.arange(len(members))
-    turn = generator.permutation(int(labels.max()) + 1)[labels]  # order of the classes within one round
+    turn = generator.permutation(int(labels.max()) + 1)[labels]  # the order of the classes within one round
     return np.lexsort((turn, rank)).astype(np.int64)
 
 
 def tuning_rows(index: Index, size: int | None, held_out: float, seed: int, data: str) -> tuple[Rows, Rows]:
     """Rows to tune on and rows held out for choices (learning rate, greedy soup), from one tuning pool.
 
-    The held-out rows come from other source images and are the same at every size and seed; at most as many of
-    them are used as there are tuning rows.
+    The held-out rows come from other source images, and are the same for every size and seed. There are at most as many
+    as tuning rows.
 
     Args:
         index: the pool.
-        size: number of tuning rows; None takes all that are not held out.
+        size: number of tuning rows; None for all that are not held out.
         held_out: share of the pool's source images that is held out.
         seed: draw of the tuning rows.
         data: the data set's name, for the error.

@@ -62,7 +62,7 @@ class View(ABC):
 
 @dataclass(frozen=True)
 class Pixels(View):
-    """The pixels per model sees before normalisation, as timm, torchvision and open_clip make them: uint8 (H, W, 3).
+    """The pixels that a model sees before normalisation, as timm, torchvision and open_clip make them: uint8 (H, W, 3).
 
     Attributes:
         size: side of the square that the model sees, in pixels.
