@@ -18,6 +18,7 @@ from plain_loop import RECIPE, close, fitted, method, plain
 from rib.data.splits import named_generator
 from rib.errors import UserError
 from rib.methods.sam import climb
+from rib.methods.tpgm import projected, row_norms
 from rib.models.classifier import Classifier
 from rib.models.weights import take_weights
 from rib.plan import make_plan
@@ -190,3 +191,47 @@ def test_the_teacher_is_a_weighted_mean_of_all_weights() -> None:
     task, _ = make_task("resnet")
     assert method("wma_teacher").passes(RECIPE, 10, 0).seen == 40
     assert method("wma_teacher", weight=0.0).passes(task.recipe, 10, 0).trained == 20
+
+
+# -- TPGM --------------------------------------------------------------------------------------------------------------
+
+
+def test_tpgm_learns_radii_on_held_out_images() -> None:
+    """A plain loop: the same batches, the projection by hand, Adam by torch."""
+    task, notes = make_task("resnet")
+    task = replace(task, recipe=RECIPE.model_copy(update={"batch_size": 16}))
+    start, tuned = take_weights(classifier("resnet").net), take_weights(classifier("resnet", 1).net)
+    found = method("tpgm", steps=5, rate=0.02).fit(start, task, [tuned])
+    net, pool = classifier("resnet").eval(), task.held_out
+    delta = {name: tuned[name] - start[name] for name, _ in net.net.named_parameters()}
+    size = {
+        name: d.abs().flatten(1).sum(1).view(-1, *[1] * (d.dim() - 1)) if d.dim() > 1 else d.abs()
+        for name, d in delta.items()
+    }
+    gamma = {name: (one.min() / 2).clamp(min=1e-8).requires_grad_() for name, one in size.items()}
+    adam = torch.optim.Adam(gamma.values(), lr=0.02)
+
+    def weights() -> dict[str, Tensor]:
+        return {n: start[n] + (gamma[n] / (size[n] + 1e-8)).clamp(max=1) * delta[n] for n in delta}
+
+    orders = [named_generator("tpgm", 3, turn).permutation(40) for turn in range(3)]
+    for rows in [order[first : first + 16] for order in orders for first in (0, 16)][:5]:
+        logits = torch.func.functional_call(net.net, weights(), (net.prepared(torch.from_numpy(pool.batch(rows))),))
+        adam.zero_grad()
+        F.cross_entropy(logits[:, [3, 1, 0]], torch.from_numpy(pool.labels[rows])).backward()
+        adam.step()
+        with torch.no_grad():
+            for name, radius in gamma.items():
+                radius.copy_(radius.clamp(1e-8, float(size[name].max()) + 1e-8))
+    close(found, {name: value.detach() for name, value in weights().items()})
+    assert notes["first_held_out_loss"] != notes["last_held_out_loss"]
+
+
+def test_a_projection_by_hand() -> None:
+    """Rows of length 0.4 and 0.002 in a ball of radius 0.1: the first is drawn in, the second lies within."""
+    away = {"w": torch.tensor([[0.3, -0.1], [0.0, 0.002]]), "b": torch.tensor([0.5, -0.05])}
+    anchor = {name: torch.ones_like(value) for name, value in away.items()}
+    norms = {name: row_norms(value) for name, value in away.items()}
+    found = projected(anchor, away, norms, {name: torch.tensor(0.1) for name in away})
+    torch.testing.assert_close(found["w"], torch.tensor([[1.075, 0.975], [1.0, 1.002]]))
+    torch.testing.assert_close(found["b"], torch.tensor([1.1, 0.95]))
