@@ -42,7 +42,7 @@ from rib.training.training import Training
 ALONE = How(workers=1)
 MERGES = {name for name, kind in METHODS.classes.items() if kind.merges_sets}
 
-OF_TRANSFORMERS = {"lora", "vpt"}
+OF_TRANSFORMERS = {"lora", "peft", "vpt"}
 """Methods that refuse a net without attention; test_protocol.py and test_extensions.py ask what they say."""
 
 

@@ -40,7 +40,7 @@ from rib.training.training import Training
 
 OF_ONE_SET = {name for name, kind in METHODS.classes.items() if not kind.merges_sets}
 FAMILIES = {
-    "resnet": sorted(OF_ONE_SET - {"lora", "vpt"}),
+    "resnet": sorted(OF_ONE_SET - {"lora", "peft", "vpt"}),
     "vit": sorted(OF_ONE_SET),
     "text": sorted(OF_ONE_SET - {"vpt"}),
 }
