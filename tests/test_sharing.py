@@ -84,6 +84,8 @@ class Counted:
         plain, fisher = Classifier.prepared, ewc.diagonal_fisher
 
         def normalise(net: Classifier, images: Tensor) -> Tensor:
+            if bool((images == images.flatten()[0]).all()):
+                return plain(net, images)  # blank: a trial run, which shows the order of layers
             if torch.is_grad_enabled() and not torch.is_inference_mode_enabled():
                 self.trained += len(images)
             else:
