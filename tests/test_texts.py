@@ -472,3 +472,25 @@ def test_every_model_of_the_embedded_texts_is_shipped_and_starts_above_chance() 
             said = predict(classifier, inputs, LabelMap("own", tuple((k,) for k in range(10)), 10), batch_size=64)
             found.append(100 * float(said.masked_right.mean()))
         assert np.mean(found) == pytest.approx(expected, abs=0.3)
+
+
+def test_the_record_of_a_prediction_has_the_accuracy_of_each_group_and_of_the_worst(tmp_path: Path) -> None:
+    data = world(tmp_path, texts=True)
+    data["whole"]["group_column"] = "who"
+    suite = tiny(tmp_path, ("text",), data=data, runs=[])
+    lines = [json.loads(line) for line in (tmp_path / "whole.jsonl").read_text("utf-8").splitlines()]
+    write(tmp_path / "whole.jsonl", [{**row, "who": "xyz"[place % 3]} for place, row in enumerate(lines)])
+    finished = rib.run(suite, store=tmp_path / "store", how=How(workers=1, device="cpu"))
+    step = finished.results.plan.runs[0].scores["whole"]
+    record = finished.results.store.record(step.key)
+    assert record is not None
+    rows = finished.results.store.predictions(step.key).to_pydict()
+    index = finished.results.plan.world["whole"].index("test")
+    assert index.groups is not None
+    right = np.array(rows["masked_right"])
+    want = {name: 100 * right[index.groups == place].mean() for place, name in enumerate(index.group_names)}
+    assert record.values["group_accuracy"] == pytest.approx(want)
+    assert record.values["worst_group"] == {min(want, key=want.__getitem__): pytest.approx(min(want.values()))}
+    other = finished.results.store.record(finished.results.plan.runs[0].scores["part"].key)
+    assert other is not None
+    assert "group_accuracy" not in other.values

@@ -59,7 +59,9 @@ class DataRow(Frozen):
     text_column: str | None = Field(None, description="column of the texts; default text, sentence, content or review")
     pair_column: str | None = Field(None, description='column of the second text of pairs; "" says there are none')
     label_column: str | None = Field(None, description="column of the labels; default label, or as in Parquet files")
-    group_column: str | None = Field(None, description="column of groups, whose worst accuracy is reported")
+    group_column: str | None = Field(
+        None, description="column of groups: each one's accuracy, and the worst, are in the records"
+    )
     misspelt: tuple[str, ...] | None = Field(
         None, description="test the texts with these kinds of misspelling at five severities; [] for all kinds"
     )

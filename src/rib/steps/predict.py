@@ -113,6 +113,7 @@ class Predict(Step):
             "examples": len(examples),
             "masked_right": pack_bits(predictions.masked_right),
             "unmasked_right": pack_bits(predictions.unmasked_right),
+            **group_accuracies(predictions, examples),
             **calibration(
                 predictions.masked_confidence,
                 predictions.masked_label_probability,
@@ -121,6 +122,20 @@ class Predict(Step):
                 examples.index.cells,
             ).values,
         }
+
+
+def group_accuracies(predictions: Predictions, examples: Examples) -> dict[str, dict[str, float]]:
+    """Accuracy in percent of each group of a set that has groups, and of the worst; nothing for other sets."""
+    groups, names = examples.index.groups, examples.index.group_names
+    if groups is None:
+        return {}
+    found = {
+        name: 100 * float(predictions.masked_right[groups == place].mean())
+        for place, name in enumerate(names)
+        if (groups == place).any()
+    }
+    worst = min(found, key=found.__getitem__)
+    return {"group_accuracy": found, "worst_group": {worst: found[worst]}}
 
 
 def predictions_of(steps: Iterable[Step]) -> list[Predict]:
