@@ -18,6 +18,7 @@ from rib.errors import UserError
 from rib.methods import METHODS, Ingredient, MergeContext, Method, SetMerge
 from rib.methods.dare import DARE, thin
 from rib.methods.diwa import DiWA, UniformDiWA
+from rib.methods.finetune import FineTune
 from rib.methods.fisher import Fisher
 from rib.methods.lines import LiNeS, strengths
 from rib.methods.model_stock import ModelStock, ratio
@@ -267,7 +268,7 @@ def test_lines_at_one_is_the_tuned_model_and_moves_each_tensor_by_its_strength(f
 def test_diwa_keeps_what_helps_and_its_uniform_form_is_the_mean() -> None:
     task, notes = make_task("resnet")
     start = take_weights(classifier("resnet").net)
-    good = run_method(METHODS.classes["finetune"](lr=0.05), "resnet")
+    good = run_method(FineTune(lr=0.05), "resnet")
     bad = {name: -tensor if tensor.is_floating_point() else tensor for name, tensor in good.items()}
     assert task.held_out_accuracy(good) > task.held_out_accuracy(bad)
     found = DiWA(runs=3).fit(start, task, [good, bad, good])

@@ -94,8 +94,8 @@ def answered(folder: Path, name: str, moves: Mapping[str, tuple[float, float]], 
             for field in ("after", "alpha", "strength", "weight")
             if getattr(method, field, None) is not None
         ]
-        if method.name == "finetune" and getattr(method, "epochs", None):
-            keys = [f"finetune {method.epochs}"]
+        if epochs := method.name == "finetune" and getattr(method, "epochs", None):
+            keys = [f"finetune {epochs}"]
         gain, change = next((moves[key] for key in [*keys, method.name] if key in moves), (0.0, 0.0))
         return START + (gain if fit.tuned_on and fit.tuned_on.name == step.data.name else change)
 
