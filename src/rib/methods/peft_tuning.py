@@ -46,6 +46,10 @@ class Peft(Method):
     lr: float | None = Field(None, gt=0, description="in place of the recipe's")
     epochs: int | None = Field(None, ge=1, description="in place of the recipe's")
 
+    def __hash__(self) -> int:
+        """By its JSON text: a table has no hash."""
+        return hash(self.model_dump_json())
+
     @field_validator("options")
     @classmethod
     def _plain(cls, options: dict[str, JsonValue]) -> dict[str, JsonValue]:
