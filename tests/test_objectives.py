@@ -31,6 +31,9 @@ from rib.training.loop import train
 from rib.training.pretrain import pretrain
 from rib.training.training import Training
 
+OF_IMAGES = sorted(set(OBJECTIVES.classes) - {"masked", "next"})
+"""Those of text are tested in tests/test_texts.py."""
+
 RECIPE = Recipe(epochs=3, batch_size=6, optimizer="adamw", lr=0.01, weight_decay=0.01)
 
 
