@@ -164,7 +164,7 @@ def trained(kind: str, family: str, kept: Kept, seed: int = 0) -> tuple[dict[str
 
 
 @pytest.mark.parametrize("family", ["dropout", "resnet"])
-@pytest.mark.parametrize("kind", OBJECTIVES.classes)
+@pytest.mark.parametrize("kind", OF_IMAGES)
 def test_resumed_from_every_checkpoint_of_every_stage_equals_uninterrupted(kind: str, family: str) -> None:
     kept = Kept()
     expected, outcome = trained(kind, family, kept)
@@ -178,7 +178,7 @@ def test_resumed_from_every_checkpoint_of_every_stage_equals_uninterrupted(kind:
         assert same_weights(weights, expected)
 
 
-@pytest.mark.parametrize("kind", OBJECTIVES.classes)
+@pytest.mark.parametrize("kind", OF_IMAGES)
 def test_an_objective_trains_all_but_the_head_and_leaves_the_global_state_alone(kind: str) -> None:
     net = classifier("resnet")
     torch.manual_seed(5)
@@ -233,7 +233,7 @@ def step_of(made: dict[str, Any], folder: Path) -> Pretrain:
     return next(step for step in plan.steps if isinstance(step, Pretrain))
 
 
-@pytest.mark.parametrize("objective", [*OBJECTIVES.classes, None])
+@pytest.mark.parametrize("objective", [*OF_IMAGES, None])
 def test_a_suite_pretrains_and_brings_the_model_to_the_reference_set(tmp_path: Path, objective: str | None) -> None:
     words = {"objective": objective} if objective else {}
     made = pretrained(tmp_path, reference=STAGES, **words)
