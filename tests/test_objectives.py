@@ -268,7 +268,7 @@ def test_hyper_parameters_of_an_objective(tmp_path: Path) -> None:
     ("pretrain", "texts"),
     [
         ({"objective": "simcrl", "reference": STAGES}, ["unknown objective 'simcrl'", "did you mean 'simclr'?"]),
-        ({"objective": {"temperature": 1}, "reference": STAGES}, ["no `kind`", "simclr, unicl"]),
+        ({"objective": {"temperature": 1}, "reference": STAGES}, ["no `kind`", "simclr, masked, next, unicl"]),
         (
             {"objective": {"kind": "simclr", "temprature": 1}, "reference": STAGES},
             ["model 'resnet': objective", "unknown key 'temprature'", "did you mean 'temperature'?"],
