@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from abc import ABC, abstractmethod
 
-from rich.console import Console, RenderableType
+from rich.console import RenderableType
 
-from rib.text.terminal import console
+from rib.text.terminal import console, off_screen
 
 WIDTH = 100
 """Columns of what an interpreter or a notebook shows."""
@@ -29,12 +28,12 @@ class Shown(ABC):
 
     def __repr__(self) -> str:
         """The lines as plain text."""
-        screen = Console(file=io.StringIO(), width=WIDTH, highlight=False, color_system=None)
+        screen = off_screen(WIDTH)
         with screen.capture() as shown:
             screen.print(self.lines(WIDTH))
         return shown.get().rstrip()
 
     def _repr_html_(self) -> str:
-        screen = Console(file=io.StringIO(), width=WIDTH, highlight=False, record=True)
+        screen = off_screen(WIDTH, record=True)
         screen.print(self.lines(WIDTH))
         return screen.export_html(inline_styles=True, code_format=PRE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import io
 import os
 import re
 import sys
@@ -78,6 +79,14 @@ def finish_streams() -> bool:
 def console(stderr: bool = False, highlight: bool = True) -> Console:
     """A console for tables and lines that shows names literally, even "[red]", ":smile:" or "\\x1b[2J"."""
     return _Plain(stderr=stderr, highlight=highlight, markup=False, emoji=False)
+
+
+def off_screen(width: int, record: bool = False) -> Console:
+    """A console of this width that nothing is seen of: what is printed is captured, or recorded in colour to export."""
+    colours = "auto" if record else None
+    return _Plain(
+        file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False, color_system=colours, record=record
+    )
 
 
 def name_fault(text: str) -> str | None:
