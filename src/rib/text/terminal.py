@@ -83,10 +83,10 @@ def console(stderr: bool = False, highlight: bool = True) -> Console:
 
 def off_screen(width: int, record: bool = False) -> Console:
     """A console of this width that nothing is seen of: what is printed is captured, or recorded in colour to export."""
-    colours = "auto" if record else None
-    return _Plain(
-        file=io.StringIO(), width=width, highlight=False, markup=False, emoji=False, color_system=colours, record=record
-    )
+    screen = io.StringIO()
+    if record:
+        return _Plain(file=screen, width=width, highlight=False, markup=False, emoji=False, record=True)
+    return _Plain(file=screen, width=width, highlight=False, markup=False, emoji=False, color_system=None)
 
 
 def name_fault(text: str) -> str | None:
