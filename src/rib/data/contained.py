@@ -21,7 +21,7 @@ from rib.data.examples import Index, Part
 from rib.data.generated import generated_caveat
 from rib.data.images import SUFFIXES, apply_view, decode_pixels
 from rib.data.modes import image_digest
-from rib.data.orders import orders_beside, read_order
+from rib.data.orders import author_order
 from rib.data.pictures import form_of, picture_digests
 from rib.data.sources import BY_NAME, SourceRule, apart, row_sources
 from rib.data.splits import carve, divided
@@ -209,16 +209,5 @@ def decoded(
 def _labelled(container: Container, data: str, ordered: bool) -> Labelled:
     """A container's labels; where `ordered`, with its author's own order of the classes."""
     listing, where = container.listing(), container.where
-    names, says = container.class_names(), f"the metadata in {where}"
-    beside = read_order(container.root, data) if ordered else None
-    if names is None and beside:
-        names, says = beside[0], str(beside[1])
-    elif names is not None and beside and beside[0] != names:
-        raise UserError(
-            f"data set {data!r}: the classes are in different orders",
-            got=f"{says} and {beside[1]}",
-            valid="one order in all files of a set",
-            remedy="remove the file, or give [data] `classes`, in the intended order",
-        )
-    near = orders_beside(container.root) if ordered else []
-    return Labelled(where, listing, names, says if names is not None else "", container.prefixes, near)
+    names, says, near = author_order(container.root, data, container.class_names(), where, ordered)
+    return Labelled(where, listing, names, says, container.prefixes, near)

@@ -108,3 +108,32 @@ def _by_number(numbers: Mapping[str, int]) -> tuple[str, ...]:
     if [numbers[name] for name in names] not in (list(range(len(names))), list(range(1, len(names) + 1))):
         raise ValueError("the classes are not numbered from 0 or 1 without a gap")
     return _all_different(names)
+
+
+def author_order(
+    root: Path, data: str, names: tuple[str, ...] | None, where: Path, ordered: bool
+) -> tuple[tuple[str, ...] | None, str, Sequence[tuple[tuple[str, ...], Path]]]:
+    """The order of classes that a set's author states, who says so, and the orders that files beside the set give.
+
+    Args:
+        root: folder of the set.
+        data: its name, for errors.
+        names: the order in the metadata of its files, if they have one.
+        where: of those files, for people.
+        ordered: whether files that state an order are read.
+
+    Raises:
+        UserError: metadata and file disagree.
+    """
+    says = f"the metadata in {where}"
+    beside = read_order(root, data) if ordered else None
+    if names is None and beside:
+        names, says = beside[0], str(beside[1])
+    elif names is not None and beside and beside[0] != names:
+        raise UserError(
+            f"data set {data!r}: the classes are in different orders",
+            got=f"{says} and {beside[1]}",
+            valid="one order in all files of a set",
+            remedy="remove the file, or give [data] `classes`, in the intended order",
+        )
+    return names, says if names is not None else "", orders_beside(root) if ordered else []

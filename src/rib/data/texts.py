@@ -18,13 +18,12 @@ from rib.data.classes import Labelled, name_classes
 from rib.data.containers import Listing, short_digests
 from rib.data.examples import Index, Part
 from rib.data.misspelling import Misspelling
-from rib.data.orders import orders_beside, read_order
+from rib.data.orders import author_order
 from rib.data.sources import apart, numbered
 from rib.data.splits import carve, divided
 from rib.data.tables import TextColumns, TextTable, read_table
 from rib.data.tokens import bytes_view, tokenized
 from rib.data.views import Inputs, View, as_tokens
-from rib.errors import UserError
 from rib.identity import digest
 
 Pairs = tuple[list[str], list[str] | None]
@@ -247,16 +246,5 @@ def _listing(table: TextTable) -> Listing:
 
 def _labelled(table: TextTable, data: str, ordered: bool) -> Labelled:
     """A table's labels; where `ordered`, with its author's own order of the classes."""
-    where, names, says = table.root / table.files[0][0], table.names, f"the metadata in {table.root}"
-    beside = read_order(table.root, data) if ordered else None
-    if names is None and beside:
-        names, says = beside[0], str(beside[1])
-    elif names is not None and beside and beside[0] != names:
-        raise UserError(
-            f"data set {data!r}: the classes are in different orders",
-            got=f"{says} and {beside[1]}",
-            valid="one order in all files of a set",
-            remedy="remove the file, or give [data] `classes`, in the intended order",
-        )
-    near = orders_beside(table.root) if ordered else []
-    return Labelled(where, _listing(table), names, says if names is not None else "", beside=near)
+    names, says, near = author_order(table.root, data, table.names, table.root, ordered)
+    return Labelled(table.root / table.files[0][0], _listing(table), names, says, beside=near)

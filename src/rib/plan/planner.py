@@ -90,7 +90,6 @@ class _Planner:
         self._starts: dict[str, Start] = {}
         self._skeletons: dict[str, Skeleton | None] = {}
         self._drawable: dict[tuple[str, int | None], int] = {}
-        self._replayed: DataPart | None = None
         self._statistics: dict[str, tuple[int, int]] = {}  # smallest batches and fewest steps that change statistics
 
     def plan(self) -> Plan:
@@ -273,11 +272,6 @@ class _Planner:
         architecture = self._starts[model].architecture
         extended = method.extend(architecture)
         return self._skeletons[model] if extended == architecture else skeleton(extended)
-
-    def _replayable(self, method: Method) -> DataPart:
-        if self._replayed is None:
-            self._replayed = replayable(self.world, self.suite.reference, self.suite.tested, method.name)
-        return self._replayed
 
     def _require_drawable(self, downstream: str, size: int | None) -> int:
         """Refuse a size that cannot be drawn; return its number of images, which is the same for every seed."""
