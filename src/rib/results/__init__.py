@@ -1,1 +1,1 @@
-"""Results: what the records of a plan say, as plain values and sentences. Nothing here draws, prints or writes."""
+"""Results: the content of a plan's records, as plain values and sentences. Nothing here draws, prints or writes."""

@@ -1,4 +1,4 @@
-"""Accuracies: one estimate for every finished prediction, all over the same resamples of source images."""
+"""Accuracies: one estimate per finished prediction. All estimates use the same resamples of source images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Accuracies:
     Args:
         plan: the runs and their data sets.
         records: of the finished steps, by key.
-        draws: bootstrap resamples.
+        draws: number of bootstrap resamples.
     """
 
     def __init__(self, plan: Plan, records: Mapping[str, Record], draws: int) -> None:
@@ -44,13 +44,13 @@ class Accuracies:
         return self._by_key[kind].get(predict.key) if predict else None
 
     def right(self, run: Run, name: str) -> Flags | None:
-        """bool (N,), which test images of a data set a model gets right, masked; None if it is missing."""
+        """bool (N,): which test images of a data set a model gets right, masked; None if the prediction is missing."""
         record = self._records.get(run.scores[name].key) if name in run.scores else None
         return _right(record, "masked", len(self._plan.world[name].index("test"))) if record else None
 
     @cached_property
     def _by_key(self) -> dict[str, dict[str, Estimate]]:
-        """Estimate of every finished prediction, masked and unmasked, by key."""
+        """The estimates of every finished prediction, by the prediction's key and then by "masked" or "unmasked"."""
         estimates: dict[str, dict[str, Estimate]] = {"masked": {}, "unmasked": {}}
         for name in self._plan.suite.tested:
             for kind, by_key in estimates.items():

@@ -1,4 +1,4 @@
-"""Answer: what a study found, as plain values: contrasts with intervals, and the points of its figure and tables."""
+"""Answer: the result of a study as plain values: contrasts with intervals, and the points of its figure and tables."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ RULE = (
     "wholly on the claimed side of 0, and reversed when each lies on the other (an intersection-union test, which "
     "needs no adjustment). A contrast that lacks seeds of a kind that is random is not tested."
 )
-"""Fixed before any study was run under it."""
+"""The rule of every verdict. It was fixed before any study was run under it."""
 
 
 @dataclass(frozen=True)
 class Contrast:
-    """One number that a claim predicts the sign of.
+    """A number whose sign a claim predicts.
 
     Attributes:
-        family: of models; empty if it runs over several.
-        says: which number it is, in words.
-        claimed: on which side of 0 the claim puts it.
+        family: model family; empty if the number covers several families.
+        says: description of the number.
+        claimed: the side of 0 on which the claim expects the number.
         interval: the number in points; None if a run is missing.
     """
 
@@ -39,12 +39,12 @@ class Contrast:
 
     @property
     def verdict(self) -> AnswerVerdict:
-        """The verdict of its interval on the claim."""
+        """Whether its interval supports the claim, after adjustment for the other contrasts of the study."""
         return self._verdict(self.interval is not None and self.interval.differs)
 
     @property
     def alone(self) -> AnswerVerdict:
-        """The same without the other contrasts of the study."""
+        """The verdict without that adjustment."""
         return self._verdict(self.interval is not None and self.interval.tests and self.interval.excludes_zero)
 
     def _verdict(self, differs: bool) -> AnswerVerdict:
@@ -56,13 +56,13 @@ class Contrast:
 
 
 def as_one_family(contrasts: Sequence[Contrast]) -> tuple[Contrast, ...]:
-    """The same contrasts, each tested among all of them that can be tested."""
+    """The same contrasts as one family of tests; contrasts without a p value stay out of it."""
     tested = as_family(one.interval if one.interval and one.interval.tests else None for one in contrasts)
     return tuple(replace(one, interval=found or one.interval) for one, found in zip(contrasts, tested, strict=True))
 
 
 def power(contrasts: Iterable[Contrast]) -> str:
-    """Which differences this design could see, in one sentence; empty if nothing can be tested."""
+    """The smallest differences that this design could detect, in one sentence; empty if nothing can be tested."""
     known = [(one.interval.detectable, one) for one in contrasts if one.interval and one.interval.tests]
     seen = [(least, one) for least, one in known if least is not None]
     if not seen:
@@ -76,7 +76,7 @@ def power(contrasts: Iterable[Contrast]) -> str:
 
 
 def verdict(contrasts: Iterable[Contrast]) -> AnswerVerdict:
-    """The common verdict of several contrasts: each by itself, as all of them are needed."""
+    """The common verdict of several contrasts. All must hold, so no contrast is adjusted for the others."""
     found = {one.alone for one in contrasts}
     if "incomplete" in found or not found:
         return "incomplete"
@@ -88,10 +88,10 @@ class AnswerLine:
     """One row of a panel.
 
     Attributes:
-        name: for people.
-        rank: place of its colour: 0 for the smallest pretraining set, counted up; None for what has no scale.
-        shape: place of its marker among those of one colour.
-        spans: mRI in points at each tick; None if missing or not asked for.
+        name: label for readers.
+        rank: index of its colour: 0 for the smallest pretraining set, and so on; None for a row without a scale.
+        shape: index of its marker among rows of one colour.
+        spans: mRI in points at each tick; None if it is missing or was not planned.
     """
 
     name: str
@@ -106,10 +106,10 @@ class AnswerPanel:
 
     Attributes:
         title: what the lines have in common.
-        across: what the ticks are.
-        ticks: names, in order.
+        across: the quantity on the horizontal axis.
+        ticks: names of its values, in order.
         lines: the rows.
-        joined: whether the points of a line are one quantity at several ticks, and joined.
+        joined: whether lines connect their points, because the points are one quantity at several ticks.
     """
 
     title: str
@@ -124,20 +124,20 @@ class Answer:
     """The result of a study.
 
     Attributes:
-        study: its name.
-        suite: name of the suite that it was derived as.
-        question: in one sentence.
-        claim: what is claimed, and by whom.
-        measure: what the points are.
-        contrasts: what the claim predicts.
+        study: name of the study.
+        suite: name of the suite that was derived for it.
+        question: the question, in one sentence.
+        claim: the claim, and who made it.
+        measure: the quantity on the figure's vertical axis.
+        contrasts: the numbers whose signs the claim predicts.
         panels: the points of its figure.
-        surface: whether the figure is a map, contours over ticks and lines, rather than lines.
-        intervals: what its intervals are drawn over, in sentences.
-        notes: more that was found, in sentences.
-        limits: what it cannot tell, in sentences.
-        power: which differences it could see, in one sentence; empty if nothing can be tested.
-        missing: what is missing, by name; nothing runs over a hole.
-        caveats: what is wrong, or may be, with data and models, in sentences.
+        surface: whether the figure is a contour map over ticks and lines.
+        intervals: what the intervals cover, in sentences.
+        notes: further results, in sentences.
+        limits: what the study cannot show, in sentences.
+        power: the smallest differences that it could detect, in one sentence; empty if nothing can be tested.
+        missing: names of missing runs. A number that needs one of them is missing too.
+        caveats: known or possible faults of data and models, in sentences.
     """
 
     study: str
@@ -162,6 +162,6 @@ class Answer:
 
     @property
     def families(self) -> dict[str, AnswerVerdict]:
-        """The verdict of each model family that has contrasts of its own."""
+        """The verdict of each model family that has its own contrasts."""
         names = dict.fromkeys(one.family for one in self.contrasts)
         return {name: verdict(one for one in self.contrasts if one.family == name) for name in names}

@@ -1,4 +1,4 @@
-"""Comparison: what tuning changed in one model, as values."""
+"""Comparison: how tuning changed one model, as values."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from rib.text.names import folded, short
 
 @dataclass(frozen=True)
 class Tested:
-    """One data set before and after tuning. Percent and points; None if a prediction is missing.
+    """One data set before and after tuning. A number is None if a prediction is missing.
 
     Attributes:
-        name: of the data set.
+        name: name of the data set.
         role: "downstream", "own", "reference" or "evaluate".
-        images: tested on.
-        before, after: accuracy.
-        change: of accuracy, paired.
-        lost: share of the images that were right before and are wrong after.
-        gained: share that was wrong and is right.
+        images: number of test images.
+        before, after: accuracy, percent.
+        change: change of accuracy, paired, points.
+        lost: share of the images that were right before and are wrong after, percent.
+        gained: share of the images that were wrong before and are right after, percent.
     """
 
     name: str
@@ -54,10 +54,10 @@ class Comparison:
     """The result of comparing two models.
 
     Args:
-        pair: the two.
-        results: of its plan.
-        gates: conditions that must not hold.
-        done: number of steps done for it now; the others were done before.
+        pair: the two models.
+        results: the results of the plan for the pair.
+        gates: conditions that must not be true.
+        done: number of steps that this comparison ran; records of the other steps existed.
     """
 
     def __init__(self, pair: Pair, results: Results, gates: Sequence[Gate] = (), done: int = 0) -> None:
@@ -90,16 +90,16 @@ class Comparison:
 
     @property
     def by_classes(self) -> dict[str, Interval | None]:
-        """RI over images of the classes of the set tuned on ("present") and of the others ("absent"), in points.
+        """RI over images of classes in the tuned set ("present") and of all other classes ("absent"), in points.
 
-        None if that set lacks no class of another, or if this is unknown.
+        None if the tuned set has every class of the other sets, or if its classes are unknown.
         """
         absent = self.summary.mri_absent
         return {"present": self.summary.mri_present if absent else None, "absent": absent}
 
     @cached_property
     def tested(self) -> tuple[Tested, ...]:
-        """Every data set that both models are scored on, in the order of the suite."""
+        """Every data set with scores of both models, in the order of the suite."""
         churned = {row.tested_on: row for row in churn_rows(self.results)}
         changes = [change for change in self.results.changes if change.method == self.pair.after.method]
         return tuple(
@@ -121,7 +121,8 @@ class Comparison:
         )
 
     def change_on(self, role: str) -> Interval | None:
-        """Change of accuracy on the one data set of a role, in points; None if there is none, or it is missing."""
+        """Change of accuracy on the only data set with a role, in points; None if there is no such set or it is
+        missing."""
         return next((row.change for row in self.tested if row.role == role), None)
 
     @cached_property
@@ -136,14 +137,14 @@ class Comparison:
 
     @cached_property
     def statistics(self) -> dict[str, StatisticsValues]:
-        """Shares of weights and running statistics by data set, of those if they are known; empty for a net without
-        such statistics."""
+        """Values of `rib.analysis.statistics` by data set, if they are finished; empty for a net without running
+        statistics."""
         seen = self.results.seen(StatisticsShare)
         return {self.results.set_name(each.on[0]): typed(each.values, StatisticsValues) for each in seen}
 
     @cached_property
     def signs(self) -> tuple[Signature, ...]:
-        """The signatures of a robustness that was lost."""
+        """The signatures of lost robustness."""
         alike = [] if self.cka is None else self.cka["diagonal"]
         groups = (
             {} if self.drift is None else dict(zip(self.drift["group_names"], self.drift["group_change"], strict=True))
@@ -163,19 +164,19 @@ class Comparison:
 
     @cached_property
     def calibration_errors(self) -> dict[str, tuple[float, float]]:
-        """Expected calibration error before and after, in percent, by data set; of those where it is known."""
+        """Expected calibration error before and after, in percent, for each data set whose records contain it."""
         rows = [row for row in calibration_changes(self.results) if row.score == "ece"]
         names = {OWN: self.tuned_on or OWN}
         return {names.get(row.tested_on, row.tested_on): (row.before.value, row.after.value) for row in rows}
 
     @cached_property
     def worst_classes(self) -> tuple[ClassLoss, ...]:
-        """The classes that lost most on the downstream sets that it was not tuned on, worst first."""
+        """The classes with the largest losses on the downstream sets that the model was not tuned on, worst first."""
         return next((found.classes for found in worst_classes(self.results)), ())
 
     @cached_property
     def quantities(self) -> dict[str, Interval | None]:
-        """The quantities of gates, by name."""
+        """Values of the quantities that gates can name."""
         named = {"ri": self.ri, "reference": self.change_on("reference"), "own": self.change_on("own")}
         named |= {f"ri_{presence}": part for presence, part in self.by_classes.items()}
         worst = {"worst": self.worst[1] if self.worst else None}
@@ -183,7 +184,7 @@ class Comparison:
 
     @cached_property
     def worst(self) -> tuple[str, Interval] | None:
-        """The data set of the lowest change, the reference set included, and that change (`rib.gates.worst_of`)."""
+        """The data set with the lowest change, and that change. The reference set counts too (`rib.gates.worst_of`)."""
         return worst_of({row.name: row.change for row in self.tested})
 
     @cached_property
@@ -199,8 +200,8 @@ class Comparison:
     def _p(self, gate: Gate, found: Interval | None) -> float | None:
         """p value of a gate that claims a change.
 
-        `worst` below a limit claims it of some data set: adjusted for their number. Above a limit, it claims it of
-        every one, so the least certain of them decides.
+        The gate `worst < LIMIT` claims such a change on at least one data set, so its p value is adjusted for their
+        number. The gate `worst > LIMIT` claims it on every data set, so the least certain change decides.
         """
         if not gate.claims or found is None:
             return None
@@ -211,7 +212,7 @@ class Comparison:
         return min(1.0, len(known) * min(known)) if gate.some else max(known)
 
     def _missing(self, quantity: str) -> str:
-        """Which predictions a quantity lacks."""
+        """The missing predictions behind a quantity, in words."""
         needed: tuple[str, ...] = (quantity,)
         if quantity in ("ri", "ri_present", "ri_absent"):
             needed = ("downstream",)
@@ -223,7 +224,7 @@ class Comparison:
 
     @cached_property
     def errors(self) -> tuple[str, ...]:
-        """Why the numbers cannot be trusted, whatever the gates say; empty if nothing speaks against them."""
+        """Reasons not to trust the numbers, whatever the gates say; empty if there are none."""
         row = next((row for row in self.tested if row.role == "reference"), None)
         found = list(implausible(self.results, self.pair, row.before, row.after)) if row else []
         own = next((row.after for row in self.tested if row.role == "own"), None)
@@ -236,25 +237,25 @@ class Comparison:
 
     @property
     def passed(self) -> bool:
-        """Whether all gates hold, nothing is missing, and the reference accuracies are plausible."""
+        """Whether no gate is broken, nothing is missing, and the reference accuracies are plausible."""
         broken = any(verdict.failed for verdict in self.verdicts)
         return not (self.results.unfinished() or broken or self.errors)
 
 
 def _whole(values: Sequence[float | None]) -> list[float] | None:
-    """The values; None if one of them is."""
+    """The values; None if one of them is None."""
     known = [value for value in values if value is not None]
     return known if len(known) == len(values) else None
 
 
 def _beyond(found: Interval, gate: Gate) -> float | None:
-    """One-sided p value of a number being beyond the limit of a gate."""
+    """One-sided p value for a number beyond the limit of a gate."""
     short_of = found.value >= gate.limit if gate.sign[0] == "<" else found.value <= gate.limit
     return 1.0 if short_of else found.beyond(gate.limit)
 
 
 def gate_names(pair: Pair) -> dict[str, str]:
-    """Every way to name a quantity of this comparison, with its name there."""
+    """Maps every accepted name of a quantity in a gate to the name that the comparison uses."""
     names = pair.plan.suite.set_names
     known = quantity_names(names, pair.tuned_on in pair.after.scores, lacks_classes(pair.plan, pair.after))
     lost = {f"change[{names.short(name)}]" for name in names.full if name not in pair.after.scores}
@@ -262,7 +263,8 @@ def gate_names(pair: Pair) -> dict[str, str]:
 
 
 def called(text: str, other: str) -> str:
-    """A model's name without its namespace, or the end of a path; in full if the other model is called that too."""
+    """A model's name without its namespace or parent folders; the full name if the other model has the same short
+    name."""
     ends = ["/".join(Path(each).parts[-2:]) if "/" in each else short(each) for each in (text, other)]
     return text if folded(ends[0]) == folded(ends[1]) else ends[0]
 

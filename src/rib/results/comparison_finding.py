@@ -1,4 +1,4 @@
-"""The finding of a comparison in sentences that claim no more than the intervals allow, and its reasons."""
+"""The finding of a comparison, in sentences that claim no more than the intervals allow, with reasons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ def comparison_finding(found: Comparison) -> str:
 
 
 def comparison_claim(found: Comparison) -> Claim:
-    """The same in two parts: what was gained, what it cost and the largest loss; then intervals, and statistics."""
+    """The finding in two parts: gain, cost and the largest loss; then the intervals and the share of running
+    statistics."""
     ri = found.ri
     if wrong := [error for error in found.errors if error.startswith("BASE")]:
         return Claim(f"No comparison: {wrong[0]}.")
@@ -44,7 +45,7 @@ def _ended(interval: Interval) -> str:
 
 
 def _own_gain(found: Comparison) -> str:
-    """The gain on the tuned set, before its cost; empty if it was not measured."""
+    """The gain on the tuned set, as the start of a sentence; empty if it was not measured."""
     own = found.change_on("own")
     if own is None:
         return ""
@@ -56,19 +57,20 @@ def _own_gain(found: Comparison) -> str:
 
 
 def _largest_loss(found: Comparison) -> str:
-    """The largest loss on any data set, the reference set included, as a sentence; empty if nothing was lost."""
+    """The largest loss on any data set, as a sentence; the reference set counts too. Empty if no accuracy fell."""
     if found.worst is None or not found.worst[1].value < 0:
         return ""
     name, change = found.worst
     role = next(row.role for row in found.tested if row.name == name)
     what = {"reference": f"the reference set {name}", "own": f"{name}, the set tuned on"}.get(role, name)
     own = next(row.change for row in found.tested if row.name == name)
-    beyond = "" if own is None or own.marked else ", which chance may explain"  # the largest of several
+    beyond = "" if own is None or own.marked else ", which chance may explain"  # the largest of several changes
     return f" The largest loss is on {what}: {_points(change)} points{beyond}."
 
 
 def _by_statistics(found: Comparison) -> str:
-    """How much of the largest loss is running statistics, as sentences; empty without a loss, or if it is not known."""
+    """The part of the largest loss that running statistics cause, as sentences; empty without a loss or without
+    values."""
     name, change = found.worst or ("", None)
     if change is None or not change.value < 0 or name not in found.statistics:
         return ""
@@ -81,7 +83,7 @@ def _by_statistics(found: Comparison) -> str:
 
 
 def reason(found: Comparison) -> str:
-    """Which of the signs are there, in one sentence; one that chance may explain is not denied."""
+    """The signatures that are present, in one sentence. It does not deny one that may be due to chance."""
     present = [sign.name for sign in found.signs if sign.present]
     if found.pair.identical or found.ri is None:
         return ""
@@ -93,7 +95,7 @@ def reason(found: Comparison) -> str:
 
 
 def gates_finding(found: Comparison) -> str:
-    """How many gates are broken, in words; empty without any."""
+    """The number of broken gates, in words; empty without gates."""
     broken, count = sum(verdict.failed for verdict in found.verdicts), len(found.verdicts)
     if not found.verdicts:
         return ""
@@ -103,7 +105,7 @@ def gates_finding(found: Comparison) -> str:
 
 
 def meaning_of_ri(found: Comparison) -> str:
-    """The sets over which RI is a mean in this comparison."""
+    """The data sets behind the RI of this comparison, in words."""
     count = sum(row.role == "downstream" for row in found.tested)
     if found.tuned_on is None:
         return f"RI: mean change over all {count} downstream sets, as none was named as the one tuned on (--tuned-on)."

@@ -1,4 +1,4 @@
-"""Rows: which images were tuned on, and what the numbers of labels mean: the way back from a number to a file."""
+"""Draws: the images of each tuning set and the meaning of labels, which lead from a number back to files."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from rib.plan import Plan, Run
 
 @dataclass(frozen=True)
 class Drawn:
-    """The images of one tuning: the same for every model and method.
+    """The tuning images of one tuned set, size and seed: the same for every model and method.
 
     Attributes:
         tuned_on: the data set, as the suite names it.
-        size: images tuned on; None for all.
-        seed: of the draw.
-        tuning: int64 (n,), rows of the tune part, in the order in which a smaller set is a prefix of them.
-        held_out: int64 (m,), rows kept for choices.
+        size: number of images; None for all.
+        seed: seed of the draw.
+        tuning: int64 (n,), rows of the tune part; the first k rows are the tuning set of size k.
+        held_out: int64 (m,), rows of the held-out images.
     """
 
     tuned_on: str
@@ -34,14 +34,14 @@ class Drawn:
 
 
 def draws(plan: Plan) -> Iterator[Drawn]:
-    """The draw of each tuning of a plan, once each; models tuned elsewhere have none."""
+    """Every draw of a plan, once each. Models that were tuned elsewhere have none."""
     places = {(run.tuned_on, run.size, run.seed): run for run in plan.runs if run.tuned_on in plan.suite.roles.tuned}
     for run in places.values():
         yield drawn(plan, run)
 
 
 def drawn(plan: Plan, run: Run) -> Drawn:
-    """The draw of a run's tuning, which must be one of the suite's own."""
+    """The draw of a run, which must be tuned by the suite itself."""
     assert run.tuned_on is not None
     assert run.seed is not None
     index = plan.world[run.tuned_on].index("tune")
@@ -50,7 +50,7 @@ def drawn(plan: Plan, run: Run) -> Drawn:
 
 
 def draw_rows(plan: Plan, one: Drawn) -> Iterator[dict[str, object]]:
-    """A row for each image of a draw: where it comes from, and what it shows."""
+    """One row per image of a draw: its file or position, and its class."""
     data = plan.world[one.tuned_on]
     names, index, called = data.names("tune"), data.index("tune"), plan.suite.set_names.short(one.tuned_on)
     for rows, held_out in ((one.tuning, False), (one.held_out, True)):
@@ -68,7 +68,7 @@ def draw_rows(plan: Plan, one: Drawn) -> Iterator[dict[str, object]]:
 
 
 def draw_csv(plan: Plan, one: Drawn) -> str:
-    """The images tuned on as CSV, in their order: row, name, class."""
+    """The tuning images as CSV, in their order, with the columns row, name and class."""
     data = plan.world[one.tuned_on]
     names, labels = data.names("tune"), data.index("tune").labels
     text = io.StringIO()
@@ -79,7 +79,7 @@ def draw_csv(plan: Plan, one: Drawn) -> str:
 
 
 def label_rows(plan: Plan) -> Iterator[dict[str, object]]:
-    """A row for each class of each data set: its number there, its name, and the reference classes that mean it."""
+    """One row per class of each data set: its label, its name, and the reference classes that it corresponds to."""
     reference = plan.world[plan.suite.reference].classes
     short = plan.suite.set_names.short
     for name in plan.suite.tested:
@@ -95,7 +95,7 @@ def label_rows(plan: Plan) -> Iterator[dict[str, object]]:
 
 
 def rows_json(plan: Plan) -> list[dict[str, object]]:
-    """Which rows each tuning draws; null for all that are not held out."""
+    """The rows of each draw; null for a draw of all images that are not held out."""
     return [
         {
             "tuned_on": plan.suite.set_names.short(one.tuned_on),
@@ -109,5 +109,6 @@ def rows_json(plan: Plan) -> list[dict[str, object]]:
 
 
 def class_lists(plan: Plan) -> dict[str, Sequence[str]]:
-    """The classes of each data set in the order of its labels; the reference set's is that of the models' outputs."""
+    """The classes of each data set in the order of its labels. The reference set's order is that of the models'
+    outputs."""
     return {plan.suite.set_names.short(name): list(plan.world[name].classes) for name in plan.suite.tested}

@@ -1,4 +1,4 @@
-"""Failures: groups steps that failed for one reason."""
+"""Failures: failed steps, grouped by reason."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Alike:
-    """Steps that failed for one reason.
+    """Steps that failed for the same reason.
 
     Attributes:
-        titles: of the steps, in order.
+        titles: titles of the steps, in order.
         reason: why the first of them failed.
     """
 
@@ -20,13 +20,15 @@ class Alike:
 
     @property
     def who(self) -> str:
-        """The first step, and how many more."""
+        """The title of the first step, and the number of the others."""
         more = len(self.titles) - 1
         return self.titles[0] + (f" and {more:,} more {'steps' if more > 1 else 'step'}" if more else "")
 
 
 def alike(failures: Mapping[str, str]) -> list[Alike]:
-    """Failed steps by reason, in the order of the first of each. A step that needed a failed one has its reason.
+    """Failed steps grouped by reason, in the order of each reason's first step.
+
+    A step that failed because another one failed has the reason of that other one.
 
     Args:
         failures: reason by title.
@@ -38,5 +40,5 @@ def alike(failures: Mapping[str, str]) -> list[Alike]:
 
 
 def _root(reason: str) -> str:
-    """A reason without the steps through which it came."""
+    """A reason without the chain of steps that passed it on."""
     return reason.rpartition(" failed: ")[2]

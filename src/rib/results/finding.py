@@ -1,8 +1,7 @@
-"""Claim: what the results say in a few sentences: what tuning gained, what it cost, and which method kept most.
+"""Claim: the results in a few sentences: what tuning gained, what it cost, and which method kept most accuracy.
 
-A method that learns nothing loses nothing. So methods are ranked by mRI only among those that gained as much on the set
-tuned on as any method of the same model and size (`rib.results.rows.MATCHED`), and the first sentence says what was
-gained and what it cost.
+A method that learns nothing loses nothing. So RIB ranks methods by mRI only if their gain on the tuned set matches the
+largest gain of the same model and size (`rib.results.rows.MATCHED`). The first sentence gives both gain and cost.
 """
 
 from __future__ import annotations
@@ -21,11 +20,11 @@ from rib.results.words import ordered, signed
 
 @dataclass(frozen=True)
 class Claim:
-    """The finding: in one short sentence, and in more detail.
+    """The finding: one short sentence, and the details.
 
     Attributes:
-        lead: what was gained and what it cost, without intervals.
-        detail: intervals, models by name, and which method kept most; may be empty.
+        lead: gain and cost, without intervals.
+        detail: intervals, names of models, and the method that kept most; may be empty.
     """
 
     lead: str
@@ -36,12 +35,12 @@ class Claim:
 
 
 def finding(results: Results) -> str:
-    """The finding: sentences that claim no more than the intervals allow."""
+    """The finding, in sentences that claim no more than the intervals allow."""
     return str(claim(results))
 
 
 def claim(results: Results) -> Claim:
-    """The same in two parts."""
+    """The finding in two parts."""
     if not results.records:
         return Claim(f"Nothing is measured yet: 0 of {len(results.plan.steps):,} steps are done.")
     changes = reference_changes(results)
@@ -59,12 +58,12 @@ class _Contest:
     """The complete rows of one model at its main size.
 
     Attributes:
-        shown: the row whose gain and cost are said: `finetune`, or the method that gained most.
-        rows: those compared at matched gain, best mRI first; empty if no method gained or gains are not known.
+        shown: the row whose gain and cost the finding reports: `finetune`, or the method with the largest gain.
+        rows: rows of matched gain, best mRI first; empty if no method gained or if gains are unknown.
         rivals: methods whose mRI is not distinguishable from that of the best.
         less: rows that keep more than the best and gained less.
-        of: how many methods there are.
-        reference: change of accuracy of `shown` on the reference set, tested together with those of all rows.
+        of: number of methods.
+        reference: change of accuracy of `shown` on the reference set, tested together with the other rows.
     """
 
     shown: Summary
@@ -96,7 +95,7 @@ def _contest(results: Results, model: str, changes: Mapping[Group, Interval | No
 
 
 def _rivals(results: Results, matched: Sequence[tuple[Group, Summary]]) -> list[str]:
-    """Methods that the best one is not distinguishably ahead of, tested together (Holm)."""
+    """Methods whose mRI is not distinguishably below the best one's, tested together (Holm)."""
     if not matched:
         return []
     leads = as_family(results.estimates.compare(matched[0][0], group) for group, _ in matched[1:])
@@ -104,7 +103,7 @@ def _rivals(results: Results, matched: Sequence[tuple[Group, Summary]]) -> list[
 
 
 def _gained(row: Summary) -> bool:
-    """Whether it is distinguishably better on the set tuned on than the pretrained model."""
+    """Whether accuracy on the tuned set is distinguishably above that of the pretrained model."""
     return row.gain is not None and row.gain.low > 0
 
 
@@ -117,7 +116,7 @@ def _value(interval: Interval | None) -> float:
 
 
 def _cost(contests: Sequence[_Contest]) -> Claim:
-    """What was gained and what it cost, on one model or on several."""
+    """Gain and cost, on one model or on several."""
     shown = [contest.shown for contest in contests]
     return _one_cost(shown[0]) if len(shown) == 1 else _several_costs(shown)
 
@@ -133,7 +132,7 @@ def _one_cost(row: Summary) -> Claim:
 
 
 def _forgotten(contests: Sequence[_Contest]) -> str:
-    """What was lost for certain on the reference set, as a sentence; empty if that is at most `LOSS` points."""
+    """The certain losses on the reference set, as a sentence; empty if none exceeds `LOSS` points."""
     known = [one.reference for one in contests]
     lost = sorted(-one.value for one in known if one and one.marked and one.value < LOSS)
     if not lost:
@@ -148,12 +147,12 @@ _UNMEASURED = "What it gained on the set tuned on was not measured on unseen ima
 
 
 def _learned(row: Summary) -> tuple[Interval | None, str]:
-    """The gain on unseen images of the tuned set, or else the gain on the tuning images; and which of the two it is."""
+    """The gain on unseen images of the tuned set, or else on the tuning images, and the name of the one that it is."""
     return learned(row), _SEEN if row.gain is None and row.seen_gain else _OWN
 
 
 def _by_heart(contests: Sequence[_Contest]) -> str:
-    """A warning where the gain is one on the very images tuned on."""
+    """A warning if the gain was measured on the tuning images themselves."""
     if any(contest.shown.gain is None and contest.shown.seen_gain for contest in contests):
         return "No images of the sets tuned on were kept apart, so that gain may be learned by heart."
     return ""
@@ -172,7 +171,7 @@ def _change(mri: Interval, unit: str = "") -> str:
 
 
 def _several_costs(rows: Sequence[Summary]) -> Claim:
-    """Several models: the range of gains, and of changes elsewhere."""
+    """The range of gains over several models, and the range of changes on the other sets."""
     methods = list(dict.fromkeys(row.method for row in rows))
     name = methods[0] if len(methods) == 1 else "The method that gained most"
     changed, extremes = _over([_value(row.mri) for row in rows]), _extremes(rows)
@@ -189,7 +188,7 @@ def _several_costs(rows: Sequence[Summary]) -> Claim:
 
 
 def _extremes(rows: Sequence[Summary]) -> str:
-    """The models that lost most and least elsewhere, or gained most."""
+    """The models with the largest and the smallest loss on the other sets, or with the largest gain."""
     values = [_value(row.mri) for row in rows]
     low, high = _ends_of(rows, [row.mri for row in rows])
     if min(values) >= 0:
@@ -198,7 +197,7 @@ def _extremes(rows: Sequence[Summary]) -> str:
 
 
 def _certain(rows: Sequence[Summary]) -> str:
-    """On how many models the change elsewhere is distinguishable from none."""
+    """On how many models the change on the other sets is distinguishable from zero."""
     lost = sum(bool(row.mri and row.mri.marked and row.mri.value < 0) for row in rows)
     more = sum(bool(row.mri and row.mri.marked and row.mri.value > 0) for row in rows)
     sure = [f"a distinguishable loss on {_of(lost, len(rows))} models" if lost else ""]
@@ -216,14 +215,14 @@ def _over(values: Sequence[float]) -> str:
 
 
 def _ends_of(rows: Sequence[Summary], numbers: Sequence[Interval | None]) -> tuple[str, str]:
-    """The models with the lowest and with the highest number, which stands behind them."""
+    """The models with the lowest and with the highest number, each with that number in parentheses."""
     ends = sorted(zip(rows, map(_value, numbers), strict=True), key=lambda end: end[1])
     low, high = (f"{row.model} ({signed(value)})" for row, value in (ends[0], ends[-1]))
     return low, high
 
 
 def _chance(contests: Sequence[_Contest]) -> str:
-    """Which trainings of the rows that are shown ended at chance."""
+    """The trainings of the shown rows that ended at chance, in a sentence."""
     rows = [contest.shown for contest in contests if contest.shown.at_chance]
     return " ".join(f"{row.method} of {row.model} ended at chance on {listed(row.at_chance)}." for row in rows)
 
@@ -247,7 +246,7 @@ def _ranking(contests: Sequence[_Contest]) -> str:
 
 
 def _alone(ranked: _Contest, contests: Sequence[_Contest]) -> str:
-    """Why only one of several models has a ranking: no other gained, or those that did have one method each."""
+    """Why only one of several models has a ranking: the others gained nothing, or have a single method with a gain."""
     if len(contests) == 1:
         return ""
     if any(contest.rows for contest in contests if contest is not ranked):
@@ -335,7 +334,7 @@ def _of(count: int, total: int) -> str:
 
 
 def listed(names: Sequence[str], most: int = 3) -> str:
-    """Names as a phrase, the first few of many."""
+    """Names as a phrase; of many names, the first few."""
     if len(names) > most:
         return f"{', '.join(names[:most])} and {len(names) - most} more"
     return " and ".join([", ".join(names[:-1]), names[-1]] if len(names) > 1 else names)

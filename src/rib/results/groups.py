@@ -1,4 +1,4 @@
-"""Groups: RI, mRI and mean accuracies of all runs of one model, method and size, as estimates that stay paired."""
+"""Groups: RI, mRI and mean accuracies over all runs of one model, method and size, as paired estimates."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ def runs_by_group(plan: Plan) -> dict[Group, list[Run]]:
 
 
 class GroupEstimates:
-    """Estimates of groups. Each is None if a prediction that it needs is missing; no mean leaves one out.
+    """Estimates of groups. An estimate is None if one of its predictions is missing; no mean leaves one out.
 
-    All estimates are over the same source images and tuning seeds, so their differences are paired.
+    All estimates use the same source images and tuning seeds, so their differences are paired.
 
     Args:
         plan: the runs and their data sets.
-        accuracies: of the finished predictions.
+        accuracies: accuracies of the finished predictions.
         groups: the runs, by model, method and size.
     """
 
@@ -50,15 +50,15 @@ class GroupEstimates:
 
         Args:
             group: model, method and size.
-            tuned_on: the data set.
+            tuned_on: the tuned set.
             kind: "masked" or "unmasked" accuracy.
-            disjoint: only over sets of other source families; None if there are none.
+            disjoint: use only sets of other source families; the result is None if there are none.
         """
         runs = self._runs(group, tuned_on)
         return over_seeds_if_whole(runs, [self._ri_of(run, kind, disjoint) for run in runs])
 
     def mri_disjoint(self, group: Group) -> Estimate | None:
-        """The mean of the source-disjoint RIs that there are; None if a prediction of any RI is missing."""
+        """The mean of all source-disjoint RIs that exist; None if a prediction of any RI is missing."""
         sets = tuned_sets(self._groups[group])
         if any(self.ri(group, name) is None for name in sets):
             return None
@@ -66,12 +66,12 @@ class GroupEstimates:
         return mean(known) if known else None
 
     def ri_by_presence(self, group: Group, tuned_on: str, presence: Presence) -> Estimate | None:
-        """RI over the images of the classes that the set tuned on shows, or lacks, averaged over tuning seeds."""
+        """RI over images of the classes that the tuned set contains, or lacks, averaged over tuning seeds."""
         runs = self._runs(group, tuned_on)
         return over_seeds_if_whole(runs, [self._by_classes.ri(run, presence) for run in runs])
 
     def mri_by_presence(self, group: Group, presence: Presence) -> Estimate | None:
-        """The mean of `ri_by_presence` over the sets tuned on that have such images; None if mRI is missing."""
+        """The mean of `ri_by_presence` over the tuned sets that have such images; None if mRI is missing."""
         if self.mri(group) is None:
             return None
         by_set = [self.ri_by_presence(group, name, presence) for name in tuned_sets(self._groups[group])]
@@ -95,7 +95,7 @@ class GroupEstimates:
     def _ri_of(self, run: Run, kind: str = "masked", disjoint: bool = False) -> Estimate | None:
         assert run.tuned_on is not None
         if disjoint and run.tuned_on not in self._suite.tested:
-            return None  # tuned on the user's own data: their source images are unknown
+            return None  # the source images of the user's own data are unknown
         world = self._plan.world
         others = [
             name
@@ -115,7 +115,7 @@ class GroupEstimates:
         return self._accuracies.of(self._groups[model, "pretrained", None][0], name, kind)
 
     def own_before(self, model: str) -> Estimate | None:
-        """Mean accuracy of the pretrained model on the sets tuned on that have unseen images."""
+        """Mean accuracy of the pretrained model on the tuned sets that have unseen images."""
         tuned = dict.fromkeys(run.tuned_on for run in self._plan.runs if run.tuned_on)
         own = [name for name in tuned if self._plan.world[name].disjoint]
         return mean_if_whole([self.pretrained(model, name) for name in own])
@@ -125,15 +125,15 @@ class GroupEstimates:
         return mean_if_whole([self.pretrained(model, name) for name in self._suite.downstream])
 
     def own(self, group: Group, before: bool = False) -> Estimate | None:
-        """Accuracy on unseen images of the set tuned on, averaged over what was tuned on; after tuning or before."""
+        """Mean accuracy on unseen images of the tuned sets, after tuning or before."""
         return self.on(group, None, before)
 
     def gain(self, group: Group) -> Estimate | None:
-        """Change of accuracy on unseen images of the set tuned on, in points, averaged over what was tuned on."""
+        """Mean change of accuracy on unseen images of the tuned sets, in points."""
         return minus(self.own(group), self.own(group, before=True))
 
     def ood(self, group: Group, before: bool = False) -> Estimate | None:
-        """Accuracy on the downstream sets not tuned on, averaged over what was tuned on; after tuning or before."""
+        """Mean accuracy on the downstream sets not tuned on, averaged over the tuned sets; after tuning or before."""
         means = []
         for tuned_on in tuned_sets(self._groups[group]):
             others = [name for name in self._suite.downstream if name != tuned_on]
@@ -141,7 +141,10 @@ class GroupEstimates:
         return mean_if_whole(means)
 
     def on(self, group: Group, name: str | None, before: bool = False) -> Estimate | None:
-        """Accuracy on one data set, None: the set tuned on, averaged over what was tuned on; after tuning or before."""
+        """Accuracy on one data set, averaged over the tuned sets, after tuning or before.
+
+        With `name` None, it is the accuracy of each run on its tuned set.
+        """
         levels = []
         for tuned_on in tuned_sets(self._groups[group]):
             tested_on = name or tuned_on
@@ -155,7 +158,7 @@ class GroupEstimates:
         return minus(after, before)
 
     def seen(self, group: Group) -> tuple[Estimate | None, Estimate | None]:
-        """Accuracy on the very images tuned on, before and after; None unless every set was tuned on whole."""
+        """Accuracy on the tuning images themselves, before and after; None unless every set was tuned on whole."""
         if not all(run.seen for run in self._groups[group]):
             return None, None
         sets, after = tuned_sets(self._groups[group]), []
@@ -165,7 +168,7 @@ class GroupEstimates:
         return mean_if_whole([self.pretrained(group[0], tuned_on) for tuned_on in sets]), mean_if_whole(after)
 
     def matched(self, group: Group) -> bool | None:
-        """Whether a method learned as much as the one that learned most; None if that is not known."""
+        """Whether the gain of a group matches the largest gain of its model and size; None if that is unknown."""
         model, _, size = group
         rivals = [other for other in self._groups if other[::2] == (model, size) and other[1] != "pretrained"]
         gains = {other: gain for other in rivals if (gain := self.gain(other)) is not None}
@@ -185,14 +188,14 @@ class GroupEstimates:
 
 
 def tuned_sets(runs: Sequence[Run]) -> list[str]:
-    """The sets tuned on, in order, each once."""
+    """The tuned sets, in order, each once."""
     return list(dict.fromkeys(run.tuned_on for run in runs if run.tuned_on is not None))
 
 
 def over_seeds(runs: Sequence[Run], estimates: Sequence[Estimate]) -> Estimate:
     """The mean of one estimate per run over their tuning seeds, which are the same draws in every row of a report.
 
-    A checkpoint that was not tuned here has no seed: it stands for itself.
+    A checkpoint from elsewhere has no known seed, so it is treated as fixed.
     """
     if any(run.seed is None for run in runs):
         return mean(estimates)
@@ -200,6 +203,6 @@ def over_seeds(runs: Sequence[Run], estimates: Sequence[Estimate]) -> Estimate:
 
 
 def over_seeds_if_whole(runs: Sequence[Run], estimates: Sequence[Estimate | None]) -> Estimate | None:
-    """`over_seeds`; None if an estimate is missing or there are none."""
+    """`over_seeds`; None if an estimate is missing or if there are no runs."""
     present = [estimate for estimate in estimates if estimate is not None]
     return over_seeds(runs, present) if present and len(present) == len(estimates) else None

@@ -1,8 +1,9 @@
-"""Matched gain: what a method keeps elsewhere at the gain that plain fine-tuning reaches, along the method's strength.
+"""Matched gain: how much robustness a method keeps at the gain that plain fine-tuning reaches.
 
-A method that learns nothing loses nothing. So mRI is read as a function of the gain on the set tuned on. A sweep of one
-hyper-parameter, which is then the method's strength, gives several points of that function; between neighbours it is a
-straight line, and below the weakest a line from the pretrained model, which gains and loses nothing.
+A method that learns nothing loses nothing. So RIB reads mRI as a function of the gain on the tuned set. A sweep of one
+hyper-parameter, the method's *strength*, gives several points of this function. Straight lines join neighbouring
+points.
+Below the weakest point, a line leads to the pretrained model, whose gain and loss are zero.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ class StrengthPoint:
 
     Attributes:
         method: as the headline table names it.
-        value: of the hyper-parameter; None for a method without a sweep.
+        value: value of the hyper-parameter; None for a method without a sweep.
         gain: change of accuracy on unseen images of the set tuned on, points.
         mri: points.
         lost_per_point: points of OOD accuracy lost for each point gained (Fieller's interval); None without a
@@ -52,18 +53,18 @@ class StrengthPoint:
 
 @dataclass(frozen=True)
 class MatchedGain:
-    """A method of one model and size against plain fine-tuning, at the gain that the latter reaches.
+    """A method compared with plain fine-tuning of the same model and size, at the gain that fine-tuning reaches.
 
     Attributes:
-        model, method, size: which; a sweep is one method.
-        field: the hyper-parameter that is swept; None for a method of one strength.
-        points: by strength, the weakest gain first.
+        model, method, size: the group; a sweep counts as one method.
+        field: the swept hyper-parameter; None for a method with one strength.
+        points: points in the order of strength, from the end with the smaller gain.
         target: gain of `finetune`, points.
         reach: whether the method reaches it.
         most: its largest gain, points.
         between: the methods between which it reaches the target; the pretrained model may be the first.
-        mri: at the target, points; None unless it is reached.
-        against_finetune: mri minus that of `finetune`, paired, points.
+        mri: mRI at the target, points; None unless it is reached.
+        against_finetune: `mri` minus the mRI of `finetune`, paired, points.
     """
 
     model: str
@@ -80,9 +81,9 @@ class MatchedGain:
 
 
 def matched_gains(results: Results) -> list[MatchedGain]:
-    """A row for each method beside `finetune`, in the order of the suite; nothing if `finetune` does not gain.
+    """One row per method other than `finetune`, in the order of the suite; empty if `finetune` does not gain.
 
-    The differences from `finetune` are one family of tests (Holm); those that lack seeds are not among them.
+    The differences from `finetune` are one family of tests (Holm). Differences that lack seeds are not part of it.
     """
     if results not in _KNOWN:
         _KNOWN[results] = _matched_gains(results)
@@ -90,7 +91,7 @@ def matched_gains(results: Results) -> list[MatchedGain]:
 
 
 _KNOWN: WeakKeyDictionary[Results, list[MatchedGain]] = WeakKeyDictionary()
-"""Rows of results that several surfaces show."""
+"""Cache of rows, because several outputs show them."""
 
 
 def _matched_gains(results: Results) -> list[MatchedGain]:
@@ -116,7 +117,8 @@ def _rows(results: Results, model: str, size: int | None) -> Iterable[MatchedGai
 
 
 def curves(methods: Iterable[str], sweeps: Mapping[str, Swept]) -> dict[str, list[str]]:
-    """The methods of each curve, without `finetune` and the pretrained model; a method without a sweep is alone."""
+    """The methods of each curve, without `finetune` and the pretrained model. A method without a sweep is a curve by
+    itself."""
     found: dict[str, list[str]] = {}
     for method in methods:
         if method not in (FINETUNE, "pretrained"):
@@ -129,12 +131,12 @@ def curves(methods: Iterable[str], sweeps: Mapping[str, Swept]) -> dict[str, lis
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """A method at one strength, as estimates; also the mean of several models.
+    """A method at one strength, as estimates; also used for the mean over several models.
 
     Attributes:
-        method: its name.
-        value: of the hyper-parameter; None for a method without a sweep.
-        gain: change of accuracy on unseen images of the set tuned on, points.
+        method: name of the method.
+        value: value of the hyper-parameter; None for a method without a sweep.
+        gain: change of accuracy on unseen images of the tuned set, points.
         mri: points.
     """
 
@@ -146,12 +148,12 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class CurveReading:
-    """What a curve says at a gain.
+    """The value of a curve at a gain.
 
     Attributes:
-        reach: whether it reaches the gain.
-        between: the methods that it is read between.
-        mri: there; None unless it is reached.
+        reach: whether the curve reaches the gain.
+        between: the two methods between which it was interpolated.
+        mri: mRI at the gain; None unless it is reached.
     """
 
     reach: Reach
@@ -199,17 +201,17 @@ def _same_seeds(results: Results, one: Group, other: Group) -> bool:
 
 
 def by_strength(curve: Sequence[CurvePoint]) -> list[CurvePoint]:
-    """Along the hyper-parameter, from the end that gains less."""
+    """The points in the order of the hyper-parameter, from the end with the smaller gain."""
     ordered = sorted(curve, key=lambda each: each.value or 0.0)
     return ordered[::-1] if ordered and ordered[-1].gain.value < ordered[0].gain.value else ordered
 
 
 def read_curve(base: CurvePoint, curve: Sequence[CurvePoint]) -> CurveReading:
-    """What a curve says at the gain of `base`: at the first crossing from the weak end, else at its strongest gain.
+    """The value of a curve at the gain of `base`: at the first crossing from the weak end, or else at its largest gain.
 
     Args:
         base: plain fine-tuning.
-        curve: of a method, as `by_strength` orders it; at least one point.
+        curve: points of a method in the order of `by_strength`; at least one.
     """
     target, several = base.gain.value, len(curve) > 1
     for before, after in zip([None, *curve], curve, strict=False):
@@ -227,10 +229,11 @@ def read_curve(base: CurvePoint, curve: Sequence[CurvePoint]) -> CurveReading:
 
 
 def _between(base: CurvePoint, before: CurvePoint | None, after: CurvePoint) -> Estimate:
-    """mRI at the gain of `base` on the line through two points; without `before`, through the pretrained model.
+    """mRI at the gain of `base` on the line through two points; without `before`, on the line from the pretrained
+    model.
 
-    Linearised: m = (1 - w) m1 + w m2 + s (g - (1 - w) g1 - w g2) with the slope s and the share w of the estimates, so
-    that the interval holds the noise of all three gains.
+    Linearised: m = (1 - w) m1 + w m2 + s (g - (1 - w) g1 - w g2), with slope s and weight w from the estimates. So the
+    interval covers the noise of all three gains.
     """
     low_gain, low_mri = (before.gain.value, before.mri.value) if before else (0.0, 0.0)
     run = after.gain.value - low_gain
@@ -243,7 +246,7 @@ def _between(base: CurvePoint, before: CurvePoint | None, after: CurvePoint) -> 
 
 
 def _sum(parts: Iterable[tuple[float, Estimate]]) -> Estimate:
-    """The sum of multiples of estimates."""
+    """A weighted sum of estimates."""
     first, *others = [estimate / (1 / factor) for factor, estimate in parts if factor]
     for other in others:
         first = first - other / -1
@@ -282,5 +285,5 @@ def lost_per_point(mri: Estimate, gain: Estimate) -> Interval | None:
 
 
 def _quantile(interval: Interval) -> float:
-    """Half the length of an interval in its standard errors."""
+    """Half the length of an interval, divided by its standard error."""
     return (interval.high - interval.low) / 2 / interval.se if interval.se else 0.0

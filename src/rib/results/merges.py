@@ -1,4 +1,4 @@
-"""Leave-one-out merges: what a merge of the models tuned on all downstream sets but one does on that one."""
+"""Leave-one-out merges: models tuned on all downstream sets but one are merged, and tested on the one left out."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from rib.results.rows import Group
 
 @dataclass(frozen=True)
 class MergeRow:
-    """A merging method at a size, over the sets left out and the seeds; None if a prediction is missing.
+    """A merging method at one size, over the sets left out and the seeds. A number is None if a prediction is missing.
 
-    It is not among the rows of methods that tune on one set, nor ranked with them: a merge has seen several sets.
+    These rows are not ranked with methods that tune on one set, because a merge has seen several sets.
 
     Attributes:
-        model, method, size: which.
-        seeds: tuning seeds that it is a mean over.
-        merged: for each set left out, the sets whose models are merged.
-        ri: for each set left out, the change of accuracy on it against the pretrained model, points.
-        mri: its mean over the sets left out.
-        singles: the mean change on the same sets of the single models that are merged, points.
-        against_singles: mri minus singles, paired, points.
-        gain: mean change of accuracy on unseen images of the sets merged, points; None if none are kept apart.
+        model, method, size: the group.
+        seeds: tuning seeds of the mean.
+        merged: for each set left out, the tuned sets of the merged models.
+        ri: for each set left out, its change of accuracy from the pretrained model, points.
+        mri: mean of `ri` over the sets left out.
+        singles: mean change of the single models on the same sets, points.
+        against_singles: `mri` minus `singles`, paired, points.
+        gain: mean change of accuracy on unseen images of the merged sets, points; None without such images.
         reference_before, reference_after: accuracy on the reference set, percent.
         missing: what is missing, in words.
     """
@@ -48,7 +48,7 @@ class MergeRow:
 
 
 def merge_rows(results: Results) -> list[MergeRow]:
-    """A row for each model, method and size; each of the two kinds of mark is one family of tests (Holm)."""
+    """One row per model, method and size. Each of the two kinds of mark is one family of tests (Holm)."""
     grouped: dict[Group, list[Merge]] = {}
     for merge in results.plan.merges:
         grouped.setdefault((merge.model, merge.method, merge.size), []).append(merge)
@@ -95,13 +95,13 @@ def _left(merges: Iterable[Merge]) -> list[str]:
 
 
 def _change(results: Results, merges: Sequence[Merge]) -> Estimate | None:
-    """Change of accuracy on the set left out, of merges that differ in their seed."""
+    """Change of accuracy on the set left out, over merges that differ only in their seed."""
     after = _over_seeds(merges, [results.accuracies.of_step(merge.score) for merge in merges])
     return minus(after, results.estimates.pretrained(merges[0].model, merges[0].left_out))
 
 
 def _singles(results: Results, merges: Sequence[Merge]) -> Estimate | None:
-    """The same of the models that are merged: the mean over them."""
+    """The same for the single models, averaged."""
     before = results.estimates.pretrained(merges[0].model, merges[0].left_out)
     steps = [[merge.singles[name] for merge in merges] for name in merges[0].of]
     after = [_over_seeds(merges, [results.accuracies.of_step(step) for step in mine]) for mine in steps]
@@ -109,7 +109,7 @@ def _singles(results: Results, merges: Sequence[Merge]) -> Estimate | None:
 
 
 def _gains(results: Results, merges: Sequence[Merge]) -> Iterable[Estimate | None]:
-    """Change of accuracy on unseen images of each set that is merged."""
+    """Change of accuracy on unseen images of each merged set."""
     for name in merges[0].of:
         if name in merges[0].others:
             after = _over_seeds(merges, [_of(results, merge, name) for merge in merges])
@@ -121,7 +121,7 @@ def _of(results: Results, merge: Merge, name: str) -> Estimate | None:
 
 
 def _over_seeds(merges: Sequence[Merge], estimates: Sequence[Estimate | None]) -> Estimate | None:
-    """The mean over tuning seeds, the same draws as in the rows of other methods; None if one is missing."""
+    """The mean over tuning seeds, which are the same draws as for other methods; None if an estimate is missing."""
     whole = [estimate for estimate in estimates if estimate is not None]
     if not whole or len(whole) < len(estimates):
         return None

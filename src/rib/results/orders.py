@@ -1,4 +1,4 @@
-"""Orders: models whose outputs seem to stand for the reference classes in another order."""
+"""Orders: models whose outputs seem to have another order than the reference classes."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rib.store.record import Record, unpack_bits
 from rib.store.store import Store
 
 MOST_NAMED = 3
-"""Classes that are named as examples."""
+"""Maximum number of classes that a message names as examples."""
 
 
 def order_faults(plan: Plan, records: Mapping[str, Record], store: Store) -> Iterator[str]:
-    """One sentence for each model that is right on the reference set only in another order of its classes.
+    """One sentence for each model whose answers fit the reference set only after a permutation of its classes.
 
-    Pretrained models are read, and tuned ones that say no more of the reference set than guessing would.
+    RIB checks pretrained models, and tuned models whose accuracy on the reference set is at chance.
     """
     reference = plan.suite.reference
     classes = plan.world[reference].classes
@@ -35,7 +35,7 @@ def _order(run: Run, reference: str, classes: int, records: Mapping[str, Record]
     if predict is None or record is None:
         return None
     if run.tuned_on is not None and _share(record) > 2 / classes:
-        return None  # better than guessing: tuning does not change the order of the outputs
+        return None  # above chance, so the order is right: tuning does not change the order of the outputs
     try:
         table = store.predictions(predict.key, ["label", "masked_class"])
     except (DamagedError, OSError):

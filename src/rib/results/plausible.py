@@ -1,4 +1,4 @@
-"""Plausible: whether the reference accuracy of a model is one that a right input can give."""
+"""Plausible: whether the input of a model can be right, judged by its accuracy on the reference set."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rib.results.results import Results
 from rib.text.names import short
 
 FAR_BELOW = 5.0
-"""Points below the published accuracy from which a measured one is an error, all of its interval."""
+"""A measured accuracy is an error if its whole interval is this many points below the published accuracy."""
 
 FAR_BELOW_RECORDED = 10.0
-"""The same below the accuracy that the checkpoint states, which may be of another test set."""
+"""The same limit for the accuracy that a checkpoint states, which may be of another test set."""
 
 CAUSES = "the usual causes: other preprocessing (size, crop, mean and std), another order of classes, other weights"
 
@@ -25,22 +25,23 @@ REMEDY = "state the preprocessing that it was trained with: --size, --crop, --me
 
 
 def chance(results: Results, name: str) -> float:
-    """Accuracy in percent of the best constant answer on a data set, or of guessing if that is more."""
+    """Accuracy in percent of guessing on a data set, or of the best constant answer if that is higher."""
     data = results.plan.world[name]
     counts = np.bincount(data.index("test").labels, minlength=len(data.classes))
     return 100 * max(float(counts.max() / counts.sum()), 1 / len(data.classes))
 
 
 def near_chance(level: float) -> float:
-    """Accuracy in percent that is near chance: 5 points above it, or double of it if that is less."""
+    """The accuracy in percent below which a model counts as near chance: chance + 5 points, or twice chance if that
+    is less."""
     return min(level + 5, 2 * level)
 
 
 def implausible(results: Results, pair: Pair, before: Interval | None, after: Interval | None) -> Iterator[str]:
-    """Describe faults in the reference accuracies of two models, one sentence per fault; none if they are plausible.
+    """Describe faults in the reference accuracies of two models, one sentence per fault; none if both are plausible.
 
     Args:
-        results: of the comparison.
+        results: results of the comparison.
         pair: the two models.
         before, after: accuracy on the suite's reference set, in percent; None if it is missing.
     """
@@ -65,6 +66,6 @@ def implausible(results: Results, pair: Pair, before: Interval | None, after: In
 
 
 def _published(base: str, name: str) -> float | None:
-    """Published accuracy of a model of the catalogue on a data set, in percent; None if there is none."""
+    """Published accuracy of a catalogue model on a data set, in percent; None if there is none."""
     full = base if base in ROWS else next((row for row in ROWS if short(row) == base), base)
     return read_numbers(PUBLISHED).accuracy.get(full, {}).get(name)

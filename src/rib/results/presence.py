@@ -1,8 +1,8 @@
-"""Classes: RI taken apart, over test images whose class the model was tuned on, and over those whose class it was not.
+"""Classes: RI over test images whose class is in the tuning set, and RI over the other test images.
 
-A class is *present* where at least one image tuned on has it: of the images that a size and a seed draw, under the
-label maps, so that two sets' classes are the same where they share one of the model's outputs. Of models that other
-code tuned on a set of the suite, all classes of that set's tuning part are present.
+A class is *present* if at least one tuning image has it, among the images that the size and the seed draw. Label maps
+decide which classes of two sets are the same: those that share a model output. If other code tuned the model on a set
+of the suite, all classes of that set's tune part count as present.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Presence = Literal["present", "absent"]
 
 
 def outputs_tuned_on(world: World, tuned_on: str, size: int | None, seed: int | None) -> frozenset[int]:
-    """The model's outputs that the classes of the images tuned on mean.
+    """The model outputs that correspond to the classes of the tuning images.
 
     Args:
         world: the data sets.
-        tuned_on: the set tuned on.
-        size: images drawn from it; None for all.
-        seed: of the draw; None if it is not known which images were tuned on.
+        tuned_on: the tuned set.
+        size: number of images drawn from it; None for all.
+        seed: seed of the draw; None if the tuning images are unknown.
     """
     labels = world[tuned_on].index("tune").labels
     if seed is not None:
@@ -39,14 +39,14 @@ def outputs_tuned_on(world: World, tuned_on: str, size: int | None, seed: int | 
 
 
 def shown_by(world: World, name: str, outputs: frozenset[int]) -> Flags:
-    """bool (N,), which test images of a data set are of a class that means one of the model's outputs."""
+    """bool (N,): which test images of a data set have a class that corresponds to one of these outputs."""
     groups = world.part(name, "test").label_map.groups
     by_class = np.array([not outputs.isdisjoint(group) for group in groups], bool)
     return by_class[world[name].index("test").labels]
 
 
 def lacks_classes(plan: Plan, run: Run) -> bool:
-    """Whether another downstream set has test images of a class that the set tuned on lacks, so that RI comes apart."""
+    """Whether another downstream set has test images of classes that the tuned set lacks, so that RI can be split."""
     if run.tuned_on is None or run.tuned_on not in plan.suite.tested:
         return False
     outputs = outputs_tuned_on(plan.world, run.tuned_on, run.size, run.seed)
@@ -55,12 +55,12 @@ def lacks_classes(plan: Plan, run: Run) -> bool:
 
 
 class ByClasses:
-    """Changes of accuracy over the images of present and of absent classes, paired with every other estimate.
+    """Changes of accuracy over images of present and of absent classes, paired with every other estimate.
 
     Args:
         plan: the runs and their data sets.
-        bootstrap: the resamples of source images of every other interval.
-        right: bool (N,), which test images of a set a run gets right; None if the prediction is missing.
+        bootstrap: the resamples of source images, shared with every other interval.
+        right: gives bool (N,), which test images of a set a run gets right; None if the prediction is missing.
     """
 
     def __init__(self, plan: Plan, bootstrap: Bootstrap, right: Callable[[Run, str], Flags | None]) -> None:
@@ -72,8 +72,7 @@ class ByClasses:
     def ri(self, run: Run, presence: Presence) -> Estimate | None:
         """Mean change of accuracy over the other downstream sets that have such images, in points.
 
-        None if a prediction is missing, if no other set has such images, and where the classes tuned on are not
-        known.
+        None if a prediction is missing, if no other set has such images, or if the tuned classes are unknown.
         """
         suite, tuned_on = self._plan.suite, run.tuned_on
         if tuned_on is None or tuned_on not in suite.tested:
@@ -91,7 +90,7 @@ class ByClasses:
         return self._outputs[place]
 
     def _chosen(self, outputs: frozenset[int], name: str, presence: Presence) -> Flags:
-        """bool (N,), which test images are of a present, or of an absent class."""
+        """bool (N,): which test images are of a present class, or of an absent one."""
         if (outputs, name) not in self._masks:
             self._masks[outputs, name] = shown_by(self._plan.world, name, outputs)
         mask = self._masks[outputs, name]
@@ -104,7 +103,8 @@ class ByClasses:
         return after - before if before is not None and after is not None else None
 
     def _accuracies(self, outputs: frozenset[int], name: str, presence: Presence) -> dict[str, Estimate]:
-        """Accuracy on such images by the key of the prediction: of pretrained models and of those tuned on these."""
+        """Accuracy on such images by the key of the prediction, for pretrained models and models tuned on these
+        outputs."""
         place = (outputs, name, presence)
         if place not in self._known:
             chosen = self._chosen(outputs, name, presence)

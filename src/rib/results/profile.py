@@ -1,4 +1,4 @@
-"""Profile: where the time of a run went, by kind of step; from the records, and what the run noted of itself."""
+"""Profile: the time of a run by kind of step, from the records and from what the run noted about itself."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class ProfileLine:
     """Cost of the finished steps of one kind.
 
     Attributes:
-        kind: "pretraining", "features", "fitting", "predicting", "comparing"; "all" for all of them.
-        what: the method, the data set, the analysis; empty if a kind is not divided.
-        steps: number of finished steps, whoever made them and when.
-        seconds: wall time of them, added up over workers.
-        cpu, loading: as in `Record`, added up; None if a record does not say.
-        images: that went through a model.
-        now: number of those steps that were made in this run.
-        seconds_now: wall time of these.
+        kind: "pretraining", "features", "fitting", "predicting", "comparing" or "all".
+        what: the method, the data set or the analysis; empty for a whole kind.
+        steps: number of finished steps, from any run.
+        seconds: their wall time, summed over workers.
+        cpu, loading: as in `Record`, summed; None if a record lacks it.
+        images: number of images that went through a model.
+        now: number of these steps that this run finished.
+        seconds_now: wall time of the steps of this run.
     """
 
     kind: str
@@ -46,12 +46,12 @@ class Profile:
     """The time of a run by kind of step.
 
     Attributes:
-        lines: by kind of step, in the order in which steps build on one another.
-        total: of all of them.
-        workers: how many worked at once in this run; 0 if there was nothing to do.
-        decoding: seconds in which data were decoded, before the first step.
+        lines: one line per kind, in the order in which steps depend on each other.
+        total: the sum of all lines.
+        workers: number of workers of this run; 0 if nothing was missing.
+        decoding: seconds of decoding before the first step.
         working: seconds from then to the end of the last step.
-        waiting: seconds that workers spent on no finished step: starting, waiting for one another, steps that failed.
+        waiting: seconds of workers outside finished steps: starting, waiting for each other, steps that failed.
     """
 
     lines: tuple[ProfileLine, ...]
@@ -66,8 +66,8 @@ def profile(results: Results, made: Set[str], workers: int, decoding: float, wor
     """The profile of a run.
 
     Args:
-        results: of the plan that was run.
-        made: keys of the steps that were made in this run.
+        results: results of the plan that was run.
+        made: keys of the steps that this run finished.
         workers, decoding, working: as in `Profile`.
     """
     found: dict[tuple[str, str], list[Record]] = {(kind.activity, ""): [] for kind in KINDS}
@@ -104,7 +104,7 @@ def _line(kind: str, what: str, records: Sequence[Record], made: Set[str]) -> Pr
 
 
 def _sum(amounts: Iterable[float | None]) -> float | None:
-    """The sum; None if one is not known."""
+    """The sum; None if an amount is unknown."""
     listed = list(amounts)
     known = [each for each in listed if each is not None]
     return sum(known) if len(known) == len(listed) else None

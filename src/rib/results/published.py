@@ -1,4 +1,4 @@
-"""Verify: measured numbers beside the published ones."""
+"""Verify: measured numbers compared with published ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CheckVerdict = Literal["agrees", "differs", "missing"]
 
 
 class PublishedNumbers(Frozen):
-    """Published numbers. Data sets and models by their names in the catalogue, or in the suite; percent."""
+    """Published numbers in percent. Data sets and models have their names in the catalogue or in the suite."""
 
     accuracy_tolerance: float = Field(0.1, ge=0)
     ood_tolerance: float = Field(0.3, ge=0)
@@ -34,13 +34,13 @@ class PublishedNumbers(Frozen):
 
 @dataclass(frozen=True)
 class Check:
-    """One published number and what was measured.
+    """A published number and the measured one.
 
     Attributes:
-        model: as the suite names it.
+        model: the model, as the suite names it.
         what: a data set, or "OOD before", "OOD after", "OOD change".
         published, measured: percent (points for a change); measured is None if a record is missing.
-        tolerance: points.
+        tolerance: maximum difference, points.
     """
 
     model: str
@@ -63,19 +63,19 @@ class Check:
 
 
 def read_numbers(path: Path = PUBLISHED) -> PublishedNumbers:
-    """Published numbers from a TOML file.
+    """Read published numbers from a TOML file.
 
     Raises:
-        UserError: it cannot be read, or a key or value is wrong.
+        UserError: the file cannot be read, or a key or value is wrong.
     """
     return validated(PublishedNumbers, read_toml(path, "the published numbers"), str(path))
 
 
 def checks(results: Results, numbers: PublishedNumbers) -> list[Check]:
-    """Every published number of the suite's models and data sets.
+    """Every published number of the suite's models and data sets, beside the measured one.
 
     Raises:
-        UserError: nothing of the suite has a published number.
+        UserError: there is no published number for this suite.
     """
     found = [check for model in results.suite.models for check in _of_model(results, model, numbers)]
     if not found:
@@ -109,7 +109,7 @@ def _of_model(results: Results, model: str, numbers: PublishedNumbers) -> list[C
 
 
 def _ood(results: Results, model: str) -> tuple[float | None, float | None]:
-    """Mean accuracy on the sets not tuned on, before and after `finetune` on all images."""
+    """Mean accuracy on the sets not tuned on, before and after `finetune` with all images."""
     for row in results.summaries:
         if (row.model, row.method, row.size) == (results.model_name(model), "finetune", None):
             before, after = row.ood_before, row.ood_after

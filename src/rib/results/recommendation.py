@@ -1,4 +1,4 @@
-"""Advice: which pretrained model and which method for a tuning set of some size, as far as the records reach."""
+"""Advice: the best pretrained model and method for a tuning set of a given size, as far as the records allow."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rib.results.rows import Group
 from rib.results.words import size_name
 
 FARTHEST = 3.0
-"""The nearest measured size may be this many times larger or smaller than the one asked for. The sizes of the shipped
-suites are 2 to 5 apart, and what a method costs changes with size, so farther away a number would be a guess."""
+"""Maximum ratio between the nearest measured size and the one asked for. The sizes of the shipped suites differ by
+factors of 2 to 5, and the cost of a method depends on size, so a number from farther away would be a guess."""
 
 FEWEST_SETS = 3
-"""Tuned on fewer sets, a mean over them says nothing of the next one."""
+"""Minimum number of tuned sets. A mean over fewer sets says nothing about another set."""
 
 
 @dataclass(frozen=True)
@@ -26,15 +26,17 @@ class Candidate:
     """A pretrained model and a method, over all downstream sets.
 
     Attributes:
-        model, method: which; "pretrained" is no tuning at all.
+        model, method: the candidate; "pretrained" is no tuning at all.
         own: accuracy on unseen images of the set tuned on, percent.
         mri: mRI, points; exactly 0 without tuning.
         ood: accuracy on the other downstream sets after tuning, percent.
-        present, absent: mRI over images whose class was tuned on, and over the others; None if no class was absent.
-        worst: the set whose tuning cost most, and its RI in points; None without tuning.
-        front: no candidate has both a higher own and a higher OOD accuracy.
-        beaten_by: names the candidate that is better in both, and distinguishably so in one; None if there is none.
-        gain: own accuracy less that of the same model before tuning, points; None without tuning.
+        present, absent: mRI over images whose class is in the tuning set, and over the others; None without such
+            others.
+        worst: the tuned set with the lowest RI, and that RI in points; None without tuning.
+        front: whether no candidate has both a higher own and a higher OOD accuracy.
+        beaten_by: name of a candidate that is better in both accuracies, and distinguishably better in one; None
+            without one.
+        gain: own accuracy minus that of the pretrained model, points; None without tuning.
     """
 
     model: str
@@ -56,12 +58,12 @@ class Advice:
 
     Attributes:
         images: the size asked for.
-        measured_at: the measured size that stands for it; None if there is none.
-        candidates: those that are not clearly beaten, highest own accuracy first; empty if it declines.
-        beaten: how many are.
+        measured_at: the measured size used for it; None if there is none.
+        candidates: candidates that none beats, highest own accuracy first; empty if there is no advice.
+        beaten: number of the candidates that another one beats.
         declined: why there is no advice; empty if there is.
-        reach: how far the evidence reaches, in sentences.
-        caveats: what is wrong, or may be, with data and models, in sentences.
+        reach: extent of the evidence, in sentences.
+        caveats: known or possible faults of data and models, in sentences.
     """
 
     images: int
@@ -75,7 +77,7 @@ class Advice:
 
 @dataclass(frozen=True)
 class _Entry:
-    """A candidate with its draws."""
+    """A candidate with its estimates."""
 
     group: Group
     model: str
@@ -89,12 +91,12 @@ class _Entry:
 
 
 def advise(results: Results, images: int) -> Advice:
-    """Which model and method for a tuning set of so many images.
+    """The recommended model and method for a tuning set of `images` images.
 
-    Candidates are compared at the measured size that is nearest, in ratio, to the one asked for. One is beaten by
-    another that is at least as good in own accuracy and in OOD accuracy after tuning, and distinguishably better (95 %,
-    paired) in one of them. For two methods of one model, OOD accuracy and mRI order them alike; between models, mRI
-    would favour a bad start, which has little to lose.
+    RIB compares candidates at the measured size that is nearest, in ratio, to the one asked for. A candidate beats
+    another one if it is at least as good in own accuracy and in OOD accuracy after tuning, and distinguishably better
+    (95 %, paired) in one of them. RIB uses OOD accuracy, not mRI: between methods of one model both give the same
+    order, but between models mRI favours a pretrained model of low accuracy, which has little to lose.
 
     Args:
         results: the finished records.
@@ -131,7 +133,7 @@ def _entries(results: Results, size: int) -> list[_Entry]:
 
 
 def _too_thin(results: Results, images: int, near: int | None, entries: Sequence[_Entry]) -> tuple[str, ...]:
-    """Reasons not to advise."""
+    """Reasons to give no advice."""
     if near is None:
         return ("no tuning set of a counted size is in this suite",)
     reasons = []
@@ -179,7 +181,7 @@ def _beats(one: _Entry, other: _Entry) -> bool:
 
 
 def _reach(results: Results, sizes: Sequence[int]) -> tuple[str, ...]:
-    """The extent of the evidence, in lines."""
+    """The extent of the evidence, in sentences."""
     suite = results.suite
     seeds = {run.seed for run in results.plan.runs if run.seed is not None}
     names = ", ".join(results.set_name(name) for name in suite.downstream)
@@ -195,7 +197,7 @@ def _reach(results: Results, sizes: Sequence[int]) -> tuple[str, ...]:
 
 
 def _elsewhere(results: Results, images: int, near: int, sizes: Sequence[int]) -> tuple[str, ...]:
-    """Whether the measured size on the other side of the one asked for says the same."""
+    """Whether the next measured size on the other side of `images` leads to the same advice."""
     other = [size for size in sizes if (size > images) != (near > images) and size != near and near != images]
     if not other:
         return ()

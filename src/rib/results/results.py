@@ -1,4 +1,4 @@
-"""Results: what a plan's records say, as values. A pure function of plan and store."""
+"""Results: the content of a plan's records, as values. A pure function of plan and store."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ class Results:
 
     Args:
         plan: the plan.
-        store: its records.
-        draws: bootstrap resamples.
+        store: the store with its records.
+        draws: number of bootstrap resamples.
     """
 
     def __init__(self, plan: Plan, store: Store, draws: int = 2000) -> None:
         self.plan, self.suite, self.store = plan, plan.suite, store
         self.draws = draws
 
-    # -- what things are called ----------------------------------------------------------------------------------
+    # -- names ---------------------------------------------------------------------------------------------------
 
     def set_name(self, name: str) -> str:
         """Name of a data set of the suite in tables: short if no other has that name."""
@@ -43,7 +43,7 @@ class Results:
         """Name of a model of the suite in tables: short if no other has that name."""
         return self.suite.model_names.short(name)
 
-    # -- what is there -------------------------------------------------------------------------------------------
+    # -- records ------------------------------------------------------------------------------------------------
 
     @cached_property
     def records(self) -> dict[str, Record]:
@@ -53,7 +53,7 @@ class Results:
 
     @cached_property
     def failures(self) -> dict[str, str]:
-        """Title and reason of every step that failed when it was last tried."""
+        """Title and reason of every step whose last attempt failed."""
         failed: dict[str, str] = {}
         for step in self.unfinished():
             if reason := self.store.failure(step.key):
@@ -97,7 +97,7 @@ class Results:
 
     @cached_property
     def scores(self) -> list[Score]:
-        """Accuracy of every model on every data set it is scored on."""
+        """Accuracy of every model on every data set with a planned prediction."""
         return [self._score(run, *scored) for run in self.plan.runs for scored in run.predictions]
 
     def _score(self, run: Run, name: str, predict: Predict) -> Score:
@@ -118,7 +118,7 @@ class Results:
 
     @cached_property
     def notes(self) -> list[ResultNote]:
-        """The methods' notes, one entry per tuned model."""
+        """The notes of methods, one entry per tuned model."""
         return [
             ResultNote(
                 self.model_name(run.model),
@@ -133,7 +133,7 @@ class Results:
         ]
 
     def seen(self, analysis: type[Analysis]) -> list[SeenSet]:
-        """The values of all finished analyses of a kind, in the order of the suite."""
+        """The values of all finished analyses of one kind, in the order of the suite."""
         return [
             SeenSet(look.name, look.run, look.on, self.records[look.step.key].values)
             for look in self.plan.looks
@@ -144,8 +144,8 @@ class Results:
     def summaries(self) -> list[Summary]:
         """The headline table, in the order of the suite.
 
-        Each kind of mark is tested in all rows together (Holm); the mRI of the rows that the first sentence is about
-        comes before that of the others.
+        Each kind of mark is one family of tests over all rows (Holm). The mRI of the rows in the first sentence is
+        tested before that of the other rows.
         """
         rows = [self._summary(group) for group in self.groups]
         first = [shown_first(row for row in rows if row.model == model) for model in {row.model for row in rows}]
@@ -159,7 +159,7 @@ class Results:
 
     @cached_property
     def changes(self) -> list[Change]:
-        """Every cell of the change matrix; the cells of one model, method and size are one family of tests (Holm)."""
+        """Every cell of the change matrix. The cells of one model, method and size are one family of tests (Holm)."""
         return [change for group in self.groups for change in self._matrix(group)]
 
     def _matrix(self, group: Group) -> list[Change]:
@@ -253,7 +253,8 @@ class Results:
         )
 
     def at_chance(self, runs: Sequence[Run]) -> tuple[str, ...]:
-        """Sets on which a training of these runs ended at chance, as its record says; with the seed of several."""
+        """Tuned sets on which a training of these runs ended at chance, according to its record; with the seed if
+        there are several."""
         several = len({run.seed for run in runs}) > 1
         found = [run for run in runs if (record := self.records.get(run.fit.key)) and record.values.get("at_chance")]
         return tuple(self.set_name(str(run.tuned_on)) + (f" (seed {run.seed})" if several else "") for run in found)
@@ -278,5 +279,5 @@ class Results:
         return totals
 
     def unfinished(self) -> list[Step]:
-        """Steps without a record; features are for other steps and may be left out."""
+        """Steps without a record. Missing features count only if a missing step needs them."""
         return [step for step in self.plan.steps if step.key not in self.records and not step.optional]

@@ -16,13 +16,13 @@ class Score:
     """Accuracy of one model on one data set. Percent; None if the prediction is missing.
 
     Attributes:
-        model, method, size, seed, tuned_on: which model; size None means all, tuned_on None means pretrained.
-        tested_on: the data set.
-        role: "downstream", "own" (unseen images of the set tuned on), "seen" (the very images tuned on, of a set
-            that is tuned on whole), "reference" or "evaluate".
-        masked: over the data set's own classes, in percent.
-        unmasked: over all of the model's classes, in percent.
-        examples: number of images.
+        model, method, size, seed, tuned_on: the model; size None means all images, tuned_on None means pretrained.
+        tested_on: the test set.
+        role: "downstream", "own" (unseen images of the tuned set), "seen" (the tuning images, of a set that is tuned on
+            whole), "reference" or "evaluate".
+        masked: accuracy among the data set's classes, in percent.
+        unmasked: accuracy among all classes of the model, in percent.
+        examples: number of test images.
         label_map: name of the label map.
     """
 
@@ -43,30 +43,30 @@ class Score:
 class Summary:
     """One row of the headline table: a model, a method and a size, over all downstream sets and seeds.
 
-    Every number is None if a cell it needs is missing. Accuracies are masked unless said otherwise.
+    A number is None if one of its cells is missing. Accuracies are masked unless the name says otherwise.
 
     Attributes:
-        model, method, size: which.
-        seeds: the seeds it is a mean over; empty for the pretrained model.
-        mri: mean RI over the downstream sets, points.
-        mri_disjoint: the same over source-disjoint RIs.
-        mri_unmasked: mRI of unmasked accuracy.
-        mri_present, mri_absent: mean of `ri_present` and of `ri_absent` over the sets tuned on that have them.
+        model, method, size: the group.
+        seeds: seeds of the mean; empty for the pretrained model.
+        mri: mean RI over the tuned sets, points.
+        mri_disjoint: the mean of source-disjoint RIs, points.
+        mri_unmasked: mRI of unmasked accuracy, points.
+        mri_present, mri_absent: mean of `ri_present` and of `ri_absent` over the tuned sets that have them.
         seed_spread: standard deviation of mRI over seeds, points; None with fewer than two.
-        ri: RI by downstream set, points.
-        ri_disjoint: RI over the sets of other source families only, points; None if there are none.
-        ri_present: RI over the test images whose class the set tuned on shows, points; equal to RI where it lacks none.
-        ri_absent: RI over those whose class it lacks; None if it lacks none. See `rib.results.presence`.
-        ood_before, ood_after: mean accuracy on the other downstream sets, averaged over what was tuned on, percent.
-        own_before, own_after: mean accuracy on the held-out part of the set tuned on, percent.
-        gain: own_after minus own_before, paired, points.
-        seen_before, seen_after: mean accuracy on the very images tuned on, where sets are tuned on whole, percent.
-        seen_gain: seen_after minus seen_before, paired, points. It says how well the images are learned, or learned by
-            heart, and ranks nothing.
-        matched: whether `gain` is not distinguishably below `MATCHED` of the largest gain of its model and size.
-        at_chance: sets on which a training ended no better than one class for every answer, with the seed.
+        ri: RI by tuned set, points.
+        ri_disjoint: RI over the sets of other source families only, points; None without such sets.
+        ri_present: RI over test images of classes in the tuned set, points; equal to RI if it lacks no class.
+        ri_absent: RI over test images of other classes; None if it lacks no class. See `rib.results.presence`.
+        ood_before, ood_after: mean accuracy on the other downstream sets, averaged over the tuned sets, percent.
+        own_before, own_after: mean accuracy on unseen images of the tuned sets, percent.
+        gain: `own_after` minus `own_before`, paired, points.
+        seen_before, seen_after: mean accuracy on the tuning images, if sets are tuned on whole, percent.
+        seen_gain: `seen_after` minus `seen_before`, paired, points. It shows how well the images are learned, or
+            memorised, and ranks nothing.
+        matched: whether `gain` is not distinguishably below `MATCHED` times the largest gain of its model and size.
+        at_chance: tuned sets on which a training ended no better than a constant answer, with the seed.
         reference_before, reference_after: accuracy on the reference set, percent.
-        evaluate: by evaluation-only set, accuracy (before, after), percent.
+        evaluate: accuracy (before, after) on each evaluation-only set, percent.
         against_finetune: mRI minus that of `finetune` at the same model, size and seeds, points.
         missing: what is missing, in words.
     """
@@ -117,7 +117,7 @@ class Change:
 
 @dataclass(frozen=True)
 class ResultNote:
-    """A method's notes from making a model: losses, its choices and their reasons."""
+    """Notes of a method about the training of a model: losses, choices and their reasons."""
 
     model: str
     method: str
@@ -132,10 +132,10 @@ class SeenSet:
     """The values of an analysis in a run.
 
     Attributes:
-        name: of the analysis, as the suite has it.
-        run: the model.
-        on: the data sets it read.
-        values: what it found.
+        name: name of the analysis in the suite.
+        run: the analysed model.
+        on: the data sets that the analysis read.
+        values: its values.
     """
 
     name: str
@@ -145,20 +145,20 @@ class SeenSet:
 
 
 MATCHED = 0.9
-"""Methods are ranked by what they keep elsewhere among those that gained this share of the largest gain on the set
-tuned on, or are not distinguishable from it: a method that learns little loses little, and that is no merit."""
+"""Share of the largest gain. RIB ranks methods only if their gain on the tuned set is at least this share of the
+largest gain, or not distinguishable from it. A method that learns little loses little, which is no merit."""
 
 Group = tuple[str, str, int | None]
 """model, method, size"""
 
 
 def size_order(size: int | None) -> float:
-    """Sorts sizes, all last."""
+    """Sort key for sizes; all images come last."""
     return float("inf") if size is None else size
 
 
 def main_size(rows: Iterable[Summary]) -> int | None:
-    """The size at which most methods are compared; of several such, the largest."""
+    """The size with the most methods; of several such sizes, the largest."""
     counts = Counter(row.size for row in rows if row.method != "pretrained")
     return max(counts, key=lambda size: (counts[size], size_order(size)), default=None)
 
@@ -169,9 +169,9 @@ def learned(row: Summary) -> Interval | None:
 
 
 def shown_first(rows: Iterable[Summary]) -> Summary | None:
-    """Of the rows of one model, the one whose gain and cost come first: `finetune`, or the method that gained most.
+    """The row of one model whose gain and cost come first: `finetune`, or the method with the largest gain.
 
-    It is one of the main size. None if no row is complete.
+    The row has the main size. None if no row is complete.
     """
     tuned = [row for row in rows if row.method != "pretrained" and row.mri]
     main = main_size(tuned)

@@ -1,4 +1,4 @@
-"""Words for numbers: signs, sizes, marks of rows, and what is missing."""
+"""Words: numbers with signs, sizes, marks of rows and missing parts, as text."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from rib.results.rows import Group, Summary, size_order
 
 
 def size_name(size: int | None) -> str:
-    """Number of images tuned on, for people."""
+    """Number of tuning images, as text."""
     return "all" if size is None else f"{size:,}"
 
 
 ONE_SEED = "°"
-"""Stands behind an interval that lacks seeds."""
+"""Mark behind an interval that does not cover seeds."""
 
 
 def lacking(intervals: Iterable[Interval | None]) -> str:
-    """Explain the mark of these intervals in a sentence; empty if none has it."""
+    """A sentence that explains this mark; empty if none of the intervals has it."""
     lacks = dict.fromkeys(each for found in intervals if found for each in found.lacks)
     if not lacks:
         return ""
@@ -31,7 +31,7 @@ def lacking(intervals: Iterable[Interval | None]) -> str:
 
 
 def signed(value: float, width: int = 0) -> str:
-    """Points with one decimal and a sign; what is below 0 and rounds to it is "0.0", never "-0.0"."""
+    """Points with one decimal and a sign. A negative number that rounds to zero is "0.0", never "-0.0"."""
     if not math.isfinite(value):
         return f"{'missing':>{width}}"
     text = f"{value + 0.0:+.1f}"
@@ -39,16 +39,16 @@ def signed(value: float, width: int = 0) -> str:
 
 
 def spanned(interval: Interval, width: int = 0) -> str:
-    """Points with their interval; one over images alone, where seeds are random too, has a mark."""
+    """Points with their interval, and a mark if seeds are random but the interval covers images alone."""
     ends = f"[{signed(interval.low, width)}, {signed(interval.high, width)}]"
     return f"{signed(interval.value, width)} {ends}{ONE_SEED if interval.lacks else ''}"
 
 
 def marks(row: Summary) -> str:
-    """∅ where it learned less than others, ✗ where a training ended at chance.
+    """Marks of a row: ∅ if it learned less than other methods, ✗ if a training ended at chance.
 
-    ≈ where the mRI is not distinguishable from 0; ▲ ▼ where it is distinguishable from finetune's. Each of these
-    two holds for the whole table together (`Results.summaries`); a difference that lacks seeds has no mark.
+    ≈ means that mRI is not distinguishable from 0; ▲ and ▼ that it is distinguishable from the mRI of finetune. Each of
+    these two holds for the whole table together (`Results.summaries`). A difference that lacks seeds has no mark.
     """
     zero = "≈" if row.mri and not row.mri.marked else ""
     against = row.against_finetune
@@ -57,7 +57,7 @@ def marks(row: Summary) -> str:
 
 
 def ordered(results: Results) -> list[tuple[Group, Summary]]:
-    """The rows of the headline table: by model as in the suite, then size, then method as in the suite."""
+    """The rows of the headline table: by model as in the suite, then by size, then by method as in the suite."""
     models = list(dict.fromkeys(model for model, _, _ in results.groups))
     rows = list(zip(results.groups, results.summaries, strict=True))
 
@@ -69,7 +69,7 @@ def ordered(results: Results) -> list[tuple[Group, Summary]]:
 
 
 def extent(results: Results) -> str:
-    """How much was compared, in one line."""
+    """What was compared, in one line: the numbers of models, methods, sets and seeds."""
     tuned = [run for run in results.plan.runs if run.tuned_on]
     steps, done = len(results.plan.steps), len(results.records)
     counts = [
@@ -88,7 +88,7 @@ def _count(number: int, noun: str) -> str:
 
 
 def holes(results: Results) -> list[tuple[str, tuple[str, ...]]]:
-    """Rows with missing predictions: name of the row, and what is missing."""
+    """Rows with missing predictions: the name of the row, and what is missing."""
     several = len({size for _, _, size in results.groups}) > 1
     return [
         (

@@ -1,4 +1,4 @@
-"""Inside: what analyses and single predictions say of the models, as plain values. A pure function of results."""
+"""Inside: the results of analyses and of single predictions, as plain values. A pure function of the results."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from rib.results.results import Results
 
 @dataclass(frozen=True)
 class Inside:
-    """The values of all analyses of a suite; values without evidence are missing.
+    """The values of all analyses of a suite. A value without complete records is missing.
 
     Attributes:
-        signatures: the signs of lost robustness, by model, method and size.
-        wholes: mean CKA, total drift, barrier.
-        profiles: CKA and drift by layer, group and kind; accuracy and loss on the way from θ0 to θ1.
-        squares: CKA of every layer with every other.
-        calibration: before and after, by score and the set tested on.
-        churn: answers that became wrong and right.
-        classes: those that lost most.
-        effective: accuracy beyond the line.
-        distances: between data sets, against loss of accuracy.
-        forgetting: head against features.
-        statistics: weights against BatchNorm's running statistics.
+        signatures: signs of lost robustness, by model, method and size.
+        wholes: mean CKA, total drift and barrier of each group.
+        profiles: CKA and drift by layer, group and kind; accuracy and loss on the line from θ0 to θ1.
+        squares: CKA of every layer with every other layer.
+        calibration: scores before and after, by score and test set.
+        churn: shares of images that became wrong or right.
+        classes: classes with the largest losses.
+        effective: accuracy beyond the fitted line.
+        distances: distance between data sets against loss of accuracy.
+        forgetting: losses in the head and in the features.
+        statistics: shares of the weights and of BatchNorm's running statistics.
     """
 
     signatures: tuple[SignatureRow, ...]
@@ -47,12 +47,12 @@ class Inside:
 
     @property
     def empty(self) -> bool:
-        """Whether nothing is known."""
+        """Whether there are no values."""
         return not any(getattr(self, field.name) for field in fields(self))
 
 
 def inside(results: Results) -> Inside:
-    """Everything that is known."""
+    """All values that the finished records give."""
     return Inside(
         signatures=tuple(signature_rows(results)),
         wholes=tuple(wholes(results)),

@@ -1,4 +1,4 @@
-"""Averages over what was tuned on and tested on; never over a hole."""
+"""Averages over tuned sets and test sets. A missing value makes an average missing."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rib.results.results import Results
 from rib.results.rows import Group
 
 OTHERS = "other downstream sets"
-"""Tested on all downstream sets that the model was not tuned on, as in RI."""
+"""Name of the average over all downstream sets that the model was not tuned on, as in RI."""
 
 OWN = "the set tuned on"
-"""Tested on unseen images of the very set tuned on."""
+"""Name of the average over unseen images of the tuned sets."""
 
 
 @dataclass(frozen=True)
 class Spread:
-    """A number over several runs (sets tuned on, seeds): their mean, lowest and highest, and how many they are."""
+    """A number over several runs (tuned sets, seeds): its mean, lowest and highest value, and the number of runs."""
 
     value: float
     low: float
@@ -31,7 +31,7 @@ class Spread:
 
 
 def spread(values: Sequence[float | None]) -> Spread | None:
-    """Spread of one number per run; None if a number is missing or there are none."""
+    """The spread of one number per run; None if a number is missing or there are no runs."""
     known = [value for value in values if value is not None]
     if not known or len(known) < len(values):
         return None
@@ -39,7 +39,7 @@ def spread(values: Sequence[float | None]) -> Spread | None:
 
 
 def tested_on(results: Results) -> list[str]:
-    """Sets to average over: the other downstream sets, the tuned set, or one data set by name."""
+    """The averages to compute: the other downstream sets, the tuned set, and each data set by itself."""
     suite = results.suite
     own = any(run.tuned_on in run.scores for run in results.plan.runs if run.tuned_on)
     return [OTHERS, *([OWN] if own else []), *map(results.set_name, suite.tested)]
@@ -56,7 +56,7 @@ def pretrained(results: Results, run: Run) -> Run:
 
 
 def cells(results: Results, run: Run, on: str) -> list[str]:
-    """The data sets of one average for one run; none where the run plays no part in it."""
+    """The data sets in one average for one run; empty if the run has no part in it."""
     if on == OWN:
         return [run.tuned_on] if run.tuned_on else []
     names = results.suite.downstream if on == OTHERS else results.suite.tested
@@ -66,7 +66,7 @@ def cells(results: Results, run: Run, on: str) -> list[str]:
 def average(
     results: Results, runs: Sequence[Run], on: str, cell: Callable[[Run, str], Estimate | None]
 ) -> Estimate | None:
-    """Mean over the sets tested on, seeds, and sets tuned on, in that order; None with a hole or for nothing."""
+    """Mean over the test sets, then over seeds, then over tuned sets; None if a value is missing or there are none."""
     by_set: dict[str | None, list[tuple[Run, Estimate]]] = {}
     for run in runs:
         if names := cells(results, run, on):
@@ -80,7 +80,7 @@ def average(
 def spread_over_runs(
     results: Results, runs: Sequence[Run], on: str, cell: Callable[[Run, str], float | None]
 ) -> Spread | None:
-    """Spread of each run's mean over the tested sets; None if a value is missing or there are none."""
+    """The spread over runs of each run's mean over its test sets; None if a value is missing or there are none."""
     means = []
     for run in runs:
         if names := cells(results, run, on):

@@ -1,4 +1,4 @@
-"""Calibration before and after tuning, from what the records of predictions hold."""
+"""Calibration before and after tuning, from the records of predictions."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from rib.results.inside.averages import Spread, pretrained, spread_over_runs, te
 from rib.results.results import Results
 
 SCORES = ("ece", "nll", "brier")
-"""Names of the scores in a record; less is better in each."""
+"""Names of the scores in a record; lower is better."""
 
 
 @dataclass(frozen=True)
 class CalibrationChange:
-    """Calibration of a pretrained model and of what a method made of it, over sets tuned on and seeds.
+    """Calibration of a pretrained model and of its tuned models, over tuned sets and seeds.
 
     Attributes:
-        model, method, size: which.
-        tested_on: a data set, or what the average is taken on.
-        score: "ece" in percent, "nll" in nats, "brier".
-        before: of the pretrained model; a spread, as the other sets differ with the set tuned on.
-        after: of the tuned models.
-        change: after less before, run by run.
+        model, method, size: the group.
+        tested_on: a data set, or the name of an average.
+        score: "ece" in percent, "nll" in nats, or "brier".
+        before: score of the pretrained model. It has a spread, because the tuned set determines the test sets.
+        after: score of the tuned models.
+        change: after minus before, run by run.
     """
 
     model: str
@@ -37,7 +37,7 @@ class CalibrationChange:
 
 
 def calibration_changes(results: Results) -> Iterator[CalibrationChange]:
-    """Calibration of every tuned group and every average with complete predictions."""
+    """Calibration of every tuned group, for every average whose predictions are complete."""
     for (model, method, size), runs in tuned_groups(results):
         for on in tested_on(results):
             for score in SCORES:

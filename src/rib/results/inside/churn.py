@@ -1,4 +1,4 @@
-"""Churn: which answers tuning made wrong, and which right, by data set and by class."""
+"""Churn: images that became wrong or right through tuning, by data set and by class."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from rib.results.inside.averages import OTHERS, average, cells, pretrained, test
 from rib.results.results import Results
 
 WORST = 6
-"""Classes that are named."""
+"""Number of classes that a report names."""
 
 AT_ONCE = 50_000_000
-"""Answers that are held in memory together: of many models on a small data set, of few on a large one."""
+"""Maximum number of answers in memory together: of many models on a small data set, of few on a large one."""
 
 
 @dataclass(frozen=True)
 class ChurnRow:
-    """Share of test images whose answer changed, in percent, with 95 % intervals as of mRI.
+    """Shares of test images whose answer became wrong or right, in percent, with 95 % intervals as for mRI.
 
     Attributes:
-        model, method, size: which.
-        tested_on: a data set, or what the average is taken on.
+        model, method, size: the group.
+        tested_on: a data set, or the name of an average.
         lost: right before, wrong after.
         gained: wrong before, right after.
     """
@@ -48,8 +48,8 @@ class ClassLoss:
     """Losses and gains of one class, in images.
 
     Attributes:
-        name: of the class.
-        images: tested on, over all sets tuned on, other downstream sets and seeds.
+        name: name of the class.
+        images: test images, summed over tuned sets, other downstream sets and seeds.
         lost: right before, wrong after.
         gained: wrong before, right after.
     """
@@ -67,7 +67,8 @@ class ClassLoss:
 
 @dataclass(frozen=True)
 class WorstClasses:
-    """The classes that lost most on the other downstream sets, worst first; none if no class lost anything."""
+    """The classes with the largest losses on the other downstream sets, worst first; empty if no class lost an
+    image."""
 
     model: str
     method: str
@@ -87,7 +88,7 @@ def churn_rows(results: Results) -> Iterator[ChurnRow]:
 
 
 class _Found:
-    """The churn of every tuned model on every data set, computed one data set after the other."""
+    """The churn of every tuned model on every data set, computed one data set at a time."""
 
     def __init__(self, results: Results) -> None:
         self.results = results
@@ -123,7 +124,7 @@ class _Found:
 
 
 def _answers(results: Results, run: Run, name: str) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
-    """Whether the pretrained and the tuned model are right, image by image; None if either is not known."""
+    """Which images the pretrained and the tuned model get right; None if a prediction is missing."""
     before, after = results.accuracies.right(pretrained(results, run), name), results.accuracies.right(run, name)
     return None if before is None or after is None else (before, after)
 
@@ -139,7 +140,7 @@ def worst_classes(results: Results) -> Iterator[WorstClasses]:
 
 
 def _class_counts(results: Results, runs: Sequence[Run]) -> dict[str, NDArray[Any]] | None:
-    """Images, lost and gained of each class by name, added up; None with a hole."""
+    """Images, lost and gained, summed by the name of the class; None if a prediction is missing."""
     counts: dict[str, NDArray[Any]] = {}
     for run in runs:
         for name in cells(results, run, OTHERS):

@@ -1,4 +1,4 @@
-"""Distances between data sets against what tuning on one costs on the other, or on the reference set."""
+"""Distances: the distance of a test set from the tuned set, against the accuracy that tuning costs on the test set."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from rib.results.rows import Change, SeenSet
 from rib.text.names import Names
 
 REFERENCE = "the reference set"
-"""Tested on the reference set: its distance to each set tuned on, against what is lost on it."""
+"""Name of the pairs of the reference set and each tuned set."""
 
 ROLES = {OTHERS: "downstream", REFERENCE: "reference"}
-"""Role of the sets that accuracy is lost on."""
+"""Role of the test sets, by the name of the pairs."""
 
 
 @dataclass(frozen=True)
 class DistancePair:
-    """A set tuned on and another tested on.
+    """A tuned set and a test set.
 
     Attributes:
         tuned_on, tested_on: the data sets.
-        distance: between them, in the unit of the measure.
-        loss: accuracy lost there, in points.
+        distance: their distance, in the unit of the measure.
+        loss: accuracy lost on the test set, in points.
     """
 
     tuned_on: str
@@ -43,16 +43,16 @@ class DistancePair:
 
 @dataclass(frozen=True)
 class DistanceLoss:
-    """Whether distance foretells loss, for one model, method and size.
+    """Whether distance predicts loss, for one model, method and size.
 
     Attributes:
-        analysis: its name in the suite.
+        analysis: name of the analysis in the suite.
         measure: "frechet", "mmd" or "otdd".
-        model, method, size: which.
-        lost_on: where the accuracy is lost: `OTHERS`, or `REFERENCE`.
-        pairs: of a set tuned on and one of these, whose change of accuracy is known.
+        model, method, size: the group.
+        lost_on: the test sets: `OTHERS` or `REFERENCE`.
+        pairs: tuned and test sets with a known change of accuracy.
         spearman, pearson: correlation over the pairs, tested by permuting the sets; None if undefined.
-        spearman_p, pearson_p: its p value, two-sided.
+        spearman_p, pearson_p: two-sided p value of the correlation.
     """
 
     analysis: str
@@ -69,7 +69,7 @@ class DistanceLoss:
 
 
 def distance_losses(results: Results) -> Iterator[DistanceLoss]:
-    """Losses of every measured model, measure and tuned group: on the other sets, and on the reference set."""
+    """The losses of every model, measure and tuned group, on the other downstream sets and on the reference set."""
     changes: dict[tuple[str, str, int | None], list[Change]] = {}
     for change in results.changes:
         if change.role in ROLES.values() and change.method != "pretrained" and change.change:
@@ -112,12 +112,12 @@ def _compared(
 
 
 def _as_columns(pairs: Sequence[DistancePair]) -> tuple[Floats, Floats]:
-    """Distances and losses, float64 (S,) each, by tuned set; each has one pair."""
+    """Distances and losses, float64 (S,) each, for tuned sets with one pair each."""
     return np.array([pair.distance for pair in pairs]), np.array([pair.loss.value for pair in pairs])
 
 
 def as_matrices(pairs: Sequence[DistancePair]) -> tuple[Floats, Floats]:
-    """Distances and losses, float64 (S, S) each, by the sets tuned on and tested on; NaN for what is no pair."""
+    """Distances and losses, float64 (S, S) each, by tuned set and test set; NaN without a pair."""
     sets = list(dict.fromkeys(name for pair in pairs for name in (pair.tuned_on, pair.tested_on)))
     distances, losses = np.full((2, len(sets), len(sets)), np.nan)
     for pair in pairs:

@@ -1,4 +1,4 @@
-"""Effective robustness: accuracy beyond what accuracy on the reference set lets one expect, before and after."""
+"""Effective robustness: accuracy beyond the value that the accuracy on the reference set predicts, before and after."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ class EffectivePoint:
     """One row of the headline table.
 
     Attributes:
-        model, method: which; "pretrained" is one too.
+        model, method: the group; the method may be "pretrained".
         reference: accuracy on the reference set, in percent.
-        accuracy: on the set tested on, in percent.
-        above: how far it lies above the line, in points, with the line's uncertainty; a value alone for a published
-            line, which has none to speak of.
-        change: of that against the pretrained model, paired; None for the pretrained model.
+        accuracy: accuracy on the test set, in percent.
+        above: distance above the line, in points. Its interval covers the uncertainty of the line; for a published
+            line,
+            whose uncertainty is negligible, it is the value alone.
+        change: `above` minus that of the pretrained model, paired; None for the pretrained model.
     """
 
     model: str
@@ -43,15 +44,15 @@ class EffectivePoint:
 
 @dataclass(frozen=True)
 class EffectiveRobustness:
-    """Models of one size about one line.
+    """Models of one size and one line.
 
     Attributes:
-        tested_on: a data set, or the mean of the other downstream sets.
-        source: whose line it is.
-        size: images tuned on.
-        line: on the probit scale.
-        sensible: whether the line has as many models as it takes to say something.
-        points: the models, tuned and not.
+        tested_on: a data set, or the mean over the other downstream sets.
+        source: origin of the line.
+        size: number of tuning images.
+        line: the line, on the probit scale.
+        sensible: whether the line has enough models to be meaningful.
+        points: pretrained and tuned models.
     """
 
     tested_on: str
@@ -70,7 +71,7 @@ class _Place:
 
 
 def effective_robustness(results: Results) -> Iterator[EffectiveRobustness]:
-    """About every line that can be drawn: through the suite's pretrained models, and the published ones."""
+    """Effective robustness for every available line: through the suite's pretrained models, and published lines."""
     suite = results.suite
     published = {each.tested_on: each.line for each in shipped_lines() if each.reference == "imagenet"}
     levels = _levels(results)
@@ -91,7 +92,7 @@ def effective_robustness(results: Results) -> Iterator[EffectiveRobustness]:
 
 
 def _levels(results: Results) -> dict[tuple[str, str, int | None, str], list[float | None]]:
-    """Accuracies by model, method, size and the set tested on, apart from sets tuned on themselves."""
+    """Accuracies by model, method, size and test set. A set never counts as the test set of a model tuned on it."""
     levels: dict[tuple[str, str, int | None, str], list[float | None]] = {}
     for score in results.scores:
         if score.role not in ("own", "seen"):
@@ -128,7 +129,7 @@ def _about(line: Line, name: str, size: int | None, shown: list[_Place]) -> Effe
 
 
 def _points(shown: list[_Place], above: list[Estimate]) -> tuple[EffectivePoint, ...]:
-    """How far each lies above a line, and how far above its pretrained model if that is shown."""
+    """The distance of each model above a line, and its change from its pretrained model if that is shown."""
     pairs = list(zip(shown, above, strict=True))
     before = {place.row.model: found for place, found in pairs if place.row.method == "pretrained"}
     return tuple(

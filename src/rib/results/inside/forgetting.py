@@ -1,4 +1,5 @@
-"""Forgetting: whose a loss of accuracy is, the head's or the features', and what a new head gets back."""
+"""Forgetting: which part of a loss of accuracy comes from the head, which from the features, and what a new head
+recovers."""
 
 from __future__ import annotations
 
@@ -18,29 +19,29 @@ PARTS: tuple[ForgettingPart, ...] = get_args(ForgettingPart)
 
 @dataclass(frozen=True)
 class ForgottenRow:
-    """The values for one data set: the change of each part in points, and the reading."""
+    """The values for one data set: the change due to each part, in points, and the reading."""
 
     parts: Mapping[str, float]
     reading: str
 
 
 ForgottenRows = Mapping[str, Mapping[str, ForgottenRow]]
-"""Values of each run, by the key of its weights and by data set."""
+"""Values of each run by data set, by the key of the run's weights."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Parts of a change of accuracy in points, over sets tuned on and seeds; see `rib.analysis.forgetting`.
+    """Parts of a change of accuracy in points, over tuned sets and seeds; see `rib.analysis.forgetting`.
 
     Attributes:
-        analysis: its name in the suite.
-        model, method, size: which.
-        tested_on: a data set, or what the average is taken on.
-        together: new features with the new head: the whole change.
-        by_head: the new head on the old features.
-        by_features: the old head on the new features.
+        analysis: name of the analysis in the suite.
+        model, method, size: the group.
+        tested_on: a data set, or the name of an average.
+        together: the whole change: new features with the new head.
+        by_head: change with the new head on the old features.
+        by_features: change with the old head on the new features.
         probe: change of the accuracy of a new head.
-        readings: how many data sets of how many runs read as "kept", "mis-read", "lost" or "unclear".
+        readings: number of pairs of run and data set that read as "kept", "mis-read", "lost" or "unclear".
     """
 
     analysis: str
@@ -56,7 +57,7 @@ class Split:
 
 
 def splits(results: Results) -> Iterator[Split]:
-    """The split of every group with complete analyses."""
+    """The parts for every group whose analyses are complete."""
     for (name, _), groups in looked_at(results, Forgetting, ForgettingValues).items():
         for (model, method, size), found in groups.items():
             rows = {look.run.fit.key: _by_set(values) for look, values in found}
@@ -73,7 +74,7 @@ def splits(results: Results) -> Iterator[Split]:
 
 @dataclass(frozen=True)
 class _Part:
-    """One part of the change of a run on a data set; None if it was not measured."""
+    """One part of the change of a run on a data set; None without a record."""
 
     rows: ForgottenRows
     part: str
@@ -85,7 +86,7 @@ class _Part:
 
 
 def _by_set(values: ForgettingValues | None) -> dict[str, ForgottenRow]:
-    """Columns as a row for each data set."""
+    """The columns of a record as one row per data set."""
     if values is None:
         return {}
     return {

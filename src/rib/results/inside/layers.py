@@ -1,4 +1,4 @@
-"""Layers: what analyses found at every layer, or every step of a way, over sets tuned on and seeds."""
+"""Layers: values of analyses at every layer or interpolation point, over tuned sets and seeds."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from rib.results.rows import Group
 from rib.text.names import Names
 
 ALL = "all of them"
-"""Stands for the mean over the sets tuned on."""
+"""Stands for the mean over the tuned sets."""
 
 V = TypeVar("V", bound=Values)
 Found = tuple[Look, V | None]
-"""A look, and the values of its record; None while it is not finished."""
+"""A planned analysis, and the values of its record; None if it is not finished."""
 
 
 @dataclass(frozen=True)
 class LayerProfile:
-    """A number at every place inside tuned models, for the methods that were read with one model and size.
+    """A number at every position inside tuned models, for the analysed methods of one model and size.
 
     Attributes:
-        what: of the number: see `profiles`.
-        analysis: its name in the suite.
-        on: the data set read; empty for weights alone.
-        model, size: which.
+        what: name of the number, as in `PROFILES`.
+        analysis: name of the analysis in the suite.
+        on: the data set that the analysis reads; empty if it reads weights alone.
+        model, size: the groups have these in common.
         tuned_on: one data set, or `ALL`.
-        places: names of layers, groups or kinds of layers, or shares of the way, P of them.
+        places: P names of layers, groups or kinds of layers, or interpolation points.
         methods: M names.
-        values: M lists of P; None if a run is missing, or has no such number.
+        values: M lists of P numbers; None if a run is missing or has no such number.
     """
 
     what: str
@@ -55,7 +55,7 @@ class LayerProfile:
 
 @dataclass(frozen=True)
 class Square:
-    """CKA of every layer before (rows) with every layer after, the mean over the runs; None if one has none."""
+    """CKA of every layer before (rows) with every layer after, averaged over runs; a cell is None if a run lacks it."""
 
     analysis: str
     on: str
@@ -69,12 +69,12 @@ class Square:
 
 @dataclass(frozen=True)
 class Whole:
-    """One number of whole models that an analysis found, over the runs of a group.
+    """A number of an analysis that describes a whole model, over the runs of a group.
 
     Attributes:
         what: "CKA", "drift" or "barrier".
         analysis, on, model, method, size: as in `LayerProfile`.
-        value: mean CKA over layers; relative change of all weights; points of accuracy.
+        value: mean CKA over layers; relative change of all weights; barrier in points of accuracy.
     """
 
     what: str
@@ -88,13 +88,13 @@ class Whole:
 
 @dataclass(frozen=True)
 class Source(Generic[V]):
-    """Where the values of an analysis hold numbers.
+    """How to read numbers from the values of an analysis.
 
     Attributes:
-        analysis: whose they are.
-        values: their type.
-        places: the names of places inside a net, of values.
-        numbers: a number for each of them, of values.
+        analysis: type of the analysis.
+        values: type of its values.
+        places: reads the names of positions inside a net.
+        numbers: reads one number per position.
     """
 
     analysis: type[Analysis]
@@ -124,13 +124,14 @@ WHOLES: Mapping[str, Source[Any]] = {
     "drift": Source(Drift, DriftValues, lambda found: (), lambda found: [found["total"]]),
     "barrier": Source(Connectivity, ConnectivityValues, lambda found: (), lambda found: [found["barrier"]]),
 }
-"""Numbers of whole models, by their name."""
+"""Numbers of whole models, by name."""
 
 
 def looked_at(
     results: Results, kind: type[Analysis], values: type[V]
 ) -> dict[tuple[str, str], dict[Group, list[Found[V]]]]:
-    """Looks of a kind by the analysis' name and the data set, then by model, method and size; finished or not."""
+    """Planned analyses of one kind, finished or not: by name of the analysis and data set, then by model, method and
+    size."""
     found: dict[tuple[str, str], dict[Group, list[Found[V]]]] = {}
     for look in results.plan.looks:
         if isinstance(look.step.analysis, kind):
@@ -143,7 +144,7 @@ def looked_at(
 
 
 def profiles(results: Results) -> Iterator[LayerProfile]:
-    """Everything of `PROFILES` that was found."""
+    """Every profile of `PROFILES` with finished records."""
     for what, source in PROFILES.items():
         for (name, on), groups in looked_at(results, source.analysis, source.values).items():
             for model, size in dict.fromkeys((model, size) for model, _, size in groups):
@@ -169,7 +170,7 @@ def profiles(results: Results) -> Iterator[LayerProfile]:
 
 
 def _by_set(mine: dict[str, list[Found[V]]], names: Names) -> Iterator[tuple[str, dict[str, list[Found[V]]]]]:
-    """The looks of every method over all sets tuned on; if there are several, then those of each set."""
+    """The analyses of every method over all tuned sets; with several tuned sets, also those of each set."""
     yield ALL, {method: _others(found) for method, found in mine.items()}
     sets = list(dict.fromkeys(look.run.tuned_on for found in mine.values() for look, _ in found))
     for name in sets if len(sets) > 1 else ():
@@ -180,7 +181,8 @@ def _by_set(mine: dict[str, list[Found[V]]], names: Names) -> Iterator[tuple[str
 
 
 def _others(found: list[Found[V]]) -> list[Found[V]]:
-    """Without looks at the very set tuned on, which say something else; unless there are no others."""
+    """The analyses that do not read the tuned set itself, as it answers another question; all of them if there are
+    no others."""
     return [one for one in found if (_tuned(one),) != one[0].on] or found
 
 
@@ -197,7 +199,7 @@ def _line(
 
 
 def squares(results: Results) -> Iterator[Square]:
-    """CKA matrices of every group with complete analyses, over all tuned sets and for each."""
+    """CKA matrices of every group whose analyses are complete, over all tuned sets and for each."""
     for (name, on), groups in looked_at(results, CKA, CKAValues).items():
         for (model, method, size), found in groups.items():
             for tuned_on, chosen in _by_set({method: found}, results.suite.set_names):
@@ -209,12 +211,12 @@ def squares(results: Results) -> Iterator[Square]:
 
 
 def _mean(matrices: Sequence[Sequence[Sequence[float | None]]]) -> tuple[tuple[float | None, ...], ...]:
-    stacked = np.array(matrices, np.float64).mean(axis=0)  # None becomes NaN, and so does a mean over one
+    stacked = np.array(matrices, np.float64).mean(axis=0)  # None becomes NaN, which makes a mean NaN too
     return tuple(tuple(None if np.isnan(cell) else cell for cell in row) for row in stacked.tolist())
 
 
 def wholes(results: Results) -> Iterator[Whole]:
-    """Everything of `WHOLES` that was found in all runs of a group."""
+    """Every number of `WHOLES` that all runs of a group have."""
     for what, source in WHOLES.items():
         for (name, on), groups in looked_at(results, source.analysis, source.values).items():
             for (model, method, size), found in groups.items():
@@ -223,7 +225,7 @@ def wholes(results: Results) -> Iterator[Whole]:
 
 
 def mean_over_runs(found: Sequence[Found[V]], read: Callable[[V], Sequence[float | None]]) -> list[float]:
-    """The mean of a list that every run has; empty with a hole."""
+    """The mean over runs of a list; empty if a run lacks it."""
     lists = [read(values) for _, values in found if values]
     if not lists or len(lists) < len(found) or any(item is None for line in lists for item in line):
         return []

@@ -1,4 +1,4 @@
-"""Signs: the signatures of lost robustness, of every tuned group, from whatever evidence there is."""
+"""Signs: the signatures of lost robustness of every tuned group, from the available evidence."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from rib.results.words import signed
 
 @dataclass(frozen=True)
 class SignatureRow:
-    """The signatures of one model, method and size, over sets tuned on and seeds.
+    """The signatures of one model, method and size, over tuned sets and seeds.
 
-    `at_chance` names the sets on which a training ended at chance: its signs are those of a collapse.
+    `at_chance` names the sets on which a training ended at chance. The signs of such a group are those of a collapse.
     """
 
     model: str
@@ -54,8 +54,12 @@ def signature_rows(results: Results) -> list[SignatureRow]:
 
 
 def _telling_looks(results: Results, kind: type[CKA] | type[Drift], values: type[V]) -> dict[Group, list[Found[V]]]:
-    """The looks of each group that its signatures rest on: finished ones before others, an analysis with RIB's own
-    parameters before one that was narrowed; of equal ones the suite's first."""
+    """The analyses of each group on which its signatures rest.
+
+    Finished analyses come before unfinished ones, and analyses with RIB's default parameters before others. Of equal
+    ones,
+    the suite's first is used.
+    """
     chosen: dict[Group, list[Found[V]]] = {}
     for groups in looked_at(results, kind, values).values():
         for group, found in groups.items():
@@ -83,8 +87,10 @@ def _evidence(
 
 
 def reference_changes(results: Results) -> dict[Group, Interval | None]:
-    """Change of accuracy on the reference set of every tuned group, tested together; None if one is missing, or if the
-    group was tuned on it."""
+    """Change of accuracy on the reference set of every tuned group, tested as one family (Holm).
+
+    None if a prediction is missing, or if the group was tuned on the reference set.
+    """
     name = results.set_name(results.suite.reference)
 
     def change(run: Run, data: str) -> Estimate | None:
@@ -97,15 +103,15 @@ def reference_changes(results: Results) -> dict[Group, Interval | None]:
 
 
 def _by_depth(values: DriftValues) -> list[float | None]:
-    """Drift of each third of the depth that a net has; a net of two blocks has no middle."""
+    """Drift of each third of the depth, of those that the net has. A net of two blocks has no middle third."""
     pairs = zip(values["group_names"], values["group_change"], strict=True)
     return [change for name, change in pairs if name != "head"]
 
 
 def _small_sets(results: Results, group: Group, runs: Sequence[Run]) -> tuple[Interval | None, int | None]:
-    """Mean RI over the small sets tuned on, and the images of the largest of them.
+    """Mean RI over the small tuned sets, and the number of images of the largest of them.
 
-    Where no set is small: over all of them, and the images of the smallest.
+    If no set is small: mean RI over all sets, and the number of images of the smallest.
     """
     sets = list(dict.fromkeys(run.tuned_on for run in runs if run.tuned_on in results.suite.downstream))
     counts = {name: runs[0].size or _pool(results, name) for name in sets}
@@ -119,13 +125,13 @@ def _small_sets(results: Results, group: Group, runs: Sequence[Run]) -> tuple[In
 
 
 def _pool(results: Results, name: str) -> int:
-    """The number of images if all are tuned on."""
+    """The number of tuning images of a set that is tuned on whole."""
     index = results.plan.world[name].index("tune")
     return len(tuning_rows(index, None, results.suite.held_out, 0, name)[0])
 
 
 def telling(results: Results, rows: Sequence[SignatureRow]) -> list[SignatureRow]:
-    """One row per model, at the main size: `finetune`, else the method that lost most."""
+    """One row per model, at the main size: `finetune`, or else the method with the largest loss."""
     size = main_size(results.summaries)
     summaries = {(row.model, row.method, row.size): row for row in results.summaries}
 
@@ -148,13 +154,13 @@ HEADS = {
     "reference loss": "reference loss",
     "statistics": "statistics",
 }
-"""The signs, in their order, as columns are headed."""
+"""Column heads of the signs, in order."""
 
 VERDICTS = {"present": "present", "suggested": "suggested", "absent": "absent", "unknown": "no evidence"}
 
 
 def measured(sign: Signature, value: float) -> str:
-    """A number of a sign's kind for people: points, a CKA, or a share."""
+    """The number of a sign as text: points, CKA or a share."""
     match sign.name:
         case "low CKA":
             return f"{value:.2f}"
@@ -164,7 +170,7 @@ def measured(sign: Signature, value: float) -> str:
 
 
 def held_against(sign: Signature) -> str:
-    """The measured value and the threshold, in words; empty if nothing was measured."""
+    """The measured value and the threshold, in words; empty without a value."""
     found = sign.evidence
     if found is None:
         return ""
@@ -174,6 +180,6 @@ def held_against(sign: Signature) -> str:
 
 
 def limit(sign: Signature) -> str:
-    """Where a sign is present: "below -10.0"."""
+    """The values for which a sign is present, in words: "below -10.0"."""
     side = "above" if sign.name == "late shift" else "below"
     return f"{side} {'0' if sign.name == 'negative RI' else measured(sign, sign.threshold)}"

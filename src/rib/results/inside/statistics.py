@@ -1,4 +1,4 @@
-"""Statistics: how much of a change of accuracy is weights, and how much is BatchNorm's running statistics."""
+"""Statistics: the shares of weights and of BatchNorm's running statistics in a change of accuracy."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from rib.results.results import Results
 from rib.results.rows import Group
 
 SplitRows = Mapping[str, Mapping[str, StatisticsValues | None]]
-"""Values of each run, by the key of its weights and by the full name of the data set; None if not finished."""
+"""Values of each run by full name of the data set, by the key of the run's weights; None if not finished."""
 
 
 @dataclass(frozen=True)
 class StatisticsSplit:
-    """Two shares of a change of accuracy in points, over sets tuned on and seeds; see `rib.analysis.statistics`.
+    """The two shares of a change of accuracy in points, over tuned sets and seeds; see `rib.analysis.statistics`.
 
     Attributes:
-        analysis: its name in the suite.
-        model, method, size: which.
-        tested_on: a data set, or what the average is taken on.
-        change: of accuracy, in points.
-        of_weights: the share of the weights.
-        of_statistics: the share of the statistics.
+        analysis: name of the analysis in the suite.
+        model, method, size: the group.
+        tested_on: a data set, or the name of an average.
+        change: change of accuracy, in points.
+        of_weights: share of the weights, in points.
+        of_statistics: share of the running statistics, in points.
         corners: accuracy in percent at each of `rib.analysis.statistics.CORNERS`.
     """
 
@@ -46,7 +46,7 @@ class StatisticsSplit:
 
 
 def statistics_splits(results: Results) -> Iterator[StatisticsSplit]:
-    """The split of every group, on each data set or average for which all of its analyses are finished."""
+    """The shares of every group, on each data set or average whose analyses are all finished."""
     for (analysis, (model, method, size)), (runs, rows) in _collected(results).items():
         for on in tested_on(results):
             parts = [_spread(results, runs, rows, on, part) for part in ("change", "of_weights", "of_statistics")]
@@ -59,7 +59,7 @@ def statistics_splits(results: Results) -> Iterator[StatisticsSplit]:
 
 
 def statistics_shares(results: Results, group: Group) -> Shares | None:
-    """The shares of one group: the mean over the data sets not tuned on, then over runs; None if one is missing."""
+    """The shares of one group: the mean over the sets not tuned on, then over runs; None if one is missing."""
     for (_, of), (runs, rows) in _collected(results).items():
         if of != group:
             continue
@@ -74,7 +74,7 @@ def _mean(lines: Sequence[Sequence[StatisticsValues | None]], part: Literal["of_
 
 
 def _collected(results: Results) -> dict[tuple[str, Group], tuple[list[Run], SplitRows]]:
-    """Runs and values by the analysis' name and the group."""
+    """Runs and values, by group and name of the analysis."""
     found: dict[tuple[str, Group], tuple[dict[str, Run], dict[str, dict[str, StatisticsValues | None]]]] = {}
     for (name, _), groups in looked_at(results, StatisticsShare, StatisticsValues).items():
         for group, looks in groups.items():
