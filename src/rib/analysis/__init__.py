@@ -1,4 +1,4 @@
-"""Analyses: looks inside models, one file each. A module dropped in here is found by itself."""
+"""Analyses: measurements inside models, one file each. RIB finds every module in this folder by itself."""
 
 from rib.analysis.base import Analysis, Scene, Seen, Values
 from rib.registry import Registry

@@ -1,4 +1,4 @@
-"""Base class of analyses, which measure inside one model, or compare a pretrained model with a tuned one."""
+"""Base class of analyses, which measure inside one model or compare a pretrained model with a tuned one."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from rib.recipe import Frozen, Precision
 from rib.training.predict import Watch
 
 Values = Mapping[str, Any]
-"""The values of an analysis: names to JSON values (numbers, lists of numbers, words); typed dictionaries in RIB's."""
+"""The values of an analysis: names to JSON values (numbers, lists of numbers, words). RIB's own are typed
+dictionaries."""
 
 V = TypeVar("V", bound=Values)
 
 
 def typed(values: Values, kind: type[V]) -> V:
-    """The values of a record, by the type that the analysis of the step gives them."""
+    """The values of a record, with the type that its analysis declares."""
     return cast(V, values)
 
 
@@ -34,8 +35,8 @@ class Seen:
     """The test part of a data set.
 
     Attributes:
-        examples: N of them, decoded for the model.
-        label_map: from the model's outputs to its classes.
+        examples: N examples, decoded for the model.
+        label_map: maps the model's outputs to the data set's classes.
     """
 
     examples: Examples
@@ -47,15 +48,14 @@ class Scene:
     """The inputs of an analysis.
 
     Attributes:
-        architecture: of the model.
+        architecture: architecture of the pretrained model.
         before: the pretrained weights.
         after: the tuned weights; for an analysis of one model, the same as before.
-        data: test parts by the data sets' names, in the suite's order; empty if the analysis looks at weights
-            alone.
-        device: where to compute.
+        data: test parts by name of the data set, in the suite's order; empty if the analysis reads weights alone.
+        device: device for the computation.
         batch_size: images per forward pass.
-        precision: of forward passes.
-        watch: called with the number of images.
+        precision: precision of forward passes.
+        watch: called with the number of processed images.
         tuned: architecture of the tuned weights, if a method has extended the model.
     """
 
@@ -77,16 +77,15 @@ class Scene:
 
 
 class Analysis(Frozen, ABC):
-    """An analysis and its parameters, which are its fields.
+    """An analysis. Its fields are its parameters.
 
     Attributes:
-        name: what a suite calls it.
-        of_pair: whether it compares a tuned model with its pretrained one; else it looks at the pretrained model.
-        on: which data sets it looks at if the suite does not say: "reference", "tested" (all of them), or
-            "nothing" for weights alone.
-        together: whether one step looks at all of its data sets; else there is a step for each.
-        needs_features: whether it needs a model whose answer is what one head makes of its features.
-        same_net: whether both models must be one net, to which no method has added anything.
+        name: name in a suite.
+        of_pair: whether it compares a tuned model with its pretrained one; else it reads the pretrained model alone.
+        on: the data sets that it reads by default: "reference", "tested" (all of them), or "nothing" for weights alone.
+        together: whether one step reads all of its data sets; else there is one step per data set.
+        needs_features: whether it needs a model whose outputs are a single head applied to its features.
+        same_net: whether both models must be the same net, without modules that a method has added.
     """
 
     name: ClassVar[str]
@@ -105,5 +104,5 @@ class Analysis(Frozen, ABC):
         """Measure, and return the values.
 
         Raises:
-            StepError: it cannot be seen here: too few images, a layer that does not exist.
+            StepError: the measurement is impossible: too few images, or a layer that does not exist.
         """

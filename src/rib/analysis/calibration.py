@@ -1,4 +1,4 @@
-"""Calibration: whether a model is as often right as it says, over the classes of the data set (masked)."""
+"""Calibration: whether a model's confidence equals its accuracy, over the classes of the data set (masked)."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from rib.errors import UserError
 from rib.metrics.bootstrap import example_weights
 
 BINS = 15
-"""Bins of equal width of the confidence, as in Guo et al. 2017."""
+"""Number of confidence bins of equal width, as in Guo et al. 2017."""
 
 SMALLEST = float(np.finfo(np.float32).tiny)
-"""A probability below this, 1.2e-38, counts as this: float32 holds no smaller one in full, and its logarithm must be
-finite. One such image adds 87.3 nats."""
+"""Lower bound of a probability, 1.2e-38: the smallest normal float32. So its logarithm is finite; such an image adds
+87.3 nats."""
 
 COLUMNS = ("masked_confidence", "masked_label_probability", "masked_brier", "masked_right", "cell")
 """Columns of the predictions' Parquet file from which calibration is computed."""
@@ -27,9 +27,9 @@ COLUMNS = ("masked_confidence", "masked_label_probability", "masked_brier", "mas
 
 @dataclass(frozen=True)
 class Calibration:
-    """How well the probabilities of one model are calibrated on one data set. Less is better in each.
+    """Calibration of one model's probabilities on one data set. Lower is better.
 
-    All are NaN if a model that diverged gives no probabilities.
+    All are NaN if a diverged model gives no probabilities.
 
     Attributes:
         ece: expected calibration error, in percent (0 … 100).
@@ -54,7 +54,7 @@ def calibration(
     right: NDArray[np.bool_],
     cells: NDArray[np.int16] | None = None,
 ) -> Calibration:
-    """Calibration from the masked predictions of N examples; every cell weighs the same, as in accuracy.
+    """Calibration from the masked predictions of N examples. Every cell has the same weight, as in accuracy.
 
     Args:
         confidence: (N,), probability of the predicted class.
@@ -86,15 +86,15 @@ def expected_error(
 ) -> float:
     """Expected calibration error in percent (Naeini et al. 2015; Guo et al. 2017, arXiv 1706.04599).
 
-    100 · Σ_b |Σ_{i in b} w_i (right_i - confidence_i)| over `bins` bins of equal width, open on the left: bin b
-    holds (b / bins, (b + 1) / bins]. With equal weights that is the mean over bins, by their number of examples, of
-    |accuracy - mean confidence|. It is zero or more by construction, also of a calibrated model and finite N.
+    100 · Σ_b |Σ_{i in b} w_i (right_i - confidence_i)| over `bins` bins of equal width: bin b is (b / bins, (b + 1) /
+    bins]. With equal weights this is the mean of |accuracy - mean confidence| over bins, weighted by their numbers of
+    examples. With finite N it is positive even for a calibrated model.
 
     Args:
         confidence: (N,), in 0 … 1.
         right: (N,).
         weights: (N,), sums to 1.
-        bins: their number.
+        bins: number of bins.
     """
     sure = np.asarray(confidence, np.float64)
     if np.isnan(sure).any():
@@ -105,17 +105,17 @@ def expected_error(
 
 
 def log_losses(label_probability: NDArray[np.float32]) -> Floats:
-    """-ln p of the right class, in nats, one for each example; of any shape. See `SMALLEST`."""
+    """-ln p of the right class in nats, elementwise, for an array of any shape. See `SMALLEST`."""
     losses: Floats = -np.log(np.maximum(np.asarray(label_probability, np.float64), SMALLEST))
     return losses
 
 
 def recorded(values: Mapping[str, Any], read: Callable[[], Mapping[str, NDArray[Any]]]) -> Calibration:
-    """The calibration that the record of a prediction holds; of an older record, computed from the predictions.
+    """The calibration in the record of a prediction. For records of older versions it is computed from the predictions.
 
     Args:
-        values: of the record.
-        read: reads the predictions' columns named in `COLUMNS`, as arrays; called only where the record lacks them.
+        values: values of the record.
+        read: reads the columns `COLUMNS` of the predictions as arrays; called only if the record lacks the scores.
     """
     names = [field.name for field in fields(Calibration)]
     if all(name in values for name in names):

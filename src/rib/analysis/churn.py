@@ -1,4 +1,4 @@
-"""Churn: which answers a method changed from right to wrong, and from wrong to right."""
+"""Churn: images that tuning changed from right to wrong, and from wrong to right."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ Counts = NDArray[np.int64]
 class Churn:
     """Changes on one data set, in percent of its images (of their weight if there are cells).
 
-    An unchanged accuracy may hide much of it: `gained - lost` is the change of accuracy, in points, draw by draw.
-    The share that got wrong is the negative flip rate of Yan et al. 2021 (arXiv 2011.09161).
+    An unchanged accuracy may hide large changes. `gained - lost` is the change of accuracy in points, in every draw.
+    `lost` is the negative flip rate of Yan et al. 2021 (arXiv 2011.09161).
 
     Attributes:
         lost: right before, wrong after.
@@ -38,10 +38,10 @@ class Churn:
 
 @dataclass(frozen=True)
 class ClassChurn:
-    """Changes on one data set, in images of each of its K classes.
+    """Changes on one data set, as numbers of images for each of its K classes.
 
     Attributes:
-        images: int64 (K,).
+        images: int64 (K,), test images.
         lost: int64 (K,), right before, wrong after.
         gained: int64 (K,), wrong before, right after.
     """
@@ -57,9 +57,9 @@ def churn(
     """Churn over one data set of N examples.
 
     Args:
-        before: bool (N,), whether the pretrained model is right.
-        after: bool (N,), whether the tuned one is.
-        bootstrap: where the sources are declared; draws are paired with those of accuracies.
+        before: bool (N,), which images the pretrained model gets right.
+        after: bool (N,), which images the tuned model gets right.
+        bootstrap: the bootstrap in which the sources are declared; its draws are those of accuracies.
         units: namespace of the sources.
         sources: int64 (N,), source image of each example.
         weights: float64 (N,), as from `example_weights`.
@@ -77,11 +77,11 @@ def churn_by_class(before: Flags, after: Flags, labels: NDArray[np.int64], class
 
     Args:
         before, after: bool (N,), as in `churn`.
-        labels: int64 (N,), 0 … classes - 1.
+        labels: int64 (N,), in 0 … classes - 1.
         classes: K.
 
     Raises:
-        UserError: the arrays differ in length, or a label is not among the classes.
+        UserError: the arrays differ in length, or a label is out of range.
     """
     _require_same_length(before, after, labels)
     if len(labels) and not 0 <= labels.min() <= labels.max() < classes:

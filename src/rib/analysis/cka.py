@@ -1,4 +1,4 @@
-"""CKA: how alike the layers of two models represent the same images."""
+"""CKA: how similarly two models represent the same images, layer by layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from rib.recipe import Precision
 from rib.training.predict import Watch, autocast
 
 LEAST = 4
-"""Images that the unbiased estimate needs."""
+"""Minimum number of images for the unbiased estimate."""
 
 
 class CKAValues(TypedDict):
@@ -35,18 +35,19 @@ class CKAValues(TypedDict):
 
 
 class CKA(Analysis):
-    """Linear centred kernel alignment of every layer before with every layer after (Kornblith et al. 2019,
-    arXiv 1905.00414), from the unbiased HSIC of Song et al. 2012 averaged over minibatches (Nguyen et al. 2021,
-    arXiv 2010.15327):
+    """Linear CKA (centred kernel alignment) of every layer before tuning with every layer after.
+
+    CKA is that of Kornblith et al. 2019 (arXiv 1905.00414), from the unbiased HSIC of Song et al. 2012, averaged over
+    minibatches (Nguyen et al. 2021, arXiv 2010.15327):
 
         CKA(X, Y) = Σ HSIC(X, Y) / √(Σ HSIC(X, X) · Σ HSIC(Y, Y)),   sums over minibatches.
 
-    Features are all of a layer's outputs, flattened over tokens or space; a module that is called several times
-    shows the outputs of its calls side by side. 1 is the same up to rotation and scale; being unbiased, it can fall
-    slightly below 0. A layer that says the same of every image has none.
+    Features are all outputs of a layer, flattened over tokens or space. The outputs of several calls of one module are
+    concatenated. A CKA of 1 means equal up to rotation and scale. The unbiased estimate can be slightly below 0. A
+    layer with the same output for every image has no CKA.
 
-    Values: `images`; `layers`, L names; `matrix`, L rows (before) of L columns (after), null if there is none;
-    `diagonal`; `mean`, of the diagonal, null if one of it is.
+    Values: `images`; `layers`, L names; `matrix`, L rows (before) of L columns (after), null without a CKA; `diagonal`;
+    `mean`, the mean of the diagonal, null if one of its values is null.
     """
 
     name: ClassVar[str] = "cka"
@@ -56,11 +57,11 @@ class CKA(Analysis):
     minibatch: int = Field(64, ge=LEAST, description="images compared with one another, and run at once")
 
     def image_passes(self, images: int) -> float:
-        """Two passes per image."""
+        """Two forward passes per image."""
         return 2.0 * min(images, self.images)
 
     def look(self, scene: Scene) -> CKAValues:
-        """The matrix of one data set."""
+        """Compute the CKA matrix on one data set."""
         (seen,) = scene.data.values()
         examples = sample(seen.examples, self.images)
         if len(examples) < LEAST:
@@ -88,18 +89,18 @@ def compare(
     precision: Precision = "fp32",
     watch: Watch | None = None,
 ) -> NDArray[np.float64]:
-    """CKA of each layer of one model with each of another, in one pass over the data.
+    """CKA of each layer of one model with each layer of another, in one pass over the data.
 
-    Memory does not grow with the number of examples: a layer's output is turned into inner products as it appears.
+    Memory does not grow with the number of examples, because each output becomes inner products at once.
 
     Args:
-        first: a model, on the device to use.
-        second: one of the same layers, on the same device.
+        first: a model, on the device for the computation.
+        second: a model with the same layers, on the same device.
         layers: L names, as from `rib.models.layers.choose`.
-        examples: N of them, at least 4.
-        minibatch: examples are split evenly among minibatches of at most this size, and of at least 4.
-        precision: of the forward passes.
-        watch: called with the progress, in forward passes of one image.
+        examples: N ≥ 4 examples.
+        minibatch: maximum size of a minibatch; the examples are split evenly, and no minibatch has fewer than 4.
+        precision: precision of the forward passes.
+        watch: called with the number of forward passes (of one image) since the last call.
 
     Returns:
         float64 (L, L), rows for the first model; NaN if a layer has no variance.
@@ -117,11 +118,11 @@ def compare(
 
 
 def cka(first: Iterable[Tensor], second: Iterable[Tensor]) -> NDArray[np.float64]:
-    """CKA of features with features, as of one minibatch.
+    """CKA of features with features, from a single minibatch.
 
     Args:
         first: L tensors (n, ...) of the same n ≥ 4 examples.
-        second: M tensors (n, ...), in the same form.
+        second: M tensors (n, ...) of the same examples.
 
     Returns:
         float64 (L, M); NaN if features have no variance.
@@ -132,7 +133,7 @@ def cka(first: Iterable[Tensor], second: Iterable[Tensor]) -> NDArray[np.float64
 
 
 class Alignment:
-    """Sums of the unbiased HSIC of L layers with M others over minibatches, weighed by their sizes."""
+    """Sums of the unbiased HSIC of L layers with M others over minibatches, weighted by the minibatches' sizes."""
 
     def __init__(self) -> None:
         self._both: Tensor | float = 0.0
@@ -140,10 +141,10 @@ class Alignment:
         self._second: Tensor | float = 0.0
 
     def add(self, first: Tensor, second: Tensor) -> None:
-        """Take in a minibatch: Gram matrices (L, n, n) and (M, n, n) of the same n ≥ 4 examples.
+        """Add a minibatch: Gram matrices (L, n, n) and (M, n, n) of the same n ≥ 4 examples.
 
-        HSIC(X, Y) = ⟨K, K'⟩ / n(n - 3) of U-centred Gram matrices, which is Song's estimate; so all pairs of layers
-        are one product of matrices.
+        HSIC(X, Y) = ⟨K, K'⟩ / n(n - 3) with U-centred Gram matrices, which is Song's estimate. So one matrix product
+        computes all pairs of layers.
         """
         count = first.shape[-1]
         ours, theirs = u_centred(first).flatten(1), u_centred(second).flatten(1)
@@ -153,7 +154,7 @@ class Alignment:
         self._second += scale * theirs.square().sum(dim=1)
 
     def cka(self) -> NDArray[np.float64]:
-        """CKA of what was taken in: float64 (L, M)."""
+        """CKA over all minibatches so far: float64 (L, M)."""
         both, first, second = (torch.as_tensor(each).numpy() for each in (self._both, self._first, self._second))
         power = np.outer(first, second)
         found: NDArray[np.float64] = np.where(power > 0, both, np.nan) / np.sqrt(np.where(power > 0, power, 1))
@@ -161,8 +162,8 @@ class Alignment:
 
 
 def u_centred(grams: Tensor) -> Tensor:
-    """Gram matrices (L, n, n) without their diagonals and what rows and columns have in common (Székely and Rizzo
-    2014, eq. 2.3): float64 (L, n, n), every row sums to 0."""
+    """U-centred Gram matrices (Székely and Rizzo 2014, eq. 2.3): float64 (L, n, n), with zero diagonal and zero row
+    sums."""
     count = grams.shape[-1]
     off = 1 - torch.eye(count, dtype=torch.float64)
     kept = grams.double() * off
@@ -172,11 +173,11 @@ def u_centred(grams: Tensor) -> Tensor:
 
 
 def gram(features: Tensor) -> Tensor:
-    """Inner products of features (n, ...) less those of the first example: float32 (n, n), on the CPU.
+    """Inner products of features (n, ...) after subtracting those of the first example: float32 (n, n), on the CPU.
 
-    No shift changes the unbiased HSIC, but what all examples have in common can be a hundred times what differs and
-    would take its digits. The features are read in pieces that stay in a core's cache; a quarter of the symmetric
-    product is left out.
+    A shift does not change the unbiased HSIC. But the part that all examples share can be a hundred times larger than
+    their differences, and would cost digits. The features are read in blocks that fit a core's cache, and a quarter of
+    the symmetric product is skipped.
     """
     count, half = len(features), len(features) // 2
     flat = _flattened(features)
@@ -200,8 +201,8 @@ def layer_grams(classifier: Classifier, layers: Sequence[str], images: Tensor, p
     """
     found: dict[str, Tensor] = {}
 
-    def see(name: str, output: Tensor) -> None:
-        found[name] = found[name] + gram(output) if name in found else gram(output)  # of features side by side
+    def see(name: str, output: Tensor) -> None:  # the sum is that of concatenated features
+        found[name] = found[name] + gram(output) if name in found else gram(output)
 
     with watched(classifier, layers, see), autocast(images.device, precision):
         classifier(images)
@@ -211,12 +212,12 @@ def layer_grams(classifier: Classifier, layers: Sequence[str], images: Tensor, p
 
 
 def minibatches(count: int, size: int) -> list[NDArray[np.int64]]:
-    """Rows 0 … count - 1 in minibatches of at most `size` that differ by one row at most; none has fewer than 4."""
+    """Rows 0 … count - 1 in minibatches of at most `size`. Sizes differ by at most one, and none is below 4."""
     return np.array_split(np.arange(count), min(-(-count // size), count // LEAST))
 
 
 def _flattened(features: Tensor) -> Tensor:
-    """(n, ...) as (n, d), in the order in which it lies in memory: the order of features is of no account."""
+    """(n, ...) as (n, d), in memory order. The order of features does not matter."""
     order = sorted(range(1, features.dim()), key=features.stride, reverse=True)
     return features.permute(0, *order).flatten(1)
 

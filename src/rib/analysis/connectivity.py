@@ -1,4 +1,4 @@
-"""Connectivity: whether accuracy stays up on the straight line between a model's weights before and after."""
+"""Connectivity: whether accuracy stays high on the straight line between the weights before and after tuning."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ class ConnectivityValues(TypedDict):
 
 
 class Connectivity(Analysis):
-    """Masked accuracy and loss at θ0 + α (θ1 - θ0), α from 0 to 1, and the barriers on the way (Frankle et al. 2020,
+    """Masked accuracy and loss at θ0 + α (θ1 - θ0), α from 0 to 1, and the barriers in between (Frankle et al. 2020,
     arXiv 1912.05671).
 
-    All parameters and the running statistics of BatchNorm are interpolated; nothing is estimated again, so that a
-    barrier of a BatchNorm net is also one of its statistics. Every cell of a set of several cells weighs the same.
+    All parameters and the running statistics of BatchNorm are interpolated. The statistics are not estimated again, so
+    a barrier of a BatchNorm net may come from them. Every cell of a set has the same weight.
 
     Values: `images`; `alphas`; `accuracy` in percent and `loss`, mean cross-entropy in nats, one per point; `barrier`
     in points of accuracy and `loss_barrier` in nats, as `barrier` defines them.
@@ -48,11 +48,11 @@ class Connectivity(Analysis):
     images: int = Field(2000, ge=1, description="at most so many a data set, drawn at random")
 
     def image_passes(self, images: int) -> float:
-        """One for each image at each point."""
+        """One forward pass per image and point."""
         return float(self.points * min(images, self.images))
 
     def look(self, scene: Scene) -> ConnectivityValues:
-        """The line on one data set."""
+        """Measure the line on one data set."""
         (seen,) = scene.data.values()
         seen = Seen(sample(seen.examples, self.images), seen.label_map)
         classifier = scene.build(scene.before)
@@ -85,14 +85,14 @@ def score(logits: Tensor, seen: Seen) -> tuple[float, float]:
 
 
 def barrier(alphas: NDArray[np.float64], values: NDArray[np.float64]) -> float:
-    """The farthest that values fall below the chord between their ends: max of (1 - α) v(0) + α v(1) - v(α).
+    """The largest distance of values below the chord between their ends: max of (1 - α) v(0) + α v(1) - v(α).
 
-    It is 0 if they never do. With equal ends it is the error barrier of Frankle et al. 2020; with others it takes
-    no account of the difference that is there anyway.
+    It is 0 if no value is below the chord. With equal ends it is the error barrier of Frankle et al. 2020. With unequal
+    ends it leaves out the difference between them.
 
     Args:
         alphas: float64 (P,), ascending from 0 to 1.
-        values: float64 (P,), higher being better.
+        values: float64 (P,), higher is better.
     """
     chord = (1 - alphas) * values[0] + alphas * values[-1]
     return max(0.0, float((chord - values).max()))

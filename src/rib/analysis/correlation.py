@@ -1,8 +1,8 @@
-"""Correlation: whether two numbers of data sets, or of pairs of them, go together; tested by permuting the sets.
+"""Correlation of two numbers of data sets, or of pairs of data sets, with a permutation test.
 
-Pairs of data sets are not independent: those that share a set, and those of models that see the same sets, go together
-by themselves. So the sets are permuted, the same way for all models, and the correlation is set against what the other
-orders of the sets give (Mantel 1967; Legendre and Fortin 2010). docs/analyses.md has its error under the null.
+Pairs of data sets are not independent: pairs that share a set correlate, and so do models that see the same sets. So
+the test permutes the sets, in the same way for all models, and compares the correlation with those of the permuted
+orders (Mantel 1967; Legendre and Fortin 2010). docs/analyses.md has its error rate under the null.
 """
 
 from __future__ import annotations
@@ -21,32 +21,32 @@ from rib.errors import UserError
 from rib.metrics.intervals import Interval
 
 FEWEST = 5
-"""Points of a model below which it has no correlation: of four, one of 24 orders is a perfect one by chance."""
+"""Minimum number of points of a model. With four points, 1 of 24 orders is perfectly correlated by chance."""
 
 EXACT = 7
-"""Sets up to which every order of them is taken: 5,040 of seven."""
+"""Maximum number of sets for which every order is tried: seven sets have 5,040."""
 
 SAMPLED = 4999
-"""Orders that are drawn for more sets, beside the order as it is."""
+"""Number of random orders for more sets, in addition to the actual order."""
 
 
 def mantel(first: Sequence[Floats], second: Sequence[Floats], ranked: bool = True, seed: int = 0) -> Interval | None:
     """The mean over models of a correlation over data sets, or over pairs of them, with its permutation test.
 
     Args:
-        first: of each model float64 (S,) or (S, S), a number of each set or ordered pair of sets, such as a distance;
-            of a matrix, the diagonal is left out.
-        second: in the same form, such as a loss; NaN for a set or a pair that is no point.
+        first: for each model float64 (S,) or (S, S), a number of each set or ordered pair of sets, such as a distance;
+            the diagonal of a matrix is ignored.
+        second: the same shape, such as a loss; NaN for a set or a pair that is not a point.
         ranked: Spearman's correlation of each model; else Pearson's.
-        seed: of the orders that are drawn if there are more than `EXACT` sets.
+        seed: seed of the random orders, if there are more than `EXACT` sets.
 
     Returns:
-        The correlation, -1 … 1. Its `p` is two-sided: twice the share of orders of the sets that give as much or more
-        on its side. Its ends are its value less the 97.5th and the 2.5th percentile over these orders, so that they
-        exclude 0 if p is below 0.05, but for rounding. None if no model has `FEWEST` points that differ.
+        The correlation, -1 … 1. Its `p` is two-sided: twice the share of orders whose correlation is at least as far on
+            its side. Its ends are its value minus the 97.5th and the 2.5th percentile over the orders, so they exclude
+            0 if p is below 0.05, up to rounding. None if no model has `FEWEST` points that differ.
 
     Raises:
-        UserError: shapes differ, or a number of `first` is not finite where `second` has a point.
+        UserError: shapes differ, or a number of `first` is not finite although `second` has a point.
     """
     models = [_prepared(*pair, ranked) for pair in zip(first, second, strict=True)]
     known = [model for model in models if model is not None]
@@ -70,7 +70,7 @@ def mantel(first: Sequence[Floats], second: Sequence[Floats], ranked: bool = Tru
 
 
 def _prepared(first: Floats, second: Floats, ranked: bool) -> tuple[Floats, Floats, NDArray[np.bool_]] | None:
-    """A model's numbers, as ranks or not, and the positions of its points; None if too few of them differ."""
+    """The numbers of a model, ranked if asked for, and the positions of its points; None if too few of them differ."""
     one, other = np.array(first, np.float64), np.array(second, np.float64)
     points = np.isfinite(other)
     if one.ndim == 2:
@@ -91,7 +91,7 @@ def _prepared(first: Floats, second: Floats, ranked: bool) -> tuple[Floats, Floa
 
 
 def _ranks(numbers: Floats, chosen: NDArray[np.bool_]) -> Floats:
-    from scipy.stats import rankdata  # takes half a second
+    from scipy.stats import rankdata  # importing takes half a second
 
     found = np.full(numbers.shape, np.nan)
     found[chosen] = rankdata(numbers[chosen])
@@ -100,7 +100,7 @@ def _ranks(numbers: Floats, chosen: NDArray[np.bool_]) -> Floats:
 
 @cache
 def _orders(count: int, seed: int) -> NDArray[np.int64]:
-    """Orders of the sets (B, S), the one as it is first."""
+    """Orders of the sets (B, S); the first one is the actual order."""
     if count <= EXACT:
         return np.array(list(itertools.permutations(range(count))), np.int64)
     generator = named_generator("permuted sets", seed)
@@ -109,13 +109,13 @@ def _orders(count: int, seed: int) -> NDArray[np.int64]:
 
 
 def _correlations(one: Floats, other: Floats, points: NDArray[np.bool_], orders: NDArray[np.int64]) -> Floats:
-    """Pearson's correlation over a model's points with the sets of `one` in each order: (B,)."""
+    """Pearson's correlation over a model's points after permuting the sets of `one`, for each order: (B,)."""
     places = np.nonzero(points)
     fixed = other[places] - other[places].mean()
     whole = len(places[0]) == points.size - (len(points) if points.ndim == 2 else 0)
     filled = np.where(np.isfinite(one), one, np.nanmean(one)) - one[places].mean()
     moved = filled[tuple(orders[:, axis] for axis in places)]
-    if whole:  # every order has the same numbers in another order
+    if whole:  # permutation keeps mean and variance
         scale = np.sqrt((filled[places] ** 2).sum() * (fixed**2).sum())
     else:
         moved = moved - moved.mean(axis=1, keepdims=True)

@@ -1,4 +1,4 @@
-"""Distance: how far apart data sets are in the features of the pretrained model."""
+"""Distance: distances between data sets in the feature space of the pretrained model."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Measure = Literal["frechet", "mmd", "otdd"]
 
 @dataclass(frozen=True)
 class DistanceSample:
-    """Features of some images of a data set.
+    """Features of a sample of a data set's images.
 
     Attributes:
         features: float64 (n, D).
@@ -37,7 +37,7 @@ class DistanceSample:
 
 
 class DistanceValues(TypedDict):
-    """Values of `Distance`: a square matrix for each measure that was asked for."""
+    """Values of `Distance`, with a square matrix for each chosen measure."""
 
     sets: list[str]
     images: list[int]
@@ -49,19 +49,19 @@ class DistanceValues(TypedDict):
 
 
 class Distance(Analysis):
-    """Distances between every two data sets, in what the head of the pretrained model sees.
+    """Distances between every two data sets, over the input features of the pretrained model's head.
 
-    Of each data set's test part, a sample balanced over classes is drawn, the same for all measures. Features are
-    taken as they are, so distances of different models have different units; compare within one model. A set that shows
-    fewer classes is farther from one that shows them all, by every measure; and of two sets that show the same source
-    images, samples are not independent, which makes `mmd` a little too small.
+    RIB draws a sample, balanced over classes, from each data set's test part, the same for all measures. Features are
+    not normalised, so distances of different models have different units; compare only within one model. By every
+    measure, a set with fewer classes is farther from a set with all classes. Samples of two sets that show the same
+    source images are not independent, which makes `mmd` slightly too small.
 
-    - `frechet`: √(‖μ - μ'‖² + tr(Σ + Σ' - 2 (Σ Σ')^½)), the distance of the two samples as Gaussians, in units of the
-      features: the square root of what FID (Heusel et al. 2017, arXiv 1706.08500) is in Inception's features. It is
-      too large for small samples, by about the same for all pairs of samples of one size.
+    - `frechet`: √(‖μ - μ'‖² + tr(Σ + Σ' - 2 (Σ Σ')^½)), the distance between Gaussians fitted to the samples, in units
+      of the features. FID (Heusel et al. 2017, arXiv 1706.08500) is its square over Inception's features. It is biased
+      upward for small samples, by about the same amount for all pairs of samples of one size.
     - `mmd`: squared maximum mean discrepancy, without a unit, unbiased (Gretton et al. 2012), with the polynomial
-      kernel (x·x' / D + 1)³ of KID (Bińkowski et al. 2018, arXiv 1801.01401). An unbiased estimate of a small
-      distance may be below zero. A kernel without a bandwidth keeps a pair's distance free of the other data sets.
+      kernel (x·x' / D + 1)³ of KID (Bińkowski et al. 2018, arXiv 1801.01401). An unbiased estimate of a small distance
+      may be below zero. The kernel has no bandwidth, so a distance does not depend on the other data sets.
     - `otdd`: optimal transport data set distance, see `otdd_distance`; needs POT, the extra `otdd`.
     """
 
@@ -77,17 +77,17 @@ class Distance(Analysis):
     seed: int = Field(0, ge=0, description="of the draw of images")
 
     def image_passes(self, images: int) -> float:
-        """One pass for each image drawn."""
+        """One forward pass per sampled image."""
         return float(min(images, self.images))
 
     def look(self, scene: Scene) -> DistanceValues:
-        """`sets`, `images`, `classes` (of each set's sample), `dimension`, and one square matrix a measure.
+        """Compute `sets`, `images`, `classes` (of each set's sample), `dimension`, and one square matrix per measure.
 
-        Matrices are lists of rows in the order of `sets`, symmetric, with a diagonal of zeros.
+        Matrices are lists of rows in the order of `sets`, symmetric, with a zero diagonal.
 
         Raises:
             StepError: there are fewer than two data sets, or fewer than two images of one.
-            UserError: a measure needs a package that is not there.
+            UserError: a measure needs a package that is not installed.
         """
         measures = self._measures()
         if len(scene.data) < 2:
@@ -111,7 +111,7 @@ class Distance(Analysis):
             "otdd": lambda a, b: otdd_distance(a, b, self.shrinkage),
         }
         if "otdd" in self.measures:
-            _exact_transport()  # ask for the package before the work, not after
+            _exact_transport()  # fail before the work, not after it
         return {name: known[name] for name in dict.fromkeys(self.measures)}
 
     def _sample(self, scene: Scene, classifier: Classifier, name: str) -> DistanceSample:
@@ -139,17 +139,17 @@ def _matrix(
 
 
 def drawn_rows(labels: NDArray[np.int64], label_map: LabelMap, images: int, per_class: int, seed: int) -> Rows:
-    """Rows of a sample that is as balanced over classes as can be, ascending.
+    """Rows of a sample that is as balanced over classes as possible, ascending.
 
-    Of a data set with more than `images // per_class` classes, so many are drawn: by an order of the model's outputs
-    that is the same for all data sets, so that sets with the same classes keep the same ones.
+    The sample has at most `images // per_class` classes. If a data set has more, classes are chosen by a random order
+    of the model's outputs that is the same for all data sets, so sets with the same classes keep the same ones.
 
     Args:
-        labels: int64 (N,), of the data set.
-        label_map: of the data set.
-        images: most rows.
-        per_class: images of a class, if there are as many.
-        seed: of the draw.
+        labels: int64 (N,), labels of the data set.
+        label_map: label map of the data set.
+        images: maximum number of rows.
+        per_class: images per class, if there are enough.
+        seed: seed of the draw.
     """
     turn = named_generator("distance classes", seed).permutation(label_map.outputs)
     present = np.unique(labels)
@@ -162,10 +162,10 @@ def drawn_rows(labels: NDArray[np.int64], label_map: LabelMap, images: int, per_
 
 
 def frechet_distance(first: Floats, second: Floats) -> float:
-    """Fréchet distance of two samples taken for Gaussians: the 2-Wasserstein distance of N(μ, Σ) and N(μ', Σ').
+    """Fréchet distance of two samples: the 2-Wasserstein distance of the fitted Gaussians N(μ, Σ) and N(μ', Σ').
 
     Args:
-        first: (n, D), n of 2 or more; covariances with n - 1.
+        first: (n, D), n of 2 or more; covariances are divided by n - 1.
         second: (m, D).
     """
     mean, factor = _gaussian(first)
@@ -196,9 +196,9 @@ def squared_mmd(first: Floats, second: Floats) -> float:
 def otdd_distance(first: DistanceSample, second: DistanceSample, shrinkage: float) -> float:
     """Optimal transport data set distance (Alvarez-Melis & Fusi 2020, arXiv 2002.02923), in units of the features.
 
-    The square root of the least mean cost of carrying one sample to the other, each image with the same weight, where
-    to carry (x, y) to (x', y') costs ‖x - x'‖² + W₂²(N(μ_y, Σ_y), N(μ_y', Σ_y')). Transport is exact, by linear
-    programming. Zero for a sample and itself; symmetric.
+    The square root of the minimum mean cost of transporting one sample to the other. Every image has the same weight,
+    and transporting (x, y) to (x', y') costs ‖x - x'‖² + W₂²(N(μ_y, Σ_y), N(μ_y', Σ_y')). A linear programme finds the
+    exact minimum. The distance is symmetric, and zero from a sample to itself.
 
     Args:
         first: n images.
@@ -207,7 +207,7 @@ def otdd_distance(first: DistanceSample, second: DistanceSample, shrinkage: floa
 
     Raises:
         UserError: POT is not installed.
-        StepError: the linear programme was not solved.
+        StepError: the solver failed.
     """
     solve = _exact_transport()
     labels, own = np.unique(first.labels, return_inverse=True)
@@ -221,7 +221,7 @@ def otdd_distance(first: DistanceSample, second: DistanceSample, shrinkage: floa
 
 
 def _squares(first: NDArray[Any], second: NDArray[Any]) -> Floats:
-    """Squared Euclidean distances of the rows of (N, D) and (M, D): float64 (N, M)."""
+    """Squared Euclidean distances between the rows of (N, D) and (M, D): float64 (N, M)."""
     from scipy.spatial.distance import cdist
 
     found: Floats = cdist(first, second, "sqeuclidean")
@@ -229,13 +229,13 @@ def _squares(first: NDArray[Any], second: NDArray[Any]) -> Floats:
 
 
 def label_distances(first: list[Floats], second: list[Floats], shrinkage: float) -> Floats:
-    """Squared 2-Wasserstein distances between classes taken for Gaussians: float64 (K, L).
+    """Squared 2-Wasserstein distances between Gaussians fitted to classes: float64 (K, L).
 
-    W₂² = ‖μ - μ'‖² + tr(Σ + Σ' - 2 (Σ^½ Σ' Σ^½)^½), where a class's covariance is its sample's S (with n - 1; zero for
-    a single image), shrunk to a sphere of the same trace: Σ = (1 - s) S + s tr(S) / D · I.
+    W₂² = ‖μ - μ'‖² + tr(Σ + Σ' - 2 (Σ^½ Σ' Σ^½)^½). The covariance S of a class's sample (divided by n - 1; zero for a
+    single image) is shrunk towards a sphere of the same trace: Σ = (1 - s) S + s tr(S) / D · I.
 
     Args:
-        first: K arrays (n_k, D), the images of a class each.
+        first: K arrays (n_k, D), the features of one class each.
         second: L arrays (n_l, D).
         shrinkage: s, 0 … 1.
     """
@@ -249,13 +249,13 @@ def label_distances(first: list[Floats], second: list[Floats], shrinkage: float)
 
 
 def _gaussian(features: Floats) -> tuple[Floats, Floats]:
-    """Mean (D,), and a factor F (n, D) of the covariance: Σ = Fᵀ F; zero for a single row."""
+    """Mean (D,) and a factor F (n, D) of the covariance, Σ = Fᵀ F; zero for a single row."""
     mean: Floats = features.mean(axis=0)
     return mean, (features - mean) / np.sqrt(max(len(features) - 1, 1))
 
 
 def _classes(features: list[Floats]) -> tuple[Floats, Floats]:
-    """Means (K, D) and factors (K, n, D) of every class; rows of zeros make up for missing images."""
+    """Means (K, D) and factors (K, n, D) of every class, padded with rows of zeros."""
     found = [_gaussian(each) for each in features]
     most = max(len(factor) for _, factor in found)
     factors = [np.pad(factor, ((0, most - len(factor)), (0, 0))) for _, factor in found]
@@ -269,14 +269,15 @@ def _fidelity(first: Floats, second: Floats) -> Floats:
 
 
 def _short(factor: Floats) -> Floats:
-    """A factor of the same covariance with no more rows than columns."""
+    """A factor of the same covariance with at most as many rows as columns."""
     if factor.shape[-2] <= factor.shape[-1]:
         return factor
     return cast(Floats, np.linalg.qr(factor, mode="r"))
 
 
 def _joint_fidelity(first: Floats, second: Floats, shrinkage: float) -> Floats:
-    """`_fidelity` of one shrunk covariance, of factor (n, D), with each of L, of factors (L, m, D): float64 (L,)."""
+    """`_fidelity` of one shrunk covariance, with factor (n, D), and each of L others, with factors (L, m, D):
+    float64 (L,)."""
     dimension = first.shape[1]
     both = np.concatenate([np.broadcast_to(first, (len(second), *first.shape)), second], axis=1)
     seen = _coordinates(both)
@@ -286,14 +287,14 @@ def _joint_fidelity(first: Floats, second: Floats, shrinkage: float) -> Floats:
         np.concatenate([np.sqrt(1 - shrinkage) * factor, np.reshape(radius, (-1, 1, 1)) * sphere], axis=1)
         for factor, radius in zip((seen[:, : len(first)], seen[:, len(first) :]), radii, strict=True)
     )
-    outside: Floats = (dimension - seen.shape[2]) * radii[0] * radii[1]  # there, both are spheres
+    outside: Floats = (dimension - seen.shape[2]) * radii[0] * radii[1]  # both covariances are spheres there
     return _fidelity(one, other) + outside
 
 
 def _coordinates(rows: Floats) -> Floats:
-    """Rows (…, k, D) in an orthonormal basis of a space that holds them: (…, k, min(k, D)).
+    """Coordinates of rows (…, k, D) in an orthonormal basis of their span: (…, k, min(k, D)).
 
-    The basis is never made: coordinates B with B Bᵀ = the rows' inner products are enough.
+    The basis itself is not computed: it suffices that coordinates B satisfy B Bᵀ = the rows' inner products.
     """
     if rows.shape[-2] >= rows.shape[-1]:
         return rows
@@ -303,12 +304,12 @@ def _coordinates(rows: Floats) -> Floats:
 
 
 def _exact_transport() -> Callable[[Floats], float]:
-    """Least mean cost between two samples of equal weights, from their costs (n, m).
+    """A function from costs (n, m) to the minimum mean cost of transport between two samples of equal weights.
 
     Raises:
         UserError: POT is not installed.
     """
-    for other in ("TENSORFLOW", "JAX", "CUPY"):  # POT would import what of these is installed, and needs none of them
+    for other in ("TENSORFLOW", "JAX", "CUPY"):  # POT imports every installed backend, and needs none of them
         os.environ.setdefault(f"POT_BACKEND_DISABLE_{other}", "1")
     try:
         import ot

@@ -1,4 +1,4 @@
-"""Drift: how far each layer's weights have moved."""
+"""Drift: how far the weights of each layer have moved."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ class DriftValues(TypedDict):
 
 
 class Drift(Analysis):
-    """‖θ1 - θ0‖ / ‖θ0‖, Euclidean, over the parameters of each layer, each third of the depth and each kind of layer.
+    """Relative change ‖θ1 - θ0‖ / ‖θ0‖ of the parameters of each layer, third of the depth and kind of layer.
 
-    A layer is a module's weight and bias, or a parameter that stands alone (`pos_embed`). Thirds are of the blocks:
-    block k of B lies at (k + ½) / B; what comes between blocks belongs to the one before, what comes before the
-    first is early, and the head is on its own. Running statistics of BatchNorm are no weights: they have a number of
-    their own.
+    The norms are Euclidean. A layer is the weight and bias of a module, or a single parameter (`pos_embed`). Block k of
+    B blocks lies at depth (k + ½) / B. A layer between two blocks belongs to the one before it; layers before the first
+    block are early; the head is a group by itself. BatchNorm's running statistics are not weights and have a separate
+    number.
 
     Values: `layers`, L names, with their `kinds`, `groups`, `change` and `norm_before`, lists of L; `group_names` and
-    `group_change`; `kind_names` and `kind_change`, of those that the model has; `total`, over all parameters;
-    `statistics`, null without any. A change is null if ‖θ0‖ = 0 and θ1 ≠ 0: it is no multiple of nothing.
+    `group_change`; `kind_names` and `kind_change`, for the kinds in the model; `total`, over all parameters;
+    `statistics`, null for a net without them. A change is null if ‖θ0‖ = 0 and θ1 ≠ 0, because the ratio is undefined.
     """
 
     name: ClassVar[str] = "drift"
@@ -56,17 +56,17 @@ class Drift(Analysis):
     on: ClassVar[str] = "nothing"
 
     def image_passes(self, images: int) -> float:
-        """None."""
+        """No forward pass."""
         return 0.0
 
     def look(self, scene: Scene) -> DriftValues:
-        """The changes of all layers."""
+        """Compute the changes of all layers."""
         classifier = scene.build(scene.before)
         places = layer_places(classifier)
         statistics = [name for name in scene.before if name.endswith((".running_mean", ".running_var"))]
 
         def changes(names: Iterable[str], of: Callable[[LayerPlace], str]) -> dict[str, float | None]:
-            """By what `of` says of a parameter's place, for those of `names` that there are."""
+            """The relative change of all parameters with the same value of `of`, for each such value."""
             parts = {each: [name for name, place in places.items() if of(place) == each] for each in names}
             return {each: relative_change(scene.before, scene.after, part) for each, part in parts.items() if part}
 
@@ -96,7 +96,7 @@ class LayerPlace:
     """Position of a parameter in its net.
 
     Attributes:
-        layer: name of its module, or its own where it is neither a weight nor a bias.
+        layer: name of its module; the parameter's own name if it is neither a weight nor a bias.
         group: one of `GROUPS`.
         kind: one of `KINDS`.
     """
@@ -107,7 +107,7 @@ class LayerPlace:
 
 
 def layer_places(classifier: Classifier) -> dict[str, LayerPlace]:
-    """The place of every parameter by its name within `net`."""
+    """The place of every parameter, by its name within `net`."""
     norms = classifier.norm_parameters
     groups = _groups(classifier)
     return {
@@ -117,9 +117,9 @@ def layer_places(classifier: Classifier) -> dict[str, LayerPlace]:
 
 
 def relative_change(before: Weights, after: Weights, names: Iterable[str]) -> float | None:
-    """‖after - before‖ / ‖before‖ over all the tensors of these names together.
+    """‖after - before‖ / ‖before‖ over all tensors of these names together.
 
-    0 if nothing has changed; None if something has and there was nothing but zeros.
+    0 if nothing has changed; None if something has changed and all values before were 0.
     """
     listed = list(names)
     moved = norm({name: after[name].double() - before[name].double() for name in listed}, listed)
@@ -130,7 +130,7 @@ def relative_change(before: Weights, after: Weights, names: Iterable[str]) -> fl
 
 
 def norm(weights: Weights, names: Iterable[str]) -> float:
-    """Euclidean norm of all the tensors of these names together, summed in float64."""
+    """Euclidean norm of all tensors of these names together, summed in float64."""
     return math.sqrt(sum(float(weights[name].double().square().sum()) for name in names))
 
 

@@ -1,4 +1,4 @@
-"""Effective robustness: accuracy out of distribution beyond what accuracy on the reference set lets one expect."""
+"""Effective robustness: accuracy out of distribution beyond the value that reference accuracy predicts."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rib.errors import UserError
 from rib.metrics.estimates import Estimate
 
 FEWEST = 3
-"""Models of distinct reference accuracy that a line needs: two points lie on a line whatever they are."""
+"""Minimum number of models of distinct reference accuracy for a line, because any two points lie on one."""
 
 SENSIBLE = 10
-"""Models from which on a line says something; Miller et al. 2021 fit theirs to some two hundred."""
+"""Minimum number of models for a meaningful line. Miller et al. 2021 use about two hundred."""
 
 EDGE = 0.1
-"""Percent: an accuracy below it, or above 100 less it, counts as it. The probit of 0 and of 100 % is infinite."""
+"""Accuracies are clipped to 0.1 … 99.9 %, because the probits of 0 and 100 % are infinite."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class Line:
     """A straight line between two accuracies, each on the probit scale Φ⁻¹(accuracy / 100).
 
     Attributes:
-        slope: probit of one for a probit of the other.
-        intercept: in probits, at a reference accuracy of 50 %.
+        slope: change of one probit per unit of the other.
+        intercept: probit at a reference accuracy of 50 %.
         residual_sd: standard deviation of the points about the line, in probits, with N - 2 degrees of freedom.
-        r2: share of the points' variance that the line accounts for, 0 … 1.
+        r2: share of the points' variance that the line explains, 0 … 1.
         points: N.
     """
 
@@ -41,25 +41,25 @@ class Line:
     points: int
 
     def expected(self, reference: Floats | float) -> Floats:
-        """The accuracy on the line, in percent, at reference accuracies in percent; of any shape."""
+        """The accuracy on the line, in percent, for reference accuracies in percent, of any shape."""
         return percent_below(self.intercept + self.slope * probit(reference))
 
     def deviation(self, reference: Floats | float, accuracy: Floats | float) -> Floats:
-        """Effective robustness, in points: how far an accuracy lies above the line (Taori et al. 2020, ρ)."""
+        """Effective robustness: the distance of an accuracy above the line, in points (Taori et al. 2020, ρ)."""
         found: Floats = np.asarray(accuracy, np.float64) - self.expected(reference)
         return found
 
 
 def probit(accuracy: Floats | Sequence[float] | float) -> Floats:
-    """Φ⁻¹ of an accuracy in percent, of any shape; finite, see `EDGE`."""
-    from scipy.special import ndtri  # takes a tenth of a second
+    """Φ⁻¹ of an accuracy in percent, of any shape; finite because of `EDGE`."""
+    from scipy.special import ndtri  # importing takes a tenth of a second
 
     found: Floats = ndtri(np.clip(np.asarray(accuracy, np.float64), EDGE, 100 - EDGE) / 100)
     return found
 
 
 def percent_below(probits: Floats) -> Floats:
-    """100 Φ: the accuracy in percent of a probit, of any shape."""
+    """100 Φ: the accuracy in percent for a probit, of any shape."""
     from scipy.special import ndtr
 
     found: Floats = 100 * ndtr(probits)
@@ -97,23 +97,24 @@ def deviations(
     draws: int = 2000,
     seed: int = 0,
 ) -> list[Estimate]:
-    """Effective robustness of K models, from a line through M others, in points (Taori et al. 2020, arXiv 2007.00644).
+    """Effective robustness of K models, relative to a line through M models, in points (Taori et al. 2020, arXiv
+    2007.00644).
 
-    Each bootstrap draw takes M of the line's models with replacement, again if fewer than two reference accuracies
-    are among them, and fits the line again. Draws are paired: the difference of two estimates is the change of
-    effective robustness, and its interval. They hold the line's uncertainty and not that of the K accuracies, which
-    is the sampling of images. A model that is also among the M pulls the line towards itself.
+    Each bootstrap draw takes M of the line's models with replacement, with at least two distinct reference accuracies,
+    and fits a line. Draws are paired, so the difference of two estimates is the change of effective robustness with its
+    interval. The interval covers the uncertainty of the line, but not the sampling of images behind the K accuracies. A
+    model that is also among the M pulls the line towards itself.
 
     Args:
         reference: (M,), accuracy on the reference set of the models that make the line, in percent.
         accuracy: (M,), on the other set.
-        of_reference: (K,), accuracy on the reference set of the models in question.
+        of_reference: (K,), accuracy on the reference set of the models to judge.
         of_accuracy: (K,), on the other set.
-        draws: bootstrap resamples.
-        seed: of the draws.
+        draws: number of bootstrap resamples.
+        seed: seed of the draws.
 
     Returns:
-        K estimates; the standard deviation of an estimate's draws is its standard error.
+        K estimates. The standard deviation of an estimate's draws is its standard error.
 
     Raises:
         UserError: as `fit_line`.
@@ -128,7 +129,7 @@ def deviations(
 
 
 def _resamples(x: Floats, draws: int, seed: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    """Rows of each draw (draws, M), with two distinct values of x in each."""
+    """Rows of each draw (draws, M), with at least two distinct values of x per draw."""
     generator = named_generator("effective robustness", seed)
     rows = generator.integers(len(x), size=(draws, len(x)))
     while (flat := np.ptp(x[rows], axis=1) == 0).any():
@@ -137,7 +138,7 @@ def _resamples(x: Floats, draws: int, seed: int) -> np.ndarray[tuple[int, int], 
 
 
 def _fits(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """Slope and intercept of the least-squares line of each row of two arrays (B, M)."""
+    """Slope and intercept of the least-squares line for each row of two arrays (B, M)."""
     middle, level = x.mean(axis=1), y.mean(axis=1)
     apart = x - middle[:, None]
     slope = (apart * (y - level[:, None])).sum(axis=1) / (apart**2).sum(axis=1)
@@ -145,7 +146,7 @@ def _fits(x: Floats, y: Floats) -> tuple[Floats, Floats]:
 
 
 def _checked(reference: Floats, accuracy: Floats) -> tuple[Floats, Floats]:
-    """Probits of both."""
+    """Probits of both accuracies, after validation."""
     both = [np.asarray(each, np.float64) for each in (reference, accuracy)]
     if both[0].shape != both[1].shape or not all(((each >= 0) & (each <= 100)).all() for each in both):
         raise UserError(

@@ -1,4 +1,5 @@
-"""Forgetting: how much of a loss of accuracy is the head's, how much the features', and what a new head gets back."""
+"""Forgetting: which part of a loss of accuracy comes from the head, which from the features, and what a new head
+recovers."""
 
 from __future__ import annotations
 
@@ -22,11 +23,11 @@ from rib.models.classifier import Classifier
 from rib.training.predict import collect
 
 ForgettingPart = Literal["together", "by_head", "by_features", "probe"]
-"""A difference of accuracies."""
+"""A difference of accuracies, as `Forgetting` defines it."""
 
 
 class ForgettingValues(TypedDict):
-    """Values of `Forgetting`: lists with an element per set; differences are [value, low, high]."""
+    """Values of `Forgetting`: lists with one element per set; a difference is [value, low, high]."""
 
     sets: list[str]
     images: list[int]
@@ -45,23 +46,24 @@ class ForgettingValues(TypedDict):
 
 
 class Forgetting(Analysis):
-    """Crosses the features and the heads before and after, and refits a linear head on either features.
+    """Combines features and heads from before and after tuning, and fits a new linear head on each features.
 
-    With A(f, h) the masked accuracy of head h on features f, both before (0) or after (1):
+    A(f, h) is the masked accuracy of head h on features f, each from before (0) or after (1):
 
         by the head      A(f0, h1) - A(f0, h0)        by the features   A(f1, h0) - A(f0, h0)
         together         A(f1, h1) - A(f0, h0)        the probe         P(f1) - P(f0)
 
-    Head and features that moved together fit one another, so the parts need not sum to the whole. P is the accuracy of
-    a logistic regression (Alain and Bengio 2017, arXiv 1610.01644), each half of the examples judged by the one
-    that was fitted on the other half; no source image is in both. Features are standardised on the half fitted on;
-    classes weigh the same in the fit. All differences are in points, with the 95 % interval of a paired bootstrap
-    over source images, of the examples alone: the regressions are not fitted again.
+    Head and features adapt to each other, so the parts need not sum to the whole. P is the accuracy of logistic
+    regression (Alain and Bengio 2017, arXiv 1610.01644) with two folds: each half of the examples is scored by the
+    regression fitted on the other half, and no source image is in both. Features are standardised on the half for
+    fitting; every class has the same weight in the fit. All differences are in points, with the 95 % interval of a
+    paired bootstrap over source images. The interval covers the scored examples only: the regressions are not fitted
+    again.
 
-    A set's reading is "kept" where the change together is not below 0; else "mis-read" where the probe keeps more
-    than half of what was lost, "lost" where it keeps less, and "unclear" where the intervals do not tell.
+    A set's reading is "kept" if the whole change is not below 0. Otherwise it is "mis-read" if the probe keeps more
+    than half of the loss, "lost" if it keeps less, and "unclear" if the intervals do not decide.
 
-    Values, lists with an element per set: `sets`, `images`, `classes`; accuracies in percent `before` A(f0, h0),
+    Values, lists with one element per set: `sets`, `images`, `classes`; accuracies in percent `before` A(f0, h0),
     `new_head` A(f0, h1), `new_features` A(f1, h0), `after` A(f1, h1), `probe_before`, `probe_after`; differences
     [value, low, high] `by_head`, `by_features`, `together`, `probe`; `reading`.
     """
@@ -75,11 +77,11 @@ class Forgetting(Analysis):
     c: float = Field(0.1, gt=0, description="inverse of the strength of the regression's L2 penalty, as in sklearn")
 
     def image_passes(self, images: int) -> float:
-        """Two for each image of one data set; the regressions cost little beside a large model."""
+        """Two forward passes per image. The regressions cost little compared with a large model."""
         return 2.0 * min(images, self.images)
 
     def look(self, scene: Scene) -> ForgettingValues:
-        """A row a data set."""
+        """Measure all values, one row per data set."""
         before, after = scene.build(scene.before), scene.build(scene.after)
         rows = []
         for name, whole in scene.data.items():
@@ -96,13 +98,13 @@ class Forgetting(Analysis):
 
 
 def right(logits: Tensor, seen: Seen) -> Flags:
-    """Whether the masked logits, float32 (N, outputs), are highest for the right class: bool (N,)."""
+    """bool (N,): whether the masked logits, float32 (N, outputs), are highest for the right class."""
     flags: Flags = seen.label_map.mask(logits).argmax(dim=1).numpy() == seen.examples.labels
     return flags
 
 
 def halves(index: Index, data: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Rows of two halves, stratified by class, that have no source image in common.
+    """Rows of two halves, stratified by class, without common source images.
 
     Raises:
         StepError: there are fewer than two source images per class on average, or fewer than two classes.
@@ -122,13 +124,13 @@ def probe(
     folds: tuple[NDArray[np.int64], NDArray[np.int64]],
     c: float = 0.1,
 ) -> Flags:
-    """Whether a linear head fitted on the other fold is right.
+    """Which examples a linear head gets right that was fitted on the other fold.
 
     Args:
         features: (N, D).
         labels: (N,).
-        folds: rows of the two, all N of them together.
-        c: inverse of the strength of the L2 penalty.
+        folds: rows of the two folds, N in total.
+        c: inverse strength of the L2 penalty.
 
     Returns:
         bool (N,).
@@ -154,8 +156,11 @@ def reading(together: Estimate, probe: Estimate) -> str:
     """Interpret a change of accuracy and the change of its probe, by their 95 % intervals.
 
     Args:
-        together: change of the accuracy, points.
-        probe: change of the probe's, with paired draws.
+        together: the whole change of accuracy, points.
+        probe: change of the probe's accuracy, with paired draws, points.
+
+    Returns:
+        "kept", "mis-read", "lost" or "unclear".
     """
     if together.interval().high >= 0:
         return "kept"

@@ -1,7 +1,7 @@
-"""ImageNet lines: what published ImageNet models lead one to expect of a model, by its accuracy on ImageNet.
+"""ImageNet lines: the accuracy that published ImageNet models predict for a model, given its accuracy on ImageNet.
 
-The shipped coefficients, in imagenet_lines.toml beside this file, are what this prints for a folder of timm's results
-tables; their date and what they include is said there:
+imagenet_lines.toml beside this file has the shipped coefficients, their date and the included models. This command
+prints such a file for a folder of timm's results tables:
 
     python -m rib.analysis.imagenet_lines FOLDER
 """
@@ -24,8 +24,8 @@ from rib.errors import UserError, nearest
 from rib.files import plain
 
 LinesReference = Literal["imagenet", "same classes"]
-"""What a line starts from: accuracy on the ImageNet validation set, over all of its 1000 classes; or over the 200
-classes of the other set alone, on their images and with the other 800 outputs masked."""
+"""The horizontal axis of a line. "imagenet": accuracy on the ImageNet validation set, over all 1000 classes. "same
+classes": accuracy on its images of the test set's 200 classes, with the other 800 outputs masked."""
 
 TABLES: dict[tuple[str, LinesReference], tuple[str, str]] = {
     ("imagenet:v2", "imagenet"): ("results-imagenet.csv", "results-imagenetv2-matched-frequency.csv"),
@@ -35,7 +35,7 @@ TABLES: dict[tuple[str, LinesReference], tuple[str, str]] = {
     ("imagenet:r", "imagenet"): ("results-imagenet.csv", "results-imagenet-r.csv"),
     ("imagenet:r", "same classes"): ("results-imagenet-r-clean.csv", "results-imagenet-r.csv"),
 }
-"""For each line, the tables of its two accuracies, by their names in timm's folder `results`."""
+"""For each line, the names of the two accuracy tables in timm's folder `results`."""
 
 SHIPPED = Path(__file__).with_name("imagenet_lines.toml")
 
@@ -45,10 +45,10 @@ class ImageNetLine:
     """A line through published ImageNet models.
 
     Attributes:
-        tested_on: the data set.
-        reference: where the line starts from.
+        tested_on: the test set.
+        reference: the horizontal axis of the line.
         line: its coefficients; its points are rows of the tables.
-        models: number of checkpoints among the rows: one that was tested at two resolutions is two points.
+        models: number of checkpoints among the rows. A checkpoint that was tested at two resolutions is two points.
     """
 
     tested_on: str
@@ -60,15 +60,15 @@ class ImageNetLine:
 def imagenet_line(tested_on: str, reference: LinesReference = "imagenet") -> ImageNetLine:
     """A shipped line, for masked accuracy.
 
-    Of ImageNet-A and -R there are two: a suite measures the accuracy on all of ImageNet, so that is the default; the
-    papers on effective robustness draw them over the accuracy on the same 200 classes.
+    ImageNet-A and -R have two lines. The default is over accuracy on all of ImageNet, which suites measure. The papers
+    on effective robustness use accuracy on the same 200 classes.
 
     Args:
-        tested_on: name of the data set, such as "imagenet:sketch".
-        reference: where the line is to start from.
+        tested_on: name of the test set, such as "imagenet:sketch".
+        reference: the horizontal axis of the line.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no such line.
     """
     lines = {(each.tested_on, each.reference): each for each in shipped_lines()}
     if (tested_on, reference) not in lines:
@@ -92,13 +92,13 @@ def shipped_lines() -> tuple[ImageNetLine, ...]:
 def fit_lines(folder: Path) -> list[ImageNetLine]:
     """Lines through the rows of timm's results tables.
 
-    A row is a checkpoint at a resolution and a crop; it takes part if both tables have it.
+    A row is a checkpoint at one resolution and crop. A line uses the rows that are in both of its tables.
 
     Args:
         folder: holds the tables named in `TABLES`, each with the columns model, img_size, crop_pct and top1.
 
     Raises:
-        UserError: a table is missing, or lacks a column, or too few rows are in both.
+        UserError: a table is missing, lacks a column, or has too few rows in common with the other.
     """
     return [_fit(folder, *names, *tables) for names, tables in TABLES.items()]
 
@@ -125,7 +125,7 @@ def _rows(table: Path) -> Iterator[tuple[tuple[str, ...], float]]:
 
 
 def as_toml(lines: list[ImageNetLine]) -> str:
-    """Lines as `shipped_lines` reads them."""
+    """Lines in the TOML form that `shipped_lines` reads."""
     return "\n".join(_table(each) for each in lines)
 
 

@@ -1,4 +1,4 @@
-"""Orders: whether a model's answers are right but for the order of its classes."""
+"""Orders: whether a model's answers are right except for a permutation of its classes."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from numpy.typing import NDArray
 from rib.metrics.chance import binomial_tail
 
 LEVEL = 0.001
-"""How likely guessing may be to do as well as the other order does, where that order is reported."""
+"""A permutation is reported only if guessing reaches its accuracy with a probability below this."""
 
 AT_CHANCE = 0.05
-"""A model is no better than chance where guessing does as well with at least this probability."""
+"""A model counts as no better than chance if guessing reaches its accuracy with at least this probability."""
 
 GAIN = 20.0
-"""Points by which another order must be better for a model that is better than chance itself."""
+"""Points by which a permutation must improve a model that is better than chance."""
 
 MOST_CLASSES = 5000
-"""Maximum number of classes: the assignment needs memory for the square of their number."""
+"""Maximum number of classes. Memory grows with its square, for the assignment."""
 
 
 @dataclass(frozen=True)
 class Order:
-    """Another order of the classes with which a model is right far more often.
+    """A permutation of the classes that makes a model far more accurate.
 
     Attributes:
-        accuracy: in percent, as the classes are ordered.
-        better: in percent, in the other order, on images that it was not chosen on.
-        means: for each class that the model answers with, the class that it means; int64 (classes,).
+        accuracy: accuracy with the order of the data set, in percent.
+        better: accuracy with the permutation, in percent, on images that were not used to choose it.
+        means: int64 (classes,), the class that each answered class stands for.
     """
 
     accuracy: float
@@ -38,19 +38,19 @@ class Order:
 
 
 def better_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes: int) -> Order | None:
-    """The order of the classes that a model seems to have, if it is not that of the data set.
+    """The permutation of classes that a model seems to use, if it is not that of the data set.
 
-    The one-to-one renaming of answers that is right most often (an assignment problem on the confusion matrix) is
-    chosen on every other image of each class and tried on the rest, so that it owes nothing to the choice. It is
-    reported where guessing does as well with a probability below `LEVEL` and either the model as it is does no better
-    than chance or the renaming gains `GAIN` points.
+    RIB chooses the permutation of answers with the highest accuracy (an assignment problem on the confusion matrix) on
+    every other image of each class, and scores it on the rest, so the score is unbiased. It is reported if guessing
+    reaches that score with a probability below `LEVEL`, and if the model itself is no better than chance or the
+    permutation gains `GAIN` points.
 
     Args:
         labels: (N,), the right classes.
-        answers: (N,), what the model says, among the same classes.
-        classes: how many there are.
+        answers: (N,), the model's answers, among the same classes.
+        classes: number of classes.
     """
-    from scipy.optimize import linear_sum_assignment  # takes half a second
+    from scipy.optimize import linear_sum_assignment  # importing takes half a second
 
     if not 1 < classes <= MOST_CLASSES or len(labels) < 4:
         return None
@@ -58,7 +58,7 @@ def better_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes:
     chosen, tried = rows[::2], rows[1::2]
     confusion = np.zeros((classes, classes))
     np.add.at(confusion, (answers[chosen], labels[chosen]), 1)
-    confusion[np.diag_indices(classes)] += 0.5  # if nothing speaks for another class, a class is itself
+    confusion[np.diag_indices(classes)] += 0.5  # a class without evidence for another one stays itself
 
     means = linear_sum_assignment(confusion, maximize=True)[1].astype(np.int64)
     right, renamed = answers == labels, means[answers[tried]] == labels[tried]
@@ -71,6 +71,6 @@ def better_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes:
 
 
 def _by_guessing(right: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> float:
-    """How likely the best constant answer, or guessing, is right as often."""
+    """The probability that guessing, or the best constant answer, is right at least as often."""
     chance = max(float(np.bincount(labels).max()) / len(labels), 1 / classes)
     return binomial_tail(int(right.sum()), len(labels), chance)

@@ -1,4 +1,4 @@
-"""Sample: which of a data set's examples an analysis looks at."""
+"""Sample: the examples of a data set that an analysis reads."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from rib.data.splits import named_generator
 
 
 def sample(examples: Examples, most: int) -> Examples:
-    """At most `most` examples in a random order: the same for every analysis and model, nested in number."""
+    """At most `most` examples in a random order that is the same for every analysis and model; smaller samples are
+    prefixes of larger ones."""
     order = named_generator("analysis", len(examples)).permutation(len(examples))
     return examples.take(order[:most])

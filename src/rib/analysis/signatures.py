@@ -1,4 +1,4 @@
-"""Signatures: six signs of a robustness that was lost in tuning.
+"""Signatures: six signs of robustness lost in tuning.
 
 The first four are those of Hwang et al. 2024 (arXiv 2410.21582). The last two are RIB's own: accuracy lost on the
 reference set, and accuracy lost to BatchNorm's running statistics.
@@ -16,41 +16,43 @@ from rib.errors import UserError
 from rib.metrics.intervals import Interval
 
 Verdict = Literal["present", "suggested", "absent", "unknown"]
-"""Beyond the threshold with all of its interval; with its value alone; not; nothing to tell it from."""
+""""present": the whole interval is beyond the threshold. "suggested": the value alone is. "absent": neither is.
+"unknown": there is no evidence."""
 
 LARGE_DROP = -10.0
-"""Points. In the paper's averages for ViT-B/16, plain fine-tuning costs the models that keep their robustness at most
-5.5 points out of distribution and those that lose it 38: a line anywhere between tells the same ones apart."""
+"""Points. In the paper's averages for ViT-B/16, plain fine-tuning costs robust models at most 5.5 points out of
+distribution, and the others 38. Every threshold in between separates them."""
 
 SMALL_SET = 10_000
-"""Images. The two sets of the paper after which robustness is lost most easily have 7,500 (ImageNet-A) and 10,000
-(ImageNet-V2); the next larger one has 18,574."""
+"""Images. The paper's two sets after which robustness is lost most easily have 7,500 (ImageNet-A) and 10,000 images
+(ImageNet-V2); the next larger set has 18,574."""
 
 LOW_CKA = 0.5
-"""Mean over layers. A convention: CKA is 1 for features that are the same up to rotation and scale and near 0 for
-unrelated ones; below a half, less of their structure is kept than is not."""
+"""Mean over layers, by convention. CKA is 1 for features that are equal up to rotation and scale, and near 0 for
+unrelated ones."""
 
 LATE_SHARE = 0.5
-"""Of the change in all layers. A change spread evenly leaves a third of it in the last third of the layers; a half is
-one and a half times that."""
+"""Share of the change in all layers. An even change has a third of it in the last third of the layers; the threshold
+is one and a half times that."""
 
 NO_CHANGE = 0.01
-"""Mean change a layer (1 - CKA, or relative drift) below which nothing has shifted, and its place says nothing."""
+"""Mean change per layer (1 - CKA, or relative drift) below which nothing has shifted, so its distribution means
+nothing."""
 
 NEGATIVE_RI = 0.0
-"""Points. RI is a difference: below zero, robustness was lost."""
+"""Points. RI below zero means that robustness was lost."""
 
 LOSS = -2.0
-"""Points. A convention: the limit of the gates in the examples (`ri < -2`, `reference < -2`)."""
+"""Points, by convention: the limit of the gates in the examples (`ri < -2`, `reference < -2`)."""
 
 
 @dataclass(frozen=True)
 class Shares:
-    """The change of accuracy on the data sets not tuned on, in points, split as `rib.analysis.statistics` splits it.
+    """The change of accuracy on the data sets not tuned on, in points, split as in `rib.analysis.statistics`.
 
     Attributes:
-        of_weights: the share of the weights.
-        of_statistics: the share of BatchNorm's running statistics.
+        of_weights: share of the weights, points.
+        of_statistics: share of BatchNorm's running statistics, points.
     """
 
     of_weights: float
@@ -59,17 +61,17 @@ class Shares:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence about one tuned model, or about the mean of several; None for an unknown value.
+    """The evidence about one tuned model, or about the mean of several. An unknown value is None.
 
     Attributes:
         ood_change: change of accuracy on the data sets not tuned on, in points.
-        size: images tuned on.
+        size: number of tuning images.
         cka: linear CKA of each layer's features before and after, 0 … 1, from the first layer to the last.
         drift: relative change of the weights of each group of layers, ‖θ - θ0‖ / ‖θ0‖, from the first to the last;
-            tells late-layer shift if there is no CKA.
-        ri: RI or mRI, in points; with the `adjusted` p value of its table, where it stands in one.
+            replaces CKA as evidence for a late-layer shift if there is none.
+        ri: RI or mRI, in points, with the `adjusted` p value of its table, if it is in one.
         reference: change of accuracy on the reference set, in points, of a model that was not tuned on it.
-        shares: of that change on all data sets not tuned on.
+        shares: the parts of the change of accuracy on all data sets not tuned on.
         keeps_statistics: False for a model that is known to have no running statistics.
     """
 
@@ -90,10 +92,10 @@ class Signature:
     Attributes:
         name: "large drop", "low CKA", "late shift", "negative RI", "reference loss" or "statistics".
         verdict: see `Verdict`.
-        threshold: beyond which it is present, in the unit of the evidence.
-        evidence: the number that was compared with it; None if there is none. Its interval is its value alone
-            (low = value = high) if none is known, as for CKA and drift.
-        words: one sentence for a reader who knows none of this.
+        threshold: the sign is present beyond this value; in the unit of the evidence.
+        evidence: the number compared with the threshold; None if there is none. Without a known interval, as for CKA
+            and drift, low = value = high.
+        words: one sentence for a newcomer.
     """
 
     name: str
@@ -104,13 +106,13 @@ class Signature:
 
     @property
     def present(self) -> bool | None:
-        """Whether it is present beyond doubt; None if nothing is known."""
+        """Whether the sign is certainly present; None if there is no evidence."""
         return None if self.verdict == "unknown" else self.verdict == "present"
 
 
 def signatures(evidence: Evidence) -> tuple[Signature, ...]:
-    """Large drop after tuning on a small set, low CKA, late-layer shift, negative RI, loss on the reference set, loss
-    to running statistics: in this order.
+    """The six signs in order: large drop after tuning on a small set, low CKA, late-layer shift, negative RI, loss on
+    the reference set, loss to running statistics.
 
     Raises:
         UserError: a CKA is not within 0 … 1, or a drift is negative or not a number.
@@ -212,7 +214,7 @@ def _negative_ri(ri: Interval | None) -> Signature:
         words = "It was not measured how much robustness was lost or gained."
         return Signature(name, "unknown", NEGATIVE_RI, None, words)
     verdict = _below(ri, NEGATIVE_RI)
-    if verdict == "present" and not ri.marked:  # the table gives it a ≈, and a signature says no more than a mark
+    if verdict == "present" and not ri.marked:  # its table has a ≈, and a signature must not claim more than that mark
         verdict = "suggested"
     found = f"robustness improvement is {_signed(ri.value)} points, between {_signed(ri.low)} and {_signed(ri.high)}"
     return Signature(
@@ -283,11 +285,11 @@ def _statistics(evidence: Evidence) -> Signature:
 def late_share(change: Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> float:
     """Share of the change in all layers that lies in the last third of them, 0 … 1.
 
-    A layer of which only a part lies in the last third counts with that part, so that an even change gives 1 / 3
-    whatever the number of layers.
+    A layer that lies only partly in the last third counts with that part, so an even change gives 1 / 3 for any number
+    of layers.
 
     Args:
-        change: (L,), of each layer, from the first to the last; not negative, not all zero.
+        change: (L,), change of each layer, from the first to the last; not negative, not all zero.
     """
     parts = np.asarray(change, np.float64)
     count = len(parts)

@@ -1,4 +1,4 @@
-"""Statistics: how much of a change of accuracy is BatchNorm's running statistics, and how much is weights."""
+"""Statistics: the shares of weights and of BatchNorm's running statistics in a change of accuracy."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rib.training.predict import collect
 from rib.training.statistics import statistics_names
 
 CORNERS = ("before", "weights", "statistics", "after")
-"""The parts taken from the tuned model: nothing, its weights, its statistics, both."""
+"""The combinations, named after the parts taken from the tuned model: nothing, its weights, its statistics, both."""
 
 
 class StatisticsValues(TypedDict):
@@ -28,11 +28,11 @@ class StatisticsValues(TypedDict):
 
 
 class StatisticsShare(Analysis):
-    """Masked accuracy at four corners: weights before and after tuning, each with the statistics before and after.
+    """Masked accuracy of four combinations: weights before or after tuning with running statistics before or after.
 
-    The change of accuracy is the sum of two shares: that of the weights, and that of the statistics. Each share is the
-    mean of what its part changes with the other part before and with the other part after (the Shapley value of two
-    parts). A net without BatchNorm has no statistics, and the share of its weights is the whole change.
+    The change of accuracy is the sum of two shares: that of the weights and that of the statistics. Each share is the
+    mean of the change that its part causes with the other part before, and with the other part after (the Shapley value
+    of two parts). In a net without BatchNorm the share of the weights is the whole change.
 
     Values: `images`; `accuracy`, in percent for each of `CORNERS`; `change`, `of_weights` and `of_statistics`, in
     points.
@@ -45,11 +45,11 @@ class StatisticsShare(Analysis):
     images: int = Field(2000, ge=1, description="at most so many a data set, drawn at random")
 
     def image_passes(self, images: int) -> float:
-        """One for each image at each corner."""
+        """One forward pass per image and combination."""
         return float(len(CORNERS) * min(images, self.images))
 
     def look(self, scene: Scene) -> Values:
-        """The four corners on one data set."""
+        """Measure the four accuracies on one data set."""
         (seen,) = scene.data.values()
         seen = Seen(sample(seen.examples, self.images), seen.label_map)
         classifier = scene.build(scene.before)
@@ -75,12 +75,12 @@ class StatisticsShare(Analysis):
 
 
 def shares(before: float, weights: float, statistics: float, after: float) -> tuple[float, float]:
-    """The shares of the weights and of the statistics in `after - before`; they add up to it.
+    """The shares of the weights and of the statistics in `after - before`, in points; their sum is the whole change.
 
     Args:
-        before: neither part is the tuned model's.
-        weights: the weights alone are.
-        statistics: the statistics alone are.
-        after: both are.
+        before: accuracy with neither part from the tuned model, percent.
+        weights: accuracy with only its weights, percent.
+        statistics: accuracy with only its statistics, percent.
+        after: accuracy with both, percent.
     """
     return ((weights - before) + (after - statistics)) / 2, ((statistics - before) + (after - weights)) / 2
