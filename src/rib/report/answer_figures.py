@@ -1,4 +1,4 @@
-"""The figure of an answer: how its lines are drawn, and the same with matplotlib for papers."""
+"""The figure of a study's answer: line styles for all outputs, and the figure with matplotlib."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 SCALE_COLOURS = ("#e09a1f", "#9fae3c", "#4aa577", "#2a93a8", "#3f74c4", "#6d55bd", "#a03f98")
-"""From the smallest pretraining set to the largest, the same in every study of a suite."""
+"""Colours from the smallest pretraining set to the largest, the same in every study of a suite."""
 
 
 def scale_colour(rank: int, top: int) -> str:
-    """The colour of a pretraining set by its rank among those of another size."""
+    """The colour of a pretraining set, by its rank among sets of other sizes."""
     last = len(SCALE_COLOURS) - 1
     return SCALE_COLOURS[round(last * rank / top) if top else 0]
 
 
 def line_style(answer: Answer, line: AnswerLine, place: int) -> Style:
-    """How a line is drawn: by the scale of its pretraining set, or else by its place."""
+    """Style of a line: the colour of its pretraining set, or else of its position in the panel."""
     if line.rank is None:
         colour, symbol = METHOD_COLOURS[place % len(METHOD_COLOURS)], SYMBOLS[place % len(SYMBOLS)]
     else:
@@ -39,12 +39,12 @@ def line_style(answer: Answer, line: AnswerLine, place: int) -> Style:
 
 
 def is_lacking(interval: Interval | None) -> bool:
-    """Whether it lacks seeds, and is drawn dotted."""
+    """Whether an interval lacks seeds, so that it is drawn dotted."""
     return interval is not None and bool(interval.lacks)
 
 
 def bounds(shown: Sequence[AnswerPanel]) -> tuple[float, float]:
-    """Range of the axis of points in every panel: all intervals, and 0."""
+    """Range of the axis of points, the same in every panel: it contains all intervals and 0."""
     spans = [span for panel in shown for line in panel.lines for span in line.spans if span]
     low, high = min([0.0, *(span.low for span in spans)]), max([0.0, *(span.high for span in spans)])
     margin = 0.05 * ((high - low) or 1.0)
@@ -61,7 +61,7 @@ def write_answer_figure(answer: Answer, folder: Path) -> list[Path]:
 
 
 def answer_figures(answer: Answer) -> Iterator[tuple[str, Figure]]:
-    """The figure of an answer with its name; none if nothing is known."""
+    """The figure of an answer with its name; nothing if all numbers are missing."""
     if any(span for panel in answer.panels for line in panel.lines for span in line.spans):
         yield slug(answer.study), _map_figure(answer) if answer.surface else _line_figure(answer)
 
@@ -94,7 +94,7 @@ def _line_figure(answer: Answer) -> Figure:
 
 
 def _columns(answer: Answer) -> int:
-    """Panels a row: those of one family together, three at most."""
+    """Number of panels per row: a family's panels share a row, at most three per row."""
     families = {panel.title.split(",")[0] for panel in answer.panels}
     each = -(-len(answer.panels) // len(families))
     return each if 1 < each <= 3 else min(3, len(answer.panels))
@@ -126,13 +126,13 @@ def _map_figure(answer: Answer) -> Figure:
 
 
 def reach(answer: Answer) -> int:
-    """The ends of a map's colours: the largest absolute mRI, rounded up to a whole point."""
+    """The limit of a map's colour scale: the largest absolute mRI, rounded up to a whole point."""
     spans = [span for panel in answer.panels for line in panel.lines for span in line.spans if span]
     return max([1, *(math.ceil(abs(span.value)) for span in spans)])
 
 
 def _draw_map(axes: Axes, panel: AnswerPanel, limit: int) -> Any:
-    """Filled contours between the measured points, and these with their numbers."""
+    """Draw filled contours between the measured points, and the points with their numbers."""
     import numpy as np
 
     surface = np.ma.masked_invalid([[span.value if span else np.nan for span in line.spans] for line in panel.lines])

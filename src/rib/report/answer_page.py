@@ -1,4 +1,4 @@
-"""The page of an answer: figure first, then the verdict and its numbers, in one HTML file that needs no network."""
+"""The page of a study's answer in one HTML file: the figure, the verdict and its numbers. It needs no network."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from rib.results.words import extent, lacking
 
 
 def write_answer(answer: Answer, results: Results, path: Path) -> None:
-    """Write everything a reader needs into one file.
+    """Write the page of an answer.
 
     Args:
-        answer: what to show.
-        results: of the suite that answered it.
+        answer: the answer to show.
+        results: results of the study's suite.
         path: the file; its folder is created if missing.
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: the file cannot be written.
     """
     page = render(
         "study.html.jinja",

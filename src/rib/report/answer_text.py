@@ -1,4 +1,4 @@
-"""An answer as a terminal shows it, and in sentences."""
+"""A study's answer as text: for a terminal, in sentences, and as JSON types."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ STYLES: dict[AnswerVerdict, str] = {"shown": "green", "reversed": "red", "not sh
 
 
 def said(answer: Answer) -> str:
-    """The verdict in one sentence: of the whole claim, of its contrasts, of each family."""
+    """The verdicts in one sentence: of the whole claim, of its contrasts and of each family."""
     counts = Counter(one.verdict for one in answer.contrasts)
     order: tuple[AnswerVerdict, ...] = ("shown", "not shown", "reversed", "incomplete")
     parts = ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
@@ -31,11 +31,11 @@ def said(answer: Answer) -> str:
 
 
 def answer_lines(answer: Answer, width: int = 80) -> Lines:
-    """Question, verdict, contrasts, points.
+    """The question, the verdict, the contrasts and the points.
 
     Args:
-        answer: what to show.
-        width: columns there are.
+        answer: the answer to show.
+        width: columns of the terminal.
     """
     lines: list[RenderableType] = [
         *wrapped(f"{answer.study} · {answer.question}", width, "bold"),
@@ -79,7 +79,7 @@ def _contrasts(answer: Answer) -> Table:
 
 
 def _panel(panel: AnswerPanel, width: int) -> list[Text]:
-    """A panel as a table: lines down and ticks across, or the other way if that is narrower."""
+    """A panel as a table with one row per line and one column per tick, or transposed if that is narrower."""
     names = [line.name for line in panel.lines]
     cells = [[_cell(span) for span in line.spans] for line in panel.lines]
     if len(panel.ticks) > max(len(names), 5):

@@ -1,4 +1,4 @@
-"""The cached report: a run that has nothing to do shows it again, as long as nothing has changed."""
+"""The cached report: if a run has nothing to do and nothing has changed, it shows this text again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rib.plan import Plan
 from rib.store.store import Store
 
 LIBRARIES = ("numpy", "scipy", "plotly", "rich")
-"""Libraries that compute and draw a report, beside RIB itself."""
+"""Libraries other than RIB that compute and draw a report."""
 
 
 class ReportCache:
@@ -23,9 +23,9 @@ class ReportCache:
 
     Args:
         plan: the plan.
-        store: its records; caches one report per suite name.
+        store: the store with its records; it caches one report per suite name.
         page: path of the HTML page.
-        manner: everything else that the text depends on: JSON or table, width, colours, encoding.
+        manner: everything else that determines the text: JSON or table, width, colours, encoding.
     """
 
     def __init__(self, plan: Plan, store: Store, page: Path, *manner: Any) -> None:
@@ -42,7 +42,7 @@ class ReportCache:
             return None
 
     def write(self, text: str) -> None:
-        """Cache the text of a report whose page has just been written; ignore a failure to write it."""
+        """Cache the text of a report whose page has just been written. Failures to write are ignored."""
         cached = {"stamp": self._stamp, "page": _state(self._page), "text": text}
         write_fact(self._file, json.dumps(cached).encode())
 

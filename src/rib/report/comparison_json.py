@@ -13,7 +13,7 @@ from rib.results.comparison_finding import comparison_finding
 
 
 def comparison_json(found: Comparison) -> dict[str, Any]:
-    """Everything as JSON types. Accuracies in percent, changes in points, intervals as value, low, high."""
+    """A comparison as JSON types. Accuracies are in percent, changes in points, intervals are value, low, high."""
     return {
         "suite": found.results.suite.name,
         "base": found.pair.base,

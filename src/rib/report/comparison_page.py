@@ -1,4 +1,4 @@
-"""Comparison page: what tuning made of one model, as one HTML file that needs no network."""
+"""Comparison page: how tuning changed one model, as one HTML file that needs no network."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from rib.results.inside.signatures import HEADS, VERDICTS, held_against
 
 
 def write_comparison(found: Comparison, path: Path) -> None:
-    """Write everything a reader needs into one file.
+    """Write the page of a comparison.
 
     Args:
-        found: what to show.
+        found: the comparison.
         path: the file; its folder is created if missing.
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: the file cannot be written.
     """
     said = comparison_claim(found)
     tested = sorted(found.tested, key=lambda row: row.role != "downstream")
@@ -70,7 +70,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
 
 
 def figures(found: Comparison) -> dict[str, Any]:
-    """The data of the page's figures, each figure has a list of its choices."""
+    """The data of the page's figures: for each figure, a list of the entries that a reader can choose."""
     rows = [_row(row.name, f"{row.name} ({row.role})", row.change, row.before, row.after) for row in found.tested]
     inner = [row for row, each in zip(rows, found.tested, strict=True) if each.role == "downstream"]
     outer = [row | {"apart": True} for row in rows if row not in inner]

@@ -20,7 +20,7 @@ from rib.results.failures import alike
 from rib.results.words import spanned
 
 ROOMY = 100
-"""Columns of a terminal from which everything is shown."""
+"""Minimum number of terminal columns that shows every column of the table."""
 
 MARKS = {"present": "●", "suggested": "◐", "absent": "○", "unknown": "?"}
 
@@ -96,7 +96,7 @@ def _change(interval: Interval | None) -> Text:
 
 
 def _hung(mark: str, words: str, style: str) -> Table:
-    """A mark, and words that stay to the right of it."""
+    """A mark, and wrapped text to the right of it."""
     row = Table.grid(padding=(0, 1, 0, 0))
     row.add_row(Text(mark, style), Text(words, style))
     return row

@@ -1,4 +1,4 @@
-"""Cost for people: what the steps to do will take."""
+"""Cost as text: the expected cost of the missing steps."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from rib.plan.cost import Cost
 
 
 def cost_lines(cost: Cost, suite: str, devices: str) -> str:
-    """The cost for people; `devices` names what the hours are for."""
+    """The cost as text; `devices` names the kind of device that the hours refer to."""
     lines = [
         "What is to do:",
         f"  decode   {cost.decoded:,} images, {shown_bytes(cost.packed)} of packs",

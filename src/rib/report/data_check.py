@@ -1,4 +1,4 @@
-"""The report of a data check: a table and what is wrong, or one JSON document."""
+"""The report of `rib data check`: a table and faults, or one JSON document."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rib.data.check import Checked
 from rib.data.overlap import Overlap
 
 MOST = 3
-"""Faults and unreadable files of a set that are shown; the JSON document has them all."""
+"""Maximum number of faults and unreadable files per set in the table; the JSON document has all of them."""
 
 
 def check_table(found: Sequence[Checked], shared: Sequence[Overlap] = ()) -> RenderableType:
-    """One line a data set, then one paragraph for each that is not fine, and one for what sets share."""
+    """One line per data set, one paragraph per data set with faults, and one for images that sets share."""
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("set", no_wrap=True)
     table.add_column("state", no_wrap=True)
@@ -47,7 +47,7 @@ def _overlap(found: Overlap) -> Text:
 
 
 def _absent(missing: Sequence[Checked]) -> Text:
-    """Several sets that are not there at all, in two lines each, so that all of them fit one screen."""
+    """The data sets that are missing altogether, in two lines each, so that all of them fit one screen."""
     lines = ["\nnot there, and where to get them:"]
     for checked in missing:
         known = " · ".join(filter(None, (checked.url, checked.licence)))
@@ -85,7 +85,7 @@ def _details(checked: Checked) -> Text:
 
 
 def check_json(found: Sequence[Checked], shared: Sequence[Overlap] = ()) -> list[dict[str, Any]]:
-    """Everything that was found; what a set shares with others stands with every set that it names."""
+    """All results of the check. A shared image is listed under every set that contains it."""
     return [
         asdict(checked.survey)
         | {

@@ -1,4 +1,4 @@
-"""Figure data: what the figures show as plain values, computed once for the page and for matplotlib."""
+"""Figure data: the content of the figures as plain values, computed once for the page and for matplotlib."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ MODEL_COLOURS = (
     "#3d6fb6", "#d9822b", "#3f9b5f", "#b4548c", "#7a6cc9", "#b89a2a", "#2b9aa8", "#a65a4a", "#6b8e23", "#708090",
 )  # fmt: skip
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down", "star")
-"""Shapes as plotly names them."""
+"""Marker shapes, by plotly's names."""
 
 
 @dataclass(frozen=True)
 class Style:
-    """How a method or a model is drawn, everywhere. `label` is its name, in lines where it is long."""
+    """The style of a method or a model in every figure. `label` is its name, wrapped if it is long."""
 
     name: str
     label: str
@@ -40,13 +40,13 @@ class FigureComparison:
     """Every model and method at one size.
 
     Attributes:
-        size: for people.
-        models: their names.
-        methods: names of those with a row at this size.
+        size: name of the size.
+        models: names of the models.
+        methods: names of the methods with a row at this size.
         before: mean OOD accuracy of each pretrained model, percent.
-        after: of each method (outer) on each model, percent; None if missing.
-        mri: points, of each method (outer) on each model; None if missing.
-        planned: whether the suite asks for that model and method at this size.
+        after: mean OOD accuracy of each method (outer) on each model, percent; None if missing.
+        mri: mRI of each method (outer) on each model, points; None if missing.
+        planned: whether the suite plans that model and method at this size.
     """
 
     size: str
@@ -60,18 +60,18 @@ class FigureComparison:
 
 @dataclass(frozen=True)
 class Matrix:
-    """Change of accuracy in points by what was tuned on (outer) and tested on.
+    """Change of accuracy in points, by tuned set (outer) and test set.
 
     Attributes:
-        model, method, size: which.
+        model, method, size: the group.
         tuned_on: names of the rows.
         downstream: names of the first columns.
-        others: names of the columns that play no part in RI: reference and evaluation-only sets.
+        others: names of the columns that are not part of RI: reference and evaluation-only sets.
         cells: change for each row and column, first `downstream`, then `others`; None if missing.
-        measured: whether a cell is to be expected; not so for a tuned set without unseen images.
+        measured: whether a cell is expected to exist; False for a tuned set without unseen images.
         ri: RI of each row; None if missing.
-        marked: whether each cell is distinguishable from 0 among all of them, as the table's ≈ says.
-        ri_marked: the same of RI, among the RIs of all rows.
+        marked: whether each cell is distinguishable from 0 among all cells; if not, the table shows ≈.
+        ri_marked: the same for RI, among the RIs of all rows.
     """
 
     model: str
@@ -89,7 +89,7 @@ class Matrix:
 
 @dataclass(frozen=True)
 class Curves:
-    """mRI in points against the number of images tuned on, for one model and the methods tuned at several sizes."""
+    """mRI in points against the number of tuning images, for one model and the methods tuned at several sizes."""
 
     model: str
     sizes: list[str]
@@ -99,7 +99,7 @@ class Curves:
 
 @dataclass(frozen=True)
 class Point:
-    """A method by what it costs and what it brings: own accuracy in percent, mRI in points."""
+    """A method as a point: own accuracy in percent against mRI in points."""
 
     method: str
     own: Interval
@@ -109,10 +109,10 @@ class Point:
 
 @dataclass(frozen=True)
 class Tradeoff:
-    """Accuracy on the set tuned on against mRI, for one model and size; the pretrained model is a point too.
+    """Accuracy on the tuned set against mRI, for one model and size; the pretrained model is a point too.
 
     Attributes:
-        model, size: which.
+        model, size: the group.
         points: the methods.
         paths: names of the methods of each sweep, by strength, with the pretrained model first.
     """
@@ -125,7 +125,7 @@ class Tradeoff:
 
 @dataclass(frozen=True)
 class FigureData:
-    """Everything that is drawn. `size` is the one to show first; `lacking` says that intervals lack seeds."""
+    """The content of all figures. `size` is shown first; `lacking` explains intervals that lack seeds."""
 
     methods: list[Style]
     models: list[Style]
@@ -165,7 +165,7 @@ def _is_marked(interval: Interval | None) -> bool:
 
 
 def _method_styles(methods: Sequence[str]) -> list[Style]:
-    """A hue for each method; the members of a sweep are shades of one."""
+    """A hue per method; the members of a sweep are shades of one hue."""
     families = list(dict.fromkeys(name.split(" ")[0] for name in methods))
     styles = [Style("pretrained", "pretrained", GREY, "star")]
     for name in methods:
@@ -189,7 +189,8 @@ def _shade(colour: str, place: int, count: int) -> str:
 
 
 def folded(name: str, most: int = 16) -> str:
-    """A name in lines of about `most` signs, broken where its parts meet: names that differ at the end stay apart."""
+    """A name wrapped to lines of about `most` characters. It breaks between words, so names that differ only at the
+    end stay readable."""
     lines = [""]
     for part in re.split(r"(?<=[._ -])", name):
         if lines[-1] and len(lines[-1]) + len(part) > most:
@@ -271,13 +272,13 @@ def _tradeoffs(
 
 
 def slots(count: int) -> list[float]:
-    """Positions of `count` marks around a group's centre; group centres are 1 apart."""
+    """Positions of `count` marks around the centre of their group; group centres are 1 apart."""
     width = 0.84 / max(count, 1)
     return [width * (at - (count - 1) / 2) for at in range(count)]
 
 
 def colour_limit(matrices: Iterable[Matrix]) -> float:
-    """Largest change in points apart from the sets tuned on themselves, which would drown the rest."""
+    """Largest absolute change in points, without the tuned sets' own cells, which would dominate the colour scale."""
     sizes = [
         abs(span.value)
         for matrix in matrices

@@ -1,4 +1,4 @@
-"""Figures: the page's figures drawn with matplotlib, as files for papers."""
+"""Figures: the page's figures, drawn with matplotlib, as files for papers."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ def write_figures(results: Results, folder: Path, formats: Sequence[str] = ("pdf
     """Write every figure with matplotlib, for papers.
 
     Args:
-        results: what to draw.
-        folder: where to; created if missing.
+        results: the results to draw.
+        folder: target folder; created if missing.
         formats: file suffixes that matplotlib knows.
 
     Returns:
@@ -90,7 +90,7 @@ def _accuracy_figure(data: FigureData, comparison: FigureComparison) -> Figure:
 
 
 def _mark_missing(axes: Axes, comparison: FigureComparison, places: list[float]) -> None:
-    """Say at the foot of a bar's place that it is missing."""
+    """Mark the place of each missing bar at its foot."""
     for spans, planned, place in zip(comparison.after, comparison.planned, places[1:], strict=True):
         for at, (span, asked) in enumerate(zip(spans, planned, strict=True)):
             if asked and not span:
@@ -140,7 +140,7 @@ def _change_figure(matrices: list[Matrix]) -> Figure:
 
 
 def _draw_matrix(axes: Axes, matrix: Matrix, limit: float) -> None:
-    """One matrix: downstream sets, RI, and the sets that play no part in it, set apart by gaps."""
+    """Draw one matrix: downstream sets, RI, and the other sets, separated by gaps."""
     inner = len(matrix.downstream)
     ri_x = inner + 0.3
     xs = [*range(inner), *(ri_x + 1.3 + at for at in range(len(matrix.others)))]
@@ -164,7 +164,7 @@ def _draw_matrix(axes: Axes, matrix: Matrix, limit: float) -> None:
 def _draw_cell(
     axes: Axes, x: float, y: int, span: Interval | None, marked: bool, empty: str, limit: float | None
 ) -> None:
-    """A coloured square with its number; grey without a limit."""
+    """Draw a coloured square with its number; without a limit it is grey."""
     from matplotlib import colormaps
     from matplotlib.patches import Rectangle
 

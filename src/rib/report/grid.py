@@ -1,4 +1,4 @@
-"""Text in columns and lines: what every table of a terminal is made of."""
+"""Text in columns and lines, from which all terminal tables are built."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from rich.text import Text
 MISSING = "missing"
 
 ABSENT = "–"
-"""Stands if nothing is to be expected, as opposed to missing."""
+"""Stands for a value that is not expected to exist, in contrast to a missing one."""
 
 
 def duration(seconds: float) -> str:
-    """Seconds for people."""
+    """A duration in seconds as text."""
     if seconds < 59.95:
         return f"{seconds:.1f} s"
     minutes = round(seconds / 60)
@@ -42,7 +42,7 @@ def cut(line: Text, width: int) -> Text:
 def grid(
     corner: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Text]], width: int
 ) -> list[Text]:
-    """Text cells under their headings; columns that do not fit go into a further block below."""
+    """Text cells under their headings. Columns that do not fit go into another block below."""
     label = min(max(map(cell_len, [corner, *rows])), max(width // 3, 8))
     widths = [max(cell_len(head), *(line[at].cell_len for line in cells)) + 2 for at, head in enumerate(columns)]
     blocks: list[list[int]] = [[]]

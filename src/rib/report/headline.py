@@ -1,4 +1,4 @@
-"""The headline table for a terminal: which model, which method, how much robustness was kept."""
+"""The headline table for a terminal: model, method, and the robustness that was kept."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ MARKS = {
 
 @dataclass(frozen=True)
 class _Column:
-    """A column of text; the less its `rank`, the later it is dropped."""
+    """A column of text. If columns do not fit, those with the highest `rank` are dropped first."""
 
     rank: int
     head: str
@@ -57,12 +57,12 @@ class _Column:
 
 
 def headline(results: Results, console_width: int = 80, every: bool = False) -> Lines:
-    """Which model, which method, how much robustness was kept.
+    """The headline table, with its legend and the sections around it.
 
     Args:
-        results: what to show.
-        console_width: columns there are; the less important ones are dropped to fit.
-        every: whether a long table has all of its rows; else rows like `finetune` are counted (`folded_rows`).
+        results: the results to show.
+        console_width: columns of the terminal; the less important columns are dropped to fit.
+        every: whether a long table shows all of its rows; else it counts rows that are like `finetune` (`folded_rows`).
     """
     rows = ordered(results)
     tuned = [row for group, row in rows if group[1] != "pretrained"]
@@ -86,14 +86,15 @@ def headline(results: Results, console_width: int = 80, every: bool = False) -> 
 
 
 LONG = 24
-"""Rows of a table above which its legend stands first, its head at every model, and rows like `finetune` are folded."""
+"""Number of rows above which a table starts with its legend, repeats its head for every model, and folds rows that
+are like `finetune`."""
 
 
 def folded_rows(rows: list[Summary]) -> list[bool]:
-    """Whether each row of a long table is left out.
+    """Which rows of a long table are left out.
 
-    It keeps `finetune`, the best of each model and size, the best of those that learned as much as others, and what is
-    distinguishable from `finetune` or incomplete.
+    The table keeps `finetune`, the best row of each model and size, the best among rows of matched gain, and every row
+    that is incomplete or distinguishable from `finetune`.
     """
     best: dict[tuple[str, int | None, bool], float] = {}
     for row in rows:
@@ -137,7 +138,7 @@ def _folded_line(count: int) -> list[Text]:
 
 
 def _model_line(row: Summary, width: int) -> Text:
-    """The model's name and where it started."""
+    """The model's name and its accuracy before tuning."""
     line = Text.assemble((row.model, "bold"), ("   pretrained: OOD ", "dim"), _percent(row.ood_before))
     more = Text.assemble((", reference ", "dim"), _percent(row.reference_before))
     return line + more if line.cell_len + more.cell_len <= width else line
@@ -172,12 +173,13 @@ def _columns(rows: list[Summary]) -> list[_Column]:
 
 
 def _learned(rows: list[Summary]) -> str:
-    """Which accuracy on the set tuned on is shown: on unseen images if there are any, else on those tuned on."""
+    """The name of the accuracy on the tuned set that is shown: on unseen images if there are any, else on the tuning
+    images."""
     return "seen" if any(row.seen_after for row in rows) and not any(row.own_after for row in rows) else "own"
 
 
 def _head(rows: list[Summary]) -> str:
-    """Head of the column of mRI; it has the mark of intervals that lack seeds, if one does."""
+    """Heading of the mRI column, with the mark of intervals that lack seeds if one of them does."""
     return f"mRI, points [95 %]{ONE_SEED if any(row.mri and row.mri.lacks for row in rows) else ''}"
 
 
@@ -219,7 +221,7 @@ def _percent(interval: Interval | None) -> Text:
 
 
 def _pairs(rows: list[Summary], pairs: list[tuple[Interval | None, Interval | None]]) -> list[Text]:
-    """before → after of every row, in percent."""
+    """before → after for every row, in percent."""
     width = max((len(f"{level.value:.1f}") for pair in pairs for level in pair if level), default=0)
 
     def text(row: Summary, pair: tuple[Interval | None, Interval | None]) -> Text:
@@ -231,7 +233,7 @@ def _pairs(rows: list[Summary], pairs: list[tuple[Interval | None, Interval | No
 
 
 def _points(rows: list[Summary], intervals: list[Interval | None]) -> list[Text]:
-    """Points with their interval, of every row."""
+    """Points with their interval, for every row."""
     numbers = [number for span in intervals if span for number in (span.value, span.low, span.high)]
     width = max((len(signed(number)) for number in numbers), default=0)
 
@@ -245,7 +247,7 @@ def _points(rows: list[Summary], intervals: list[Interval | None]) -> list[Text]
 
 
 def _by_classes(rows: list[Summary]) -> list[Text]:
-    """mRI over images of the classes tuned on, and of other classes."""
+    """mRI over images of classes in the tuned set, and of other classes."""
 
     def text(row: Summary) -> Text:
         pair = (row.mri_present, row.mri_absent)
@@ -255,7 +257,8 @@ def _by_classes(rows: list[Summary]) -> list[Text]:
 
 
 def _class_lines(results: Results, width: int) -> list[Text]:
-    """Results by class presence if tuned sets lack classes, one line per model: `finetune`, or its first method."""
+    """RI by class presence, one line per model: `finetune`, or its first method. Empty if no tuned set lacks
+    classes."""
     size = main_size(results.summaries)
     rows: dict[str, Summary] = {}
     for row in results.summaries:
@@ -282,11 +285,11 @@ def _hole(row: Summary) -> Text:
 
 
 FOREST = 17
-"""Columns of the drawn intervals."""
+"""Width of the drawn intervals, in columns."""
 
 
 def _forest(rows: list[Summary]) -> _Column:
-    """Every mRI drawn as a dot on its interval, on one scale for all rows, zero marked."""
+    """Every mRI as a dot on its interval, on one scale for all rows, with a mark at zero."""
     shown = [row.mri for row in rows if row.mri]
     low = min([0.0, *(interval.low for interval in shown)])
     high = max([0.0, *(interval.high for interval in shown)])
@@ -343,14 +346,14 @@ def _legend(results: Results, tuned: list[Summary], width: int) -> list[Text]:
 
 
 MOST = 6
-"""Rows of missing predictions, and of failures, that a terminal names one by one."""
+"""Maximum number of rows with missing predictions, and of failures, that a terminal names."""
 
 
 def _trouble(results: Results, width: int) -> list[Text]:
     """Missing results and failures, the first few by name."""
     lines, found = [], holes(results)
     for name, missing in found[:MOST]:
-        distinct = list(dict.fromkeys(missing))  # a prediction missing at several seeds is named once
+        distinct = list(dict.fromkeys(missing))  # name a prediction once if it is missing at several seeds
         listed = ", ".join(distinct[:3]) + (f" and {len(distinct) - 3} more" if len(distinct) > 3 else "")
         lines += wrapped(f"missing: {name}: {listed}", width, "yellow")
     if len(found) > MOST:

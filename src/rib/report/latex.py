@@ -19,7 +19,7 @@ _SPECIAL = {
 
 
 def latex(text: str) -> str:
-    """Text that LaTeX prints as it is."""
+    """Escape text so that LaTeX prints it literally."""
     return "".join(_SPECIAL.get(sign, sign) for sign in text)
 
 
@@ -27,11 +27,11 @@ def write_latex(results: Results, path: Path) -> None:
     """Write the headline table for a paper; it needs \\usepackage{booktabs}, and longtable if it is long.
 
     Args:
-        results: what to write.
+        results: the results to write.
         path: the file.
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: the file cannot be written.
     """
     write_aside(path, _latex_table(results).encode())
 
@@ -64,7 +64,7 @@ def _latex_table(results: Results) -> str:
 
 
 MOST_ROWS = 30
-"""Rows of tuned models that fit one page; a longer table is a longtable, which breaks over pages."""
+"""Maximum rows of tuned models on one page. A longer table is a longtable, which breaks across pages."""
 
 
 def _comments(results: Results) -> list[str]:
@@ -73,7 +73,7 @@ def _comments(results: Results) -> list[str]:
 
 
 def _long_table(results: Results, shown: _Shown) -> str:
-    """The table over several pages, its head on each."""
+    """The table over several pages, with its head on each."""
     width, head = len(shown.heads), " & ".join(shown.heads) + r" \\"
     caption = f"\\caption{{{_caption(results, shown)}}}\\label{{tab:{results.suite.name}}}"
     lines = ["% needs \\usepackage{booktabs,longtable}", *_comments(results)]
@@ -84,7 +84,7 @@ def _long_table(results: Results, shown: _Shown) -> str:
 
 @dataclass(frozen=True)
 class _Shown:
-    """Which columns a table has beside those that every table has."""
+    """Which optional columns a table has."""
 
     sizes: bool
     own: bool

@@ -1,4 +1,4 @@
-"""Markdown: names of others in a card, shown as they are."""
+"""Markdown: names from users in a model card, shown literally."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ _SPECIAL = re.compile(r"([\\`*_\[\]<>|~&$])")
 
 
 def markdown(text: str) -> str:
-    """Text that Markdown shows as it is, in a paragraph or a cell of a table; on one line."""
+    """Text escaped for a Markdown paragraph or table cell, on one line."""
     return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
 
 
 def code(text: str) -> str:
-    """Text as a code span, whatever backticks are in it; on one line."""
+    """Text as a code span on one line, whatever backticks it contains."""
     line = " ".join(text.split())
     longest = max((len(run) for run in re.findall("`+", line)), default=0)
     fence = "`" * (longest + 1)

@@ -1,4 +1,4 @@
-"""Methods at the gain of plain fine-tuning, in words and in a terminal."""
+"""Methods at the gain of plain fine-tuning, as text for a terminal."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def matched_lines(results: Results, width: int) -> list[Text]:
 
 
 def note(row: MatchedGain) -> str:
-    """Why there is no number at the target; empty if there is one."""
+    """Why there is no mRI at the target gain; empty if there is one."""
     most = signed(row.most.value) if row.most else "an unknown amount"
     if row.reach == "never":
         return f"never reaches it: gains {most} at most"
@@ -71,7 +71,7 @@ def note(row: MatchedGain) -> str:
 
 
 def sign(against: Interval | None) -> str:
-    """▲ ▼ where a difference is distinguishable among all rows, △ ▽ where it is by itself only."""
+    """▲ ▼ if a difference is distinguishable among all rows, △ ▽ if it is distinguishable only by itself."""
     if against is None or not against.tests or not against.excludes_zero:
         return ""
     above = against.value > 0
@@ -79,7 +79,7 @@ def sign(against: Interval | None) -> str:
 
 
 def _ratio(row: MatchedGain) -> Text:
-    """The ratio at the strongest setting that has one."""
+    """The points lost per point gained, at the largest strength that has this ratio."""
     found = [point.lost_per_point for point in row.points if point.lost_per_point]
     return Text(f"{found[-1].value + 0.0:.2f}") if found else Text(ABSENT, style="dim")
 

@@ -1,4 +1,4 @@
-"""The change matrix for a terminal: one model and method, by the sets tuned on and tested on."""
+"""The change matrix of one model and method for a terminal, by tuned set and test set."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from rib.results.words import signed, size_name
 
 
 def ri_matrix(results: Results, model: str, method: str, size: int | None = None, console_width: int = 80) -> Lines:
-    """Change of accuracy in points by what was tuned on (rows) and tested on (columns), with RI.
+    """Change of accuracy in points by tuned set (rows) and test set (columns), with RI.
 
     Args:
-        results: what to show.
-        model: its name, with or without its namespace.
-        method: as the suite names it.
-        size: images tuned on; None for all.
-        console_width: columns there are.
+        results: the results to show.
+        model: name of the model, with or without its namespace.
+        method: name of the method in the suite.
+        size: number of tuning images; None for all.
+        console_width: columns of the terminal.
     """
     model = results.model_name(results.suite.model_names.find(model, "model"))
     mine = [change for change in results.changes if (change.model, change.method, change.size) == (model, method, size)]

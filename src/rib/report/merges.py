@@ -1,4 +1,4 @@
-"""Leave-one-out merges in a terminal: a table of their own, below that of methods that tune on one set."""
+"""Leave-one-out merges for a terminal: a table below that of the methods that tune on one set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEGEND = (
 
 
 def merge_lines(results: Results, width: int) -> list[Text]:
-    """The table of merges; nothing without any."""
+    """The table of merges; empty if there are none."""
     rows = merge_rows(results)
     if not rows:
         return []

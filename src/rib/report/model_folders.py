@@ -1,4 +1,4 @@
-"""Release: a finished model as files that others can load, with a card that says what it is and how it did."""
+"""Release: a finished model as files for other programs, with a card that describes it and its results."""
 
 from __future__ import annotations
 
@@ -25,23 +25,22 @@ from rib.store.provenance import made_by
 from rib.text.names import folded
 
 MOST_CLASSES = 20
-"""Classes that a card names."""
+"""Maximum number of classes that a card lists."""
 
 
 def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
     """Write a finished model.
 
-    A timm model becomes a folder that `timm.create_model("local-dir:…", pretrained=True)` loads: config.json with
-    the preprocessing and the classes in order, model.safetensors, README.md. Any other, or one to which a method has
-    added modules, becomes NAME.safetensors, with
-    NAME.json (how it is built and sees images, its classes in order) and NAME.md beside it. The images that it was
-    tuned on stand in tuned_on.csv.
+    A timm model becomes a folder that `timm.create_model("local-dir:…", pretrained=True)` loads: config.json with the
+    preprocessing and the classes in order, model.safetensors, README.md. Any other model, or one with modules that a
+    method has added, becomes NAME.safetensors, with NAME.json (how to build it, its preprocessing, its classes in
+    order) and NAME.md beside it. tuned_on.csv lists its tuning images.
 
     Args:
-        results: of the suite, for the card.
-        run: the model.
+        results: results of the suite, for the card.
+        run: the run of the model.
         weights: its weights.
-        folder: where to write.
+        folder: target folder.
 
     Returns:
         The folder, or the weights file.
@@ -65,7 +64,7 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
 
 
 def _loads_in_timm(run: Run) -> bool:
-    """Whether timm loads the net: it knows nothing of modules that a method has added."""
+    """Whether timm can load the net. It does not know modules that a method has added."""
     return run.fit.architecture.timm is not None and run.fit.architecture.extension is None
 
 
@@ -76,9 +75,9 @@ def _write_rows(results: Results, run: Run, folder: Path, prefix: str = "") -> N
 
 
 def run_name(results: Results, run: Run) -> str:
-    """A file name: model, method, set tuned on, size, seed, as far as they say something.
+    """A file name: model, method, tuned set, size and seed, as far as the run has them.
 
-    If another run of the plan has that name too, if only on a file system that ignores case, a digest follows.
+    If another run of the plan has the same name on a file system that ignores case, a digest follows.
     """
     name = _plain_name(results, run)
     return f"{name}-{digest(_full_name(run).encode())[:8]}" if _counts(results)[folded(name)] > 1 else name
@@ -86,7 +85,7 @@ def run_name(results: Results, run: Run) -> str:
 
 @lru_cache(maxsize=1)
 def _counts(results: Results) -> Counter[str]:
-    """How many runs have each name."""
+    """The number of runs with each name."""
     return Counter(folded(_plain_name(results, run)) for run in results.plan.runs)
 
 
@@ -100,10 +99,10 @@ def _full_name(run: Run) -> str:
 
 
 def require_free(results: Results, runs: Iterable[Run], folder: Path) -> None:
-    """Refuse to overwrite another model: one whose card does not name the step of the run.
+    """Refuse to overwrite another model, which is one whose card does not name the step of the run.
 
     Raises:
-        UserError: a place that a run's files would take is taken by another model's.
+        UserError: the files of a run would overwrite those of another model.
     """
     for run in runs:
         name = run_name(results, run)
@@ -149,7 +148,7 @@ def _description(run: Run, classes: Sequence[str]) -> dict[str, Any]:
 
 
 def model_card(results: Results, run: Run) -> str:
-    """The card in Markdown, with the header that model hubs read."""
+    """The card in Markdown, with the metadata header that model hubs read."""
     parts = (
         _header(results, run),
         _what(results, run),

@@ -38,12 +38,12 @@ from rib.results.rows import main_size
 from rib.results.words import extent, holes, lacking, ordered, signed, size_name
 
 SCRIPTS = ("plots.js", "panels.js", "page.js")
-"""Scripts of the page in order: those of all pages, then its own."""
+"""Scripts of the page, in order: shared ones first, then its own."""
 
 
 @dataclass(frozen=True)
 class Scale:
-    """The common scale of the intervals drawn in a table, points."""
+    """The common scale of a table's drawn intervals, in points."""
 
     low: float
     high: float
@@ -53,20 +53,20 @@ class Scale:
         return f"{100 * (value - self.low) / (self.high - self.low):.1f}%"
 
     def across(self, interval: Interval) -> str:
-        """How long an interval is, as a CSS length."""
+        """Length of an interval, as a CSS length."""
         return f"{100 * (interval.high - interval.low) / (self.high - self.low):.1f}%"
 
 
 def write_page(results: Results, path: Path, profile: Profile | None = None) -> None:
-    """Write everything a reader needs into one file.
+    """Write the page of a suite.
 
     Args:
-        results: what to show.
+        results: the results to show.
         path: the file; its folder is created if missing.
-        profile: where the time of a run went, to be shown too.
+        profile: the profile of the run, if it is to be shown.
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: the file cannot be written.
     """
     write_aside(path, _render(results, profile).encode())
 
@@ -119,14 +119,14 @@ def _render(results: Results, profile: Profile | None) -> str:
 
 
 def render(template: str, scripts: Iterable[str], results: Results, figures: Any, **values: Any) -> str:
-    """A page in the common frame, with what every page of results shows.
+    """Render a page in the common frame, with the sections that every page of results has.
 
     Args:
-        template: its name; it extends the frame.
-        scripts: that draw its figures, by name, in order.
-        results: for the sections on what is missing, and on where the numbers come from.
-        figures: what is drawn, as JSON types.
-        values: of the template's own.
+        template: name of a template that extends the frame.
+        scripts: names of the scripts that draw its figures, in order.
+        results: results for the sections on missing runs and on provenance.
+        figures: data of the figures, as JSON types.
+        values: further values for the template.
     """
     environment = Environment(
         loader=PackageLoader("rib.report", "template"),
@@ -157,22 +157,22 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
 
 
 def typeset(text: str) -> str:
-    """With the minus signs of numbers as they are printed."""
+    """Text with typographic minus signs before numbers."""
     return re.sub(r"-(?=\d)", "−", text)
 
 
 def _asset(name: str) -> Markup:
-    """A shipped file that goes into the page as it is."""
+    """A shipped file, inserted without escaping."""
     return Markup((Path(__file__).parent / "template" / name).read_text("utf-8"))
 
 
 def packed(text: str) -> Markup:
-    """Text for a page that unpacks it (`unpack.js`): gzip in base64, which no text inside can end an element with."""
+    """Text that the page unpacks (`unpack.js`): gzip in base64, so its content cannot close an HTML element."""
     return Markup(base64.b64encode(gzip.compress(text.encode(), mtime=0)).decode())
 
 
 def unpacked(page: str, name: str) -> str:
-    """The text that a page has packed under a name: "figures", "plotly" or "script"."""
+    """The text that a page contains under a name: "figures", "plotly" or "script"."""
     found = re.search(rf'id="packed-{name}">([^<]*)<', page)
     assert found is not None
     return gzip.decompress(base64.b64decode(found[1])).decode()
@@ -186,7 +186,7 @@ def _packed_plotly() -> Markup:
 
 
 def scale(shown: Iterable[Interval | None]) -> Scale:
-    """The common scale of these intervals; it holds 0."""
+    """The common scale of these intervals; it includes 0."""
     known = [interval for interval in shown if interval]
     low = min([0.0, *(interval.low for interval in known)])
     high = max([0.0, *(interval.high for interval in known)])
@@ -212,5 +212,5 @@ def _percent(value: float) -> str:
 
 
 def _share(value: float | None) -> str:
-    """A part of something, in percent; a dash where there was nothing to be a part of."""
+    """A share in percent; a dash for None, which stands for a total of zero."""
     return "–" if value is None else f"{100 * value:.1f} %"

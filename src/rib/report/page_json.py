@@ -1,4 +1,4 @@
-"""JSON for the figures of a page: the only place where an interval becomes a list of three numbers."""
+"""JSON for the figures of a page. Only here does an interval become a list of three numbers."""
 
 from __future__ import annotations
 
@@ -33,5 +33,5 @@ def _field_json(name: str, value: Any) -> Any:
 
 
 def five_digits(value: float) -> float:
-    """A number with five significant digits, which is more than a figure shows."""
+    """A number rounded to five significant digits, more than a figure can show."""
     return float(f"{value:.5g}")

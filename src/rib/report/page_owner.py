@@ -1,4 +1,4 @@
-"""Pages: which file in a store's `reports/` is whose. A page replaces its own suite's page and no other."""
+"""Pages: the owner of each file in a store's `reports/`. A suite's page replaces its own older page and no other."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class PageOwner:
     """Owner of a page file.
 
     Attributes:
-        origin: if the suite comes from, and what was asked of it: an edited suite keeps its page.
-        content: digest of the keys of its steps: a suite that was moved keeps its page.
+        origin: the suite's file and the command's question. So a suite keeps its page when it is edited.
+        content: digest of the keys of its steps. So a suite keeps its page when it is moved.
     """
 
     origin: str
     content: str
 
     def is_of(self, other: PageOwner) -> bool:
-        """Whether two owners are one."""
+        """Whether two owners are the same suite."""
         return self.origin == other.origin or self.content == other.content
 
 
@@ -33,19 +33,20 @@ def owner_of(origin: str, keys: Iterable[str]) -> PageOwner:
     """The owner of a page.
 
     Args:
-        origin: the suite's file, or its name where it comes with RIB; and the study's name.
-        keys: of the steps that it rests on.
+        origin: the suite's file, or its name if RIB ships it; and the study's name.
+        keys: keys of the steps behind the page.
     """
     return PageOwner(origin, digest(json.dumps(sorted(keys)).encode()))
 
 
 def page_of(store: Store, name: str, owner: PageOwner) -> Path:
-    """The file of a page in a store: NAME.html, or NAME-DIGEST.html where another suite of that name has it.
+    """The file of a page in a store: NAME.html, or NAME-DIGEST.html if another suite of that name owns it. Records the
+    owner.
 
     Args:
-        store: holds `reports/`.
-        name: of the suite, and of the study.
-        owner: whose page it is; it is noted.
+        store: the store with `reports/`.
+        name: name of the suite, and of the study.
+        owner: owner of the page.
     """
     note, folder = store.facts / f"page-{name}.json", store.root / "reports"
     owners = _read(note)

@@ -1,4 +1,4 @@
-"""Panel figures: what analyses found, drawn for papers: CKA and drift by layer, CKA matrices, distance against loss."""
+"""Panel figures: values of analyses for papers: CKA and drift by layer, CKA matrices, distance against loss."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 PROFILES = {"CKA": ("cka", "CKA, before with after"), "drift by layer": ("drift", "relative change of weights")}
-"""Profiles that are drawn: the name of the file and of the axis."""
+"""The profiles to draw, each with its file name and the label of its axis."""
 
 MOST = 20
-"""Layers that an axis names one by one."""
+"""Maximum number of layers with a name each on an axis."""
 
 
 def panel_figures(found: Inside, methods: Sequence[Style]) -> Iterator[tuple[str, Figure]]:
-    """Names and figures; those over sets tuned on only.
+    """Names and figures of the averages over tuned sets.
 
     Args:
-        found: what is known.
-        methods: how each is drawn.
+        found: the values of the analyses.
+        methods: style of each method.
     """
     styles = {style.name: style for style in methods}
     whole = [profile for profile in found.profiles if profile.tuned_on == ALL and profile.what in PROFILES]
@@ -49,7 +49,7 @@ def panel_figures(found: Inside, methods: Sequence[Style]) -> Iterator[tuple[str
 
 
 def _grouped(items: Iterable[T], key: Callable[[T], object]) -> list[list[T]]:
-    """Lists of what has the same key, in the order of their first."""
+    """Groups of items with equal keys, in the order of their first items."""
     groups: dict[object, list[T]] = {}
     for item in items:
         groups.setdefault(key(item), []).append(item)
@@ -63,7 +63,7 @@ def _name(what: str, analysis: str, of: str, size: int | None) -> str:
 
 
 def _telling(losses: Iterable[DistanceLoss]) -> list[DistanceLoss]:
-    """The losses of `finetune`, else of the first method, for each model, measure and size; without empty ones."""
+    """The losses of `finetune`, or else of the first method, for each model, measure and size; without empty ones."""
     groups = _grouped(
         (loss for loss in losses if loss.pairs),
         lambda one: (one.analysis, one.measure, one.model, one.size, one.lost_on),
@@ -98,7 +98,7 @@ def _draw_profile(axes: Axes, profile: LayerProfile, styles: dict[str, Style]) -
     named = range(0, len(profile.places), step)
     labels = [profile.places[at] for at in named]
     axes.set_xticks(list(named), labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=6)
-    if profile.what == "CKA":  # not so near to 1 that nothing looks like something
+    if profile.what == "CKA":  # the axis stays long enough for small changes to look small
         lowest = min((item.low for line in profile.values for item in line if item), default=0.0)
         axes.set_ylim(min(0.8, lowest) - 0.03, 1.03)
     axes.grid(axis="y", linewidth=0.4, alpha=0.5)
@@ -106,7 +106,7 @@ def _draw_profile(axes: Axes, profile: LayerProfile, styles: dict[str, Style]) -
 
 
 def _squares_figure(squares: Sequence[Square]) -> Figure:
-    """A panel a method, light to dark from 0 to 1."""
+    """One panel per method, from light (0) to dark (1)."""
     count, longest = len(squares[0].layers), max(map(len, squares[0].layers))
     side = 0.8 + 0.05 * longest + max(0.1, min(0.34, 4 / count)) * count
     figure, all_axes = panels(len(squares), side, side)
@@ -130,7 +130,7 @@ def _draw_square(axes: Axes, square: Square) -> None:
 
 
 def _distances_figure(losses: Sequence[DistanceLoss]) -> Figure:
-    """A panel a model, a mark per pair, coloured by the set tuned on."""
+    """One panel per model, one mark per pair, coloured by the tuned set."""
     sets = list(dict.fromkeys(pair.tuned_on for loss in losses for pair in loss.pairs))
     styles = [
         Style(name, name, METHOD_COLOURS[at % len(METHOD_COLOURS)], SYMBOLS[at % len(SYMBOLS)])

@@ -1,4 +1,4 @@
-"""Panels: what the page draws of the insides of models, as JSON types, and which panels there are."""
+"""Panels: the page's figures of analyses, as JSON types, and the list of panels."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from rib.report.page_json import five_digits, page_json
 from rib.results.inside import Inside
 
 TICKS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.9)
-"""Percentages that a probit axis may name."""
+"""Percentages that may label a probit axis."""
 
 OPEN = 4
-"""Panels that are not folded away."""
+"""Number of panels that are open at first."""
 
 
 @dataclass(frozen=True)
@@ -22,11 +22,11 @@ class Panel:
     """A figure of one kind.
 
     Attributes:
-        name: of its entries in the data, and of the function that draws one.
-        title: for people.
-        pickers: fields of the entries among whose values a reader chooses, in order.
-        note: how to read it, in a sentence or two.
-        legend: whether names can be switched off.
+        name: name of its entries in the data, and of the JavaScript function that draws an entry.
+        title: title of the panel.
+        pickers: fields of the entries by which a reader chooses one, in order.
+        note: how to read the figure, in one or two sentences.
+        legend: whether a reader can hide lines by their names.
     """
 
     name: str
@@ -111,7 +111,7 @@ _DRIFT = {"drift by group": "by depth", "drift by layer": "by layer", "drift by 
 
 
 def panel_data(found: Inside) -> dict[str, Any]:
-    """Entries of every panel by its name, and the ticks of probit axes."""
+    """Entries of every panel by the panel's name, and the ticks of probit axes."""
     drawn = {
         name: [profile for profile in found.profiles if profile.what in whats] for name, whats in _OF_PROFILES.items()
     }
@@ -131,13 +131,13 @@ def panel_data(found: Inside) -> dict[str, Any]:
 
 
 def shown_panels(data: Mapping[str, Any]) -> list[tuple[Panel, bool]]:
-    """The panels for which there are data, and whether each is open at first."""
+    """The panels that have data, and whether each is open at first."""
     panels = [panel for panel in PANELS if data[panel.name]]
     return [(panel, place < OPEN) for place, panel in enumerate(panels)]
 
 
 def _on_probits(entry: dict[str, Any]) -> dict[str, Any]:
-    """With the places of its points on probit axes."""
+    """The entry, with the positions of its points on probit axes."""
     points = [
         point
         | {"x": five_digits(float(probit(point["reference"]))), "y": five_digits(float(probit(point["accuracy"])))}

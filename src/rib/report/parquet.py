@@ -50,7 +50,7 @@ PREDICTIONS = _schema(
     unmasked_confidence=pa.float32(),
     unmasked_right=pa.bool_(),
 )
-"""Columns of predictions.parquet. Size is null for all images, tuned_on and seed for a pretrained model."""
+"""Columns of predictions.parquet. A null size means all images; tuned_on and seed are null for a pretrained model."""
 
 TUNING = _schema(
     tuned_on=pa.string(),
@@ -76,28 +76,28 @@ LABELS = pa.schema(
 """Columns of labels.parquet."""
 
 ROWS = 1 << 18
-"""Rows that are gathered before they are written."""
+"""Rows that are collected before they are written."""
 
 
 def write_parquet(results: Results, folder: Path) -> list[Path]:
-    """Write the results as Parquet, for one's own analysis.
+    """Write the results as Parquet tables.
 
-    `predictions.parquet` has a row for each example of each finished prediction of each run; `scores.parquet` an
-    accuracy in percent for each of them; `summaries.parquet` the headline rows, `ri.parquet` RI by the set tuned on
-    and `changes.parquet` the change matrices, in points, with the ends of 95 % intervals as `_low` and `_high`;
-    `analyses.parquet` every number and word that the analyses found, whatever they are; `tuning.parquet` the images of
-    each tuning; `labels.parquet` what the numbers of labels mean.
+    `predictions.parquet` has one row per example of each finished prediction of each run; `scores.parquet` has the
+    accuracy of each prediction in percent. `summaries.parquet` has the headline rows, `ri.parquet` RI by tuned set, and
+    `changes.parquet` the change matrices, all in points, with the ends of 95 % intervals as `_low` and `_high`.
+    `analyses.parquet` has every number and word of the analyses. `tuning.parquet` lists the images of each tuning, and
+    `labels.parquet` the class of each label.
 
     Args:
-        results: what to write.
-        folder: where to; created if missing.
+        results: the results to write.
+        folder: target folder; created if missing.
 
     Returns:
         The files.
 
     Raises:
         UserError: the folder is not writable.
-        DamagedError: predictions that a record speaks of are gone, or not as they were written.
+        DamagedError: the predictions of a record are missing or damaged.
     """
     tables = {
         "scores": _table(Score, results.scores),
@@ -113,7 +113,7 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
     for name, table in tables.items():
         written.append(folder / f"{name}.parquet")
         with written_aside(written[-1]) as aside, aside.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")  # a path with a colon would be taken for an address
+            pq.write_table(table, file, compression="zstd")  # pyarrow would take a path with a colon for an address
     return written
 
 
@@ -126,10 +126,10 @@ def schemas() -> dict[str, pa.Schema]:
 
 
 def rows_of(results: Results, name: str) -> list[dict[str, Any]]:
-    """A table as dictionaries, an interval as three columns.
+    """A table as dictionaries, with three columns per interval.
 
     Args:
-        results: of a suite.
+        results: results of a suite.
         name: "mri", "ri", "scores" or "changes".
 
     Raises:
@@ -152,7 +152,7 @@ def _draws(results: Results) -> Iterator[pa.RecordBatch]:
 
 
 def _write_rows(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    """Stream batches into one file; no more than `ROWS` rows and one batch are held at once."""
+    """Stream batches into one file, with at most `ROWS` rows and one batch in memory."""
     with (
         written_aside(path) as aside,
         aside.open("wb") as file,
@@ -169,7 +169,7 @@ def _write_rows(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]
 
 
 def _batches(results: Results) -> Iterator[pa.RecordBatch]:
-    """Finished predictions with what they are predictions of."""
+    """Finished predictions, with columns for model, method, size, seed and data sets."""
     for run in results.plan.runs:
         for name, predict in run.predictions:
             if predict.key in results.records:
@@ -199,7 +199,7 @@ def _constant(results: Results, run: Run, name: str, role: str) -> dict[str, Any
 def _described(
     batch: pa.RecordBatch, constant: dict[str, Any], cells: Sequence[str], names: pa.Array
 ) -> pa.RecordBatch:
-    """Stored columns behind the constant ones, cells and images by name."""
+    """The constant columns followed by the stored ones, with names of cells and images."""
     columns = {}
     for field in PREDICTIONS:
         if field.name in constant:
@@ -220,7 +220,7 @@ def _cell_names(cells: np.ndarray[Any, Any], names: Sequence[str]) -> Any:
 
 
 def _table(kind: type[Score] | type[Summary] | type[Change], rows: Sequence[Any]) -> pa.Table:
-    """Dataclasses as a flat table, an interval as three columns."""
+    """Dataclasses as a flat table, with three columns per interval."""
     columns: dict[str, Any] = {}
     for field in fields(kind):
         if field.type in _TYPES:
@@ -240,10 +240,10 @@ _TYPES = {
     "tuple[int, ...]": pa.list_(pa.int64()),
     "tuple[str, ...]": pa.list_(pa.string()),
 }
-"""Parquet types of the plain fields; RI by the set tuned on has a table of its own, `evaluate` none."""
+"""Parquet types of the plain fields. RI by tuned set has a separate table; `evaluate` has none."""
 
 RI_KINDS = ("ri", "ri_disjoint", "ri_present", "ri_absent")
-"""The kinds of RI by the set tuned on; see `Summary`."""
+"""The kinds of RI by tuned set; see `Summary`."""
 
 _RI = _schema(
     model=pa.string(),
@@ -295,7 +295,8 @@ _FOUND = _schema(
     number=pa.float64(),
     word=pa.string(),
 )
-"""Columns of analyses.parquet: a row for each number or word of each value. A list has rows, a matrix columns too."""
+"""Columns of analyses.parquet: one row per number or word of each value. A list has indices of rows, a matrix of
+rows and columns."""
 
 
 def _found_rows(results: Results) -> Iterator[dict[str, Any]]:
@@ -321,7 +322,7 @@ def _found_rows(results: Results) -> Iterator[dict[str, Any]]:
 
 
 def _items(value: Any, at: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Any]]:
-    """Every number and word of a value with its place in it; what is deeper than a matrix as JSON text."""
+    """Every number and word of a value, with its indices; deeper levels than a matrix become JSON text."""
     if isinstance(value, list) and len(at) < 2:
         for place, item in enumerate(value):
             yield from _items(item, (*at, place))

@@ -1,4 +1,4 @@
-"""Overview: what a plan holds and how far it is."""
+"""Overview: the steps of a plan and their progress."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
 
 def status_json(plan: Plan, store: Store, leases: Sequence[Lease] = ()) -> dict[str, Any]:
-    """Steps done, to do and failed, by kind; how each failed; and who is at which.
+    """Numbers of done, missing and failed steps by kind; reasons of failures; and the owner of each running step.
 
     Args:
         plan: the plan.
-        store: where its records are.
-        leases: of the store; those of steps of other plans are left out.
+        store: the store with its records.
+        leases: leases of the store. Those of steps of other plans are ignored.
     """
     finished = store.keys()
     kinds = {kind: {"done": 0, "to do": 0} for kind in dict.fromkeys(step.key_name for step in plan.steps)}
@@ -69,7 +69,7 @@ def _at_work(plan: Plan, finished: Container[str], leases: Sequence[Lease]) -> l
 
 
 def status_lines(facts: dict[str, Any]) -> str:
-    """The status for people."""
+    """The status as text."""
     lines = [f"{facts['suite']}: {facts['done']} of {facts['steps']} steps done"]
     lines += [f"  {kind:9} {count['done']:6} done {count['to do']:6} to do" for kind, count in facts["kinds"].items()]
     for by, held in itertools.groupby(sorted(facts["at work"], key=_by), key=_by):
@@ -85,7 +85,7 @@ def _by(one: dict[str, Any]) -> tuple[str, bool]:
 
 
 MOST_NAMED = 3
-"""So many of the steps that one process has are named."""
+"""Maximum number of steps that are named per process."""
 
 
 def _work_lines(by: str, alive: bool, steps: list[str]) -> list[str]:
@@ -107,7 +107,7 @@ def _told(failure: dict[str, Any]) -> str:
 
 
 def plan_table(plan: Plan, store: Store, every: bool) -> Table:
-    """Steps by kind and method with what they cost, or every single one."""
+    """Steps with their cost, by kind and method, or one by one if `every`."""
     todo = {step.key for step in missing(plan.steps, store)}
     table = Table(box=None, padding=(0, 2, 0, 0))
     if every:
@@ -130,7 +130,7 @@ def plan_table(plan: Plan, store: Store, every: bool) -> Table:
 
 
 def plan_json(plan: Plan, store: Store, cost: Cost) -> dict[str, Any]:
-    """Every step with its key, what it needs and whether it is to do; and what those to do cost."""
+    """Every step with its key, its dependencies and whether it is missing; and the cost of the missing ones."""
     todo = {step.key for step in missing(plan.steps, store)}
     return {
         "suite": plan.suite.name,

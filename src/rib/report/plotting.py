@@ -1,4 +1,4 @@
-"""Drawing: what the figures for papers share; matplotlib is imported when the first one is drawn."""
+"""Drawing: code that the figures for papers share. It imports matplotlib only when it draws."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ MARKERS = {
     "circle": "o", "square": "s", "diamond": "D", "triangle-up": "^",
     "cross": "P", "x": "X", "triangle-down": "v", "star": "*",
 }  # fmt: skip
-"""Shapes as matplotlib names them."""
+"""Marker shapes, by matplotlib's names."""
 
 
 def write_drawn(
@@ -33,8 +33,8 @@ def write_drawn(
     """Write figures into files.
 
     Args:
-        drawn: names and figures; each is drawn when it is asked for, in the style of all.
-        folder: where to; created if missing.
+        drawn: names and figures; iterating draws each in the common style.
+        folder: target folder; created if missing.
         formats: file suffixes that matplotlib knows.
 
     Raises:
@@ -50,7 +50,7 @@ def write_drawn(
         "font.size": 8,
         "axes.spines.top": False,
         "axes.spines.right": False,
-        "text.parse_math": False,  # names may hold a dollar sign
+        "text.parse_math": False,  # names may contain a dollar sign
         "pdf.fonttype": 42,
         "svg.hashsalt": "rib",
         "axes.axisbelow": True,
@@ -61,7 +61,7 @@ def write_drawn(
 
 
 def apart(drawn: Iterable[tuple[str, Figure]]) -> Iterator[tuple[str, Figure]]:
-    """The figures; a number follows a name that an earlier one has, if only on a file system that ignores case."""
+    """The figures, with a number after any name that an earlier one has on a file system that ignores case."""
     taken: set[str] = set()
     for name, figure in drawn:
         names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(2)))
@@ -72,12 +72,12 @@ def apart(drawn: Iterable[tuple[str, Figure]]) -> Iterator[tuple[str, Figure]]:
 
 def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> Iterable[Path]:
     layout = figure.get_layout_engine()
-    if layout is not None:  # once, not for each format and draw again
+    if layout is not None:  # once for all formats, not once per format
         layout.execute(figure)
         figure.set_layout_engine("none")
     for suffix in formats:
         path = folder / f"{name}.{suffix}"
-        # no date inside: the same results give the same file
+        # no date, so that equal results give equal files
         metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
         with written_aside(path) as aside:
             figure.savefig(aside, format=suffix, dpi=200, metadata=metadata)
@@ -85,11 +85,11 @@ def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> It
 
 
 LONGEST_NAME = 150
-"""Bytes of a figure's name; file systems take 255, and less while a file is being written."""
+"""Maximum bytes of a figure's name. File systems allow 255, minus those of a temporary suffix."""
 
 
 def slug(name: str) -> str:
-    """A name that a file can have: of a long one the beginning, and a digest of the whole."""
+    """A valid file name; a long name is cut and gets a digest of the whole name."""
     plain = re.sub(r"[^\w.-]+", "-", name.replace(",", "")).lstrip(".")
     if len(encoded := plain.encode()) <= LONGEST_NAME:
         return plain
@@ -97,14 +97,14 @@ def slug(name: str) -> str:
 
 
 def new(width: float, height: float) -> Figure:
-    """A figure in inches that no global state knows of."""
+    """A figure of this size in inches, outside matplotlib's global state."""
     from matplotlib.figure import Figure as New
 
     return New(figsize=(width, height), layout="constrained")
 
 
 def panels(count: int, width: float, height: float, most: int = 3) -> tuple[Figure, list[Axes]]:
-    """A figure of `count` panels, `most` a row, each of that size in inches."""
+    """A figure of `count` panels, at most `most` per row, each of this size in inches."""
     columns = min(count, most)
     lines = -(-count // columns)
     figure = new(width * columns, height * lines)
@@ -115,7 +115,7 @@ def panels(count: int, width: float, height: float, most: int = 3) -> tuple[Figu
 
 
 def whiskers(spans: Iterable[Interval | Spread]) -> tuple[list[float], list[list[float]]]:
-    """Values, and distances to the low and high ends, as matplotlib takes them."""
+    """Values, and their distances to the low and high ends, in the form that matplotlib expects."""
     listed = list(spans)
     below = [max(span.value - span.low, 0.0) for span in listed]
     above = [max(span.high - span.value, 0.0) for span in listed]
@@ -123,7 +123,7 @@ def whiskers(spans: Iterable[Interval | Spread]) -> tuple[list[float], list[list
 
 
 def dotted(figure: Figure) -> Figure:
-    """The figure with its bars dotted, and a line that says why: they lack the noise of seeds."""
+    """The figure with dotted bars and a line that gives the reason: the intervals do not cover the noise of seeds."""
     from matplotlib.container import ErrorbarContainer
 
     for axes in figure.axes:
@@ -135,13 +135,13 @@ def dotted(figure: Figure) -> Figure:
 
 
 def explained(figure: Figure) -> Figure:
-    """The figure with a line that says what dotted bars are."""
+    """The figure with a line that explains dotted bars."""
     figure.text(0, 0, "dotted: one draw of seeds, whose noise the 95 % interval lacks", fontsize=5, va="bottom")
     return figure
 
 
 def legend(figure: Figure, styles: Sequence[Style], shape: str | None = None) -> None:
-    """A legend above everything, as wide as the figure."""
+    """A legend above all panels, as wide as the figure."""
     from matplotlib.lines import Line2D
 
     marks = [Line2D([], [], color=style.colour, marker=shape or MARKERS[style.symbol], ls="", ms=5) for style in styles]

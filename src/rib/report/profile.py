@@ -1,4 +1,4 @@
-"""The profile of a run for people, and as JSON types."""
+"""The profile of a run as text and as JSON types."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def profile_lines(found: Profile, width: int) -> list[Text]:
 
 
 def row_cells(line: ProfileLine, total: ProfileLine) -> tuple[str, ...]:
-    """Cells of a line: steps, wall time, its share of all, CPU, loading; steps and time of this run."""
+    """Cells of a line: steps, wall time, share of all time, CPU, loading; steps and time of this run."""
     return (
         f"{line.steps:,}",
         _time(line.seconds),

@@ -1,4 +1,4 @@
-"""What `rib recommend` prints, and the same as JSON types."""
+"""The output of `rib recommend`, as text and as JSON types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rib.results.recommendation import Advice, Candidate
 from rib.results.words import signed, spanned
 
 ROOMY = 100
-"""Columns from which on the table says which set's tuning cost most."""
+"""Minimum number of columns that shows the tuned set with the lowest RI."""
 
 
 def advice_lines(advice: Advice, width: int = 80) -> Lines:
@@ -68,7 +68,8 @@ def advice_lines(advice: Advice, width: int = 80) -> Lines:
 
 
 def advised(advice: Advice) -> list[str]:
-    """The recommendation in sentences: the most accurate on the set tuned on, and what keeps most elsewhere."""
+    """The recommendation in sentences: the candidate with the highest own accuracy, and the one that keeps most
+    elsewhere."""
     front = [item for item in advice.candidates if item.front]
     if not front:
         return []
@@ -88,7 +89,8 @@ def _in_words(item: Candidate) -> str:
 
 
 def _worst_absent(advice: Advice) -> str:
-    """Which candidate on the front does worst on classes that it was not tuned on; empty if no class was absent."""
+    """The candidate on the front with the largest loss on classes that were not in the tuning set; empty without
+    such classes."""
     known = [(item.absent.value, item) for item in advice.candidates if item.front and item.absent]
     if not known:
         return ""

@@ -17,7 +17,7 @@ from rib.results.results import Results
 
 
 def results_json(results: Results) -> dict[str, Any]:
-    """Everything the report knows as JSON types. Accuracies in percent, RI in points, intervals as value, low, high."""
+    """The whole report as JSON types. Accuracies are in percent, RI in points, intervals are value, low, high."""
     return {
         "suite": results.suite.name,
         "finding": finding(results),
@@ -76,6 +76,6 @@ def _data_row(results: Results, name: str) -> dict[str, Any]:
 
 
 def _tune_part(results: Results, name: str) -> str | None:
-    """Fingerprint of the pool tuned on; None if nothing is, so that nothing is read for it."""
+    """Fingerprint of a set's tune part; None if nothing is tuned on it, so that the part need not be read."""
     tuned = any(run.tuned_on == name for run in results.plan.runs)
     return results.plan.world.part(name, "tune").fingerprint if tuned else None

@@ -1,4 +1,4 @@
-"""Settings: every value of a plan that changes a number, with its defaults in place, for `rib plan`."""
+"""Settings: every value of a plan that changes a number, defaults included, for `rib plan`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def settings_json(plan: Plan) -> dict[str, Any]:
 
 
 def settings_lines(plan: Plan) -> Iterator[str]:
-    """The same for people: a line for each recipe and method, and one for the draws."""
+    """The same as text: one line per recipe and method, and one for the draws."""
     found = settings_json(plan)
     names, alike = plan.suite.model_names, dict[str, list[str]]()
     for model in plan.suite.models:
@@ -44,7 +44,7 @@ def settings_lines(plan: Plan) -> Iterator[str]:
 
 
 def recipe_words(recipe: Recipe, trains: bool = True) -> str:
-    """A recipe in words; only what concerns predictions if nothing is trained."""
+    """A recipe in words; if nothing is trained, only what concerns predictions."""
     length = f"{recipe.steps:,} steps" if recipe.steps else f"{recipe.epochs} epochs"
     warmup = [f"{recipe.warmup_steps} steps"] if recipe.warmup_steps else []
     warmup += [f"{100 * recipe.warmup_fraction:g} %"] if recipe.warmup_fraction else []

@@ -1,4 +1,4 @@
-"""Shown: values that print themselves, in a terminal, in an interpreter and in a notebook."""
+"""Shown: values that display themselves in a terminal, an interpreter and a notebook."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ from rich.console import RenderableType
 from rib.text.terminal import console, off_screen
 
 WIDTH = 100
-"""Columns of what an interpreter or a notebook shows."""
+"""Width in columns in an interpreter or a notebook."""
 
 PRE = '<pre style="white-space:pre;overflow-x:auto;line-height:1.25;font-family:monospace">{code}</pre>'
 
 
 class Shown(ABC):
-    """A value with lines to show; `print(value)`, its name in an interpreter, and a notebook's cell show them."""
+    """A value that displays lines of text: by `print(value)`, by its name in an interpreter, and in a notebook's
+    cell."""
 
     @abstractmethod
     def lines(self, width: int) -> RenderableType:
-        """What to show in a number of columns."""
+        """The content to display, for a width in columns."""
 
     def table(self) -> None:
-        """Print it, as wide as the terminal."""
+        """Print the value at the width of the terminal."""
         screen = console(highlight=False)
         screen.print(self.lines(screen.width))
 

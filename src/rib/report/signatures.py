@@ -20,7 +20,7 @@ SIGNS = {
 
 
 def signature_lines(results: Results, width: int) -> list[Text]:
-    """The signs of lost robustness, one line per model; nothing without evidence."""
+    """The signs of lost robustness, one line per model; empty without evidence."""
     rows = telling(results, signature_rows(results))
     if not rows:
         return []

@@ -1,4 +1,4 @@
-"""Unshared: models of a plan whose features RIB does not share, as their answer is not what the last layer gives."""
+"""Unshared: models whose features RIB does not share, because their outputs are not those of a last linear layer."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from rib.plan import Plan
 
 
 def unshared(plan: Plan) -> dict[str, tuple[str, ...]]:
-    """The linear layers that the answer of each such model is made of, by the model's name."""
+    """The linear layers that produce the outputs of each such model, by the model's name."""
     found = ((run.model, run.fit.architecture.heads) for run in plan.runs)
     return {model: heads for model, heads in found if heads}
 
 
 def unshared_lines(plan: Plan) -> Iterator[str]:
-    """The same for people: a line for each model."""
+    """The same as text, one line per model."""
     for model, heads in unshared(plan).items():
         name = plan.suite.model_names.short(model)
         yield (

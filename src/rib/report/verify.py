@@ -1,4 +1,4 @@
-"""What `rib verify` prints: measured numbers beside the published ones."""
+"""The output of `rib verify`: measured numbers beside the published ones."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ _STYLE = {"agrees": "", "differs": "bold red", "missing": "dim"}
 
 
 def summary(found: Sequence[Check]) -> str:
-    """The outcome in a line."""
+    """The outcome in one line."""
     counts = {verdict: sum(check.verdict == verdict for check in found) for verdict in ("agrees", "differs", "missing")}
     return f"{len(found)} published numbers: {counts['agrees']} agree, {counts['differs']} differ (!), " + (
         f"{counts['missing']} missing"

@@ -1,4 +1,4 @@
-"""Views: what each model of a plan sees of an image, who stated it, and what nobody stated."""
+"""Views: the preprocessing of each model of a plan, its source, and models without a stated one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rib.text.names import few
 
 
 def views(plan: Plan) -> dict[str, StatedInputs]:
-    """How every model of a plan takes its inputs, by its name.
+    """The preprocessing of every model of a plan, by name.
 
     The tuned model of a comparison has that of its base.
     """
@@ -22,13 +22,13 @@ def views(plan: Plan) -> dict[str, StatedInputs]:
 
 
 def seen_by_both(plan: Plan, given: Collection[str]) -> StatedInputs:
-    """The preprocessing of the two models of a comparison, with the call as the source of the fields that it gives."""
+    """The preprocessing of the two models of a comparison. The source of the fields in `given` is the call."""
     view = next(iter(views(plan).values()))
     return view.stated_by(given, "stated in this call")
 
 
 def view_lines(plan: Plan) -> Iterator[str]:
-    """A line for each view, with the models that have it."""
+    """One line per view, with its models."""
     alike: dict[str, list[str]] = {}
     for name, view in views(plan).items():
         alike.setdefault(view.words, []).append(plan.suite.model_names.short(name))
@@ -42,7 +42,7 @@ def view_json(plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def unstated(plan: Plan) -> tuple[str, ...]:
-    """Models whose normalisation nobody stated, as sentences: a wrong one costs accuracy and raises no error."""
+    """One sentence per model without a stated normalisation. A wrong normalisation costs accuracy without an error."""
     names = [plan.suite.model_names.short(name) for name, view in views(plan).items() if view.unstated]
     if not names:
         return ()
