@@ -1,4 +1,5 @@
-"""Studies: one file each. Each asks one question, derives the suite that answers it, and reads the answer off it."""
+"""Studies, one file each. A study asks one question, derives a suite that answers it, and computes the answer from
+the results."""
 
 from rib.errors import nearest
 from rib.registry import Registry
@@ -8,20 +9,21 @@ from rib.suite.suite import Suite
 STUDIES = Registry(__name__, Study, "study")
 
 ORDER = ("size", "pretraining", "map", "objective", "rate", "methods", "curriculum")
-"""In which they are listed, and done if all are asked for; others follow."""
+"""The order in which RIB lists and runs studies; others follow."""
 
 
 def names(of_all: bool = False) -> list[str]:
-    """Every study, in order; with `of_all` those that `rib study all` does."""
+    """Every study, in order; with `of_all` only those that `rib study all` runs."""
     known = [name for name, kind in STUDIES.classes.items() if not (of_all and kind.by_name)]
     return sorted(known, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
 def find_study(name: str, suite: Suite) -> Study:
-    """The study of that name, to be derived from a suite.
+    """The study with that name, to be derived from a suite.
 
     Raises:
-        UserError: there is none, or the suite speaks of one that there is not; the nearest is suggested.
+        UserError: there is no such study, or the suite names one that does not exist. The message suggests the nearest
+            name.
     """
     if lost := next((one for one in suite.study if one not in STUDIES.classes and ":" not in one), None):
         raise nearest(lost, STUDIES.classes, f"study in {suite.name}")

@@ -1,4 +1,5 @@
-"""Architecture: is regularisation enough, or does it take architectural change? The paper's third open question."""
+"""Architecture: does keeping robustness take a changed architecture, or is regularisation enough? The paper's third
+open question."""
 
 from __future__ import annotations
 
@@ -19,11 +20,12 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "averaged": ("wise_ft", "lines", "ema", "swa", "model_stock", "diwa_uniform"),
     "architectural": ("adapter", "vpt", "side_tuning", "progressive"),
 }
-"""Fixed before any run: a group is all of its methods that reach the gain, never its best one."""
+"""The groups, fixed before any run. The value of a group is the mean over all of its methods that reach the gain,
+never the best one."""
 
 
 class ArchitectureStudy(Study):
-    """Groups of methods at the gain of plain fine-tuning: regularised, averaged, and with another architecture."""
+    """Groups of methods at the gain of plain fine-tuning: regularised, averaged, and with a changed architecture."""
 
     name: ClassVar[str] = "architecture"
     by_name: ClassVar[bool] = True
@@ -40,7 +42,7 @@ class ArchitectureStudy(Study):
     )
 
     def runs(self, taken: Taken) -> tuple[Runs, ...]:
-        """Fine-tuning and all groups."""
+        """Fine-tuning and the methods of all groups."""
         taken.require_sizes(1)
         there = _groups(taken)
         taken.require(
@@ -52,7 +54,7 @@ class ArchitectureStudy(Study):
         return (taken.block(FINETUNE, *swept_names(name for names in there.values() for name in names)),)
 
     def methods(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
-        """The sweeps."""
+        """The sweeps over strengths."""
         return strengths(name for names in _groups(taken).values() for name in names)
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
@@ -66,11 +68,11 @@ class ArchitectureStudy(Study):
         return found
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """By method, a row for each pretraining set; a panel for each family and size."""
+        """The difference by method, one row per pretraining set, one panel per family and size."""
         return MatchedNumbers(numbers).panels()
 
     def notes(self, numbers: StudyNumbers) -> list[str]:
-        """What each group is made of, and what does not reach the gain."""
+        """The methods of each group, and those that do not reach the gain."""
         matched, said = MatchedNumbers(numbers), []
         for family, cohorts in numbers.families.items():
             for group, names in GROUPS.items():
@@ -81,7 +83,7 @@ class ArchitectureStudy(Study):
 
 
 def _groups(taken: Taken) -> dict[str, tuple[str, ...]]:
-    """The methods of each group that the suite chooses and this version has."""
+    """The methods of each group that the suite chooses and this version of RIB has."""
     chosen = taken.choice.methods
     return {
         group: tuple(name for name in names if name in METHODS.classes and (chosen is None or name in chosen))

@@ -17,17 +17,17 @@ from rib.suite.suite import Looks, Runs, StudyChoice, Suite
 
 
 class Study(ABC):
-    """One question. Stateless: everything it needs is in the suite and its results.
+    """A question. A study has no state: all its inputs are the suite and its results.
 
     Attributes:
-        name: what the command calls it.
-        question: in one sentence.
-        claim: what is claimed, in our words; arXiv 2410.21582 unless it says otherwise.
-        measure: what its points are.
-        surface: whether its figure is a map of contours.
-        by_name: whether it is left out of `rib study all`: it needs models of its own, or far more runs.
-        limits: what it cannot tell, whatever the suite.
-        intervals: what its intervals are drawn over, in sentences.
+        name: name in commands.
+        question: the question, in one sentence.
+        claim: the claim, in our words; from arXiv 2410.21582 unless it names another source.
+        measure: the quantity on the figure's vertical axis.
+        surface: whether its figure is a contour map.
+        by_name: whether `rib study all` leaves it out, because it needs special models or far more runs.
+        limits: what it cannot show, whatever the suite.
+        intervals: what its intervals cover, in sentences.
     """
 
     name: ClassVar[str]
@@ -43,12 +43,12 @@ class Study(ABC):
     )
 
     def suite(self, base: Suite) -> Suite:
-        """The suite that answers the question: models, data, sizes, seeds and recipe are those of `base`.
+        """The suite that answers the question, with the models, data, sizes, seeds and recipe of `base`.
 
-        What is only tested on is left out, as mRI needs none of it.
+        Evaluation-only sets are left out, because mRI does not need them.
 
         Raises:
-            UserError: `base` has too little to ask it of.
+            UserError: `base` has too few models, sizes, sets or seeds for the question.
         """
         taken = self.taken(base)
         taken.require(bool(taken.models), "has no model", ", ".join(base.models), f"change [study.{self.name}] models")
@@ -75,19 +75,19 @@ class Study(ABC):
         return base.model_copy(update=fields).based_at(base.base)
 
     def taken(self, suite: Suite) -> Taken:
-        """The study's choice from a suite: the base suite, or the derived one itself."""
+        """The part of a suite that the study uses; the suite may be the base suite or the derived one."""
         return Taken(suite, suite.study.get(self.name, StudyChoice()), self.name)
 
     def cohorts(self, taken: Taken) -> list[Cohort]:
-        """The models that it can use; UserError if those are too few."""
+        """The models that the study can use. Raises UserError if there are too few."""
         return taken.cohorts
 
     @abstractmethod
     def runs(self, taken: Taken) -> tuple[Runs, ...]:
-        """The runs to tune. Raises UserError if the suite has too little of something."""
+        """The runs to tune. Raises UserError if the suite has too few of something."""
 
     def methods(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
-        """Methods with hyper-parameters of the study's own, by name."""
+        """Methods with hyper-parameters that the study sets, by name."""
         return {}
 
     def looks(self, taken: Taken) -> tuple[Looks, ...]:
@@ -95,7 +95,7 @@ class Study(ABC):
         return ()
 
     def analyses(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
-        """Analyses with parameters of the study's own, by name."""
+        """Analyses with parameters that the study sets, by name."""
         return {}
 
     @abstractmethod
@@ -107,12 +107,12 @@ class Study(ABC):
         """The points of its figure."""
 
     def notes(self, numbers: StudyNumbers) -> list[str]:
-        """Further findings, in sentences."""
+        """Further results, in sentences."""
         return []
 
     @final
     def answer(self, results: Results) -> Answer:
-        """The answer from the results of its suite; depends on nothing else."""
+        """The answer, computed from the results of its suite alone."""
         taken = self.taken(results.suite)
         numbers = StudyNumbers(results, taken, self.cohorts(taken))
         contrasts = as_one_family(self.contrasts(numbers))

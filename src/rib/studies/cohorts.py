@@ -1,4 +1,4 @@
-"""Cohorts: models that differ in the seed of their pretraining alone."""
+"""Cohorts: models that differ only in the seed of their pretraining."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rib.text.names import names_of
 
 @dataclass(frozen=True)
 class Cohort:
-    """Models that differ in the seed of their pretraining alone; their mean is one point.
+    """Models that differ only in the seed of their pretraining. Their mean is one point of a figure.
 
     Attributes:
-        family: architecture; "models" if the row does not say.
-        objective: of the pretraining; may be empty.
-        pretraining: the pretraining set; the model's name if the row does not say.
-        images: how many images that has; None if unknown.
-        models: names, one a pretraining seed.
-        declared: whether the rows name family, pretraining set and its size, which distinguish cohorts.
+        family: architecture; "models" if the row does not name one.
+        objective: objective of the pretraining; may be empty.
+        pretraining: the pretraining set; the model's name if the row does not name one.
+        images: number of images of the pretraining set; None if unknown.
+        models: names of the models, one per pretraining seed.
+        declared: whether the rows state family, pretraining set and its size, which distinguish cohorts.
     """
 
     family: str
@@ -32,14 +32,15 @@ class Cohort:
 
     @property
     def seeds(self) -> Seeds:
-        """Its pretraining seeds: the same draw at every size and method, another for each cohort."""
+        """Its pretraining seeds, the same draws at every size and method, and different ones for each cohort."""
         return Seeds("pretraining", self.models, "/".join((self.family, self.objective, self.pretraining)))
 
 
 def cohorts(names: Iterable[str], own: Mapping[str, ModelRow]) -> list[Cohort]:
-    """Models by family, objective and pretraining set, in their order; those of a cohort by their pretraining seeds.
+    """Models grouped by family, objective and pretraining set, in order. Models of one cohort differ in their
+    pretraining seeds.
 
-    A model whose row names no pretraining seed stands alone.
+    A model whose row has no pretraining seed is a cohort by itself.
     """
     known = names_of(tuple(names))
     rows = {name: find_row(name, own) for name in known.full}
@@ -60,13 +61,13 @@ def cohorts(names: Iterable[str], own: Mapping[str, ModelRow]) -> list[Cohort]:
 def _place(name: str, row: ModelRow) -> tuple[object, ...]:
     if row.pretraining_seed is not None:
         return row.family, row.objective, row.pretraining
-    if row.pretrain is not None:  # a row of the suite's own that is trained here: all but its seed
+    if row.pretrain is not None:  # a model that the suite itself pretrains: its row without the seed
         return (row.model_copy(update={"pretrain": row.pretrain.model_copy(update={"seed": 0})}).model_dump_json(),)
     return (name,)
 
 
 def by_family(found: Iterable[Cohort]) -> dict[str, list[Cohort]]:
-    """Cohorts of each family, those of smaller pretraining sets first; equal ones by name."""
+    """Cohorts of each family, ordered by the size of the pretraining set and then by name."""
     families: dict[str, list[Cohort]] = {}
     for cohort in found:
         families.setdefault(cohort.family, []).append(cohort)
@@ -78,16 +79,16 @@ def _order(cohort: Cohort) -> tuple[float, str, str, tuple[str, ...]]:
 
 
 def sized(family: Iterable[Cohort]) -> list[Cohort]:
-    """The cohorts of a family whose pretraining sets have known sizes, smallest first; none if all are equal."""
+    """The cohorts of a family with pretraining sets of known sizes, smallest first; empty if all sizes are equal."""
     known = sorted((cohort for cohort in family if cohort.declared), key=_order)
     return known if known and known[0].images != known[-1].images else []
 
 
 def smallest(family: Sequence[Cohort]) -> list[Cohort]:
-    """The cohort of the smallest pretraining set of an ordered family, or several of one size."""
+    """The cohorts of an ordered family with the smallest pretraining set; several if they have the same size."""
     return [one for one in family if one.images == family[0].images]
 
 
 def largest(family: Sequence[Cohort]) -> list[Cohort]:
-    """The cohort of the largest pretraining set of an ordered family, or several of one size."""
+    """The cohorts of an ordered family with the largest pretraining set; several if they have the same size."""
     return [one for one in family if one.images == family[-1].images]

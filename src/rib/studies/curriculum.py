@@ -15,7 +15,7 @@ CURRICULUM = "curriculum"
 
 
 class GrowingSets(Study):
-    """The whole tuning set at once, or nested sets that grow to it, in as many steps."""
+    """Tuning on the whole set at once, or on nested sets that grow to it, with the same number of steps."""
 
     name: ClassVar[str] = "curriculum"
     question: ClassVar[str] = "Is less lost when the tuning set grows in stages than when it is whole from the start?"
@@ -28,12 +28,12 @@ class GrowingSets(Study):
     )
 
     def runs(self, taken: Taken) -> tuple[Runs, ...]:
-        """Fine-tuning on the whole set and on growing ones."""
+        """Fine-tuning on the whole set and on growing sets."""
         taken.require_sizes(1)
         return (taken.block(FINETUNE, CURRICULUM),)
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """Growing sets minus the whole at once: the mean over pretraining sets and sizes."""
+        """Growing sets minus the whole set at once: the mean over pretraining sets and sizes."""
         return [
             contrast(
                 family,
@@ -45,7 +45,7 @@ class GrowingSets(Study):
         ]
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """mRI of every pretraining set both ways; a panel a family and size."""
+        """mRI of every pretraining set with both, one panel per family and size."""
         rows = {"the whole at once": FINETUNE, "growing sets": CURRICULUM}
         return [
             panel for family, cohorts in numbers.families.items() for panel in numbers.by_size(family, cohorts, rows)

@@ -21,8 +21,8 @@ MEASURES = ("frechet", "mmd", "otdd")
 
 
 class DataDistance(Study):
-    """Distances between data sets in each pretrained model's feature space, against what tuning on one costs on the
-    other."""
+    """Distances between data sets in each pretrained model's feature space, against the cost of tuning on one set
+    for the other."""
 
     name: ClassVar[str] = "distance"
     question: ClassVar[str] = "Does tuning cost more accuracy on data that are farther from the set tuned on?"
@@ -41,7 +41,7 @@ class DataDistance(Study):
         return (taken.block(FINETUNE),)
 
     def looks(self, taken: Taken) -> tuple[Looks, ...]:
-        """Distances between the sets tuned on."""
+        """Distances between the tuned sets."""
         return (Looks(names=("distance",), on=taken.downstream),)
 
     def analyses(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
@@ -59,7 +59,7 @@ class DataDistance(Study):
         ]
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """The correlation by pretraining set, a line a measure; a panel a family and size."""
+        """The correlation by pretraining set, one line per measure, one panel per family and size."""
         losses, panels = list(distance_losses(numbers.results)), []
         called = numbers.results.suite.model_names.short
         for family, cohorts in numbers.families.items():
@@ -74,13 +74,14 @@ class DataDistance(Study):
 
 
 def _of(losses: Sequence[DistanceLoss], cohorts: Sequence[Cohort], called: Callable[[str], str]) -> list[DistanceLoss]:
-    """The known values of the models of some cohorts; nothing if one of them is missing."""
+    """The values of the models of some cohorts; empty if one of them is missing."""
     models = {called(model) for cohort in cohorts for model in cohort.models}
     found = [one for one in losses if one.model in models and one.method == FINETUNE and one.lost_on == OTHERS]
     return found if {one.model for one in found} == models else []
 
 
 def _over(found: Sequence[DistanceLoss], measure: str) -> Interval | None:
-    """100 × the mean over models of Spearman's correlation over pairs: distances of two models have no common unit."""
+    """100 × the mean over models of Spearman's correlation over pairs. It is averaged because distances of two
+    models have no common unit."""
     mine = [as_matrices(one.pairs) for one in found if one.measure == measure]
     return in_percent(mantel([pair[0] for pair in mine], [pair[1] for pair in mine])) if mine else None

@@ -1,4 +1,4 @@
-"""Study of forgetting: in the head, or in the features."""
+"""Forgetting: is robustness lost in the head or in the features?"""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ PARTS: dict[ForgettingPart, str] = {
     "by_features": "features tuned",
     "probe": "probe refitted",
 }
-"""Differences that the analysis gives, in words."""
+"""The differences of the analysis, in words."""
 
 
 class Forgotten(Study):
-    """Heads and features before and after are crossed, and a probe is refitted on either, on every other set."""
+    """Combines heads and features from before and after tuning, and fits a new probe on each features, on every
+    other set."""
 
     name: ClassVar[str] = "forgetting"
     question: ClassVar[str] = "Is the representation lost, or only mis-read by the head?"
@@ -53,11 +54,11 @@ class Forgotten(Study):
         return (taken.block(FINETUNE),)
 
     def looks(self, taken: Taken) -> tuple[Looks, ...]:
-        """Every run on all downstream sets."""
+        """The analysis of every run, on all downstream sets."""
         return (Looks(names=("forgetting",), on=taken.downstream),)
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """The probe's change minus the model's own: above 0 if a new head would get something back."""
+        """The probe's change minus the model's own change: above 0 if a new head recovers accuracy."""
         inside, called = InsideStudy(numbers, Analysis), numbers.results.suite.set_names.short
         return [
             contrast(
@@ -73,7 +74,7 @@ class Forgotten(Study):
         ]
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """The parts by pretraining set; a panel a family and size."""
+        """The parts by pretraining set, one panel per family and size."""
         inside, called = InsideStudy(numbers, Analysis), numbers.results.suite.set_names.short
         return [
             AnswerPanel(
@@ -94,7 +95,7 @@ class Forgotten(Study):
 
 
 def _elsewhere(part: ForgettingPart, called: Callable[[str], str]) -> Number:
-    """A part's mean over the sets that a run was not tuned on, points."""
+    """The mean of a part over the sets that a run was not tuned on, points."""
 
     def number(seen: SeenSet) -> float:
         values = typed(seen.values, ForgettingValues)

@@ -1,4 +1,4 @@
-"""Inside: numbers that an analysis found in every run, as estimates over seeds."""
+"""Inside: one number of an analysis per run, as estimates over seeds."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rib.studies.cohorts import Cohort
 from rib.studies.numbers import StudyNumbers
 
 Number = Callable[[SeenSet], float]
-"""One number of what was found in a run."""
+"""Reads one number from the values of an analysis in a run."""
 
 
 class InsideStudy:
     """The values of an analysis in the fine-tuned models of a study.
 
-    Its numbers have no draws over images: estimates are drawn over tuning and pretraining seeds alone.
+    The numbers have no draws over images, so estimates cover tuning and pretraining seeds alone.
 
     Args:
-        numbers: of the study.
-        analysis: the kind.
+        numbers: numbers of the study.
+        analysis: type of the analysis.
     """
 
     def __init__(self, numbers: StudyNumbers, analysis: type[Analysis]) -> None:
@@ -36,18 +36,18 @@ class InsideStudy:
         }
 
     def any_of(self, cohorts: Sequence[Cohort]) -> SeenSet | None:
-        """The values of one of the runs."""
+        """The values of one of the runs; None if no run has values."""
         models = {model for cohort in cohorts for model in cohort.models}
         return next((seen for (model, *_), seen in self._found.items() if model in models), None)
 
     def seeds(self, model: str, size: int | None, tuned_on: str, number: Number) -> list[float] | None:
-        """A number of each tuning seed; None with a hole, or if one is not finite."""
+        """A number for each tuning seed; None if one is missing or not finite."""
         found = [self._found.get((model, size, seed, tuned_on)) for seed in self.numbers.taken.seeds]
         values = [number(seen) for seen in found if seen]
         return values if len(values) == len(found) and np.isfinite(values).all() else None
 
     def of(self, cohort: Cohort, size: int | None, number: Number) -> Estimate | None:
-        """A number of a cohort, the mean over what was tuned on; None with a hole."""
+        """A number of a cohort, averaged over the tuned sets; None if a run is missing."""
         models = [self._of_model(model, size, number) for model in cohort.models]
         whole = [estimate for estimate in models if estimate is not None]
         return mean_over_seeds(whole, cohort.seeds) if len(whole) == len(models) else None

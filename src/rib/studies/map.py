@@ -15,7 +15,7 @@ from rib.suite.suite import Runs
 
 
 class Map(Study):
-    """Both at once: where on the map of tuning size and pretraining is robustness lost?"""
+    """Both together: where on the map of tuning size and pretraining is robustness lost?"""
 
     name: ClassVar[str] = "map"
     question: ClassVar[str] = "Is the loss worst where the largest pretraining set meets the smallest tuning set?"
@@ -38,7 +38,8 @@ class Map(Study):
         return (taken.block(FINETUNE),)
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """The corner minus the rest; and what more pretraining does at the smallest size, minus at the largest."""
+        """The corner minus the rest; and the effect of more pretraining at the smallest size, minus that at the
+        largest."""
         found = []
         first, last = numbers.sizes[0], numbers.sizes[-1]
         for family, cohorts in numbers.families.items():
@@ -59,7 +60,7 @@ class Map(Study):
         return found
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """mRI by size (across) and pretraining set (up)."""
+        """mRI by size (horizontal) and pretraining set (vertical)."""
         return [
             AnswerPanel(
                 family,

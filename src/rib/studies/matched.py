@@ -1,4 +1,4 @@
-"""Matched: methods of a study at the gain that plain fine-tuning reaches, as estimates over pretraining seeds too."""
+"""Matched: methods of a study at the gain of plain fine-tuning, as estimates that cover pretraining seeds too."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ STRENGTHS: Mapping[str, tuple[str, tuple[float, ...]]] = {
     "ewc": ("strength", (0.003, 0.03, 0.3)),
     "lwf": ("weight", (0.1, 1.0, 10.0)),
 }
-"""The strength of a method, and the values that studies sweep; fixed before any study was run with them."""
+"""The strength of each method, and the values that studies sweep. Fixed before any study was run with them."""
 
 
 def strengths(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Methods of a study's own by name, e.g. `wise_ft_by_alpha`; those without a strength are left as they are."""
+    """Methods with a study's values, by name, such as `wise_ft_by_alpha`; methods without a strength stay as they
+    are."""
     return {
         f"{name}_by_{STRENGTHS[name][0]}": {"kind": name, "sweep": {STRENGTHS[name][0]: list(STRENGTHS[name][1])}}
         for name in methods
@@ -37,17 +38,17 @@ def strengths(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def swept_names(methods: Iterable[str]) -> tuple[str, ...]:
-    """Names of the same methods in the study's suite."""
+    """Names of these methods in the study's suite."""
     return tuple(f"{name}_by_{STRENGTHS[name][0]}" if name in STRENGTHS else name for name in methods)
 
 
 class MatchedNumbers:
     """Methods of a study at the gain of fine-tuning.
 
-    A cohort's curve is the mean over its pretraining seeds, of gains as of mRIs.
+    A cohort's curve is the mean over its pretraining seeds, for gains and for mRI.
 
     Args:
-        numbers: of the study.
+        numbers: numbers of the study.
     """
 
     def __init__(self, numbers: StudyNumbers) -> None:
@@ -61,7 +62,7 @@ class MatchedNumbers:
         return curves(dict.fromkeys(run.method for run in self.numbers.results.plan.runs), self._sweeps)
 
     def reading(self, cohort: Cohort, name: str, size: int | None) -> CurveReading:
-        """What a curve says at the gain of fine-tuning."""
+        """The value of a curve at the gain of fine-tuning."""
         place = (cohort, name, size)
         if place not in self._read:
             base, points = (
@@ -74,30 +75,30 @@ class MatchedNumbers:
         return self._read[place]
 
     def against(self, cohort: Cohort, name: str, size: int | None) -> Estimate | None:
-        """mRI of a curve at the gain of fine-tuning minus that of fine-tuning."""
+        """mRI of a curve at the gain of fine-tuning, minus mRI of fine-tuning."""
         if name == FINETUNE:
             return minus(self.numbers.mri(cohort, name, size), self.numbers.mri(cohort, name, size))
         return minus(self.reading(cohort, name, size).mri, self.numbers.mri(cohort, FINETUNE, size))
 
     def places(self, cohorts: Iterable[Cohort]) -> list[tuple[Cohort, int | None]]:
-        """Cohorts and sizes."""
+        """All pairs of a cohort and a size."""
         return list(itertools.product(cohorts, self.numbers.sizes))
 
     def reached(self, cohorts: Sequence[Cohort], name: str) -> int:
-        """In how many cohorts and sizes a curve reaches the gain."""
+        """The number of cohorts and sizes at which a curve reaches the gain."""
         return sum(self.reading(one, name, size).reach == "reached" for one, size in self.places(cohorts))
 
     def mean(self, cohorts: Sequence[Cohort], name: str) -> Estimate | None:
-        """`against`, the mean over cohorts and sizes; None unless the gain is reached in all of them."""
+        """The mean of `against` over cohorts and sizes; None unless all of them reach the gain."""
         return mean_if_whole(self.against(one, name, size) for one, size in self.places(cohorts))
 
     def of_group(self, cohorts: Sequence[Cohort], names: Iterable[str]) -> Estimate | None:
-        """The mean over the curves of a group that reach the gain everywhere; None if there are none."""
+        """The mean over the curves of a group that reach the gain everywhere; None without any."""
         found = [each for name in names if name in self.curves if (each := self.mean(cohorts, name)) is not None]
         return mean_if_whole(found)
 
     def panels(self) -> list[AnswerPanel]:
-        """Difference from fine-tuning at its gain by method, a row for each pretraining set."""
+        """Difference from fine-tuning at its gain by method, one row per pretraining set."""
         return [
             AnswerPanel(
                 f"{family}, n = {size_name(size)}",

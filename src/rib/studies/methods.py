@@ -17,7 +17,7 @@ from rib.suite.suite import Runs
 
 
 class Methods(Study):
-    """Every method of the suite beside plain fine-tuning, at every size."""
+    """Every method of the suite compared with plain fine-tuning, at every size."""
 
     name: ClassVar[str] = "methods"
     question: ClassVar[str] = "Do other methods keep more robustness than plain fine-tuning, and at which sizes?"
@@ -48,7 +48,7 @@ class Methods(Study):
         ]
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """mRI by method, a row a pretraining set; a panel a family and size."""
+        """mRI by method, one row per pretraining set, one panel per family and size."""
         ticks = (FINETUNE, *_methods(numbers))
         return [
             AnswerPanel(
@@ -94,6 +94,6 @@ def _others(taken: Taken) -> list[str]:
 
 
 def _methods(numbers: StudyNumbers) -> list[str]:
-    """The methods as they were run: each member of a sweep by itself."""
+    """The methods as they ran: each member of a sweep by itself."""
     names = dict.fromkeys(run.method for run in numbers.results.plan.runs)
     return [name for name in names if name not in (FINETUNE, "pretrained")]

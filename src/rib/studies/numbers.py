@@ -1,4 +1,4 @@
-"""The numbers of a study: mRI of cohorts, and the lines, panels and contrasts that it draws from them."""
+"""Numbers of a study: mRI of cohorts, and the lines, panels and contrasts made from them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ FINETUNE = "finetune"
 
 
 class StudyNumbers:
-    """mRI of cohorts, every one paired with every other.
+    """mRI of cohorts, as paired estimates.
 
-    Source images and tuning seeds are shared by all; each cohort has pretraining seeds of its own.
+    All cohorts share source images and tuning seeds; each has pretraining seeds of its own.
 
     Args:
-        results: of the study's suite.
-        taken: what the study takes of that suite.
+        results: results of the study's suite.
+        taken: the part of that suite that the study uses.
         cohorts: the models that it uses.
     """
 
@@ -42,7 +42,7 @@ class StudyNumbers:
         return self._over_models("mri", self.results.estimates.mri, cohort, method, size)
 
     def gain(self, cohort: Cohort, method: str, size: int | None) -> Estimate | None:
-        """Change of accuracy on unseen images of the sets tuned on, in points; None if a run is missing."""
+        """Change of accuracy on unseen images of the tuned sets, in points; None if a run is missing."""
         return self._over_models("gain", self.results.estimates.gain, cohort, method, size)
 
     def _over_models(
@@ -59,34 +59,34 @@ class StudyNumbers:
     def mean(
         self, cohorts: Iterable[Cohort], method: str = FINETUNE, sizes: Iterable[int | None] | None = None
     ) -> Estimate | None:
-        """The mean over cohorts and sizes, default all; None with a hole."""
+        """The mean over cohorts and sizes, by default all sizes; None if a run is missing."""
         over = self.sizes if sizes is None else tuple(sizes)
         return mean_if_whole(self.mri(cohort, method, size) for cohort in cohorts for size in over)
 
     def line(
         self, name: str, points: Iterable[tuple[Cohort, str, int | None] | None], cohort: Cohort | None = None
     ) -> AnswerLine:
-        """A row of a panel: mRI at each tick, None for a tick that has no point.
+        """A row of a panel: mRI at each tick, None for a tick without a point.
 
         Args:
-            name: of the row.
-            points: cohort, method and size of each.
-            cohort: whose colour it has; None for a row of several.
+            name: name of the row.
+            points: cohort, method and size of each point.
+            cohort: the cohort that gives the row its colour; None for a row over several cohorts.
         """
         return self.drawn(name, (interval_of(self.mri(*point)) if point else None for point in points), cohort)
 
     def drawn(self, name: str, spans: Iterable[Interval | None], cohort: Cohort | None = None) -> AnswerLine:
-        """A row of a panel, in a cohort's colour and with its marker."""
+        """A row of a panel, with the colour and the marker of a cohort."""
         rank = self._ranks.get(cohort.images) if cohort and cohort.images else None
         return AnswerLine(name, rank, self._shape(cohort) if cohort else 0, tuple(spans))
 
     def _shape(self, cohort: Cohort) -> int:
-        """Its place among those of its family with as many images."""
+        """Its index among cohorts of its family with equally many images."""
         equal = [one for one in self.families[cohort.family] if one.images == cohort.images]
         return equal.index(cohort)
 
     def label(self, cohort: Cohort) -> str:
-        """A cohort's name within its family: the pretraining set, with what tells two of them apart."""
+        """A cohort's name within its family: the pretraining set, and whatever else distinguishes two cohorts."""
         family = self.families[cohort.family]
         several = len({one.objective for one in family}) > 1
         names = {one: f"{one.objective} {one.pretraining}" if several else one.pretraining for one in family}
@@ -94,12 +94,12 @@ class StudyNumbers:
         return self.results.suite.model_names.short(cohort.models[0]) if twice else names[cohort]
 
     def by_size(self, family: str, cohorts: Sequence[Cohort], methods: Mapping[str, str]) -> list[AnswerPanel]:
-        """A panel a size: what a family's cohorts have, a row per method.
+        """One panel per size for the cohorts of a family, with one row per method.
 
         Args:
-            family: their name.
+            family: name of the family.
             cohorts: the ticks.
-            methods: name of each row, and its method.
+            methods: method of each row, by the row's name.
         """
         ticks = tuple(self.label(cohort) for cohort in cohorts)
         return [
@@ -116,7 +116,7 @@ class StudyNumbers:
         ]
 
     def limits(self) -> list[str]:
-        """Limits of the seeds, in sentences."""
+        """Limits due to the number of seeds, in sentences."""
         tuning = len(self.taken.seeds)
         pretraining = sorted({len(cohort.models) for family in self.families.values() for cohort in family})
         counts = f"{_between(pretraining)} pretraining and {tuning} tuning seed{'' if tuning == 1 else 's'}"
@@ -132,12 +132,12 @@ def _between(counts: Sequence[int]) -> str:
 
 
 def in_percent(correlation: Interval | None) -> Interval | None:
-    """A correlation times 100, so that one decimal says enough."""
+    """A correlation times 100, so that one decimal is enough."""
     if correlation is None:
         return None
     return correlation.times(100)
 
 
 def contrast(family: str, says: str, claimed: Literal["above", "below"], estimate: Estimate | None) -> Contrast:
-    """A contrast: the prediction of a claim about an estimate."""
+    """A contrast: an estimate, and the side of 0 on which a claim expects it."""
     return Contrast(family, says, claimed, interval_of(estimate))

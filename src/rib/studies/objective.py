@@ -18,7 +18,7 @@ BASELINE = "supervised"
 
 
 class ObjectiveStudy(Study):
-    """How a model was pretrained, beside on how much: is the collapse one of contrastive pretraining?"""
+    """The objective of pretraining in addition to its amount: is the collapse specific to contrastive pretraining?"""
 
     name: ClassVar[str] = "objective"
     question: ClassVar[str] = "Is the loss a matter of how a model was pretrained, or of how much it was shown?"
@@ -32,7 +32,7 @@ class ObjectiveStudy(Study):
     )
 
     def cohorts(self, taken: Taken) -> list[Cohort]:
-        """Families with a supervised pretraining and another."""
+        """Families with supervised pretraining and at least one other objective."""
         by_family: dict[str, set[str]] = {one.family: set() for one in taken.cohorts}
         known = [one for one in taken.cohorts if one.declared and one.objective]
         for one in known:
@@ -59,7 +59,8 @@ class ObjectiveStudy(Study):
         return (taken.block(FINETUNE),)
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """Every objective minus supervised, on equal sets if there are any; and its largest set minus its smallest."""
+        """Every objective minus supervised, on equal sets if there are any; and its largest set minus its smallest
+        one."""
         found = []
         for family, objectives in _by_objective(numbers):
             plain: dict[str, list[Cohort]] = {}
@@ -82,7 +83,7 @@ class ObjectiveStudy(Study):
         return found
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """mRI against the pretraining set, a line an objective; a panel a family and size."""
+        """mRI against the pretraining set, one line per objective, one panel per family and size."""
         panels = []
         for family, objectives in _by_objective(numbers):
             ticks = list(dict.fromkeys(one.pretraining for one in numbers.families[family]))

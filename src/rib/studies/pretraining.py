@@ -18,10 +18,10 @@ from rib.suite.suite import Runs
 
 
 class Pretraining(Study):
-    """Little pretraining or much; and, if the suite names pairs of sets of one size, plain or diverse.
+    """The effect of the pretraining set's size; and of its diversity, if the suite names pairs of sets of one size.
 
-    With two pairs at two sizes the two are separable: size at equal diversity, diversity at equal size. Their sum is
-    the difference of the ends.
+    Two pairs at two sizes separate the two effects: size at equal diversity, and diversity at equal size. Their sum is
+    the difference between the ends.
     """
 
     name: ClassVar[str] = "pretraining"
@@ -41,7 +41,7 @@ class Pretraining(Study):
         return (taken.block(FINETUNE),)
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """The largest set minus the smallest; size and diversity each by itself, if there are pairs."""
+        """The largest set minus the smallest; with pairs, also size and diversity by themselves."""
         found = []
         for family, cohorts in numbers.families.items():
             pairs = _pairs(numbers, cohorts)
@@ -57,7 +57,7 @@ class Pretraining(Study):
         return found
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """mRI against the pretraining set, a line per size of the tuning set."""
+        """mRI against the pretraining set, one line per size of the tuning set."""
         panels = []
         for family, cohorts in numbers.families.items():
             pairs = _pairs(numbers, cohorts)
@@ -69,7 +69,7 @@ class Pretraining(Study):
         return panels
 
     def notes(self, numbers: StudyNumbers) -> list[str]:
-        """The difference of the ends at each size of the tuning set."""
+        """The difference between the ends at each size of the tuning set."""
         said = []
         for family, cohorts in numbers.families.items():
             low, high = _ends(cohorts, _pairs(numbers, cohorts))
@@ -97,7 +97,7 @@ Pair = tuple[Cohort, Cohort]
 
 
 def _pairs(numbers: StudyNumbers, cohorts: Sequence[Cohort]) -> list[Pair]:
-    """The pairs of one size that the suite names, less diverse first, smaller size first."""
+    """The suite's pairs of sets of one size: the less diverse set first, pairs of smaller sets first."""
     by_name = {one.pretraining: one for one in cohorts}
     named = numbers.taken.choice.diversity
     pairs = [(by_name[less], by_name[more]) for less, more in named if less in by_name and more in by_name]
@@ -105,7 +105,7 @@ def _pairs(numbers: StudyNumbers, cohorts: Sequence[Cohort]) -> list[Pair]:
 
 
 def _ends(cohorts: Sequence[Cohort], pairs: Sequence[Pair]) -> tuple[list[Cohort], list[Cohort]]:
-    """The smallest sets and the largest; of a pair the less diverse is the smaller."""
+    """The smallest sets and the largest; of a pair, the less diverse set counts as the smaller."""
     less, more = ([pair[at] for pair in pairs] for at in (0, 1))
     return [one for one in smallest_of(cohorts) if one not in more], [
         one for one in largest(cohorts) if one not in less

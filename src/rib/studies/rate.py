@@ -18,7 +18,7 @@ BEST = "best_rate"
 
 
 class Rate(Study):
-    """The common learning rate, or for every run the one that is best on held-out images of the set tuned on."""
+    """One learning rate for all runs, or for every run the rate that is best on held-out images of the tuned set."""
 
     name: ClassVar[str] = "rate"
     question: ClassVar[str] = "Does the loss survive when every model is tuned at its own best learning rate?"
@@ -32,7 +32,7 @@ class Rate(Study):
     )
 
     def runs(self, taken: Taken) -> tuple[Runs, ...]:
-        """Fine-tuning at the common rate, and at the best of several."""
+        """Fine-tuning at the common rate, and at the best of several rates."""
         taken.require_sizes(1)
         return (taken.block(FINETUNE, BEST),)
 
@@ -47,14 +47,14 @@ class Rate(Study):
         return found
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """mRI of every pretraining set at both rates; a panel a family and size."""
+        """mRI of every pretraining set at both rates, one panel per family and size."""
         rows = {"common rate": FINETUNE, "best held-out rate": BEST}
         return [
             panel for family, cohorts in numbers.families.items() for panel in numbers.by_size(family, cohorts, rows)
         ]
 
     def notes(self, numbers: StudyNumbers) -> list[str]:
-        """Which rates were chosen, by family and size."""
+        """The chosen rates, by family and size."""
         families = {
             numbers.results.suite.model_names.short(name): one.family
             for many in numbers.families.values()

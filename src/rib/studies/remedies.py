@@ -1,4 +1,4 @@
-"""Remedies: what keeps robustness, at the gain that plain fine-tuning reaches."""
+"""Remedies: methods that keep robustness, at the gain of plain fine-tuning."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ METHODS_TRIED = (
     "finetune", "wise_ft", "lines", "l2_sp", "ewc", "lwf", "lp_ft", "ema", "swa", "spd", "ftp", "digrap", "ldifs",
     "llrd", "surgical", "bitfit", "norm_tuning", "sam", "replay", "lora", "model_stock", "diwa_uniform", "soup",
 )  # fmt: skip
-"""By default, those of these that this version has."""
+"""The default methods, as far as this version of RIB has them."""
 
 
 class Remedies(Study):
-    """Each method against plain fine-tuning, where it gains as much on the set tuned on."""
+    """Each method compared with plain fine-tuning, at the same gain on the tuned set."""
 
     name: ClassVar[str] = "remedies"
     by_name: ClassVar[bool] = True
@@ -45,11 +45,11 @@ class Remedies(Study):
         return (taken.block(FINETUNE, *names),)
 
     def methods(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
-        """The sweeps."""
+        """The sweeps over strengths."""
         return strengths(_chosen(taken))
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """Every method that reaches the gain, minus fine-tuning there."""
+        """Every method that reaches the gain, minus fine-tuning at that gain."""
         matched, found = MatchedNumbers(numbers), []
         for family, cohorts in numbers.families.items():
             reach = [name for name in matched.curves if matched.reached(cohorts, name) == len(matched.places(cohorts))]
@@ -61,11 +61,11 @@ class Remedies(Study):
         return found
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """By method, a row for each pretraining set; a panel for each family and size."""
+        """The difference by method, one row per pretraining set, one panel per family and size."""
         return MatchedNumbers(numbers).panels()
 
     def notes(self, numbers: StudyNumbers) -> list[str]:
-        """What does not reach the gain."""
+        """The methods that do not reach the gain."""
         return MatchedNumbers(numbers).notes()
 
 

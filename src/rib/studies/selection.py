@@ -19,8 +19,8 @@ class Taken:
 
     Args:
         base: the suite.
-        choice: what the suite says of this study.
-        study: its name, for errors.
+        choice: the suite's table for this study.
+        study: name of the study, for error messages.
     """
 
     base: Suite
@@ -35,12 +35,12 @@ class Taken:
 
     @cached_property
     def cohorts(self) -> list[Cohort]:
-        """The models by pretraining."""
+        """The models, grouped by pretraining."""
         return cohorts(self.models, self.base.model)
 
     @cached_property
     def sizes(self) -> tuple[Size, ...]:
-        """Sizes, ascending, all last."""
+        """Sizes, ascending; all images come last."""
         given = self.choice.sizes or tuple(size for run in self.base.runs for size in run.sizes)
         return tuple(sorted(set(given), key=lambda size: size_order(counted(size))))
 
@@ -57,16 +57,16 @@ class Taken:
         return self.choice.seeds or self.base.seeds
 
     def block(self, *methods: str, sizes: Sequence[Size] | None = None) -> Runs:
-        """Runs of these methods at these sizes, default all."""
+        """Runs of these methods at these sizes, by default all sizes."""
         return Runs(methods=methods, sizes=tuple(self.sizes if sizes is None else sizes), downstream=self.downstream)
 
     def require(self, enough: bool, problem: str, got: object, remedy: str) -> None:
-        """UserError unless there is enough to ask the question of."""
+        """Raise a UserError unless there is enough for the question."""
         if not enough:
             raise UserError(f"the study {self.study!r} {problem}", got=f"{self.base.name}: {got}", remedy=remedy)
 
     def require_sizes(self, most: int = 2) -> None:
-        """UserError for fewer sizes."""
+        """Raise a UserError if there are fewer sizes."""
         got = ", ".join(str(size) for size in self.sizes) or "no size"
         self.require(
             len(self.sizes) >= most,
@@ -79,7 +79,7 @@ class Taken:
         """Cohorts of the families with pretraining sets of several sizes, or with both sets of one of the pairs.
 
         Raises:
-            UserError: there are none; what a model was pretrained on is never guessed.
+            UserError: there are none. RIB never guesses the pretraining set of a model.
         """
         families = by_family(cohort for cohort in self.cohorts if cohort.declared)
         found = [
@@ -95,7 +95,7 @@ class Taken:
 
 
 def counted(size: Size) -> int | None:
-    """A size as runs have it."""
+    """A size in the form that runs have."""
     return None if size == "all" else size
 
 

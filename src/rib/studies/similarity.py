@@ -26,7 +26,7 @@ from rib.suite.suite import Looks, Runs
 
 
 class Similarity(Study):
-    """CKA of every layer with itself, before and after fine-tuning, on the reference set's test images."""
+    """CKA of every layer with itself before and after fine-tuning, on the reference set's test images."""
 
     name: ClassVar[str] = "similarity"
     question: ClassVar[str] = "Do the layers of models pretrained on more images change more, and late ones most?"
@@ -44,7 +44,7 @@ class Similarity(Study):
     limits: ClassVar[tuple[str, ...]] = ("CKA is of reference images alone.",)
 
     def cohorts(self, taken: Taken) -> list[Cohort]:
-        """Families of several pretraining sets; or all, if each family is known to have a single one."""
+        """Families with several pretraining sets; or all families, if each is known to have a single one."""
         families = by_family(taken.cohorts).values()
         if all(one.declared for one in taken.cohorts) and not any(len(family) > 1 for family in families):
             return taken.cohorts
@@ -60,7 +60,8 @@ class Similarity(Study):
         return (Looks(names=("cka",)),)
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """Largest minus smallest pretraining set, if several; late minus early layers; correlation with RI."""
+        """Largest minus smallest pretraining set, if there are several; late minus early layers; correlation with
+        RI."""
         found = []
         inside = InsideStudy(numbers, CKA)
         for family, cohorts in numbers.families.items():
@@ -75,7 +76,7 @@ class Similarity(Study):
         return found
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """By layer, a line a pretraining set; a panel a family and size."""
+        """1 − CKA by layer, one line per pretraining set, one panel per family and size."""
         inside = InsideStudy(numbers, CKA)
         panels = []
         for family, cohorts in numbers.families.items():
@@ -98,7 +99,7 @@ def _of_layer(at: int) -> Number:
 
 
 def _unlike(seen: SeenSet) -> Floats:
-    """1 − CKA of every layer with itself; NaN for one that says the same of every image."""
+    """1 − CKA of every layer with itself; NaN for a layer with the same output for every image."""
     return 1 - np.array(typed(seen.values, CKAValues)["diagonal"], np.float64)
 
 
@@ -109,7 +110,7 @@ def _layers(inside: InsideStudy, cohorts: Sequence[Cohort]) -> list[str]:
 
 
 def _thirds(place: slice) -> Number:
-    """100 × the mean 1 − CKA of some thirds of the layers."""
+    """100 × the mean 1 − CKA over some thirds of the layers."""
 
     def number(seen: SeenSet) -> float:
         thirds = np.array_split(_unlike(seen), 3)
@@ -122,9 +123,10 @@ WHOLE, EARLY, LATE = _thirds(slice(3)), _thirds(slice(1)), _thirds(slice(2, 3))
 
 
 def _with_ri(inside: InsideStudy, cohorts: Sequence[Cohort]) -> Interval | None:
-    """100 × Spearman's correlation of mean 1 − CKA with RI over the sets tuned on, the mean over models and sizes.
+    """100 × Spearman's correlation of mean 1 − CKA with RI over tuned sets, averaged over models and sizes.
 
-    Both are means over tuning seeds. What differs between models plays no part: it would go together with both.
+    Both are means over tuning seeds. The correlation is within each model, because differences between models would
+    affect both numbers.
     """
     numbers = inside.numbers
     models = [model for cohort in cohorts for model in cohort.models]

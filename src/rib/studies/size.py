@@ -15,10 +15,10 @@ from rib.suite.suite import Runs, Size
 
 
 class TuningSize(Study):
-    """Few images or many: at fixed epochs, if more images mean more steps, and at fixed steps, if they do not.
+    """Few images or many, in two regimes: fixed epochs, where more images mean more steps, and fixed steps.
 
-    The fixed number of steps is what the recipe makes of the middle size, so that the two regimes meet there. Fixed
-    steps are run at the smallest, the middle and the largest size.
+    The fixed number of steps is that of the recipe at the middle size, so the two regimes are equal there. Fixed steps
+    run at the smallest, the middle and the largest size.
     """
 
     name: ClassVar[str] = "size"
@@ -58,7 +58,7 @@ class TuningSize(Study):
         return found
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """mRI against size, a line a pretraining set; a panel a family and regime."""
+        """mRI against size, one line per pretraining set, one panel per family and regime."""
         return [
             AnswerPanel(
                 f"{family}, {regime}",
@@ -75,7 +75,7 @@ class TuningSize(Study):
 
 
 def _regimes(taken: Taken) -> dict[str, dict[int | None, str]]:
-    """The two regimes: of each, the method by size."""
+    """The method at each size, for both regimes."""
     recipe = taken.base.recipe
     length = f"{recipe.steps} steps by recipe" if recipe.steps else f"{recipe.epochs} epochs"
     fixed = {counted(size): method for size, method in _fixed(taken).items()}
@@ -83,7 +83,7 @@ def _regimes(taken: Taken) -> dict[str, dict[int | None, str]]:
 
 
 def _fixed(taken: Taken) -> dict[Size, str]:
-    """The sizes run with fixed steps, and the method: plain fine-tuning where that takes as many steps."""
+    """The sizes with fixed steps, and their method; plain fine-tuning at the size where the regimes are equal."""
     middle = _middle(taken)
     sizes = dict.fromkeys(size for size in (taken.sizes[0], middle, taken.sizes[-1]) if size is not None)
     return {size: FINETUNE if _meets(taken, size) else _steps_name(taken) for size in sizes}

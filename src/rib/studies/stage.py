@@ -17,7 +17,7 @@ from rib.suite.suite import Runs, Suite
 
 
 class Stage(Study):
-    """Models that differ in one thing: whether the whole net was tuned on the reference set before."""
+    """Models that differ only in whether the whole net was tuned on the reference set before."""
 
     name: ClassVar[str] = "stage"
     by_name: ClassVar[bool] = True
@@ -32,7 +32,7 @@ class Stage(Study):
     )
 
     def cohorts(self, taken: Taken) -> list[Cohort]:
-        """The models of pairs."""
+        """The models that form pairs."""
         found = [one for pair in _pairs(taken.base, taken.cohorts) for one in pair]
         taken.require(
             bool(found),
@@ -61,7 +61,7 @@ class Stage(Study):
         ]
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """mRI without and with the stage, a row for each pair; a panel for each family and size."""
+        """mRI without and with the stage, one row per pair, one panel per family and size."""
         return [
             AnswerPanel(
                 f"{family}, n = {size_name(size)}",
@@ -83,7 +83,7 @@ class Stage(Study):
 
 
 def _pairs(suite: Suite, cohorts: list[Cohort]) -> Iterator[tuple[Cohort, Cohort]]:
-    """Cohorts of the same weights, the first without a stage on the reference set and the second with one."""
+    """Pairs of cohorts with the same initial weights: without and with a stage on the reference set."""
     plain = {_weights(suite, one): one for one in cohorts if not _staged(_row(suite, one))}
     for one in cohorts:
         if _staged(_row(suite, one)) and (other := plain.get(_weights(suite, one))):
@@ -99,7 +99,7 @@ def _staged(row: ModelRow) -> bool:
 
 
 def _weights(suite: Suite, cohort: Cohort) -> tuple[str, ...]:
-    """What the nets of a cohort are before the head and the stage."""
+    """The rows of a cohort's models without head, stage and pretraining: they identify the initial weights."""
     facts = {"head", "reference", "pretraining"}
     rows = (find_row(name, suite.model) for name in cohort.models)
     return tuple(row.model_dump_json(exclude=facts) for row in rows)

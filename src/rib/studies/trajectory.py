@@ -1,4 +1,4 @@
-"""Trajectory: when in a run of fine-tuning robustness is lost."""
+"""Trajectory: when during fine-tuning robustness is lost."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STEPS = tuple(factor * 10**power for power in range(6) for factor in (1, 2, 5))
 
 
 class Trajectory(Study):
-    """mRI, gain and CKA after 1, 2, 5, 10 ... steps of one run, whose rates are those of the whole run."""
+    """mRI, gain and CKA after 1, 2, 5, 10 ... steps of one run, with the learning-rate schedule of the whole run."""
 
     name: ClassVar[str] = "trajectory"
     by_name: ClassVar[bool] = True
@@ -39,7 +39,7 @@ class Trajectory(Study):
     )
 
     def runs(self, taken: Taken) -> tuple[Runs, ...]:
-        """Fine-tuning at every size, whole and stopped."""
+        """Fine-tuning at every size, complete and stopped early."""
         taken.require_sizes(1)
         return tuple(
             taken.block(FINETUNE, *(_name(step) for step in _steps(taken, counted(size))), sizes=[size])
@@ -47,16 +47,16 @@ class Trajectory(Study):
         )
 
     def methods(self, taken: Taken) -> Mapping[str, dict[str, Any]]:
-        """Fine-tuning that is stopped."""
+        """Fine-tuning that stops early."""
         steps = {step for size in taken.sizes for step in _steps(taken, counted(size))}
         return {_name(step): {"kind": "stopped", "after": step} for step in sorted(steps)}
 
     def looks(self, taken: Taken) -> tuple[Looks, ...]:
-        """CKA of the first tuning seed: it costs as much as tuning."""
+        """CKA for the first tuning seed only, because it costs as much as tuning."""
         return (Looks(names=("cka",), seeds=taken.seeds[:1]),)
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """After a tenth of the run, minus half of the whole: the mean over pretraining sets and sizes."""
+        """mRI after a tenth of the run, minus half of mRI at its end: the mean over pretraining sets and sizes."""
         says = "mRI after a tenth of the steps minus half of that after all"
         return [
             contrast(
@@ -66,7 +66,7 @@ class Trajectory(Study):
         ]
 
     def panels(self, numbers: StudyNumbers) -> list[AnswerPanel]:
-        """Against the number of steps, two lines for each pretraining set; a panel for each family and size."""
+        """mRI and gain against the number of steps, two lines per pretraining set, one panel per family and size."""
         panels = []
         for family, cohorts in numbers.families.items():
             for size in numbers.sizes:
@@ -85,7 +85,7 @@ class Trajectory(Study):
         return panels
 
     def notes(self, numbers: StudyNumbers) -> list[str]:
-        """CKA with the pretrained model, the mean over layers and runs."""
+        """CKA with the pretrained model, averaged over layers and runs."""
         said = []
         for family, cohorts in numbers.families.items():
             models = {model for one in cohorts for model in one.models}
@@ -112,7 +112,7 @@ def _tick(method: str) -> str:
 
 
 def _steps(taken: Taken, size: int | None) -> tuple[int, ...]:
-    """The numbers of steps before the end of a run."""
+    """The numbers of steps after which a run is evaluated before its end."""
     taken.require(size is not None, "counts steps", "size 'all'", f"[study.{taken.study}] sizes = [200]")
     total = taken.base.recipe.total_steps(size or 1)
     found = tuple(step for step in STEPS if step < total)
@@ -125,7 +125,7 @@ def _methods(numbers: StudyNumbers, size: int | None) -> list[str]:
 
 
 def _early(numbers: StudyNumbers, cohort: Cohort, size: int | None) -> Estimate | None:
-    """mRI after the last of the counted steps within a tenth of the run, minus half of mRI at its end."""
+    """mRI after the last listed step within a tenth of the run, minus half of mRI at its end."""
     steps, total = _steps(numbers.taken, size), numbers.taken.base.recipe.total_steps(size or 1)
     early = max([step for step in steps if step <= total / 10], default=steps[0])
     whole = numbers.mri(cohort, FINETUNE, size)
