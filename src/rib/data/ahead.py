@@ -1,4 +1,4 @@
-"""Reading ahead: inputs are read and decoded while those before are written or used."""
+"""Read-ahead: inputs are read and decoded while the previous ones are written or used."""
 
 from __future__ import annotations
 
@@ -15,19 +15,23 @@ from rib.data.examples import Examples
 from rib.data.views import Inputs, View
 
 AHEAD = 2
-"""Pieces under way at a time: one is read while the other is decoded."""
+"""Number of reads in progress at a time."""
 
 
 def pieces(rows: Rows, size: int) -> list[Rows]:
-    """Rows in pieces of at most `size`."""
+    """Rows, divided into pieces of at most `size` rows."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def read_ahead(decoded: Decoded, wanted: Iterable[Rows]) -> Iterator[tuple[Rows, Inputs]]:
-    """Some rows after the other with their inputs (n, *view.shape); the next are decoded meanwhile.
+    """Decode groups of rows in the background and yield each group with its inputs, (n, *view.shape).
+
+    Args:
+        decoded: the part and its view.
+        wanted: the groups of rows, in the order in which they are yielded.
 
     Raises:
-        UserError: an image cannot be read; it is named.
+        UserError: an image cannot be read; the message names it.
     """
     under_way: deque[tuple[Rows, Future[Inputs]]] = deque()
     with ThreadPoolExecutor(AHEAD) as pool:
@@ -46,22 +50,22 @@ def read_ahead(decoded: Decoded, wanted: Iterable[Rows]) -> Iterator[tuple[Rows,
 
 
 def chunks(decoded: Decoded, rows_per_chunk: int, first: int = 0) -> Iterator[Examples]:
-    """A part in chunks that follow one another, each decoded into memory while the one before is used.
+    """Decode a part into memory chunk by chunk; the next chunk is decoded while the caller uses the current one.
 
-    Nothing is written. Two chunks are in memory at a time, if the one that was given last is let go of before the next
-    is asked for or soon after; and three times `data.chunk` images on the way to them.
+    Nothing is written. At most two chunks are in memory if the caller releases each chunk before it requests the next,
+    plus three times `data.chunk` images that are being decoded.
 
     Args:
-        decoded: the part and its form.
-        rows_per_chunk: examples a chunk, but for the last. A multiple of the batch size makes the batches those of the
-            whole part.
-        first: the row to begin with.
+        decoded: the part and its view.
+        rows_per_chunk: examples per chunk; the last may have fewer. With a multiple of the batch size, the batches are
+            the same as those of the whole part.
+        first: the first row to decode.
 
     Yields:
-        All examples from that row on once, in the order of the part.
+        Chunks that together contain every example from `first` on, once and in the order of the part.
 
     Raises:
-        UserError: an image cannot be read; it is named.
+        UserError: an image cannot be read; the message names it.
     """
     index, data = decoded.index, decoded.data
     order = data.reading_order(decoded.part)
@@ -82,7 +86,7 @@ def chunks(decoded: Decoded, rows_per_chunk: int, first: int = 0) -> Iterator[Ex
 
 
 def copied(examples: Examples, rows_per_chunk: int, first: int = 0) -> Iterator[Examples]:
-    """Examples of a pack in chunks as `chunks` gives them, each read from the disk once, and copied into memory."""
+    """Copy a pack into memory in the same chunks as `chunks` yields. Each example is read from the disk once."""
 
     def copy(places: Rows) -> Examples:
         chosen = examples.take(places)
@@ -94,7 +98,10 @@ def copied(examples: Examples, rows_per_chunk: int, first: int = 0) -> Iterator[
 def _one_ahead(
     make: Callable[[Rows], Examples], wanted: Iterable[Rows], stopped: threading.Event
 ) -> Iterator[Examples]:
-    """Chunks of some rows, each made while the one before is used; `stopped` is set when no more is wanted."""
+    """Yield the chunks of some groups of rows and make one chunk ahead.
+
+    Sets `stopped` when the caller stops or all are done.
+    """
     with ThreadPoolExecutor(1) as pool:
         waiting = deque(wanted)
         ahead: deque[Future[Examples]] = deque()
@@ -112,16 +119,17 @@ def _one_ahead(
 
 
 def streamed(decoded: Decoded) -> Examples:
-    """The examples of a part, decoded on each read. Reading raises as `DataSet.read`."""
+    """The examples of a part, which are decoded whenever they are read. Reading raises the errors of `DataSet.read`."""
     read, part, view, index = decoded.data.read, decoded.part, decoded.view, decoded.index
     return Examples(lambda rows: read(part, rows.tolist(), view), index, np.arange(len(index)))
 
 
 def chunk_rows(view: View, batch_size: int, memory: int = 2**31) -> int:
-    """Examples a chunk, a multiple of the batch size and at least one batch, so that two take so much memory at most.
+    """Number of examples per chunk such that two chunks fit into `memory`: a multiple of the batch size, at least one
+    batch.
 
     Args:
-        view: gives an example's size.
+        view: gives the size of an example.
         batch_size: examples per batch.
         memory: bytes.
     """

@@ -1,4 +1,4 @@
-"""Alike: images that are nearly those that are tuned on, such as another size or compression of the same picture."""
+"""Near copies: test images that look like a tuning image, such as another size or compression of the same picture."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from rib.data.overlap import Overlap, Parts, Roles, pairs_of
 from rib.data.views import Pixels
 
 SIDE = 64
-"""Pixels of the view for comparisons."""
+"""Side of the image that is compared, in pixels."""
 
 FAR = 4
-"""Bits of 64 in which the hashes of two images that are alike may differ."""
+"""Maximum number of bits, of 64, in which the hashes of two similar images differ."""
 
 GREY = 6.0
-"""Grey levels, of 255, by which their 9 x 8 thumbnails may differ in the mean."""
+"""Maximum mean difference of the 9 × 8 thumbnails of two similar images, in grey levels of 255."""
 
 CHUNK = 256
 
@@ -42,11 +42,12 @@ class ImageLooks:
 def near_copies(
     sets: Mapping[str, DataSet], roles: Roles, advance: Callable[[int], None] = lambda _: None
 ) -> Iterator[Overlap]:
-    """Images tested on that look like one tuned on and are no exact copies: a note each pair of sets, never refused.
+    """Test images that look like a tuning image but are not exact copies. Each pair of sets gives one note, never an
+    error.
 
     Args:
         sets: every set that is scored, by name.
-        roles: who is what.
+        roles: the roles of the sets.
         advance: called with the number of images read since the last call.
     """
     known: dict[tuple[str, Part], ImageLooks] = {}
@@ -59,7 +60,7 @@ def near_copies(
 
     for one, first, two, second in pairs_of(roles, sets):
         if not (isinstance(first.trial, Pixels) and isinstance(second.trial, Pixels)):
-            continue  # no images
+            continue
         found = alike(looks(one, "tune"), looks(two, "test"))
         compared = parts.compare(one, "tune", two, "test")
         if compared is not None:
@@ -74,7 +75,16 @@ def near_copies(
 
 
 def looks_of(data: DataSet, part: Part, advance: Callable[[int], None] = lambda _: None) -> ImageLooks:
-    """The looks of a part: the difference hash (dHash) of its centre square, and a thumbnail."""
+    """The appearance of every image of a part: the difference hash (dHash) of its centre square, and a thumbnail.
+
+    Args:
+        data: the data set.
+        part: the part.
+        advance: called with the number of images read since the last call.
+
+    Raises:
+        UserError: an image cannot be read.
+    """
     count = len(data.index(part))
     thumbs = np.empty((count, 8, 9), np.float32)
     for start in range(0, count, CHUNK):
@@ -88,10 +98,10 @@ def looks_of(data: DataSet, part: Part, advance: Callable[[int], None] = lambda 
 
 
 def alike(tuned: ImageLooks, tested: ImageLooks) -> list[tuple[int, int]]:
-    """Rows tested on and, for each, the most similar row tuned on, of those that are alike."""
+    """Pairs of a test row and the most similar tuning row, for the test rows that have a similar one."""
     found = []
     for start in range(0, len(tested.bits), CHUNK):
-        same = tested.bits[start : start + CHUNK] @ tuned.bits.T  # 64 less twice the number of bits that differ
+        same = tested.bits[start : start + CHUNK] @ tuned.bits.T  # 64 minus twice the number of bits that differ
         for row, like in np.argwhere(same >= 64 - 2 * FAR).tolist():
             difference = float(np.abs(tested.thumbs[start + row] - tuned.thumbs[like]).mean())
             if difference <= GREY:

@@ -1,7 +1,7 @@
-"""Apart: image files whose decoding has no known bound are decoded by processes of their own, which limits end.
+"""Decoding in a child process, with limits, of image files whose decoding time or memory has no known bound.
 
-A decoder in native code cannot be interrupted, so a limit on its time or memory needs a process that can be ended. Each
-thread that asks has its own, started when first needed and kept for the next file.
+A decoder in native code cannot be interrupted, so a limit on its time or memory needs a process that can be killed.
+Each calling thread has its own child process, which starts when first needed and is kept for the next file.
 """
 
 from __future__ import annotations
@@ -20,35 +20,35 @@ SECONDS = 300
 """Processor time that one file may take. It does not depend on what else the machine does."""
 
 MEMORY = 4 << 30
-"""Bytes of address space of a decoding process."""
+"""Maximum address space of a decoding process, in bytes."""
 
 XCPU = getattr(signal, "SIGXCPU", 0)
-"""What the system ends a process with that has used up its processor time."""
+"""The signal that ends a process which has used up its processor time."""
 
 Answer = tuple[dict[str, Any], bytes]
 
 
 class LimitError(ValueError):
-    """A file whose decoder was ended by a limit, or by the file."""
+    """A file whose decoding hit a limit or crashed the decoder."""
 
 
 _idle: list[subprocess.Popen[bytes]] = []
 
 
 def _forget() -> None:
-    """A process that was forked leaves its parent's decoders alone."""
+    """Drop the parent's child processes after a fork, without ending them."""
     for process in _idle:
         process.returncode = 0
     _idle.clear()
 
 
 def _end(processes: list[subprocess.Popen[bytes]] = _idle) -> int:
-    """End processes; the exit code of the last."""
+    """End processes and return the exit code of the last."""
     code = 0
     while processes:
         process = processes.pop()
         for stream in (process.stdin, process.stdout):
-            with contextlib.suppress(OSError):  # what was not sent to a process that has ended
+            with contextlib.suppress(OSError):  # flushing unsent data to a process that has exited
                 stream.close() if stream else None
         code = process.wait()
     return code
@@ -60,20 +60,20 @@ if hasattr(os, "register_at_fork"):
 
 
 def ask(question: str, content: bytes) -> Answer:
-    """What `data/decoder.py` answers about a file, in a process of its own.
+    """The answer of `data/decoder.py` to a question about a file, from a child process.
 
     Args:
         question: one of `decoder.QUESTIONS`.
         content: the file's bytes.
 
     Returns:
-        Facts, and bytes that belong to them.
+        Facts, and the bytes that belong to them.
 
     Raises:
-        LimitError: it took more than `SECONDS` or `MEMORY`, or its decoder crashed.
+        LimitError: decoding took more than `SECONDS` or `MEMORY`, or its decoder crashed.
     """
     found = _ask(question, content)
-    if isinstance(found, int) and found != -XCPU:  # it may have been ended from outside, by lack of memory say
+    if isinstance(found, int) and found != -XCPU:  # it may have been killed from outside, as when memory runs out
         found = _ask(question, content)
     if not isinstance(found, int):
         return found
@@ -83,14 +83,14 @@ def ask(question: str, content: bytes) -> Answer:
 
 
 def _ask(question: str, content: bytes) -> Answer | int:
-    """The answer, or the exit code of a process that has ended without one."""
+    """The answer, or the exit code of a process that ended without an answer."""
     process = _borrowed()
     try:
         assert process.stdin is not None
         assert process.stdout is not None
         send(process.stdin, {"question": question, "seconds": SECONDS, "memory": MEMORY}, content)
         answer = receive(process.stdout)
-    except OSError:  # the pipe is broken: it has ended
+    except OSError:  # broken pipe: the process has ended
         answer = None
     except BaseException:
         _end([process])
@@ -102,14 +102,18 @@ def _ask(question: str, content: bytes) -> Answer | int:
 
 
 def send(stream: IO[bytes], facts: dict[str, Any], content: bytes | memoryview) -> None:
-    """Write one message: a line of facts, then bytes. Raises OSError if nobody reads."""
+    """Write one message: a line of facts, then bytes.
+
+    Raises:
+        OSError: the reader has closed the stream.
+    """
     stream.write(json.dumps(facts | {"bytes": len(content)}).encode() + b"\n")
     stream.write(content)
     stream.flush()
 
 
 def receive(stream: IO[bytes]) -> Answer | None:
-    """Read one message; None if the other side has ended."""
+    """Read one message; None if the stream has ended."""
     line = stream.readline()
     if not line.endswith(b"\n"):
         return None

@@ -1,4 +1,4 @@
-"""Arrays: an .npz file with `images` and `labels`."""
+"""Data sets in .npz files with `images` and `labels`."""
 
 from __future__ import annotations
 
@@ -31,13 +31,16 @@ from rib.identity import digest
 
 
 class ArraySet(DataSet):
-    """A data set in one .npz file (split here, or playing both roles whole) or in two.
+    """A data set in one .npz file (split by RIB, or used whole for tuning and testing) or in two.
 
-    The file holds `images` uint8 (N, H, W, 3) or (N, H, W), `labels` (N,) as integers into `classes` or as class
-    names, and may hold `classes` (names, in order) and `sources` (N,) (which source image each example was made from).
+    The file holds `images` uint8 (N, H, W, 3) or (N, H, W), and `labels` (N,) as class names or as integers that index
+    `classes`. It may hold `classes` (names, in order) and `sources` (N,), the source image of each example.
 
     Args: as `ContainedSet`, with files in place of containers, and
         cells: names of arrays (N,) that together name the cell of each image, such as corruption and severity.
+
+    Raises:
+        UserError: a file is unreadable, its arrays have other shapes or types, or as `ContainedSet`.
     """
 
     def __init__(
@@ -131,7 +134,7 @@ class ArraySet(DataSet):
 
 
 def _rgb(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(H, W, 3) of an image that may be grey."""
+    """An image as (H, W, 3), also if it is grey."""
     return image if image.ndim == 3 else np.repeat(image[:, :, None], 3, axis=2)
 
 
@@ -141,10 +144,10 @@ class _File:
 
     Attributes:
         images: uint8 (N, H, W, 3) or (N, H, W).
-        labelled: the labels, and the order of the classes where the file says so.
+        labelled: the labels, and the order of the classes if the file states one.
         sources: int64 (N,), or None.
-        named: whether it says what its labels mean.
-        cells: int16 (N,), the cell of each image, if the set has some.
+        named: whether the file gives the names of its labels.
+        cells: int16 (N,), the cell of each image, or None for a set without cells.
         cell_names: names of the cells.
     """
 
@@ -157,7 +160,7 @@ class _File:
 
 
 def _chosen(file: _File, label_of: NDArray[np.int64]) -> tuple[NDArray[np.uint8], Index, NDArray[np.int64]]:
-    """Images, index and rows of what belongs to a class, in the order of the file."""
+    """Images, index and rows of the examples whose class is used, in the order of the file."""
     labels = label_of[file.labelled.listing.folder_of]
     rows = np.flatnonzero(labels >= 0)
     sources = file.sources[rows] if file.sources is not None else np.arange(len(rows))
@@ -213,7 +216,7 @@ def _arrays(file: Path, data: str) -> dict[str, NDArray[Any]]:
 def _cells(
     arrays: Mapping[str, NDArray[Any]], fields: Sequence[str], count: int, file: Path, data: str
 ) -> tuple[tuple[str, ...], NDArray[np.int16]]:
-    """Names of the cells, and the cell of each row, from the arrays that name them."""
+    """Names of the cells, and the cell of each row, from the named arrays."""
     for field in (*fields, "sources"):
         found = arrays.get(field)
         if found is None or found.shape != (count,) or found.dtype.kind not in "iuUS":
@@ -243,7 +246,7 @@ def _require_form(images: NDArray[Any], labels: NDArray[Any], file: Path, data: 
 
 
 def _way_out(images: NDArray[Any], labels: NDArray[Any]) -> str | None:
-    """Suggest how to bring arrays into the right form."""
+    """Suggest how to bring arrays into the right form; None if there is no suggestion."""
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3):
         return "put the channels last: images.transpose(0, 2, 3, 1)"
     if images.ndim == 4 and images.shape[-1] == 1:
@@ -279,7 +282,7 @@ def _texts(values: NDArray[Any], file: Path, data: str) -> list[str]:
 
 
 def _words(labels: NDArray[Any], names: tuple[str, ...] | None, file: Path, data: str) -> list[str]:
-    """The label of every row in words: a name, or a whole number where the file gives no names."""
+    """The label of every row as text: a class name, or a whole number if the file gives no names."""
     total = len(labels)
     if labels.dtype.kind in "US":
         return _texts(labels, file, data)
@@ -294,7 +297,7 @@ def _words(labels: NDArray[Any], names: tuple[str, ...] | None, file: Path, data
 
 
 def _sources(sources: NDArray[Any], count: int, file: Path, data: str) -> NDArray[np.int64]:
-    """The source image of each row: whole numbers as they are; a name gives the same number in every file."""
+    """The source image of each row. Whole numbers are kept; a name becomes the same number in every file."""
     if sources.shape == (count,) and sources.dtype.kind in "US":
         return numbered(data, _texts(sources, file, data), f"the array `sources` in {file}")
     if sources.shape != (count,) or sources.dtype.kind not in "iu":
@@ -303,7 +306,7 @@ def _sources(sources: NDArray[Any], count: int, file: Path, data: str) -> NDArra
             got=f"{sources.dtype} {sources.shape}",
             valid=f"whole numbers or names ({count},), one for each image",
         )
-    whole = sources.astype(np.int64)  # of a number beyond 2**63 a negative one
+    whole = sources.astype(np.int64)  # a conversion would turn a number of 2**63 or more into a negative one
     if (whole < 0).any():
-        numbered(data, whole.tolist(), f"the array `sources` in {file}")  # says which are unknown
+        numbered(data, whole.tolist(), f"the array `sources` in {file}")  # raises an error that names the unknown ones
     return whole

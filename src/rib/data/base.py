@@ -16,12 +16,12 @@ from rib.data.views import Inputs, Pixels, View, as_pixels
 
 @dataclass(frozen=True)
 class Form:
-    """Facts about a part's pictures that need no decoding.
+    """Facts about the images of a part that are known without decoding all of them.
 
     Attributes:
-        lossless: whether some files keep every pixel, such as PNG, so that the same picture may exist elsewhere in
-            other bytes.
-        pixels: their total number of pixels, estimated from a few pictures.
+        lossless: whether some files are in a lossless format, such as PNG, so that the same picture may exist elsewhere
+            with other bytes.
+        pixels: total number of pixels, estimated from a few images.
     """
 
     lossless: bool
@@ -29,25 +29,25 @@ class Form:
 
 
 class DataSet(ABC):
-    """Images with labels in two parts: `tune` (may be trained on) and `test` (is scored).
+    """Examples with labels in two parts: `tune` (models may train on it) and `test` (models are scored on it).
 
     Attributes:
-        name: as the suite names it.
+        name: the name in the suite.
         classes: class names, in the order of the labels.
-        family: source family. Two sets of one family show renderings of the same source images, so that tuning on
-            one has seen the labels of the other.
-        units: namespace of `Index.sources`; sets that share it are resampled together by the bootstrap.
-        disjoint: whether `tune` and `test` share no source image. If they do (the whole set plays both roles, as in the
-            paper), accuracy on the tuned set itself is not reported.
+        family: source family. Two sets of one family show the same source images, so a model tuned on one has seen the
+            labels of the other.
+        units: namespace of `Index.sources`; the bootstrap resamples sets with the same namespace together.
+        disjoint: whether `tune` and `test` share no source image. If they share some (the whole set is used for both,
+            as in the paper), RIB does not report accuracy on the tuned set itself.
         chunk: the best number of images per read.
         trial: the view in which `rib data check` reads rows.
-        map_name: names the label map in every result.
-        targets: classes of the reference set that mean a class of this set, if it has another name.
-        map_warning: whether the label map is known to be wrong, and kept for comparison only.
-        matched: whether source numbers have the same meaning in other sets, and are not just row numbers.
+        map_name: the name of the label map in results.
+        targets: for classes whose names differ from the reference set's, the reference classes that stand for them.
+        map_warning: whether the label map is known to be wrong and kept for comparison only.
+        matched: whether source numbers have the same meaning in other sets, rather than being row numbers.
         shipped: whether the set is in the catalogue, which knows its overlap with other sets.
-        caveat: a warning for every result on this set, such as an incomplete copy.
-        left_out: files beside its images that RIB leaves out, in words; shown with the caveat, and no part of a result.
+        caveat: a warning that is shown with every result on this set, for example about an incomplete copy.
+        left_out: files beside the images that RIB ignores, in words; shown with the caveat, not part of a result.
     """
 
     name: str
@@ -67,7 +67,7 @@ class DataSet(ABC):
 
     @property
     def parts(self) -> tuple[Part, ...]:
-        """The parts to read separately: both, or the one that plays both roles."""
+        """The parts to read separately: both, or the single one if both are the same."""
         return ("tune", "test") if self.disjoint else ("tune",)
 
     @property
@@ -76,11 +76,19 @@ class DataSet(ABC):
         return self.name.rpartition(":")[2]
 
     def require_view(self, view: View) -> None:
-        """Refuse the view of a model that takes inputs of another kind. Raises UserError."""
+        """Check that the set can be read in a view.
+
+        Raises:
+            UserError: the view is that of a model with other inputs.
+        """
         as_pixels(view, self.name)
 
     def require_files(self, part: Part) -> None:  # noqa: B027 -- what has no files needs none
-        """Raise UserError for images that are unreadable, as far as this shows without reading them."""
+        """Check images as far as possible without reading them.
+
+        Raises:
+            UserError: an image is missing or empty.
+        """
 
     @abstractmethod
     def index(self, part: Part) -> Index:
@@ -91,15 +99,17 @@ class DataSet(ABC):
         """A digest of the part's content: pixels or files and labels, never the path."""
 
     def contents(self, part: Part) -> NDArray[np.uint64] | None:
-        """A digest of the content of each row that `fingerprint` reads, uint64 (N,); None without such digests."""
+        """The digests of the rows' content that `fingerprint` combines, uint64 (N,); None if there are none."""
         return None
 
     def form(self, part: Part) -> Form | None:
-        """The form of the part's pictures; None if `pictures` has none."""
+        """Facts about the part's images; None if `pictures` returns None."""
         return None
 
     def pictures(self, part: Part) -> NDArray[np.uint64] | None:
-        """A digest of each row's decoded pixels, uint64 (N,): the same for one picture in two kinds of file.
+        """A digest of each row's decoded pixels, uint64 (N,), which is the same for one picture in two file formats.
+
+        None for a set without images.
 
         Raises:
             UserError: an image cannot be decoded.
@@ -107,7 +117,7 @@ class DataSet(ABC):
         return None
 
     def names(self, part: Part) -> Sequence[str]:
-        """The origin of each row, for messages: CLASS/FILE or a row of a file, unique within the set."""
+        """The name of each row for messages: CLASS/FILE or a row of a file, unique within the set."""
         return [f"{part}/{row}" for row in range(len(self.index(part)))]
 
     def reading_order(self, part: Part) -> NDArray[np.int64]:
@@ -116,8 +126,8 @@ class DataSet(ABC):
 
     @abstractmethod
     def read(self, part: Part, rows: Sequence[int], view: View) -> Inputs:
-        """Some rows in a view: (len(rows), *view.shape). Several threads may call it.
+        """Read rows in a view: (len(rows), *view.shape). Several threads may call it at the same time.
 
         Raises:
-            UserError: an image cannot be read, with its name.
+            UserError: an image cannot be read; the message names it.
         """

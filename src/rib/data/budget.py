@@ -1,4 +1,4 @@
-"""Budget: the disk space that packs may take. RIB applies it before it decodes anything."""
+"""The disk space that packs may use. RIB checks it before it decodes anything."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rib.data.pack import pack_file
 from rib.errors import UserError
 
 RESERVE = 5 * 10**9
-"""Bytes of the disk that packs leave free, or a twentieth of it if that is less."""
+"""Bytes of the disk that packs leave free, or a twentieth of the disk if that is less."""
 
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
 
 
 def parse_bytes(text: str) -> int:
-    """A number of bytes as people write it: 200GB, 1.5 TB, 512 MiB.
+    """Parse a number of bytes as people write it: 200GB, 1.5 TB, 512 MiB.
 
     Raises:
-        UserError: it is something else.
+        UserError: the text is not a number of bytes.
     """
     found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]i?)?b?\s*", text, re.IGNORECASE)
     if found is None:
@@ -30,7 +30,7 @@ def parse_bytes(text: str) -> int:
 
 
 def shown_bytes(number: float) -> str:
-    """Bytes for people: 564 GB."""
+    """A number of bytes as text: "564 GB"."""
     for unit in ("B", "kB", "MB", "GB"):
         if number < 1000:
             return f"{number:.3g} {unit}"
@@ -39,12 +39,12 @@ def shown_bytes(number: float) -> str:
 
 
 def pack_bytes(decoded: Decoded) -> int:
-    """Size of a pack on disk, including checksums."""
+    """Size of a pack on disk in bytes, including checksums."""
     return decoded.bytes + 4 * len(decoded.index)
 
 
 def room(folder: Path, budget: int | None = None) -> int:
-    """Bytes that new packs may take: the free disk less a reserve, limited by the rest of the budget.
+    """Bytes that new packs may use: the free disk space minus the reserve, and at most the rest of the budget.
 
     Args:
         folder: holds the packs; it may not exist yet.
@@ -119,7 +119,7 @@ def require_room(wanted: Sequence[Decoded], folder: Path, budget: int | None = N
 
 
 def _missing_bytes(file: Path, size: int) -> int:
-    """Bytes that a pack still needs; an unfinished pack already has its space."""
+    """Bytes that a pack still needs; an unfinished pack has its space already."""
     if file.exists():
         return 0
     return max(0, size - sum(_taken(file.with_suffix(suffix)) for suffix in (".part", ".crc32")))

@@ -1,4 +1,4 @@
-"""Catalogue of data sets: a row names one; a suite file may add rows of its own."""
+"""Catalogue of data sets: each row describes one; a suite file may add rows."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from rib.text.terminal import name_fault
 CONTAINERS = ("folder", "parquet", "shards")
 KINDS = (*CONTAINERS, "arrays", "text", "digits", "fields")
 MOST_LEVELS = 4
-"""Most levels of folders that name a cell."""
+"""Maximum number of folder levels that name a cell."""
 
 SOURCES = ("source", "source_column", "source_file")
 
@@ -47,8 +47,8 @@ TEXT_OPTIONS = ("text_column", "pair_column", "label_column", "group_column", "m
 
 
 class DataRow(Frozen):
-    """A data set in words: exactly one of `folder`, `parquet`, `shards`, `arrays`, `text`, `digits` and `fields`; or
-    `imagenet`, which may have one of the first three beside it to say where it lies.
+    """The description of a data set: exactly one of `folder`, `parquet`, `shards`, `arrays`, `text`, `digits`, `fields`
+    and `imagenet`. Beside `imagenet`, one of the first three may give its location.
     """
 
     folder: str | None = Field(None, description="<folder>/<class>/<image>")
@@ -102,14 +102,14 @@ class DataRow(Frozen):
     @field_validator("family")
     @classmethod
     def _family_of(cls, name: str | None) -> str | None:
-        """A published set stands for its family: what is rendered of `imagenet:val` pairs with it."""
+        """Replace a published set by its family, so that a set rendered from `imagenet:val` pairs with it."""
         published = PUBLISHED.get((name or "").removeprefix(PREFIX))
         return published.family if name and name.startswith(PREFIX) and published else name or None
 
     @field_validator("classes", mode="before")
     @classmethod
     def _named_classes(cls, classes: Any) -> Any:
-        """The list that a name stands for."""
+        """Replace the name of a list of classes by the list."""
         return wnids() if classes == PREFIX.rstrip(":") else classes
 
     @model_validator(mode="after")
@@ -186,22 +186,22 @@ class DataRow(Frozen):
 
     @property
     def origin(self) -> str:
-        """Where it comes from, for lists."""
+        """The origin of the data, for listings."""
         own = next((f"embedded {kind}, {name}" for kind in ("digits", "fields") if (name := getattr(self, kind))), "")
         return own or f"{self.text or self.folder or ''}: {self.url}".removesuffix(": ")
 
     @property
     def place(self) -> Place:
-        """The location of a published set, as the row gives it."""
+        """The location of a published set as the row gives it."""
         said = {kind: getattr(self, kind) for kind in CONTAINERS}
         return Place(**said, allow_incomplete=self.allow_incomplete)
 
     def label_targets(self, base: Path, classes: Sequence[str] | None = None) -> Targets:
-        """`labels` as a table.
+        """`labels` as a table from each class to the reference classes that stand for it.
 
         Args:
             base: the folder that relative paths start from.
-            classes: the set's classes, to which a named map is cut; None leaves it whole.
+            classes: the set's classes, to which a named map is restricted; None keeps the whole map.
 
         Raises:
             UserError: `labels` names no map.
@@ -213,7 +213,7 @@ class DataRow(Frozen):
 
     @property
     def labels_words(self) -> str:
-        """How `labels` and `combine` change the label map, for its name; "" if they do not."""
+        """How `labels` and `combine` change the label map, as part of its name; "" if they do not change it."""
         combined = f"{self.combine} of the synonyms' probabilities" if self.combine != "max" else ""
         named = f"labels {self.labels}" if isinstance(self.labels, str) else "with [labels]" if self.labels else ""
         return ", ".join(filter(None, (named, combined)))
@@ -229,7 +229,7 @@ ROWS: Mapping[str, DataRow] = {
 
 
 def with_families(rows: Mapping[str, DataRow]) -> dict[str, DataRow]:
-    """The rows, where one whose name is another's family is of that family itself."""
+    """The rows, in which a set whose name is another set's family belongs to that family too."""
     named = {row.family for row in rows.values()}
     own = {
         name: row.family is None and row.imagenet is None and row.digits is None and row.fields is None
@@ -242,10 +242,10 @@ def with_families(rows: Mapping[str, DataRow]) -> dict[str, DataRow]:
 
 
 def find_row(name: str, own: Mapping[str, DataRow]) -> DataRow:
-    """The row of that name, from the suite's own rows first.
+    """The row of that name; the suite's rows have priority over RIB's.
 
     Raises:
-        UserError: there is none; the nearest name is suggested.
+        UserError: there is no such row; the message suggests the nearest name.
     """
     row = own.get(name) or ROWS.get(name)
     if row is None:
@@ -254,20 +254,20 @@ def find_row(name: str, own: Mapping[str, DataRow]) -> DataRow:
 
 
 MOST_CLASSES = (1 << 15) - 1
-"""Classes of a data set: predictions keep a class in 16 bits."""
+"""Maximum number of classes of a data set, because predictions store a class in 16 bits."""
 
 
 def open_data(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
-    """The data set behind a row, its class names fit for show.
+    """Open the data set that a row describes.
 
     Args:
         name: its name in the suite.
         row: its row.
         base: the folder that relative paths start from; environment variables in paths are expanded.
-        cache: folder for fingerprints of what does not change.
+        cache: folder for fingerprints of unchanged data.
 
     Raises:
-        UserError: the data are missing, empty or malformed, or a class name cannot be shown.
+        UserError: the data are missing, empty or malformed, or a class name cannot be displayed.
     """
     try:
         data = _open(name, row, base, cache)
@@ -288,7 +288,11 @@ def open_data(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSe
 
 
 def require_some(data: DataSet, part: Part) -> None:
-    """Refuse a part without images. Raises UserError."""
+    """Check that a part is not empty.
+
+    Raises:
+        UserError: it has no images.
+    """
     if not len(data.index(part)):
         what = f"data set {data.name!r} has no images to {part} on"
         raise UserError(what, got="0 images", remedy="give it more images, or another test_fraction")

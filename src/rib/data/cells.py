@@ -1,4 +1,4 @@
-"""Cells: a user's set with several cells, such as ImageNet-C's corruptions and severities; each has the same weight."""
+"""Cells of a user's set, such as ImageNet-C's corruptions and severities. All cells have the same weight."""
 
 from __future__ import annotations
 
@@ -17,16 +17,19 @@ from rib.data.folders import FolderContainer
 from rib.errors import UserError
 
 MOST = 10_000
-"""Most cells of a set."""
+"""Maximum number of cells of a set."""
 
 
 class CelledContainer(Container):
-    """A container whose folders are classes, with the cell of each row beside them. Rows are those of what it wraps.
+    """A container whose folders are classes, with the cell of each row. It has the rows of the container that it wraps.
 
     Args:
         inner: holds the images.
-        cells: levels of folders above the classes, or names of columns, which together name a cell.
+        cells: number of folder levels above the classes, or names of columns, which together name a cell.
         data: the data set's name, for errors.
+
+    Raises:
+        UserError: as `joined`, `number_cells` and `require_every_class`.
     """
 
     def __init__(self, inner: Container, cells: int | tuple[str, ...], data: str) -> None:
@@ -52,7 +55,7 @@ class CelledContainer(Container):
 
     @property
     def cell_names(self) -> tuple[str, ...]:
-        """Names such as "fog/3", numbers in the order of their values."""
+        """Names such as "fog/3", with numbers in numerical order."""
         return self._split[1]
 
     @property
@@ -123,14 +126,14 @@ class CelledContainer(Container):
 
 
 def joined(data: str, columns: Sequence[Sequence[str]]) -> list[str]:
-    """Name of each row's cell, such as "fog/3", from the columns that say its parts.
+    """The name of each row's cell, such as "fog/3", from the columns with its parts.
 
     Args:
         data: the data set's name, for the error.
-        columns: one for each part of the name, in their order.
+        columns: one per part of the name, in order.
 
     Raises:
-        UserError: a part is empty or contains a slash, so that two cells may have one name.
+        UserError: a part is empty or contains a slash, so that two cells could get one name.
     """
     if bad := sorted({part for column in columns for part in column if not part.strip() or "/" in part}):
         raise UserError(
@@ -143,14 +146,14 @@ def joined(data: str, columns: Sequence[Sequence[str]]) -> list[str]:
 
 
 def number_cells(data: str, cells: Sequence[str]) -> tuple[tuple[str, ...], NDArray[np.int16]]:
-    """Names of the cells, numbers in the order of their values, and the cell of each row: int16 (N,).
+    """Names of the cells, with numbers in numerical order, and the cell of each row: int16 (N,).
 
     Args:
         data: the data set's name, for the error.
-        cells: name of each row's cell, such as "fog/3".
+        cells: the name of each row's cell, such as "fog/3".
 
     Raises:
-        UserError: there are too many.
+        UserError: there are more than `MOST` cells.
     """
     names = tuple(sorted(set(cells), key=_by_value))
     if len(names) > MOST:
@@ -162,13 +165,13 @@ def number_cells(data: str, cells: Sequence[str]) -> tuple[tuple[str, ...], NDAr
 def require_every_class(
     data: str, where: Path, listing: Listing, names: Sequence[str], cell_of: NDArray[np.int16]
 ) -> None:
-    """Refuse a cell that lacks a class: its accuracy would be that of other classes.
+    """Refuse a cell that lacks a class, because its accuracy would be that of other classes.
 
     Args:
         data: the data set's name, for the error.
-        where: it lies.
+        where: the location of the set.
         listing: its folders are the classes.
-        names: of the cells.
+        names: the names of the cells.
         cell_of: int16 (N,), the cell of each row.
 
     Raises:
@@ -188,5 +191,5 @@ def require_every_class(
 
 
 def _by_value(name: str) -> list[tuple[int, int, str]]:
-    """Sorts by parts, whole numbers by value."""
+    """Sort key of a cell's name: its parts, whole numbers in numerical order."""
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in name.split("/")]

@@ -1,4 +1,4 @@
-"""Check: whether the data of a suite are there, whole and readable, before anything is spent on them."""
+"""`rib data check`: whether the data of a suite are present, complete and readable, before RIB runs any step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from rib.errors import UserError
 from rib.text.progress import Advance
 
 SAMPLE = 100
-"""Number of images to decode if not all are decoded."""
+"""Number of images that are decoded if not all are."""
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,13 @@ class Checked:
 
     Attributes:
         survey: counts and faults.
-        title: the set's name in the literature; its own name if it is not a published one.
-        decoded: how many images were decoded to see that they can be.
-        unreadable: those that could not be, by name.
-        reasons: why each of them could not be.
+        title: the set's name in the literature, or its own name if it is not a published set.
+        decoded: number of images that were decoded as a test.
+        unreadable: names of the images that could not be decoded.
+        reasons: why each of them could not be decoded.
         ways_out: what to do about each of them.
         allowed: whether the copy may be incomplete.
-        notes: what a reader of results should know, such as files that are left out.
+        notes: facts that a reader of results should know, such as ignored files.
         licence, url: its terms, and where to get it, if known.
     """
 
@@ -59,14 +59,14 @@ class Checked:
 
     @property
     def fine(self) -> bool:
-        """Whether a run would take the set."""
+        """Whether a run would accept the set."""
         return not self.unreadable and (
             self.survey.state in ("complete", "found") or (self.allowed and self.survey.state == "incomplete")
         )
 
 
 def check(name: str, row: DataRow, base: Path, deep: bool = False, advance: Advance | None = None) -> Checked:
-    """Look at one data set: its folders, its counts, and whether its images can be decoded.
+    """Check one data set: its folders, its counts, and whether its images can be decoded.
 
     Args:
         name: the data set's name.
@@ -76,7 +76,7 @@ def check(name: str, row: DataRow, base: Path, deep: bool = False, advance: Adva
         advance: called with the number of images decoded since the last call.
 
     Raises:
-        UserError: a configuration file is at fault. What is wrong with the data is in what is returned.
+        UserError: a configuration file has an error. Faults of the data are in the result.
     """
     tell = advance or (lambda _: None)
     if row.imagenet is None:
@@ -115,15 +115,15 @@ def check_overlaps(
     cache: Path | None,
     deep: bool = False,
 ) -> list[Overlap]:
-    """Images in common between sets without faults; first those for which a run would be refused.
+    """Images that several sets without faults share. Overlaps for which a run would be refused come first.
 
     Args:
         rows: data sets by name.
-        found: what `check` said of each.
-        roles: who is what.
+        found: the result of `check` for each set.
+        roles: the roles of the sets.
         base: the folder that relative paths start from.
-        cache: folder that keeps digests; None reads every image.
-        deep: look for images that are alike, too.
+        cache: folder for digests; None reads every image.
+        deep: search for near copies, too.
     """
     fine = [checked.survey.name for checked in found if checked.fine]
     sets = {name: open_data(name, rows[name], base, cache) for name in fine}
@@ -142,20 +142,20 @@ def _look(name: str, published: Published, container: Container) -> Survey:
 
 
 def _rows(published: Published, container: Container) -> Rows:
-    """The rows of a container that belong to the set."""
+    """The rows of a container that belong to a published set."""
     listing = container.listing()
     labels = match(published, listing, isinstance(container, FolderContainer)).labels
     return np.flatnonzero(labels[listing.folder_of] >= 0)
 
 
 def _spread(rows: Rows) -> Rows:
-    """A sample, evenly spread."""
+    """A sample of evenly spaced rows."""
     places = np.linspace(0, len(rows) - 1, min(SAMPLE, len(rows))).round().astype(np.int64)
     return rows[places]
 
 
 def _unreadable(container: Container, rows: Rows, tell: Advance) -> list[Fault]:
-    """The images that cannot be decoded."""
+    """The images that cannot be decoded, each with the reason and the remedy."""
     failed: list[Fault] = []
 
     def try_one(pair: tuple[int, bytes]) -> Fault | None:
@@ -174,7 +174,7 @@ def _unreadable(container: Container, rows: Rows, tell: Advance) -> list[Fault]:
 
 
 def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -> Checked:
-    """A data set of the user or of the embedded suite, whose number of images no publication states."""
+    """Check a data set whose number of images is not published: one of the user, or one that RIB generates."""
     try:
         data = open_data(name, row, base, None)
         for part in data.parts:

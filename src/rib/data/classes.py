@@ -1,4 +1,4 @@
-"""Classes: their names and their order, by one rule for every container; docs/extending.md states it."""
+"""Names and order of classes, by one rule for every container; docs/extending.md states it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ from rib.errors import UserError
 
 @dataclass(frozen=True)
 class Labelled:
-    """A container as far as classes go.
+    """What a container says about its classes.
 
     Attributes:
-        where: its place, for people.
-        listing: its folders are the labels as they stand there: names, or whole numbers.
-        names: what its author calls the classes, in order, where the container says so.
-        says: who says so, for people.
-        prefixes: folders of the container's files, which stand before the labels in the listing.
-        beside: orders that files beside the container give, each with its file: this set's, if they name its classes.
+        where: its location, for messages.
+        listing: its folders are the labels as written: names or whole numbers.
+        names: the author's names of the classes, in order, if the container states them.
+        says: the source of `names`, for messages.
+        prefixes: folders of the container's files, which come before the labels in the listing.
+        beside: orders in files beside the container, each with its file. One belongs to this set if it names its
+            classes.
     """
 
     where: Path
@@ -42,8 +43,8 @@ class Classes:
 
     Attributes:
         names: in the order of the labels.
-        label_of: for each container, int64 (folders,): the label of each folder, -1 for one that is left out.
-        left_out: what is left out by choice, in words.
+        label_of: for each container, int64 (folders,): the label of each folder, -1 for one that is not used.
+        left_out: what the user chose not to use, in words.
     """
 
     names: tuple[str, ...]
@@ -52,19 +53,22 @@ class Classes:
 
 
 def class_name(text: str) -> str:
-    """A name in Unicode's composed form, in which "é" is one character: macOS and Linux write it differently."""
+    """A name in Unicode's composed form, in which "é" is one character.
+
+    File systems of macOS and Linux write it differently.
+    """
     return unicodedata.normalize("NFC", text)
 
 
 def refuse_labels(data: str, where: object, bad: int, total: int, words: str) -> UserError:
-    """The error of labels that name no class.
+    """An error about labels that are no class.
 
     Args:
         data: the data set's name.
-        where: the file, for people.
-        bad: how many labels.
-        total: of how many.
-        words: what they are, as "are negative (such as -1)".
+        where: the file, for the message.
+        bad: number of such labels.
+        total: number of all labels.
+        words: the fault, such as "are negative (such as -1)".
     """
     return UserError(
         f"data set {data!r}: {bad:,} of {total:,} labels {words}",
@@ -75,10 +79,11 @@ def refuse_labels(data: str, where: object, bad: int, total: int, words: str) ->
 
 
 def disagreement(first: Sequence[str], second: Sequence[str]) -> tuple[str, str] | None:
-    """Two labels of one image of which one must be wrong; None if two columns of labels say the same.
+    """Two labels of one image that contradict each other; None if both columns of labels agree.
 
-    Labels of one vocabulary (both are names, or both are numbers, and some are in both columns) say the same where they
-    are equal. Of two vocabularies, such as wnids and English names, each label stands for one of the other.
+    If the columns share a vocabulary (both are names, or both are numbers, and some labels are in both), they agree
+    where the labels are equal. If the vocabularies differ, such as wnids and English names, they agree if each label of
+    one column always occurs with the same label of the other.
 
     Args:
         first, second: the labels of the same images.
@@ -97,21 +102,21 @@ def disagreement(first: Sequence[str], second: Sequence[str]) -> tuple[str, str]
 def name_classes(
     data: str, containers: Sequence[Labelled], given: Sequence[str] | None, absent: bool = False
 ) -> Classes:
-    """Classes of a set in one container, or in two, of which the second is tested on.
+    """Classes of a set in one container, or in two of which the second is the test set.
 
-    The order is that of `given`; else the author's own; else that of a file beside the set which names exactly its
-    classes; else, of names that are all whole numbers, that of the numbers; else that of the alphabet. Where the labels
-    are numbers and the names are not, number k is name k.
+    The order is the first of these that exists: `given`; the author's order; that of a file beside the set which names
+    exactly its classes; numerical order if all names are whole numbers; alphabetical order. If the labels are numbers
+    and the names are not, number k is name k.
 
     Args:
         data: the data set's name, for errors.
-        containers: of the set.
-        given: names that the user chose, in order; what bears another is left out.
+        containers: the containers of the set.
+        given: names that the user chose, in order; images of other classes are not used.
         absent: whether some of the given classes may have no images.
 
     Raises:
-        UserError: a label is no class; a class has no images; names differ in their spelling alone; two containers
-            disagree about the order.
+        UserError: a label is no class; a class has no images; names differ only in spelling; two containers disagree
+            about the order.
     """
     words = [_words(data, each) for each in containers]
     names = tuple(class_name(name) for name in given) if given is not None else _order(data, containers, words[0])
@@ -130,7 +135,7 @@ def name_classes(
 
 
 def _words(data: str, container: Labelled) -> list[str]:
-    """The name of each folder of a container, without the folder of the files."""
+    """The label of each folder of a container, without the prefix for the files' folder."""
     listing, prefixes = container.listing, container.prefixes
     if len(prefixes) > 1:
         raise UserError(
@@ -154,9 +159,12 @@ def _refuse_alike(data: str, words: Sequence[str], where: object, written: Seque
 
     Args:
         data: the data set's name, for the error.
-        words: names.
-        where: they stand.
-        written: the names as they stand there.
+        words: the names.
+        where: their location, for the error.
+        written: the names as written, before normalisation.
+
+    Raises:
+        UserError: two names differ only in these.
     """
     seen: dict[str, int] = {}
     for place, word in enumerate(words):
@@ -179,7 +187,11 @@ def _told_apart(one: str, other: str) -> str:
 
 
 def _own_order(data: str, containers: Sequence[Labelled]) -> tuple[str, ...] | None:
-    """The author's own order, if one is said; two that differ are refused."""
+    """The order that the set's author states, if any.
+
+    Raises:
+        UserError: two containers state different orders.
+    """
     said = [each for each in containers if each.names is not None]
     for other in said[1:]:
         if other.names != said[0].names:
@@ -193,7 +205,11 @@ def _own_order(data: str, containers: Sequence[Labelled]) -> tuple[str, ...] | N
 
 
 def _order(data: str, containers: Sequence[Labelled], words: Sequence[str]) -> tuple[str, ...]:
-    """The order of the classes where the user gives none. Raises UserError if it is said in two ways."""
+    """The order of the classes if the user gives none.
+
+    Raises:
+        UserError: two sources state different orders.
+    """
     names = _own_order(data, containers)
     says = next((each.says for each in containers if each.names is not None), "")
     beside = {tuple(map(class_name, order)): file for each in containers for order, file in each.beside}
@@ -227,7 +243,7 @@ def _natural(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def are_numbers(words: Sequence[str], names: Sequence[str]) -> bool:
-    """Whether labels are numbers that count names, rather than names themselves."""
+    """Whether labels are indices into names, rather than names themselves."""
     return all(word.isascii() and word.isdigit() for word in words) and not set(names) & set(words)
 
 
@@ -265,7 +281,11 @@ def _beyond(
     chosen: bool,
     containers: Sequence[Labelled],
 ) -> str:
-    """Words on images of further classes; they are refused unless the user chose the classes."""
+    """A sentence about images of classes that are not used.
+
+    Raises:
+        UserError: the user did not choose the classes.
+    """
     beyond = np.where(labels < 0, container.listing.counts, 0)
     others, count = [words[place] for place in np.flatnonzero(beyond).tolist()], int(beyond.sum())
     if chosen:
@@ -280,5 +300,5 @@ def _beyond(
 
 
 def shortened(names: Sequence[str], most: int = 10) -> str:
-    """Names for people, the first few and how many there are."""
+    """The first few names, and the number of all of them if there are more."""
     return ", ".join(names[:most]) + (f", … ({len(names):,} in all)" if len(names) > most else "")

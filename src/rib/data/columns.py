@@ -1,4 +1,4 @@
-"""Columns of a Parquet file: which holds images and which labels, and what the labels are."""
+"""Columns of a Parquet file: which holds the images, which the labels, and what the labels mean."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ LABEL_COLUMNS = ("label", "labels", "cls", "class", "fine_label", "wnid")
 
 
 def find_columns(schema: pa.Schema, path: Path, data: str) -> tuple[str, str]:
-    """The image and the label column.
+    """The names of the image column and the label column.
 
     Raises:
-        UserError: there is none, or several hold images and none has a name that says so.
+        UserError: there is none, or several are possible and no name decides.
     """
     holding = [field.name for field in schema if _holds_images(field.type)]
     image = _first(IMAGE_COLUMNS, schema) or (holding[0] if len(holding) == 1 else None)
@@ -47,7 +47,8 @@ def _holds_images(kind: Any) -> bool:
 
 
 def class_names(metadata: dict[bytes, bytes], column: str, path: Path, data: str) -> tuple[str, ...] | None:
-    """Names of a ClassLabel column, in order, from what Hugging Face's library leaves in the schema.
+    """Names of a ClassLabel column, in order, from the metadata that Hugging Face's `datasets` writes; None without
+    them.
 
     Raises:
         UserError: a name appears twice.
@@ -63,7 +64,11 @@ def class_names(metadata: dict[bytes, bytes], column: str, path: Path, data: str
 
 
 def require_images(file: pq.ParquetFile, column: str, path: Path, data: str) -> None:
-    """Refuse rows without an image, as far as the file's statistics tell. Raises UserError."""
+    """Refuse rows without an image, as far as the file's statistics show them.
+
+    Raises:
+        UserError: there are such rows.
+    """
     empty = 0
     for number in range(file.num_row_groups):
         group = file.metadata.row_group(number)
@@ -81,17 +86,17 @@ def require_images(file: pq.ParquetFile, column: str, path: Path, data: str) -> 
 
 
 def require_agreement(file: pq.ParquetFile, column: str, labels: Sequence[str], path: Path, data: str) -> None:
-    """Refuse a further column of labels that says other classes than the one that is read.
+    """Refuse a file with another column of labels that contradicts the column that RIB reads.
 
     Args:
-        file: opened.
-        column: that is read.
+        file: the opened file.
+        column: the column that RIB reads.
         labels: its labels.
-        path: of the file, for errors.
+        path: the file's path, for errors.
         data: the data set's name, for errors.
 
     Raises:
-        UserError: an image has two labels that do not agree.
+        UserError: an image has two labels that contradict each other.
     """
     schema = file.schema_arrow
     for other in LABEL_COLUMNS:
@@ -116,7 +121,7 @@ def _plain_type(schema: pa.Schema, column: str) -> Any:
 
 
 def _is_label(kind: Any) -> bool:
-    """Whether values of a type can be labels: whole numbers or names."""
+    """Whether a column of this type can hold labels: whole numbers or names."""
     texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
     return bool(pa.types.is_integer(kind)) or any(is_kind(kind) for is_kind in texts)
 
@@ -131,17 +136,17 @@ def _word(value: Any, names: tuple[str, ...] | None) -> str | None:
 
 
 def read_labels(file: pq.ParquetFile, column: str, names: tuple[str, ...] | None, path: Path, data: str) -> list[str]:
-    """The label of every row: a name, or a whole number as it is written.
+    """The label of every row: a name, or a whole number as text.
 
     Args:
-        file: opened.
-        column: of the labels.
-        names: what the whole numbers count, where the file says so.
-        path: of the file, for errors.
+        file: the opened file.
+        column: the column of labels.
+        names: the names that whole numbers index, if the file gives them.
+        path: the file's path, for errors.
         data: the data set's name, for errors.
 
     Raises:
-        UserError: labels are missing, negative, beyond the names, no text, or neither whole numbers nor names.
+        UserError: labels are missing, negative, beyond the names, not valid text, or neither whole numbers nor names.
     """
     kind, total = _plain_type(file.schema_arrow, column), file.metadata.num_rows
     if not _is_label(kind):
@@ -159,7 +164,7 @@ def read_labels(file: pq.ParquetFile, column: str, names: tuple[str, ...] | None
 
 
 def label_words(values: Sequence[Any], names: tuple[str, ...] | None, path: Path, data: str) -> list[str]:
-    """The label of every row: a name, or a whole number as it is written. Args and errors as `read_labels`."""
+    """The label of every row: a name, or a whole number as text. Args and errors as `read_labels`."""
     faults = {
         "are missing (null)": [value is None for value in values],
         "are neither whole numbers nor names": [
@@ -184,7 +189,7 @@ def label_words(values: Sequence[Any], names: tuple[str, ...] | None, path: Path
 
 
 def read_names(file: pq.ParquetFile, column: str, path: Path, data: str) -> tuple[list[str], bool]:
-    """Name of each image: its path's last part, or else its place in the file; and whether all have a path.
+    """The name of each image, and whether all names come from a path. An image without a path is named by its row.
 
     Raises:
         UserError: a path is not UTF-8.

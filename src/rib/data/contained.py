@@ -1,4 +1,4 @@
-"""A data set of the user in a container: one that is split here or plays both roles whole, or two."""
+"""A user's data set in containers: one that RIB splits or uses whole for tuning and testing, or two."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ class ContainedSet(DataSet):
 
     Args:
         name: the data set's name.
-        tune: the container tuned on, and tested on where `test` is None.
-        test: the container tested on.
-        test_fraction: share of `tune` that is tested on and never tuned on.
-        classes: the classes to take, in order; default: all, in the order of docs/extending.md.
+        tune: the container to tune on; also to test on if `test` is None.
+        test: the container to test on.
+        test_fraction: share of `tune` that is used only to test.
+        classes: the classes to use, in order; default: all, in the order of docs/extending.md.
         family: source family, whose sets show the same source images.
-        sources: how the source image of each row is known.
-        targets: classes of the reference set that mean a class of this one, if it has another name.
+        sources: how to find the source image of each row.
+        targets: for classes whose names differ from the reference set's, the reference classes that stand for them.
         absent: whether some of `classes` may have no images.
         cache: folder for file digests, so that unchanged files are read once.
 
     Raises:
-        UserError: a class is missing or empty, or its order is said in two ways.
+        UserError: a class is missing or empty, or two sources state different orders of the classes.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ContainedSet(DataSet):
             self._parts = {"tune": (tune, index.take(first), rows[first]), "test": tested}
 
     def _read_index(self, container: Container, label_of: Rows) -> tuple[Index, Rows]:
-        """Labels of all rows of the classes, in the order of the classes, and those rows."""
+        """Index of all rows whose class is used, sorted by class, and those rows."""
         listing = container.listing()
         self._check(container, listing, label_of)
         labels = label_of[listing.folder_of]
@@ -98,7 +98,7 @@ class ContainedSet(DataSet):
         return index, rows
 
     def _sources(self, container: Container, rows: Rows, labels: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Source image of each row: its file's, where that matters, or else a number of its own."""
+        """Source image of each row: that of its file if the set needs it, else the number of the row."""
         if not self.matched:
             return np.arange(len(rows))
         names = ["+".join(self._targets.get(name, (name,))) for name in self.classes]
@@ -176,18 +176,18 @@ def decoded(
     native: bool = False,
     known: NDArray[np.uint64] | None = None,
 ) -> NDArray[np.uint8]:
-    """Images of a container as a model sees them: uint8 (N, size, size, 3).
+    """Images of a container in a model's view: uint8 (N, size, size, 3).
 
     Args:
-        container: holds them.
-        rows: which.
-        view: what the model sees.
-        border: pixels cut off every side before anything else.
+        container: holds the images.
+        rows: int64 (N,), the rows to read.
+        view: the model's view.
+        border: pixels to cut off on every side before anything else.
         native: as in `apply_view`.
-        known: `short_digests` of the rows, which their bytes must have; None if nothing rests on them yet.
+        known: `short_digests` of the rows, to check their bytes against; None if no result depends on them yet.
 
     Raises:
-        UserError: an image cannot be read, or is another than the one that was fingerprinted.
+        UserError: an image cannot be read, or has changed since its fingerprint was computed.
     """
 
     images = np.empty((len(rows), *view.shape), view.dtype)
@@ -202,12 +202,12 @@ def decoded(
             pixels = pixels[border:-border, border:-border]
         images[place] = apply_view(pixels, view, native)
 
-    side_by_side(one, range(len(rows)))  # decoding and resizing release the interpreter
+    side_by_side(one, range(len(rows)))  # decoding and resizing release the GIL
     return images
 
 
 def _labelled(container: Container, data: str, ordered: bool) -> Labelled:
-    """A container's labels; where `ordered`, with its author's own order of the classes."""
+    """A container's labels; with `ordered`, also the order of classes that its author states."""
     listing, where = container.listing(), container.where
     names, says, near = author_order(container.root, data, container.class_names(), where, ordered)
     return Labelled(where, listing, names, says, container.prefixes, near)

@@ -1,4 +1,4 @@
-"""Containers: where image files lie, each in a folder that says its class: trees, Parquet files, tar shards."""
+"""Containers of image files: folder trees, Parquet files and tar shards. A file's folder names its class."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rib.files import read_fact, read_plain, state, write_fact
 from rib.identity import digest
 
 CHUNK = 256
-"""How many files are held in memory at a time while they are read."""
+"""Maximum number of encoded files in memory while they are read."""
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Listing:
         folders: names of all folders, "n01440764" or "fog/3/n01440764"; ascending.
         folder_of: int32 (N,), the folder of each row.
         names: name of each row's file within its folder; ascending within a folder.
-        empty: what a folder without images holds instead, in words.
-        named: whether every name is a file's own, rather than its place in the container.
-        left_out: what lies there and is no row, in words.
+        empty: for each folder without images, what it holds instead, in words.
+        named: whether every name is a file's own, rather than its position in the container.
+        left_out: other things in the container that are not rows, in words.
     """
 
     folders: tuple[str, ...]
@@ -48,12 +48,12 @@ class Listing:
 
     @property
     def counts(self) -> NDArray[np.int64]:
-        """int64 (folders,), number of images in each."""
+        """The number of images in each folder: int64 (folders,)."""
         return np.bincount(self.folder_of, minlength=len(self.folders))
 
 
 def listed(pairs: Sequence[tuple[str, str]]) -> tuple[Listing, Rows]:
-    """The listing of (folder, name) pairs in any order, and which pair stands in each of its rows."""
+    """The listing of (folder, name) pairs in any order, and for each of its rows the index of the pair."""
     found = sorted({folder for folder, _ in pairs})
     position = {folder: place for place, folder in enumerate(found)}
     order = sorted(range(len(pairs)), key=lambda row: (position[pairs[row][0]], pairs[row][1]))
@@ -62,10 +62,10 @@ def listed(pairs: Sequence[tuple[str, str]]) -> tuple[Listing, Rows]:
 
 
 class Container(ABC):
-    """Image files that lie somewhere.
+    """Image files in some kind of storage.
 
     Attributes:
-        where: the place, for people.
+        where: the location, for messages.
     """
 
     where: Path
@@ -73,15 +73,19 @@ class Container(ABC):
     @property
     @abstractmethod
     def root(self) -> Path:
-        """The folder in which a file that says the order of the classes may lie."""
+        """The folder that may contain a file with the order of the classes."""
 
     def class_names(self) -> tuple[str, ...] | None:
-        """Names of all classes in their author's order, where the files themselves say so. Raises UserError."""
+        """Names of all classes in their author's order, if the files state it.
+
+        Raises:
+            UserError: the files contradict each other.
+        """
         return None
 
     @property
     def prefixes(self) -> tuple[str, ...]:
-        """Folders of the container's files, each as it stands before the labels in the listing: "" or "fog/3/"."""
+        """Folders of the container's files, as prefixes of the listing's folders: "" or "fog/3/"."""
         return ("",)
 
     def way_out(self, folder: str) -> str:
@@ -90,22 +94,34 @@ class Container(ABC):
 
     @abstractmethod
     def listing(self) -> Listing:
-        """List the contents. Raises UserError if the container cannot be read."""
+        """List the contents.
+
+        Raises:
+            UserError: the container cannot be read.
+        """
 
     @abstractmethod
     def title(self, row: int) -> str:
-        """A row's file, for errors."""
+        """The file of a row, for errors."""
 
     @abstractmethod
     def stamp(self, rows: Rows) -> object:
-        """A JSON value that changes whenever the bytes of these rows may have."""
+        """A JSON value that changes whenever the bytes of these rows may have changed."""
 
     @abstractmethod
     def read(self, rows: Rows) -> list[bytes]:
-        """The encoded images of some rows. Raises UserError if one cannot be read, with its title."""
+        """The encoded images of some rows.
+
+        Raises:
+            UserError: one cannot be read; the message has its title.
+        """
 
     def column(self, name: str) -> Sequence[object]:
-        """A value of every row, from a column of that name. Raises UserError if there is none or one is empty."""
+        """The value of every row in a column.
+
+        Raises:
+            UserError: there is no column of that name, or a value is missing.
+        """
         raise UserError(f"{self.where} has no columns", got=name, valid="source_column goes with parquet")
 
     def paths(self, rows: Rows) -> list[str]:
@@ -115,23 +131,23 @@ class Container(ABC):
         return [f"{listing.folders[folder]}/{listing.names[row]}" for folder, row in places]
 
     def reading_order(self, rows: Rows) -> Rows:
-        """Places within `rows`, in the order in which they are best read."""
+        """The positions within `rows`, in the order that is fastest to read."""
         return np.arange(len(rows))
 
 
 def digests(container: Container, rows: Rows, cache: Path | None) -> list[str]:
-    """A digest of every row's bytes, read again only where a file has changed. Truncated images are found here.
+    """A digest of every row's bytes. Files are read again only after a change. Truncated images are found here.
 
     Args:
         container: holds the images.
-        rows: which of them.
-        cache: folder that keeps digests.
+        rows: the rows to digest.
+        cache: folder for digests.
 
     Raises:
-        UserError: an image is truncated or cannot be read; it is named. Or a file changed while it was read.
+        UserError: an image is truncated or cannot be read (the message names it), or a file changed while it was read.
     """
     before = container.stamp(rows)
-    # The place is part of the stamp: trees unpacked without times may agree in every file's name, size and time.
+    # The location is part of the stamp, as two trees unpacked without times may agree in all names, sizes and times.
     stamp = digest(json.dumps(["image_digest", str(container.where.resolve()), before]).encode())
     known = cache / f"{stamp}.json" if cache else None
     if known and (kept := read_fact(known)):
@@ -155,7 +171,7 @@ def file_states(files: Sequence[tuple[Path, str]]) -> list[list[object]]:
 
 
 def changed(what: str) -> UserError:
-    """The error for images that have changed since they were checked."""
+    """The error about images that changed after RIB checked them."""
     return UserError(
         f"{what} has changed since the data were fingerprinted",
         got="other bytes at the same place",
@@ -170,7 +186,10 @@ def short_digests(contents: Sequence[str]) -> NDArray[np.uint64]:
 
 
 def in_chunks(container: Container, rows: Rows) -> Iterator[tuple[Rows, list[bytes]]]:
-    """Encoded images of all rows, some at a time and in the best order: places within `rows`, and their bytes."""
+    """Encoded images of all rows, in chunks and in the fastest order.
+
+    Each item has positions within `rows`, and the bytes.
+    """
     order = container.reading_order(rows)
     for start in range(0, len(order), CHUNK):
         places = order[start : start + CHUNK]
@@ -178,5 +197,5 @@ def in_chunks(container: Container, rows: Rows) -> Iterator[tuple[Rows, list[byt
 
 
 def read_files(files: Sequence[Path]) -> list[bytes]:
-    """The bytes of several files, read side by side."""
+    """The bytes of several files, read in parallel."""
     return side_by_side(read_plain, files)

@@ -1,4 +1,4 @@
-"""Decoded: a part of a data set in a view, which is the content of a pack or a stream."""
+"""A part of a data set in a view: the content of a pack or a stream."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Decoded:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of all inputs."""
+        """Shape of all inputs, (N, *view.shape)."""
         return (len(self.index), *self.view.shape)
 
     @property
     def bytes(self) -> int:
-        """Size of all inputs."""
+        """Size of all inputs in bytes."""
         return len(self.index) * self.view.bytes
 
     @property

@@ -1,4 +1,4 @@
-"""Decoder: a process that decodes the files of others, within the limits of `data/apart.py`, until they stop asking."""
+"""The child process that decodes files for other processes, within the limits of `data/apart.py`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ QUESTIONS: dict[str, Callable[[bytes], Answer]] = {
 
 
 def answer(question: str, content: bytes, memory: int) -> Answer:
-    """The facts, or in `error` the kind of an error and in `message` its words."""
+    """The facts; or, after an error, its type in `error` and its text in `message`."""
     try:
         return QUESTIONS[question](content)
     except UnidentifiedImageError:
@@ -38,12 +38,12 @@ def answer(question: str, content: bytes, memory: int) -> Answer:
         return {"error": "unclear", "message": str(error)}, b""
     except MemoryError:
         return {"error": "limit", "message": f"it takes more than {memory >> 20:,} MiB of memory to decode"}, b""
-    except Exception as error:  # decoders raise whatever hostile bytes lead them to
+    except Exception as error:  # hostile bytes may make decoders raise any error
         return {"error": "broken", "message": str(error).strip() or type(error).__name__}, b""
 
 
 def main() -> None:
-    """Answer what stands on the standard input until it ends."""
+    """Answer the questions on standard input until it ends."""
     _limit("RLIMIT_CORE", 0)
     while (asked := receive(sys.stdin.buffer)) is not None:
         facts, content = asked
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def _limit(what: str, most: int) -> None:
-    """Set a limit of this process, where the system has it."""
+    """Set a limit of this process, if the system supports it."""
     with contextlib.suppress(ImportError, AttributeError, ValueError, OSError):
         import resource
 

@@ -1,1 +1,1 @@
-"""Corruptions: ImageNet-C's fifteen and the four beside them, on the CPU or a GPU, seeded image by image."""
+"""Corruptions: ImageNet-C's fifteen and its four extra ones, on the CPU or a GPU, with a seed per image."""

@@ -1,4 +1,4 @@
-"""Parts that all corruptions share: a row that names each, and the random numbers of one image."""
+"""What all corruptions share: the row that describes one, and the random numbers of one image."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ Family = Literal["noise", "blur", "weather", "digital", "extra"]
 Level = tuple[float, ...]
 
 SMALLEST = 32
-"""Least height and width: below it, blurs reach over the whole image."""
+"""Minimum height and width in pixels: in smaller images, blurs reach over the whole image."""
 
 TINY = np.float32(1e-3)
-"""Added before rounding down, so that a flat patch keeps its grey level in floating point."""
+"""Added before rounding down, so that floating-point errors do not change the grey level of a flat area."""
 
 WORDS = 1 << 16
-"""Number of values of a 16-bit random word; a distribution read from a table is exact to 1 / WORDS."""
+"""Number of values of a 16-bit random word. A distribution read from a table is exact to 1 / WORDS."""
 
 
 class Draws:
     """The random numbers of one image under one corruption.
 
     Args:
-        seed: the image's own.
-        names: what it is drawn for, such as the corruption and the severity.
+        seed: the seed of the image.
+        names: the purpose of the draws, such as the corruption and the severity.
     """
 
     def __init__(self, seed: int, *names: object) -> None:
         self._entropy = [int(seed), _named(*names)]
 
     @cached_property
-    def _bits(self) -> np.random.SFC64:  # made on first use, for a third of the corruptions draw nothing
+    def _bits(self) -> np.random.SFC64:  # made on first use, because a third of the corruptions draw nothing
         return np.random.SFC64(np.random.SeedSequence(self._entropy))
 
     @cached_property
@@ -52,7 +52,7 @@ class Draws:
         return self._bits.random_raw(-(-count // 4)).view(np.uint16)[:count]
 
     def uniform(self, low: float, high: float, shape: tuple[int, ...]) -> Plane:
-        """Uniform numbers in (low, high), of 16 bits each: the middles of as many equal parts."""
+        """Uniform numbers in (low, high): the midpoints of 65,536 equal intervals."""
         count = int(np.prod(shape))
         step = (high - low) / WORDS
         numbers = np.multiply(self.words(count), np.float32(step), dtype=np.float32)
@@ -68,7 +68,7 @@ class Draws:
         return int(self._generator.integers(high))
 
     def shifts(self, reach: int, count: int) -> NDArray[np.int64]:
-        """Integers in [-reach, reach): int64 (count, 2). `reach` divides 2**15 or the law is uneven by 1e-4."""
+        """Integers in [-reach, reach): int64 (count, 2). They are uniform if `reach` divides 2**15, else to 1e-4."""
         numbers = self.words(2 * count).astype(np.int64)
         numbers *= 2 * reach
         numbers >>= 16
@@ -76,7 +76,7 @@ class Draws:
         return numbers.reshape(count, 2)
 
     def normal(self, mean: float, deviation: float, shape: tuple[int, int], window: tuple[slice, slice]) -> Plane:
-        """Normal numbers of a window of a field of this shape; what lies outside it is not drawn."""
+        """Normal numbers for a window of a field of this shape. Numbers outside the window are not drawn."""
         size = [len(range(*part.indices(length))) for part, length in zip(window, shape, strict=True)]
         numbers = self._generator.standard_normal(size, dtype=np.float32)
         numbers *= np.float32(deviation)
@@ -98,10 +98,11 @@ class Corruption:
 
     Attributes:
         name: as published.
-        family: noise, blur, weather or digital; "extra" for the four beside the benchmark's fifteen.
-        levels: parameters at severities 1 to 5, as the kernel takes them.
-        kernel: makes uint8 (H, W, 3) of uint8 (H, W, 3), a level and `Draws`; frost takes textures too.
-        random: whether it draws anything.
+        family: noise, blur, weather or digital; "extra" for the four outside the benchmark.
+        levels: parameters of the kernel at severities 1 to 5.
+        kernel: turns an image uint8 (H, W, 3), a level and `Draws` into an image uint8 (H, W, 3); frost also takes
+            textures.
+        random: whether it draws random numbers.
     """
 
     name: str
@@ -112,7 +113,10 @@ class Corruption:
 
 
 def rows_of(family: Family, *rows: tuple[Kernel, tuple[Any, ...], bool]) -> tuple[Corruption, ...]:
-    """Rows of a family, each named after its kernel: kernel, five levels (numbers or tuples), whether it is random."""
+    """Rows of a family, from tuples of kernel, five levels (numbers or tuples) and whether it is random.
+
+    Names are the kernels'.
+    """
     return tuple(
         Corruption(
             kernel.__name__,
@@ -126,7 +130,7 @@ def rows_of(family: Family, *rows: tuple[Kernel, tuple[Any, ...], bool]) -> tupl
 
 
 def floored(values: Plane) -> Image:
-    """Grey levels of float values, cut to [0, 255] and rounded down as the published sets are. Changes `values`."""
+    """Float values as grey levels: clipped to [0, 255] and rounded down, as in the published sets. Changes `values`."""
     np.maximum(values, 0, out=values)
     np.minimum(values, 255, out=values)
     return values.astype(np.uint8)

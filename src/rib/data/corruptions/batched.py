@@ -1,7 +1,8 @@
-"""Batched: corruptions of whole batches in torch, for GPUs. On a CPU the kernels image by image are faster.
+"""Corruptions of whole batches in torch, for GPUs. On a CPU, the kernels for single images are faster.
 
-What draws nothing is within a grey level of the kernels; what does has the same law, from other random numbers, which
-depend on the device too. Each image has a generator of its own, so neither its place nor its batch matters.
+Corruptions without random numbers differ from those kernels by at most one grey level. Random ones have the same
+distribution, but other random numbers, which also depend on the device. Each image has its own generator, so its result
+depends neither on its position nor on the other images of the batch.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ _TINY = float(TINY)
 
 @dataclass(frozen=True)
 class _Batch:
-    """Inputs of a batched corruption besides the images: a generator per image, and pictures of frost."""
+    """The inputs of a batched corruption besides the images: a generator per image, and the frost pictures."""
 
     seeds: Sequence[int]
     name: str
@@ -42,14 +43,14 @@ class _Batch:
             yield torch.Generator(self.device).manual_seed((int(seed) ^ word) & (2**63 - 1))
 
     def uniform(self, *shape: int) -> Tensor:
-        """In [0, 1): (N, *shape)."""
+        """Uniform numbers in [0, 1): (N, *shape)."""
         found = torch.empty(len(self.seeds), *shape, device=self.device)
         for row, generator in zip(found, self.generators(), strict=True):
             row.uniform_(generator=generator)
         return found
 
     def normal(self, *shape: int) -> Tensor:
-        """Standard normal: (N, *shape)."""
+        """Standard normal numbers: (N, *shape)."""
         found = torch.empty(len(self.seeds), *shape, device=self.device)
         for row, generator in zip(found, self.generators(), strict=True):
             row.normal_(generator=generator)
@@ -59,9 +60,9 @@ class _Batch:
 def corrupt_batch(
     images: Tensor, name: str, severity: int, seeds: Sequence[int], *, textures: Textures | None = None
 ) -> Tensor:
-    """Images as `corrupt` makes them, on the device that they are on.
+    """Corrupt images as `corrupt` does, on their own device.
 
-    Those of `ON_DEVICE` are computed there; the others on the CPU, image by image, and copied back.
+    The corruptions in `ON_DEVICE` run there. The others run on the CPU, image by image, and the result is copied back.
 
     Args:
         images: uint8 (N, H, W, 3), with H and W at least 32.
@@ -113,7 +114,7 @@ def _gaussian_blur(images: Tensor, level: Level, batch: _Batch) -> Tensor:
 
 
 def _filtered(images: Tensor, kernel: Tensor) -> Tensor:
-    """Each colour correlated with a kernel, without a border."""
+    """Each colour channel correlated with a kernel, without padding."""
     count, _, height, width = images.shape
     found = functional.conv2d(images.reshape(3 * count, 1, height, width), kernel[None, None])
     return found.reshape(count, 3, *found.shape[2:])
@@ -126,7 +127,7 @@ def _defocus_blur(images: Tensor, level: Level, batch: _Batch) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _disk(radius: int, deviation: float) -> Tensor:
-    """The published kernel: a disk in a square, softened by a Gaussian that is reflected at the square's border."""
+    """The published kernel: a disk in a square, smoothed by a Gaussian that is reflected at the square's edge."""
     reach, side = max(8, radius), 1 if radius <= 8 else 2
     steps = torch.arange(-reach, reach + 1)
     disk = (steps[:, None] ** 2 + steps**2 <= radius**2).double()
@@ -154,7 +155,7 @@ def _frost(images: Tensor, level: Level, batch: _Batch) -> Tensor:
     known = batch.textures or procedural()
     height, width = images.shape[2:]
     parts = []
-    for seed in batch.seeds:  # the same pictures and parts as on the CPU
+    for seed in batch.seeds:  # the same pictures and crops as on the CPU
         draws = Draws(int(seed), batch.name, batch.severity)
         number = draws.integer(len(known))
         tall, wide = known.fitted(number, height, width).shape[:2]
@@ -177,11 +178,11 @@ def _fog(images: Tensor, level: Level, batch: _Batch) -> Tensor:
 
 
 def clouds(numbers: Tensor, decay: float) -> Tensor:
-    """Height maps as `weather.clouds` makes them, of a batch: (N, size, size).
+    """A batch of height maps as `weather.clouds` makes them: (N, size, size).
 
     Args:
         numbers: uniform in [0, 1), (N, size × size - 1).
-        decay: by what the displacement is divided at each halving of the grid.
+        decay: the factor by which the displacement shrinks at each halving of the grid.
     """
     count, size = len(numbers), math.isqrt(numbers.shape[1] + 1)
     corners = torch.zeros(count, 1, 1, device=numbers.device)
@@ -219,7 +220,7 @@ def _saturate(images: Tensor, level: Level, batch: _Batch) -> Tensor:
     wanted = torch.minimum(span * level[0] + highest * level[1], highest)
     away = (highest - images) * (wanted / span.clamp(min=1))
     red = torch.tensor([0.0, 1.0, 1.0], device=images.device).reshape(3, 1, 1)
-    return highest - torch.where(span > 0, away, wanted * red) + _TINY  # greys count as red
+    return highest - torch.where(span > 0, away, wanted * red) + _TINY  # greys get the hue of red
 
 
 def _elastic_transform(images: Tensor, level: Level, batch: _Batch) -> Tensor:
@@ -231,7 +232,7 @@ def _elastic_transform(images: Tensor, level: Level, batch: _Batch) -> Tensor:
 
 
 def displaced(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
-    """Bilinear values some steps (N, H, W) away; images (N, 3, H, W) are mirrored beyond their border."""
+    """Bilinear samples at displacements (N, H, W) in pixels; images (N, 3, H, W) are mirrored beyond their border."""
     height, width = images.shape[2:]
     rows = torch.arange(height, device=images.device)[:, None] + down
     columns = torch.arange(width, device=images.device) + right
@@ -241,7 +242,9 @@ def displaced(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 def _smoothing(side: int) -> Tensor:
-    """A Gaussian of a hundredth of the side, cut at three deviations and mirrored, as a matrix."""
+    """A Gaussian as a matrix: its deviation is 1 % of the side, it is cut at three deviations, and the border is
+    mirrored.
+    """
     return torch.from_numpy(gaussian_band(side, side * 0.01, 3, True).down(np.eye(side, dtype=np.float32)))
 
 
@@ -253,7 +256,9 @@ def _pixelate(images: Tensor, level: Level, batch: _Batch) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _boxes(side: int, small: int) -> tuple[Tensor, Tensor]:
-    """Pillow's BOX filter as a matrix (small, side), and the cell that its NEAREST takes for each pixel."""
+    """Pillow's BOX filter as a matrix (small, side), and the index of the cell that its NEAREST filter takes for each
+    pixel.
+    """
     there = Pillow.fromarray(np.eye(side, dtype=np.float32)).resize((side, small), Pillow.Resampling.BOX)
     cells = Pillow.fromarray(np.arange(small, dtype=np.float32)[None])
     back = np.array(cells.resize((side, 1), Pillow.Resampling.NEAREST))[0]

@@ -1,4 +1,4 @@
-"""Blurs."""
+"""Blur corruptions: Gaussian, defocus, glass, motion and zoom."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rib.data.corruptions.linear import (
 )
 
 _AREA = 65535 // 255
-"""So many pixels can be summed in 16 bits."""
+"""Maximum number of pixels whose sum fits into 16 bits."""
 
 
 def gaussian_blur(image: Image, level: Level, draws: Draws) -> Image:
-    """A Gaussian of deviation `level` pixels, cut at four deviations."""
+    """A Gaussian blur whose deviation is `level` pixels, cut at four deviations."""
     return interleaved(_blurred(planes(image), level[0]))
 
 
@@ -34,7 +34,10 @@ def _blurred(values: Plane, deviation: float) -> Image:
 
 
 def defocus_blur(image: Image, level: Level, draws: Draws) -> Image:
-    """The mean over a disk of radius `level[0]`, whose edge is softened by a Gaussian of deviation `level[1]`."""
+    """The mean over a disk of radius `level[0]`.
+
+    A Gaussian of deviation `level[1]` smooths the disk's edge. Both in pixels.
+    """
     radius, soft = int(level[0]), level[1] > 0.2
     reach = radius + 1 if soft else radius
     wide = padded(image, (reach, reach, reach, reach), np.uint16, reflect=True)
@@ -52,11 +55,11 @@ def defocus_blur(image: Image, level: Level, draws: Draws) -> Image:
 
 
 class _Disk:
-    """A disk of pixels: half the width of each of its rows.
+    """A disk of pixels, described by the half width of each row.
 
     Attributes:
         radius: in pixels.
-        half: half widths of the rows at 0, 1, … radius below the middle.
+        half: half widths of the rows at 0, 1, … radius pixels from the centre.
         area: number of pixels.
     """
 
@@ -72,9 +75,9 @@ class _Disk:
 
 
 def _disk_sum(flat: NDArray[np.uint16], disk: _Disk, height: int, width: int) -> Plane:
-    """Sums over a disk around every pixel but those within `radius` of the border: float32 (height, width).
+    """Sums over a disk around every pixel that is at least `radius` from the border: float32 (height, width).
 
-    Runs of growing width are summed first and then added where the disk has a row of that width; both in 16 bits.
+    It sums horizontal runs of growing width, and adds each where the disk has a row of that width; both in 16 bits.
     """
     radius = disk.radius
     middle = 3 * radius
@@ -98,11 +101,11 @@ def _disk_sum(flat: NDArray[np.uint16], disk: _Disk, height: int, width: int) ->
 
 
 _SIDE = float(np.exp(-2) / (1 + 2 * np.exp(-2)))
-"""Weight beside the middle of a Gaussian of deviation 0.5 on three pixels."""
+"""The outer weight of a three-pixel Gaussian of deviation 0.5."""
 
 
 def _softened(values: Plane, depth: int) -> Plane:
-    """A Gaussian of deviation 0.5 on 3 × 3 pixels; the outermost pixels are lost."""
+    """A Gaussian of deviation 0.5 on 3 × 3 pixels. The result lacks the outermost pixels."""
     found = values[:-2] + values[2:]
     found *= np.float32(_SIDE)
     found += values[1:-1] * np.float32(1 - 2 * _SIDE)
@@ -113,10 +116,10 @@ def _softened(values: Plane, depth: int) -> Plane:
 
 
 def _edge(flat: NDArray[np.uint16], disk: _Disk, height: int, width: int) -> Plane:
-    """Weights of the published kernel in its four outermost rows and columns beyond a softened disk.
+    """What the published kernel adds to a smoothed disk in its four outermost rows and columns.
 
-    It softens a disk within a square that just holds it, and reflects at the square's border: the next row inside
-    counts once more there, and nothing spills over.
+    The published kernel smooths a disk inside a square that just contains it, and reflects at the square's edge. So the
+    next inner row counts once more, and no weight leaves the square.
     """
     radius, reach = disk.radius, disk.radius + 1
     half = disk.half[radius - 1]
@@ -137,10 +140,10 @@ def _edge(flat: NDArray[np.uint16], disk: _Disk, height: int, width: int) -> Pla
 
 
 def glass_blur(image: Image, level: Level, draws: Draws) -> Image:
-    """Blurred, pixels moved about at random, and blurred again: deviation, reach and rounds are `level`.
+    """Blur, move pixels at random, and blur again. `level` is the deviation, the reach and the number of rounds.
 
-    The published loop swaps two pixels through views of one array, so that in fact it copies: each pixel in turn, from
-    the last to the first, takes what its neighbour is at that time. The chain of neighbours is followed for all pixels
+    The published loop swaps two pixels through views of one array, so in fact it copies: each pixel in turn, from the
+    last to the first, takes the current value of a neighbour. This function follows the chain of copies for all pixels
     at once.
     """
     deviation, reach, rounds = level[0], int(level[1]), int(level[2])
@@ -155,12 +158,12 @@ def glass_blur(image: Image, level: Level, draws: Draws) -> Image:
 
 
 def _copied(height: int, width: int, reach: int, shifts: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Source position of each pixel's value after one round: int64 (height × width,).
+    """The source position of each pixel's value after one round: int64 (height × width,).
 
     Args:
-        height: of the image.
-        width: of the image.
-        reach: pixels beside the border that are not visited.
+        height: of the image, in pixels.
+        width: of the image, in pixels.
+        reach: width of the border that is not visited, in pixels.
         shifts: (visited pixels, 2) steps right and down, in the order of the visits.
     """
     size = height * width
@@ -170,7 +173,7 @@ def _copied(height: int, width: int, reach: int, shifts: NDArray[np.int64]) -> N
     turn = np.full(size, len(here))
     turn[here] = np.arange(len(here))
     there = here + shifts[:, 1] * width + shifts[:, 0]
-    # Places 0 … size - 1 are values before the round, the others values after it.
+    # Positions 0 … size - 1 are values before the round; higher positions are values after it.
     chain = np.arange(2 * size)
     chain[size:] -= size
     chain[size + here] = np.where(turn[there] < np.arange(len(here)), there + size, there)
@@ -182,19 +185,22 @@ def _copied(height: int, width: int, reach: int, shifts: NDArray[np.int64]) -> N
 
 
 def motion_blur(image: Image, level: Level, draws: Draws) -> Image:
-    """The image moved along a line at a random angle within 45° of level: radius and deviation are `level`."""
+    """Motion along a line at a random angle within 45° of horizontal.
+
+    `level` is the radius and the deviation in pixels.
+    """
     total = moved(image, level, draws.angle(-45, 45))
     total += TINY
     return floored(total)
 
 
 def moved(values: NDArray[np.generic], level: Level, angle: float) -> Plane:
-    """Values (H, W) or (H, W, 3) smeared along a line: half a Gaussian, from each pixel on.
+    """Values (H, W) or (H, W, 3) smeared along a line with the weights of half a Gaussian.
 
     Args:
-        values: what is smeared.
-        level: the line is 2 × level[0] + 1 pixels long, the Gaussian's deviation level[1].
-        angle: of the line, in degrees.
+        values: the values to smear.
+        level: the line has 2 × level[0] + 1 pixels, and the Gaussian has deviation level[1].
+        angle: angle of the line, in degrees.
     """
     width = 2 * int(level[0]) + 1
     weights = np.exp(-(np.arange(width) ** 2) / (2 * level[1] ** 2))
@@ -204,14 +210,14 @@ def moved(values: NDArray[np.generic], level: Level, angle: float) -> Plane:
     for step, left in enumerate((1 - np.cumsum(weights) + weights).tolist()):
         shift = math.ceil(step * down - 0.5), math.ceil(step * right - 0.5)
         out = abs(shift[0]) >= values.shape[0] or abs(shift[1]) >= values.shape[1]
-        if out or left < 2e-4:  # beyond the image, as published; or too little to be seen
+        if out or left < 2e-4:  # outside the image, as published; or too small to matter
             break
         shifts.append(shift)
     return weighted_shifts(values, shifts, weights[: len(shifts)].astype(np.float32))
 
 
 def zoom_blur(image: Image, level: Level, draws: Draws) -> Image:
-    """The mean of the image and of zooms into it, from 1 to below level[0] in steps of level[1]."""
+    """The mean of the image and of zooms into it, with factors from 1 to less than level[0] in steps of level[1]."""
     height, width = image.shape[:2]
     values = planes(image)
     total = values.copy()

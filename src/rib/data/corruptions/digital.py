@@ -1,4 +1,4 @@
-"""Digital: contrast, elastic deformation, large pixels and JPEG."""
+"""Digital corruptions: contrast, elastic deformation, pixelation and JPEG; and saturation."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rib.data.images import decode_pixels
 
 
 def contrast(image: Image, level: Level, draws: Draws) -> Image:
-    """The distance from each colour's mean shrinks to a share `level`."""
+    """Scale the difference from each channel's mean by `level`."""
     height, width = image.shape[:2]
     rows = image.reshape(height, -1)
     means = rows.sum(axis=0, dtype=np.uint32).reshape(width, 3).sum(axis=0) / (height * width)
@@ -26,7 +26,7 @@ def contrast(image: Image, level: Level, draws: Draws) -> Image:
 
 
 def saturate(image: Image, level: Level, draws: Draws) -> Image:
-    """Saturation times `level[0]` plus `level[1]`, at the same hue and value; greys count as red."""
+    """Saturation times `level[0]` plus `level[1]`, with unchanged hue and value; greys get the hue of red."""
     highest = brightest(image)
     lowest = np.minimum(np.minimum(image[..., 0], image[..., 1]), image[..., 2])
     span = (highest - lowest).astype(np.float32)
@@ -45,7 +45,7 @@ def saturate(image: Image, level: Level, draws: Draws) -> Image:
 
 
 def elastic_transform(image: Image, level: Level, draws: Draws) -> Image:
-    """Every pixel looked up somewhere near: steps drawn evenly, smoothed, `level` times as far."""
+    """Sample every pixel at a smoothed random displacement, scaled by `level`."""
     height, width = image.shape[:2]
     reach = height * 0.005
     deviation = (height * 0.01, width * 0.01)
@@ -62,12 +62,12 @@ def elastic_transform(image: Image, level: Level, draws: Draws) -> Image:
 
 
 def interpolated(image: Image, down: Plane, right: Plane) -> Plane:
-    """Bilinear values at places (H, W) of an image that is mirrored beyond its border: float32 (H, W, 3)."""
+    """Bilinear samples at positions (H, W) of an image that is mirrored beyond its border: float32 (H, W, 3)."""
     height, width = image.shape[:2]
     pixels, found = packed(image), np.empty(image.shape, np.float32)
     (rows, top), (columns, left) = _unfolded(down, height), _unfolded(right, width)
     rows *= width
-    for start in range(0, height, _ROWS_AT_ONCE):  # so that the rows stay in the cache
+    for start in range(0, height, _ROWS_AT_ONCE):  # keeps the rows in the CPU cache
         part = slice(start, start + _ROWS_AT_ONCE)
         above, low = _floored(down[part], top)
         before, near = _floored(right[part], left)
@@ -86,19 +86,19 @@ _ROWS_AT_ONCE = 32
 
 
 def _unfolded(places: Plane, size: int) -> tuple[NDArray[np.int64], int]:
-    """Pixels along an axis that is mirrored at its ends, as far as places reach; and the first of them."""
+    """The pixels along an axis that is mirrored at its ends, as far as the positions reach; and the first position."""
     first, last = math.floor(places.min()), math.floor(places.max()) + 1
     return mirror(np.arange(first, last + 1), size), first
 
 
 def _floored(places: Plane, first: int) -> tuple[NDArray[np.int64], Plane]:
-    """Whole part of places, from `first` on, and what is left of them, (n, 1)."""
+    """Whole part of positions relative to `first`, and the fractional part, (n, 1)."""
     whole = np.floor(places).reshape(-1)
     return whole.astype(np.int64) - first, (places.reshape(-1) - whole)[:, None]
 
 
 def _between(one: NDArray[np.uint32], other: NDArray[np.uint32], share: Plane) -> Plane:
-    """Packed pixels, and a share of the way to others: float32 (n, 4)."""
+    """Linear interpolation between packed pixels: float32 (n, 4)."""
     found = one.view(np.uint8).reshape(-1, 4).astype(np.float32)
     way = other.view(np.uint8).reshape(-1, 4) - found
     way *= share
@@ -114,10 +114,10 @@ def packed(image: Image) -> NDArray[np.uint32]:
 
 
 def pixelate(image: Image, level: Level, draws: Draws) -> Image:
-    """Shrunk to a share `level` of its sides by box means, and enlarged again pixel by pixel, both by Pillow."""
+    """Shrink each side to `level` times its length with Pillow's BOX filter, and enlarge again with its NEAREST filter."""
     height, width = image.shape[:2]
     whole, wide, tall = Pillow.fromarray(image), int(width * level[0]), int(height * level[0])
-    if width % wide == height % tall == 0:  # boxes of whole pixels have a faster way
+    if width % wide == height % tall == 0:  # boxes of whole pixels allow a faster method
         small = whole.reduce((width // wide, height // tall))
     else:
         small = whole.resize((wide, tall), Pillow.Resampling.BOX)
@@ -125,7 +125,7 @@ def pixelate(image: Image, level: Level, draws: Draws) -> Image:
 
 
 def jpeg_compression(image: Image, level: Level, draws: Draws) -> Image:
-    """Through Pillow's JPEG encoder at quality `level` and back."""
+    """Encode with Pillow's JPEG encoder at quality `level`, and decode."""
     buffer = io.BytesIO()
     Pillow.fromarray(image).save(buffer, "JPEG", quality=int(level[0]))
     return decode_pixels(buffer.getvalue(), "encoded a moment ago")

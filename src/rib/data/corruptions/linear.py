@@ -1,4 +1,4 @@
-"""Linear: filters and resamplings along one axis, as band matrices."""
+"""Filters and resampling along one axis, as band matrices."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from rib.data.corruptions.base import Image, Plane
 
 @dataclass(frozen=True)
 class Band:
-    """A matrix (out, in) with few values beside a diagonal.
+    """A matrix (out, in) with non-zero values only near a diagonal.
 
     Attributes:
         size: number of rows.
-        blocks: (first row, last row, first column, last column, float32 block) of consecutive rows; the last ones
-            excluded.
+        blocks: (first row, end row, first column, end column, float32 block) of consecutive rows; ends are exclusive.
     """
 
     size: int
@@ -28,7 +27,7 @@ class Band:
 
     @classmethod
     def of(cls, matrix: NDArray[np.float64], rows: int = 32) -> Band:
-        """The band of a full matrix, in blocks of some rows."""
+        """The band of a full matrix, in blocks of `rows` rows."""
         blocks = []
         for start in range(0, len(matrix), rows):
             part = matrix[start : start + rows]
@@ -56,7 +55,7 @@ class Band:
 
 @lru_cache(maxsize=64)
 def gaussian_band(size: int, deviation: float, truncate: float, mirrored: bool) -> Band:
-    """A Gaussian filter along one axis; beyond the ends, values are mirrored or the last value repeats."""
+    """A Gaussian filter along one axis. Beyond the ends, values are mirrored or the last value is repeated."""
     reach = int(truncate * deviation + 0.5)
     steps = np.arange(-reach, reach + 1)
     weights = np.exp(-0.5 * (steps / deviation) ** 2)
@@ -70,13 +69,13 @@ def gaussian_band(size: int, deviation: float, truncate: float, mirrored: bool) 
 
 
 def smoothed(values: Plane, deviation: float | tuple[float, float], cut: float = 4, mirrored: bool = False) -> Plane:
-    """Values (..., H, W) under a Gaussian filter.
+    """Values (..., H, W) after a Gaussian filter.
 
     Args:
         values: float32.
-        deviation: in pixels; or down and across.
-        cut: deviations beyond which the Gaussian is 0.
-        mirrored: at the border; else its last value repeats.
+        deviation: in pixels; or a pair, vertical and horizontal.
+        cut: number of deviations beyond which the Gaussian is 0.
+        mirrored: whether values are mirrored at the border; otherwise the last value is repeated.
     """
     down, across = deviation if isinstance(deviation, tuple) else (deviation, deviation)
     height, width = values.shape[-2:]
@@ -86,10 +85,10 @@ def smoothed(values: Plane, deviation: float | tuple[float, float], cut: float =
 
 @lru_cache(maxsize=256)
 def zoom_band(size: int, factor: float, kept: int) -> tuple[Band, slice]:
-    """Linear interpolation of the middle 1 / `factor` of an axis, its end points kept.
+    """Linear interpolation of the middle 1 / `factor` of an axis. End points map to end points.
 
     Returns:
-        The first `kept` values (all if there are fewer) as a matrix of what is cut out; and the positions of that.
+        A matrix that computes the first `kept` values (or all, if there are fewer) from a slice; and the slice.
     """
     cut = int(np.ceil(size / factor))
     first = (size - cut) // 2
@@ -103,7 +102,7 @@ def zoom_band(size: int, factor: float, kept: int) -> tuple[Band, slice]:
 
 
 def mirror(places: NDArray[np.int64], size: int) -> NDArray[np.int64]:
-    """Places along an axis, mirrored at its ends so that the last value is there twice: … 1 0 0 1 …"""
+    """Positions along an axis, mirrored at its ends so that the last value appears twice: … 1 0 0 1 …"""
     places = places % (2 * size)
     return np.minimum(places, 2 * size - 1 - places)
 
@@ -119,8 +118,8 @@ def interleaved(values: Image) -> Image:
 
 
 def padded(values: NDArray[np.generic], sides: tuple[int, int, int, int], dtype: type, reflect: bool) -> np.ndarray:
-    """Values (H, W, …) with a border at top, bottom, left and right: the last value goes on, or values are reflected
-    at it (… 2 1 0 1 2 …).
+    """Values (H, W, …) with a border at top, bottom, left and right, which repeats the last value or reflects the
+    values (… 2 1 0 1 2 …).
     """
     height, width = values.shape[:2]
     top, bottom, left, right = sides
@@ -142,12 +141,12 @@ def _beyond(start: int, stop: int, size: int, reflect: bool) -> NDArray[np.int64
 
 
 def weighted_shifts(values: NDArray[np.generic], shifts: Sequence[tuple[int, int]], weights: Plane) -> Plane:
-    """Sum of copies of an image, each moved and weighted; beyond the border its last value goes on.
+    """Weighted sum of shifted copies of an image, whose last values are repeated beyond its border.
 
     Args:
         values: (H, W) or (H, W, 3).
-        shifts: what is seen at (y, x) is the value at (y + down, x + right).
-        weights: one a shift.
+        shifts: pairs (right, down); a copy has at (y, x) the value at (y + down, x + right).
+        weights: one per shift.
     """
     downs, rights = [down for down, _ in shifts], [right for _, right in shifts]
     top, left = max(0, -min(downs)), max(0, -min(rights))

@@ -1,7 +1,7 @@
-"""Noise: a table of the law of each outcome, read with 16 random bits a value.
+"""Noise corruptions. Each draws its outcome from a table, with 16 random bits per value.
 
-An image's grey levels are integers and the result is rounded down, so the noise of a level is an integer too, and its
-law is exact but for the 16 bits.
+Grey levels are integers and the result is rounded down, so the noise of a level is an integer too. Its distribution is
+exact up to the 16 bits.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _COLUMNS = 64
 
 
 def gaussian_noise(image: Image, level: Level, draws: Draws) -> Image:
-    """Normal noise of deviation `level` (of the full range) on every value."""
+    """Normal noise of deviation `level`, as a share of the full range, on every value."""
     noise = normal_steps(level[0]).take(draws.words(image.size))
     noise += image.reshape(-1)
     return np.clip(noise, 0, 255, out=noise).astype(np.uint8).reshape(image.shape)
 
 
 def shot_noise(image: Image, level: Level, draws: Draws) -> Image:
-    """Poisson noise, of `level` photons at full brightness.
+    """Poisson noise with `level` photons at full brightness.
 
-    The outcome of each grey level is drawn by Walker's alias method: a column at random, and one of its two outcomes.
+    The outcome of each grey level is drawn by Walker's alias method: a random column, then one of its two outcomes.
     """
     words = draws.words(image.size)
     cells = image.reshape(-1).astype(np.int64)
@@ -40,7 +40,7 @@ def shot_noise(image: Image, level: Level, draws: Draws) -> Image:
 
 
 def impulse_noise(image: Image, level: Level, draws: Draws) -> Image:
-    """A share `level` of all values becomes 255 or 0, either with equal chance."""
+    """A share `level` of all values becomes 255 or 0 with equal probability."""
     words = draws.words(image.size).reshape(image.shape)
     half = round(level[0] / 2 * WORDS)
     salt = (words < half).view(np.uint8)
@@ -53,7 +53,7 @@ def impulse_noise(image: Image, level: Level, draws: Draws) -> Image:
 
 
 def speckle_noise(image: Image, level: Level, draws: Draws) -> Image:
-    """Normal noise of deviation `level` times the value."""
+    """Normal noise whose deviation is `level` times the value."""
     factors = speckle_factors(level[0]).take(draws.words(image.size))
     factors *= image.reshape(-1)
     factors += TINY
@@ -78,13 +78,15 @@ def _normal_quantiles() -> NDArray[np.float64]:
 
 @lru_cache(maxsize=8)
 def photon_table(photons: float) -> NDArray[np.uint32]:
-    """Alias tables of all 256 grey levels: uint32 (256 × 64,), threshold of 10 bits, second and first outcome."""
+    """Alias tables of all 256 grey levels: uint32 (256 × 64,), which pack a 10-bit threshold, the second and the first
+    outcome.
+    """
     counts = np.arange(_COLUMNS)
     outcomes = np.floor(np.minimum(counts / photons, 1) * 255).astype(np.uint32)
     table = np.empty((256, _COLUMNS), np.uint32)
     for grey in range(256):
         chances = poisson.pmf(counts, grey / 255 * photons)
-        chances[int(photons)] += 1 - chances[: int(photons) + 1].sum()  # from there on, white
+        chances[int(photons)] += 1 - chances[: int(photons) + 1].sum()  # from here on, white
         chances[int(photons) + 1 :] = 0
         thresholds, other = _alias(chances)
         table[grey] = (thresholds << 16) | (outcomes[other] << 8) | outcomes
@@ -92,7 +94,7 @@ def photon_table(photons: float) -> NDArray[np.uint32]:
 
 
 def _alias(chances: NDArray[np.float64]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Thresholds in 1024ths and other outcomes of columns that each hold an equal share of all chances."""
+    """Thresholds in 1024ths, and the second outcome, of columns that each hold an equal share of the total probability."""
     parts = np.round(chances * _COLUMNS * 1024).astype(np.int64)
     parts[parts.argmax()] += _COLUMNS * 1024 - parts.sum()
     other = np.arange(len(parts))

@@ -1,7 +1,7 @@
 """Spatter: drops of water or of mud on the lens.
 
-The published code draws water with OpenCV: its Canny edges, its distance transform with a mask of 5 × 5, its equalised
-histogram and its filters of bytes. They are done here by the same rules in numpy and scipy.
+The published code draws water with OpenCV: Canny edges, a distance transform with a 5 × 5 mask, histogram equalisation
+and filters on bytes. This module implements the same rules in numpy and scipy.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ Mask = NDArray[np.bool_]
 
 
 def spatter(image: Image, level: Level, draws: Draws) -> Image:
-    """Drops where smoothed normal noise is high, with a shaded rim if they are water.
+    """Drops at high values of smoothed normal noise; drops of water have a shaded rim.
 
-    `level` is mean and deviation of the noise, deviation of its blur, the threshold below which there is no drop, the
-    strength of water or the blur of mud, and 1 for mud.
+    `level` has the mean and deviation of the noise, the deviation of its blur, the threshold below which there is no
+    drop, the strength of water or the blur of mud, and 1 for mud.
     """
     everything = (slice(None), slice(None))
     liquid = smoothed(draws.normal(level[0], level[1], image.shape[:2], everything), level[2])
@@ -45,7 +45,7 @@ def spatter(image: Image, level: Level, draws: Draws) -> Image:
 
 
 def _shaded(liquid: Plane) -> Plane:
-    """Brightness of drops of water, the highest 1: float32 (H, W)."""
+    """Brightness of drops of water, at most 1: float32 (H, W)."""
     drops = (liquid * np.float32(255)).astype(np.uint8)
     depth = boxed(np.minimum(chamfer(edges(drops, 50, 150)), np.float32(_FARTHEST))).astype(np.uint8)
     shade = boxed(embossed(equalized(depth)).astype(np.float32))
@@ -55,12 +55,12 @@ def _shaded(liquid: Plane) -> Plane:
 
 
 def edges(values: Bytes, low: int, high: int) -> Mask:
-    """Canny's edges as OpenCV finds them: Sobel's gradients, the sum of their magnitudes, 8 neighbours.
+    """Canny edges as OpenCV finds them: Sobel gradients, the sum of their magnitudes, 8 neighbours.
 
     Args:
-        values: (H, W).
-        low: an edge's gradient is above it,
-        high: and somewhere along the edge above this.
+        values: uint8 (H, W).
+        low: the gradient of every edge pixel is above this.
+        high: every edge has a pixel whose gradient is above this.
     """
     right, down = _gradients(values)
     strength = np.abs(right) + np.abs(down)
@@ -83,7 +83,10 @@ def edges(values: Bytes, low: int, high: int) -> Mask:
 
 
 def _gradients(values: Bytes) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
-    """Sobel's gradients right and down, int16 (H + 2, W + 2), 0 at the border; beyond it the last value repeats."""
+    """Sobel gradients to the right and down, int16 (H + 2, W + 2), 0 at the border.
+
+    Values beyond the image repeat the last.
+    """
     wide = padded(values, (1, 1, 1, 1), np.int16, reflect=False)
     rows = wide[:-2] + 2 * wide[1:-1] + wide[2:]
     columns = wide[:, :-2] + 2 * wide[:, 1:-1] + wide[:, 2:]
@@ -94,9 +97,9 @@ def _gradients(values: Bytes) -> tuple[NDArray[np.int16], NDArray[np.int16]]:
 
 
 def chamfer(marked: Mask) -> Plane:
-    """Distance to the nearest marked pixel, in steps of 1, 1.4 and 2.1969: straight, diagonal, a knight's move.
+    """Distance to the nearest marked pixel in steps of 1 (straight), 1.4 (diagonal) and 2.1969 (knight's move).
 
-    The nearest pixel is the nearest in a straight line; by the steps, another may be a hair nearer.
+    The nearest pixel is that by Euclidean distance; by these steps, another pixel may be slightly nearer.
     """
     if not marked.any():
         return np.full(marked.shape, np.inf, np.float32)
@@ -105,7 +108,7 @@ def chamfer(marked: Mask) -> Plane:
     down = np.abs(nearest[0] - np.arange(height, dtype=np.int32)[:, None]).astype(np.float32)
     right = np.abs(nearest[1] - np.arange(width, dtype=np.int32)).astype(np.float32)
     most, least = np.maximum(down, right), np.minimum(down, right)
-    # Near the axis, knights' moves and straight ones; near the diagonal, knights' moves and diagonal ones.
+    # Near an axis: knight's and straight moves; near a diagonal: knight's and diagonal moves.
     axis = most + np.float32(2.1969 - 2) * least
     diagonal = np.float32(2.1969 - 1.4) * most + np.float32(2.8 - 2.1969) * least
     return np.asarray(np.maximum(axis, diagonal), np.float32)
@@ -119,7 +122,7 @@ def boxed(values: Plane) -> Plane:
 
 
 def equalized(values: Bytes) -> Bytes:
-    """Grey levels moved so that their histogram is even; the lowest becomes 0."""
+    """Grey levels after histogram equalisation; the lowest becomes 0."""
     counts = np.bincount(values.reshape(-1), minlength=256)
     lowest = int(values.min())
     if counts[lowest] == values.size:
@@ -130,7 +133,7 @@ def equalized(values: Bytes) -> Bytes:
 
 
 def embossed(values: Bytes) -> Bytes:
-    """Lit from the lower right: a filter of 3 × 3, cut to [0, 255]."""
+    """Embossed with light from the lower right: a 3 × 3 filter, clipped to [0, 255]."""
     wide = padded(values, (1, 1, 1, 1), np.int16, reflect=True)
     total = wide[1:-1, 1:-1] + wide[1:-1, 2:] + wide[2:, 1:-1] + 2 * wide[2:, 2:]
     total -= 2 * wide[:-2, :-2] + wide[:-2, 1:-1] + wide[1:-1, :-2]

@@ -1,8 +1,8 @@
-"""Writing: a data set corrupted in every way that is asked for, laid out as ImageNet-C is.
+"""Write corrupted copies of a data set, in the layout of ImageNet-C.
 
-Every image is resized and cropped as the published set's were, corrupted, and written as a JPEG of quality 85 to
-`corruption/severity/class/name.JPEG`. Its random numbers come from the bytes of its file, the corruption, the severity
-and the seed: neither its name nor its place among others matters.
+Every image is resized and cropped as for the published set, corrupted, and written as a JPEG of quality 85 to
+`corruption/severity/class/name.JPEG`. Its random numbers depend on the bytes of its file, the corruption, the severity
+and the seed, but neither on its name nor on its position among other images.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ QUALITY = 85
 """Quality of the JPEG files, as published."""
 
 SIZE = 224
-"""Height and width of the published images; before, their shorter side was made 256 pixels long."""
+"""Height and width of the published images. Before cropping, the shorter side is resized to 256 pixels."""
 
 AT_ONCE = 8
-"""Images that are given to a worker at a time."""
+"""Number of images that a worker takes at a time."""
 
 _PROBES = 3
 
@@ -59,11 +59,11 @@ class CorruptionSource:
     """The images to corrupt.
 
     Attributes:
-        name: of the set.
-        container: holds them.
-        rows: theirs in the container.
+        name: name of the set.
+        container: holds the images.
+        rows: their rows in the container.
         names: `class/name.JPEG` of each.
-        border: pixels to cut off every side first.
+        border: pixels to cut off on every side first.
     """
 
     name: str
@@ -75,15 +75,15 @@ class CorruptionSource:
 
 @dataclass(frozen=True)
 class CorruptionOrder:
-    """The work for each image, and its target.
+    """The settings of the corruption of a set.
 
     Attributes:
-        out: root of the tree.
+        out: root of the tree to write.
         cells: corruptions and severities.
-        seed: of all random numbers.
-        size: height and width; 0 to leave every image as large as it is.
-        border: pixels to cut off every side first.
-        frost: folder of pictures of frost; None for those made by formula.
+        seed: seed of all random numbers.
+        size: height and width in pixels; 0 to keep the size of every image.
+        border: pixels to cut off on every side first.
+        frost: folder of frost pictures; None for generated ones.
     """
 
     out: Path
@@ -95,17 +95,17 @@ class CorruptionOrder:
 
     @property
     def textures(self) -> Textures:
-        """Pictures of frost."""
+        """The frost pictures."""
         return read_textures(self.frost) if self.frost else procedural()
 
     def paths(self, name: str) -> Iterator[tuple[str, int, Path]]:
-        """Corruption, severity and file of everything that one image becomes."""
+        """Corruption, severity and file of every corrupted copy of one image."""
         for corruption, severity in self.cells:
             yield corruption, severity, self.out / corruption / str(severity) / name
 
 
 def find_source(what: str, base: Path) -> CorruptionSource:
-    """The images behind a name.
+    """The images of a published set or a folder.
 
     Args:
         what: a published ImageNet set of the catalogue, or the path of a folder with one folder per class.
@@ -151,7 +151,7 @@ def _file_names(classes: Sequence[str], names: Sequence[str]) -> tuple[str, ...]
     """`class/name.JPEG` of each image.
 
     Raises:
-        UserError: two would be the same file.
+        UserError: two images would have the same file.
     """
     stems = (name.rpartition(".")[0] or name for name in names)
     found = tuple(f"{folder}/{stem}.JPEG" for folder, stem in zip(classes, stems, strict=True))
@@ -173,24 +173,24 @@ def write_corrupted(
     workers: int = 1,
     advance: Advance | None = None,
 ) -> int:
-    """Write a corrupted set; what an earlier call has written stays as it is.
+    """Write a corrupted set. Files from an earlier call are kept.
 
     Args:
         source: the images.
-        out: root of the tree: empty, new, or begun by a call with the same settings.
+        out: root of the tree: empty, new, or from an earlier call with the same settings.
         corruptions: their names.
         severities: 1 to 5.
-        seed: of all random numbers, at least 0.
-        size: height and width of the written images; 0 to leave each as large as it is.
-        frost: folder of pictures of frost; None for those made by formula.
-        workers: processes; 1 for this one alone.
-        advance: called with the number of images done since the last call.
+        seed: seed of all random numbers, at least 0.
+        size: height and width of the written images in pixels; 0 to keep the size of every image.
+        frost: folder of frost pictures; None for generated ones.
+        workers: number of processes; 1 uses only the current process.
+        advance: called with the number of images finished since the last call.
 
     Returns:
-        How many files were written.
+        The number of files written.
 
     Raises:
-        UserError: an argument is not as said, an image is unreadable or too small, or there is no room on the disk.
+        UserError: an argument is invalid, an image is unreadable or too small, or the disk has too little space.
         StepError: the disk is full, or a worker died.
     """
     order, marker = _ordered(source, out, corruptions, severities, seed, size, frost)
@@ -249,7 +249,11 @@ def _ordered(
 
 
 def _check_out(out: Path, marker: Marker) -> None:
-    """Refuse a folder that holds anything but the same set, begun or finished."""
+    """Refuse a folder that contains anything but the same corrupted set, complete or not.
+
+    Raises:
+        UserError: it contains something else.
+    """
     there = Marker.read(out)
     if there is None:
         if out.exists() and not out.is_dir():
@@ -277,7 +281,11 @@ def _is_done(order: CorruptionOrder, name: str) -> bool:
 
 
 def _check_room(order: CorruptionOrder, source: CorruptionSource, left: Sequence[int]) -> None:
-    """Refuse what would not fit, by the size of a few images' files. Raises UserError."""
+    """Check the disk space, estimated from the corrupted files of a few images.
+
+    Raises:
+        UserError: there is too little.
+    """
     if not left:
         return
     probes = sorted({left[0], left[len(left) // 2], left[-1]})[:_PROBES]
@@ -307,7 +315,10 @@ Work = list[tuple[str, str, bytes]]
 def _done(
     order: CorruptionOrder, source: CorruptionSource, left: Sequence[int], workers: int
 ) -> Iterator[tuple[int, int]]:
-    """Do what is left, some images at a time, in whatever order they are best read: images and files of each time."""
+    """Corrupt the remaining images in groups, in the fastest order to read.
+
+    Yields numbers of images and files per group.
+    """
     ranked = source.container.reading_order(source.rows)
     wanted = set(left)
     places = [place for place in ranked.tolist() if place in wanted]
@@ -328,7 +339,7 @@ def _done(
 
 @contextmanager
 def _pool(workers: int) -> Iterator[Executor]:
-    """Processes that each compute on one thread; what they have not begun is dropped when something goes wrong."""
+    """Worker processes with one thread each. After an error, groups that have not started are dropped."""
     context = multiprocessing.get_context("forkserver" if sys.platform == "linux" else "spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_one_thread)
     try:
@@ -352,7 +363,7 @@ def _work(source: CorruptionSource, places: Sequence[int]) -> Work:
 
 
 def _write(order: CorruptionOrder, work: Work) -> tuple[int, int]:
-    """Write what is not there of some images: number of images, and of files."""
+    """Write the missing files of some images: number of images, and of files."""
     files = 0
     for name, title, content in work:
         for path, encoded in _made(order, name, title, content):
@@ -362,7 +373,7 @@ def _write(order: CorruptionOrder, work: Work) -> tuple[int, int]:
 
 
 def _made(order: CorruptionOrder, name: str, title: str, content: bytes) -> Iterator[tuple[Path, bytes]]:
-    """Files that are not there of one image, encoded."""
+    """The missing files of one image, encoded."""
     image = _prepared(order, title, content)
     seed = image_seed(content, order.seed)
     textures = order.textures if any(corruption == "frost" for corruption, _ in order.cells) else None
@@ -373,7 +384,11 @@ def _made(order: CorruptionOrder, name: str, title: str, content: bytes) -> Iter
 
 
 def _prepared(order: CorruptionOrder, title: str, content: bytes) -> Image:
-    """The image to corrupt. Raises UserError if it is unreadable or too small."""
+    """The image to corrupt.
+
+    Raises:
+        UserError: it is unreadable or too small.
+    """
     pixels = decode_pixels(content, title)
     if order.border:
         pixels = pixels[order.border : -order.border, order.border : -order.border]
