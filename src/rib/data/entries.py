@@ -1,4 +1,4 @@
-"""Entries of folders: images, what lies beside them, and images that lie deeper than they should."""
+"""Contents of folders: images, other files, and images in deeper folders than expected."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rib.data.numbering import split_of
 from rib.errors import UserError
 
 MOST = 2000
-"""Folders that are looked into for the way to images."""
+"""Maximum number of folders that are searched for images."""
 
 OTHER_IMAGES = (".gif", ".jfif", ".jpe", ".jp2", ".jxl", ".avif", ".heic", ".heif", ".tga", ".pnm", ".psd", ".svg")
-"""Suffixes of images that are not read."""
+"""Suffixes of image formats that RIB does not read."""
 
 LEVELS = {1: "one level", 2: "two levels", 3: "three levels"}
 
@@ -29,8 +29,8 @@ class Folder:
 
     Attributes:
         images: names of files with an image's suffix; sorted.
-        folders: names of its folders but hidden ones; sorted.
-        beside: how many files there are besides, by kind, as ".gif" or "hidden .png"; those of systems do not count.
+        folders: names of its folders without hidden ones; sorted.
+        beside: number of other files by kind, such as ".gif" or "hidden .png", without files of operating systems.
     """
 
     images: list[str]
@@ -39,7 +39,11 @@ class Folder:
 
 
 def look_into(folder: str) -> Folder:
-    """List the contents of a folder. Raises UserError if it cannot be read."""
+    """List the contents of a folder.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     images: list[str] = []
     folders: list[str] = []
     beside: Counter[str] = Counter()
@@ -66,7 +70,7 @@ def look_into(folder: str) -> Folder:
 
 
 def is_folder(entry: os.DirEntry[str]) -> bool:
-    """Whether an entry is a folder or leads to one. A link that leads in a circle is none: its reader says so."""
+    """Whether an entry is a folder or a link to one. A link in a circle is not; reading it raises the error."""
     try:
         return entry.is_dir()
     except OSError:
@@ -74,27 +78,27 @@ def is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a folder is no class, by its name."""
+    """Whether the name of a folder shows that it is not a class."""
     return name.startswith(".") or is_junk(name)
 
 
 def _count(folder: Path) -> int:
-    """Images in a folder and below it."""
+    """Number of images in a folder and below it."""
     return sum(
         name.lower().endswith(SUFFIXES) and not is_junk(name) for _, _, names in os.walk(folder) for name in names
     )
 
 
 def images_below(folder: Path, folders: Sequence[str]) -> int:
-    """Images in some folders of a folder, however deep."""
+    """Number of images in some sub-folders of a folder, at any depth."""
     return sum(_count(folder / name) for name in folders)
 
 
 def require_text(names: Sequence[str], where: Path, data: str) -> None:
-    """Refuse names that are not UTF-8: they can be neither shown nor written into a result.
+    """Refuse names that are not UTF-8, because they can be neither displayed nor stored in results.
 
     Raises:
-        UserError: with how many there are, and the first.
+        UserError: there are such names; the message has their number and the first.
     """
     try:
         "".join(names).encode()
@@ -108,11 +112,11 @@ def require_text(names: Sequence[str], where: Path, data: str) -> None:
 
 
 def way_to_images(root: Path, folder: str) -> str:
-    """Suggest what to do about a folder of a tree that holds no image itself.
+    """Suggest what to do about a folder of a tree that contains no images itself.
 
     Args:
-        root: of the tree.
-        folder: the one without images.
+        root: root of the tree.
+        folder: the folder without images.
     """
     if others := [kind for kind in look_into(str(root / folder)).beside if kind in OTHER_IMAGES]:
         return f"convert the {', '.join(sorted(others))} files, to .png for instance, or remove {folder!r}"

@@ -20,10 +20,10 @@ class Index:
 
     Attributes:
         labels: int64 (N,), index into the data set's own classes.
-        sources: int64 (N,), the source image behind each example: the unit of the paired bootstrap.
-        cells: int16 (N,), index into `cell_names` for a set of several cells (corruption x severity); else None.
+        sources: int64 (N,), the source image of each example: the unit of the paired bootstrap.
+        cells: int16 (N,), index into `cell_names` for a set with several cells (corruption × severity); else None.
         cell_names: names such as "fog/3"; empty without cells.
-        groups: int16 (N,), index into `group_names` for a set whose worst group counts; else None.
+        groups: int16 (N,), index into `group_names` for a set whose worst group is reported; else None.
         group_names: names of the groups; empty without groups.
     """
 
@@ -38,7 +38,7 @@ class Index:
         return len(self.labels)
 
     def take(self, rows: NDArray[np.int64]) -> Index:
-        """The same index with only these rows, in their order."""
+        """An index of only these rows, in their order."""
         return replace(
             self,
             labels=self.labels[rows],
@@ -50,14 +50,14 @@ class Index:
 
 @dataclass(frozen=True)
 class Examples:
-    """Rows of a pack that a model trains on or predicts. Taking fewer rows copies no inputs.
+    """Rows of a pack to train on or to predict. A subset copies no inputs.
 
     Attributes:
-        images: the inputs (M, *view.shape) of the part from its row `first` on; may be mapped from a file. Or a
-            function that decodes rows int64 (n,) of the part whenever they are read.
+        images: the inputs (M, *view.shape) of the part from row `first` on, possibly memory-mapped; or a function that
+            decodes rows int64 (n,) of the part whenever they are read.
         index: labels, sources and cells of the N chosen examples.
         rows: int64 (N,), the row of each chosen example in the part.
-        first: the row of the part with which `images` starts; 0 unless the images are a chunk.
+        first: the row of the part at which `images` starts; 0 unless the images are a chunk.
     """
 
     images: Inputs | Callable[[NDArray[np.int64]], Inputs]
@@ -79,7 +79,7 @@ class Examples:
         return self.index.labels
 
     def take(self, chosen: NDArray[np.int64]) -> Examples:
-        """The same part with only these examples, in their order."""
+        """Only these examples, in their order."""
         return replace(self, index=self.index.take(chosen), rows=self.rows[chosen])
 
     def places(self, chosen: NDArray[np.int64] | slice) -> NDArray[np.int64]:

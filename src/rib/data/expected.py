@@ -1,4 +1,4 @@
-"""Expected: a published set that is not on this machine, as its authors count it. For plans only: it has no pixels."""
+"""Stand-ins for published sets that are not on this machine, for plans only: they have counts but no pixels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ExpectedSet(DataSet):
     """A stand-in with as many images as published, spread evenly over classes and cells.
 
     Args:
-        name: as the suite names it.
+        name: the name in the suite.
         key: one of `PUBLISHED`.
     """
 
@@ -58,7 +58,7 @@ class ExpectedSet(DataSet):
 
 
 def is_absent(name: str, row: DataRow, base: Path) -> bool:
-    """Whether a published set is not on this machine at all, rather than incomplete or misplaced."""
+    """Whether a published set is completely absent from this machine, rather than incomplete or in the wrong place."""
     if row.imagenet is None:
         return False
     container, _ = find_container(name, row.imagenet, row.place, base)

@@ -1,8 +1,8 @@
-"""Feed: brings batches of examples to the device. The batches are the same on every path.
+"""Brings batches of examples to the device. Every path yields the same batches.
 
-If a GPU has room, a pack is copied to it once and stays there. Otherwise each batch is copied through pinned memory
-while the device computes on the previous batch. A CPU reads plain memory. Data without a pack are decoded one batch
-ahead.
+If a GPU has enough free memory, a pack is copied to it once and stays there. Otherwise each batch is copied through
+pinned memory while the device computes on the previous batch. A CPU reads plain memory. Data without a pack are decoded
+one batch ahead.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ RESERVE = 0.25
 """Share of a device's memory that packs leave free for models and activations."""
 
 PIECE = 2**26
-"""Bytes that are copied at a time where a whole pack is."""
+"""Bytes per copy when a whole pack is copied."""
 
 
 @dataclass
 class Shelf:
-    """Packs on devices, each as long as its images are in use on the host.
+    """The packs on devices. Each stays as long as the host uses its images.
 
     Attributes:
-        room: returns the memory of a device.
-        closed: whether it accepts no further packs.
+        room: returns the free and total memory of a device in bytes.
+        closed: whether it accepts no more packs.
     """
 
     room: Room = torch.cuda.mem_get_info
@@ -47,7 +47,7 @@ class Shelf:
     closed: bool = False
 
     def road(self, images: Inputs, device: torch.device) -> Road:
-        """The fastest path of batches of some images to a device."""
+        """The fastest way to bring batches of these images to a device."""
         if device.type != "cuda":
             return "plain"
         if (id(images), device) in self._kept:
@@ -58,7 +58,7 @@ class Shelf:
         return "resident" if images.nbytes <= free - RESERVE * total else "pinned"
 
     def clear(self) -> None:
-        """Free all packs and accept no more, because the memory is needed otherwise."""
+        """Free all packs and accept no more, because the memory is needed for something else."""
         self.closed = True
         self._kept.clear()
 
@@ -72,18 +72,18 @@ class Shelf:
 
 
 SHELF = Shelf()
-"""The shelf of this process."""
+"""The packs on devices of this process."""
 
 
 def fed(
     examples: Examples, wanted: Iterable[Rows | slice], device: torch.device, shelf: Shelf = SHELF
 ) -> Iterator[Tensor]:
-    """Batches of examples on a device: (n, *view.shape), not to be changed.
+    """Yield batches of examples on a device: (n, *view.shape). The caller must not change them.
 
     Args:
         examples: the examples.
         wanted: the examples of each batch.
-        device: the device; batches belong to the stream that is current when they are requested.
+        device: the device; a batch belongs to the CUDA stream that is current when it is requested.
         shelf: the packs on devices.
 
     Raises:
@@ -103,13 +103,13 @@ def fed(
 
 
 def placed(rows: Rows, device: torch.device) -> Tensor:
-    """Row numbers on a device, int64 (n,), copied without waiting for the device."""
+    """Row numbers on a device, int64 (n,), copied asynchronously."""
     host = torch.from_numpy(rows)
     return host.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else host.to(device)
 
 
 def _decoded(examples: Examples, wanted: Iterable[Rows | slice]) -> Iterator[Inputs]:
-    """Batches that are decoded while the previous one is used."""
+    """Yield batches; the next one is decoded while the caller uses the current one."""
     ahead: Future[Inputs] | None = None
     with ThreadPoolExecutor(1) as pool:
         for chosen in wanted:
@@ -130,7 +130,7 @@ def _whole(images: Inputs, device: torch.device) -> Tensor:
 
 
 def _sent(images: Inputs, wanted: Iterable[Rows], device: torch.device) -> Iterator[Tensor]:
-    """Batches that are copied to a device while it computes on the previous one."""
+    """Yield batches; the next one is copied to the device while it computes on the current one."""
     lane = _Lane(images, device)
     ahead: tuple[Tensor, torch.cuda.Event | None] | None = None
     for rows in wanted:
@@ -161,19 +161,19 @@ class _Lane:
         self._turn = 0
 
     def send(self, rows: Rows) -> tuple[Tensor, torch.cuda.Event | None]:
-        """A batch that is being copied to the device, and the event of its arrival."""
+        """Start to copy a batch to the device, and return it with the event of its arrival."""
         self._turn = 1 - self._turn
         if (copied := self._copied[self._turn]) is not None:
             copied.synchronize()
         host = self._buffer(len(rows))
-        np.take(self._images, rows, axis=0, out=host.numpy(), mode="clip")  # "raise" would copy once more
+        np.take(self._images, rows, axis=0, out=host.numpy(), mode="clip")  # mode "raise" would make one more copy
         with torch.cuda.stream(self._stream) if self._stream else nullcontext():
             batch = host.to(self._device, non_blocking=True, copy=True)
             self._copied[self._turn] = self._stream.record_event() if self._stream else None
         return batch, self._copied[self._turn]
 
     def receive(self, batch: Tensor, copied: torch.cuda.Event | None) -> Tensor:
-        """Wait until following work can use the batch."""
+        """Make later work on the device wait for the batch."""
         if copied is not None:
             using = torch.cuda.current_stream(self._device)
             using.wait_event(copied)

@@ -1,4 +1,4 @@
-"""File sets: what containers of several files have in common, such as Parquet files and tar shards."""
+"""Containers of several files, such as Parquet files and tar shards: what they share."""
 
 from __future__ import annotations
 
@@ -13,12 +13,15 @@ from rib.data.globs import Found, files_under
 
 
 class FileSetContainer(Container):
-    """The files of one suffix in a folder, or those that a pattern names.
+    """The files of one suffix in a folder, or those that a pattern matches.
 
     Args:
         pattern: a folder, searched with its sub-folders, or a pattern such as "DIR/train-*.parquet".
         data: the data set's name, for errors.
-        base: the folder that the pattern starts from.
+        base: the folder that a relative pattern starts from.
+
+    Raises:
+        UserError: as `globs.files_under`.
     """
 
     suffix: ClassVar[str]
@@ -44,11 +47,11 @@ class FileSetContainer(Container):
 
     @cached_property
     def _states(self) -> list[list[object]]:
-        """States of the files before they were first read."""
+        """States of the files before RIB first read them."""
         return file_states(self._files)
 
     def stamp(self, rows: Rows) -> object:
-        self.listing()  # reads the files once; their states are noted before
+        self.listing()  # the property reads all files, after it notes their states
         if (now := file_states(self._files)) != self._states:
             raise changed(f"a file in {self.where}")
         return [rows.tolist(), now]

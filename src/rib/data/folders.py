@@ -35,7 +35,7 @@ class FolderContainer(Container):
         root: the folder with one folder per class.
         data: the data set's name, for errors.
         depth: levels of folders between the root and the images.
-        skip: folders of the root that are left alone.
+        skip: folders of the root to ignore.
     """
 
     def __init__(self, root: Path, data: str, depth: int = 1, skip: Collection[str] = ()) -> None:
@@ -94,7 +94,11 @@ class FolderContainer(Container):
         return self._path(row)
 
     def stamp(self, rows: Rows) -> object:
-        """A digest of every file's name and state. Raises UserError as `read`, and for empty files."""
+        """A digest of every file's name and state.
+
+        Raises:
+            UserError: a file cannot be read or is empty.
+        """
         stamp = hashlib.blake2b(digest_size=20)
         start = len(str(self.where))
         empty: list[str] = []
@@ -127,7 +131,7 @@ class FolderContainer(Container):
 
 
 def _instead(found: Folder) -> str:
-    """Describe the contents of a folder without images."""
+    """A description of what a folder without images contains."""
     if found.folders:
         return f"holds only folders ({shortened(found.folders)})"
     return f"holds only files that are not read ({_counted(found.beside)})" if found.beside else "is empty"
@@ -158,7 +162,7 @@ def _sub_folders(folder: Path, data: str) -> list[str]:
 
 
 def _pictures(found: Folder) -> Counter[str]:
-    """Images that lie in a folder of classes, by kind."""
+    """Number of images directly in a folder of classes, by kind."""
     kinds = Counter(
         {kind: n for kind, n in found.beside.items() if kind in OTHER_IMAGES or kind == "in hidden folders"}
     )
@@ -171,7 +175,11 @@ def _counted(kinds: Counter[str]) -> str:
 
 
 def check_class_folders(container: FolderContainer, data: str) -> None:
-    """Refuse a tree without class folders, in words on where the images are. Raises UserError."""
+    """Refuse a tree without class folders, with a message that says where its images are.
+
+    Raises:
+        UserError: it has none.
+    """
     listing = container.listing()
     if not listing.folders:
         raise UserError(

@@ -1,4 +1,6 @@
-"""Generated: the marker of a set that RIB made of another, so that no result on it passes for the published set's."""
+"""The marker file of a set that RIB generated from another, so that its results are not taken for the published
+set's.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +17,17 @@ FILE = "GENERATED.json"
 
 @dataclass(frozen=True)
 class Marker:
-    """How a set of corrupted images was made.
+    """How a corrupted set was made.
 
     Attributes:
-        version: of RIB.
-        seed: of all random numbers.
+        version: version of RIB.
+        seed: seed of all random numbers.
         source: the set that was corrupted.
-        images: how many images of it.
+        images: number of its images.
         listing: digest of their classes and names.
-        corruptions, severities: what was done to each.
+        corruptions, severities: the corruptions applied to every image.
         size: height and width in pixels; 0 if each image kept its own.
-        frost: which pictures of frost.
+        frost: which frost pictures.
         complete: whether every file has been written.
     """
 
@@ -42,7 +44,7 @@ class Marker:
 
     @classmethod
     def read(cls, folder: Path) -> Self | None:
-        """The marker of a folder; None if there is none.
+        """Read the marker of a folder; None if there is none.
 
         Raises:
             UserError: it is damaged.
@@ -73,7 +75,7 @@ class Marker:
 
 
 def generated_caveat(where: Path) -> str:
-    """The caveat of a set that lies in a generated one: in all of it, a corruption, or one severity; else empty.
+    """The caveat of a set whose folder is a generated set, or one corruption or severity of it; otherwise empty.
 
     Raises:
         UserError: its marker is damaged.

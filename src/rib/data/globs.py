@@ -1,4 +1,4 @@
-"""Files that a folder contains or a pattern names; a set with missing files is refused."""
+"""Files that a folder contains or a pattern matches. RIB refuses a set with missing files."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ RANGE = re.compile(r"\{([0-9]{1,18})\.\.([0-9]{1,18})\}")
 """{000..099}"""
 
 MOST = 100_000
-"""Names that a pattern may stand for."""
+"""Maximum number of names that a pattern may expand to."""
 
 JUNK = ("._", ".ds_store", "thumbs.db", "desktop.ini", "__macosx")
-"""How names begin, in lower case, of what systems leave beside files. It is never said that they are left out."""
+"""Prefixes, in lower case, of files that operating systems create. RIB ignores them without a note."""
 
 UNFINISHED = (".part", ".partial", ".incomplete", ".crdownload", ".download", ".aria2", ".tmp")
-"""How the names of files end that are still being copied."""
+"""Suffixes of incomplete copies and downloads."""
 
 COMPRESSED = (".gz", ".tgz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".7z")
 
@@ -36,8 +36,8 @@ class Found:
 
     Attributes:
         root: the folder that is searched, or the fixed part of the pattern.
-        files: each with its folder below the root, as a prefix such as "fog/3/"; sorted.
-        left_out: what lies beside them and is not read, in words.
+        files: each with its folder below the root as a prefix, such as "fog/3/"; sorted.
+        left_out: other files there, which are not read, in words.
     """
 
     root: Path
@@ -46,18 +46,18 @@ class Found:
 
 
 def files_under(pattern: Path, suffix: str, data: str, base: Path | None = None) -> Found:
-    """Files that a folder holds, or that a pattern names.
+    """Files that a folder contains, or that a pattern matches.
 
     Args:
-        pattern: a folder, searched with its sub-folders; a file; or a pattern with * ? [] or {000..009} in it. What is
-            there under such a name is taken as it stands.
-        suffix: of the files that a folder is searched for, in either case.
+        pattern: a folder, searched with its sub-folders; a file; or a pattern with * ? [] or {000..009}. A name that
+            exists literally is not taken for a pattern.
+        suffix: suffix of the files to search for, in upper or lower case.
         data: the data set's name, for the error.
-        base: the folder that the pattern starts from; nothing in its own name is a pattern.
+        base: the folder that a relative pattern starts from; its own name is never a pattern.
 
     Raises:
-        UserError: nothing is there; a file is missing of those that a range or a numbering names; or they belong to
-            several splits, or are compressed or not copied to their end.
+        UserError: nothing is found; a file of a range or a numbering is missing; the files belong to several splits,
+            are compressed, or are incomplete copies.
     """
     root, rest = _parted(pattern, base)
     left_out: tuple[str, ...] = ()
@@ -87,12 +87,14 @@ def files_under(pattern: Path, suffix: str, data: str, base: Path | None = None)
 
 
 def is_junk(name: str) -> bool:
-    """Whether a file or folder is what a system leaves beside the user's own."""
+    """Whether an operating system created a file or folder beside the user's files."""
     return name.lower().startswith(JUNK)
 
 
 def _parted(pattern: Path, base: Path | None) -> tuple[Path, str]:
-    """The fixed part of a pattern, up to the first name that is wild and not there as it stands; and the rest."""
+    """The fixed part of a pattern, up to the first name that has wildcards and does not exist literally; and
+    the rest.
+    """
     fixed = base if base and pattern.is_relative_to(base) else Path(pattern.anchor)
     parts = pattern.relative_to(fixed).parts
     for place, part in enumerate(parts):
@@ -119,14 +121,14 @@ def _matches(root: Path, rest: str, pattern: Path, data: str) -> list[Path]:
 
 
 def _searched(root: Path, suffix: str) -> tuple[list[Path], list[Path]]:
-    """Files of a suffix in a folder and below it, and what else lies there; both sorted. Hidden folders are others."""
+    """Files with a suffix in a folder and below it, and everything else there, such as hidden folders; both sorted."""
     found: list[Path] = []
     others: list[Path] = []
     seen: set[str] = set()
     for folder, folders, names in os.walk(root, followlinks=True):
         inside, real = Path(folder), os.path.realpath(folder)
         folders[:] = [name for name in folders if not is_junk(name) and real not in seen]
-        names = names if real not in seen else []  # reached by a link too
+        names = names if real not in seen else []  # also if it was reached through a link
         seen.add(real)
         hidden = any(part.startswith(".") for part in inside.relative_to(root).parts)
         for name in names:
@@ -155,13 +157,13 @@ def _left_out(others: list[Path], root: Path, suffix: str, data: str) -> tuple[s
 
 
 def _unset(text: str) -> str:
-    """Words on the variables that a path still holds."""
+    """A sentence about the variables in a path that are not set; empty if there are none."""
     names = re.findall(r"\$\{?(\w+)\}?", text)
     return f": the variable {names[0]} is not set" if names and names[0] not in os.environ else ""
 
 
 def _expanded(pattern: str) -> Iterator[str]:
-    """A pattern without {first..last}: one for each number, padded as the first is."""
+    """Expand {first..last} in a pattern into one pattern per number, padded like the first number."""
     match = RANGE.search(pattern)
     if match is None:
         yield pattern

@@ -1,4 +1,4 @@
-"""The published ImageNet sets as data sets, in their own layout or in another container."""
+"""The published ImageNet sets, in their own layout or in another container."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ MAP_NAMES = {
 
 
 class ImageNetSet(DataSet):
-    """A published set, refused unless it is complete.
+    """A published set. RIB refuses it unless it is complete.
 
     Args:
-        name: as the suite names it.
-        published: what it should be.
-        container: where it lies.
+        name: the name in the suite.
+        published: the published facts.
+        container: holds the images.
         cache: folder for file digests.
-        allow_incomplete: take it with images missing, and say so in every result.
+        allow_incomplete: accept a copy with missing images, and say so in every result.
 
     Raises:
         UserError: it is missing, incomplete, misnamed or wrongly nested.
@@ -75,20 +75,20 @@ class ImageNetSet(DataSet):
         if published.labels == "objectnet":
             self.targets = {folder: row.wnids for folder, row in objectnet().items()}
         self.disjoint = published.test_draw is not None
-        self.chunk = 64 if published.border else 512  # ObjectNet's files take megabytes each
+        self.chunk = 64 if published.border else 512  # ObjectNet has files of several megabytes
         self._parts = self._read_parts()
         self._contents: dict[str, NDArray[np.uint64]] = {}
         self.matched = self.shipped = True
 
     def _read_parts(self) -> dict[str, tuple[Index, Rows]]:
-        """Index of each part, and the container's rows behind it."""
+        """The index of each part, and the rows of the container."""
         published, listing = self._published, self._container.listing()
         matched = match(published, listing, isinstance(self._container, FolderContainer))
         labels, cells = matched.labels[listing.folder_of], matched.cells[listing.folder_of]
         rows = np.lexsort((labels, cells))
         rows = rows[labels[rows] >= 0].astype(np.int64)
         names = [listing.names[row] for row in rows]
-        unique = published.classes == "objectnet"  # its file names are unique without their classes
+        unique = published.classes == "objectnet"  # its file names are unique in the whole set
         sources = published_sources(
             self.units, [] if unique else [self.classes[label] for label in labels[rows]], names
         )
@@ -159,15 +159,15 @@ class ImageNetSet(DataSet):
 
 
 def drawn(index: Index, count: int, name: str, at_most: float = 1.0) -> Rows:
-    """A fixed draw of rows, the same number of each class in each cell and independent between cells.
+    """A fixed draw of rows with the same number per class and cell, and independent between cells.
 
-    It depends on nothing but the source images' numbers, so that a copy in another order or container gives the same.
+    It depends only on the source images' numbers, so copies in another order or container give the same draw.
 
     Args:
         index: the rows.
-        count: rows of a class and cell.
-        name: of the draw.
-        at_most: share of a class that may be taken, which matters for small copies only.
+        count: number of rows per class and cell.
+        name: names the draw.
+        at_most: maximum share of a class; this matters only for small copies.
     """
     cells = index.cells.astype(np.int64) if index.cells is not None else np.zeros(len(index), np.int64)
     names = index.cell_names or ("",)
@@ -182,19 +182,20 @@ def drawn(index: Index, count: int, name: str, at_most: float = 1.0) -> Rows:
 
 
 def find_container(name: str, key: str, place: Place, base: Path) -> tuple[Container | Survey, bool]:
-    """Location of a set, and whether it may be incomplete: from the suite's row, the configuration, or by default.
+    """Find a published set by the suite's row, by the configuration, or in the default folders.
 
     Args:
         name: the data set's name, for errors.
         key: one of `PUBLISHED`.
-        place: what the suite's row says.
-        base: the folder of all data, that default sub-folders and the row's path start from.
+        place: the location in the suite's row.
+        base: the folder of all data, which default sub-folders and the row's relative path start from.
 
     Returns:
-        The container, or the survey of a missing one if no default sub-folder is there.
+        The container (or the survey of a missing set, if no default sub-folder exists), and whether it may be
+        incomplete.
 
     Raises:
-        UserError: a configuration file is at fault.
+        UserError: a configuration file has an error.
     """
     published = PUBLISHED[key]
     known = {PREFIX + other: row for other, row in PUBLISHED.items()}
@@ -223,12 +224,12 @@ def _tree(name: str, published: Published, root: Path) -> FolderContainer:
 
 
 def open_imagenet(name: str, key: str, place: Place, base: Path, cache: Path | None) -> ImageNetSet:
-    """A published set, checked.
+    """Open and check a published set.
 
     Args:
-        name: as the suite names it.
+        name: the name in the suite.
         key: one of `PUBLISHED`.
-        place: what the suite's row says of where it lies.
+        place: the location in the suite's row.
         base: the folder of all data.
         cache: folder for file digests.
 
@@ -245,5 +246,5 @@ def open_imagenet(name: str, key: str, place: Place, base: Path, cache: Path | N
 
 
 def mappings_of(where: Path) -> Path:
-    """The folder of ObjectNet's mapping files, beside its images or among them."""
+    """The folder of ObjectNet's mapping files, beside its images or in the same folder."""
     return next((path for path in (where / "mappings", where.parent / "mappings") if path.is_dir()), where)

@@ -1,6 +1,6 @@
-"""Classes of ImageNet-1k and of the sets that share them: WordNet ids, the 200-class subsets, ObjectNet's folders.
+"""Classes of ImageNet-1k and of sets that share them: WordNet ids, the 200-class subsets, ObjectNet's folders.
 
-The lists of ids come with timm (`timm/data/_info`, Apache-2.0) and are read from there without importing it.
+timm contains the lists of ids (`timm/data/_info`, Apache-2.0); RIB reads them without importing timm.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class ObjectNetFolder:
     """One of the 113 folders of ObjectNet that overlap with ImageNet-1k.
 
     Attributes:
-        label: ObjectNet's own name of it.
-        wnids: the ImageNet classes that mean it, one to three.
-        official: the one class that the published code of ImageNet-RIB gives it; wrong for eight of them.
+        label: ObjectNet's name of it.
+        wnids: the ImageNet classes that it stands for, one to three.
+        official: the one class that the published code of ImageNet-RIB assigns to it; wrong for eight folders.
     """
 
     label: str
@@ -35,7 +35,7 @@ class ObjectNetFolder:
 
 @cache
 def wnids() -> tuple[str, ...]:
-    """The 1000 WordNet ids, sorted: their order is that of the classes."""
+    """The 1000 WordNet ids in the order of the classes, which is sorted."""
     return _listed("imagenet_synsets.txt")
 
 
@@ -47,7 +47,7 @@ def subset(name: str) -> tuple[str, ...]:
 
 @cache
 def class_names() -> Mapping[str, str]:
-    """English names, separated by commas, of each of the 1000 ids."""
+    """The English names, separated by commas, of each of the 1000 ids."""
     wanted = set(wnids())
     lines = (line.split("\t", 1) for line in _read("imagenet_synset_to_lemma.txt").splitlines())
     return {wnid: names for wnid, names in lines if wnid in wanted}
@@ -64,7 +64,7 @@ def objectnet() -> Mapping[str, ObjectNetFolder]:
 
 
 def check_objectnet_mappings(mappings: Path) -> None:
-    """Compare the two mapping files of a copy of ObjectNet, if it has them, with the table used here.
+    """Compare the mapping files of a copy of ObjectNet, if it has them, with RIB's table.
 
     Args:
         mappings: the folder `mappings` of the data set.

@@ -1,4 +1,4 @@
-"""Reading image files and giving them a model's view, as the reference pipelines of timm and torchvision do."""
+"""Reads image files and applies a model's view, as the reference pipelines of timm and torchvision do."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FILTERS = {
 _TORCH_FILTERS = {"nearest": "nearest-exact", "bilinear": "bilinear", "bicubic": "bicubic"}
 
 _SAME_COLOURS = ("YCbCr", "Gray", "RGB")
-"""Colour spaces of a JPEG that simplejpeg turns to RGB as Pillow does. CMYK it does not."""
+"""Colour spaces of JPEGs that simplejpeg converts to RGB exactly as Pillow does. It cannot convert CMYK."""
 
 _TAIL = 64
 
@@ -42,22 +42,27 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "PPM", "TIFF")
 """Formats that Pillow may read. Its other readers start programs (EPS) or are little tested against hostile bytes."""
 
 MOST_PASSES = 2_000_000_000
-"""Pixels of a JPEG times its scans: a decoder passes over all pixels once per scan, about 1.3 ns each. An image of 89
-million pixels in ten scans has 0.9 billion; a file of 10 MB can hold 700,000 scans, which would take a day."""
+"""Maximum of a JPEG's pixels times its scans, because a decoder passes over all pixels once per scan, at about 1.3 ns
+per pixel. An image of 89 million pixels in ten scans has 0.9 billion. A file of 10 MB can hold 700,000 scans, which
+would take a day.
+"""
 
 LIGHT, LIGHT_BYTES, LIGHT_PIXELS = ("PNG", "WEBP", "BMP", "PPM"), 1 << 26, 1 << 24
-"""What is decoded in this process beside JPEGs: 64 MiB and 16.8 million pixels at most. A TIFF is a format of formats,
-and Pillow reads some BMP and PPM files pixel by pixel in Python: they are decoded apart."""
+"""Formats besides JPEG that this process decodes, up to 64 MiB and 16.8 million pixels. Other files are decoded in a
+child process: a TIFF can contain many formats, and Pillow reads some BMP and PPM files pixel by pixel in Python.
+"""
 
 MOST_ELONGATED = 100
-"""Longer side of an image per shorter side. One of 1 × 20,000 pixels would be resized to 224 × 4,480,000: 3 GB."""
+"""Maximum ratio of an image's longer to its shorter side. An image of 1 × 20,000 pixels would be resized to
+224 × 4,480,000 pixels, or 3 GB.
+"""
 
 
 def read_image(path: Path) -> Image.Image:
-    """Decode a file to RGB. EXIF orientation is not applied, as torchvision's ImageFolder does not.
+    """Decode a file to RGB. EXIF orientation is not applied, as in torchvision's ImageFolder.
 
     Raises:
-        UserError: the file is missing, truncated, or no image; it is named.
+        UserError: the file is missing, truncated, or no image; the message names it.
     """
     try:
         content = read_plain(path)
@@ -67,15 +72,15 @@ def read_image(path: Path) -> Image.Image:
 
 
 def decode_image(content: bytes, title: str) -> Image.Image:
-    """`decode_pixels` as an image of Pillow's."""
+    """The result of `decode_pixels` as a Pillow image."""
     return Image.fromarray(decode_pixels(content, title))
 
 
 def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
-    """Decode the bytes of an image file to RGB, whatever its format and mode: grey, palette, CMYK, with alpha.
+    """Decode the bytes of an image file of any format and mode (grey, palette, CMYK, with alpha) to RGB.
 
-    The pixels are Pillow's, bit for bit. EXIF orientation is not applied and alpha is dropped, as torchvision's
-    ImageFolder does. Of 16-bit grey the high byte is taken (`modes.as_rgb`).
+    The pixels equal Pillow's, bit for bit. EXIF orientation is not applied and alpha is dropped, as in torchvision's
+    ImageFolder. Of 16-bit grey the high byte is used (`modes.as_rgb`).
 
     Args:
         content: the file's bytes.
@@ -103,12 +108,17 @@ def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
             valid="8 bits a channel, or 16-bit values that use the whole range",
             remedy="save the images as 8-bit, scaled so that white is 255",
         ) from None
-    except Exception as error:  # decoders raise whatever hostile bytes lead them to
+    except Exception as error:  # hostile bytes may make decoders raise any error
         raise _unreadable(title, error) from None
 
 
 def decode_here(content: bytes) -> NDArray[np.uint8]:
-    """What `decode_pixels` decodes apart, in the process that does so. Raises whatever Pillow does, and ValueError."""
+    """The part of `decode_pixels` that runs in the child process.
+
+    Raises:
+        Exception: whatever Pillow raises.
+        ValueError: as `require_moderate` and `_require_few_scans`.
+    """
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         require_moderate(*image.size)
         if image.format == "JPEG" or "jpeg" in str(image.info.get("compression")):
@@ -120,7 +130,7 @@ def form_of_image(content: bytes) -> tuple[bool, int]:
     """Whether a file's format is lossless, and its number of pixels, from its header.
 
     Raises:
-        ValueError: it has none.
+        ValueError: it has no valid header.
     """
     if content.startswith(_JPEG):
         height, width, *_ = simplejpeg.decode_jpeg_header(content)
@@ -132,13 +142,13 @@ def form_of_image(content: bytes) -> tuple[bool, int]:
 
 
 def form_here(content: bytes) -> tuple[bool, int]:
-    """The same in this process, which a TIFF may take long. Raises whatever Pillow does."""
+    """`form_of_image` in this process, which a TIFF can block for long. Raises whatever Pillow raises."""
     with Image.open(io.BytesIO(content), formats=FORMATS) as image:
         return image.format != "JPEG", math.prod(image.size)
 
 
 def _asked(question: str, content: bytes) -> apart.Answer:
-    """The answer of a process of its own; raises what it met, as `decode_pixels` expects it."""
+    """The answer of a child process. Raises the errors that it reports, as `decode_pixels` expects them."""
     facts, data = apart.ask(question, content)
     if "error" in facts:
         kinds = {"format": UnidentifiedImageError, "unclear": UnclearError}
@@ -152,7 +162,7 @@ def _decode_apart(content: bytes) -> NDArray[np.uint8]:
 
 
 def _decode_light(content: bytes) -> NDArray[np.uint8] | None:
-    """An image that Pillow is sure to decode in seconds; None for another."""
+    """Decode an image that takes Pillow at most seconds; None for any other."""
     if content.startswith((*_HEAVY, _JPEG)) or len(content) > LIGHT_BYTES:
         return None
     with Image.open(io.BytesIO(content), formats=LIGHT) as image:
@@ -164,10 +174,10 @@ def _decode_light(content: bytes) -> NDArray[np.uint8] | None:
 
 
 def require_moderate(width: int, height: int) -> None:
-    """Refuse an image so elongated, or so large, that to resize it would take gigabytes.
+    """Refuse an image so elongated or so large that resizing it would take gigabytes of memory.
 
     Raises:
-        ValueError: it is; its size and the limit are named.
+        ValueError: the message has its size and the limit.
     """
     if min(width, height) < 1 or max(width, height) > MOST_ELONGATED * min(width, height):
         raise ValueError(f"{width} × {height} pixels: one side is more than {MOST_ELONGATED} times the other")
@@ -176,7 +186,11 @@ def require_moderate(width: int, height: int) -> None:
 
 
 def _require_few_scans(width: int, height: int, content: bytes) -> None:
-    """Refuse a JPEG, alone or in a TIFF, that would be decoded for minutes or hours. Raises ValueError."""
+    """Refuse a JPEG, possibly inside a TIFF, that would take minutes or hours to decode.
+
+    Raises:
+        ValueError: its pixels times its scans exceed `MOST_PASSES`.
+    """
     scans = content.count(b"\xff\xda")
     if width * height * scans > MOST_PASSES:
         raise ValueError(
@@ -185,7 +199,7 @@ def _require_few_scans(width: int, height: int, content: bytes) -> None:
 
 
 def _decode_jpeg(content: bytes) -> NDArray[np.uint8] | None:
-    """A JPEG as libjpeg-turbo decodes it for Pillow too; None for whatever it is better left to Pillow to judge."""
+    """Decode a JPEG with libjpeg-turbo, which Pillow uses too; None if Pillow should decode it or raise the error."""
     if not content.startswith(_JPEG):
         return None
     try:
@@ -203,8 +217,9 @@ def _decode_jpeg(content: bytes) -> NDArray[np.uint8] | None:
 
 
 def check_whole(content: bytes, title: str) -> None:
-    """Refuse a file that is cut off or no image. Decodes it only where its end does not look as it should, or where
-    its values may not say which is white.
+    """Refuse a file that is truncated or no image.
+
+    It decodes the file only if its end looks unusual, or if its mode may not say which value is white.
 
     Raises:
         UserError: as `decode_pixels`.
@@ -214,7 +229,7 @@ def check_whole(content: bytes, title: str) -> None:
 
 
 def _ends_well(content: bytes) -> bool:
-    """Whether a file has the first and last bytes of its format; an ending that is merely unusual says no."""
+    """Whether a file has the usual first and last bytes of its format."""
     tail = content[-_TAIL:]
     if content.startswith(b"\xff\xd8"):
         return b"\xff\xd9" in tail
@@ -226,15 +241,15 @@ def _ends_well(content: bytes) -> bool:
 
 
 def apply_view(image: NDArray[np.uint8] | Image.Image, view: Pixels, native: bool = False) -> NDArray[np.uint8]:
-    """Resize the image to floor(size / crop) and cut the centre: uint8 (size, size, 3).
+    """Resize the image to floor(size / crop) and cut out the centre: uint8 (size, size, 3).
 
-    Sides and corners are truncated or rounded as in torchvision's `resize` and `center_crop`, and for a border as in
+    Sides and corners are truncated or rounded as in torchvision's `resize` and `center_crop`; for a border, as in
     timm's and open_clip's `ResizeKeepRatio` and `CenterCropOrPad`.
 
     Args:
-        image: RGB, uint8 (H, W, 3) or an image of Pillow's.
-        view: what the model sees, and how it is resized.
-        native: use an image that has the model's size already as it is, without resize and crop.
+        image: RGB, uint8 (H, W, 3) or a Pillow image.
+        view: the model's view.
+        native: whether an image that already has the model's size is used without resizing and cropping.
 
     Raises:
         ValueError: as `require_moderate`.
@@ -260,7 +275,7 @@ def apply_view(image: NDArray[np.uint8] | Image.Image, view: Pixels, native: boo
 
 
 def _scaled(width: int, height: int, side: int, view: Pixels) -> tuple[int, int]:
-    """Width and height of an image after it is resized to `side`."""
+    """Width and height of an image after it is resized to `side`, in pixels."""
     if view.resize == "squash":
         return side, side
     if view.resize == "border":
@@ -284,7 +299,7 @@ def _is_fast(view: Pixels) -> bool:
 
 
 def _crop_or_pad(pixels: NDArray[np.uint8], view: Pixels) -> NDArray[np.uint8]:
-    """The centre of an image on a square of the view's colour: uint8 (size, size, 3)."""
+    """The centre of an image on a square filled with the view's colour: uint8 (size, size, 3)."""
     before = [max(view.size - length, 0) // 2 for length in pixels.shape[:2]]
     shape = [max(view.size, length) for length in pixels.shape[:2]]
     canvas = np.empty((*shape, 3), np.uint8)
@@ -295,7 +310,7 @@ def _crop_or_pad(pixels: NDArray[np.uint8], view: Pixels) -> NDArray[np.uint8]:
 
 
 def _resize_fast(pixels: NDArray[np.uint8], scaled: tuple[int, int], view: Pixels) -> NDArray[np.uint8]:
-    """torchvision's antialiased resize of uint8, which keeps fewer bits of its weights than Pillow's does."""
+    """torchvision's antialiased resize of uint8, whose weights have fewer bits than Pillow's."""
     import torch
 
     from rib import _compat
@@ -317,11 +332,11 @@ def _resize_cropped(image: Image.Image, short: int, crop: tuple[int, int, int, i
 
 @lru_cache(maxsize=256)
 def _crops_first(side: int, short: int, view: Pixels) -> bool:
-    """Whether Pillow gives the same pixels where it makes only those that the crop of a square image leaves.
+    """Whether Pillow gives the same pixels if it computes only those inside the crop of a square image.
 
-    Its weights are the same where the edges of the crop are exact in the single precision that it keeps them in: where
-    `short` is a power of two. Whether it then resizes rows or columns first, its version chooses by the size of the
-    result: one image of noise tells.
+    The weights are the same if the edges of the crop are exact in Pillow's single precision, which they are if `short`
+    is a power of two. Pillow's version decides by the size of the result whether it resizes rows or columns first. So
+    this function also compares both ways on one image of noise.
     """
     if short & (short - 1) or short * side >= 2**24:
         return False

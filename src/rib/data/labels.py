@@ -1,4 +1,4 @@
-"""Label map: the model's classes that stand for each class of a data set."""
+"""Label maps: the model's classes that stand for each class of a data set."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Combine = Literal["mean", "sum"]
 
 @dataclass(frozen=True)
 class LabelMap:
-    """Class k of the data set is answered by the model's classes `groups[k]`.
+    """A label map: the model's classes `groups[k]` stand for class k of the data set.
 
     Attributes:
         name: name of the map in results.
-        groups: for each class of the data set, the model's class indices that mean it (one, or several synonyms).
+        groups: for each class of the data set, the indices of the model's classes (one, or several synonyms).
         outputs: number of the model's classes.
-        combine: how synonyms of a class are combined: None for the largest of their logits; "mean" or "sum" for the
-            mean or sum of their probabilities.
+        combine: how the synonyms of a class are combined: None uses their largest logit; "mean" or "sum" use the mean
+            or the sum of their probabilities.
     """
 
     name: str
@@ -42,9 +42,9 @@ class LabelMap:
     def mask(self, logits: Tensor) -> Tensor:
         """Logits over the data set's classes: (N, outputs) -> (N, len(groups)).
 
-        The logit of a class with synonyms is the largest of theirs; or the logarithm of the mean or the sum of their
-        exponentials. The softmax of the result is then the mean or the sum of the synonyms' probabilities, each over
-        the total of all classes of the set.
+        The logit of a class with synonyms is the largest of theirs, or the logarithm of the mean or sum of their
+        exponentials. With the latter, the softmax of the result is the mean or sum of the synonyms' probabilities,
+        divided by the total over all classes of the set.
         """
         if self.whole:
             return logits
@@ -61,7 +61,7 @@ class LabelMap:
         return total - math.log(synonyms.shape[1]) if self.combine == "mean" else total
 
     def inverse(self) -> tuple[int, ...]:
-        """For each of the model's classes, the data set's class it stands for; -1 if none."""
+        """For each of the model's classes, the data set's class that it stands for; -1 if none."""
         classes = [-1] * self.outputs
         for local, group in enumerate(self.groups):
             for index in group:
@@ -72,7 +72,8 @@ class LabelMap:
 @lru_cache(maxsize=64)
 @torch.inference_mode(False)
 def _indices(groups: tuple[tuple[int, ...], ...], device: torch.device) -> Tensor | list[Tensor]:
-    """The model's classes on a device, cached there: a copy at every step would wait for the previous step.
+    """The model's classes on a device. They are cached there, because a copy at every step would wait for the previous
+    step.
 
     One tensor if each class has a single output, else one tensor per class.
     """
@@ -89,19 +90,19 @@ def match_classes(
     name: str = "by name",
     combine: Combine | None = None,
 ) -> LabelMap:
-    """The label map of a data set whose classes carry the names of the reference set's classes.
+    """The label map of a data set whose classes have the names of the reference set's classes.
 
     Args:
         data: the data set's name, for the error and the map's name.
         classes: the data set's class names.
         reference: the model's class names, in the order of its outputs.
-        labels: for a class of the data set that has another name, the reference classes that mean it.
-        name: of the map.
+        labels: for classes with other names, the reference classes that stand for them.
+        name: name of the map.
         combine: as in `LabelMap`; None for the largest.
 
     Raises:
-        UserError: a class has no reference class, or `labels` names one that does not exist, or a reference class
-            would stand for two classes of the data set.
+        UserError: a class has no reference class, `labels` names one that does not exist, or a reference class would
+            stand for two classes of the data set.
     """
     labels = labels or {}
     position = {name: index for index, name in enumerate(reference)}

@@ -1,6 +1,6 @@
-"""Misspelling: five kinds of damage to texts at five severities, the analogue of ImageNet-C's corruptions.
+"""Misspelling: five kinds of damage to texts at five severities, in analogy to ImageNet-C's corruptions.
 
-Every draw depends on the kind, the severity and the text alone, so the order and the number of texts change nothing.
+Every draw depends only on kind, severity and text, so the order and the number of texts change nothing.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from rib.errors import UserError, nearest
 
 VERSION = 1
-"""Version of the rules. Part of the fingerprint of every misspelt set."""
+"""Version of the rules, which is part of the fingerprint of every misspelt set."""
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -27,7 +27,7 @@ OCR: Mapping[str, tuple[str, ...]] = {
     "m": ("rn",), "w": ("vv",), "d": ("cl",), "h": ("b",), "n": ("ri",), "u": ("ii",), "t": ("f",), "f": ("t",),
     "i": ("j", "!"), "a": ("o",), ".": (",",), ",": (".",), "-": ("_",), "@": ("Q",), "E": ("F",), "D": ("O",),
 }  # fmt: skip
-"""What a reader of scans takes a character for."""
+"""Characters that text recognition (OCR) confuses."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Misspelling:
     Attributes:
         kind: its name.
         severity: from 1 to 5.
-        rate: share of the characters that it touches, where it can touch them.
+        rate: share of the characters that it changes, among those that it can change.
     """
 
     kind: str
@@ -46,7 +46,11 @@ class Misspelling:
 
     @classmethod
     def of(cls, kind: str, severity: int) -> Misspelling:
-        """The damage of that kind and severity. Raises UserError if there is none."""
+        """The damage of that kind and severity.
+
+        Raises:
+            UserError: there is none.
+        """
         if kind not in _RATES:
             raise nearest(kind, _RATES, "kind of misspelling")
         if severity not in SEVERITIES:
@@ -65,22 +69,22 @@ class Misspelling:
 
     @property
     def identity(self) -> tuple[str, float, int]:
-        """What it does to a text depends on this."""
+        """The values that determine its effect on a text."""
         return self.name, self.rate, VERSION
 
     def misspelt(self, text: str) -> str:
-        """The damaged text; unchanged if nothing would remain."""
+        """The damaged text; the original if nothing would remain."""
         draw = random.Random(f"rib.misspelling/{VERSION}/{self.name}/{text}").random
         damaged = _KINDS[self.kind](text, self.rate, draw)
         return damaged if damaged.strip() else text
 
 
 Draw = Callable[[], float]
-"""The next number in [0, 1): the one draw that Python keeps the same in all versions."""
+"""Returns the next number in [0, 1). This is the only draw that is the same in all versions of Python."""
 
 
 def _typos(text: str, rate: float, draw: Draw) -> str:
-    """Letters and digits left out, doubled, swapped with the next, or replaced by another of the text."""
+    """Omit or double letters and digits, swap them with the next, or replace them by others of the text."""
     found = list(text)
     out: list[str] = []
     place = 0
@@ -102,17 +106,17 @@ def _typos(text: str, rate: float, draw: Draw) -> str:
 
 
 def _ocr(text: str, rate: float, draw: Draw) -> str:
-    """Characters taken for others of their shape."""
+    """Replace characters by others of a similar shape."""
     return "".join(_one_of(OCR[one], draw) if one in OCR and draw() < rate else one for one in text)
 
 
 def _case(text: str, rate: float, draw: Draw) -> str:
-    """Letters in the other case."""
+    """Change letters to the other case."""
     return "".join(one.swapcase() if draw() < rate else one for one in text)
 
 
 def _dropped(text: str, rate: float, draw: Draw) -> str:
-    """Accents and spaces left out."""
+    """Omit accents and spaces."""
     out = []
     for one in unicodedata.normalize("NFC", text):
         plain = unicodedata.normalize("NFD", one)
@@ -122,7 +126,7 @@ def _dropped(text: str, rate: float, draw: Draw) -> str:
 
 
 def _keyboard(text: str, rate: float, draw: Draw) -> str:
-    """Characters replaced by a neighbour on the keyboard."""
+    """Replace characters by neighbours on the keyboard."""
     out = []
     for one in text:
         near = _NEIGHBOURS.get(one.lower())
@@ -166,4 +170,4 @@ _RATES: Mapping[str, tuple[float, float, float, float, float]] = {
     "dropped": (0.20, 0.40, 0.60, 0.80, 1.00),
     "keyboard": (0.04, 0.08, 0.14, 0.22, 0.32),
 }
-"""Share of the characters that a kind touches at each severity."""
+"""Share of the characters that each kind changes at each severity."""

@@ -1,4 +1,4 @@
-"""Label maps with a name: shipped ones for ImageNet's classes, and TOML files of the user."""
+"""Label maps that have a name: shipped maps for ImageNet's classes, and TOML files of the user."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Targets = dict[str, tuple[str, ...]]
 
 
 def read_map(name: str, base: Path) -> Targets:
-    """The reference classes that each class means.
+    """The reference classes that stand for each class.
 
     Args:
         name: a shipped map, or a TOML file with a line `class = "reference class"` or a list of them per class.
         base: the folder that relative paths start from; environment variables in paths are expanded.
 
     Raises:
-        UserError: no map has that name, or the file is no such table.
+        UserError: there is no map of that name, or the file has another form.
     """
     path = MAPS.get(name)
     if path is None:
@@ -38,7 +38,7 @@ def read_map(name: str, base: Path) -> Targets:
 
 
 def targets_of(labels: Mapping[str, str | tuple[str, ...]]) -> Targets:
-    """A map with every value a tuple, and every name in the form of `class_name`."""
+    """A map in which every value is a tuple, and every name is in the form of `class_name`."""
     each = {label: (to,) if isinstance(to, str) else to for label, to in labels.items()}
     return {class_name(label): tuple(class_name(one) for one in to) for label, to in each.items()}
 

@@ -1,4 +1,4 @@
-"""Numbering: whether some of the files of a set are missing, by their own names, or belong to several splits."""
+"""Whether files of a set are missing, as their numbered names show, or belong to several splits."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from pathlib import Path
 from rib.errors import UserError
 
 _OF = re.compile(r"(?P<before>.*?)(?P<number>\d+)-of-(?P<total>\d+)(?P<after>.*)")
-"""train-00000-of-00004.parquet, and with a digest of its own: train-00000-of-00004-0a1b2c3d4e5f6071.parquet"""
+"""train-00000-of-00004.parquet, also with a digest: train-00000-of-00004-0a1b2c3d4e5f6071.parquet"""
 
 _NUMBER = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)")
-"""train-0003.tar: the last number of a name"""
+"""train-0003.tar: the last number of the name"""
 
 _SPLITS = {
     "train": ("train", "training", "trn"),
@@ -23,22 +23,22 @@ _SPLITS = {
 _WORDS = {word: split for split, words in _SPLITS.items() for word in words}
 
 _SPARSE = 20
-"""If this many times more numbers are missing than present, the numbers do not count files."""
+"""If this many times more numbers are missing than present, the numbers do not count the files."""
 
 
 def require_whole(files: Sequence[Path], chosen: bool, data: str) -> tuple[str, ...]:
-    """Refuse files of a numbering with gaps, in words that name the first.
+    """Refuse files whose numbers have gaps.
 
     Args:
         files: all files of a set.
-        chosen: whether the user named each of them: by its name, a range, or characters in brackets.
+        chosen: whether the user named each file: by its name, a range, or characters in brackets.
         data: the data set's name, for the error.
 
     Returns:
-        What is left out by choice, in words.
+        The files that the user chose to leave out, in words.
 
     Raises:
-        UserError: a file is missing.
+        UserError: a file is missing; the message names the first.
     """
     gaps = [gap for gap in (*_totals(files), *([] if chosen else _gaps(files))) if gap[0]]
     if not gaps:
@@ -55,7 +55,7 @@ def require_whole(files: Sequence[Path], chosen: bool, data: str) -> tuple[str, 
 
 
 def _totals(files: Sequence[Path]) -> Iterator[tuple[list[str], int]]:
-    """Names missing of those that say how many there are, and how many that is."""
+    """Missing names among files whose names include the total number, and that number."""
     groups: dict[tuple[Path, str, str], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     width: dict[tuple[Path, str, str], int] = {}
     for path in files:
@@ -65,7 +65,7 @@ def _totals(files: Sequence[Path]) -> Iterator[tuple[list[str], int]]:
             width[group] = len(match["number"])
     for group, totals in groups.items():
         _, before, after = group
-        if len(totals) > 1:  # two versions of a set, the old one not removed
+        if len(totals) > 1:  # two versions of a set; the old one was not removed
             yield [f"one of the two numberings {before}…-of-{' and -of-'.join(totals)}{after}"], len(totals)
         for total, numbers in totals.items():
             wanted = range(int(total))
@@ -76,7 +76,7 @@ def _totals(files: Sequence[Path]) -> Iterator[tuple[list[str], int]]:
 
 
 def _gaps(files: Sequence[Path]) -> Iterator[tuple[list[str], int]]:
-    """Names missing within a numbering, and how many it has: one that is padded with zeros, or begins at 0 or 1."""
+    """Missing names within a numbering that is padded with zeros or begins at 0 or 1, and the numbering's length."""
     groups: dict[tuple[Path, str, str, int], set[int]] = defaultdict(set)
     for path in files:
         if not _OF.fullmatch(path.name) and (match := _NUMBER.fullmatch(path.name)):
@@ -84,7 +84,7 @@ def _gaps(files: Sequence[Path]) -> Iterator[tuple[list[str], int]]:
             width = len(digits) if digits.startswith("0") and len(digits) > 1 else 0
             groups[path.parent, match["before"], match["after"], width].add(int(digits))
     for (folder, before, after, width), numbers in list(groups.items()):
-        if width:  # of one width, some need no zeros: t-099, t-100
+        if width:  # all of one width; some need no padding: t-099, t-100
             wide = {n for n in groups.get((folder, before, after, 0), ()) if len(str(n)) == width}
             numbers = numbers | wide
         elif min(numbers) > 1 or any(key[:3] == (folder, before, after) and key[3] for key in groups):
@@ -96,10 +96,10 @@ def _gaps(files: Sequence[Path]) -> Iterator[tuple[list[str], int]]:
 
 
 def require_one_split(files: Sequence[Path], root: Path, data: str) -> None:
-    """Refuse files of which some say that they are for training and others that they are not.
+    """Refuse files if the names of some say that they are for training and others that they are not.
 
     Args:
-        files: relative to the root.
+        files: paths relative to the root.
         root: their folder.
         data: the data set's name, for the error.
 
@@ -121,5 +121,5 @@ def require_one_split(files: Sequence[Path], root: Path, data: str) -> None:
 
 
 def split_of(name: str) -> str:
-    """The split that a name speaks of: train, validation or test; else empty."""
+    """The split that a name states: train, validation or test; else empty."""
     return next((_WORDS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in _WORDS), "")

@@ -1,4 +1,4 @@
-"""Orders: the file beside images that says which class is which number, as its author counted them."""
+"""Files beside the images that state which class has which number."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ from rib.errors import UserError
 from rib.files import parse_json, plain
 
 FILES = ("classes.txt", "class_names.txt", "classnames.txt", "labels.txt")
-"""One name a line; each may have its number before it, counted from 0 or 1."""
+"""Files with one name per line, which may follow its number, counted from 0 or 1."""
 
 DOCUMENTS = ("classes.json", "class_names.json", "class_to_idx.json", "dataset_info.json")
-"""A list of names, or a number of each name, or a name of each number; or as Hugging Face's library writes it."""
+"""JSON files with a list of names, a number for each name, or a name for each number; or as Hugging Face writes them.
+"""
 
 
 def orders_beside(folder: Path) -> list[tuple[tuple[str, ...], Path]]:
-    """The orders that files in the folder above a set's own folder give, each with its file.
+    """The orders in files of the folder above a set's own folder, each with its file.
 
-    They may be another set's: a file that cannot be read is passed over.
+    They may belong to another set, so unreadable files are ignored.
     """
     found = []
     above = Path(os.path.abspath(folder)).parent  # noqa: PTH100 -- of the place as it is named, not of what it links to
@@ -37,14 +38,14 @@ def orders_beside(folder: Path) -> list[tuple[tuple[str, ...], Path]]:
 
 
 def read_order(folder: Path, data: str) -> tuple[tuple[str, ...], Path] | None:
-    """The names of the classes in their author's order, and the file that says so; None if there is no such file.
+    """The names of the classes in their author's order, and the file that states it; None if there is no such file.
 
     Args:
-        folder: of the images.
+        folder: the folder of the images.
         data: the data set's name, for errors.
 
     Raises:
-        UserError: a file cannot be read, or two of them disagree.
+        UserError: a file cannot be read, or two files disagree.
     """
     found: list[tuple[tuple[str, ...], Path]] = []
     for file in (folder / name for name in (*FILES, *DOCUMENTS)):
@@ -113,14 +114,14 @@ def _by_number(numbers: Mapping[str, int]) -> tuple[str, ...]:
 def author_order(
     root: Path, data: str, names: tuple[str, ...] | None, where: Path, ordered: bool
 ) -> tuple[tuple[str, ...] | None, str, Sequence[tuple[tuple[str, ...], Path]]]:
-    """The order of classes that a set's author states, who says so, and the orders that files beside the set give.
+    """The author's order of the classes, its source in words, and the orders in files beside the set.
 
     Args:
         root: folder of the set.
         data: its name, for errors.
         names: the order in the metadata of its files, if they have one.
-        where: of those files, for people.
-        ordered: whether files that state an order are read.
+        where: location of those files, for messages.
+        ordered: whether to read files that state an order.
 
     Raises:
         UserError: metadata and file disagree.

@@ -1,4 +1,4 @@
-"""Overlap: what the data sets of a suite share, and where a number would be wrong for it."""
+"""Images that the data sets of a suite share, and the cases in which they would make a number wrong."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from rib.data.examples import Part
 from rib.errors import UserError
 
 MOST_SEEN = 0.01
-"""Share of the images tested on that may be tuned on as well, before RIB refuses to score them."""
+"""Maximum share of the test images that a model may also be tuned on; above it, RIB refuses to score them."""
 
 SAME = 0.5
-"""Share of common images from which two sets are one under two names, or a set is itself twice over."""
+"""Share of common images from which RIB takes two sets for one under two names, or a set for a duplicate of itself."""
 
 MOST_PIXELS = 10**9
 """Maximum number of pixels of two parts to decode for a comparison: 20,000 images of 224 × 224 pixels take seconds."""
 
 FEWEST_PAIRED = 0.5
-"""Share of the smaller set's source images that another set of its family must show."""
+"""Minimum share of the smaller set's source images that another set of its family must show."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,11 @@ class Roles:
     """Roles of the data sets of a suite.
 
     Attributes:
-        reference: the reference set; empty for sets that have no suite.
-        downstream: sets tuned on, and tested on when not.
-        evaluate: sets only tested on.
+        reference: the reference set; empty for sets without a suite.
+        downstream: sets that models are tuned on, and otherwise tested on.
+        evaluate: sets that models are only tested on.
         tuned: those of `downstream` that some run tunes on.
-        pretrained: sets that a model of the suite is pretrained on here, other than the reference set.
+        pretrained: sets, other than the reference set, that RIB pretrains a model of the suite on.
     """
 
     reference: str
@@ -50,7 +50,7 @@ class Roles:
         return tuple(name for name in dict.fromkeys((*self.downstream, self.reference, *self.evaluate)) if name)
 
     def among(self, names: Collection[str]) -> Roles:
-        """The same roles, of these sets only."""
+        """The roles of only these sets."""
 
         def left(given: tuple[str, ...]) -> tuple[str, ...]:
             return tuple(name for name in given if name in names)
@@ -61,7 +61,7 @@ class Roles:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Images in common between two parts.
+    """Images that two parts share.
 
     Attributes:
         sets: the data sets, by name.
@@ -75,25 +75,25 @@ class Overlap:
 
     @property
     def refused(self) -> bool:
-        """Whether a number would be wrong."""
+        """Whether RIB refuses it because a number would be wrong."""
         return bool(self.remedy)
 
     def error(self) -> UserError:
-        """The error of an overlap that is refused."""
+        """The error for an overlap that RIB refuses."""
         return UserError(self.words, remedy=self.remedy)
 
 
 def overlaps(sets: Mapping[str, DataSet], roles: Roles, deep: bool = False) -> list[Overlap]:
-    """Everything that the sets of a suite share and should not, those that are refused first.
+    """Everything that the sets of a suite share and should not; refused overlaps come first.
 
-    Reads the images of a set only where their digests are not kept. Pairs of sets that come with RIB's catalogue are
-    left out: what they share is known and meant by their authors. Images are compared by their bytes; also by their
-    pixels, where one part has files that keep every pixel, and both together have at most `MOST_PIXELS`.
+    Images of a set are read only if their digests are not cached. Pairs of sets from RIB's catalogue are skipped,
+    because their authors intend what they share. Images are compared by their bytes. They are also compared by their
+    pixels, if one part has files in a lossless format and both together have at most `MOST_PIXELS` pixels.
 
     Args:
         sets: every set that is scored or pretrained on, by name.
-        roles: who is what.
-        deep: compare pixels however many there are.
+        roles: the roles of the sets.
+        deep: compare pixels whatever their number.
     """
     parts = Parts(sets, None if deep else MOST_PIXELS)
     found = [
@@ -115,7 +115,7 @@ class Compared:
     """The images of two parts.
 
     Attributes:
-        mine, theirs: uint64 (N,), equal where the images are the same.
+        mine, theirs: uint64 (N,), equal for equal images.
         how: "byte for byte" or "pixel for pixel".
     """
 
@@ -125,21 +125,21 @@ class Compared:
 
     @property
     def seen(self) -> NDArray[np.bool_]:
-        """Which of theirs are among mine."""
+        """Which of `theirs` are among `mine`."""
         return np.isin(self.theirs, self.mine)
 
     @property
     def common(self) -> tuple[int, int, int]:
-        """How many different images are in both, and in each."""
+        """The number of different images that are in both, and in each."""
         return len(np.intersect1d(self.mine, self.theirs)), len(np.unique(self.mine)), len(np.unique(self.theirs))
 
 
 class Parts:
-    """Images of the parts of data sets, each digested at most once.
+    """The images of the parts of data sets; each part is digested at most once.
 
     Args:
-        sets: by name.
-        most: pixels of two parts that are decoded to compare them; None for any number.
+        sets: data sets by name.
+        most: maximum pixels of two parts to decode for a comparison; None for no limit.
     """
 
     def __init__(self, sets: Mapping[str, DataSet], most: int | None) -> None:
@@ -149,7 +149,7 @@ class Parts:
         self._too_many: dict[str, None] = {}
 
     def compare(self, one: str, part: Part, two: str, other: Part) -> Compared | None:
-        """The images of two parts, as they can be compared; None if they cannot be."""
+        """The images of two parts in a comparable form; None if there is none."""
         mine, theirs = self.sets[one].contents(part), self.sets[two].contents(other)
         bytewise = None if mine is None or theirs is None else Compared(mine, theirs, "byte for byte")
         if not self._need_pixels((one, part), (two, other)):
@@ -161,7 +161,7 @@ class Parts:
         return bytewise if bytewise and bytewise.common == pixelwise.common else pixelwise
 
     def _need_pixels(self, one: tuple[str, Part], two: tuple[str, Part]) -> bool:
-        """Whether the same picture may be in two parts as different bytes, and decoding them is worth it."""
+        """Whether two parts may have the same picture as different bytes, and decoding them is affordable."""
         first, second = self._form(*one), self._form(*two)
         if first is None or second is None or not (first.lossless or second.lossless):
             return False
@@ -181,7 +181,7 @@ class Parts:
         return self._pictures[name, part]
 
     def left_out(self) -> Iterator[Overlap]:
-        """A note on sets that have too many pixels to compare."""
+        """A note about the sets that have too many pixels to compare."""
         if names := tuple(self._too_many):
             shown = ", ".join(map(repr, names))
             words = f"{shown}: copies of one picture in other bytes are not looked for: rib data check --deep does"
@@ -192,7 +192,7 @@ class Parts:
 
 
 def _unpaired(sets: Mapping[str, DataSet]) -> Iterator[Overlap]:
-    """Sets of one family whose images do not pair: the family is then a claim that nothing bears out."""
+    """Sets of one family that do not show the same source images, so the stated family is not true."""
     families: dict[str, dict[str, DataSet]] = {}
     for name, data in sets.items():
         families.setdefault(data.family, {})[name] = data
@@ -214,7 +214,7 @@ def _unpaired(sets: Mapping[str, DataSet]) -> Iterator[Overlap]:
                 "give images of one source the same class and file name, or say how the source is found: `source`, "
                 "`source_column`, `source_file`, or an array `sources` (docs/datasets.md); or leave out `family`",
             )
-            break  # its partners would say the same
+            break  # its partners would give the same note
 
 
 def _paired(first: DataSet, second: DataSet) -> tuple[float, str]:
@@ -267,7 +267,7 @@ def _within(name: str, parts: Parts) -> Iterator[Overlap]:
 
 
 def pairs_of(roles: Roles, sets: Mapping[str, DataSet]) -> Iterator[tuple[str, DataSet, str, DataSet]]:
-    """Sets tuned on and sets tested on that no image should be in both of, with their names."""
+    """Pairs of a tuned set and a tested set that should not share an image, with their names."""
     for one in roles.tuned:
         for two in roles.tested:
             first, second = sets[one], sets[two]
@@ -276,7 +276,7 @@ def pairs_of(roles: Roles, sets: Mapping[str, DataSet]) -> Iterator[tuple[str, D
 
 
 def _pretrained(parts: Parts, roles: Roles) -> Iterator[Overlap]:
-    """Images tested on that a model of the suite is pretrained on: what it could do before is then overstated."""
+    """Test images that a model of the suite is pretrained on, which overstates its accuracy before tuning."""
     for one in roles.pretrained:
         for two in roles.tested:
             first, second = parts.sets[one], parts.sets[two]
@@ -294,7 +294,7 @@ def _pretrained(parts: Parts, roles: Roles) -> Iterator[Overlap]:
 
 
 def _seen(one: str, first: DataSet, two: str, second: DataSet, parts: Parts) -> Iterator[Overlap]:
-    """Images of a set tuned on that are tested on, in its own test part or another set's."""
+    """Tuning images of a set that are also tested on, in its own test part or in another set."""
     tested = f"the test part of {two!r}" if one == two or second.disjoint else f"{two!r}"
     tuned = "its own tune part" if one == two else f"the images of {one!r} that are tuned on"
     compared = parts.compare(one, "tune", two, "test")
@@ -308,7 +308,7 @@ def _seen(one: str, first: DataSet, two: str, second: DataSet, parts: Parts) -> 
 
 
 def _sources_seen(one: str, first: DataSet, two: str, second: DataSet, tested: str, tuned: str) -> Iterator[Overlap]:
-    """Renderings of one source image on both sides, if the suite keeps the sides apart."""
+    """Images of one source on both sides, if the suite keeps the sides apart."""
     theirs = second.index("test").sources
     seen = np.isin(theirs, first.index("tune").sources)
     if count := int(seen.sum()):
@@ -324,7 +324,7 @@ def _apart(one: str, two: str) -> str:
 
 
 def _same(parts: Parts, roles: Roles) -> Iterator[Overlap]:
-    """Two sets that are tested on the same images."""
+    """Two sets that have the same test images."""
     for one, two in combinations(roles.tested, 2):
         compared = None
         if not (parts.sets[one].shipped and parts.sets[two].shipped):

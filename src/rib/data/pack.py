@@ -1,4 +1,4 @@
-"""Packs: a part of a data set decoded once for one view, as a file mapped into memory.
+"""Packs: a part of a data set, decoded once for one view, as a memory-mapped file.
 
 A pack has three files: `NAME.npy` with the images, `NAME.crc32` with a checksum per image, and `NAME.checked`, which
 records the last successful verification. A checksum is a CRC-32 that starts from the CRC-32 of NAME, so the images and
@@ -9,8 +9,8 @@ A build writes the images into `NAME.part`. An image whose checksum is 0 or wron
 can be continued.
 
 A lock makes other processes wait for a build. Some network file systems have no locks across machines, so correctness
-does not depend on the lock: all builders of a pack write the same bytes into the same two files, never truncate them,
-and check at the end that the files are still those that they opened and that nothing is missing.
+does not depend on the lock: all builders of a pack write the same bytes into the same two files and never truncate
+them. At the end each checks that the files are still those that it opened and that nothing is missing.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ BLOCK = 2**26
 """Bytes that one thread verifies at a time."""
 
 BUILDS = 10
-"""Attempts to build a pack whose files are removed meanwhile."""
+"""Number of attempts to build a pack whose files are removed during the build."""
 
 NO_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 """Errors of a file system without locks."""
@@ -58,7 +58,7 @@ NO_LINKS = (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EMLINK)
 
 
 def open_pack(decoded: Decoded, folder: Path, advance: Advance | None = None) -> Examples:
-    """The examples of a part, decoded on first use. Of an existing pack only header and size are read.
+    """The examples of a part; it is decoded if it has no pack yet. Of an existing pack only header and size are read.
 
     Args:
         decoded: the part and its view.
@@ -84,12 +84,12 @@ def open_pack(decoded: Decoded, folder: Path, advance: Advance | None = None) ->
 
 
 def check_pack(decoded: Decoded, folder: Path, advance: Advance | None = None, say: Say | None = None) -> None:
-    """Open a pack after its checksums are read; damaged images are decoded again.
+    """Open a pack after a check of its checksums; damaged images are decoded again.
 
-    A pack that was verified before is only read again if its file has changed or is a copy.
+    A pack that was verified before is read again only if its file has changed or is a copy.
 
     Args: as `open_pack`, and
-        say: called with damage, in words.
+        say: called with a description of damage.
 
     Raises: as `open_pack`.
     """
@@ -103,7 +103,7 @@ def check_pack(decoded: Decoded, folder: Path, advance: Advance | None = None, s
 
 
 def _fault(file: Path) -> str | None:
-    """Why a pack is decoded again; None if it does not exist. Skipped if this machine has verified it before."""
+    """Why a pack must be decoded again; None if it does not exist, or if this machine has already verified it."""
     try:
         stamp = state(file.stat())
     except FileNotFoundError:
@@ -120,15 +120,15 @@ def _fault(file: Path) -> str | None:
 
 
 def pack_file(decoded: Decoded, folder: Path) -> Path:
-    """The file of a pack, named by content and view. It exists once all its examples are decoded."""
+    """The file of a pack, named by content and view. It exists only after all its examples are decoded."""
     return folder / f"{decoded.name}.npy"
 
 
 def damaged_rows(file: Path) -> Rows:
-    """Rows of a pack that are not as they were written: it is read whole, at several GB a second.
+    """Rows of a pack that differ from what was written. The whole file is read, at several GB per second.
 
     Args:
-        file: of the pack. All of its rows are damaged where its checksums are lost, or are another pack's.
+        file: the pack. If its checksums are missing or belong to another pack, all rows count as damaged.
     """
     return _compared(file)[0]
 
@@ -149,7 +149,7 @@ def _compared(file: Path) -> tuple[Rows, bool]:
 
 
 def is_checked(file: Path) -> bool:
-    """Whether a pack exists and was verified in its present state on this file system."""
+    """Whether a pack exists and was verified in its current state on this file system."""
     try:
         return state(file.stat()) in dict(json.loads(read_fact(_marker(file)) or "")).values()
     except (OSError, ValueError, TypeError):
@@ -158,7 +158,7 @@ def is_checked(file: Path) -> bool:
 
 @dataclass(frozen=True)
 class _Draft:
-    """An unfinished pack: its open files, even if other files are at their paths by now.
+    """An unfinished pack. Its files are open and may no longer be the files at their paths.
 
     Attributes:
         images: the file of the inputs.
@@ -176,7 +176,7 @@ class _Draft:
 
 
 def _build(decoded: Decoded, file: Path, advance: Advance) -> None:
-    """Decode the missing images and move the pack into place if its files still exist; the caller checks that."""
+    """Decode the missing images and move the pack into place if its files still exist; the caller checks the result."""
     order = decoded.data.reading_order(decoded.part)
     with _draft(file.with_suffix(".part"), decoded) as draft:
         left = order[~draft.whole[order]]
@@ -198,7 +198,9 @@ def _build(decoded: Decoded, file: Path, advance: Advance) -> None:
 
 
 def _finish(draft: _Draft, file: Path) -> None:
-    """Put a pack in place, unless it lacks something, or is another file by now than the one that was written."""
+    """Move a pack into place, unless it is incomplete or its path now has another file than the one that was
+    written.
+    """
     if not draft.sums.all() or not _lies_at(_sums_file(file), draft.checks):
         return
     partial = file.with_suffix(".part")
@@ -210,7 +212,7 @@ def _finish(draft: _Draft, file: Path) -> None:
 
 
 def _lies_at(path: Path, handle: BinaryIO) -> os.stat_result | None:
-    """The system's facts about the file at a path; None if it is not the opened file."""
+    """The `stat` of the file at a path; None if it is not the opened file."""
     try:
         found = path.stat()
     except FileNotFoundError:
@@ -220,7 +222,9 @@ def _lies_at(path: Path, handle: BinaryIO) -> os.stat_result | None:
 
 @contextmanager
 def _draft(partial: Path, decoded: Decoded) -> Iterator[_Draft]:
-    """A pack to continue: the intact images of an earlier build, and those that other processes write meanwhile."""
+    """A pack to continue, with the valid images of an earlier build and those that other processes write in the
+    meantime.
+    """
     shape, dtype = decoded.shape, decoded.view.dtype
 
     def blank(aside: Path) -> None:
@@ -240,15 +244,16 @@ def _draft(partial: Path, decoded: Decoded) -> Iterator[_Draft]:
         inputs = np.memmap(images, dtype, "r", begin, shape)
         whole = np.asarray(sums) != 0
         done = np.flatnonzero(whole)
-        for rows in pieces(done, max(1, BLOCK // decoded.view.bytes)):  # a crash of the machine may have lost a part
+        for rows in pieces(done, max(1, BLOCK // decoded.view.bytes)):  # a crash of the machine may have lost some data
             whole[rows] = _checksums(inputs[rows], _start(partial)) == sums[rows]
         yield _Draft(images, begin, checks, cast(Sums, sums), whole)
 
 
 def _opened(path: Path, make: Callable[[Path], None], fits: Callable[[BinaryIO], bool]) -> BinaryIO:
-    """Open a file to read and write; create it if it is missing or has another size. It never truncates a file, which
-    another
-    process may have mapped."""
+    """Open a file to read and write; create it if it is missing or has another size.
+
+    It never truncates a file, because another process may have mapped it.
+    """
     for _ in range(BUILDS):
         try:
             handle = plain(path).open("r+b")
@@ -263,7 +268,7 @@ def _opened(path: Path, make: Callable[[Path], None], fits: Callable[[BinaryIO],
 
 
 def _put(path: Path, make: Callable[[Path], None]) -> None:
-    """Write a file aside and move it into place; if another file is there by then, that one stays."""
+    """Write a temporary file and move it into place; if another file exists there by then, keep that one."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         make(aside)
@@ -274,7 +279,7 @@ def _put(path: Path, make: Callable[[Path], None]) -> None:
         except OSError as error:
             if error.errno not in NO_LINKS:
                 raise
-            aside.replace(path)  # the maker of another file notices at its end
+            aside.replace(path)  # the process that made the other file notices at its end
     finally:
         aside.unlink(missing_ok=True)
 
@@ -298,14 +303,15 @@ def _size(handle: BinaryIO) -> int:
 
 @contextmanager
 def _alone(file: Path) -> Iterator[None]:
-    """A lock, so that processes make or repair a pack in turn; without locks on the file system they do not wait.
+    """A lock, so that only one process at a time builds or repairs a pack. Without locks on the file system, none
+    waits.
 
     The lock file stays: if it were removed, one process could hold the old file while another creates a new one.
     """
     with ExitStack() as held:
         try:
             held.enter_context(FileLock(file.with_suffix(".lock"), fallback_to_soft=False))
-        except NotImplementedError:  # older versions of the library; later ones leave it to the system to say
+        except NotImplementedError:  # older versions of the library; later ones pass on the system's error
             pass
         except OSError as error:
             if error.errno not in NO_LOCKS:
@@ -314,7 +320,10 @@ def _alone(file: Path) -> Iterator[None]:
 
 
 def _write(handle: BinaryIO, begin: int, rows: Rows, inputs: Inputs) -> None:
-    """Write inputs at their offset. Writing through a map would cost a page fault per page, three times the work."""
+    """Write inputs at their offset.
+
+    Writing through a map would cost a page fault per page, which is three times the work.
+    """
     inputs = np.ascontiguousarray(inputs)
     for places in np.split(np.arange(len(rows)), np.flatnonzero(np.diff(rows) != 1) + 1):
         handle.seek(begin + int(rows[places[0]]) * inputs[0].nbytes)
@@ -323,7 +332,7 @@ def _write(handle: BinaryIO, begin: int, rows: Rows, inputs: Inputs) -> None:
 
 
 def _discard(file: Path) -> None:
-    """Mark a pack as unfinished: the next build keeps the undamaged images."""
+    """Mark a pack as unfinished; the next build keeps the undamaged images."""
     with suppress(FileNotFoundError):  # another process was first
         if _mapped(file) is not None:
             file.replace(file.with_suffix(".part"))
@@ -395,14 +404,14 @@ def _claim(file: Path) -> None:
 
 @contextmanager
 def _one_torch_thread(view: View) -> Iterator[None]:
-    """Decode examples in parallel, each in one thread."""
+    """Limit torch to one thread while several examples are decoded in parallel."""
     if not view.one_thread:
         yield
         return
     import torch
 
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # of threads to come, too
+    torch.set_num_threads(1)  # also for threads that start later
     try:
         yield
     finally:

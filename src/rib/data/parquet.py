@@ -24,11 +24,11 @@ from rib.files import plain
 
 @dataclass(frozen=True)
 class _Group:
-    """A row group: the unit that is read at once.
+    """A row group, which is the unit of reading.
 
     Attributes:
-        file: place of the file among the files.
-        number: of the group within the file.
+        file: index of the file.
+        number: index of the group within the file.
         first: the group's first row among all rows of all files.
     """
 
@@ -38,12 +38,15 @@ class _Group:
 
 
 class ParquetContainer(FileSetContainer):
-    """The .parquet files of a folder, or those that a pattern names. Images are read one row group at a time.
+    """The .parquet files of a folder, or those that a pattern matches. Images are read one row group at a time.
 
     Args: as `FileSetContainer`.
 
-    The image column is a struct of `bytes` and `path` or plain bytes; labels are integers, names, or a ClassLabel
-    whose names stand in the file's metadata. A file in a sub-folder has its images in folders of that prefix.
+    The image column is a struct of `bytes` and `path`, or plain bytes. Labels are integers, names, or a ClassLabel
+    whose names are in the file's metadata. The images of a file in a sub-folder are in folders with that prefix.
+
+    Raises:
+        UserError: a file cannot be read, or lacks a column of images or labels.
     """
 
     suffix = ".parquet"
@@ -58,7 +61,7 @@ class ParquetContainer(FileSetContainer):
 
     @cached_property
     def _scan(self) -> tuple[Listing, Rows, list[_Group], str, tuple[str, ...] | None]:
-        """The listing; the row of the files that each of its rows is; the row groups; the image column; class names."""
+        """The listing; the file row of each of its rows; the row groups; the image column; the class names."""
         self._states  # noqa: B018 -- notes the files' states first
         pairs: list[tuple[str, str]] = []
         groups: list[_Group] = []
@@ -90,7 +93,7 @@ class ParquetContainer(FileSetContainer):
         return replace(listing, named=named, left_out=self._found.left_out), rows, groups, image, order
 
     def _require_one(self, found: Mapping[Any, Path], fault: str) -> None:
-        """Refuse files that differ in what each of them says."""
+        """Refuse files that differ in a property that must be the same in all."""
         if len(found) > 1:
             first, second = list(found.items())[:2]
             raise UserError(
@@ -145,7 +148,7 @@ class ParquetContainer(FileSetContainer):
         return np.argsort(self._scan[1][rows], kind="stable")
 
     def read(self, rows: Rows) -> list[bytes]:
-        with self._lock:  # one row group stays in memory, for whichever thread reads
+        with self._lock:  # one row group stays in memory, for all threads
             return [self._read_one(row) for row in rows.tolist()]
 
     def _read_one(self, row: int) -> bytes:

@@ -1,4 +1,4 @@
-"""Part of a data set, identified by content, with its label map."""
+"""A part of a data set, identified by its content, with its label map."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from rib.text.names import short
 
 @dataclass(frozen=True)
 class DataPart:
-    """A part of a data set, identified by content.
+    """A part of a data set, identified by its content.
 
     Attributes:
-        name: the data set's name in the suite.
+        name: the data set's name in keys and records.
         part: "tune" or "test".
         fingerprint: digest of its content.
         label_map: the model's classes for each class of the set.
-        both: whether the other part holds the same images: the set plays both roles whole.
-        called: what the suite calls it.
+        both: whether the other part has the same images, because the set is used whole for both.
+        called: the name in the suite.
     """
 
     name: str = field(metadata=RUNTIME)

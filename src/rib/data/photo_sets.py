@@ -1,4 +1,4 @@
-"""Sets of photographs that the catalogue knows by name: the fields of their rows."""
+"""Sets of photographs in the catalogue: the fields of their rows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from rib.data.imagenet_classes import wnids
 
 
 def photo_sets() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Real pictures for models of ImageNet-1k, in folders that the user fills (docs/datasets.md, Photos)."""
+    """Name and row of each set of photographs for ImageNet-1k, in folders that the user fills (docs/datasets.md)."""
     yield (
         "photos:photographs",
         {
@@ -43,7 +43,7 @@ def photo_sets() -> Iterator[tuple[str, dict[str, Any]]]:
                 "licence": "none stated (arXiv 1710.03077)",
             },
         )
-    for kind in ("cue", "edges", "silhouettes"):  # bear3-cat1.jpg is the object bear3 with the texture of a cat
+    for kind in ("cue", "edges", "silhouettes"):  # bear3-cat1.jpg shows the object bear3 with the texture of a cat
         yield (
             f"photos:{kind}",
             {

@@ -1,4 +1,4 @@
-"""Pictures: images as they are decoded, so that one picture in two kinds of file is known to be the same."""
+"""Digests of decoded images, which show that two files of different formats have the same picture."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def picture_digest(pixels: NDArray[np.uint8]) -> str:
 
 
 def form_of(container: Container, rows: Rows, known: NDArray[np.uint64], cache: Path | None) -> Form:
-    """Facts about some rows' pictures without decoding them, from their names and a sample of their headers.
+    """Facts about the images of some rows, from their names and the headers of a sample.
 
     Args: as `picture_digests`.
     """
@@ -43,7 +43,7 @@ def form_of(container: Container, rows: Rows, known: NDArray[np.uint64], cache: 
 
 
 def _fact(what: str, known: NDArray[np.uint64], cache: Path | None) -> Path | None:
-    """The file that keeps what is known of images with these digests."""
+    """The file that caches facts about the images with these digests."""
     return cache / f"{digest(json.dumps([what, known.tolist()]).encode())}.json" if cache else None
 
 
@@ -55,7 +55,7 @@ def _looked_at(container: Container, rows: Rows) -> Form:
     for content in container.read(chosen):
         try:
             exact, count = form_of_image(content)
-        except Exception:  # decoders raise whatever hostile bytes lead them to; who decodes the image says it in words
+        except Exception:  # hostile bytes may make decoders raise any error; decoding reports it later
             continue
         pixels.append(count)
         lossless = lossless or exact
@@ -65,16 +65,19 @@ def _looked_at(container: Container, rows: Rows) -> Form:
 def picture_digests(
     container: Container, rows: Rows, known: NDArray[np.uint64], cache: Path | None
 ) -> NDArray[np.uint64]:
-    """The first 64 bits of a digest of every row's decoded pixels, made again only where a file has changed.
+    """The first 64 bits of a digest of every row's decoded pixels. Files are decoded again only after a change.
 
     Args:
         container: holds the images.
-        rows: which of them.
+        rows: the rows to digest.
         known: `short_digests` of the rows' bytes.
-        cache: folder that keeps digests.
+        cache: folder for digests.
+
+    Returns:
+        uint64 (N,).
 
     Raises:
-        UserError: an image cannot be decoded, or is another than the one whose bytes are known.
+        UserError: an image cannot be decoded, or its bytes differ from `known`.
     """
     file = _fact("picture_digest", known, cache)
     if file and (kept := read_fact(file)):

@@ -1,4 +1,4 @@
-"""Places: where the published sets lie on this machine, said once. Never part of a result's identity."""
+"""Locations of the published sets on this machine. They are never part of a result's identity."""
 
 from __future__ import annotations
 
@@ -35,25 +35,26 @@ class Place(Frozen):
         return next((kind for kind in ("folder", "parquet", "shards") if getattr(self, kind) is not None), None)
 
     def path(self, base: Path) -> Path | None:
-        """The path that is given, with variables expanded; a relative one starts from `base`."""
+        """The given path with variables expanded; a relative one starts from `base`."""
         return expanded(base, getattr(self, self.kind)) if self.kind else None
 
 
 def config_files() -> list[Path]:
-    """Configuration files that are there, the one that wins first: the working folder's, then the user's."""
+    """Existing configuration files in order of priority: that of the working folder, then the user's."""
     home = perhaps_at_home(os.environ.get("XDG_CONFIG_HOME") or "~/.config")
     return [path for path in (Path.cwd() / "rib.toml", home / "rib" / "config.toml") if path.is_file()]
 
 
 def configured(name: str, known: Mapping[str, object]) -> tuple[Place, Path] | None:
-    """The entry of the environment or of a configuration file for a set, and the folder of its relative path.
+    """The location of a set in the environment or a configuration file, and the folder that its relative path starts
+    from.
 
     Args:
         name: such as "imagenet:v2".
-        known: every name that may stand there.
+        known: all valid names.
 
     Raises:
-        UserError: a configuration file cannot be read, or names a set that is not known.
+        UserError: a configuration file cannot be read, or names an unknown set.
     """
     if text := os.environ.get(variable(name)):
         return Place(folder=text), Path.cwd()
@@ -65,7 +66,7 @@ def configured(name: str, known: Mapping[str, object]) -> tuple[Place, Path] | N
 
 
 def variable(name: str) -> str:
-    """The environment variable with the path of a set: RIB_PATH_IMAGENET_V2."""
+    """The environment variable for the path of a set: RIB_PATH_IMAGENET_V2."""
     return "RIB_PATH_" + re.sub(r"\W", "_", name).upper()
 
 

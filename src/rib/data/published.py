@@ -1,4 +1,4 @@
-"""Published: the ImageNet sets as their authors publish them. One row of data each; docs/datasets.md explains them."""
+"""The ImageNet sets as their authors publish them, one row of data each; docs/datasets.md explains them."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ CORRUPTIONS = (
 )
 SEVERITIES = (1, 2, 3, 4, 5)
 EXTRA = frozenset(("gaussian_blur", "saturate", "spatter", "speckle_noise"))
-"""Four corruptions that are published beside the fifteen and are no part of the benchmark."""
+"""Four corruptions that are published beside the fifteen but are not part of the benchmark."""
 
 VALIDATION = "imagenet-val"
-"""Source family of the validation images and of what was rendered from them."""
+"""Source family of the validation images and of sets rendered from them."""
 
 LabelKind = Literal["wnid", "integer", "objectnet", "rib_official_105"]
 
 
 @dataclass(frozen=True)
 class Published:
-    """One data set as published.
+    """The published facts about one data set.
 
     Attributes:
         title: its name in the literature.
-        folders: sub-folders of the data root where it is looked for, in this order.
-        labels: what its class folders are called, and so which label map it has.
+        folders: sub-folders of the data root to search, in this order.
+        labels: how its class folders are named, which determines its label map.
         classes: "imagenet" (1000), "a" or "r" (200), "objectnet" (113).
-        images: how many there are, over all cells.
-        per_class: fewest and most images of a class and cell, where published.
+        images: number of images over all cells.
+        per_class: minimum and maximum number of images per class and cell, if published.
         licence: in a few words.
         url: where to get it.
         family: source family, and namespace of the source images.
-        celled: whether it is laid out as `corruption/severity/class`.
-        border: pixels to cut off every side before anything else.
+        celled: whether its layout is `corruption/severity/class`.
+        border: pixels to cut off on every side before anything else.
         inside: sub-folder that holds the class folders, if there is one.
         draw: number of images per class and cell, in an independent fixed draw per cell; None for all.
-        test_draw: number of images per class that are tested on and never tuned on.
-        native: whether files that have the model's size already are used as they are.
-        home: the set whose files these are, where it is another.
+        test_draw: number of images per class that are used only to test.
+        native: whether images that already have the model's size are used unchanged.
+        home: the set that has the same files, if they are another set's.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Samples of a tar shard: the files of one key, one of them an image and one its label."""
+"""Samples of a tar shard: the files that share a key, which include an image and its label."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rib.files import parse_json, plain
 LABEL_FIELDS = ("label", "cls", "wnid", "class")
 
 CLS = ".cls file"
-"""Origin of a label that is not a field."""
+"""Origin of a label in a .cls file, as opposed to a JSON field."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Sample:
     """An image in a shard.
 
     Attributes:
-        key: everything of a member's name before the first dot after its last slash.
+        key: the member's name up to the first dot after its last slash.
         name: the image's file name.
-        offset: where its bytes begin in the shard.
-        size: how many there are.
-        label: of the image, a name or a whole number as it is written.
+        offset: offset of its bytes in the shard.
+        size: number of its bytes.
+        label: a name, or a whole number as text.
     """
 
     key: str
@@ -47,8 +47,8 @@ class _Files:
     """The files of one key, each as name and member.
 
     Attributes:
-        images: those with an image's suffix and nothing before it.
-        others: suffixes of the rest.
+        images: those with only an image's suffix after the key.
+        others: suffixes of the other files.
         labels: content of the .cls and .json file.
     """
 
@@ -59,13 +59,13 @@ class _Files:
 
 @dataclass(frozen=True)
 class _Shard:
-    """A shard, for errors."""
+    """The name of a shard and of its data set, for errors."""
 
     path: Path
     data: str
 
     def refuse(self, names: Sequence[str], words: str, valid: str, remedy: str = "write the shard again") -> None:
-        """Raise UserError if there are names, in words that begin with how many."""
+        """Raise UserError if there are names, in words that begin with their number."""
         if names:
             shown = ascii(names[0])[1:-1]
             raise UserError(
@@ -77,15 +77,16 @@ class _Shard:
 
 
 def read_shard(path: Path, data: str) -> tuple[list[Sample], Counter[str]]:
-    """The samples of a shard in its order, and how many files it holds that are none of them, by kind.
+    """The samples of a shard in its order, and the number of its other files by kind.
 
     Args:
         path: an uncompressed tar file.
         data: the data set's name, for errors.
 
     Raises:
-        UserError: it is damaged; a key has no image, several images, no label or two that differ; a label is no class;
-            a name appears twice, or is not UTF-8; a member is no plain file, nor a link to one in the shard.
+        UserError: it is damaged; a key has no image, several images, no label or two different labels; a label is no
+            class; a name appears twice, or is not UTF-8; a member is neither a plain file nor a link to one in the
+            shard.
     """
     shard = _Shard(path, data)
     total = path.stat().st_size
@@ -111,7 +112,7 @@ def read_shard(path: Path, data: str) -> tuple[list[Sample], Counter[str]]:
 
 
 def _require_end(tar: tarfile.TarFile, path: Path, total: int) -> None:
-    """A tar file ends in blocks of zeros. One that does not was cut off; what follows them, no tool reads."""
+    """Refuse a tar file that does not end in blocks of zeros, because it is truncated, or that has data after them."""
     with plain(path).open("rb") as file:
         file.seek(tar.offset)
         rest = file.read(tarfile.RECORDSIZE)
@@ -124,7 +125,7 @@ def _require_end(tar: tarfile.TarFile, path: Path, total: int) -> None:
 
 
 def _plain(members: Sequence[tarfile.TarInfo], shard: _Shard) -> list[tuple[str, tarfile.TarInfo]]:
-    """Name and member of every file; a link is replaced by what it leads to."""
+    """Name and member of every file; a link is replaced by its target."""
     files = [(posixpath.normpath(member.name), member) for member in members if not member.isdir()]
     files = [(name, member) for name, member in files if not is_junk(posixpath.basename(name))]
     shard.refuse([n for n, _ in files if re.search("[\ud800-\udfff]", n)], "names are not UTF-8", "names in UTF-8")
@@ -142,7 +143,7 @@ def _plain(members: Sequence[tarfile.TarInfo], shard: _Shard) -> list[tuple[str,
 
 
 def _target(name: str, member: tarfile.TarInfo, known: Mapping[str, tarfile.TarInfo]) -> tarfile.TarInfo | None:
-    """The plain file that a member is or leads to; None if there is none."""
+    """The plain file that a member is or links to; None if there is none."""
     for _ in range(20):
         if member.isreg():
             return member
@@ -221,7 +222,7 @@ def _first(said: Mapping[str, str]) -> str:
 
 
 def _contradict(said: Mapping[str, str]) -> bool:
-    """Whether the labels of a .cls and a .json file are of one kind, numbers or names, and not the same."""
+    """Whether the labels of a .cls and a .json file are of one kind (numbers or names) and different."""
     if CLS not in said or len(said) < 2:
         return False
     one, other = (int(text) if text.isascii() and text.isdigit() else text for text in list(said.values())[:2])
@@ -229,7 +230,7 @@ def _contradict(said: Mapping[str, str]) -> bool:
 
 
 def _require_agreement(found: Mapping[str, Mapping[str, str]], shard: _Shard) -> None:
-    """Refuse label fields if one names another class than the field that counts."""
+    """Refuse samples in which another label field contradicts the field that is used."""
     for name in LABEL_FIELDS:
         both = [said for said in found.values() if name in said and next(iter(said)) != name]
         if differing := disagreement([_first(said) for said in both], [said[name] for said in both]):
@@ -243,9 +244,9 @@ def _require_agreement(found: Mapping[str, Mapping[str, str]], shard: _Shard) ->
 
 
 def _labels(key: str, files: _Files, faults: dict[str, list[str]]) -> dict[str, str]:
-    """The labels of a key by what says them, the one that counts first: a .cls file goes before a .json file.
+    """The labels of a key by origin, in order of priority: a .cls file comes before the fields of a .json file.
 
-    What cannot be read is added to `faults`, by words on it.
+    Faults are added to `faults`, grouped by their description.
     """
     found = {}
     texts = {}

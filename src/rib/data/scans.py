@@ -1,4 +1,4 @@
-"""The embedded suite's domains as data sets: rendered when first used, from the digit scans in scikit-learn."""
+"""The domains of `digits` as data sets, rendered from scikit-learn's scans when first used."""
 
 from __future__ import annotations
 
@@ -24,13 +24,12 @@ from rib.identity import digest
 
 
 class DigitsSet(DataSet):
-    """One domain of the embedded suite, or one of its pretraining sets.
+    """One domain of `digits`, or one of its pretraining sets.
 
     Args:
         name: the data set's name.
         domain: one of `digits.DOMAINS` or `digits.PRETRAINING`.
-        cache: folder that keeps what is known of a rendering (labels, fingerprint), so that a finished run need not
-            render again.
+        cache: folder for labels and fingerprints of renderings, so that a finished run need not render again.
 
     Raises:
         UserError: there is no such domain.
@@ -62,7 +61,7 @@ class DigitsSet(DataSet):
         return np.stack([apply_view(image, pixels) for image in images])
 
     def form(self, part: Part) -> Form:
-        from rib.data.digits.geometry import SIDE  # torch is imported when it is needed, not by a listing
+        from rib.data.digits.geometry import SIDE  # imported here so that listings need no torch
 
         return Form(True, len(self.index(part)) * SIDE**2)
 
@@ -117,7 +116,7 @@ class DigitsSet(DataSet):
         return self._cache / f"digits-{self._domain}-{part}-{_world_digest()}.npz" if self._cache else None
 
 
-@lru_cache(maxsize=32)  # a rendering is asked for twice in a row: for its fingerprint, and for its pixels
+@lru_cache(maxsize=32)  # a rendering is needed twice in a row: for its fingerprint and for its pixels
 def _rendered(domain: str, part: Part) -> digits.Rendered:
     pretraining = domain in digits.PRETRAINING and part == "tune"
     return digits.render(domain, "pretrain" if pretraining else part)
@@ -125,6 +124,6 @@ def _rendered(domain: str, part: Part) -> digits.Rendered:
 
 @cache
 def _world_digest() -> str:
-    """Digest of the renderer's own source, so that a changed world is never mistaken for a cached one."""
+    """Digest of the renderer's source, so that a cache of another world is never used."""
     package = Path(digits.__file__).parent
     return digest(b"".join(file.read_bytes() for file in sorted(package.glob("*.py"))))[:16]

@@ -1,4 +1,4 @@
-"""Tar shards as WebDataset lays them out: files of one key, an image and its label, beside each other."""
+"""Tar shards in WebDataset's layout: files that share a key, an image and its label, follow each other."""
 
 from __future__ import annotations
 
@@ -18,19 +18,22 @@ from rib.files import plain
 
 
 class ShardContainer(FileSetContainer):
-    """The .tar files of a folder, or those that a pattern names. Read at random, by an index of offsets.
+    """The .tar files of a folder, or those that a pattern matches. An index of offsets allows random access.
 
     Args: as `FileSetContainer`.
 
-    The label is what `KEY.cls` holds, or the field label, cls, wnid or class of `KEY.json`; if there are several,
-    they must agree. A shard in a sub-folder has its images in folders of that prefix.
+    The label is the content of `KEY.cls`, or the field label, cls, wnid or class of `KEY.json`; if there are several,
+    they must agree. The images of a shard in a sub-folder are in folders with that prefix.
+
+    Raises:
+        UserError: as `samples.read_shard`.
     """
 
     suffix = ".tar"
 
     @cached_property
     def _scan(self) -> tuple[Listing, list[tuple[int, Sample]]]:
-        """The listing; shard and sample of each of its rows."""
+        """The listing, and the shard and sample of each of its rows."""
         self._states  # noqa: B018 -- notes the files' states first
         found: list[tuple[int, Sample]] = []
         beside: Counter[str] = Counter()
@@ -52,10 +55,10 @@ class ShardContainer(FileSetContainer):
         return replace(listing, left_out=left_out), [found[row] for row in rows.tolist()]
 
     def _told_apart(self, found: Sequence[tuple[int, Sample]]) -> list[str]:
-        """The name of each sample's image; with its shard's before it where shards begin to count their keys again.
+        """The name of each sample's image, prefixed with its shard's name if the shards use the same keys.
 
         Raises:
-            UserError: a shard holds images that another holds too.
+            UserError: two shards hold the same images.
         """
         first: dict[tuple[str, str], tuple[int, Sample]] = {}
         again: list[tuple[tuple[int, Sample], tuple[int, Sample]]] = []

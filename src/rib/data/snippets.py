@@ -1,6 +1,6 @@
-"""Snippets: 23,703 sentences of four domains that people rated, from the source distribution of vaderSentiment.
+"""Snippets: 23,703 rated sentences of four domains, from the source distribution of vaderSentiment.
 
-RIB never ships them: `rib data fetch snippets` lets pip download the package, checks digests and writes four tables.
+RIB does not ship them: `rib data fetch snippets` downloads the package with pip, checks digests and writes four tables.
 """
 
 from __future__ import annotations
@@ -28,14 +28,15 @@ DOMAINS: Mapping[str, tuple[str, str]] = {
     "films": ("movieReviewSnippets", "9c6ceabc363ef3387df5ce859d04df178baffe57"),
     "times": ("nytEditorialSnippets", "7adf610276486dac65498049854cec0335ef5505"),
 }
-"""The name of each domain's file, and the digest of its content."""
+"""The file name and the digest of its content, for each domain."""
 
 CLEAR = 0.5
-"""Mean ratings, from -4 to 4, from which on a sentence is positive, or negative below zero."""
+"""A sentence counts as positive from this mean rating on, and as negative from its negative on; ratings are in [-4, 4].
+"""
 
 
 def fetch_snippets(folder: Path) -> dict[str, int]:
-    """Download the package with pip and write a table of each domain.
+    """Download the package with pip and write one table per domain.
 
     Args:
         folder: for the tables.
@@ -44,7 +45,7 @@ def fetch_snippets(folder: Path) -> dict[str, int]:
         The number of sentences of each domain.
 
     Raises:
-        UserError: pip cannot download the package, or it is another than the one that is known.
+        UserError: pip cannot download the package, or its content is not the expected one.
     """
     with tempfile.TemporaryDirectory() as place:
         wanted = Path(place) / "wanted.txt"
@@ -65,7 +66,7 @@ def fetch_snippets(folder: Path) -> dict[str, int]:
 
 
 def write_snippets(sdist: Path, folder: Path) -> dict[str, int]:
-    """Write a table of each domain: text, label, document, rating. Takes and raises as `fetch_snippets`.
+    """Write one table per domain: text, label, document, rating. Returns and raises as `fetch_snippets`.
 
     Args:
         sdist: the package's source distribution.
@@ -85,7 +86,7 @@ def write_snippets(sdist: Path, folder: Path) -> dict[str, int]:
 
 
 def _rows(text: str) -> list[dict[str, object]]:
-    """The sentences that people agreed to be positive or negative."""
+    """The sentences whose rating is clearly positive or negative."""
     rows: list[dict[str, object]] = []
     for line in text.split("\n"):
         if not line.strip():

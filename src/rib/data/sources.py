@@ -1,4 +1,4 @@
-"""Sources: which source image each example was made from, as file names, a column or a file of the user's say."""
+"""The source image of each example, from file names, a column, or a file of the user."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from rib.files import plain
 SourceNumbers = NDArray[np.int64]
 
 GROUP = "source"
-"""The named group that a pattern of file names must have."""
+"""The named group that a pattern for file names must have."""
 
 _NO_SOURCE = re.compile(r"\s*(-[0-9]+(\.0*)?|[+-]?inf(inity)?|-?nan|nat|none|null|<?n/?a>?|)\s*", re.IGNORECASE)
 """Values in tables that stand for an unknown source."""
@@ -37,12 +37,12 @@ _PUBLISHED_FAMILIES = frozenset(published.family for published in PUBLISHED.valu
 
 @dataclass(frozen=True)
 class SourceRule:
-    """How the source image of a row is known: at most one of the three; none of them means by class and file name.
+    """How to find the source image of a row. At most one field is set; with none, it is given by class and file name.
 
     Attributes:
-        pattern: a regular expression that is searched for in the file name; its group `source` names the source
-            within its class.
-        column: of the Parquet files, a number or a word.
+        pattern: a regular expression that is searched for in the file name; its group `source` names the source within
+            its class.
+        column: a column of the Parquet files, with numbers or words.
         file: a CSV file with the columns `file` (CLASS/NAME) and `source`.
     """
 
@@ -57,7 +57,7 @@ class SourceRule:
 
 
 BY_NAME = SourceRule()
-"""By class and file name."""
+"""The default rule: by class and file name."""
 
 
 def row_sources(
@@ -69,12 +69,12 @@ def row_sources(
         data: the data set's name, for errors.
         container: holds the rows.
         rows: int64 (N,), rows of the container.
-        classes: class of each row, by the name that it has in every set of the family.
+        classes: class of each row, by its name in all sets of the family.
         family: the source family, whose sets share the numbers; None for a set without one.
-        rule: how the source is known.
+        rule: how to find the source.
 
     Raises:
-        UserError: the images have no names, two of one class have the same one, or the rule does not fit them.
+        UserError: the images have no names, two images of one class have the same name, or the rule does not fit them.
     """
     if rule.column is not None:
         column = container.column(rule.column)
@@ -100,12 +100,13 @@ def row_sources(
 
 
 def apart(tune: Index, test: Index, rule: SourceRule | None) -> tuple[Index, Index]:
-    """The indices of a set's two containers, with sources that are each other's only if they are meant to be.
+    """The indices of a set's two containers, whose sources are equal only if they are the same images.
 
     Args:
         tune, test: each with the sources of its own container.
-        rule: how they are known; None for row numbers. Names that begin again in the second container (train/cat/1.png,
-            test/cat/1.png) name other images there; a column or file of the user's says what it says.
+        rule: how the sources were found; None for row numbers. File names that occur in both containers
+            (train/cat/1.png, test/cat/1.png) are different images. Values of a column or of the user's file keep their
+            meaning in both.
     """
     if rule is None:
         return tune, replace(test, sources=test.sources + len(tune))
@@ -119,13 +120,13 @@ def _of_part(index: Index, part: str) -> Index:
 
 
 def published_sources(units: str, classes: Sequence[str], names: Sequence[str]) -> SourceNumbers:
-    """The source image of each row of a published set: the same wherever an image of that file name appears.
+    """The source image of each row of a published set. Images with the same file name have the same source.
 
-    A validation image has its own number, so that its renderings in Cartoon, Drawing and every cell of C share it.
+    The source of a validation image is its number, so its renderings in Cartoon, Drawing and every cell of C share it.
 
     Args:
         units: namespace of the numbers.
-        classes: class of each row, for files whose names are unique within their class only; else empty.
+        classes: class of each row, if file names are unique only within their class; else empty.
         names: file name of each row.
     """
     known: dict[tuple[str, str], int] = {}
@@ -139,7 +140,10 @@ def published_sources(units: str, classes: Sequence[str], names: Sequence[str]) 
 
 
 def number(units: str, text: str) -> int:
-    """The number of a source image in a namespace, in [0, 2**63); of a validation image, the one in its file name."""
+    """The number of a source image in a namespace, in [0, 2**63).
+
+    For a validation image, it is the one in its file name.
+    """
     validation = _VALIDATION_NAME.search(text) if units == VALIDATION else None
     if validation:
         return int(validation[1])
@@ -147,15 +151,15 @@ def number(units: str, text: str) -> int:
 
 
 def numbered(data: str, values: Sequence[object], where: str) -> SourceNumbers:
-    """Sources that a column names: whole numbers as they are, words by their hash.
+    """Sources in a column as numbers: whole numbers are kept, words are hashed.
 
     Args:
         data: the data set's name, for errors.
         values: the source of each row.
-        where: they stand, for people.
+        where: their location, for messages.
 
     Raises:
-        UserError: some name no source: they are negative, empty or not a number.
+        UserError: some values are no source: negative, empty or not a number.
     """
     texts = [str(value) for value in values]
     if bad := [text for text in texts if _NO_SOURCE.fullmatch(text)]:

@@ -1,4 +1,7 @@
-"""Splits: draws the rows to test, hold out or tune on. Draws are by source image, and nested in size."""
+"""Draws of the rows to test on, hold out or tune on.
+
+They draw source images, and smaller draws are part of larger ones.
+"""
 
 from __future__ import annotations
 
@@ -16,13 +19,13 @@ ENOUGH = 100
 
 
 def named_generator(*names: object) -> np.random.Generator:
-    """A random generator that depends on nothing but its names."""
+    """A random generator that depends only on its names."""
     text = "/".join(str(name) for name in names)
     return np.random.default_rng(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big"))
 
 
 def named_seed(*names: object) -> int:
-    """A seed in [0, 2**63) that depends on nothing but its names."""
+    """A seed in [0, 2**63) that depends only on its names."""
     return int(named_generator(*names).integers(2**63))
 
 
@@ -32,8 +35,8 @@ def carve(index: Index, fraction: float, seed: int, name: str) -> tuple[Rows, Ro
     Args:
         index: labels and sources of the rows.
         fraction: share of each class's sources in the second half; at least one if a class has two.
-        seed: the draw.
-        name: names the draw, so that two splits of one seed are independent.
+        seed: seed of the draw.
+        name: name of the draw, which makes splits with the same seed independent.
 
     Returns:
         Rows of the first and of the second half, ascending.
@@ -55,7 +58,7 @@ def carve(index: Index, fraction: float, seed: int, name: str) -> tuple[Rows, Ro
 def divided(index: Index, fraction: float) -> tuple[Rows, Rows]:
     """Split rows in two by a hash of the source, so that a source is on the same side in every set that shows it.
 
-    The share holds on average over sources. A class with two or more sources has at least one on either side.
+    The share holds on average over sources. A class with two or more sources has at least one on each side.
 
     Args: as `carve`, without a draw.
 
@@ -77,7 +80,7 @@ def divided(index: Index, fraction: float) -> tuple[Rows, Rows]:
 
 
 def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """64 bits each, scrambled: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
+    """Scrambled 64-bit numbers: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
     numbers = numbers + np.uint64(0x9E3779B97F4A7C15)
     numbers = (numbers ^ (numbers >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     numbers = (numbers ^ (numbers >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -85,9 +88,9 @@ def mixed(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def nested(labels: NDArray[np.int64], seed: int, name: str) -> Rows:
-    """An order of the rows whose prefixes are all as balanced over classes as possible.
+    """An order of the rows in which every prefix is as balanced over classes as possible.
 
-    The first n rows are the tuning set of size n, so that a smaller set is part of every larger one of its seed.
+    The first n rows are the tuning set of size n, so a smaller set is part of every larger one with the same seed.
     """
     generator = named_generator(name, seed)
     shuffled = generator.permutation(len(labels))
@@ -100,16 +103,16 @@ def nested(labels: NDArray[np.int64], seed: int, name: str) -> Rows:
 
 
 def tuning_rows(index: Index, size: int | None, held_out: float, seed: int, data: str) -> tuple[Rows, Rows]:
-    """Rows to tune on and rows held out for choices (learning rate, greedy soup), from one tuning pool.
+    """Rows to tune on, and rows held out for choices (learning rate, greedy soup), from one tuning pool.
 
-    The held-out rows come from other source images, and are the same for every size and seed. There are at most as many
-    as tuning rows.
+    The held-out rows show other source images, and are the same for every size and seed. There are at most as many as
+    tuning rows.
 
     Args:
         index: the pool.
         size: number of tuning rows; None for all that are not held out.
         held_out: share of the pool's source images that is held out.
-        seed: draw of the tuning rows.
+        seed: seed of the draw of tuning rows.
         data: the data set's name, for the error.
 
     Raises:

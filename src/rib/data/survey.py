@@ -1,4 +1,4 @@
-"""Survey: what a copy of a published set holds, compared with what it should."""
+"""Comparison of a copy of a published set with the published facts."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ class Survey:
 
     Attributes:
         name: the data set's name.
-        where: where it was looked for.
+        where: the location that was searched.
         state: in a word or two.
-        images, expected: how many there are, and should be; 0 if nobody says.
-        classes, expected_classes: the same of classes; a class of every cell counts.
-        faults: what is wrong, the first few of each kind, each in words.
-        remedy: what to do about it.
+        images, expected: number of images present and published; 0 if unknown.
+        classes, expected_classes: number of classes present and published; a class counts once per cell.
+        faults: descriptions of the faults, the first few of each kind.
+        remedy: what to do about them.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Survey:
     remedy: str | None = None
 
     def error(self) -> UserError:
-        """The error of a copy that is not complete."""
+        """The error for a copy that is not complete."""
         return UserError(
             f"data set {self.name!r} is {self.state}: {self.faults[0]}",
             got=f"{self.images:,} images of {self.classes:,} classes in {self.where}",
@@ -78,7 +78,7 @@ def class_list(published: Published) -> tuple[str, ...]:
 
 
 def folder_labels(published: Published) -> dict[str, int]:
-    """Label by the name of the class folder, as published."""
+    """The label of each class folder, by its published name."""
     position = {name: label for label, name in enumerate(class_list(published))}
     if published.labels == "rib_official_105":
         return {folder: position[row.official] for folder, row in objectnet().items()}
@@ -88,12 +88,12 @@ def folder_labels(published: Published) -> dict[str, int]:
 
 
 def match(published: Published, listing: Listing, files: bool) -> Matched:
-    """Class and cell of each folder.
+    """The class and cell of each folder.
 
     Args:
         published: the set.
-        listing: what a container holds.
-        files: whether it is a folder tree; any other container may label by number or by English name too.
+        listing: the contents of a container.
+        files: whether it is a folder tree; other containers may label by number or English name too.
     """
     known = folder_labels(published)
     tokens = [folder.rpartition("/")[2] for folder in listing.folders]
@@ -108,7 +108,7 @@ def match(published: Published, listing: Listing, files: bool) -> Matched:
 
 
 def _other_labels(published: Published, tokens: Sequence[str]) -> dict[str, int]:
-    """Labels by other names than the published folders': class ids, numbers, English names."""
+    """Labels by names other than the published folders': class ids, numbers, English names."""
     classes, position = class_list(published), folder_labels(published)
     if published.classes == "objectnet":
         named = {row.label: position[folder] for folder, row in objectnet().items()}
@@ -123,15 +123,15 @@ def _other_labels(published: Published, tokens: Sequence[str]) -> dict[str, int]
 
 @cache
 def _unambiguous() -> dict[str, str]:
-    """English names by wnid, without those that two classes share."""
+    """English names by wnid, without names that two classes share."""
     names = list(class_names().values())
     return {wnid: name for wnid, name in class_names().items() if names.count(name) == 1}
 
 
 def look(name: str, published: Published, container: Container) -> Survey:
-    """Compare a container with what the set should hold; reads no image."""
+    """Compare a container with the published facts. It reads no image."""
     if published.labels == "rib_official_105":
-        published = replace(published, labels="objectnet")  # the same folders, whatever is made of them
+        published = replace(published, labels="objectnet")  # the folders that are expected, by any names
     files = isinstance(container, FolderContainer)
     if files and not container.where.is_dir():
         return missing(name, published, [container.where])
@@ -155,7 +155,7 @@ def look(name: str, published: Published, container: Container) -> Survey:
 
 
 def missing(name: str, published: Published, looked: Sequence[Path]) -> Survey:
-    """The survey of a set that is not there."""
+    """The survey of a set that was not found."""
     survey = _survey(name, published, None, "missing", ("there is no folder " + " or ".join(map(str, looked)),))
     return Survey(**{**survey.__dict__, "where": str(looked[0])})
 
@@ -192,7 +192,7 @@ def _survey(
 
 
 def _nothing(published: Published, container: Container, listing: Listing) -> str:
-    """Why nothing in a container is a class of the set, with the folder that holds the classes if it is near."""
+    """Why no folder of a container is a class of the set, with the folder that has the classes if it is near."""
     tops = {cell.partition("/")[0] for cell in published.cells} or set(folder_labels(published))
     example = "/".join((*published.cells[:1], next(iter(folder_labels(published)))))
     if not isinstance(container, FolderContainer):
@@ -207,7 +207,7 @@ def _nothing(published: Published, container: Container, listing: Listing) -> st
 
 
 def _near(root: Path) -> Iterator[Path]:
-    """The folders within two levels below a folder, and the two above."""
+    """The folders up to two levels below a folder, and the two levels above."""
     below = _folders(root)[:50]
     yield from below
     for folder in below:
@@ -223,7 +223,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _misnamed(published: Published, listing: Listing, matched: Matched) -> list[str]:
-    """Folders that are no class of the set. ObjectNet has 200 that do not overlap with ImageNet; they are ignored."""
+    """Folders that are no class of the set. ObjectNet's 200 folders that do not overlap with ImageNet are ignored."""
     if published.classes == "objectnet":
         return []
     places = np.flatnonzero(matched.labels < 0).tolist()
@@ -232,7 +232,7 @@ def _misnamed(published: Published, listing: Listing, matched: Matched) -> list[
 
 
 def _lost(published: Published, there: NDArray[np.bool_]) -> list[str]:
-    """Classes without a folder, by cell; a cell that is not there at all is named as such."""
+    """Classes without a folder, by cell; a cell without any folder is named as a whole."""
     cells, folders = published.cells or ("",), _folder_of(published)
     empty = np.asarray(~there.any(axis=1))
     lost = [cells[number] for number in np.flatnonzero(empty)]
@@ -243,7 +243,7 @@ def _lost(published: Published, there: NDArray[np.bool_]) -> list[str]:
 
 
 def _short(published: Published, counts: NDArray[np.int64], there: NDArray[np.bool_]) -> list[str]:
-    """Classes that have a folder and too few or too many images in it; the sum, if no class is at fault."""
+    """Classes whose folder has too few or too many images; the total, if no single class has a fault."""
     fewest, most = published.per_class or (1, published.images)
     cells, folders = published.cells or ("",), _folder_of(published)
     wrong = np.argwhere(((counts < fewest) | (counts > most)) & there)
@@ -258,7 +258,7 @@ def _short(published: Published, counts: NDArray[np.int64], there: NDArray[np.bo
 
 
 def _folder_of(published: Published) -> list[str]:
-    """The published folder of each label; of several, the first."""
+    """The published folder of each label; if there are several, the first."""
     found: dict[int, str] = {}
     for folder, label in folder_labels(published).items():
         found.setdefault(label, folder)

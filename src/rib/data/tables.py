@@ -1,4 +1,6 @@
-"""Tables of texts: Parquet, CSV and JSON lines, a row for each text, with columns for its label and what is known."""
+"""Tables of texts: Parquet, CSV and JSON lines with one row per text and columns for labels, sources, groups
+and cells.
+"""
 
 from __future__ import annotations
 
@@ -22,21 +24,21 @@ from rib.files import plain, read_plain
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 TEXT_COLUMNS = ("text", "sentence", "content", "review")
 SECOND_COLUMNS = ("text_pair", "text2", "sentence2", "hypothesis", "pair", "context", "passage")
-"""Columns that look like the second text of a pair: never passed over in silence."""
+"""Names of columns that suggest the second text of a pair. RIB never ignores such a column silently."""
 
 Column = list[Any]
 
 
 @dataclass(frozen=True)
 class TextColumns:
-    """Names of the columns of a table; None for the usual name, "" for none.
+    """Names of the columns of a table; None for the usual name, "" for no column.
 
     Attributes:
-        text: of the texts.
-        pair: of the second text of a pair.
-        label: of the labels.
-        source: names the source of each text: the unit of the bootstrap.
-        group: names the group of each text, for the worst group's accuracy.
+        text: the texts.
+        pair: the second texts of pairs.
+        label: the labels.
+        source: the source of each text: the unit of the bootstrap.
+        group: the group of each text, for the accuracy of the worst group.
         cells: together name the cell of each text, such as corruption and severity.
     """
 
@@ -50,18 +52,18 @@ class TextColumns:
 
 @dataclass(frozen=True)
 class TextTable:
-    """Rows of a table, or of several files that follow one another.
+    """Rows of one table file, or of several files one after the other.
 
     Attributes:
         root: folder of the files.
         texts: large_string (N,).
         seconds: the second texts; None if the rows are no pairs.
-        labels: in words, N.
-        names: classes in their author's order, where the files state it.
+        labels: N labels as text.
+        names: classes in their author's order, if the files state it.
         sources, groups: values of these columns; None without them.
         cells: values of the columns that name the cell.
         files: name of each file with the number of its first row here.
-        left_out: what lies beside the files and is not read, in words.
+        left_out: other files there, which are not read, in words.
     """
 
     root: Path
@@ -79,19 +81,19 @@ class TextTable:
         return len(self.labels)
 
     def title(self, row: int) -> str:
-        """A row for people, counted from 1 in its file: "reviews.csv, row 3"."""
+        """A row for messages, counted from 1 in its file: "reviews.csv, row 3"."""
         name, first = next((name, first) for name, first in reversed(self.files) if first <= row)
         return f"{name}, row {row - first + 1:,}"
 
 
 def read_table(pattern: Path, columns: TextColumns, data: str, base: Path | None = None) -> TextTable:
-    """The rows of a file, of the files in a folder, or of those that a pattern names.
+    """Read the rows of a file, of the files in a folder, or of those that a pattern matches.
 
     Args:
         pattern: .parquet, .csv or .jsonl.
-        columns: which to take.
+        columns: the columns to read.
         data: the data set's name, for errors.
-        base: the folder that the pattern starts from.
+        base: the folder that a relative pattern starts from.
 
     Raises:
         UserError: a file or a column is missing; a row has no text, is not UTF-8, or has no label.
@@ -121,7 +123,7 @@ def read_table(pattern: Path, columns: TextColumns, data: str, base: Path | None
 
 
 def _suffix(pattern: Path, data: str) -> str:
-    """The kind of files meant: that of the name, or the one kind that a folder holds."""
+    """The suffix of the files: that of the name, or the only one in a folder."""
     named = pattern.suffix.lower() in SUFFIXES
     if named and (pattern.exists() or any(mark in str(pattern) for mark in "*?[{")):
         return pattern.suffix.lower()
@@ -143,7 +145,7 @@ def _suffix(pattern: Path, data: str) -> str:
 
 
 class _File:
-    """One file of a table, checked. Args: as `read_table`."""
+    """One checked file of a table. Args: as `read_table`."""
 
     def __init__(self, path: Path, columns: TextColumns, data: str) -> None:
         self.path, self._data = path, data
@@ -186,7 +188,7 @@ class _File:
         return values
 
     def _texts(self, values: Column, name: str) -> Any:
-        """A column of texts; none may be empty, something else than text, or no text in UTF-8."""
+        """A column of texts. Every row must have a text that is not empty and is valid UTF-8."""
         empty = [
             row for row, value in enumerate(values) if value is None or (isinstance(value, str) and not value.strip())
         ]
@@ -205,7 +207,7 @@ class _File:
             ) from None
 
     def _require_one_label(self, table: Mapping[str, Column], label: str, metadata: dict[bytes, bytes]) -> None:
-        """Refuse a further column of labels that says other classes."""
+        """Refuse another column of labels that contradicts the one that is used."""
         for other in LABEL_COLUMNS:
             if other == label or other not in table or not all(isinstance(one, int | str) for one in table[other]):
                 continue
@@ -329,7 +331,7 @@ def _of_lines(text: str, path: Path, data: str) -> dict[str, Column]:
 
 
 def _documents(text: str, path: Path, data: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.split("\n"), 1):  # other line ends, such as U+2028, may be in a text
+    for number, line in enumerate(text.split("\n"), 1):  # other line separators, such as U+2028, may be part of a text
         if line.strip():
             try:
                 yield number, json.loads(line)

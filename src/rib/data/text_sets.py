@@ -1,4 +1,4 @@
-"""Sets of texts that the catalogue knows by name: the user puts their tables into folders (docs/datasets.md, Texts)."""
+"""Sets of texts in the catalogue. The user puts their tables into folders (docs/datasets.md, Texts)."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ TEXT_SETS: Mapping[str, tuple[str, tuple[str, ...], str, str]] = {
     "toxicity:adversarial": ("toxicity", ("fine", "toxic"), "https://github.com/lifan-yuan/OOD_NLP (BOSS)", "research"),
     "toxicity:toxigen": ("toxicity", ("fine", "toxic"), "https://github.com/microsoft/TOXIGEN", "its own terms"),
 }
-"""Sets of texts in words: folder, classes, where to get them, licence."""
+"""Sets of texts: folder, classes, where to get them, licence."""
 
 
 def text_sets() -> Iterator[tuple[str, dict[str, Any]]]:
-    """Sets of texts in tables that the user puts into folders (docs/datasets.md, Texts)."""
+    """Name and row of each set of texts in the catalogue."""
     for domain in snippets.DOMAINS:
         yield (
             f"snippets:{domain}",

@@ -1,4 +1,4 @@
-"""Texts: a data set in tables of texts, split here, playing both roles whole, or in two tables."""
+"""Data sets in tables of texts: one table that RIB splits or uses whole for tuning and testing, or two."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Pairs = tuple[list[str], list[str] | None]
 
 
 class Texts(DataSet):
-    """A data set of texts: what every kind of them has in common."""
+    """What all data sets of texts share."""
 
     trial: View = bytes_view(64)
 
@@ -47,21 +47,21 @@ class Texts(DataSet):
 
 
 class TextSet(Texts):
-    """A data set in one table, or in two of which the second is tested on.
+    """A data set in one table, or in two of which the second is the test set.
 
     Args:
         name: the data set's name.
-        tune: the table tuned on, and tested on if there is no second.
-        columns: which columns to take.
-        base: the folder that paths start from.
-        test: the table tested on.
-        test_fraction: share of the sources that is tested on and never tuned on.
-        classes: the classes to take, in order; default: all, in the order of docs/extending.md.
+        tune: the table to tune on; also to test on if there is no second table.
+        columns: the columns to read.
+        base: the folder that relative paths start from.
+        test: the table to test on.
+        test_fraction: share of the sources that is used only to test.
+        classes: the classes to use, in order; default: all, in the order of docs/extending.md.
         family: source family, whose sets show the same sources.
         absent: whether some of `classes` may have no texts.
 
     Raises:
-        UserError: a table cannot be read, or a class is missing, or its order is said in two ways.
+        UserError: a table cannot be read, a class is missing, or two sources state different orders of the classes.
     """
 
     def __init__(
@@ -98,7 +98,7 @@ class TextSet(Texts):
             }
 
     def _read_index(self, table: TextTable, label_of: Rows, columns: TextColumns) -> tuple[Index, Rows]:
-        """Labels, sources, cells and groups of all rows of the classes, in the order of the table, and those rows."""
+        """The index of all rows whose class is used, in the order of the table, and those rows."""
         listing = _listing(table)
         labels = label_of[listing.folder_of]
         rows = np.flatnonzero(labels >= 0)
@@ -152,14 +152,14 @@ class TextSet(Texts):
 
 
 class MisspeltTexts(Texts):
-    """The test part of a set of texts under every kind of misspelling at every severity; never tuned on.
+    """The test part of a set of texts with every kind of misspelling at every severity; models are never tuned on it.
 
     Args:
         name: the data set's name.
-        clean: the set.
+        clean: the set to misspell.
         kinds: names of the kinds; default all.
         severities: from 1 to 5.
-        most: rows of the clean set in each cell, the same in all; default all.
+        most: maximum number of rows per cell; every cell has the same rows; default all.
 
     Raises:
         UserError: a kind or a severity is unknown.
@@ -214,7 +214,7 @@ class MisspeltTexts(Texts):
 
 
 def text_digests(texts: Sequence[str], seconds: Sequence[str] | None) -> list[str]:
-    """A digest of each text, or pair of texts."""
+    """A digest of each text or pair of texts."""
     pairs = [(text,) for text in texts] if seconds is None else zip(texts, seconds, strict=True)
     return [digest(json.dumps(pair).encode()) for pair in pairs]
 
@@ -229,7 +229,7 @@ def _fingerprint(contents: Sequence[str], index: Index, matched: bool) -> str:
 
 
 def _balanced(index: Index, most: int) -> Rows:
-    """The first rows of each class, in turn, ascending: the same however often it is asked."""
+    """The first rows of each class in turn, ascending; always the same for the same arguments."""
     rank = np.empty(len(index), np.int64)
     for label in np.unique(index.labels):
         members = np.flatnonzero(index.labels == label)
@@ -245,6 +245,6 @@ def _listing(table: TextTable) -> Listing:
 
 
 def _labelled(table: TextTable, data: str, ordered: bool) -> Labelled:
-    """A table's labels; where `ordered`, with its author's own order of the classes."""
+    """A table's labels; with `ordered`, also the order of classes that its author states."""
     names, says, near = author_order(table.root, data, table.names, table.root, ordered)
     return Labelled(table.root / table.files[0][0], _listing(table), names, says, beside=near)

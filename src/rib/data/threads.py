@@ -1,4 +1,4 @@
-"""Threads: the same work on many items, side by side where it releases the interpreter."""
+"""Parallel work on many items in threads, for work that releases the GIL."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ Result = TypeVar("Result")
 
 
 def side_by_side(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
-    """Results in the order of the items; each thread takes every n-th of them, as handing out single ones costs time.
+    """Results in the order of the items. Each of n threads takes every n-th item, because scheduling single items is
+    slow.
 
-    Raises: what the work does.
+    Raises: the errors of `work`.
     """
     threads = min(cpu_count() or 1, len(items))
     if threads < 2:

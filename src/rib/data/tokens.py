@@ -1,4 +1,4 @@
-"""Tokens: from texts to the numbers that a model takes, by RIB's own bytes or by a tokenizer in a folder."""
+"""Conversion of texts to a model's token ids, by RIB's byte tokenizer or by a tokenizer in a folder."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from rib.files import read_plain
 from rib.identity import digest
 
 BYTES = "bytes"
-"""RIB's own tokenizer: the bytes of a text in UTF-8, with marks before, between and behind."""
+"""RIB's own tokenizer: the UTF-8 bytes of a text, with marks at the start, between two texts and at the end."""
 
 BEGIN, END, MASK = 256, 257, 258
-"""Ids of the marks before a text and behind each text, and of a hidden byte."""
+"""Ids of the mark before a text, of the mark after each text, and of a hidden byte."""
 
 BYTES_VOCABULARY = 259
 
@@ -41,7 +41,7 @@ FILES = (
 """Files that may make up a tokenizer."""
 
 Encode = Callable[[Sequence[str], Sequence[str] | None, int], list[tuple[list[int], list[int] | None]]]
-"""Texts, second texts and the most tokens, to the ids and the segments of each."""
+"""Encodes texts, second texts and a maximum number of tokens to the ids and the segments of each."""
 
 
 def bytes_view(length: int, keep: Keep = "start") -> Tokens:
@@ -50,15 +50,15 @@ def bytes_view(length: int, keep: Keep = "start") -> Tokens:
 
 
 def tokenized(view: Tokens, texts: Sequence[str], seconds: Sequence[str] | None = None) -> Inputs:
-    """Texts in the form of a view: (N, length), `view.blank` where a text has no token.
+    """Texts in the form of a view: (N, length), with `view.blank` after the last token.
 
     Args:
-        view: the form.
+        view: the view.
         texts: N texts.
-        seconds: the second text of each, of a set of pairs.
+        seconds: the second text of each, for pairs.
 
     Raises:
-        UserError: the tokenizer is not there, cannot be read, or is another than that of the view.
+        UserError: the tokenizer is missing, cannot be read, or differs from the view's.
     """
     encoded = _bytes(view, texts, seconds) if view.tokenizer == BYTES else _by_library(view, texts, seconds)
     inputs = np.full((len(texts), view.length), view.blank, view.dtype)
@@ -71,7 +71,7 @@ def tokenized(view: Tokens, texts: Sequence[str], seconds: Sequence[str] | None 
 
 
 def token_counts(view: Tokens, texts: Sequence[str], seconds: Sequence[str] | None = None) -> NDArray[np.int64]:
-    """The number of tokens of each text if nothing were cut off: int64 (N,)."""
+    """The number of tokens of each text without truncation: int64 (N,)."""
     if view.tokenizer == BYTES:
         counts = [len(text.encode()) + 2 for text in texts]
         more = [len(text.encode()) + 1 for text in seconds] if seconds else [0] * len(counts)
@@ -81,7 +81,7 @@ def token_counts(view: Tokens, texts: Sequence[str], seconds: Sequence[str] | No
 
 
 def blank_as(inputs: NDArray[Any], view: Tokens, pad: int) -> NDArray[np.int64]:
-    """Token ids int64 (N, length) with `pad` if there is no token, segments left out."""
+    """Token ids int64 (N, length) with `pad` in place of blanks, without segments."""
     numbers = inputs.astype(np.int64)
     return np.where(numbers == view.blank, pad, numbers % view.vocabulary)
 
@@ -89,7 +89,10 @@ def blank_as(inputs: NDArray[Any], view: Tokens, pad: int) -> NDArray[np.int64]:
 def _bytes(
     view: Tokens, texts: Sequence[str], seconds: Sequence[str] | None
 ) -> list[tuple[list[int], list[int] | None]]:
-    """Begin, bytes, end, and for pairs bytes, end. The end mark is kept if a text is cut; the longer text is cut."""
+    """Begin mark, bytes, end mark; for pairs, then bytes and end mark.
+
+    The longer text is truncated; end marks are kept.
+    """
     found: list[tuple[list[int], list[int] | None]] = []
     for row, text in enumerate(texts):
         pieces = [text.encode(), *([seconds[row].encode()] if seconds is not None else [])]
@@ -102,7 +105,7 @@ def _bytes(
 
 
 def _cut(pieces: Sequence[bytes], room: int, keep: Keep) -> list[bytes]:
-    """Pieces that together have room: what is too much is taken from the end or the start of the longest."""
+    """Pieces that together fit into `room` bytes: the longest is cut at its start or end."""
     sizes = _rooms([len(piece) for piece in pieces], max(0, room))
     if keep == "start":
         return [piece[:size] for piece, size in zip(pieces, sizes, strict=True)]
@@ -110,7 +113,7 @@ def _cut(pieces: Sequence[bytes], room: int, keep: Keep) -> list[bytes]:
 
 
 def _rooms(sizes: Sequence[int], room: int) -> list[int]:
-    """The room of one or two pieces of these sizes."""
+    """The sizes of one or two pieces after they are cut to `room` in total."""
     if sum(sizes) <= room or len(sizes) == 1:
         return [min(size, room) for size in sizes]
     half = room // 2
@@ -127,7 +130,7 @@ def _by_library(
 
 @lru_cache(maxsize=4)
 def _encoder(folder: str, expected: str, keep: Keep) -> Encode:
-    """The tokenizer of a folder. It has one state for all threads, so they take turns."""
+    """The tokenizer of a folder. All threads share it, so calls are serialised."""
     tokenizer, lock = load_tokenizer(Path(folder)), threading.Lock()
     if (found := tokenizer_digest(Path(folder))) != expected:
         raise UserError(
@@ -150,10 +153,10 @@ def _encoder(folder: str, expected: str, keep: Keep) -> Encode:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """transformers' tokenizer of a folder; no code that lies there is run, and nothing is fetched.
+    """Load transformers' tokenizer from a folder, without running code from it and without a download.
 
     Raises:
-        UserError: transformers is not installed, or the folder holds no tokenizer that it can read.
+        UserError: transformers is not installed, or the folder has no tokenizer that it can read.
     """
     try:
         from transformers import AutoTokenizer
@@ -165,7 +168,7 @@ def load_tokenizer(folder: Path) -> Any:
     tokenizer_digest(folder)
     try:
         return AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers does not foresee what a stranger's files hold
+    except Exception as error:  # hostile files may make transformers raise any error
         raise UserError(
             f"cannot read the tokenizer in {folder}", got=told(error),
             valid="tokenizer.json, as transformers' save_pretrained writes it",
@@ -173,7 +176,11 @@ def load_tokenizer(folder: Path) -> Any:
 
 
 def tokenizer_digest(folder: Path) -> str:
-    """Digest of the files that make up a tokenizer. Raises UserError if there are none."""
+    """Digest of the files of a tokenizer.
+
+    Raises:
+        UserError: there are none.
+    """
     found = [(name, digest(read_plain(folder / name))) for name in FILES if (folder / name).is_file()]
     if not any(name not in ("tokenizer_config.json", "special_tokens_map.json") for name, _ in found):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Views: the form in which a model takes its inputs. Above data/ and models/ nothing else is known of inputs."""
+"""Views: the form of a model's inputs. Code outside data/ and models/ knows inputs only through them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rib.errors import UserError
 from rib.identity import RUNTIME
 
 Inputs = NDArray[Any]
-"""Examples as a view has them: (N, *view.shape) of `view.dtype`."""
+"""Examples in the form of a view: (N, *view.shape) of `view.dtype`."""
 
 Decode = Literal["exact", "fast"]
 Filter = Literal["bilinear", "bicubic", "nearest", "lanczos"]
@@ -23,12 +23,12 @@ Keep = Literal["start", "end"]
 
 
 class View(ABC):
-    """The form of inputs. A concrete view is a frozen dataclass: equal views give equal inputs."""
+    """The form of inputs. A concrete view is a frozen dataclass; equal views give equal inputs."""
 
     @property
     @abstractmethod
     def name(self) -> str:
-        """For names of files: equal only for views that give equal inputs."""
+        """Identifies the view in file names; two views have the same name only if they give equal inputs."""
 
     @property
     @abstractmethod
@@ -43,20 +43,20 @@ class View(ABC):
     @property
     @abstractmethod
     def words(self) -> str:
-        """For messages, e.g. "224 pixels"."""
+        """A description for messages, such as "224 pixels"."""
 
     @property
     def one_thread(self) -> bool:
-        """Whether torch must use one thread while examples are decoded, as they are decoded side by side."""
+        """Whether torch must use one thread while examples are decoded, because they are decoded in parallel."""
         return False
 
     @property
     def bytes(self) -> int:
-        """Size of one example."""
+        """Size of one example in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def batch(self, count: int) -> Inputs:
-        """A batch of blank examples, to be filled or to try a model with: zeros (count, *shape)."""
+        """A batch of zeros (count, *shape), to be filled or to try a model with."""
         return np.zeros((count, *self.shape), self.dtype)
 
 
@@ -66,13 +66,13 @@ class Pixels(View):
 
     Attributes:
         size: side of the square that the model sees, in pixels.
-        crop: the image is resized to `size / crop`, and its centre of `size` is cut out.
+        crop: the image is resized to `size / crop`, then its centre of side `size` is cut out.
         interpolation: Pillow's filter.
-        decode: "exact" gives Pillow's pixels, bit for bit; "fast" resizes as torchvision does tensors, which differ by
-            0.004 grey levels in the mean, and by 7 at most.
-        resize: None resizes the shorter side and keeps the shape; "squash" resizes both sides; "border" resizes the
-            longer side, keeps the shape and pads what is missing.
-        fill: RGB colour of the border, 0 … 255.
+        decode: "exact" gives Pillow's pixels, bit for bit; "fast" resizes as torchvision does for tensors, which
+            differs by 0.004 grey levels on average and by 7 at most.
+        resize: None resizes the shorter side and keeps the aspect ratio; "squash" resizes both sides; "border" resizes
+            the longer side, keeps the aspect ratio and pads the rest.
+        fill: RGB colour of the padding, 0 … 255.
     """
 
     size: int
@@ -84,7 +84,7 @@ class Pixels(View):
 
     @property
     def name(self) -> str:
-        """The name without default values; the crop has six digits if they suffice."""
+        """Size and crop, and the fields that differ from their defaults. The crop has six digits if they are exact."""
         short = f"{self.crop:g}"
         enough = math.floor(self.size / float(short)) == math.floor(self.size / self.crop)
         words = [str(self.size), (short if enough else repr(self.crop)).replace(".", "_"), self.interpolation]
@@ -100,29 +100,29 @@ class Pixels(View):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Grey levels 0 … 255."""
+        """uint8, grey levels 0 … 255."""
         return np.dtype(np.uint8)
 
     @property
     def words(self) -> str:
-        """Its side."""
+        """Its side in pixels."""
         return f"{self.size} pixels"
 
     @property
     def one_thread(self) -> bool:
-        """Torch resizes in the fast way."""
+        """True for fast decoding, which uses torch."""
         return self.decode != "exact"
 
 
 def as_pixels(view: View, name: str) -> Pixels:
-    """The view of a model of images.
+    """A view as `Pixels`.
 
     Args:
-        view: of a model.
-        name: of a data set of images.
+        view: the view of a model.
+        name: the name of a data set of images, for the error.
 
     Raises:
-        UserError: the model takes no images.
+        UserError: the model does not take images.
     """
     if isinstance(view, Pixels):
         return view
@@ -133,16 +133,16 @@ def as_pixels(view: View, name: str) -> Pixels:
 class Tokens(View):
     """Token ids of a text, or of a pair of texts: uint16 or uint32 (length,).
 
-    A shorter text ends in `blank`, which is no token: the mask of a batch is `inputs != view.blank`, whatever token a
-    model pads with. The ids of a second segment are stored as id + vocabulary.
+    Shorter texts are padded with `blank`, which is no token id: the mask of a batch is `inputs != view.blank`, whatever
+    padding token a model uses. Ids of the second segment are stored as id + vocabulary.
 
     Attributes:
-        length: tokens of a text, those that mark its start and end among them.
+        length: tokens per text, including start and end marks.
         tokenizer: "bytes", or the digest of the tokenizer's files.
         vocabulary: number of ids.
-        segments: how many segments the tokenizer tells apart: 2 for BERT, 1 for most others.
+        segments: number of segments that the tokenizer distinguishes: 2 for BERT, 1 for most others.
         keep: which end of a longer text is kept.
-        folder: of the tokenizer's files; empty for RIB's own.
+        folder: folder of the tokenizer's files; empty for RIB's own.
     """
 
     length: int
@@ -154,7 +154,7 @@ class Tokens(View):
 
     @property
     def name(self) -> str:
-        """The length, the tokenizer, and what is not the default."""
+        """The length, the tokenizer, and fields that differ from their defaults."""
         words = ["tokens", str(self.length), self.tokenizer[:24], str(self.vocabulary)]
         words += [f"{self.segments}s"] if self.segments > 1 else []
         words += [self.keep] if self.keep != "start" else []
@@ -172,24 +172,24 @@ class Tokens(View):
 
     @property
     def blank(self) -> int:
-        """What stands if there is no token: the largest number of the type."""
+        """The value after the last token: the largest number of the type."""
         return int(np.iinfo(self.dtype).max)
 
     @property
     def words(self) -> str:
-        """Its length."""
+        """Its length in tokens."""
         return f"{self.length} tokens"
 
 
 def as_tokens(view: View, name: str) -> Tokens:
-    """The view of a model of text.
+    """A view as `Tokens`.
 
     Args:
-        view: of a model.
-        name: of a data set of texts.
+        view: the view of a model.
+        name: the name of a data set of texts, for the error.
 
     Raises:
-        UserError: the model takes no text.
+        UserError: the model does not take text.
     """
     if isinstance(view, Tokens):
         return view

@@ -114,7 +114,9 @@ def packed(image: Image) -> NDArray[np.uint32]:
 
 
 def pixelate(image: Image, level: Level, draws: Draws) -> Image:
-    """Shrink each side to `level` times its length with Pillow's BOX filter, and enlarge again with its NEAREST filter."""
+    """Shrink each side to `level` times its length with Pillow's BOX filter, and enlarge again with its NEAREST
+    filter.
+    """
     height, width = image.shape[:2]
     whole, wide, tall = Pillow.fromarray(image), int(width * level[0]), int(height * level[0])
     if width % wide == height % tall == 0:  # boxes of whole pixels allow a faster method

@@ -94,7 +94,9 @@ def photon_table(photons: float) -> NDArray[np.uint32]:
 
 
 def _alias(chances: NDArray[np.float64]) -> tuple[NDArray[np.uint32], NDArray[np.int64]]:
-    """Thresholds in 1024ths, and the second outcome, of columns that each hold an equal share of the total probability."""
+    """Thresholds in 1024ths, and the second outcome, of columns that each hold an equal share of the total
+    probability.
+    """
     parts = np.round(chances * _COLUMNS * 1024).astype(np.int64)
     parts[parts.argmax()] += _COLUMNS * 1024 - parts.sum()
     other = np.arange(len(parts))

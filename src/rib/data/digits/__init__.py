@@ -1,4 +1,6 @@
-"""The embedded world `digits`: nine domains rendered from scikit-learn's handwritten digits, no download."""
+"""The embedded world `digits`: nine domains that RIB renders from scikit-learn's handwritten digits, without a
+download.
+"""
 
 from collections.abc import Mapping
 
@@ -14,11 +16,18 @@ CORRUPTIONS: tuple[str, ...] = tuple(STRENGTHS)
 
 
 def render(domain: str, part: DigitPart, count: int | None = None) -> Rendered:
-    """Render a domain's tuning pool or test set, or a pretraining set; `count` cuts it to a prefix.
+    """Render a domain's tuning pool, its test set, or a pretraining set.
 
-    Prefixes of a tuning pool are balanced over the domain's classes. A scan is in one part only.
+    Args:
+        domain: a domain, or a pretraining set.
+        part: the part of the scans to render.
+        count: only the first `count` images; None for all. Prefixes of a tuning pool are balanced over the domain's
+            classes.
+
+    Returns:
+        The images uint8 (N, 28, 28, 3), labels and scans. A scan is in one part only.
     """
-    from rib.data.digits import rendering  # torch is imported when the first image is drawn, not by a listing
+    from rib.data.digits import rendering  # imported here so that listings need no torch
 
     return rendering.render(domain, part, count)
 

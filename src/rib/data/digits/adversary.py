@@ -1,6 +1,6 @@
-"""The small reference-trained net that the adversarial domain is filtered with.
+"""The small net, trained on the reference set, that selects the images of the adversarial domain.
 
-It is shipped as `models/zoo/digits_adversary.safetensors`; `train_adversary` is the recipe that made it.
+RIB ships it as `models/zoo/digits_adversary.safetensors`; `train_adversary` is the recipe that trained it.
 """
 
 from functools import cache
@@ -34,7 +34,7 @@ def adversary_architecture() -> nn.Sequential:
 
 
 def centred(images: Tensor) -> Tensor:
-    """uint8 [N, 28, 28, 3] to what the adversary reads, float [N, 3, 28, 28]."""
+    """Turn uint8 [N, 28, 28, 3] into the adversary's input, float [N, 3, 28, 28]."""
     return images.permute(0, 3, 1, 2).to(torch.float32) / 127.5 - 1.0
 
 
@@ -70,7 +70,7 @@ def shipped_adversary() -> nn.Sequential:
 
 @torch.inference_mode()
 def fools_adversary(images: Tensor, labels: Tensor, classes: tuple[int, ...]) -> Tensor:
-    """True if the shipped net, asked among `classes` only, prefers a wrong one, [N]."""
+    """Whether the shipped net, restricted to `classes`, predicts a wrong class: bool [N]."""
     asked = torch.tensor(classes)
     logits = shipped_adversary()(centred(images))[:, asked]
     return asked[logits.argmax(1)] != labels

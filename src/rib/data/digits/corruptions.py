@@ -119,7 +119,7 @@ def _through_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
 
 
 def _displaced(images: Tensor, shifts: Tensor) -> Tensor:
-    """Sample each pixel from a place `shifts` [N, S, S, 2] away, in half image sides."""
+    """Sample each pixel at a displacement `shifts` [N, S, S, 2], in units of half the image side."""
     x, y = pixel_grid()
     return _sampled(images, torch.stack([x, y], dim=-1) + shifts)
 

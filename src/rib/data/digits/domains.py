@@ -1,8 +1,8 @@
-"""The domains and pretraining sets of the embedded world, as data. A changed pixel is a new WORLD_VERSION.
+"""Tables of the domains and pretraining sets of `digits`. Any change of pixels needs a new WORLD_VERSION.
 
-Only the start levels were calibrated, by hand, before any fine-tuning was run: models of the large set begin at
-about 80 % mean accuracy out of domain, of the medium set at 65 %, of the small one at 50 %, all above 93 % on
-`ref`. No number here was chosen by what fine-tuning does.
+Only the start levels were calibrated, by hand, before any fine-tuning: models pretrained on the large set begin at
+about 80 % mean accuracy out of domain, on the medium set at 65 %, on the small set at 50 %, and all above 93 % on
+`ref`. No number here was chosen by the effects of fine-tuning.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,10 @@ ALL = tuple(range(10))
 
 @dataclass(frozen=True)
 class Domain:
-    """One set of images: `stream` names its seeds, so two domains of one stream show the same scenes."""
+    """One set of images.
+
+    Its random seeds depend on `stream`, so two domains with the same stream show the same scenes.
+    """
 
     look: DigitStyle
     stream: str
@@ -116,9 +119,9 @@ _WEB = DigitStyle(
     noise=(0.0, 0.12),
 )
 
-# Each part of a mixture: stream, look, number of images. Equal streams nest: small is the start of medium and of
-# narrow, varied is part of large. Narrow has the size of large without its diversity, varied about the diversity of
-# large, in its proportions, at the size of small.
+# Each part of a mixture has a stream, a style and a number of images. Sets with the same stream share their first
+# images: small is the start of medium and of narrow, and varied is part of large. Narrow is as large as large but less
+# diverse. Varied has about the diversity and the proportions of large, at the size of small.
 PRETRAINING_TABLE: Mapping[str, tuple[tuple[str, DigitStyle, int], ...]] = {
     "pretrain_small": (("ref", _REF, 3000),),
     "pretrain_medium": (("ref", _REF, 3000), ("wider", _WIDER, 9000)),
@@ -129,7 +132,7 @@ PRETRAINING_TABLE: Mapping[str, tuple[tuple[str, DigitStyle, int], ...]] = {
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
-# The fifteen corruptions of ImageNet-C: each one's strength at every severity, in its own unit.
+# The strength of each of ImageNet-C's fifteen corruptions at each severity, in the corruption's own unit.
 STRENGTHS: Mapping[str, tuple[float, float, float, float, float]] = {
     "gaussian_noise": (0.08, 0.14, 0.20, 0.28, 0.38),
     "shot_noise": (60.0, 25.0, 12.0, 6.0, 3.0),

@@ -1,4 +1,4 @@
-"""Named random draws: one generator a name, none global."""
+"""Named random draws: each name has its own generator, and no generator is global."""
 
 import hashlib
 
@@ -10,7 +10,7 @@ from rib.data.digits.looks import Range
 
 
 def seed_of(*name: object) -> int:
-    """A 63-bit seed that depends on the world's version and on the name alone."""
+    """A 63-bit seed that depends only on the world's version and the name."""
     text = "/".join(["rib.digits", str(WORLD_VERSION), *map(str, name)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
@@ -30,7 +30,7 @@ class DigitDraws:
         return torch.randn(self.count, *shape, generator=self.generator)
 
     def coin(self, share: float) -> Tensor:
-        """True for about `share` of the images."""
+        """True for about the share `share` of the images: bool [N]."""
         return torch.rand(self.count, generator=self.generator) < share
 
     def choice(self, high: int, *shape: int) -> Tensor:

@@ -1,6 +1,6 @@
-"""Last passes that turn a painted scene into a sketch, a cartoon or a drawing.
+"""Final passes that turn a painted scene into a sketch, a cartoon or a drawing.
 
-Cartoon and drawing are made from the painted image, as their models are made from photographs.
+Cartoon and drawing start from the painted image, as the sets that they imitate start from photographs.
 """
 
 import math
@@ -26,7 +26,7 @@ def photo(scene: DigitScene, draws: DigitDraws) -> Tensor:
 
 
 def sketch(scene: DigitScene, draws: DigitDraws) -> Tensor:
-    """Dark outlines on near-white paper; the ink comes off in places, some strokes are filled."""
+    """Dark outlines on near-white paper; some ink is missing, and some strokes are filled."""
     filled = draws.coin(0.25)[:, None, None]
     ink = torch.where(filled, scene.mask, scene.edge)
     worn = (1.0 + draws.uniform((0.4, 1.4), 1, 1) * clouds(draws, 9)).clamp(0.0, 1.0)
@@ -37,7 +37,7 @@ def sketch(scene: DigitScene, draws: DigitDraws) -> Tensor:
 
 
 def cartoon(scene: DigitScene, draws: DigitDraws) -> Tensor:
-    """Four loud levels a channel and a black outline."""
+    """Four saturated levels per channel, and a black outline."""
     grey = luminance(scene.image)
     loud = (0.5 + 1.3 * (grey - 0.5) + 2.5 * (scene.image - grey)).clamp(0.0, 1.0)
     flat = (loud * 3.0).round() / 3.0
@@ -46,7 +46,7 @@ def cartoon(scene: DigitScene, draws: DigitDraws) -> Tensor:
 
 
 def drawing(scene: DigitScene, draws: DigitDraws) -> Tensor:
-    """Pencil: hatching where the image is dark, on grained paper, with a little of the colour left."""
+    """Pencil: hatching in the dark areas, on grained paper, with some of the colour."""
     x, y = pixel_grid()
     angle = draws.uniform((0.0, math.pi), 1, 1)
     pace = math.pi * SIDE / draws.uniform((2.5, 4.0), 1, 1)

@@ -1,4 +1,4 @@
-"""Pose of the digit: projective warps of the scans' ink.
+"""Poses of the digit: projective warps of the scans.
 
 Shapes: N images of S×S pixels.
 """
@@ -19,7 +19,7 @@ SIDE = 28
 
 @cache
 def pixel_grid() -> tuple[Tensor, Tensor]:
-    """Horizontal and vertical pixel centres in [-1, 1], each [S, S]."""
+    """Horizontal and vertical coordinates of the pixel centres in [-1, 1], each [S, S]."""
     centres = (torch.arange(SIDE) + 0.5) / SIDE * 2.0 - 1.0
     return centres.expand(SIDE, SIDE), centres[:, None].expand(SIDE, SIDE)
 
@@ -52,6 +52,6 @@ def _wobbled(x: Tensor, y: Tensor, wobble: float, draws: DigitDraws) -> tuple[Te
 
 
 def warped_ink(source: Tensor, grid: Tensor) -> Tensor:
-    """Ink levels of the scans `source` [N] seen through `grid`, [N, S, S]."""
+    """Ink levels of the scans `source` [N] sampled at `grid`, [N, S, S]."""
     fields = scan_fields()[source][:, None]
     return F.grid_sample(fields, grid, mode="bilinear", padding_mode="zeros", align_corners=False)[:, 0]

@@ -1,4 +1,4 @@
-"""Ranges of pose and paint for the rendered images, as data."""
+"""Ranges of pose and style of the rendered images, as data."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -9,7 +9,7 @@ Finish = Literal["photo", "sketch", "cartoon", "drawing"]
 
 @dataclass(frozen=True)
 class Pose:
-    """Ranges of the pose. Lengths are in half image sides, so 1 is from the centre to the border."""
+    """Ranges of the pose. Lengths are in half image sides: 1 is the distance from the centre to the border."""
 
     rotation: float = 10.0
     shear: float = 0.10
@@ -22,7 +22,7 @@ class Pose:
 
 @dataclass(frozen=True)
 class DigitStyle:
-    """Ranges of everything drawn for an image. A plain float is the share of images that have the thing."""
+    """Ranges of everything that is drawn for an image. A single number is the share of images that have the feature."""
 
     pose: Pose = field(default_factory=Pose)
     threshold: Range = (0.34, 0.50)

@@ -1,4 +1,4 @@
-"""Paint of the digit: strokes, colours, background, clutter.
+"""Painting of the digit: strokes, colours, background, clutter.
 
 Shapes: N images of S×S pixels; colours are [N, 3, 1, 1] in [0, 1].
 """
@@ -18,15 +18,15 @@ LUMA = torch.tensor([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True)
 class DigitScene:
-    """A painted image and the layers that a finish may want to draw again."""
+    """A painted image, and the layers that a final pass may draw again."""
 
     mask: Tensor  # [N, S, S] share of the pixel that the stroke covers
-    edge: Tensor  # [N, S, S] share that the stroke's outline covers
+    edge: Tensor  # [N, S, S] share of the pixel that the stroke's outline covers
     image: Tensor  # [N, 3, S, S]
 
 
 def paint(source: Tensor, strays: Tensor, look: DigitStyle, draws: DigitDraws) -> DigitScene:
-    """Paint the scans `source` [N]; `strays` are scans that pieces of clutter come from."""
+    """Paint the scans `source` [N]. Pieces of clutter come from the scans `strays` [N]."""
     ink = warped_ink(source, drawn_grid(look.pose, draws))
     threshold, softness = draws.uniform(look.threshold, 1, 1), draws.uniform(look.softness, 1, 1)
     solid = _stroke(ink, threshold, softness)
@@ -46,7 +46,7 @@ def _stroke(ink: Tensor, threshold: Tensor, softness: Tensor) -> Tensor:
 
 
 def _colours(look: DigitStyle, draws: DigitDraws) -> tuple[Tensor, Tensor]:
-    """Figure and ground whose luminances differ by a drawn gap, of either sign."""
+    """Colours of figure and ground. The difference of their luminances is drawn at random and has either sign."""
     gap = draws.uniform(look.gap)
     base = 0.05 + draws.uniform() * (0.90 - gap)
     dark = draws.coin(look.dark)
@@ -78,7 +78,7 @@ _STRAY = Pose(rotation=90.0, size=(0.6, 1.0), shift=0.15)
 
 
 def _with_clutter(image: Tensor, figure: Tensor, strays: Tensor, look: DigitStyle, draws: DigitDraws) -> Tensor:
-    """Lay a piece of another digit into the border, in a colour between figure and ground."""
+    """Add a piece of another digit at the border, in a colour between those of figure and ground."""
     other = strays[draws.choice(len(strays))]
     angle = draws.uniform((0.0, 2.0 * torch.pi), 1, 1)
     away = torch.stack([angle.cos(), angle.sin()], dim=-1) * draws.uniform((1.1, 1.6), 1, 1, 1)
@@ -97,7 +97,7 @@ def _lens(image: Tensor, look: DigitStyle, draws: DigitDraws) -> Tensor:
 
 
 def blurred(image: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur by `sigma` [N] pixels, with the border repeated, as two small matrix products."""
+    """Gaussian blur with deviation `sigma` [N] pixels, as two small matrix products. Border pixels are repeated."""
     side = image.shape[-1]
     pixels = torch.arange(-side, 2 * side, dtype=torch.float32)
     distance = torch.arange(side, dtype=torch.float32)[:, None] - pixels

@@ -1,7 +1,7 @@
-"""Scans in, labelled images out. The same call gives the same pixels, and a count gives a prefix.
+"""Render scans into labelled images. The same arguments give the same pixels, and `count` gives a prefix.
 
-Images are drawn in chunks of a fixed size, each from its own named generator, so that no image
-depends on how many are asked for.
+Images are drawn in chunks of a fixed size, each with its own named generator, so no image depends on the number of
+images that are requested.
 """
 
 import torch
@@ -25,10 +25,7 @@ CELLS = tuple(f"{name}/{severity}" for name in STRENGTHS for severity in SEVERIT
 
 
 def render(domain: str, part: DigitPart, count: int | None = None) -> Rendered:
-    """Render a domain's tuning pool or test set, or a pretraining set; `count` cuts it to a prefix.
-
-    Prefixes of a tuning pool are balanced over the domain's classes. A scan is in one part only.
-    """
+    """Render a domain's tuning pool, its test set, or a pretraining set; `digits.render` describes the arguments."""
     _check(domain, part, count)
     cell = None
     if domain in PRETRAINING_TABLE:
@@ -51,7 +48,7 @@ def render(domain: str, part: DigitPart, count: int | None = None) -> Rendered:
 
 
 def reference_images(stream: str, count: int) -> tuple[Tensor, Tensor]:
-    """Reference renderings of pretraining scans under a seed of their own: images, scans."""
+    """Images of the reference set from pretraining scans, with a separate seed: images, scans."""
     return _stream(stream, DOMAIN_TABLE["ref"].look, count)
 
 
@@ -66,7 +63,7 @@ def _check(domain: str, part: str, count: int | None) -> None:
 
 
 def balanced_sources(part: DigitPart, classes: tuple[int, ...], count: int, *name: object) -> Tensor:
-    """Scans whose every prefix is balanced over `classes`; a class uses all its scans before one again."""
+    """Scans whose every prefix is balanced over `classes`. A class repeats a scan only after all its scans are used."""
     rounds = -(-count // len(classes))
     order = DigitDraws(1, *name, part, "order")
     labels = torch.stack([order.permutation(len(classes)) for _ in range(rounds)])
@@ -118,7 +115,7 @@ def _mixture(domain: str) -> tuple[Tensor, Tensor]:
 
 
 def _fooling(row: Domain, part: DigitPart) -> tuple[Tensor, Tensor]:
-    """Draw each scan again until the adversary is wrong; scans that never fool it are left out."""
+    """Draw each scan until the adversary is wrong. Scans that never fool it are left out."""
     source = _sources(row, part, None)
     labels, pending = scan_labels()[source], torch.arange(len(source))
     images = torch.zeros(len(source), 28, 28, 3, dtype=torch.uint8)
@@ -136,14 +133,14 @@ def _fooling(row: Domain, part: DigitPart) -> tuple[Tensor, Tensor]:
 
 
 def _rebalanced(rows: Tensor, labels: Tensor) -> Tensor:
-    """The rows dealt class by class in their order, as far as every class reaches."""
+    """The rows in turn over the classes, each class in its order, until one class has no more."""
     by_class = [rows[labels[rows] == label] for label in torch.unique(labels)]
     shortest = min(len(of_class) for of_class in by_class)
     return torch.stack([of_class[:shortest] for of_class in by_class], dim=1).flatten()
 
 
 def _corrupted(part: DigitPart) -> tuple[Tensor, Tensor, Tensor]:
-    """The reference images corrupted: a draw of test scans for each cell, or one cell an image to tune on."""
+    """Corrupted reference images: for testing, a draw of test scans per cell; for tuning, one cell per image."""
     images, source = _plain(DOMAIN_TABLE["ref"], part, None)
     if part == "test":
         drawn = [balanced_sources(part, ALL, CELL_IMAGES, "corrupted", cell) for cell in CELLS]
@@ -151,7 +148,7 @@ def _corrupted(part: DigitPart) -> tuple[Tensor, Tensor, Tensor]:
         cell = torch.arange(len(CELLS)).repeat_interleave(CELL_IMAGES)
     else:
         rows = torch.arange(len(source))
-        cell = rows * 7 % len(CELLS)  # 7 is prime to 75 and to 10: every class meets every cell
+        cell = rows * 7 % len(CELLS)  # 7 is coprime to 75 and to 10, so every class meets every cell
     clean = images.permute(0, 3, 1, 2).to(torch.float32) / 255.0
     out = images[rows]
     for index, name in enumerate(CELLS):

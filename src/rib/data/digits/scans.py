@@ -1,6 +1,6 @@
-"""The source: scikit-learn's 1,797 scans of handwritten digits, split by scan.
+"""The source images: scikit-learn's 1,797 scans of handwritten digits, split by scan.
 
-The data set does not name its writers, so a writer can stand on both sides of the split.
+The data set does not identify its writers, so scans by one writer can be in several parts.
 """
 
 from functools import cache

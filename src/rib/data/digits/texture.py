@@ -13,7 +13,7 @@ KINDS = 5
 
 
 def texture(draws: DigitDraws) -> Tensor:
-    """One pattern an image, values in about [-1, 1], [N, S, S]."""
+    """One pattern per image, values in about [-1, 1], [N, S, S]."""
     along, across = _rotated_coordinates(draws)
     waves = torch.sin(along), torch.sin(across)
     sharp = torch.stack(
@@ -29,7 +29,7 @@ def texture(draws: DigitDraws) -> Tensor:
 
 
 def clouds(draws: DigitDraws, cells: int) -> Tensor:
-    """Smooth noise of `cells` random values a side, [N, S, S]."""
+    """Smooth noise from `cells` random values per side, [N, S, S]."""
     coarse = draws.uniform((-1.0, 1.0), 1, cells, cells)
     return F.interpolate(coarse, size=(SIDE, SIDE), mode="bilinear", align_corners=False)[:, 0]
 

@@ -1,6 +1,7 @@
-"""The embedded world `fields`: what kind of value is this string? Ten classes in the conventions of many countries.
+"""The embedded world `fields`: what kind of value is this text? Ten classes, in the conventions of many countries.
 
-The values were drawn once with Faker (recipe.py) and lie in `fields.parquet`: no download, and Faker is not needed.
+The values were drawn once with Faker (recipe.py) and are stored in `fields.parquet`, so RIB needs neither a download
+nor Faker.
 """
 
 from __future__ import annotations
@@ -26,24 +27,27 @@ CLASSES = ("account", "city", "company", "date", "email", "job", "person", "phon
 REFERENCE = "us"
 
 DOWNSTREAM = ("uk", "de", "fr", "es", "pl", "tr", "ru", "ja")
-"""Domains: the conventions of one country each."""
+"""The domains; each has the conventions of one country."""
 
 MISSPELT = "misspelt"
-"""The reference set's test values under 5 kinds of misspelling at 5 severities."""
+"""The reference set's test values with 5 kinds of misspelling at 5 severities."""
 
 PRETRAINING: Mapping[str, int] = {"pretrain_small": 3_000, "pretrain_medium": 12_000, "pretrain_large": 50_000}
-"""Pretraining sets, of one, several and many countries; each is the start of the next."""
+"""Pretraining sets and their sizes: from one, several and many countries.
+
+Each starts with the values of the one before.
+"""
 
 FIELDS: tuple[str, ...] = (REFERENCE, *DOWNSTREAM, MISSPELT, *PRETRAINING)
 
 PER_CELL = 40
-"""Values in each cell of the misspelt set, the same in all."""
+"""Number of values per cell of the misspelt set; every cell has the same values."""
 
 TABLE = Path(__file__).with_name("fields.parquet")
 
 
 class FieldsSet(Texts):
-    """One domain of the embedded suite of texts, or one of its pretraining sets.
+    """One domain of `fields`, or one of its pretraining sets.
 
     Args:
         name: the data set's name.
@@ -89,7 +93,11 @@ class FieldsSet(Texts):
 
 
 def open_fields(name: str, domain: str) -> DataSet:
-    """A domain as a data set. Raises UserError if there is none of that name."""
+    """Open a domain as a data set.
+
+    Raises:
+        UserError: there is no domain of that name.
+    """
     if domain not in FIELDS:
         raise nearest(domain, FIELDS, "fields domain")
     if domain == MISSPELT:
@@ -99,7 +107,7 @@ def open_fields(name: str, domain: str) -> DataSet:
 
 @cache
 def _table() -> tuple[list[str], NDArray[np.int64], dict[tuple[str, str], NDArray[np.int64]]]:
-    """The texts; their labels int64 (N,); the rows of each domain and part."""
+    """All texts; their labels int64 (N,); and the rows of each domain and part."""
     table = pq.read_table(TABLE)
     labels = pc.index_in(table.column("label").cast("string"), value_set=_strings(CLASSES)).to_numpy().astype(np.int64)
     places: dict[tuple[str, str], list[int]] = {}

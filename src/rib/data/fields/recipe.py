@@ -1,7 +1,7 @@
 """The recipe of `fields.parquet`: python -m rib.data.fields.recipe FILE
 
-It needs Faker in the version of the dev extra: another version draws other values. Each locale, class and purpose has a
-generator of its own, so the values of one depend on no other.
+It needs the version of Faker in the dev extra, because other versions draw other values. Each locale, class and purpose
+has its own generator, so no values depend on others.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ DOMAINS: Mapping[str, str] = {
     "ru": "ru_RU", "ja": "ja_JP",
 }  # fmt: skip
 TUNE, TEST = 120, 60
-"""Values of each class in the two parts of a domain."""
+"""Number of values per class in the tuning and the test part of a domain."""
 
 SEVERAL = ("en_AU", "en_IN", "nl_NL", "it_IT")
 MANY = (
@@ -61,7 +61,7 @@ DATES: Mapping[str, tuple[str, ...]] = {
     "sv_SE": ("{y}-{m:02}-{d:02}", "{d} {name} {y}"),
 }
 PLAIN = ("{d:02}.{m:02}.{y}", "{d}/{m}/{y}", "{d:02}-{m:02}-{y}")
-"""Dates of the other locales; with the month in words too, where `MONTHS` has them."""
+"""Date formats of the other locales. Those in `MONTHS` also have formats with the month's name."""
 
 PRODUCTS: Mapping[str, tuple[str, ...]] = {
     "en_US": ("???-#####", "SKU ######", "############"), "en_GB": ("??###/##", "#-#####-###", "#############"),
@@ -76,7 +76,7 @@ OWN_ACCOUNTS = (
     *("en_GB", "de_DE", "fr_FR", "es_ES", "pl_PL", "tr_TR", "it_IT", "nl_NL"),
     *("pt_PT", "da_DK", "fi_FI", "cs_CZ", "ro_RO", "no_NO", "el_GR", "pt_BR"),
 )
-"""Locales whose account numbers Faker knows."""
+"""Locales for which Faker makes national account numbers."""
 
 
 JOBS: Mapping[str, tuple[str, ...]] = {
@@ -92,14 +92,19 @@ JOBS: Mapping[str, tuple[str, ...]] = {
     ),
     "ja_JP": ("{}", "主任{}", "{}（見習い）", "副{}", "{}長", "元{}"),
 }
-"""What stands around a job where Faker knows too few of them."""
+"""Patterns that extend job titles in locales for which Faker has too few."""
 
 PATIENCE = 500
-"""Repeated values after which a class of a locale has no more."""
+"""Number of repeated values in a row after which a locale has no more values of a class."""
 
 
 class Locale:
-    """Values in the conventions of one country. Args: Faker's name of it, and the purpose that seeds the draws."""
+    """Values in the conventions of one country.
+
+    Args:
+        locale: Faker's name of the locale.
+        purpose: seeds the draws.
+    """
 
     def __init__(self, name: str, purpose: str) -> None:
         from faker import Faker
@@ -108,7 +113,7 @@ class Locale:
         self._faker: Any = Faker(name)
 
     def values(self, kind: str) -> Iterator[str]:
-        """Values of a class, none twice; they end where Faker has no more."""
+        """Yield values of a class without duplicates, until Faker has no more."""
         seed = f"fields/{self.name}/{kind}/{self._purpose}"
         draw = random.Random(seed)
         self._faker.seed_instance(seed)
@@ -168,8 +173,9 @@ class Locale:
 
 
 def domain_rows(domain: str, tune: int = TUNE, test: int = TEST) -> Iterator[tuple[str, str, str, str]]:
-    """Domain, part, class and text of a domain's rows; test values come first, so their number does not depend on
-    that of the others.
+    """Yield domain, part, class and text of a domain's rows.
+
+    Test values come first, so their number does not depend on the number of tuning values.
     """
     drawn = {kind: Locale(DOMAINS[domain], "domain").values(kind) for kind in CLASSES}
     for part, count in (("test", test), ("tune", tune)):
@@ -179,7 +185,7 @@ def domain_rows(domain: str, tune: int = TUNE, test: int = TEST) -> Iterator[tup
 
 
 def pretraining_rows(tested: set[str]) -> Iterator[tuple[str, str, str, str]]:
-    """Rows to pretrain on, none of them tested: of one country, then of several, then of many."""
+    """Yield pretraining rows that are in no test set: first from one country, then from several, then from many."""
     before = 0
     for end, locales in zip(PRETRAINING.values(), (("en_US",), SEVERAL, MANY), strict=True):
         drawn = [(kind, Locale(name, "pretraining").values(kind)) for name in locales for kind in CLASSES]
