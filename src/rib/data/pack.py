@@ -86,12 +86,10 @@ def open_pack(decoded: Decoded, folder: Path, advance: Advance | None = None) ->
 def check_pack(decoded: Decoded, folder: Path, advance: Advance | None = None, say: Say | None = None) -> None:
     """Open a pack after a check of its checksums; damaged images are decoded again.
 
-    A pack that was verified before is read again only if its file has changed or is a copy.
+    A pack that was verified before is read again only if its file has changed or is a copy. Raises as `open_pack`.
 
     Args: as `open_pack`, and
         say: called with a description of damage.
-
-    Raises: as `open_pack`.
     """
     file = pack_file(decoded, folder)
     if _fault(file):
@@ -198,9 +196,7 @@ def _build(decoded: Decoded, file: Path, advance: Advance) -> None:
 
 
 def _finish(draft: _Draft, file: Path) -> None:
-    """Move a pack into place, unless it is incomplete or its path now has another file than the one that was
-    written.
-    """
+    """Move a pack into place, unless it is incomplete or its path has another file by now."""
     if not draft.sums.all() or not _lies_at(_sums_file(file), draft.checks):
         return
     partial = file.with_suffix(".part")
@@ -222,9 +218,7 @@ def _lies_at(path: Path, handle: BinaryIO) -> os.stat_result | None:
 
 @contextmanager
 def _draft(partial: Path, decoded: Decoded) -> Iterator[_Draft]:
-    """A pack to continue, with the valid images of an earlier build and those that other processes write in the
-    meantime.
-    """
+    """A pack to continue, with the valid images of an earlier build and those that other processes now write."""
     shape, dtype = decoded.shape, decoded.view.dtype
 
     def blank(aside: Path) -> None:
@@ -250,10 +244,7 @@ def _draft(partial: Path, decoded: Decoded) -> Iterator[_Draft]:
 
 
 def _opened(path: Path, make: Callable[[Path], None], fits: Callable[[BinaryIO], bool]) -> BinaryIO:
-    """Open a file to read and write; create it if it is missing or has another size.
-
-    It never truncates a file, because another process may have mapped it.
-    """
+    """Open a file to read and write, or create it. It never truncates one, because other processes may map it."""
     for _ in range(BUILDS):
         try:
             handle = plain(path).open("r+b")
@@ -268,7 +259,7 @@ def _opened(path: Path, make: Callable[[Path], None], fits: Callable[[BinaryIO],
 
 
 def _put(path: Path, make: Callable[[Path], None]) -> None:
-    """Write a temporary file and move it into place; if another file exists there by then, keep that one."""
+    """Write a temporary file and move it into place, unless there is another file by then."""
     aside = path.with_name(f".{path.name}.{secrets.token_hex(8)}")
     try:
         make(aside)

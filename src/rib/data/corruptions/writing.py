@@ -315,10 +315,7 @@ Work = list[tuple[str, str, bytes]]
 def _done(
     order: CorruptionOrder, source: CorruptionSource, left: Sequence[int], workers: int
 ) -> Iterator[tuple[int, int]]:
-    """Corrupt the remaining images in groups, in the fastest order to read.
-
-    Yields numbers of images and files per group.
-    """
+    """Corrupt the remaining images in groups, in the fastest order; yield numbers of images and files per group."""
     ranked = source.container.reading_order(source.rows)
     wanted = set(left)
     places = [place for place in ranked.tolist() if place in wanted]
