@@ -34,6 +34,7 @@ def handmade(
     per_class: int = 100,
     notes: Callable[[Fit], dict[str, Any]] = lambda fit: {},
     test_fraction: float | None = 0.5,
+    groups: Mapping[str, Sequence[str]] | None = None,
     **fields: Any,
 ) -> Results:
     """Results of a suite whose first set is the reference and whose others are tuned on.
@@ -46,6 +47,7 @@ def handmade(
         per_class: images of each class that are tested on; as many are tuned on.
         notes: what a method leaves in the record of its weights.
         test_fraction: None for downstream sets that are tuned on whole.
+        groups: of the sets that have some, as many as classes: each class is a group.
         fields: of the suite.
     """
     data = {}
@@ -53,9 +55,11 @@ def handmade(
         apart = test_fraction or (None if data else 0.5)  # nets are pretrained on the first
         labels = np.tile(np.arange(len(classes)), per_class * (2 if apart else 1))
         pixels = np.random.default_rng(list(name.encode())).integers(0, 255, (len(labels), 4, 4), np.uint8)
-        np.savez(folder / f"{name}.npz", images=pixels, labels=labels)
+        grouped = {"who": np.array(groups[name])[labels]} if groups and name in groups else {}
+        np.savez(folder / f"{name}.npz", images=pixels, labels=labels, **grouped)
         fraction = {"test_fraction": apart} if apart else {}
-        data[name] = {"arrays": f"{name}.npz", "classes": list(classes), **fraction}
+        column = {"group_column": "who"} if grouped else {}
+        data[name] = {"arrays": f"{name}.npz", "classes": list(classes), **fraction, **column}
     names = list(sets)
     document = {
         "name": "handmade",

@@ -19,6 +19,7 @@ from rib.data.cells import joined, number_cells, require_every_class
 from rib.data.classes import Labelled, name_classes, refuse_labels
 from rib.data.containers import Listing, short_digests
 from rib.data.examples import Index, Part
+from rib.data.groups import group_bytes, grouped
 from rib.data.images import apply_view
 from rib.data.orders import orders_beside
 from rib.data.pictures import picture_digest
@@ -38,6 +39,7 @@ class ArraySet(DataSet):
 
     Args: as `ContainedSet`, with files in place of containers, and
         cells: names of arrays (N,) that together name the cell of each image, such as corruption and severity.
+        groups: name of the array (N,) that names the group of each image; None for no groups.
 
     Raises:
         UserError: a file is unreadable, its arrays have other shapes or types, or as `ContainedSet`.
@@ -53,9 +55,10 @@ class ArraySet(DataSet):
         classes: Sequence[str] | None = None,
         family: str | None = None,
         cells: Sequence[str] = (),
+        groups: str | None = None,
     ) -> None:
         self.name, self.family, self.units = name, family or name, family or name
-        files = [_load(each, name, cells) for each in (file, test_file) if each]
+        files = [_load(each, name, cells, groups) for each in (file, test_file) if each]
         if classes is None and not any(each.named for each in files):
             raise UserError(
                 f"data set {name!r}: integer labels without class names",
@@ -66,9 +69,9 @@ class ArraySet(DataSet):
         self.disjoint = bool(test_file or test_fraction)
         self.matched = files[0].sources is not None
         self._files = file, test_file or file
-        tune, index, rows = _chosen(files[0], found.label_of[0])
+        tune, index, rows = _chosen(name, files[0], found.label_of[0])
         if test_file:
-            tested, test_index, test_rows = _chosen(files[1], found.label_of[1])
+            tested, test_index, test_rows = _chosen(name, files[1], found.label_of[1])
             if files[1].sources is None:
                 index, test_index = apart(index, test_index, None)
             self._parts = {"tune": (tune, index), "test": (tested, test_index)}
@@ -101,6 +104,7 @@ class ArraySet(DataSet):
                         index.labels.tobytes(),
                         index.sources.tobytes(),
                         b"" if index.cells is None else index.cells.tobytes() + json.dumps(index.cell_names).encode(),
+                        group_bytes(index),
                     )
                 )
             )
@@ -149,6 +153,7 @@ class _File:
         named: whether the file gives the names of its labels.
         cells: int16 (N,), the cell of each image, or None for a set without cells.
         cell_names: names of the cells.
+        groups: the group of each image, and where it stands, if the set has groups.
     """
 
     images: NDArray[np.uint8]
@@ -157,19 +162,23 @@ class _File:
     named: bool
     cells: NDArray[np.int16] | None = None
     cell_names: tuple[str, ...] = ()
+    groups: tuple[Sequence[object], str] | None = None
 
 
-def _chosen(file: _File, label_of: NDArray[np.int64]) -> tuple[NDArray[np.uint8], Index, NDArray[np.int64]]:
+def _chosen(data: str, file: _File, label_of: NDArray[np.int64]) -> tuple[NDArray[np.uint8], Index, NDArray[np.int64]]:
     """Images, index and rows of the examples whose class is used, in the order of the file."""
     labels = label_of[file.labelled.listing.folder_of]
     rows = np.flatnonzero(labels >= 0)
     sources = file.sources[rows] if file.sources is not None else np.arange(len(rows))
     cells = None if file.cells is None else file.cells[rows]
     index = Index(labels[rows], sources, cells, file.cell_names)
+    if file.groups is not None:
+        values, where = file.groups
+        index = grouped(index, data, [values[row] for row in rows.tolist()], where)
     return (file.images if len(rows) == len(labels) else file.images[rows]), index, rows
 
 
-def _load(file: Path, data: str, cells: Sequence[str]) -> _File:
+def _load(file: Path, data: str, cells: Sequence[str], groups: str | None) -> _File:
     arrays = _arrays(file, data)
     images, labels = arrays.get("images"), arrays.get("labels")
     if images is None or labels is None:
@@ -184,6 +193,8 @@ def _load(file: Path, data: str, cells: Sequence[str]) -> _File:
     sources = _sources(arrays["sources"], len(labels), file, data) if "sources" in arrays else None
     labelled = Labelled(file, listing, names, says, beside=orders_beside(file))
     found_file = _File(np.ascontiguousarray(images), labelled, sources, named)
+    if groups is not None:
+        found_file = replace(found_file, groups=_groups(arrays, groups, len(labels), file, data))
     if not cells:
         return found_file
     cell_names, cell_of = _cells(arrays, cells, len(labels), file, data)
@@ -231,6 +242,22 @@ def _cells(
         for values in (arrays[field] for field in fields)
     ]
     return number_cells(data, joined(data, columns))
+
+
+def _groups(
+    arrays: Mapping[str, NDArray[Any]], field: str, count: int, file: Path, data: str
+) -> tuple[list[object], str]:
+    """The group of each row, and where it stands."""
+    found = arrays.get(field)
+    if found is None or found.shape != (count,) or found.dtype.kind not in "biuUS":
+        raise UserError(
+            f"data set {data!r}: {file} lacks an array {field!r} of whole numbers or names, one for each image",
+            got=", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items()),
+            valid=f"{field} ({count},)",
+            remedy="save the file with this array, or correct group_column",
+        )
+    values: list[object] = [*(_texts(found, file, data) if found.dtype.kind in "US" else found.tolist())]
+    return values, f"the array {field!r} in {file}"
 
 
 def _require_form(images: NDArray[Any], labels: NDArray[Any], file: Path, data: str) -> None:

@@ -18,6 +18,7 @@ from rib.data.containers import Container
 from rib.data.examples import Part
 from rib.data.fields import FIELDS, open_fields
 from rib.data.folders import FolderContainer, check_class_folders
+from rib.data.groups import GroupRule
 from rib.data.imagenet import PREFIX, open_imagenet
 from rib.data.imagenet_classes import wnids
 from rib.data.named_maps import Targets, read_map, targets_of
@@ -43,7 +44,9 @@ MOST_LEVELS = 4
 
 SOURCES = ("source", "source_column", "source_file")
 
-TEXT_OPTIONS = ("text_column", "pair_column", "label_column", "group_column", "misspelt")
+GROUPS = ("group_column", "group_file")
+
+TEXT_OPTIONS = ("text_column", "pair_column", "label_column", "misspelt")
 
 
 class DataRow(Frozen):
@@ -60,8 +63,9 @@ class DataRow(Frozen):
     pair_column: str | None = Field(None, description='column of the second text of pairs; "" says there are none')
     label_column: str | None = Field(None, description="column of the labels; default label, or as in Parquet files")
     group_column: str | None = Field(
-        None, description="column of groups: each one's accuracy, and the worst, are in the records"
+        None, description="column of a table of texts or of Parquet files, or array, that names the group of each row"
     )
+    group_file: str | None = Field(None, description="CSV with the columns file (CLASS/NAME) and group, of images")
     misspelt: tuple[str, ...] | None = Field(
         None, description="test the texts with these kinds of misspelling at five severities; [] for all kinds"
     )
@@ -138,16 +142,23 @@ class DataRow(Frozen):
                 'cells as a list names columns of parquet or text, or arrays, such as ["corruption", "severity"]'
             )
 
+    def _grouped(self, kind: str) -> None:
+        if self.group_column is not None and kind not in ("parquet", "arrays", "text"):
+            raise ValueError("group_column goes with parquet, arrays, text; of images in other containers, group_file")
+        if self.group_file is not None and kind not in CONTAINERS:
+            raise ValueError(f"group_file goes with {', '.join(CONTAINERS)}")
+        if self.group_column is not None and self.group_file is not None:
+            raise ValueError(f"give at most one of {', '.join(GROUPS)}")
+
     def _sourced(self, kind: str) -> Self:
         given = [field for field in SOURCES if getattr(self, field) is not None]
         if self.cells is not None:
             self._celled(kind)
         if self.absent_classes and (self.classes is None or kind not in (*CONTAINERS, "text")):
             raise ValueError(f"absent_classes goes with `classes` and {', '.join(CONTAINERS)}, text")
-        if kind != "text" and (
-            wrong := [name for name in (*TEXT_OPTIONS, "misspelt") if getattr(self, name) is not None]
-        ):
+        if kind != "text" and (wrong := [name for name in TEXT_OPTIONS if getattr(self, name) is not None]):
             raise ValueError(f"{wrong[0]} goes with text")
+        self._grouped(kind)
         if len(given) > 1:
             raise ValueError(f"give at most one of {', '.join(SOURCES)} (got {', '.join(given)})")
         if kind == "text" and given and given != ["source_column"]:
@@ -180,7 +191,7 @@ class DataRow(Frozen):
             "family",
             "absent_classes",
         )
-        if given := [field for field in (*fixed, *SOURCES, "cells") if getattr(self, field)]:
+        if given := [field for field in (*fixed, *SOURCES, *GROUPS, "cells") if getattr(self, field)]:
             raise ValueError(f"{given[0]} does not go with imagenet: the published set says so itself")
         return self
 
@@ -317,6 +328,7 @@ def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
             classes=row.classes,
             family=row.family,
             cells=row.cells if isinstance(row.cells, tuple) else (),
+            groups=row.group_column,
         )
     kind = next(kind for kind in CONTAINERS if getattr(row, kind) is not None)
     test = getattr(row, f"test_{kind}")
@@ -330,6 +342,7 @@ def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:
         sources=SourceRule(
             row.source, row.source_column, expanded(base, row.source_file) if row.source_file is not None else None
         ),
+        groups=GroupRule(row.group_column, expanded(base, row.group_file) if row.group_file is not None else None),
         targets=row.label_targets(base),
         absent=row.absent_classes,
         cache=cache,

@@ -19,6 +19,7 @@ from rib.data.classes import Labelled, name_classes
 from rib.data.containers import Container, Listing, changed, digests, short_digests
 from rib.data.examples import Index, Part
 from rib.data.generated import generated_caveat
+from rib.data.groups import UNGROUPED, GroupRule, container_groups, group_bytes
 from rib.data.images import SUFFIXES, apply_view, decode_pixels
 from rib.data.modes import image_digest
 from rib.data.orders import author_order
@@ -42,6 +43,7 @@ class ContainedSet(DataSet):
         classes: the classes to use, in order; default: all, in the order of docs/extending.md.
         family: source family, whose sets show the same source images.
         sources: how to find the source image of each row.
+        groups: how to find the group of each row.
         targets: for classes whose names differ from the reference set's, the reference classes that stand for them.
         absent: whether some of `classes` may have no images.
         cache: folder for file digests, so that unchanged files are read once.
@@ -60,12 +62,13 @@ class ContainedSet(DataSet):
         classes: Sequence[str] | None = None,
         family: str | None = None,
         sources: SourceRule = BY_NAME,
+        groups: GroupRule = UNGROUPED,
         targets: Mapping[str, Sequence[str]] = MappingProxyType({}),
         absent: bool = False,
         cache: Path | None = None,
     ) -> None:
         self.name, self.family, self.units = name, family or name, family or name
-        self._cache, self._rule, self._targets = cache, sources, targets
+        self._cache, self._rule, self._targets, self._groups = cache, sources, targets, groups
         self._of_family = family
         self._contents: dict[str, NDArray[np.uint64]] = {}
         self.matched = family is not None or sources.given or isinstance(tune, CelledContainer)
@@ -95,7 +98,7 @@ class ContainedSet(DataSet):
         index = Index(labels[rows].astype(np.int64), self._sources(container, rows, labels[rows]))
         if isinstance(container, CelledContainer):
             index = replace(index, cells=container.cell_of[rows], cell_names=container.cell_names)
-        return index, rows
+        return container_groups(index, self.name, container, rows, self._groups), rows
 
     def _sources(self, container: Container, rows: Rows, labels: NDArray[np.int64]) -> NDArray[np.int64]:
         """Source image of each row: that of its file if the set needs it, else the number of the row."""
@@ -137,7 +140,7 @@ class ContainedSet(DataSet):
             named = index.sources.tobytes() if self.matched else b""
             if index.cells is not None:
                 named += index.cells.tobytes() + json.dumps(index.cell_names).encode()
-            found[part] = digest(json.dumps(list(pairs)).encode() + named)
+            found[part] = digest(json.dumps(list(pairs)).encode() + named + group_bytes(index))
         return found
 
     def contents(self, part: Part) -> NDArray[np.uint64]:

@@ -90,7 +90,7 @@ def row_sources(
     names = [unicodedata.normalize("NFC", listing.names[row]) for row in rows.tolist()]
     if rule.file is not None:
         files = [unicodedata.normalize("NFC", path) for path in container.paths(rows)]
-        return numbered(data, _from_file(data, rule.file, files), str(rule.file))
+        return numbered(data, from_file(data, rule.file, files, "source"), str(rule.file))
     stems = [stem(name) for name in names] if rule.pattern is None else _found(data, rule.pattern, names)
     texts = [unicodedata.normalize("NFC", f"{one}/{name}") for one, name in zip(classes, stems, strict=True)]
     if rule.pattern is None:
@@ -193,35 +193,46 @@ def _found(data: str, pattern: str, names: Sequence[str]) -> list[str]:
     return [match[GROUP] for match in matches if match]
 
 
-def _from_file(data: str, file: Path, files: Sequence[str]) -> list[str]:
+def from_file(data: str, file: Path, files: Sequence[str], column: str) -> list[str]:
+    """What a CSV file of the user says about each image.
+
+    Args:
+        data: the data set's name, for errors.
+        file: with the columns `file` (CLASS/NAME) and `column`.
+        files: CLASS/NAME of each image, in NFC.
+        column: "source" or "group".
+
+    Raises:
+        UserError: the file cannot be read, says two things about an image, or nothing about one.
+    """
     try:
         with plain(file).open(encoding="utf-8-sig", newline="") as handle:
             table: dict[str, str] = {}
             for row in csv.DictReader(handle):
                 name = unicodedata.normalize("NFC", row["file"])
-                if table.setdefault(name, row["source"]) != row["source"]:
-                    raise _two_sources(data, file, name, table[name], row["source"])
+                if table.setdefault(name, row[column]) != row[column]:
+                    raise _two_values(data, file, name, column, f"{table[name]!r} and {row[column]!r}")
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError) as error:
         raise UserError(
-            f"data set {data!r}: cannot read the sources in {file}",
+            f"data set {data!r}: cannot read the {column}s in {file}",
             got=f"no column {error}" if isinstance(error, KeyError) else error,
-            valid="CSV with the columns `file` (CLASS/NAME) and `source`",
+            valid=f"CSV with the columns `file` (CLASS/NAME) and `{column}`",
             remedy="write the file again, or correct the path",
         ) from None
     if lost := [name for name in files if not table.get(name)]:
         raise UserError(
-            f"data set {data!r}: {file} names no source for {len(lost):,} of {len(files):,} images",
+            f"data set {data!r}: {file} names no {column} for {len(lost):,} of {len(files):,} images",
             got=lost[0],
             remedy="add a line for each",
         )
     return [table[name] for name in files]
 
 
-def _two_sources(data: str, file: Path, name: str, one: str, other: str) -> UserError:
+def _two_values(data: str, file: Path, name: str, column: str, got: str) -> UserError:
     return UserError(
-        f"data set {data!r}: {file} names two sources for {name}",
-        got=f"{one!r} and {other!r}",
-        valid="one source for each image",
+        f"data set {data!r}: {file} names two {column}s for {name}",
+        got=got,
+        valid=f"one {column} for each image",
         remedy="remove the line that is wrong",
     )
 

@@ -72,7 +72,7 @@ class TextTable:
     labels: Sequence[str]
     names: tuple[str, ...] | None
     sources: Sequence[Any] | None
-    groups: Sequence[str] | None
+    groups: Sequence[Any] | None
     cells: tuple[Sequence[str], ...]
     files: tuple[tuple[str, int], ...]
     left_out: tuple[str, ...]
@@ -115,7 +115,7 @@ def read_table(pattern: Path, columns: TextColumns, data: str, base: Path | None
         [label for part in parts for label in part.labels],
         first.names,
         [value for part in parts for value in part.sources or ()] if first.sources is not None else None,
-        [str(value) for part in parts for value in part.groups or ()] if first.groups is not None else None,
+        [value for part in parts for value in part.groups or ()] if first.groups is not None else None,
         tuple([str(value) for part in parts for value in part.cells[place]] for place in range(len(columns.cells))),
         tuple(files),
         found.left_out,

@@ -17,6 +17,7 @@ from rib.data.cells import joined, number_cells, require_every_class
 from rib.data.classes import Labelled, name_classes
 from rib.data.containers import Listing, short_digests
 from rib.data.examples import Index, Part
+from rib.data.groups import group_bytes, grouped
 from rib.data.misspelling import Misspelling
 from rib.data.orders import author_order
 from rib.data.sources import apart, numbered
@@ -113,8 +114,8 @@ class TextSet(Texts):
             require_every_class(self.name, table.root, listing, names, cells)
             index = replace(index, cells=cells[rows], cell_names=names)
         if table.groups is not None:
-            groups, group_of = np.unique([table.groups[row] for row in rows.tolist()], return_inverse=True)
-            index = replace(index, groups=group_of.astype(np.int16), group_names=tuple(groups.tolist()))
+            values = [table.groups[row] for row in rows.tolist()]
+            index = grouped(index, self.name, values, f"the column {columns.group!r}")
         return index, rows
 
     def index(self, part: Part) -> Index:
@@ -223,9 +224,7 @@ def _fingerprint(contents: Sequence[str], index: Index, matched: bool) -> str:
     parts = [json.dumps([index.labels.tolist(), list(contents)]).encode(), index.sources.tobytes() if matched else b""]
     if index.cells is not None:
         parts.append(index.cells.tobytes() + json.dumps(index.cell_names).encode())
-    if index.groups is not None:
-        parts.append(index.groups.tobytes() + json.dumps(index.group_names).encode())
-    return digest(b"".join(parts))
+    return digest(b"".join([*parts, group_bytes(index)]))
 
 
 def _balanced(index: Index, most: int) -> Rows:

@@ -10,6 +10,7 @@ from rib.report.results_json import provenance
 from rib.report.views import seen_by_both, unstated
 from rib.results.comparison import Comparison
 from rib.results.comparison_finding import comparison_finding
+from rib.results.inside.worst_group import group_rows, worst_groups
 
 
 def comparison_json(found: Comparison) -> dict[str, Any]:
@@ -32,6 +33,8 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "tested": [asdict(row) for row in found.tested],
         "calibration_error": found.calibration_errors,
         "worst_classes": [asdict(row) for row in found.worst_classes],
+        "groups": [asdict(row) for row in group_rows(found.results)],
+        "worst_groups": [asdict(row) for row in worst_groups(found.results)],
         "signatures": [asdict(sign) for sign in found.signs],
         "cka": found.cka,
         "drift": found.drift,

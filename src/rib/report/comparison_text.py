@@ -14,6 +14,7 @@ from rib.metrics.intervals import Interval
 from rib.plan.pair import OWN_DATA
 from rib.report.grid import first_line
 from rib.report.views import seen_by_both, unstated
+from rib.report.worst_group import group_lines
 from rib.results.comparison import Comparison
 from rib.results.comparison_finding import comparison_claim, meaning_of_ri
 from rib.results.failures import alike
@@ -43,6 +44,7 @@ def comparison_lines(found: Comparison, width: int = 80) -> Lines:
     if found.verdicts:
         lines += [Text(), *(_hung("✗" if each.failed else "✓", each.words, _style(each)) for each in found.verdicts)]
         lines += [Text(level, style="dim")] if (level := level_of(found.verdicts)) else []
+    lines += group_lines(found.results, width)
     lines += [Text(), Text(_legend(found), style="dim")]
     lines += [Text(suite.note, style="dim")] if suite.note else []
     lines += [Text(f"both see {seen_by_both(found.results.plan, found.pair.view).words}", style="dim")]

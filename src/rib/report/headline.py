@@ -14,6 +14,7 @@ from rib.report.matched_gain import matched_lines
 from rib.report.merges import merge_lines
 from rib.report.signatures import signature_lines
 from rib.report.views import unstated
+from rib.report.worst_group import group_lines
 from rib.results.failures import alike
 from rib.results.finding import claim
 from rib.results.results import Results
@@ -72,7 +73,7 @@ def headline(results: Results, console_width: int = 80, every: bool = False) -> 
     lines += _tuned_lines(rows, tuned, console_width, every) if tuned else _start_lines(results, console_width)
     lines += matched_lines(results, console_width) + merge_lines(results, console_width)
     lines += signature_lines(results, console_width)
-    lines += _class_lines(results, console_width)
+    lines += _class_lines(results, console_width) + group_lines(results, console_width, every)
     said = claim(results)
     lines += [Text(), *wrapped(said.lead, console_width, "bold"), *wrapped(said.detail, console_width, "")]
     lines += _legend(results, tuned, console_width) if not long else []

@@ -108,6 +108,8 @@ def _render(results: Results, profile: Profile | None) -> str:
         measured=measured,
         held_against=held_against,
         panels=shown_panels(insides),
+        groups=found.groups,
+        worst_groups=found.worst_groups,
         worst=[row for row in found.classes if row.size == main_size(rows)],
         profile=profile,
         profile_heads=PROFILE_HEADS,

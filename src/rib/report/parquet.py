@@ -19,6 +19,7 @@ from rib.files import written_aside
 from rib.metrics.intervals import Interval
 from rib.plan import Run
 from rib.results.draws import draw_rows, draws, label_rows
+from rib.results.inside.worst_group import GroupRow, group_rows
 from rib.results.results import Results
 from rib.results.rows import Change, Score, Summary
 from rib.steps import Predict
@@ -106,6 +107,7 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
         "ri": pa.Table.from_pylist(list(_ri_rows(results.summaries)), _RI),
         "analyses": pa.Table.from_pylist(list(_found_rows(results)), _FOUND),
         "labels": pa.Table.from_pylist(list(label_rows(results.plan)), LABELS),
+        "groups": _table(GroupRow, list(group_rows(results))),
     }
     written = [folder / "predictions.parquet", folder / "tuning.parquet"]
     _write_rows(written[0], PREDICTIONS, _batches(results))
@@ -119,8 +121,8 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
 
 def schemas() -> dict[str, pa.Schema]:
     """The columns of each table that `write_parquet` writes, by its name."""
-    kinds: tuple[type[Score] | type[Summary] | type[Change], ...] = (Score, Summary, Change)
-    made = {name: _table(kind, []).schema for name, kind in zip(("scores", "summaries", "changes"), kinds, strict=True)}
+    kinds: dict[str, _Kind] = {"scores": Score, "summaries": Summary, "changes": Change, "groups": GroupRow}
+    made = {name: _table(kind, []).schema for name, kind in kinds.items()}
     fixed = {"predictions": PREDICTIONS, "tuning": TUNING, "labels": LABELS, "ri": _RI, "analyses": _FOUND}
     return made | fixed
 
@@ -219,13 +221,16 @@ def _cell_names(cells: np.ndarray[Any, Any], names: Sequence[str]) -> Any:
     return pa.array(names, pa.string()).take(places)
 
 
-def _table(kind: type[Score] | type[Summary] | type[Change], rows: Sequence[Any]) -> pa.Table:
+_Kind = type[Score] | type[Summary] | type[Change] | type[GroupRow]
+
+
+def _table(kind: _Kind, rows: Sequence[Any]) -> pa.Table:
     """Dataclasses as a flat table, with three columns per interval."""
     columns: dict[str, Any] = {}
     for field in fields(kind):
         if field.type in _TYPES:
             columns[field.name] = _TYPES[str(field.type)]
-        elif field.type == "Interval | None":
+        elif field.type in ("Interval", "Interval | None"):
             columns |= dict.fromkeys(_interval_names(field.name), pa.float64())
     return pa.Table.from_pylist([_flat(row) for row in rows], _schema(**columns))
 
@@ -236,6 +241,7 @@ _TYPES = {
     "int": pa.int64(),
     "int | None": pa.int64(),
     "float | None": pa.float64(),
+    "bool": pa.bool_(),
     "bool | None": pa.bool_(),
     "tuple[int, ...]": pa.list_(pa.int64()),
     "tuple[str, ...]": pa.list_(pa.string()),

@@ -12,6 +12,7 @@ from rib.results.inside.forgetting import Split, splits
 from rib.results.inside.layers import LayerProfile, Square, Whole, profiles, squares, wholes
 from rib.results.inside.signatures import SignatureRow, signature_rows
 from rib.results.inside.statistics import StatisticsSplit, statistics_splits
+from rib.results.inside.worst_group import GroupRow, WorstGroup, group_rows, worst_groups
 from rib.results.results import Results
 
 
@@ -31,6 +32,8 @@ class Inside:
         distances: distance between data sets against loss of accuracy.
         forgetting: losses in the head and in the features.
         statistics: shares of the weights and of BatchNorm's running statistics.
+        groups: accuracy of each group of a set that has groups.
+        worst_groups: the worst of them, before and after.
     """
 
     signatures: tuple[SignatureRow, ...]
@@ -44,6 +47,8 @@ class Inside:
     distances: tuple[DistanceLoss, ...]
     forgetting: tuple[Split, ...]
     statistics: tuple[StatisticsSplit, ...]
+    groups: tuple[GroupRow, ...]
+    worst_groups: tuple[WorstGroup, ...]
 
     @property
     def empty(self) -> bool:
@@ -65,6 +70,8 @@ def inside(results: Results) -> Inside:
         distances=tuple(distance_losses(results)),
         forgetting=tuple(splits(results)),
         statistics=tuple(statistics_splits(results)),
+        groups=tuple(group_rows(results)),
+        worst_groups=tuple(worst_groups(results)),
     )
 
 

@@ -1,0 +1,96 @@
+"""Groups: which group each example of a set belongs to, so that a report can say how the worst group fares."""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from rib.arrays import Rows
+from rib.data.containers import Container
+from rib.data.examples import Index
+from rib.data.sources import from_file
+from rib.errors import UserError
+
+MOST = 1_000
+"""A column with more values than this names examples rather than groups."""
+
+
+@dataclass(frozen=True)
+class GroupRule:
+    """How the group of an image is known: at most one of the two; neither of them means that there are no groups.
+
+    Attributes:
+        column: of the Parquet files, a name or a whole number.
+        file: a CSV file with the columns `file` (CLASS/NAME) and `group`.
+    """
+
+    column: str | None = None
+    file: Path | None = None
+
+
+UNGROUPED = GroupRule()
+"""No groups."""
+
+
+def container_groups(index: Index, data: str, container: Container, rows: Rows, rule: GroupRule) -> Index:
+    """The index of rows of a container, with their groups if the rule says how they are known.
+
+    Args:
+        index: of the rows.
+        data: the data set's name, for errors.
+        container: holds the rows.
+        rows: int64 (N,), rows of the container.
+        rule: how the groups are known.
+
+    Raises:
+        UserError: the rule does not fit the container, or some rows have no group.
+    """
+    if rule.column is not None:
+        column = container.column(rule.column)
+        return grouped(index, data, [column[row] for row in rows.tolist()], f"the column {rule.column!r}")
+    if rule.file is not None:
+        files = [unicodedata.normalize("NFC", path) for path in container.paths(rows)]
+        return grouped(index, data, from_file(data, rule.file, files, "group"), str(rule.file))
+    return index
+
+
+def grouped(index: Index, data: str, values: Sequence[object], where: str) -> Index:
+    """The index with groups.
+
+    Args:
+        index: of N examples.
+        data: the data set's name, for errors.
+        values: the group of each example, a name or a whole number.
+        where: they stand, for people.
+
+    Raises:
+        UserError: some examples have no group, or there are more than `MOST` groups.
+    """
+    names = [str(value).strip() for value in values]
+    lost = [place for place, value in enumerate(values) if value is None or value != value or not names[place]]
+    if lost:
+        raise UserError(
+            f"data set {data!r}: {len(lost):,} of {len(values):,} rows have no group in {where}",
+            got=repr(values[lost[0]]),
+            valid="a name or a whole number in every row",
+            remedy="give rows of unknown group a group of their own, such as unknown",
+        )
+    found, group_of = np.unique(np.array(names, dtype=str), return_inverse=True)
+    if len(found) > MOST:
+        raise UserError(
+            f"data set {data!r}: {where} names {len(found):,} groups of {len(values):,} rows",
+            got=f"{found[0]}, {found[1]}, {found[2]}, …",
+            valid=f"at most {MOST:,} groups",
+            remedy="name a column of groups; of ids, use source_column",
+        )
+    return replace(index, groups=group_of.astype(np.int16), group_names=tuple(found.tolist()))
+
+
+def group_bytes(index: Index) -> bytes:
+    """What a set's fingerprint holds of its groups; nothing without groups."""
+    return b"" if index.groups is None else index.groups.tobytes() + json.dumps(index.group_names).encode()
