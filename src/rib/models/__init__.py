@@ -1,1 +1,1 @@
-"""Models: classifiers, their weights, and where they come from."""
+"""Models: classifiers, their weights, and where the weights come from."""

@@ -1,8 +1,8 @@
-"""Limits what a suite, or the configuration in a stranger's folder, may pass to a library's model builder.
+"""The arguments that a suite, or the configuration in another person's folder, may pass to a library's model builder.
 
-Builders of timm, torchvision and open_clip also take arguments that download weights, open files or choose where they
-are written. So the names are an allow-list, derived from the signatures of the nets themselves, and the values are
-numbers, words and lists of them: nothing that can be a path or an address.
+Builders of timm, torchvision and open_clip also take arguments that download weights, open files or choose where to
+write them. So RIB allows only the names in the signatures of the nets, and only values that can be neither a path nor
+an address: numbers, plain words and lists of them.
 """
 
 from __future__ import annotations
@@ -71,10 +71,10 @@ _NEVER = frozenset(
         "transforms",
     ]
 )
-"""Arguments that load, write, move a net or replace its parts by objects, whichever signature has them."""
+"""Arguments of any signature that load, write, move a net or replace its parts by objects."""
 
 _WORD = re.compile(r"[\w+-]{0,64}", re.ASCII)
-"""A value in words, such as "silu" or "avg": no dot, colon or slash, so neither a path nor an address."""
+"""A value that is a word, such as "silu" or "avg". Without dot, colon and slash it is neither a path nor an address."""
 
 _REPOSITORY = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
@@ -82,15 +82,15 @@ _VISION = "vision"
 
 
 def require_shapes(title: str, builder: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse arguments that are not shapes of the net.
+    """Refuse arguments that do not describe the shape of the net.
 
     Args:
         title: names the model's row in the error.
         builder: "timm:NAME" for a timm model, else a function of `OWN_BUILDERS`; the user's own builders take anything.
-        arguments: as they will be passed.
+        arguments: the arguments that will be passed.
 
     Raises:
-        UserError: a name or a value is not allowed; it is named, with those that are.
+        UserError: a name or a value is not allowed; the message has it and the allowed names.
     """
     if not arguments:
         return
@@ -130,19 +130,24 @@ def require_text(title: str, config: Mapping[str, Any]) -> None:
 
 
 def require_builder(path: str) -> None:
-    """Refuse a function inside RIB that is no model builder. Raises UserError."""
+    """Refuse a function inside RIB that is no model builder.
+
+    Raises:
+        UserError: it is none of `OWN_BUILDERS`.
+    """
     if path.partition(":")[0].partition(".")[0] == "rib" and path not in OWN_BUILDERS:
         raise nearest(path, OWN_BUILDERS, "model builder of RIB's own:")
 
 
 @cache
 def timm_arguments(name: str) -> frozenset[str]:
-    """Names of the arguments that shape a timm model: parameters of the nets in its module, fields of their configs.
+    """Names of the arguments that shape a timm model: parameters of the nets in its module, and fields of their
+    configs.
 
     Raises:
         UserError: timm has no model of that name.
     """
-    timm_config(name)  # raises for a name that timm does not have
+    timm_config(name)  # raises if timm has no such model
     from timm.models import model_entrypoint
 
     return _names(sys.modules[model_entrypoint(name.partition(".")[0]).__module__])
@@ -150,7 +155,7 @@ def timm_arguments(name: str) -> frozenset[str]:
 
 @cache
 def torchvision_arguments(name: str) -> frozenset[str]:
-    """Names of the arguments that shape a torchvision model; its classes lie in the module of its builder.
+    """Names of the arguments that shape a torchvision model, from the classes in the module of its builder.
 
     Raises:
         UserError: torchvision has no classifier of that name.
@@ -172,7 +177,9 @@ def _names(module: Any) -> frozenset[str]:
 
 
 def _classifiers(kind: type[nn.Module]) -> Iterator[type[nn.Module]]:
-    """The class and its bases that take a number of classes: subclasses often pass their arguments on unnamed."""
+    """The class and those of its bases that take a number of classes, because subclasses often pass arguments on as
+    **kwargs.
+    """
     for base in kind.__mro__:
         if issubclass(base, nn.Module) and "num_classes" in _parameters(base):
             yield base
@@ -204,7 +211,7 @@ def _loads(name: str) -> bool:
 
 
 def _unfit(value: object) -> Iterator[object]:
-    """Parts of a value that are not numbers, plain words, or lists or tables of these."""
+    """The parts of a value that are not numbers, plain words, or lists or tables of these."""
     if isinstance(value, str):
         if not _WORD.fullmatch(value):
             yield value
@@ -220,7 +227,12 @@ def _unfit(value: object) -> Iterator[object]:
 
 
 def _require_clip(title: str, arguments: Mapping[str, Any]) -> None:
-    """An open_clip image tower: its configuration's fields, and of timm's towers those that timm knows, unloaded."""
+    """Refuse arguments of an open_clip image tower that are not fields of its configuration, or that would load
+    weights.
+
+    Raises:
+        UserError: there is such an argument.
+    """
     own = {key: value for key, value in arguments.items() if key != _VISION}
     _require(title, own, frozenset(inspect.signature(clip.clip_classifier).parameters) - _NEVER - {_VISION})
     tower = _table(title, f"arguments.{_VISION}", arguments.get(_VISION, {}))

@@ -1,4 +1,4 @@
-"""Blocks: the repeated units of a net, and how deep in it each tensor lies."""
+"""Blocks, the repeated units of a net, and the depth of each tensor."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _OUTSIDE = re.compile(r"stem|embed|downsample")
 def blocks(net: nn.Module) -> tuple[str, ...]:
     """Names of the repeated units: transformer blocks, residual blocks.
 
-    A block is an element of a list of modules that has modules of its own, none of them a block, and that does not
-    lie in a stem, an embedding or a shortcut.
+    A block is an element of a list of modules. It contains modules but no other block, and is not part of a stem, an
+    embedding or a shortcut.
     """
     found = [
         f"{place}.{name}".removeprefix(".")
@@ -30,11 +30,11 @@ def blocks(net: nn.Module) -> tuple[str, ...]:
 
 
 def units(classifier: Classifier) -> tuple[str, ...]:
-    """The blocks of a model in order; of one without blocks, its layers that have parameters, without the head."""
+    """The blocks of a model in order; for a model without blocks, its layers that have parameters, without the head."""
     body = [name for name, _ in classifier.net.named_parameters() if name not in classifier.head_parameters]
     return blocks(classifier.net) or tuple(dict.fromkeys(map(layer_of, body)))
 
 
 def layer_of(parameter: str) -> str:
-    """Name of the module of a weight or bias; any other parameter is a layer of its own."""
+    """The name of the module of a weight or bias. Any other parameter counts as a layer of its own."""
     return parameter.removesuffix(".weight").removesuffix(".bias")

@@ -1,4 +1,4 @@
-"""Builds a net from its architecture, with freshly drawn weights."""
+"""Builds a net with random weights from its architecture."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from rib.recipe import LastBlock
 
 
 def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | None = None) -> Classifier:
-    """A classifier with freshly drawn weights.
+    """A classifier with random weights.
 
     Args:
-        architecture: what to build.
-        seed: of the draw; the caller's random state is left as it was.
-        last_block: "pooled" if only what is pooled of a transformer's last block is to be computed.
+        architecture: the architecture.
+        seed: seed of the weights; the caller's random state does not change.
+        last_block: "pooled" to compute only the pooled token in a transformer's last block.
 
     Raises:
-        UserError: the user's builder cannot be imported, or fails, or what it builds has no fitting head.
+        UserError: the user's builder cannot be imported or fails, or the net has no fitting head.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -41,12 +41,12 @@ def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | Non
 
 
 def classifier_of(net: nn.Module, architecture: Architecture, heads: tuple[str, ...] | None) -> Classifier:
-    """A net with what prepares its inputs.
+    """A classifier of a net and the preparation of its inputs.
 
     Args:
-        net: of the architecture.
-        architecture: says how inputs are prepared.
-        heads: the linear layers that the answer is made of, if it is not what one gives.
+        net: built from the architecture.
+        architecture: defines how inputs are prepared.
+        heads: the linear layers that the output is computed from, if it is not the output of a single one.
     """
     prepare = TokenIds(architecture.tokens.blank) if architecture.tokens else None
     return Classifier(
@@ -67,7 +67,7 @@ def build_net(architecture: Architecture) -> nn.Module:
         with nothing_but_building(f"the timm model {architecture.timm!r}"):
             return _timm_net(architecture)
     if architecture.build not in OWN_BUILDERS:
-        return _own_net(architecture)  # the user's own code may do whatever it likes
+        return _own_net(architecture)  # the user's code may do anything
     import timm  # noqa: F401 -- as above, for the nets that are built of its layers
 
     if architecture.build == transformer.BUILDER:
@@ -83,7 +83,7 @@ def _timm_net(architecture: Architecture) -> nn.Module:
     assert name is not None
     try:
         return timm.create_model(name, num_classes=architecture.classes, **architecture.arguments)
-    except Exception as error:  # arguments are the suite's, and what they lead to in there is not foreseen
+    except Exception as error:  # the arguments come from the suite, and their effects in the library are unknown
         _unbuilt(error, f"timm cannot build {name!r}", remedy="check `arguments`")
 
 
@@ -105,8 +105,11 @@ def _own_net(architecture: Architecture) -> nn.Module:
 
 
 def _unbuilt(error: Exception, problem: str, **words: str) -> NoReturn:
-    """Raise a builder's error in words, its traceback kept for the record of a step; one that has words, and a lack of
-    memory, as it is."""
+    """Raise a builder's error as a UserError, with its traceback for the record of a step.
+
+    Raises:
+        UserError: the error; a UserError and an out-of-memory error are raised unchanged.
+    """
     if isinstance(error, RibError) or is_memory(error):
         raise error
     raise UserError(problem, got=told(error), **words) from error

@@ -1,4 +1,4 @@
-"""Cards: what an architecture does and how it takes its inputs, for people and for model hubs."""
+"""Descriptions of an architecture's task and inputs, for model cards."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from rib.models.catalogue import Architecture
 
 
 def task(architecture: Architecture) -> str:
-    """The task as model hubs call it."""
+    """The task, by the name that model hubs use."""
     return "text-classification" if architecture.tokens else "image-classification"
 
 
 def input_lines(architecture: Architecture) -> Iterator[str]:
-    """How a model takes its inputs, in sentences."""
+    """Sentences on how a model takes its inputs."""
     if (tokens := architecture.tokens) is not None:
         yield (
             f"Texts: {tokens.length} tokens of the tokenizer `{tokens.tokenizer[:24]}` ({tokens.vocabulary:,} ids); "

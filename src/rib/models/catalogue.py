@@ -1,4 +1,4 @@
-"""Catalogue of models: a row says how to build one, where its weights are, and how it wants its images."""
+"""Catalogue of models: a row describes how to build one, where its weights are, and the inputs that it takes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rib.models.embedded import DIGITS_IMAGES, DIGITS_MODELS, DIGITS_SEEDS, FIEL
 from rib.recipe import Frozen, Recipe, RecipeField
 
 ZOO = Path(__file__).parent / "zoo"
-"""Folder of the small weights that are shipped."""
+"""Folder of the small weights that RIB ships."""
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -32,7 +32,7 @@ KINDS = ("timm", "torchvision", "open_clip", "hf", "transformers", "build")
 
 OF_IMAGES = ("size", "crop", "resize", "interpolation", "mean", "std", "class_names", "prompts", "tag")
 OF_TEXTS = ("tokenizer", "length", "keep", "pad", "pooling")
-"""Fields of rows that go with models of images, and with models of text."""
+"""Fields of rows that only image models have, and those that only text models have."""
 
 
 class Extension(Frozen):
@@ -46,7 +46,7 @@ class Extension(Frozen):
 
 
 class ReferenceRow(Frozen):
-    """The stage after a pretraining: the head alone on frozen features, then the whole net."""
+    """The stage after a pretraining: first only the head on frozen features, then the whole net."""
 
     data: str | None = Field(None, description="data set, default the reference set; its `tune` part is used")
     probe: Recipe = Field(description="recipe of the head")
@@ -54,7 +54,7 @@ class ReferenceRow(Frozen):
 
 
 class PretrainRow(Frozen):
-    """How a model's weights are made from scratch."""
+    """How RIB pretrains a model from scratch."""
 
     data: str | None = Field(None, description="data set, default the reference set; its `tune` part is used")
     seed: int = Field(0, ge=0)
@@ -83,7 +83,9 @@ NEW_HEAD = "new"
 
 
 class HeadRow(Frozen):
-    """How a new head is trained: alone on frozen features, then, if `finetune` is given, with the whole net."""
+    """How a new head is trained: alone on frozen features; then, if `finetune` is given, together with the
+    whole net.
+    """
 
     data: str | None = Field(None, description="data set, default the reference set; its `tune` part is used")
     seed: int = Field(0, ge=0)
@@ -95,9 +97,10 @@ class HeadRow(Frozen):
 
 
 class ModelRow(Frozen):
-    """A pretrained model in words: one of `timm`, `torchvision`, `open_clip`, `hf`, `transformers` and `build`.
+    """The description of a pretrained model: one of `timm`, `torchvision`, `open_clip`, `hf`, `transformers` and
+    `build`.
 
-    Without `weights`, the published ones are looked for where their library keeps its downloads. Preprocessing is the
+    Without `weights`, RIB looks for the published weights in their library's download cache. Preprocessing is the
     model's own, as its library states it, unless the row says otherwise.
     """
 
@@ -159,12 +162,12 @@ class ModelRow(Frozen):
 
     @property
     def title(self) -> str:
-        """The model's origin, as the row names it."""
+        """The model's origin, as in the row."""
         return next(str(value) for kind in KINDS if (value := getattr(self, kind)) is not None)
 
     @property
     def has_new_head(self) -> bool:
-        """Whether RIB trains its head."""
+        """Whether RIB trains a new head for it."""
         return self.head == NEW_HEAD
 
     @model_validator(mode="after")
@@ -212,7 +215,7 @@ class ModelRow(Frozen):
         return self.transformers is not None or self.tokenizer is not None
 
     def _require_inputs(self) -> None:
-        """Refuse fields of the other kind of inputs, and a row without what its kind needs."""
+        """Refuse fields for the other kind of inputs, and a row that lacks what its kind needs."""
         wrong = [name for name in (OF_IMAGES if self.is_text else OF_TEXTS) if getattr(self, name) is not None]
         if wrong:
             whose = "texts" if self.is_text else "images, unless its row names a `tokenizer`"
@@ -228,7 +231,7 @@ class ModelRow(Frozen):
 
 
 def replicates(name: str, row: ModelRow) -> Iterator[tuple[str, ModelRow]]:
-    """The models that a row stands for: itself, or one for each of its pretraining's `seeds`."""
+    """The models that a row describes: itself, or one per seed of its pretraining."""
     if row.pretrain is None or row.pretrain.seeds is None:
         yield name, row
         return
@@ -238,12 +241,12 @@ def replicates(name: str, row: ModelRow) -> Iterator[tuple[str, ModelRow]]:
 
 
 def replicate(name: str, seed: int) -> str:
-    """Name of the model that differs from `name` in the seed of its pretraining alone."""
+    """Name of the model that differs from `name` only in the seed of its pretraining."""
     return f"{name}_{seed}" if seed else name
 
 
 class Architecture(Frozen):
-    """A model without its weights. Hashed into every key."""
+    """A model without its weights, as a value that is part of every key."""
 
     key_name: ClassVar[str] = "rib.models.catalogue:Architecture"
 
@@ -269,10 +272,14 @@ class Architecture(Frozen):
     extension: Extension | None = Field(None, description="what a method has added to the net")
 
     def extended(self, function: str, **arguments: Any) -> Architecture:
-        """The same model, extended by a function, named as `package.module:function`.
+        """The same model with an extension.
+
+        Args:
+            function: the extension, as `package.module:function`.
+            arguments: the arguments of the function.
 
         Raises:
-            UserError: what the function's module is made of cannot be known.
+            UserError: the content of the function's module cannot be determined.
         """
         source = source_digest(function.partition(":")[0])
         extension = Extension(function=function, source=source, arguments=arguments)
@@ -342,7 +349,7 @@ def _imagenet_row(line: imagenet.CatalogueLine) -> ModelRow:
 
 
 def _language_row(line: language.LanguageLine) -> ModelRow:
-    """A pretrained language model with a new head, which is trained with the whole net on the reference set."""
+    """A pretrained language model with a new head. Head and whole net are trained on the reference set."""
     tune = Recipe(epochs=2, optimizer="adamw", lr=2e-5, weight_decay=0.01, batch_size=32, warmup_fraction=0.1)
     return ModelRow(
         transformers=line.folder,
@@ -366,10 +373,10 @@ ROWS: Mapping[str, ModelRow] = {
 
 
 def find_row(name: str, own: Mapping[str, ModelRow]) -> ModelRow:
-    """The row of that name, from the suite's own rows first.
+    """The row of that name; the suite's rows have priority over RIB's.
 
     Raises:
-        UserError: there is none; the nearest name is suggested.
+        UserError: there is no such row; the message suggests the nearest name.
     """
     row = own.get(name) or ROWS.get(name)
     if row is None:
@@ -378,7 +385,9 @@ def find_row(name: str, own: Mapping[str, ModelRow]) -> ModelRow:
 
 
 def weights_path(row: ModelRow, base: Path) -> Path | None:
-    """The checkpoint file that a row names; None if the published weights are meant, of a library or a package."""
+    """The checkpoint file that a row names; None if it means published weights, which a library or a package
+    provides.
+    """
     if row.weights is None or row.weights.startswith(lite.SCHEME):
         return None
     if row.weights.startswith("zoo:"):

@@ -1,4 +1,4 @@
-"""Channels: what the blocks of a net put out, found by a trial run."""
+"""Channels of the outputs of a net's blocks, found by a trial run."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rib.models.blocks import blocks
 
 
 def block_channels(net: nn.Module, blank: Tensor, what: str) -> dict[str, tuple[int, int]]:
-    """The channels of each block's output, and which dimension they are, in the order of the blocks' calls.
+    """The number of channels of each block's output and their dimension, in the order of the blocks' calls.
 
     Args:
-        net: run once on a copy without values, or as it is where that fails.
-        blank: prepared inputs that it takes.
-        what: asks, for people.
+        net: is run once, on a copy on the meta device, or itself if that fails.
+        blank: prepared inputs.
+        what: what needs the channels, for the error.
 
     Raises:
-        UserError: there is no block, or one that puts out no tensor, or whose channels cannot be told.
+        UserError: there is no block, or a block's output is no tensor or has no clear channel dimension.
     """
     names = blocks(net)
     if not names:
@@ -35,7 +35,7 @@ def _shapes(net: nn.Module, blank: Tensor, names: Sequence[str]) -> dict[str, tu
     try:
         with torch.device("meta"):
             return _run(copy.deepcopy(net).to("meta"), blank.to("meta"), names)
-    except Exception as error:  # a net that reads its own numbers
+    except Exception as error:  # a net that reads the values of its tensors
         if is_memory(error):
             raise
     try:
@@ -71,8 +71,14 @@ def _run(net: nn.Module, blank: Tensor, names: Sequence[str]) -> dict[str, tuple
 
 
 def _channels(name: str, block: nn.Module, shape: tuple[int, ...], what: str) -> tuple[int, int]:
-    """Of tokens (N, T, D) the last dimension; of a map the one that has as many entries as a layer of the block has
-    outputs, if that is one."""
+    """Number and dimension of the channels of a block's output.
+
+    Of tokens (N, T, D) it is the last dimension. Of a map it is the one dimension whose size is the number of channels
+    of a layer of the block.
+
+    Raises:
+        UserError: several dimensions or none are possible.
+    """
     if len(shape) == 3:
         return shape[2], 2
     if len(shape) == 4:

@@ -1,7 +1,7 @@
-"""Two small transformers for the embedded suite of texts: an encoder that reads both ways, and a causal decoder.
+"""Two small transformers for the embedded texts: a bidirectional encoder and a causal decoder.
 
-Both read token ids int64 (N, L), negative if there is no token, and end in a linear layer named `head`. It sees the
-mean over the tokens of an encoder, and the last token of a decoder.
+Both read token ids int64 (N, L), which are negative for padding, and end in a linear layer named `head`. Its input is
+the mean over the tokens for an encoder, and the last token for a decoder.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class TextBlock(nn.Module):
-    """Attention and a perceptron of one hidden layer, each after a LayerNorm and beside a shortcut."""
+    """Attention and an MLP with one hidden layer, each after a LayerNorm and with a residual connection."""
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
@@ -22,7 +22,7 @@ class TextBlock(nn.Module):
         self.up, self.down = nn.Linear(dim, 2 * dim), nn.Linear(2 * dim, dim)
 
     def forward(self, x: Tensor, seen: Tensor) -> Tensor:
-        """Tokens (N, L, D), and which token (N, 1, L, L) each may look at."""
+        """Transform tokens (N, L, D); `seen` (N, 1, L, L) masks the tokens that each token attends to."""
         count, length, dim = x.shape
         parts = self.qkv(self.norm1(x)).view(count, length, 3, self.heads, dim // self.heads)
         query, key, value = parts.permute(2, 0, 3, 1, 4)
@@ -33,15 +33,15 @@ class TextBlock(nn.Module):
 
 
 class CharacterNet(nn.Module):
-    """Embeddings of bytes and places, blocks, a norm and a head.
+    """Token and position embeddings, blocks, a norm and a head.
 
     Args:
-        num_classes: outputs.
-        causal: whether a token sees only those before it, and the answer is that of the last.
+        num_classes: number of outputs.
+        causal: whether a token attends only to itself and earlier ones, and the last token is pooled.
         dim: width, a multiple of `heads`.
         depth: number of blocks.
-        heads: of the attention.
-        length: most tokens.
+        heads: number of attention heads.
+        length: maximum number of tokens.
         vocabulary: number of token ids.
     """
 
@@ -58,7 +58,7 @@ class CharacterNet(nn.Module):
             nn.init.normal_(table.weight, std=0.1)
 
     def hidden(self, tokens: Tensor) -> Tensor:
-        """What is known at each token: (N, L, D)."""
+        """Hidden state of each token: (N, L, D)."""
         there, length = tokens >= 0, tokens.shape[1]
         seen = there[:, None, None, :].expand(-1, 1, length, -1)
         if self.causal:
@@ -76,31 +76,31 @@ class CharacterNet(nn.Module):
 
 
 def pooled(hidden: Tensor, there: Tensor, how: str) -> Tensor:
-    """One vector of a text (N, D) from those of its tokens (N, L, D).
+    """One vector per text (N, D) from the vectors of its tokens (N, L, D).
 
     Args:
-        hidden: of the tokens.
-        there: bool (N, L), which are tokens.
-        how: "mean" over the tokens, "first" or "last" token.
+        hidden: the vectors of the tokens.
+        there: bool (N, L), true for tokens and false for padding.
+        how: "mean" of the tokens, "first" or "last" token.
     """
     if how == "mean":
         weight = there[:, :, None].to(hidden.dtype)
         return (hidden * weight).sum(dim=1) / weight.sum(dim=1).clamp(min=1)
     if how == "first":
         return hidden[:, 0]
-    last = there.long().cumsum(dim=1).argmax(dim=1)  # the first place with the largest count
+    last = there.long().cumsum(dim=1).argmax(dim=1)  # the first position with the largest count
     return hidden.gather(1, last[:, None, None].expand(-1, 1, hidden.shape[2]))[:, 0]
 
 
 def encoder(
     num_classes: int, dim: int = 48, depth: int = 2, heads: int = 4, length: int = 32, vocabulary: int = 259
 ) -> nn.Module:
-    """A transformer in which every token sees every other; the mean over the tokens answers."""
+    """A transformer in which every token attends to all tokens. The mean over the tokens is classified."""
     return CharacterNet(num_classes, False, dim, depth, heads, length, vocabulary)
 
 
 def decoder(
     num_classes: int, dim: int = 48, depth: int = 2, heads: int = 4, length: int = 32, vocabulary: int = 259
 ) -> nn.Module:
-    """A transformer in which a token sees those before it; the last token answers."""
+    """A transformer in which a token attends only to itself and earlier ones. The last token is classified."""
     return CharacterNet(num_classes, True, dim, depth, heads, length, vocabulary)

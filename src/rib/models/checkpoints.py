@@ -1,4 +1,4 @@
-"""Checkpoints as training codes leave them: files read without running anything, and the sets of weights within."""
+"""Reads checkpoints of other training code without running any of it, and finds the state dicts in them."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from rib.errors import UserError, is_memory
 from rib.files import plain
 
 DEPTH = 4
-"""Levels of nested dictionaries in which sets of weights are looked for."""
+"""Maximum nesting of dictionaries in which state dicts are searched."""
 
 PREFERRED = ("state_dict", "model_state_dict", "model")
-"""Entries that hold a checkpoint's weights by convention, the likeliest first."""
+"""Usual names of the entry with a checkpoint's weights, the most common first."""
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class CheckpointFile:
 
     Attributes:
         path: the file.
-        content: dictionaries, lists, tensors, numbers and words; namespaces are dictionaries.
-        notes: words that a safetensors file holds beside its tensors.
+        content: dictionaries, lists, tensors, numbers and strings; namespaces have become dictionaries.
+        notes: the metadata that a safetensors file holds beside its tensors.
     """
 
     path: Path
@@ -40,12 +40,12 @@ class CheckpointFile:
 
     @cached_property
     def states(self) -> dict[str, dict[str, Any]]:
-        """Dictionaries with tensors in them, by the entries that lead to them, "/" between; "" is the whole file."""
+        """Dictionaries that contain tensors, by the path of their entry with "/" as separator; "" is the whole file."""
         return dict(_states(self.content, "", DEPTH))
 
     @property
     def likeliest(self) -> str:
-        """The entry that most probably holds the weights.
+        """The entry that most probably has the weights.
 
         Raises:
             UserError: no entry has tensors.
@@ -61,7 +61,7 @@ class CheckpointFile:
         """The tensors of an entry.
 
         Raises:
-            UserError: there is no such entry, or it has something else too.
+            UserError: there is no such entry, or it also contains something else.
         """
         if entry not in self.states:
             raise UserError(
@@ -98,11 +98,12 @@ def _states(content: Any, entry: str, depth: int) -> Iterator[tuple[str, dict[st
 
 
 def read_checkpoint(path: Path) -> CheckpointFile:
-    """Read a checkpoint: safetensors or a file of torch.save, told apart by content and not by name.
+    """Read a checkpoint: safetensors or a file of torch.save. The content decides which, not the file name.
 
-    A pickle is read by torch's own restricted unpickler (`weights_only=True`). Besides tensors and plain containers it
-    accepts what training scripts leave beside them: namespaces of arguments, paths, NumPy's numbers and arrays. These
-    become dictionaries, words, numbers and None by code of this module; no class that the file names is ever made.
+    A pickle is read by torch's restricted unpickler (`weights_only=True`). Besides tensors and plain containers it
+    accepts what training scripts often save with them: namespaces of arguments, paths, NumPy's numbers and arrays. This
+    module turns these into dictionaries, strings, numbers and None. It creates no object of a class that the file
+    names.
 
     Raises:
         UserError: the file is missing, or no checkpoint of tensors.
@@ -113,14 +114,14 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         if _is_safetensors(path):
             return CheckpointFile(path, *_read_safetensors(path))
         return CheckpointFile(path, _plain(_read_torch(path)))
-    except Exception as error:  # torch's unpickler stumbles in many ways over bytes that are no pickle
+    except Exception as error:  # torch's unpickler raises many errors on bytes that are no pickle
         if is_memory(error):
             raise
         raise _unreadable(path, error) from None
 
 
 def _is_safetensors(path: Path) -> bool:
-    """Whether a file begins as safetensors do: the length of a header, and the header's JSON."""
+    """Whether a file begins like safetensors: with the length of a header, and the header's JSON."""
     with plain(path).open("rb") as file:
         start = file.read(9)
     return len(start) == 9 and start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
@@ -134,8 +135,10 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 def _read_torch(path: Path) -> Any:
     stand_ins: list[Any] = [(made, name) for name, made in _STAND_INS.items()]
     with plain(path).open("rb") as file, torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of old forms of storage and of pickle
-        return torch.load(file, map_location="cpu", weights_only=True)  # an open file: a name's ending says nothing
+        warnings.simplefilter("ignore")  # about old forms of storage and of pickle
+        return torch.load(
+            file, map_location="cpu", weights_only=True
+        )  # an open file, so that the file name plays no role
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
@@ -153,18 +156,18 @@ def _unreadable(path: Path, error: Exception) -> UserError:
 
 
 def _reason(error: Exception) -> str:
-    """Why a file was not read, in a line, without torch's advice on how to read it unsafely."""
+    """Why a file was not read, in one line, without torch's advice on unsafe loading."""
     words = str(error).rpartition("WeightsUnpickler error:")[2].strip().partition("\n")[0]
     for advice in (" by default. Please", " In PyTorch 2.6", " or is not allowed"):
         words = words.partition(advice)[0]
     return f"{type(error).__name__}: {words}"
 
 
-# -- what stands for classes that a pickle names -----------------------------------------------------------------------
+# -- replacements for classes in a pickle ------------------------------------------------------------------------------
 
 
 class _Namespace:
-    """Stands for argparse.Namespace and its like: attributes without a class."""
+    """Replaces argparse.Namespace and similar classes: attributes without the class."""
 
     def __init__(self) -> None:
         self.values: dict[str, Any] = {}
@@ -174,7 +177,7 @@ class _Namespace:
 
 
 class _NoValue:
-    """Placeholder for accepted values that are never read, such as a NumPy array."""
+    """Replaces values that are never read, such as NumPy arrays."""
 
     def __init__(self, *_: object) -> None:
         pass
@@ -184,7 +187,7 @@ class _NoValue:
 
 
 class _NumberKind:
-    """Stands for numpy.dtype."""
+    """Replaces numpy.dtype."""
 
     def __init__(self, code: object = "", *_: object) -> None:
         self.code, self.order = code, "<"
@@ -195,7 +198,7 @@ class _NumberKind:
 
 
 def _number(kind: object = None, data: object = b"") -> Any:
-    """Stands for NumPy's scalars: a number of Python's; None for what is no plain number."""
+    """Replaces NumPy's scalars: a Python number; None for anything else."""
     code = getattr(kind, "code", None)
     if not isinstance(code, str) or code not in _NUMBERS or not isinstance(data, bytes):
         return None
@@ -207,12 +210,12 @@ _NUMBERS = frozenset(["b1", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2"
 
 
 def _encoded(text: object = "", _: object = "latin1") -> bytes:
-    """Stands for _codecs.encode, by which old pickles write bytes."""
+    """Replaces _codecs.encode, with which old pickles store bytes."""
     return text.encode("latin1") if isinstance(text, str) else b""
 
 
 def _joined(*parts: object) -> str:
-    """Stands for a path."""
+    """Replaces a path by its text."""
     return str(PurePosixPath(*map(str, parts)))
 
 
@@ -232,11 +235,11 @@ _STAND_INS: Mapping[str, Any] = {
         _joined,
     ),
 }
-"""Replacements for the classes and functions that a pickle names."""
+"""Replacements for the classes and functions that a pickle may name."""
 
 
 def _plain(content: Any) -> Any:
-    """The content with namespaces as dictionaries and stand-ins without a value as None; tensors as they are."""
+    """The content with namespaces as dictionaries, and replacements without a value as None; tensors are unchanged."""
     if isinstance(content, _Namespace):
         return _plain(content.values)
     if isinstance(content, _NoValue | _NumberKind):
@@ -244,7 +247,7 @@ def _plain(content: Any) -> Any:
     if type(content) in (list, tuple):
         return [_plain(item) for item in content] if isinstance(content, list) else tuple(map(_plain, content))
     if isinstance(content, dict):
-        for name, value in content.items():  # in place: a state dict keeps the versions that it carries
+        for name, value in content.items():  # in place, because a state dict has version metadata as attributes
             if not isinstance(value, Tensor | int | float | str):
                 content[name] = _plain(value)
     return content

@@ -1,4 +1,4 @@
-"""Class order: which class each output of a model stands for, as its files state it, and as a reference set has it."""
+"""Class order: which class each output of a model stands for, from its files, and its relation to the reference set."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rib.files import parse_json, plain, read_plain
 from rib.models.checkpoints import CheckpointFile
 
 NAMES = ("label_names", "id2label", "idx_to_class", "classes", "class_names", "categories", "CLASSES", "labels")
-"""Entries with the class of each output: a list, or a table of output to class."""
+"""Entries with the class of each output: a list, or a table from output to class."""
 
 NUMBERS = ("label2id", "class_to_idx")
 """Entries with the output of each class."""
@@ -25,10 +25,10 @@ _BY_CONTENT = {
     *("names", "vocab", "classes_", "class_map", "class_mapping", "class_indices", "class_to_index", "index_to_class"),
     *("label_map", "label_to_idx", "idx_to_label", *(name.lower() for name in (*NAMES, *NUMBERS))),
 }
-"""Further names of such entries, in any case, which count if they hold just the reference set's classes."""
+"""More names of such entries, in any case. They count only if the entry has exactly the reference set's classes."""
 
 _NOTHING_SAID = re.compile(r"LABEL_\d+")
-"""Names that transformers gives to classes without known names."""
+"""Names that transformers assigns to unnamed classes."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Stated:
     """The classes of a model's outputs.
 
     Attributes:
-        names: one for each output, in order.
+        names: the class of each output, in order.
         source: the file and the entry that state them.
         descriptions: the same classes in words, in the same order; empty if there are none.
     """
@@ -50,7 +50,7 @@ def stated_in(document: Mapping[str, Any], source: str) -> Stated | None:
     """The classes that a document's entries state; None if it has none, or only numbered ones.
 
     Args:
-        document: a configuration, or what lies beside the tensors of a checkpoint.
+        document: a configuration, or the values beside the tensors of a checkpoint.
         source: names it in errors.
 
     Raises:
@@ -65,7 +65,11 @@ def stated_in(document: Mapping[str, Any], source: str) -> Stated | None:
 
 
 def _agreed(found: Sequence[Stated], others: Sequence[Stated], source: str) -> Stated | None:
-    """The first statement, if no other contradicts it. Raises UserError."""
+    """The first statement.
+
+    Raises:
+        UserError: another statement contradicts it.
+    """
     if others:
         raise UserError(
             f"{source} states two orders of its classes",
@@ -76,7 +80,7 @@ def _agreed(found: Sequence[Stated], others: Sequence[Stated], source: str) -> S
 
 
 def _parsed(value: Any) -> Any:
-    """A value, or what it is as JSON: the notes of safetensors are text."""
+    """A value; a string is parsed as JSON if possible, because the metadata of safetensors are strings."""
     try:
         return parse_json(value) if isinstance(value, str) and value[:1] in ("[", "{") else value
     except ValueError:
@@ -84,7 +88,7 @@ def _parsed(value: Any) -> Any:
 
 
 def _names(value: Any, entry: str, source: str) -> tuple[str, ...] | None:
-    """The classes in order of an entry; None for one that states none."""
+    """The classes of an entry in order; None if it states none."""
     value = _parsed(value)
     if isinstance(value, Mapping) and value:
         pairs = [(value[name], name) for name in value] if entry in NUMBERS else list(value.items())
@@ -117,17 +121,17 @@ def _descriptions(document: Mapping[str, Any], names: Sequence[str]) -> tuple[st
 
 
 def stated_by_files(checkpoint: CheckpointFile, classes: Sequence[str] = ()) -> Stated | None:
-    """The classes that a checkpoint file states, or the configuration beside it.
+    """The classes that a checkpoint file, or the configuration beside it, states; None if there are none.
 
-    An entry of a known name counts first. Without one, any list or table of the reference set's classes is read.
+    Entries with a known name have priority. Without one, any list or table of the reference set's classes is used.
 
     Args:
-        checkpoint: as read.
-        classes: the reference set's.
+        checkpoint: the checkpoint.
+        classes: the reference set's classes.
 
     Raises:
-        UserError: as `stated_in`; two of them differ; the checkpoint names a file of classes that is not there; or an
-            entry of an unknown name has the reference set's classes in another order.
+        UserError: as `stated_in`; two statements differ; the checkpoint names a missing file of classes; or an entry
+            with an unknown name has the reference set's classes in another order.
     """
     path = checkpoint.path
     found = [stated for document, source in documents(checkpoint) if (stated := stated_in(document, source))]
@@ -141,7 +145,11 @@ def stated_by_files(checkpoint: CheckpointFile, classes: Sequence[str] = ()) -> 
 
 
 def _found_by_content(checkpoint: CheckpointFile, classes: Sequence[str]) -> Iterator[Stated]:
-    """Lists and tables of the reference set's classes, under names that say what they are. Raises UserError."""
+    """Lists and tables of the reference set's classes, under names that suggest class names.
+
+    Raises:
+        UserError: an entry with another name has the classes in another order.
+    """
     for document, source in documents(checkpoint):
         for entry, stated in _permutations(document, source, classes):
             if entry.rpartition(".")[2].lower() in _BY_CONTENT:
@@ -157,13 +165,13 @@ def _found_by_content(checkpoint: CheckpointFile, classes: Sequence[str]) -> Ite
 
 
 DEEPEST = 5
-"""Levels of a document in which lists of classes are looked for."""
+"""Maximum nesting of a document in which lists of classes are searched."""
 
 
 def _permutations(
     document: Any, source: str, classes: Sequence[str], entry: str = "", depth: int = 0
 ) -> Iterator[tuple[str, Stated]]:
-    """Every entry of a document that lists the reference set's classes, or numbers them; its name with its parents'."""
+    """Every entry of a document that lists or numbers the reference set's classes, with its path."""
     if (names := _permutation(document, classes)) is not None:
         yield entry, Stated(names, f"`{entry}` of {source}")
     elif isinstance(document, Mapping) and depth < DEEPEST:
@@ -173,7 +181,7 @@ def _permutations(
 
 
 def _permutation(value: Any, classes: Sequence[str]) -> tuple[str, ...] | None:
-    """The reference set's classes in the order of a list or of a table's numbers; None for anything else."""
+    """The reference set's classes in the order of a list, or of a table's numbers; None for anything else."""
     count = len(classes)
     if count < 2 or not isinstance(value, list | tuple | Mapping) or len(value) != count:
         return None
@@ -183,7 +191,7 @@ def _permutation(value: Any, classes: Sequence[str]) -> tuple[str, ...] | None:
     for pairs in (value.items(), ((number, name) for name, number in value.items())):
         try:
             placed = {int(number): name for number, name in pairs}
-        except (TypeError, ValueError, RuntimeError, OverflowError):  # of tensors, too
+        except (TypeError, ValueError, RuntimeError, OverflowError):  # raised for tensors, too
             continue
         if sorted(placed) == list(range(count)) and all(isinstance(name, str) for name in placed.values()):
             names = tuple(placed[number] for number in range(count))
@@ -192,7 +200,9 @@ def _permutation(value: Any, classes: Sequence[str]) -> tuple[str, ...] | None:
 
 
 def documents(checkpoint: CheckpointFile) -> Iterator[tuple[Mapping[str, Any], str]]:
-    """What is written beside the tensors of a checkpoint, in the file and in a configuration next to it; and where."""
+    """The documents beside the tensors of a checkpoint, in its file and in a configuration next to it, with their
+    sources.
+    """
     path = checkpoint.path
     for file in (path.with_suffix(".json"), path.with_name("config.json")):
         yield from ((part, str(file)) for part in _json_parts(file))
@@ -203,7 +213,7 @@ def documents(checkpoint: CheckpointFile) -> Iterator[tuple[Mapping[str, Any], s
 
 
 def _json_parts(file: Path) -> Iterator[Mapping[str, Any]]:
-    """A configuration and the part of it that timm nests; nothing if there is none."""
+    """A configuration, and the part of it that timm nests; nothing if there is none."""
     try:
         document = parse_json(read_plain(file))
     except (OSError, ValueError):
@@ -215,7 +225,7 @@ def _json_parts(file: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _class_map(named: str, path: Path) -> Stated:
-    """The classes in timm's `--class-map`: one per line, in order."""
+    """The classes in the file of timm's `--class-map`: one per line, in order."""
     for file in (path.parent / named, path.parent / Path(named).name):
         if file.is_file() and file.suffix == ".txt":
             return Stated(
@@ -232,11 +242,11 @@ def _class_map(named: str, path: Path) -> Stated:
 
 
 def order_of(stated: Stated, classes: Sequence[str], what: str) -> tuple[int, ...] | None:
-    """The output that stands for each class of a reference set; None if that is its own place.
+    """The output that stands for each class of a reference set; None if the orders are equal.
 
     Args:
         stated: the model's classes.
-        classes: the reference set's.
+        classes: the reference set's classes.
         what: the model, for errors.
 
     Raises:
@@ -264,10 +274,10 @@ def reordered(
     """The weights with the rows of the head in another order.
 
     Args:
-        weights: of the net.
+        weights: the weights of the net.
         net: the net.
         head: name of its final linear layer.
-        order: the row that comes first, second, …
+        order: the old index of each new row.
         what: the model, for errors.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Classifier: any module that ends in a linear head, with what prepares its inputs."""
+"""A net with a linear head, and the preparation of its inputs."""
 
 from __future__ import annotations
 
@@ -15,28 +15,29 @@ from rib.models.weights import EXTENSION
 
 
 class Classifier(nn.Module):
-    """Logits from inputs in the form of a view: prepare, backbone, head.
+    """Computes logits from inputs in the form of a view: preparation, backbone, head.
 
     Args:
-        net: a module that maps prepared inputs, such as normalised float images (N, 3, H, W), to logits (N, classes).
+        net: a module from prepared inputs, such as normalised float images (N, 3, H, W), to logits (N, classes).
         classes: number of outputs.
-        mean, std: of the normalisation of images, on the 0 … 1 scale.
+        mean, std: normalisation of images, on the 0 … 1 scale.
         head: name of the final linear layer within `net`; default: the last of `heads`, or else the last `nn.Linear`
             with `classes` outputs.
-        heads: names of the linear layers that the answer is made of, if it is not what a single one gives.
-        prepare: a module that turns inputs of another form into what the net takes; default: `Normalise(mean, std)`.
+        heads: names of the linear layers that the output is computed from, if it is not the output of a single one.
+        prepare: a module that prepares inputs of another form for the net; default: `Normalise(mean, std)`.
 
     Attributes:
-        direct: whether the answer is head(features).
-        frozen: names of the parameters that whoever wrote the net has frozen; they are never trained.
+        direct: whether the output is head(features).
+        frozen: names of the parameters that the net's author has frozen; RIB never trains them.
 
     Raises:
         UserError: there is no such layer.
     """
 
     contiguous: bool
-    """Whether pixels are laid out plane by plane. Training through partly frozen layers needs it: the gradient of
-    GroupNorm with a frozen weight crashes torch 2.13 on a CPU with pixels in the order of the image file."""
+    """Whether pixels are stored plane by plane (channels first). Training through partly frozen layers needs it: with
+    channels last, the gradient of GroupNorm with a frozen weight crashes torch 2.13 on a CPU.
+    """
 
     def __init__(
         self,
@@ -76,13 +77,13 @@ class Classifier(nn.Module):
 
     @property
     def width(self) -> int:
-        """Number of features the head sees."""
+        """Number of features, which are the head's input."""
         assert isinstance(self.head, nn.Linear)
         return self.head.in_features
 
     @property
     def head_parameters(self) -> frozenset[str]:
-        """Names, within `net`, of the parameters of the head, or of all heads that the answer is made of."""
+        """Names, within `net`, of the parameters of the head, or of all heads that the output is computed from."""
         return frozenset(
             f"{head}.{name}" for head in self.head_names for name, _ in self.net.get_submodule(head).named_parameters()
         )
@@ -95,7 +96,7 @@ class Classifier(nn.Module):
 
     @property
     def norm_parameters(self) -> frozenset[str]:
-        """Names, within `net`, of the parameters of its norm layers, which are recognised by their type."""
+        """Names, within `net`, of the parameters of norm layers. The layers are recognised by their type."""
         return frozenset(
             f"{place}.{name}" if place else name
             for place, module in self.net.named_modules()
@@ -104,9 +105,10 @@ class Classifier(nn.Module):
         )
 
     def batch_norms(self, trainable: frozenset[str] | None) -> frozenset[nn.Module]:
-        """The BatchNorms that normalise by the batch in a training, and learn its statistics; others use their own.
+        """The BatchNorms that, in a training, normalise by the batch and update their statistics; others use stored
+        ones.
 
-        They are those with a parameter that is trained, and, if all is trained, those without parameters.
+        They are those with a trained parameter and, if everything is trained, those without parameters.
 
         Args:
             trainable: names of the parameters that are trained; None for all.
@@ -120,15 +122,17 @@ class Classifier(nn.Module):
         return frozenset(found)
 
     def prepared(self, batch: Tensor) -> Tensor:
-        """Inputs in the form of a view to what the net takes: of images uint8 (N, H, W, 3), float32 (N, 3, H, W)."""
+        """Turn inputs in the form of a view into the net's inputs: images uint8 (N, H, W, 3) into float32 (N,
+        3, H, W).
+        """
         values: Tensor = self.prepare(batch)
         return values.contiguous() if self.contiguous else values
 
     def forward(self, batch: Tensor) -> Tensor:
-        """Inputs in the form of a view to logits (N, classes).
+        """Logits (N, classes) of inputs in the form of a view.
 
-        Of several tensors, as some nets give in training mode, the first: it is their answer of evaluation, and the
-        others are of auxiliary heads.
+        If the net returns several tensors, as some do in training mode, the first is used: it is the output of
+        evaluation mode, and the others belong to auxiliary heads.
         """
         answer = self.net(self.prepared(batch))
         logits: Tensor = answer[0] if self.training and isinstance(answer, tuple | list) else answer
@@ -137,10 +141,11 @@ class Classifier(nn.Module):
     def features(self, batch: Tensor) -> Tensor:
         """The features of inputs in the form of a view: (N, D).
 
-        Of several heads, what each sees, side by side; of a head that sees tokens, their mean.
+        With several heads, the inputs of all heads are concatenated; a head that sees tokens has the mean of its
+        inputs.
 
         Raises:
-            StepError: in evaluation mode, the answer to the first batch is not what the head makes of its features.
+            StepError: in evaluation mode, the output for the first batch is not what the head makes of its features.
         """
         seen: dict[str, Tensor] = {}
         handles = [
@@ -162,7 +167,7 @@ class Classifier(nn.Module):
         return found
 
     def hidden(self, batch: Tensor) -> Tensor:
-        """What the net knows at each token of inputs in the form of a view of texts: (N, L, D)."""
+        """The hidden state of each token of texts: (N, L, D)."""
         look: Callable[[Tensor], Tensor] | None = getattr(self.net, "hidden", None)
         if look is None:
             raise UserError(
@@ -173,10 +178,14 @@ class Classifier(nn.Module):
         return look(self.prepared(batch))
 
     def _require_direct(self, features: Tensor, answer: Tensor) -> None:
-        """Refuse features that do not determine the output. NaN is reported elsewhere."""
+        """Refuse features that do not determine the output. NaN is reported elsewhere.
+
+        Raises:
+            StepError: the head's output for the features differs from the net's.
+        """
         again, given = self.head(features).detach().float(), answer.detach().float()
         gap, scale = float((again - given).abs().max()), float(again.abs().max())
-        if gap > 1e-2 * scale:  # never of NaN
+        if gap > 1e-2 * scale:  # always false for NaN
             raise StepError(
                 f"with these weights the model's answer is not what its head {self.head_name!r} makes of its features: "
                 "its forward changes the answer afterwards, as the trial run when it was planned did not show; let "
@@ -186,10 +195,10 @@ class Classifier(nn.Module):
 
 
 class TokenIds(nn.Module):
-    """Token ids as nets of text take them.
+    """Turns stored token ids into the inputs of text models.
 
     Args:
-        blank: the stored number that is no token.
+        blank: the stored value for padding.
     """
 
     def __init__(self, blank: int) -> None:
@@ -197,13 +206,13 @@ class TokenIds(nn.Module):
         self.blank = blank
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Unsigned (N, L) to int64 (N, L), -1 if there is no token."""
+        """Convert unsigned integers (N, L) to int64 (N, L), with -1 for padding."""
         ids = tokens.long()
         return torch.where(ids == self.blank, -1, ids)
 
 
 class Normalise(nn.Module):
-    """Images as a classifier's net takes them.
+    """Turns images into the inputs of image models.
 
     Args:
         mean, std: of each channel, on the 0 … 1 scale.
@@ -218,19 +227,19 @@ class Normalise(nn.Module):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1) * 255, persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (N, H, W, 3) to normalised float32 (N, 3, H, W)."""
+        """Convert uint8 (N, H, W, 3) to normalised float32 (N, 3, H, W)."""
         return (images.permute(0, 3, 1, 2).float() - self.mean) / self.std
 
 
 def _norm_types() -> tuple[type[nn.Module], ...]:
-    """torch's norm layers, the bases of timm's, and timm's own root-mean-square ones."""
+    """torch's norm layers, the base classes of timm's, and timm's root-mean-square norms."""
     own = (nn.LayerNorm, nn.GroupNorm, nn.RMSNorm, _NormBase)
-    timm = sys.modules.get("timm.layers.norm")  # a net of timm's cannot be here without it
+    timm = sys.modules.get("timm.layers.norm")  # if timm is not imported, the net has no layers from it
     return own + tuple(getattr(timm, name) for name in ("RmsNorm", "RmsNorm2d", "SimpleNorm", "SimpleNorm2d") if timm)
 
 
 def find_head(net: nn.Module, classes: int) -> str:
-    """Name of the last linear layer with one output per class; what extends the net is left out.
+    """Name of the last linear layer with one output per class, extensions excluded.
 
     Raises:
         UserError: there is none.

@@ -1,4 +1,6 @@
-"""open_clip's models as classifiers: the image tower, and a linear head made once of the text tower's class names."""
+"""open_clip's models as classifiers: the image tower, and a linear head computed once from class names by the text
+tower.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +30,8 @@ _NO_TEXT = {"context_length": 8, "vocab_size": 8, "width": 8, "heads": 1, "layer
 
 
 class ClipClassifier(nn.Module):
-    """Logits of normalised image features: scale · cosine with each class, as weights of a linear layer.
+    """Logits are scale · cosine of image features and class embeddings, computed by a linear layer on normalised
+    features.
 
     Args:
         visual: maps normalised float images (N, 3, H, W) to features (N, D).
@@ -43,7 +46,7 @@ class ClipClassifier(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         seen = self.visual(images)
-        features = seen[0] if isinstance(seen, tuple) else seen  # CoCa's towers give their tokens too
+        features = seen[0] if isinstance(seen, tuple) else seen  # CoCa's towers also return their tokens
         logits: Tensor = self.head(F.normalize(features, dim=-1))
         return logits
 
@@ -51,14 +54,14 @@ class ClipClassifier(nn.Module):
 def clip_classifier(
     num_classes: int, embed_dim: int, vision: dict[str, Any], quick_gelu: bool = False, custom: bool = False
 ) -> nn.Module:
-    """An image tower with fresh weights and a head.
+    """An image tower with random weights and a head.
 
     Args:
-        num_classes: outputs.
-        embed_dim: features D.
+        num_classes: number of outputs.
+        embed_dim: number of features D.
         vision: open_clip's `vision_cfg`.
-        quick_gelu: the activation of the first CLIP models.
-        custom: whether open_clip builds it as a model with a text tower of another kind.
+        quick_gelu: whether to use the activation of the first CLIP models.
+        custom: whether open_clip builds it as a model with a custom text tower.
     """
     config = {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": _NO_TEXT, "quick_gelu": quick_gelu}
     return ClipClassifier(_clip(config, custom).visual, embed_dim, num_classes)
@@ -68,8 +71,8 @@ def model_config(name: str, tag: str | None, base: Path) -> tuple[dict[str, Any]
     """open_clip's configuration of a model, and its preprocessing.
 
     Args:
-        name: as open_clip calls it, or a folder with open_clip_config.json.
-        tag: which published weights; they can say how images are normalised and which activation is used.
+        name: open_clip's name, or a folder with open_clip_config.json.
+        tag: which published weights; they can determine normalisation and activation.
         base: the folder that a relative folder starts from.
 
     Raises:
@@ -83,13 +86,17 @@ def model_config(name: str, tag: str | None, base: Path) -> tuple[dict[str, Any]
 
 
 def _of_folder(file: Path) -> tuple[dict[str, Any], Preprocessing]:
-    """Read the configuration in a folder. Raises UserError."""
+    """Read the configuration in a folder.
+
+    Raises:
+        UserError: it is missing or unreadable.
+    """
     try:
         document = parse_json(read_plain(file))
         return _completed(document["model_cfg"], document.get("preprocess_cfg", {}), str(file))
     except RibError:
         raise
-    except Exception as error:  # open_clip completes the configuration, and does not foresee what a stranger's holds
+    except Exception as error:  # open_clip completes the configuration, and may raise any error for an unknown one
         valid = "the open_clip_config.json of a model that open_clip saved"
         raise UserError(f"cannot read {file}", got=told(error), valid=valid) from None
 
@@ -101,7 +108,7 @@ def _completed(config: dict[str, Any], published: dict[str, Any], source: str) -
 
 
 def builder_arguments(config: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of `clip_classifier` in a configuration: the image tower's part."""
+    """The arguments of `clip_classifier` in a configuration, which describe the image tower."""
     arguments = {"embed_dim": config["embed_dim"], "vision": config["vision_cfg"]}
     if config.get("quick_gelu"):
         arguments["quick_gelu"] = True
@@ -123,13 +130,13 @@ def text_fields() -> frozenset[str]:
 
 
 def clip_folder(name: str, base: Path) -> Path | None:
-    """The folder that a name stands for; None if it is open_clip's own name of a model."""
+    """The folder that a name stands for; None if it is open_clip's name of a model."""
     folder = base / perhaps_at_home(name)
     return folder if (folder / CONFIG).is_file() else None
 
 
 def hub_place(name: str, tag: str | None) -> tuple[str, tuple[str, ...]]:
-    """Repository of the published weights, and the names their file may have there. Raises as `model_config`."""
+    """Repository of the published weights, and possible names of their file. Raises as `model_config`."""
     _catalogued(name, tag)
     published = _open_clip().get_pretrained_cfg(name, tag)
     repository, _, file = published.get("hf_hub", "").rpartition("/")
@@ -139,11 +146,11 @@ def hub_place(name: str, tag: str | None) -> tuple[str, tuple[str, ...]]:
 def classifier_weights(
     file: Path, name: str, config: dict[str, Any], names: Sequence[str], prompts: Sequence[str] | None, device: str
 ) -> dict[str, Tensor]:
-    """Weights of a `ClipClassifier` whose head says what the text tower makes of class names.
+    """Weights of a `ClipClassifier` whose head is the text tower's embeddings of the class names.
 
     Args:
         file: the checkpoint of the whole CLIP model.
-        name: the model's name, or its folder, for the tokenizer.
+        name: the model's name or its folder, for the tokenizer.
         config: from `model_config`.
         names: words for the classes, in order.
         prompts: templates with one {}; None for open_clip's 80.
@@ -166,7 +173,7 @@ def classifier_weights(
 
 
 def tower_weights(model: Any) -> dict[str, Tensor]:
-    """The weights of a whole CLIP model's image tower, under a `ClipClassifier`'s names."""
+    """The weights of a whole CLIP model's image tower, under the names of a `ClipClassifier`."""
     return {f"visual.{key}": value.detach().cpu() for key, value in model.visual.state_dict().items()}
 
 
@@ -187,7 +194,7 @@ def read_model(file: Path, name: str, config: dict[str, Any]) -> Any:
             library.load_checkpoint(model, str(file), weights_only=True)
     except RibError:
         raise
-    except Exception as error:  # open_clip lets torch's and its own errors through
+    except Exception as error:  # open_clip raises torch's errors and its own
         reason = str(error).strip().splitlines()
         raise UserError(
             f"cannot load the CLIP checkpoint {file}",
@@ -199,10 +206,10 @@ def read_model(file: Path, name: str, config: dict[str, Any]) -> Any:
 
 
 def class_words(classes: Sequence[str]) -> tuple[str, ...]:
-    """Words for classes: open_clip's names for ImageNet's wnids; for others the name itself, `_` as a space.
+    """Words for classes: open_clip's names for ImageNet's wnids; otherwise the name itself, with `_` as a space.
 
     Raises:
-        UserError: some are wnids and others are not, or a wnid is not one of the 1000.
+        UserError: only some are wnids, or a wnid is not one of the 1000.
     """
     wnid = [len(name) == 9 and name[0] == "n" and name[1:].isdigit() for name in classes]
     if not any(wnid):
@@ -222,13 +229,13 @@ def class_words(classes: Sequence[str]) -> tuple[str, ...]:
 
 
 def text_identity(names: Sequence[str], prompts: Sequence[str] | None) -> list[list[str]]:
-    """The inputs of the head besides the checkpoint: class names, and the prompts for one word."""
+    """The inputs of the head besides the checkpoint: class names, and the prompts applied to one example word."""
     templates = tuple(prompts) if prompts else _open_clip().OPENAI_IMAGENET_TEMPLATES
     return [list(names), [text.format("x") if isinstance(text, str) else text("x") for text in templates]]
 
 
 def is_installed() -> bool:
-    """Whether the extra `clip` is there."""
+    """Whether the extra `clip` is installed."""
     try:
         _open_clip()
     except UserError:
@@ -256,7 +263,7 @@ def _is_custom(config: dict[str, Any]) -> bool:
 def _clip(config: dict[str, Any], custom: bool) -> Any:
     library = _open_clip()
     fields = {key: value for key, value in config.items() if key != "custom_text"}
-    if "hf_model_name" in fields.get("text_cfg", {}):  # the checkpoint brings the text tower's weights
+    if "hf_model_name" in fields.get("text_cfg", {}):  # the checkpoint has the text tower's weights
         fields["text_cfg"] = fields["text_cfg"] | {"hf_model_pretrained": False}
     return (library.CustomTextCLIP if custom else library.CLIP)(**fields)
 

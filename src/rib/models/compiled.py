@@ -1,4 +1,4 @@
-"""Compiled: a net whose calls go through torch.compile for a while."""
+"""Temporary compilation of a net's calls with torch.compile."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ BACKEND = "inductor"
 
 @contextmanager
 def compiled(net: nn.Module, mode: Compile | None) -> Iterator[None]:
-    """Compile a net's calls within; its parameters, and their names, stay as they are.
+    """Compile a net's calls inside a `with` block. Parameters and their names do not change.
 
-    Every batch size is compiled by itself. What an earlier net has left in the process is forgotten first: beyond a
-    number of nets of one class torch would compile no more, and results would depend on what was done before.
+    Every batch size is compiled separately. Compilations of earlier nets are reset first, because torch compiles only a
+    limited number of nets of one class, so results would depend on earlier work in the process.
 
     Args:
-        net: called as a whole; its submodules called alone are not compiled.
-        mode: of torch.compile; None does nothing.
+        net: is compiled as a whole; calls of its submodules alone are not compiled.
+        mode: mode of torch.compile; None does nothing.
 
     Raises:
         StepError: the net cannot be compiled on this machine.

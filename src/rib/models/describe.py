@@ -1,4 +1,4 @@
-"""Describes a model: the architecture of its row, and the preprocessing with the source of each field."""
+"""The architecture of a model's row, and its preprocessing with the source of each field."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ from rib.models.text import TextInput, built_text, text_input
 
 
 def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = "exact") -> Architecture:
-    """The architecture of a row, with its library's own preprocessing if the row does not say otherwise.
+    """The architecture of a row, with its library's own preprocessing unless the row says otherwise.
 
     Args:
         row: the model.
-        classes: outputs.
+        classes: number of outputs.
         base: the folder that relative paths start from.
         decode: how its images are decoded.
 
@@ -62,7 +62,7 @@ def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = 
             fill=view.fill,
             **{name: getattr(view, name) for name in FIELDS},
         )
-    except ValidationError as error:  # of what a folder's configuration says
+    except ValidationError as error:  # raised for errors in a folder's configuration
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
         raise UserError(f"model {row.title!r}: {place}: {first['msg']}", got=ascii(first["input"])[:200]) from None
@@ -95,17 +95,17 @@ StatedInputs = Preprocessing | TextInput
 
 
 def stated_inputs(row: ModelRow, base: Path = Path(), classes: int = 1000) -> StatedInputs:
-    """How a row's model takes its inputs, and who stated it. Takes and raises as `describe`."""
+    """How a row's model takes its inputs, with sources. Args and errors as `describe`."""
     return text_input(row, base) if row.is_text else preprocessing(row, base, classes)
 
 
 def preprocessing(row: ModelRow, base: Path = Path(), classes: int = 1000) -> Preprocessing:
-    """The view and normalisation of a row, and who stated each field. Takes and raises as `describe`."""
+    """The view and normalisation of a row, with the source of each field. Args and errors as `describe`."""
     return _built(row, base, classes)[1].overridden({name: getattr(row, name) for name in FIELDS})
 
 
 def _built(row: ModelRow, base: Path, classes: int) -> tuple[dict[str, Any], Preprocessing]:
-    """How a row's model is built (`timm` or `build`, arguments, head), and its own view and normalisation."""
+    """The builder of a row's model (`timm` or `build`, arguments, head), and the model's own view and normalisation."""
     if row.timm is not None:
         folded = {"build": folding.BUILDER, "arguments": {"timm": row.timm}}
         return folded if row.fold else {"timm": row.timm}, of_timm_model(row.timm)
@@ -119,14 +119,16 @@ def _built(row: ModelRow, base: Path, classes: int) -> tuple[dict[str, Any], Pre
         return {"build": clip.BUILDER, "arguments": clip.builder_arguments(config), "head": "head"}, view
     assert row.build is not None
     require_builder(row.build)
-    require_shapes(f"model {row.title!r}", row.build, row.arguments)  # before the net is built for what it carries
+    require_shapes(
+        f"model {row.title!r}", row.build, row.arguments
+    )  # before the net is built to read its preprocessing
     assert row.size is not None
-    import_object(row.build, "model builder")  # that it is there is known before anything runs
+    import_object(row.build, "model builder")  # a missing file is reported before anything runs
     return {"build": row.build}, _own_view(row, row.build, row.size, classes)
 
 
 def _own_view(row: ModelRow, builder: str, size: int, classes: int) -> Preprocessing:
-    """View of a user's net: its row, then the net's own configuration, then RIB's default."""
+    """Preprocessing of a user's net: that of its row, else of the net's own configuration, else RIB's default."""
     if row.pretrain is not None:
         return of_builder(size, TRAINED)
     if row.mean is None or row.std is None:
@@ -139,7 +141,11 @@ def _own_view(row: ModelRow, builder: str, size: int, classes: int) -> Preproces
 
 @cache
 def _carried(builder: str, source: str | None, arguments: str, size: int, classes: int) -> Preprocessing | None:
-    """The preprocessing that a builder's net carries. Raises UserError if the net cannot be built."""
+    """The preprocessing that is stored in a builder's net; None if there is none.
+
+    Raises:
+        UserError: the net cannot be built.
+    """
     plain = of_builder(size)
     fields: dict[str, Any] = {name: getattr(plain, name) for name in FIELDS}
     architecture = Architecture(
@@ -156,7 +162,7 @@ def _carried(builder: str, source: str | None, arguments: str, size: int, classe
 
 
 def _from_torchvision(name: str, row: ModelRow) -> tuple[dict[str, Any], Preprocessing]:
-    """Built as torchvision builds it for its own weights, where those are meant."""
+    """A torchvision model, built as for its published weights if the row uses those."""
     view = vision.own_view(name, row.tag)
     own = {}
     if row.pretrain is None and (row.tag or row.weights is None):
@@ -167,7 +173,7 @@ def _from_torchvision(name: str, row: ModelRow) -> tuple[dict[str, Any], Preproc
 
 
 def _from_folder(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
-    """The model in a folder that timm saved: its name and arguments, and its view."""
+    """The model in a folder that timm saved: its name and arguments, and its preprocessing."""
     file = folder / "config.json"
     try:
         document = parse_json(read_plain(file))
@@ -184,14 +190,18 @@ def _from_folder(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
         ) from None
     except RibError:
         raise
-    except Exception as error:  # timm completes the configuration, and does not foresee what a stranger's holds
+    except Exception as error:  # timm completes the configuration, and may raise any error for an unknown one
         raise UserError(
             f"cannot read {file}", got=told(error), valid="the config.json of a model that timm saved"
         ) from None
 
 
 def _require_size(architecture: Architecture) -> None:
-    """A timm model of a fixed size takes another one only as an argument."""
+    """Refuse another image size for a timm model of fixed size, unless it is one of the model's arguments.
+
+    Raises:
+        UserError: the sizes differ.
+    """
     if architecture.timm is None or "img_size" in architecture.arguments:
         return
     config = timm_config(architecture.timm)

@@ -1,4 +1,4 @@
-"""The shipped small models of the embedded suites."""
+"""The small models of the embedded suites, whose weights RIB ships."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DIGITS_IMAGES: Mapping[str, int] = {
     "narrow": 50_000,
     "varied": 3_000,
 }
-"""Images of the embedded suite's pretraining sets."""
+"""Number of images of the pretraining sets of `digits`."""
 
 DIGITS_SEEDS = (0, 1, 2)
 
@@ -21,7 +21,7 @@ DIGITS_MODELS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("resnet", "simclr", ("small", "medium", "large")),
     ("resnet", "unicl", ("small", "medium", "large")),
 )
-"""The shipped models: family, objective, pretraining sets."""
+"""The shipped image models: family, objective, pretraining sets."""
 
 FIELDS_MODELS: tuple[tuple[str, str, tuple[int, ...]], ...] = (
     ("encoder", "supervised", (0, 1, 2)),
@@ -29,5 +29,6 @@ FIELDS_MODELS: tuple[tuple[str, str, tuple[int, ...]], ...] = (
     ("decoder", "supervised", (0,)),
     ("decoder", "next", (0,)),
 )
-"""The shipped models of text: family, objective and seeds, each of three pretraining sets. The suite fields-pretrain
-makes three seeds of each."""
+"""The shipped text models: family, objective and seeds, each for three pretraining sets. The suite fields-pretrain
+makes three seeds of each.
+"""

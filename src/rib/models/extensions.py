@@ -1,7 +1,7 @@
-"""Extensions: modules that a method adds to a net, whose own parameters keep their names.
+"""Extensions: modules that a method adds to a net. The net's own parameters keep their names.
 
-An extension is a function that changes a net in place: it gives it a module named `extension` with all that is new,
-and hooks that use it. With its arguments it is part of the architecture, so whatever builds the net builds it too.
+An extension is a function that changes a net in place: it adds a module named `extension` with everything new, and
+hooks that call it. Function and arguments are part of the architecture, so every build of the net includes them.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from rib.models.channels import block_channels
 from rib.models.weights import EXTENSION
 
 LARGEST = 2**16
-"""Largest width or number of tokens that an extension takes."""
+"""Maximum width, or number of tokens, of an extension."""
 
 
 @dataclass(frozen=True)
 class Site:
-    """What an extension extends.
+    """The net that an extension changes.
 
     Attributes:
-        net: the base, with freshly drawn weights.
+        net: the base, with random weights.
         head: name of its final linear layer.
-        blank: prepared inputs (2, ...), for a trial run; on the meta device where the net is.
+        blank: prepared inputs (2, ...) for a trial run, on the same device as the net, possibly the meta device.
     """
 
     net: nn.Module
@@ -45,18 +45,20 @@ class Site:
 
     @property
     def width(self) -> int:
-        """Number of features that the head sees."""
+        """Number of features, which are the head's input."""
         head = self.net.get_submodule(self.head)
         assert isinstance(head, nn.Linear)
         return head.in_features
 
     def add(self, added: nn.Module) -> None:
-        """Give the net its extension."""
+        """Add the extension to the net."""
         self.net.add_module(EXTENSION, added)
 
     def before_head(self, merged: Callable[[Tensor, Tensor], Tensor]) -> None:
-        """Let the head see something else when the net is called: `merged` of the net's prepared inputs and of the
-        features (N, D) that it would see. A head that is called alone sees what it is given.
+        """Replace the head's input when the net is called: `merged` gets the net's prepared inputs and the features (N,
+        D).
+
+        A direct call of the head uses its given input.
         """
         kept: list[Tensor] = []
 
@@ -71,10 +73,10 @@ class Site:
 
 
 def stated_extension(file: Path) -> Extension | None:
-    """What a method has added to the net of a checkpoint file, as the JSON file beside it states that RIB wrote.
+    """The extension of the net of a checkpoint file, from the JSON file that RIB wrote beside it; None without one.
 
     Raises:
-        UserError: it states one in another form.
+        UserError: the JSON file has another form.
     """
     beside = file.with_suffix(".json")
     if not beside.is_file():
@@ -90,10 +92,10 @@ def stated_extension(file: Path) -> Extension | None:
 
 
 def extend(architecture: Architecture, site: Site) -> None:
-    """Extend a net as its architecture says.
+    """Apply the extensions of an architecture to a net.
 
     Raises:
-        UserError: the function cannot be imported, or cannot extend this net.
+        UserError: a function cannot be imported, or cannot extend this net.
     """
     extension = architecture.extension
     assert extension is not None
@@ -117,7 +119,11 @@ def extend(architecture: Architecture, site: Site) -> None:
 
 
 def _require_known(extension: Extension) -> None:
-    """Refuse another function of RIB's, or arguments that are no sizes: a file of a stranger's may name them."""
+    """Refuse unknown functions of RIB, and arguments that are no sizes, because another person's file may name them.
+
+    Raises:
+        UserError: the extension is refused.
+    """
     if not extension.function.startswith("rib."):
         return
     own = {f"{__name__}:{function.__name__}" for function in (adapter, vpt, side, progressive)}
@@ -133,12 +139,14 @@ def _require_known(extension: Extension) -> None:
 
 
 class Bottleneck(nn.Module):
-    """y + U relu(D y), of tokens or of a map; U starts at zero, so that nothing changes at first.
+    """y + U relu(D y), on tokens or on a map. U starts at zero, so the net's outputs do not change at first.
 
     Args:
-        channels: of y.
-        width: of the bottleneck.
-        dim: which dimension of y the channels are.
+        channels: number of channels of y.
+        width: width of the bottleneck.
+        dim: the dimension of the channels.
+
+    Source: Houlsby et al. 2019, https://arxiv.org/abs/1902.00751.
     """
 
     def __init__(self, channels: int, width: int, dim: int) -> None:
@@ -156,10 +164,10 @@ class Bottleneck(nn.Module):
 
 
 def adapter(site: Site, width: int) -> None:
-    """A bottleneck after every block.
+    """Add a bottleneck after every block.
 
     Raises:
-        UserError: the net has no blocks, or ones whose channels cannot be told.
+        UserError: the net has no blocks, or the channel dimension of their outputs is unclear.
     """
     added = nn.ModuleDict()
     for name, (channels, dim) in block_channels(site.net, site.blank, "adapter").items():
@@ -172,13 +180,15 @@ def adapter(site: Site, width: int) -> None:
 
 
 class Prompts(nn.Module):
-    """Tokens for every block: (blocks, count, D), drawn uniformly as in the paper's code.
+    """Prompt tokens for every block: (blocks, count, D), with the uniform distribution of the paper's code.
 
     Args:
         blocks: number of blocks.
-        count: of tokens at each.
+        count: number of tokens per block.
         width: D.
-        patch: side of a patch in pixels; together with D the range of the draw.
+        patch: side of a patch in pixels, which with D determines the range of the distribution.
+
+    Source: Jia et al. 2022, https://arxiv.org/abs/2203.12119.
     """
 
     def __init__(self, blocks: int, count: int, width: int, patch: int) -> None:
@@ -188,10 +198,10 @@ class Prompts(nn.Module):
 
 
 def vpt(site: Site, count: int) -> None:
-    """Prompt tokens before every block, taken away after it.
+    """Add prompt tokens before every block and remove them after it.
 
     Raises:
-        UserError: the net is no plain vision transformer of timm's.
+        UserError: the net is no plain vision transformer of timm.
     """
     from timm.models.vision_transformer import VisionTransformer
 
@@ -225,11 +235,11 @@ def vpt(site: Site, count: int) -> None:
 
 
 class Beside(nn.Module):
-    """A second net of the same kind without a head, which sees the same inputs.
+    """A second net of the same kind, without a head, on the same inputs.
 
     Args:
-        net: of which it is a copy.
-        head: name of the layer that it goes without.
+        net: the net to copy.
+        head: name of the layer that the copy lacks.
     """
 
     def __init__(self, net: nn.Module, head: str) -> None:
@@ -240,31 +250,31 @@ class Beside(nn.Module):
 
 
 class SideNet(Beside):
-    """α B(x) + (1 - α) S(x), α = σ(a), a = 0 at first."""
+    """Features α B(x) + (1 - α) S(x) of the net B and the side net S, with α = σ(a), where a starts at 0."""
 
     def __init__(self, net: nn.Module, head: str) -> None:
         super().__init__(net, head)
         self.gate = nn.Parameter(torch.zeros(()))
 
     def merged(self, inputs: Tensor, features: Tensor) -> Tensor:
-        """What the head sees, given the net's inputs and what it saw before."""
+        """The head's new input, from the net's inputs and the features."""
         alpha = self.gate.sigmoid()
         return alpha * features + (1 - alpha) * self.column(inputs)
 
 
 def side(site: Site) -> None:
-    """A side network, whose features are mixed with the net's before the head."""
+    """Add a side network, whose features are mixed with the net's before the head."""
     added = SideNet(site.net, site.head)
     site.before_head(added.merged)
     site.add(added)
 
 
 class Lateral(nn.Module):
-    """U relu(V a h), from a block of the first column to the next block of the second; U starts at zero.
+    """U relu(V a h) from a block's output h in the first column to the next block in the second; U starts at zero.
 
     Args:
-        channels: of h.
-        dim: which dimension of h they are.
+        channels: number of channels of h.
+        dim: the dimension of the channels.
     """
 
     def __init__(self, channels: int, dim: int) -> None:
@@ -280,12 +290,12 @@ class Lateral(nn.Module):
 
 
 class NewColumn(Beside):
-    """A column that also sees the blocks of the first one, and is added to what the head sees.
+    """A column that also gets the outputs of the first column's blocks, and whose output is added to the head's input.
 
     Args:
         net, head: as for `Beside`.
-        laterals: the connection from each block but the last, by the block's name.
-        width: what the head sees.
+        laterals: the connections from all blocks but the last, by the block's name.
+        width: number of the head's inputs.
     """
 
     def __init__(self, net: nn.Module, head: str, laterals: dict[str, Lateral], width: int) -> None:
@@ -295,16 +305,16 @@ class NewColumn(Beside):
         nn.init.zeros_(self.output.weight)
 
     def merged(self, inputs: Tensor, features: Tensor) -> Tensor:
-        """What the head sees, given the net's inputs and what it saw before."""
+        """The head's new input, from the net's inputs and the features."""
         added: Tensor = self.output(self.column(inputs))
         return features + added
 
 
 def progressive(site: Site) -> None:
-    """A new column beside the net.
+    """Add a new column beside the net.
 
     Raises:
-        UserError: the net has no blocks, or ones whose channels cannot be told.
+        UserError: the net has no blocks, or the channel dimension of their outputs is unclear.
     """
     channels = block_channels(site.net, site.blank, "progressive")
     laterals = {name: Lateral(*channels[name]) for name in list(channels)[:-1]}

@@ -1,4 +1,4 @@
-"""Fitting: which weights of a checkpoint are those of a net, under the net's own names and in its own precision."""
+"""Finds the weights of a net in a checkpoint, under the net's own names and in its precision."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from rib.models.weights import Weights, differences, misfit, put_weights, shapes
 Convert = Callable[[dict[str, Tensor]], dict[str, Tensor] | None]
 
 _WRAPPERS = tuple(re.compile(rf"(^|\.)(?:(?:{names})\.)+") for names in ("module|_orig_mod", "module", "_orig_mod"))
-"""Prefixes that DataParallel and torch.compile add to names: both, or one of them if a net has the other itself."""
+"""Prefixes that DataParallel and torch.compile add to names: both, or only one if the net's own names have the other.
+"""
 
 _AVERAGED = "n_averaged"
-"""The counter of torch's AveragedModel."""
+"""The counter in torch's AveragedModel."""
 
 _WHOLE = (torch.int64, torch.int32, torch.int16, torch.int8, torch.uint8, torch.bool)
 
@@ -31,17 +32,17 @@ _EXACT = tuple(
         *("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz"),
     )
 )
-"""Precisions whose values are numbers by themselves; all but float64 are exact in float32."""
+"""Precisions that store plain numbers. All but float64 are exact in float32."""
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """Weights of a net, and how they came from a checkpoint.
+    """Weights of a net, and how they were found in a checkpoint.
 
     Attributes:
-        weights: in the net's names, order and precision.
-        entry: where in the checkpoint they were.
-        chosen: whether the entry was asked for by name.
+        weights: under the net's names, in its order and precision.
+        entry: the entry of the checkpoint that held them.
+        chosen: whether the caller named the entry.
         cast: whether a tensor was stored in another precision.
     """
 
@@ -60,23 +61,23 @@ def fit_weights(
     convert: Convert = dict,
     foreign: Convert | None = None,
 ) -> Fitted:
-    """The weights of a checkpoint that are a net's.
+    """Find the weights of a net in a checkpoint.
 
-    Names are taken as they are; else without what a wrapper puts before all of them (`module.`, `_orig_mod.`, `model.`
-    or any other attribute). An entry fits where its names are then the net's. BatchNorm's counters may be missing, as
-    torch allows.
+    Names are used as they are, or without a prefix that a wrapper has added to all of them (`module.`, `_orig_mod.`,
+    `model.` or any other attribute). An entry fits if its names are then the net's. Counters of BatchNorm may be
+    missing, as in torch.
 
     Args:
-        checkpoint: what was read.
-        net: whose names, shapes and precision the weights must have; a net of its own, which may be changed.
-        what: they are of, for errors.
-        head: name of the net's final linear layer; a checkpoint that differs there alone has other classes.
-        key: the entry to take; None for the only one that fits.
-        convert: applied to the tensors of an entry, before their names are compared with the net's.
-        foreign: applied if no entry fits: another form of the same net's weights to the net's own, or None.
+        checkpoint: the checkpoint.
+        net: has the names, shapes and precision of the weights; this function may change it.
+        what: the owner of the weights, for errors.
+        head: name of the net's final linear layer; a checkpoint that differs only there has other classes.
+        key: the entry to use; None for the only one that fits.
+        convert: applied to the tensors of an entry before their names are compared with the net's.
+        foreign: applied if no entry fits: converts another form of the same net's weights, or returns None.
 
     Raises:
-        UserError: nothing fits, or several entries fit and `key` is None, or a tensor has values that cannot be taken.
+        UserError: nothing fits; several entries fit and `key` is None; or a tensor has values that the net cannot use.
     """
     expected = net.state_dict()
     matching = _Matching(expected.keys(), _counters(net), convert)
@@ -103,7 +104,7 @@ class _Matching:
     convert: Convert
 
     def fitting(self, checkpoint: CheckpointFile, key: str | None) -> dict[str, dict[str, Tensor]]:
-        """The entries whose tensors have the net's names, under these names."""
+        """The entries whose tensors have the net's names, with the tensors under these names."""
         if key is not None:
             named = self.renamed(_part(checkpoint, key))
             return {} if named is None else {key: named}
@@ -122,7 +123,7 @@ class _Matching:
         return found
 
     def renamed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """The tensors under the net's names; None if they have others."""
+        """The tensors under the net's names; None if their names are others."""
         for candidate in _unwrapped(tensors, self.expected):
             named = self.convert(candidate)
             if named is not None and set(self.expected) - self.optional <= named.keys() <= set(self.expected):
@@ -130,13 +131,13 @@ class _Matching:
         return None
 
     def closest(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The tensors under names as near to the net's as possible, to say what differs."""
+        """The tensors under the most similar names to the net's, for an error that shows the differences."""
         candidates = [self.convert(candidate) or candidate for candidate in _unwrapped(tensors, self.expected)]
         return max(candidates, key=lambda named: len(named.keys() & set(self.expected)))
 
 
 def _unwrapped(tensors: Mapping[str, Tensor], expected: Collection[str]) -> Iterator[dict[str, Tensor]]:
-    """The tensors under their own names, and under those without what wrappers put before or into them."""
+    """The tensors under their own names, and under those without a wrapper's prefixes."""
     yield dict(tensors)
     own = {
         name: value for name, value in tensors.items() if name in expected or not (name == _AVERAGED and not value.ndim)
@@ -148,7 +149,7 @@ def _unwrapped(tensors: Mapping[str, Tensor], expected: Collection[str]) -> Iter
 
 
 def _prefixes(names: Collection[str]) -> Iterator[str]:
-    """Common prefixes of all names, up to a dot; the empty prefix first."""
+    """Common prefixes of all names, each up to a dot; the empty prefix first."""
     yield ""
     prefix = ""
     for part in min(names, default="").split(".")[:-1]:
@@ -159,7 +160,7 @@ def _prefixes(names: Collection[str]) -> Iterator[str]:
 
 
 def _part(checkpoint: CheckpointFile, key: str) -> dict[str, Tensor]:
-    """The tensors of an entry, or of those in an entry whose names begin alike: "state_dict/model"."""
+    """The tensors of an entry, or of a part of it whose names share a prefix: "state_dict/model"."""
     if key not in checkpoint.states:
         outer, _, first = key.rpartition("/")
         if outer in checkpoint.states:
@@ -170,7 +171,11 @@ def _part(checkpoint: CheckpointFile, key: str) -> dict[str, Tensor]:
 
 
 def _only_entry(checkpoint: CheckpointFile, what: str) -> str:
-    """The entry to convert or to complain of; refused where another has the same names."""
+    """The entry to convert, or to describe in an error.
+
+    Raises:
+        UserError: another entry has the same names.
+    """
     entry = checkpoint.likeliest
     names = checkpoint.states[entry].keys()
     alike = [other for other, state in checkpoint.states.items() if state.keys() == names and len(names) > 1]
@@ -205,7 +210,7 @@ def _same(one: Tensor, other: Tensor) -> bool:
 
 
 def _counters(net: nn.Module) -> frozenset[str]:
-    """Names of BatchNorm's counters of batches: files of old versions of torch, and converted ones, lack them."""
+    """Names of BatchNorm's batch counters, which files of old torch versions and converted files lack."""
     return frozenset(
         f"{place}.num_batches_tracked" if place else "num_batches_tracked"
         for place, module in net.named_modules()
@@ -214,7 +219,7 @@ def _counters(net: nn.Module) -> frozenset[str]:
 
 
 def _by_hooks(tensors: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor] | None:
-    """Convert older names by the net's own loading; None if it refuses them."""
+    """Convert older names with the net's own loading hooks; None if the net refuses them."""
     try:
         put_weights(net, tensors, own_versions=False)
     except (RuntimeError, ValueError, KeyError, TypeError, AttributeError):
@@ -226,10 +231,10 @@ def _by_hooks(tensors: Mapping[str, Tensor], net: nn.Module) -> dict[str, Tensor
 
 
 def _cast(named: Weights, expected: Weights, what: str, head: str) -> tuple[dict[str, Tensor], bool]:
-    """The tensors in the precision of a net's, and whether one of them had another.
+    """The tensors in the net's precision, and whether one of them had another.
 
     Raises:
-        UserError: a name or a shape differs, or a tensor holds no numbers that the net's can take as they are.
+        UserError: a name or a shape differs, or a tensor holds no numbers that the net can use.
     """
     wrong = differences(shapes(expected), shapes(named))
     if wrong:
@@ -254,10 +259,10 @@ def _as(tensor: Tensor, like: Tensor, name: str, what: str) -> Tensor:
 
 
 def require_numbers(tensors: Mapping[str, Tensor], what: str) -> None:
-    """Refuse tensors that a conversion would take for floating point although they are not.
+    """Refuse tensors that a conversion to floating point would misread.
 
     Raises:
-        UserError: one is quantised, complex, or of 8-bit integers; it is named.
+        UserError: one is quantised, complex, or of 8-bit integers; the message names it.
     """
     for name, tensor in tensors.items():
         if tensor.is_complex() or tensor.is_quantized or tensor.dtype == torch.int8:

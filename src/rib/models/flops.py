@@ -1,4 +1,4 @@
-"""FLOPs: what a model takes, counted without computing anything if the model allows it."""
+"""FLOPs and parameters of a model, counted on the meta device if the model allows it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class ModelCost:
     """Cost of one architecture.
 
     Attributes:
-        flops: of one image's forward pass; a multiplication with its addition counts as two.
-        parameters: numbers in its weights.
+        flops: floating-point operations of one example's forward pass; a multiply-add counts as two.
+        parameters: number of parameters.
     """
 
     flops: int
@@ -30,7 +30,7 @@ class ModelCost:
 
 
 def kept_count(architecture: Architecture, facts: Path) -> ModelCost:
-    """Same as `count`, cached in a folder of facts."""
+    """Same as `count`, cached in the folder `facts`."""
     file = facts / f"cost-{key_of('cost', architecture)}.json"
     try:
         return ModelCost(**json.loads(read_fact(file) or b""))
@@ -41,15 +41,15 @@ def kept_count(architecture: Architecture, facts: Path) -> ModelCost:
 
 
 def count(architecture: Architecture) -> ModelCost:
-    """FLOPs of one image and parameters, without computing anything if the model allows it.
+    """FLOPs of one example, and parameters, counted on the meta device if the model allows it.
 
     Raises:
-        UserError: the model cannot be built, or fails at an image of its size.
+        UserError: the model cannot be built, or fails on inputs of its size.
     """
     try:
         with torch.device("meta"):
             return _counted(architecture)
-    except Exception:  # a net that reads its own numbers when it is built, or one that fails in any case
+    except Exception:  # a net that reads the values of its tensors, or one that fails anyway
         pass
     try:
         return _counted(architecture)

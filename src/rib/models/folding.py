@@ -1,8 +1,8 @@
-"""Folding: a net whose BatchNorms are part of the layers before them, so that it has weights and no statistics.
+"""Nets whose BatchNorms are folded into the layers before them, so that they have weights but no statistics.
 
-In evaluation mode a BatchNorm multiplies by a constant and adds one, both of which a convolution or linear layer before
-it can do. The folded net gives the same answers and has no running statistics: what tuning changes in it is weights
-alone. It trains differently: nothing normalises by the batch.
+In evaluation mode a BatchNorm multiplies by a constant and adds one. A preceding convolution or linear layer can do
+both. The folded net has the same outputs and no running statistics, so tuning changes only weights. It trains
+differently, because nothing normalises by the batch.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ from rib.errors import UserError
 BUILDER = "rib.models.folding:folded_net"
 
 TOLERANCE = 1e-4
-"""Largest difference of logits between a net and its folded form, as a share of the largest logit."""
+"""Maximum difference of logits between a net and its folded form, as a share of the largest logit."""
 
 _LAYERS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 
 
 def folded_net(num_classes: int, timm: str, **arguments: Any) -> nn.Module:
-    """A timm model with fresh weights, its BatchNorms folded into the layers before them.
+    """A timm model with random weights, whose BatchNorms are folded into the layers before them.
 
     Args:
-        num_classes: outputs.
-        timm: as timm calls the model.
-        arguments: of timm's builder.
+        num_classes: number of outputs.
+        timm: timm's name of the model.
+        arguments: arguments of timm's builder.
 
     Raises:
         UserError: it has no BatchNorm, or one whose input is not the output of a convolution or linear layer.
@@ -47,32 +47,32 @@ def folded_net(num_classes: int, timm: str, **arguments: Any) -> nn.Module:
 
 
 def plain_names(num_classes: int, timm: str, **arguments: Any) -> list[str]:
-    """Names of the tensors of the net as timm builds it; arguments as of `folded_net`."""
+    """Names of the tensors of the net as timm builds it. Args as `folded_net`."""
     with torch.device("meta"):
         return list(_plain(num_classes, timm, arguments).state_dict())
 
 
 def _rest(norm: nn.Module) -> nn.Module:
-    """What follows the normalisation in a norm of timm's: dropout and activation."""
+    """The other operations of timm's norm layers: dropout and activation."""
     return nn.Sequential(*(getattr(norm, name) for name in ("drop", "act") if hasattr(norm, name)))
 
 
 def fold_weights(weights: Mapping[str, Tensor], num_classes: int, timm: str, **arguments: Any) -> dict[str, Tensor]:
-    """The weights of a net in its folded form; weights that are not the net's, or folded already, as they are.
+    """The weights of a net in its folded form. Weights of other nets, or in folded form, are returned unchanged.
 
     Args:
         weights: of the plain net, under timm's names.
         num_classes, timm, arguments: as of `folded_net`.
 
     Raises:
-        UserError: the folded net answers otherwise than the plain one by more than `TOLERANCE`.
+        UserError: the outputs of the folded and the plain net differ by more than `TOLERANCE`.
     """
     net = _plain(num_classes, timm, arguments).eval()
     counters = {name for name in net.state_dict() if name.endswith(".num_batches_tracked")}
     if set(weights) - counters != set(net.state_dict()) - counters:
         return dict(weights)
     if any(weights[name].shape != value.shape for name, value in net.state_dict().items() if name in weights):
-        return dict(weights)  # the error that follows says what differs
+        return dict(weights)  # a later error shows the differences
     net.load_state_dict(dict(weights), strict=False)
     pairs = _pairs(net, timm)
     found = {name: tensor for name, tensor in net.state_dict().items() if name.rpartition(".")[0] not in pairs.values()}
@@ -85,7 +85,7 @@ def fold_weights(weights: Mapping[str, Tensor], num_classes: int, timm: str, **a
 
 
 def _fused(layer: Any, norm: Any) -> tuple[Tensor, Tensor]:
-    """Weight and bias of a layer that does what the two do in evaluation mode; computed in double precision."""
+    """Weight and bias of a layer that replaces layer and norm in evaluation mode, computed in double precision."""
     fuse: Any = fuse_linear_bn_weights if isinstance(layer, nn.Linear) else fuse_conv_bn_weights
     parts = (layer.weight, layer.bias, norm.running_mean, norm.running_var, norm.weight, norm.bias)
     kernel, bias, mean, variance, scale, shift = (None if part is None else part.detach().double() for part in parts)
@@ -102,14 +102,14 @@ def _plain(classes: int, name: str, arguments: Mapping[str, Any]) -> nn.Module:
 
 
 def _side(net: nn.Module) -> int:
-    """Pixels of a side of the images that a net of timm's takes."""
+    """Side of the images that a timm net takes, in pixels."""
     config: Mapping[str, Any] = net.pretrained_cfg  # type: ignore[assignment]
     return int(config["input_size"][-1])
 
 
 @torch.no_grad()
 def _pairs(net: nn.Module, name: str) -> dict[str, str]:
-    """The names of the layers that BatchNorms follow, with the names of these. Raises as `folded_net`."""
+    """Names of the layers before BatchNorms, with the names of the BatchNorms. Raises as `folded_net`."""
     outputs: dict[str, list[Tensor]] = {}
     inputs: dict[str, Tensor] = {}
     handles = []

@@ -1,7 +1,7 @@
-"""While a net is built from the words of a suite or a stranger's folder, nothing is written, reached or started.
+"""Blocks writing, connections and new programs while a net is built from a suite or another person's folder.
 
-`arguments.py` refuses what is known to load or write. This is the second line: an audit hook (PEP 578) that stops the
-building thread at the call itself, whatever argument led there.
+`arguments.py` refuses arguments that are known to load or write. This module is the second line of defence: an audit
+hook (PEP 578) that stops the building thread at the call itself, whatever argument led to it.
 """
 
 from __future__ import annotations
@@ -46,28 +46,28 @@ _REFUSED = (
     "_thread.start_new_thread",
     "pickle.find_class",
 )
-"""Events of Python's audit table that reach the network, start something, or change the disk.
+"""Events of Python's audit table that use the network, start a program or thread, or change the disk.
 
-Python 3.11 raises no event for a new thread, so a builder's own threads are stopped from 3.12 on only.
+Python 3.11 has no event for a new thread, so threads of a builder are stopped only from 3.12 on.
 """
 
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 _COMPILER = str(Path(tempfile.gettempdir()) / "torchinductor_")
-"""Start of the name of the folder that torch makes when its compiler is first imported, which may be here."""
+"""Prefix of the folder that torch creates when it first imports its compiler, which may happen here."""
 
 _here = threading.local()
 
 
 @contextmanager
 def nothing_but_building(title: str) -> Iterator[None]:
-    """A block in whose thread nothing is written, no connection is opened and no program is started.
+    """Allow neither writing nor connections nor new programs in this thread inside the `with` block.
 
     Args:
-        title: what is built, for the error.
+        title: names what is built, for the error.
 
     Raises:
-        UserError: the block tried; what it tried is named, also where a library caught the refusal.
+        UserError: the block tried one of these, even if a library caught the error; the message has the event.
     """
     _install()
     outer, before = getattr(_here, "tried", None), sys.dont_write_bytecode
@@ -96,7 +96,7 @@ def _refusal(title: str, tried: list[str]) -> UserError:
 
 @cache
 def _install() -> None:
-    """Add the hook, once for the process: Python has no way to take one out again."""
+    """Add the hook once per process, because Python cannot remove one."""
     sys.addaudithook(_hook)
 
 

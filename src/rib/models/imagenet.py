@@ -1,4 +1,4 @@
-"""ImageNet models of the catalogue: where each comes from, what it was pretrained on. Table: docs/models.md."""
+"""ImageNet models of the catalogue: their sources and pretraining. Table: docs/models.md."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ PRETRAINING: Mapping[str, int] = {
     "DataComp-medium": 128_000_000,
     "DataComp-large": 1_280_000_000,
 }
-"""Images of each pretraining set. For DataComp it is the pool before its filter, which keeps about a tenth."""
+"""Number of images of each pretraining set. For DataComp it is the pool before its filter, which keeps about a tenth.
+"""
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,11 @@ class CatalogueLine:
     """One model.
 
     Attributes:
-        family: timm's name of the architecture, or what would be it.
-        objective: what its pretraining minimised; "clip" alone has a head of class names and was never fine-tuned.
+        family: timm's name of the architecture, also for models from other libraries.
+        objective: what its pretraining minimised; with "clip", the head comes from class names and no fine-tuning
+            followed.
         pretraining: the pretraining set.
-        source: the fields of its `ModelRow` that say where it comes from.
+        source: the fields of its `ModelRow` that give its source.
     """
 
     family: str
@@ -44,7 +46,7 @@ class CatalogueLine:
 
 
 CLIP_FAMILIES: Mapping[str, str] = {
-    "RN50": "resnet50_clip",  # three convolutions for a stem, attention for a pool
+    "RN50": "resnet50_clip",  # a stem of three convolutions, and attention pooling
     "ViT-B-32": "vit_base_patch32",
     "ViT-B-16": "vit_base_patch16",
 }
@@ -107,4 +109,4 @@ LINES: Mapping[str, CatalogueLine] = {
     "clip_b16_datacomp_l": _clip("DataComp-large", "ViT-B-16", "datacomp_l_s1b_b8k"),
     "clip_b16_laion2b": _clip("LAION-2B", "ViT-B-16", "laion2b_s34b_b88k"),
 }
-"""Every model of arXiv 2410.21582 by its name in the catalogue, and the CLIP models that compare scales."""
+"""Every model of arXiv 2410.21582 by its name in the catalogue, and CLIP models of several scales."""

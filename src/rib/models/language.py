@@ -1,4 +1,4 @@
-"""Language models of the catalogue: where each comes from and what it was pretrained on. Table: docs/models.md."""
+"""Language models of the catalogue: their sources and pretraining. Table: docs/models.md."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 PYTHIA_BATCH = 2_097_152
-"""Tokens of a step of Pythia's pretraining (Biderman et al. 2023, arXiv 2304.01373)."""
+"""Tokens per step of Pythia's pretraining (Biderman et al. 2023, arXiv 2304.01373)."""
 
 PYTHIA_STEPS = (1_000, 8_000, 32_000, 143_000)
 OLMO_REVISIONS = {"step20000-tokens84B": 84, "step117850-tokens494B": 494, "step738020-tokens3094B": 3_094}
-"""Revisions of OLMo-1B, with the billions of tokens that their names state."""
+"""Revisions of OLMo-1B, with the billions of tokens in their names."""
 
 
 @dataclass(frozen=True)
@@ -24,9 +24,9 @@ class LanguageLine:
         family: architecture at its size.
         objective: what its pretraining minimised.
         pretraining: the pretraining set.
-        tokens: how many it saw, or as many as the set has words; None if nobody states it.
-        pooling: what a new head sees.
-        pad: the token that pads, where the tokenizer has none.
+        tokens: number of tokens in its pretraining, or number of words of the set; None if not stated.
+        pooling: the input of a new head.
+        pad: the padding token, if the tokenizer has none.
     """
 
     name: str
@@ -40,12 +40,12 @@ class LanguageLine:
 
     @property
     def folder(self) -> str:
-        """Where the catalogue expects it, below the folder that a suite's paths start from."""
+        """Where the catalogue expects it, relative to the folder that a suite's paths start from."""
         return f"models/{self.name}"
 
     @property
     def command(self) -> str:
-        """Fetches it."""
+        """The command that downloads it."""
         repository, _, revision = self.hub.partition("@")
         chosen = f" --revision {revision}" if revision else ""
         return f"hf download {repository}{chosen} --local-dir {self.folder}"

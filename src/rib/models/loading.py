@@ -40,15 +40,15 @@ def weights_digest(
     cache_folder: Path | None = None,
     fresh: bool = False,
 ) -> str:
-    """Digest of a row's pretrained weights: of the checkpoint, and of the words behind its head.
+    """Digest of a row's pretrained weights: of the checkpoint, and of the class names behind a zero-shot head.
 
     Args:
-        name: as the suite names it.
+        name: the name in the suite.
         row: its row.
         base: the folder that relative paths start from.
         classes: the reference set's classes.
-        cache_folder: folder of digests of files that have not changed.
-        fresh: read the checkpoint, whatever is known of its file.
+        cache_folder: folder for digests of unchanged files.
+        fresh: read the checkpoint even if its digest is cached.
 
     Raises:
         UserError: the checkpoint is missing.
@@ -70,15 +70,15 @@ def load_pretrained(
     device: str = "cpu",
     expected: str | None = None,
 ) -> dict[str, Tensor]:
-    """The pretrained weights of a row, checked against its architecture.
+    """Load the pretrained weights of a row and check them against its architecture.
 
     Args: as `weights_digest`, and
         architecture: of the row.
         device: where the text tower of a CLIP model runs.
-        expected: their `weights_identity`, as it was when they were planned with.
+        expected: their `weights_identity` at the time of planning.
 
     Raises:
-        UserError: they are missing, do not fit, are not finite, or are others than expected.
+        UserError: they are missing, do not fit, are not finite, or differ from the expected ones.
     """
     file = weights_file(name, row, base)
     before = state(file.stat())
@@ -92,14 +92,14 @@ def load_pretrained(
     else:
         weights, reading = _read(name, row, architecture, file, classes)
     if expected is not None:
-        content = weights_digest(name, row, base, classes)  # of the bytes that are there once all was read
+        content = weights_digest(name, row, base, classes)  # digests the bytes that were there when all was read
         if _identity(row, content, reading.text) != expected or state(file.stat()) != before:
             raise _replaced(name, file)
     return weights
 
 
 def _identity(row: ModelRow, content: str, text: str) -> str:
-    """`weights_identity`, of the digest of a checkpoint and of the words for how it is read."""
+    """`weights_identity` from the digest of a checkpoint and the text of its `Reading`."""
     shipped = row.weights is not None and row.weights.startswith("zoo:")
     return digest(json.dumps([content, text]).encode()) if text and not shipped else content
 
@@ -115,12 +115,12 @@ def _replaced(name: str, file: Path) -> UserError:
 
 @dataclass(frozen=True)
 class Reading:
-    """How a checkpoint became the weights of a model, if that is not plain. Part of what the weights are.
+    """How a checkpoint became the weights of a model, if it needed conversion. It is part of the weights' identity.
 
     Attributes:
-        entry: the set of weights that the row chose; "" for the only one.
+        entry: the state dict that the row chose; "" for the only one.
         cast: whether tensors were stored in another precision.
-        order: the checkpoint's output for each class of the reference set; None for its own order.
+        order: the checkpoint's output for each class of the reference set; None for the same order.
         new_head: whether its head is dropped.
     """
 
@@ -131,7 +131,7 @@ class Reading:
 
     @property
     def text(self) -> str:
-        """The architecture as JSON, without default values; "" if all values are defaults."""
+        """The fields as JSON, without default values; "" if all values are defaults."""
         fields = {"entry": self.entry or None, "cast": self.cast or None, "order": self.order}
         fields |= {"new_head": self.new_head or None}
         given = {name: value for name, value in fields.items() if value is not None}
@@ -147,12 +147,12 @@ def weights_identity(
     cache_folder: Path | None = None,
     fresh: bool = False,
 ) -> str:
-    """Digest of a row's pretrained weights after they fit: `weights_digest`, and how they are read.
+    """Digest of a row's pretrained weights and of how they are read, after a check that they fit.
 
     The checkpoint is read and checked against the net, unless an earlier check has passed.
 
     Args: as `load_pretrained`, and
-        fresh: read the checkpoint, whatever is known of its file.
+        fresh: read the checkpoint even if its digest is cached.
 
     Raises:
         UserError: as `load_pretrained`.
@@ -183,7 +183,7 @@ def weights_identity(
 
 
 _READINGS = 5
-"""Version of what `weights_identity` keeps, and of what it refuses."""
+"""Version of what `weights_identity` caches, and of what it refuses."""
 
 
 def _beside(file: Path) -> list[str]:
@@ -205,7 +205,7 @@ def _reading(
 def _read(
     name: str, row: ModelRow, architecture: Architecture, file: Path, classes: Sequence[str]
 ) -> tuple[dict[str, Tensor], Reading]:
-    """The weights of a net that a checkpoint holds, their head in the order of the reference set's classes."""
+    """The weights of a net in a checkpoint, with the head in the order of the reference set's classes."""
     checkpoint, what = read_checkpoint(file), f"model {name!r}"
     classifier = build(architecture)
     head = classifier.head_name
@@ -239,7 +239,7 @@ def _stated_classes(row: ModelRow, checkpoint: CheckpointFile, classes: Sequence
 
 
 def _conversions(row: ModelRow, architecture: Architecture, net: nn.Module) -> tuple[Convert, Convert | None]:
-    """How a library changes the names of its checkpoints, and what it makes of a foreign form."""
+    """The library's conversion of the names in its checkpoints, and that of a foreign form, if any."""
     if row.torchvision is not None:
         return partial(vision.converted, row.torchvision), None
     if row.fold:
@@ -262,7 +262,7 @@ def _folded(architecture: Architecture, weights: Mapping[str, Tensor]) -> dict[s
 
 
 def _converted_by_timm(architecture: Architecture, weights: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-    """A foreign form in timm's own names, if timm converts it; None otherwise. Its head is never replaced."""
+    """A foreign form under timm's names, if timm can convert it; None otherwise. The head is never replaced."""
     import timm
 
     assert architecture.timm is not None
@@ -277,13 +277,19 @@ def _converted_by_timm(architecture: Architecture, weights: Mapping[str, Tensor]
                 pretrained_cfg_overlay=overlay,
                 **architecture.arguments,
             )
-    except (RuntimeError, KeyError, ValueError, AttributeError, TypeError):  # as many as there are foreign forms
+    except (
+        RuntimeError,
+        KeyError,
+        ValueError,
+        AttributeError,
+        TypeError,
+    ):  # timm raises many kinds of errors for foreign forms
         return None
     return dict(net.state_dict())
 
 
 def _is_classifier(row: ModelRow, file: Path, architecture: Architecture) -> bool:
-    """Whether a checkpoint is an image tower with its head, as tuning leaves it, and no whole CLIP model."""
+    """Whether a checkpoint is an image tower with a head, as RIB's tuning saves it, rather than a whole CLIP model."""
     if row.weights is None:
         return False
     named = build(architecture).net.state_dict().keys()
@@ -301,7 +307,7 @@ def _clip_weights(
     cache_folder: Path | None,
     device: str,
 ) -> dict[str, Tensor]:
-    """Image tower and zero-shot head, kept in the cache: the text tower reads 80,000 sentences for ImageNet."""
+    """Image tower and zero-shot head. They are cached, because the text tower reads 80,000 sentences for ImageNet."""
     assert row.open_clip is not None
     planned = weights_digest(name, row, base, classes, cache_folder)
     kept = cache_folder / f"clip-{planned}.safetensors" if cache_folder else None
@@ -321,7 +327,7 @@ def _clip_weights(
 
 
 def _words(row: ModelRow, classes: Sequence[str]) -> tuple[str, ...]:
-    """Words for the reference set's classes: the row's own, or what is known of them."""
+    """Words for the reference set's classes: the row's own, or known ones."""
     if row.class_names is None:
         return clip.class_words(classes)
     if len(row.class_names) != len(classes):

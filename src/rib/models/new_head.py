@@ -1,4 +1,4 @@
-"""New head: pretrained weights without their own head, for classes that they were not trained for."""
+"""New heads: pretrained weights without their own head, for classes that they were not trained on."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from rib.models.fitting import Convert
 
 
 def with_new_head(convert: Convert, net: nn.Module, heads: Sequence[str]) -> Convert:
-    """A conversion of a checkpoint's tensors that also replaces the head by the net's fresh one.
+    """A conversion of a checkpoint's tensors that also replaces the head by the net's random one.
 
-    Whatever the checkpoint has under the head's name is dropped: a layer with other classes, a projection of several
+    It drops whatever the checkpoint has under the head's name: a layer with other classes, a projection of several
     layers, or nothing.
 
     Args:
-        convert: what a library changes in names.
-        net: with fresh weights.
-        heads: names of its linear layers that answer.
+        convert: the library's conversion of names.
+        net: has random weights.
+        heads: names of the linear layers that its output is computed from.
     """
     inside = tuple(f"{head}." for head in heads)
     fresh = {name: value for name, value in net.state_dict().items() if name.startswith(inside)}

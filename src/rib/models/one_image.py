@@ -1,4 +1,4 @@
-"""Gradients of one image: torch's norms on a CPU are given them in the layout in which they are right."""
+"""Gradients of single images: norm layers on a CPU get them in the memory layout for which torch is correct."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import torch
 from torch import Tensor, nn
 
 NORMS = (nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm, nn.InstanceNorm2d, nn.InstanceNorm3d)
-"""Norms of planes and volumes whose backward pass torch 2.13 gets wrong on a CPU for a batch of one image, if layout of
-input and gradient differ and one of them is that of tokens (or of pixels, for an InstanceNorm): no error, and wrong by
-its own size."""
+"""Norms of planes and volumes whose backward pass is wrong in torch 2.13 on a CPU for a batch of one image, if input
+and gradient have different layouts and one of them is that of tokens (or of pixels, for an InstanceNorm). torch raises
+no error, and the gradient's error is as large as the gradient.
+"""
 
 
 def dense_gradients(net: nn.Module) -> None:
-    """Give every such norm of a net its input and its gradient plane by plane, when they are of one image.
+    """Make such norms of a net get input and gradient plane by plane if the batch has one image.
 
-    Nothing else changes: batches of several images, and passes without gradients, are as they were.
+    Batches of several images, and passes without gradients, do not change.
 
     Args:
         net: gets hooks on its norms.

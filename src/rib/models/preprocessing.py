@@ -1,4 +1,4 @@
-"""Preprocessing: the view and normalisation of a model, as its library or its files state them, and who stated each."""
+"""The view and normalisation of a model, as its library or its files state them, with the source of each field."""
 
 from __future__ import annotations
 
@@ -19,31 +19,31 @@ DEFAULT = "RIB's default"
 """Source of a value that neither the suite nor the model states."""
 
 TRAINED = "RIB's default, in its training too"
-"""Source of a value that is right whatever it is, because RIB trains the model with it."""
+"""Source of a value that is right in any case, because RIB trains the model with it."""
 
 SUITE = "the model's row"
 """Source of a value that the suite or the catalogue states."""
 
 FIELDS = ("size", "crop", "resize", "interpolation", "mean", "std")
-"""Fields that a row can state itself."""
+"""Fields that a row can state."""
 
 
 ROUNDED = 0.0051
-"""Values that differ by less are one value, rounded to two decimals."""
+"""Values that differ by less are taken for one value, rounded to two decimals."""
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """The processing of an image before the net sees it.
+    """How an image is processed before the net gets it.
 
     Attributes:
         size: side of the square in pixels.
         crop: share of the resized image's side that is kept.
-        resize: None for the shorter side; else as in `View`.
+        resize: None for the shorter side; else as in `Pixels`.
         interpolation: Pillow's filter.
         mean, std: normalisation on the 0 … 1 scale.
-        border: grey level 0 … 255 of the border; None for the mean's colour, as timm has it.
-        sources: who stated each field.
+        border: grey level 0 … 255 of the padding; None for the mean's colour, as in timm.
+        sources: the source of each field.
     """
 
     size: int
@@ -57,7 +57,7 @@ class Preprocessing:
 
     @property
     def fill(self) -> tuple[int, int, int] | None:
-        """RGB colour of the border; None without one. A crop that is larger than the image has a black one."""
+        """RGB colour of the padding; None without padding. A crop larger than the image has black padding."""
         if self.resize != "border":
             return (0, 0, 0) if self.crop > 1 else None
         if self.border is not None:
@@ -66,18 +66,18 @@ class Preprocessing:
         return red, green, blue
 
     def overridden(self, stated: Mapping[str, Any]) -> Preprocessing:
-        """With the fields that a row states. "shortest" stands for a `resize` of None."""
+        """A copy with the fields that a row states. "shortest" stands for a `resize` of None."""
         given = {name: value for name, value in stated.items() if value is not None}
         fields: dict[str, Any] = {name: None if value == "shortest" else value for name, value in given.items()}
         return replace(self, **fields, sources={**self.sources, **dict.fromkeys(given, SUITE)})
 
     def stated_by(self, fields: Collection[str], source: str) -> Preprocessing:
-        """With another source for some fields."""
+        """A copy with another source for some fields."""
         return replace(self, sources={**self.sources, **dict.fromkeys(fields, source)})
 
     @property
     def words(self) -> str:
-        """For people, the source of each part behind it."""
+        """A description for messages, with the source of each part."""
         side = int(self.size / self.crop)
         border = f" on a border of RGB {' '.join(map(str, self.fill))}" if self.fill else ""
         centre = f", centre of {self.size}" if side != self.size or self.resize is None else ""
@@ -96,13 +96,13 @@ class Preprocessing:
 
     @property
     def document(self) -> dict[str, Any]:
-        """As JSON types, with the sources."""
+        """The fields as JSON types, with their sources."""
         values: dict[str, Any] = {name: getattr(self, name) for name in FIELDS} | {"fill": self.fill}
         return {**values, "resize": self.resize or "shortest", "sources": dict(self.sources)}
 
     @property
     def unstated(self) -> bool:
-        """Whether nobody stated the normalisation."""
+        """Whether no source states the normalisation."""
         return DEFAULT in (self.sources["mean"], self.sources["std"])
 
 
@@ -114,17 +114,17 @@ def _numbers(values: tuple[float, ...]) -> str:
 
 
 def stated(source: str, **fields: Any) -> Preprocessing:
-    """A preprocessing all of whose fields have one source."""
+    """A preprocessing whose fields all have one source."""
     return Preprocessing(**fields, sources=dict.fromkeys(FIELDS, source))
 
 
 def of_builder(size: int, source: str = DEFAULT) -> Preprocessing:
-    """Preprocessing of a net with only its size known: the whole image, mean and std 0.5."""
+    """Preprocessing of a net of which only the size is known: the whole image, mean and std 0.5."""
     return stated(source, size=size, crop=1.0, resize=None, interpolation="bicubic", mean=HALF, std=HALF)
 
 
 def of_net(net: object, size: int) -> Preprocessing | None:
-    """Preprocessing from a net's `pretrained_cfg` or `default_cfg`, as timm's nets carry them; None without one."""
+    """Preprocessing from a net's `pretrained_cfg` or `default_cfg`, which timm's nets have; None without one."""
     for name in ("pretrained_cfg", "default_cfg"):
         config = getattr(net, name, None)
         if config is not None and hasattr(config, "to_dict"):
@@ -135,10 +135,10 @@ def of_net(net: object, size: int) -> Preprocessing | None:
 
 
 def of_timm(config: Mapping[str, Any], source: str) -> Preprocessing:
-    """Preprocessing from a pretrained configuration of timm's, completed by timm's own defaults.
+    """Preprocessing from a pretrained configuration of timm; timm's defaults fill missing fields.
 
     Raises:
-        UserError: the images are not square, not in colour, or resized in a way that RIB does not know.
+        UserError: the images are not square, not in colour, or resized in a way that RIB does not support.
     """
     _compat.declare_missing_operators()
     from timm.data.config import resolve_data_config
@@ -164,7 +164,10 @@ def of_timm(config: Mapping[str, Any], source: str) -> Preprocessing:
 
 
 def of_open_clip(config: Mapping[str, Any], size: int | Sequence[int], source: str) -> Preprocessing:
-    """Preprocessing from a configuration of open_clip's, completed by open_clip's own defaults. Raises as `of_timm`."""
+    """Preprocessing from a configuration of open_clip; open_clip's defaults fill missing fields.
+
+    Raises as `of_timm`.
+    """
     from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
     data = PreprocessCfg(**merge_preprocess_dict(PreprocessCfg(), dict(config)))
@@ -178,7 +181,7 @@ def of_open_clip(config: Mapping[str, Any], size: int | Sequence[int], source: s
             size=sides[0],
             crop=1.0,
             resize=_one_of(data.resize_mode, modes, source, "resize_mode"),
-            interpolation="bilinear" if data.interpolation == "bilinear" else "bicubic",  # "random" is for training
+            interpolation="bilinear" if data.interpolation == "bilinear" else "bicubic",  # "random" is used in training
             mean=triple(data.mean, source),
             std=triple(data.std, source),
         ),
@@ -187,12 +190,20 @@ def of_open_clip(config: Mapping[str, Any], size: int | Sequence[int], source: s
 
 
 def known_filter(name: str, source: str) -> Filter:
-    """A filter by the name that the libraries share. Raises UserError: RIB has none of that name."""
+    """A filter by the name that the libraries share.
+
+    Raises:
+        UserError: RIB has none of that name.
+    """
     return cast(Filter, _one_of(name, {known: known for known in get_args(Filter)}, source, "interpolation"))
 
 
 def triple(values: float | Sequence[float], source: str) -> Triple:
-    """A value for each channel; one value stands for all three. Raises UserError: they are neither one nor three."""
+    """A value for each channel; a single value is used for all three.
+
+    Raises:
+        UserError: there are neither one nor three values.
+    """
     listed = [values] if isinstance(values, int | float) else list(values)
     listed = listed * 3 if len(listed) == 1 else listed
     if len(listed) != 3:
@@ -215,7 +226,7 @@ _CROP_MODES = {"center": "shortest", "squash": "squash", "border": "border"}
 
 
 def stated_by_training(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The evaluation images according to a training script's arguments or a configuration, by field.
+    """The fields of the evaluation images in a training script's arguments or a configuration.
 
     The names are those of timm's and torchvision's scripts, of timm's `pretrained_cfg` and of Hugging Face's configs.
     """
@@ -235,16 +246,16 @@ def _says_nothing(value: Any) -> bool:
 
 
 def require_agreement(arguments: Mapping[str, Any], view: Mapping[str, Any], what: str, source: str) -> None:
-    """Refuse weights that were trained with other images than a model is to see.
+    """Refuse weights that were trained with other images than the model will see.
 
     Args:
         arguments: of the training script or a configuration.
-        view: size, crop, interpolation, mean and std that nobody but a library states.
+        view: size, crop, interpolation, mean and std that only a library states.
         what: the model, for the error.
-        source: where the arguments are, for the error.
+        source: the source of the arguments, for the error.
 
     Raises:
-        UserError: one differs; it is named.
+        UserError: a field differs; the message names it.
     """
     for name, said in stated_by_training(arguments).items():
         if name in view and not _agree(said, view[name]):
@@ -263,7 +274,10 @@ def option_of(field: str) -> str:
 
 
 def differing(one: Preprocessing, other: Preprocessing, stated: Collection[str] = ()) -> list[str]:
-    """Names of the fields in which two preprocessings differ; what is stated elsewhere or by nobody does not count."""
+    """Names of the fields in which two preprocessings differ.
+
+    Fields in `stated`, and fields without a source, do not count.
+    """
     return [
         name
         for name in FIELDS
@@ -284,7 +298,7 @@ def _agree(said: Any, own: Any) -> bool:
         pairs = zip(triple(said, "args"), triple(own, "view"), strict=True)
         return all(abs(one - other) < ROUNDED for one, other in pairs)
     except (TypeError, ValueError, UserError):
-        return True  # no number: not what it is taken for
+        return True  # not a number, so the entry means something else
 
 
 @cache
@@ -299,7 +313,7 @@ def timm_config(name: str) -> Any:
     """timm's pretrained configuration of a model.
 
     Raises:
-        UserError: there is no such model; the nearest is named.
+        UserError: there is no such model; the message suggests the nearest.
     """
     import timm
 

@@ -1,4 +1,4 @@
-"""Recorded accuracy: what a training script wrote into a checkpoint about its own evaluation."""
+"""The accuracy that a training script saved in a checkpoint."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rib.models.checkpoints import CheckpointFile
 from rib.models.class_order import documents
 
 _ENTRIES = ("best_acc1", "test_acc1", "acc1", "best_acc", "test_acc", "val_acc", "best_accuracy", "accuracy")
-"""Entries of an accuracy in the scripts of torch, torchvision and MAE, and in those that people write."""
+"""Names of accuracies in the scripts of torch, torchvision and MAE, and in common scripts of users."""
 
 _METRIC = "metric"
 """timm's entry: the top-1 accuracy, unless its `eval_metric` is another."""
@@ -22,8 +22,8 @@ class RecordedAccuracy:
     """An accuracy that a checkpoint states.
 
     Attributes:
-        percent: the accuracy.
-        source: the entry and the file, for people.
+        percent: the accuracy in percent.
+        source: the entry and the file, for messages.
     """
 
     percent: float
@@ -33,7 +33,7 @@ class RecordedAccuracy:
 def recorded_accuracy(checkpoint: CheckpointFile) -> RecordedAccuracy | None:
     """The accuracy that a checkpoint or the configuration beside it states; None without one.
 
-    Values up to 1 are shares, larger ones are percent.
+    Values up to 1 are taken for shares, larger ones for percent.
     """
     for document, source in documents(checkpoint):
         for entry in (*_ENTRIES, _METRIC):

@@ -1,4 +1,4 @@
-"""Skeleton: what is known of a model before it has weights, by building it once and running it on blank images."""
+"""What RIB knows of a model without weights, from building it once and running it on blank images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from rib.models.trace import TRIAL, Trace, TrialError, trace
 from rib.recipe import LastBatch, OneImage, Recipe
 
 LIBRARIES = (vision.BUILDER, clip.BUILDER, folding.BUILDER, transformer.BUILDER)
-"""Builders whose nets are run on torch's meta device, as timm's are: no memory, no values, some tenths of a second."""
+"""Builders whose nets run on torch's meta device, like timm's: without memory and values, in some tenths of a second.
+"""
 
 
 @dataclass(frozen=True)
@@ -25,9 +26,9 @@ class Skeleton:
     """A model without weights.
 
     Attributes:
-        architecture: with the heads and frozen parameters that were found, if there is something to say of them.
+        architecture: with the heads and frozen parameters that the trial run found, if they are not the usual ones.
         classifier: names, shapes and types of its modules; its tensors have no values.
-        odd: how it answers in training mode, in words, if that is not its answer of evaluation; None else.
+        odd: how its output in training mode differs from that in evaluation mode, in words; None if it does not.
     """
 
     architecture: Architecture
@@ -35,18 +36,18 @@ class Skeleton:
     odd: str | None
 
     def last_batch(self, trainable: frozenset[str] | None, recipe: Recipe, images: int, what: str) -> LastBatch | None:
-        """What becomes of the last batch of each epoch of a training: "merged" where it would be short and a
-        BatchNorm is trained, None if it is left as it is.
+        """How a training treats the last batch of each epoch: "merged" if it would be too short for a trained
+        BatchNorm; else None.
 
         Args:
             trainable: names of the parameters that are trained in training mode; None for all.
-            recipe: of the training.
-            images: of the tuning set.
-            what: it is, for people.
+            recipe: the recipe of the training.
+            images: number of images of the tuning set.
+            what: the training, for messages.
 
         Raises:
-            UserError: the model answers otherwise in training than in evaluation; or every batch is one image, and a
-                BatchNorm is trained.
+            UserError: the model's output in training mode differs from that in evaluation mode; or every batch is one
+                image, and a BatchNorm is trained.
         """
         if trainable == frozenset():
             return None
@@ -69,28 +70,30 @@ class Skeleton:
         return "merged" if recipe.merges(images) else None
 
     def learns_statistics(self, trainable: frozenset[str] | None, recipe: Recipe) -> bool:
-        """Whether a training normalises by the batch and changes BatchNorm's statistics.
+        """Whether a training normalises by the batch and changes the statistics of BatchNorm.
 
         Args:
             trainable: names of the parameters that are trained in training mode; None for all.
-            recipe: of the training.
+            recipe: the recipe of the training.
         """
         return recipe.batchnorm != "freeze" and bool(self.classifier.batch_norms(trainable))
 
     def one_image(self, taken: bool) -> OneImage | None:
-        """How gradients of single images go through the norms, if they are `taken` and the model has such norms."""
+        """How the norms handle gradients of single images; None if the training needs none (`taken`) or no norm is
+        affected.
+        """
         return "dense" if taken and affected(self.classifier.net) else None
 
 
 PLAIN = ("rib.models.small:", "rib.models.characters:")
-"""RIB's own small nets need no trial run: they end in one linear layer, in training too, and have no BatchNorm."""
+"""RIB's small nets need no trial run: they end in one linear layer, also in training mode, and have no BatchNorm."""
 
 
 def skeleton(architecture: Architecture) -> Skeleton | None:
-    """Result of a model's trial run; None for RIB's own. A net that fails in it is assumed to end in its head.
+    """Result of a model's trial run; None for RIB's own nets. A net that fails in it is assumed to end in its head.
 
     Raises:
-        UserError: the model cannot be built, has no fitting head, or answers with something else than logits.
+        UserError: the model cannot be built, has no fitting head, or its output is not logits.
     """
     if (architecture.build or "").startswith(PLAIN) and architecture.extension is None:
         return None
@@ -103,7 +106,7 @@ def _skeleton(document: str) -> Skeleton:
     if architecture.timm is not None or architecture.build in LIBRARIES:
         try:
             return _tried("meta", architecture)
-        except Exception as error:  # a net that cannot be built or run without values; its own fault shows below
+        except Exception as error:  # a net that needs values to be built or run; other faults show below
             if is_memory(error):
                 raise
     return _tried("cpu", architecture)
@@ -115,7 +118,7 @@ def _tried(device: str, architecture: Architecture) -> Skeleton:
     try:
         blank = torch.from_numpy(architecture.view.batch(TRIAL)).to(classifier.device)
         found = trace(classifier.net, classifier.prepared(blank), architecture.classes)
-    except TrialError:  # the step that runs it first tells why, with its traceback
+    except TrialError:  # the step that first runs it reports why, with the traceback
         if device == "meta":
             raise
         found = Trace((), classifier.head_name, None)
@@ -126,7 +129,7 @@ def _tried(device: str, architecture: Architecture) -> Skeleton:
 
 
 def _heads(found: Trace, classifier: Classifier, architecture: Architecture) -> tuple[str, ...] | None:
-    """The linear layers that the answer is made of; None if it is what the head gives."""
+    """The linear layers that the output is computed from; None if it is the head's output."""
     if found.direct == classifier.head_name:
         return None
     heads = (found.direct,) if found.direct else found.heads

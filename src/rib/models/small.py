@@ -1,4 +1,4 @@
-"""Two small nets for the embedded suite: a residual one and a transformer.
+"""Two small nets for `digits`: a residual net and a transformer.
 
 Both read normalised images [N, 3, H, W] and end in a linear layer named `head`.
 """
@@ -12,7 +12,7 @@ from rib import _compat
 
 
 class ResidualBlock(nn.Module):
-    """Two 3×3 convolutions with GroupNorm around a shortcut."""
+    """Two 3×3 convolutions with GroupNorm, and a residual connection."""
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
@@ -29,7 +29,7 @@ class ResidualBlock(nn.Module):
 
 
 class SmallResNet(nn.Module):
-    """A strided stem and two residual blocks, w, 2w and 4w channels wide."""
+    """A strided stem and two residual blocks, with w, 2w and 4w channels."""
 
     def __init__(self, num_classes: int, width: int) -> None:
         super().__init__()
@@ -54,7 +54,7 @@ def small_resnet(num_classes: int, width: int = 16) -> nn.Module:
 
 def small_vit(num_classes: int, image_size: int = 28, dim: int = 48, depth: int = 4, heads: int = 3) -> nn.Module:
     """A vision transformer on the tokens of a three-convolution stem: 16 tokens at 28 pixels, 64 at 64."""
-    _compat.declare_missing_operators()  # before timm, which imports torchvision
+    _compat.declare_missing_operators()  # before timm, because timm imports torchvision
     from timm.layers.hybrid_embed import HybridEmbed
     from timm.layers.norm import GroupNorm1
     from timm.models.vision_transformer import VisionTransformer

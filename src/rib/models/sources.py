@@ -1,4 +1,4 @@
-"""Locations of pretrained weights: a file of the user's, or a library's own cache, which RIB never fills."""
+"""Locations of pretrained weights: a user's file, or a library's download cache, into which RIB never writes."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class WeightsPlace:
     """Location of a checkpoint, or its expected location.
 
     Attributes:
-        found: the file; None if it is not there.
-        wanted: the file and where it was looked for, for people.
+        found: the file; None if it is missing.
+        wanted: the file and the searched location, for messages.
         remedy: how to get it.
     """
 
@@ -37,12 +37,12 @@ def weights_file(name: str, row: ModelRow, base: Path) -> Path:
     """The checkpoint of a model.
 
     Args:
-        name: as the suite names it.
+        name: the name in the suite.
         row: its row.
         base: the folder that relative paths start from.
 
     Raises:
-        UserError: it is not there; the file, its place and the command that fetches it are named.
+        UserError: it is missing; the message has the file, its location and the command that downloads it.
     """
     place = find_weights(row, base)
     if place.found is None:
@@ -73,12 +73,12 @@ def find_weights(row: ModelRow, base: Path) -> WeightsPlace:
 
 
 def cached_digest(path: Path, cache: Path | None, fresh: bool = False) -> str:
-    """Digest of a file's bytes, read again only where it may have changed since (`rib.files.state`).
+    """Digest of a file's bytes. The file is read again only if it may have changed (`rib.files.state`).
 
     Args:
         path: the file.
-        cache: folder of digests; None reads the file.
-        fresh: read the file, whatever is known of it.
+        cache: folder for digests; None reads the file.
+        fresh: read the file even if its digest is cached.
     """
     before = state(path.stat())
     stamp = digest(json.dumps([str(path.resolve()), before]).encode())
@@ -92,7 +92,7 @@ def cached_digest(path: Path, cache: Path | None, fresh: bool = False) -> str:
 
 
 def hub_cache() -> Path:
-    """The folder where huggingface_hub keeps what it has downloaded, as the environment says now."""
+    """The download cache of huggingface_hub, as the environment sets it now."""
     home = Path(os.environ.get("HF_HOME") or Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "huggingface")
     return perhaps_at_home(os.environ.get("HF_HUB_CACHE") or home / "hub")
 

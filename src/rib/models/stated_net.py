@@ -1,4 +1,4 @@
-"""Stated nets: the architecture that a checkpoint names, against the one that its weights are read into."""
+"""Compares the architecture that a checkpoint names with the one that its weights are loaded into."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from rib.models.class_order import documents
 from rib.models.guard import nothing_but_building
 
 _ENTRIES = ("arch", "architecture", "model", "model_name")
-"""Entries in which training scripts and configurations name the architecture."""
+"""Names of entries with the architecture in training scripts and configurations."""
 
 
 def require_stated_net(checkpoint: CheckpointFile, architecture: Architecture, net: nn.Module, what: str) -> None:
-    """Refuse weights whose own file names another net that has tensors of the same names and shapes.
+    """Refuse weights whose file names another net that has tensors of the same names and shapes.
 
-    `tf_efficientnet_lite0` and `efficientnet_lite0` differ in their padding, CLIP's towers with and without QuickGELU
-    in an activation. The weights fit both nets, and are right in one. Nets are compared by their printed modules, which
-    show layers, paddings, epsilons and activations; what these do not show is not compared. A name that the library
-    does not know is ignored.
+    `tf_efficientnet_lite0` and `efficientnet_lite0` differ in their padding, and CLIP's towers with and without
+    QuickGELU in an activation. The weights fit both nets but are right for only one. Nets are compared by their printed
+    modules, which show layers, paddings, epsilons and activations but no other differences. Names that the library does
+    not know are ignored.
 
     Args:
-        checkpoint: as read.
-        architecture: of the model.
-        net: built of it.
+        checkpoint: the checkpoint.
+        architecture: the architecture of the model.
+        net: built from it.
         what: the model, for the error.
 
     Raises:
-        UserError: the stated net is another one.
+        UserError: the file names another net.
     """
     own = _own_name(architecture)
     if own is None:
@@ -58,12 +58,12 @@ def _own_name(architecture: Architecture) -> str | None:
 
 
 def _plain(name: str) -> str:
-    """Without the tag of the weights."""
+    """The name without the tag of the weights."""
     return name.partition(".")[0]
 
 
 def _stated(checkpoint: CheckpointFile) -> Iterator[tuple[str, str]]:
-    """Names of architectures, and who states each."""
+    """Names of architectures, each with its source."""
     for document, source in documents(checkpoint):
         for entry in _ENTRIES:
             if isinstance(name := document.get(entry), str):

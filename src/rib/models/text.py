@@ -1,4 +1,4 @@
-"""Models of text: from a row to the architecture, with the tokenizer and the length that its files state."""
+"""Text models: from a row to the architecture, with the tokenizer and the length that its files state."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from rib.models import transformer
 from rib.models.catalogue import ModelRow
 
 LENGTH = 128
-"""Tokens of a text where nobody states how many."""
+"""Tokens per text if no source states a number."""
 
 SPARE = 1_000
-"""Ids by which a model's table may exceed its tokenizer: tables are rounded up, by no more than this."""
+"""Maximum difference of a model's embedding table and its tokenizer's vocabulary: tables are rounded up by less."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,10 @@ class TextInput:
 
     Attributes:
         tokens: the view.
-        pad: the id that stands if there is no token.
-        words: for people, with who stated what.
-        document: as JSON types.
-        unstated: whether a part that costs accuracy if it is wrong was stated by nobody.
+        pad: the padding id.
+        words: a description for messages, with sources.
+        document: the same as JSON types.
+        unstated: whether no source states a part that would cost accuracy if it were wrong.
     """
 
     tokens: Tokens
@@ -40,7 +40,7 @@ class TextInput:
     unstated: bool = False
 
     def stated_by(self, fields: Collection[str], source: str) -> TextInput:
-        """The same: a call states fields of images alone."""
+        """The same object, because a caller states only fields of images."""
         return self
 
 
@@ -48,11 +48,12 @@ def text_input(row: ModelRow, base: Path) -> TextInput:
     """The tokenizer, length and padding of a row's model.
 
     Args:
-        row: of a model of text.
+        row: a row of a text model.
         base: the folder that relative paths start from.
 
     Raises:
-        UserError: the tokenizer is missing or is another model's, no token pads, or the length is beyond the positions.
+        UserError: the tokenizer is missing or belongs to another model, there is no padding token, or the length
+            exceeds the model's positions.
     """
     keep: Keep = row.keep or "start"
     if row.transformers is not None:
@@ -106,7 +107,11 @@ def _stated(tokens: Tokens, pad: int, tokenizer: str, length: str) -> TextInput:
 
 
 def built_text(row: ModelRow, found: TextInput, base: Path) -> tuple[str, dict[str, Any]]:
-    """The builder of a row's model and its arguments. Raises UserError if its configuration cannot be read."""
+    """The builder of a row's model and its arguments.
+
+    Raises:
+        UserError: its configuration cannot be read.
+    """
     if row.build is not None:
         return row.build, dict(row.arguments)
     assert row.transformers is not None
@@ -120,7 +125,15 @@ def built_text(row: ModelRow, found: TextInput, base: Path) -> tuple[str, dict[s
 
 
 def read_config(folder: Path, fetch: str = "") -> dict[str, Any]:
-    """The configuration of a model of transformers. Raises UserError if there is none; `fetch` is the way out."""
+    """The configuration of a model of transformers.
+
+    Args:
+        folder: the model's folder.
+        fetch: the command that downloads it, for the error.
+
+    Raises:
+        UserError: there is none.
+    """
     file = folder / "config.json"
     valid = "config.json with `model_type`, as transformers' save_pretrained writes it"
     if not file.is_file():
@@ -138,7 +151,7 @@ def read_config(folder: Path, fetch: str = "") -> dict[str, Any]:
 
 
 def is_transformers(folder: Path) -> bool:
-    """Whether a folder's config.json is of a model of transformers."""
+    """Whether a folder's config.json belongs to a model of transformers."""
     try:
         config = parse_json(read_plain(folder / "config.json"))
     except (OSError, ValueError):
@@ -147,14 +160,14 @@ def is_transformers(folder: Path) -> bool:
 
 
 def read_texts_alike(before: ModelRow, after: ModelRow, base: Path) -> bool:
-    """Whether two models read texts, as the same tokens; False where they do not read texts.
+    """Whether two models both read texts, as the same tokens; False if neither reads texts.
 
     Args:
         before, after: the rows of the two models of a comparison.
         base: the folder that relative paths start from.
 
     Raises:
-        UserError: one of them reads texts and the other does not, or they read them differently.
+        UserError: only one of them reads texts, or they read them differently.
     """
     if before.is_text != after.is_text:
         kinds = ["texts" if row.is_text else "images" for row in (before, after)]
@@ -187,7 +200,7 @@ def _folder(path: str, base: Path) -> Path:
 
 
 def _pad(row: ModelRow, tokenizer: Any, config: Mapping[str, Any], home: Path) -> int:
-    """The id that stands if there is no token: the row's, or what tokenizer and configuration agree on."""
+    """The padding id: that of the row, or the one on which tokenizer and configuration agree."""
     vocabulary = tokenizer.get_vocab()
     if row.pad is not None:
         if row.pad not in vocabulary:

@@ -1,4 +1,4 @@
-"""Trace: how a net's answer comes about, found by a trial run without weights."""
+"""How a net computes its output, found by a trial run without weights."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch.nn.modules.batchnorm import _NormBase
 from rib.errors import UserError, is_memory, told
 
 TRIAL = 2
-"""Images of the trial run."""
+"""Number of images of the trial run."""
 
 
 class TrialError(Exception):
-    """A net that fails in the trial run."""
+    """An error of a net in the trial run."""
 
 
 @dataclass(frozen=True)
@@ -25,10 +25,10 @@ class Trace:
     """Result of a net's trial run.
 
     Attributes:
-        heads: names of the linear layers that the answer is made of, in the order of their calls; () if none is.
-        direct: name of the linear layer whose output is the answer as it is, so that it is head(features); None if
-            the answer is made of several, or of more than their output.
-        odd: how the net answers in training mode, in words, if that is not its answer of evaluation; None else.
+        heads: names of the linear layers that the output is computed from, in the order of their calls; () if none is.
+        direct: name of the linear layer whose output is the net's output, so that it is head(features); None if the
+            net's output combines several layers, or changes theirs.
+        odd: how its output in training mode differs from that in evaluation mode, in words; None if it does not.
     """
 
     heads: tuple[str, ...]
@@ -37,12 +37,12 @@ class Trace:
 
 
 def trace(net: nn.Module, blank: Tensor | int, classes: int) -> Trace:
-    """Run a net on blank images, in evaluation mode and in training mode; its parameters stay as they are.
+    """Run a net on blank images, in evaluation mode and in training mode. Its parameters do not change.
 
     Args:
-        net: on any device; on torch's meta device a run takes no memory and computes no value.
+        net: on any device; on torch's meta device a run needs no memory and computes no values.
         blank: prepared inputs, `TRIAL` of them; or the side of images in pixels.
-        classes: outputs.
+        classes: number of outputs.
 
     Raises:
         UserError: its output is not one number per class.
@@ -69,7 +69,7 @@ def trace(net: nn.Module, blank: Tensor | int, classes: int) -> Trace:
 
 @dataclass(frozen=True)
 class _Call:
-    """A call of a module that has no modules of its own."""
+    """A call of a module without submodules."""
 
     name: str
     module: nn.Module
@@ -81,13 +81,13 @@ class _Call:
         return isinstance(self.module, nn.Linear)
 
     def is_(self, answer: Any) -> bool:
-        """Whether an answer is what the call gave, and nothing was done to it in place since."""
+        """Whether `answer` is the call's output and was not changed in place since."""
         return answer is self.output and answer._version == self.version
 
 
 @torch.no_grad()
 def _watched(net: nn.Module, inputs: Tensor) -> tuple[Any, list[_Call]]:
-    """The net's output, and the calls of its leaves in order."""
+    """The net's output, and the calls of its leaf modules in order."""
     calls: list[_Call] = []
 
     def note(name: str) -> Callable[[nn.Module, Any, Any], None]:
@@ -98,7 +98,7 @@ def _watched(net: nn.Module, inputs: Tensor) -> tuple[Any, list[_Call]]:
     try:
         with torch.device(inputs.device), torch.random.fork_rng(devices=[]):
             return net(inputs), calls
-    except Exception as error:  # the net is another's
+    except Exception as error:  # the net may be the user's code
         if is_memory(error):
             raise
         raise TrialError(told(error)) from error
@@ -112,7 +112,10 @@ def _device(net: nn.Module) -> torch.device:
 
 
 def _heads(calls: Sequence[_Call], classes: int) -> tuple[str, ...]:
-    """The linear layers with one output per class that are called last, norms and what has no weights between them."""
+    """The linear layers with one output per class that are called last.
+
+    Norms and layers without weights may lie between them.
+    """
     found: list[str] = []
     for call in reversed(calls):
         if call.linear and call.module.out_features == classes:
@@ -131,7 +134,7 @@ def _is_logits(answer: Any, classes: int) -> bool:
 
 
 def _shape(answer: Any) -> str:
-    """A net's answer in words."""
+    """A description of a net's output."""
     if isinstance(answer, Tensor):
         return f"a tensor of shape {tuple(answer.shape)} for {TRIAL} images"
     kind = type(answer).__name__

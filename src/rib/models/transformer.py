@@ -1,4 +1,4 @@
-"""Models of transformers' library as nets of token ids: encoders and decoders, with their own head or with RIB's."""
+"""Models of the transformers library as nets of token ids: encoders and decoders, with their own head or with RIB's."""
 
 from __future__ import annotations
 
@@ -23,25 +23,26 @@ VOLATILE = frozenset(
         "attn_implementation", "experts_implementation", "quantization_config",
     ]
 )  # fmt: skip
-"""Entries of a configuration that shape no net, or that RIB decides: some name code that transformers would load."""
+"""Entries of a configuration that do not shape the net, or that RIB sets. Some name code that transformers would load.
+"""
 
 BUFFERS = ("position_ids", "attn.bias", "attn.masked_bias", "rotary_emb.inv_freq")
-"""Ends of names of what older versions of transformers wrote beside the weights."""
+"""Suffixes of tensors that older versions of transformers saved with the weights."""
 
 OFFSET = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet", "data2vec-text")
-"""Kinds of models whose first text position stands behind that of the padding, in one table with it."""
+"""Kinds of models whose position table starts after the padding token's position."""
 
 
 class TransformersNet(nn.Module):
-    """Logits from token ids int64 (N, L), negative if there is no token; id + vocabulary is of a second segment.
+    """Logits from token ids int64 (N, L), negative for padding. Ids of a second segment are id + vocabulary.
 
     Args:
         model: of transformers.
         vocabulary: number of ids.
-        pad: the id that stands if there is no token; attention passes it over.
-        segments: whether the model is given the segment of each token.
+        pad: the padding id, which attention ignores.
+        segments: whether the model gets the segment of each token.
         pooling: None for a model with a head of its own; else which vector the new head sees.
-        classes, width: of the new head.
+        classes, width: number of outputs and inputs of the new head.
     """
 
     def __init__(
@@ -53,7 +54,7 @@ class TransformersNet(nn.Module):
             self.head = nn.Linear(width, classes)
 
     def inputs(self, tokens: Tensor) -> dict[str, Tensor]:
-        """What transformers' models take."""
+        """The inputs of transformers' models."""
         there, known = tokens >= 0, tokens.clamp(min=0)
         found = {"input_ids": torch.where(there, known % self.vocabulary, self.pad), "attention_mask": there.long()}
         if self.segments:
@@ -66,7 +67,7 @@ class TransformersNet(nn.Module):
         if self.pooling is not None:
             hidden = self.model(**inputs).last_hidden_state
             logits: Tensor = self.head(pooled(hidden, tokens >= 0, self.pooling))
-        elif hasattr(self.model, "score"):  # a decoder: its head sees the last token alone, whatever stands behind it
+        elif hasattr(self.model, "score"):  # a decoder, whose head sees only the last token, whatever follows it
             hidden = self.model.base_model(**inputs).last_hidden_state
             logits = self.model.score(pooled(hidden, tokens >= 0, "last"))
         else:
@@ -77,14 +78,14 @@ class TransformersNet(nn.Module):
 def transformers_net(
     num_classes: int, config: Mapping[str, Any], pad: int, pooling: str | None = None, segments: bool = False
 ) -> nn.Module:
-    """A model of transformers with new weights.
+    """A model of transformers with random weights.
 
     Args:
-        num_classes: outputs.
-        config: of the model, as its config.json has it, without what shapes no net.
-        pad: the id that stands if there is no token.
+        num_classes: number of outputs.
+        config: of the model, as in its config.json, without entries that do not shape the net.
+        pad: the padding id.
         pooling: None for AutoModelForSequenceClassification; "mean", "first" or "last" for AutoModel and a new head.
-        segments: whether texts are pairs whose segments the model tells apart.
+        segments: whether texts are pairs whose segments the model distinguishes.
     """
     from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
@@ -93,23 +94,23 @@ def transformers_net(
     kind = AutoModelForSequenceClassification if pooling is None else AutoModel
     model = kind.from_config(made)
     if pooling is not None and getattr(model, "pooler", None) is not None:
-        model.pooler = None  # the new head sees the tokens themselves, and checkpoints of other tasks lack it
+        model.pooler = None  # the new head sees the tokens themselves, and other tasks' checkpoints lack the pooler
     return TransformersNet(model, int(made.vocab_size), pad, segments, pooling, num_classes, int(made.hidden_size))
 
 
 def in_net_names(tensors: Mapping[str, Tensor], net: nn.Module, new_head: bool) -> dict[str, Tensor]:
     """Tensors of a checkpoint of transformers under the names of a `TransformersNet`.
 
-    A checkpoint of another task lacks the base's prefix, or has it; its own head is left out where the net's head sees
-    the tokens themselves.
+    The names in checkpoints of other tasks may have the prefix of the base model or lack it. If the net has RIB's head,
+    the checkpoint's own head is dropped.
 
     Args:
         tensors: of the checkpoint.
-        net: whose names are wanted.
-        new_head: whether the checkpoint need not have the net's head.
+        net: has the wanted names.
+        new_head: whether the checkpoint may lack the net's head.
 
     Raises:
-        UserError: the checkpoint is of another task, and its head is wanted.
+        UserError: the checkpoint is of another task, and its head is needed.
     """
     assert isinstance(net, TransformersNet)
     expected = net.state_dict()
@@ -136,7 +137,7 @@ def in_net_names(tensors: Mapping[str, Tensor], net: nn.Module, new_head: bool) 
 
 
 def most_tokens(config: Mapping[str, Any], pad: int) -> int | None:
-    """The longest text that a model's table of positions has room for; None if it has no such table."""
+    """The maximum number of tokens in a model's position table; None if it has no such table."""
     table = next((int(config[name]) for name in ("n_positions", "max_position_embeddings") if config.get(name)), None)
     if table is None or table < 0:
         return None
@@ -144,7 +145,11 @@ def most_tokens(config: Mapping[str, Any], pad: int) -> int | None:
 
 
 def require_installed() -> None:
-    """Refuse where transformers is not installed. Raises UserError."""
+    """Check that transformers is installed.
+
+    Raises:
+        UserError: it is not.
+    """
     try:
         import transformers  # noqa: F401
     except ImportError:

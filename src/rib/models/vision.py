@@ -1,4 +1,4 @@
-"""torchvision's models, with the preprocessing that torchvision states for each of their published weights."""
+"""torchvision's models, with the preprocessing that torchvision states for their published weights."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ BUILDER = "rib.models.vision:torchvision_net"
 
 
 _AUXILIARY = {"googlenet": ("aux1.", "aux2."), "inception_v3": ("AuxLogits.",)}
-"""Models with heads that only their own training code reads, and the names of those heads' tensors."""
+"""Models with auxiliary heads for training, and the prefixes of those heads' tensors."""
 
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 
 
 def torchvision_net(num_classes: int, name: str, **arguments: Any) -> nn.Module:
-    """A torchvision model with fresh weights, and without auxiliary heads unless `arguments` ask for them.
+    """A torchvision model with random weights, without auxiliary heads unless `arguments` request them.
 
     Args:
-        num_classes: outputs.
-        name: as torchvision calls it.
-        arguments: of torchvision's builder.
+        num_classes: number of outputs.
+        name: torchvision's name.
+        arguments: arguments of torchvision's builder.
     """
     own = {"aux_logits": False, "init_weights": True} if name in _AUXILIARY else {}
     return _models().get_model(name, weights=None, num_classes=num_classes, **(own | arguments))
 
 
 def own_arguments(name: str, tag: str | None) -> dict[str, Any]:
-    """Arguments that torchvision's builder sets itself for published weights, if they differ from its defaults.
+    """Arguments that torchvision's builder sets for published weights, if they differ from its defaults.
 
     Args:
-        name: as torchvision calls it.
+        name: torchvision's name.
         tag: which published weights; None for the newest.
 
     Raises:
@@ -55,10 +55,10 @@ def own_arguments(name: str, tag: str | None) -> dict[str, Any]:
 
 
 def require_arguments(name: str, arguments: Mapping[str, Any]) -> None:
-    """Refuse weights of the user for a net that is built in one way for published weights and in another without.
+    """Refuse a user's weights for a net that torchvision builds differently with and without published weights.
 
     Raises:
-        UserError: nothing says which way is meant.
+        UserError: the arguments do not say which of the two is meant.
     """
     if name in _AUXILIARY and "transform_input" not in arguments:
         raise UserError(
@@ -70,10 +70,10 @@ def require_arguments(name: str, arguments: Mapping[str, Any]) -> None:
 
 
 def converted(name: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict in the names that torchvision's code gives its tensors now, without those of auxiliary heads.
+    """A state dict under torchvision's current names, without auxiliary heads.
 
     torchvision's own loading does the same: the published files of its densenets have older names, and those of
-    googlenet and inception_v3 hold heads that the built net lacks.
+    googlenet and inception_v3 contain heads that the net lacks.
     """
     if name.startswith("densenet"):
         return {_OLD_DENSENET.sub(r"\1\2.", key): tensor for key, tensor in weights.items()}
@@ -82,7 +82,11 @@ def converted(name: str, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def own_view(name: str, tag: str | None) -> Preprocessing:
-    """Preprocessing that torchvision states for published weights (`tag`; None for the newest).
+    """The preprocessing that torchvision states for published weights.
+
+    Args:
+        name: torchvision's name.
+        tag: which published weights; None for the newest.
 
     Raises:
         UserError: torchvision has no such model or weights.
@@ -103,7 +107,7 @@ def own_view(name: str, tag: str | None) -> Preprocessing:
 
 
 def cached_file(name: str, tag: str | None) -> tuple[Path, str]:
-    """torchvision's path for published weights after their download, and their address. Raises as `own_view`."""
+    """torchvision's path for downloaded weights, and their address. Raises as `own_view`."""
     url = _published(name, tag).url
     return Path(torch.hub.get_dir()) / "checkpoints" / url.rpartition("/")[2], url
 

@@ -1,4 +1,4 @@
-"""Weights: named tensors, and the files they live in."""
+"""Weights: named tensors, and their files."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Weights = Mapping[str, Tensor]
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """Tensors of a safetensors file under the names they have there, as `write_weights` wrote them.
+    """Tensors of a safetensors file, under the names in the file.
 
     Raises:
         UserError: the file is missing, or no safetensors file.
@@ -30,7 +30,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         raise UserError("weights not found", got=path)
     try:
         return load_file(plain(path))
-    except Exception as error:  # safetensors has errors of its own kinds
+    except Exception as error:  # safetensors raises its own kinds of errors
         if is_memory(error):
             raise
         raise UserError(
@@ -45,36 +45,40 @@ def write_weights(path: Path, weights: Weights) -> None:
     """Write a safetensors file atomically. Raises as `written_aside`."""
     with written_aside(path) as aside:
         aside.touch()
-        mode = stat.S_IMODE(aside.stat().st_mode)  # as the user's umask has it
+        mode = stat.S_IMODE(aside.stat().st_mode)  # with the permissions that the user's umask gives
         save_file({name: tensor.contiguous() for name, tensor in weights.items()}, aside)
         aside.chmod(mode)  # safetensors makes files that only their owner can read
 
 
 def check_finite(weights: Weights, what: str) -> None:
-    """Refuse weights that hold NaN or infinity. Raises UserError; the first tensor is named."""
+    """Refuse weights with NaN or infinity.
+
+    Raises:
+        UserError: a tensor has one; the message names the first.
+    """
     if bad := first_not_finite(weights):
         raise UserError(f"the checkpoint of {what} holds values that are not finite", got=f"NaN or infinity in {bad}")
 
 
 EXTENSION = "extension"
-"""Name, within a net, of the module that holds what a method has added to it."""
+"""Name, within a net, of the module that a method has added to it."""
 
 
 def is_extended(weights: Weights) -> bool:
-    """Whether weights are of a net to which a method has added something."""
+    """Whether weights belong to a net that a method has extended."""
     return any(name.startswith(f"{EXTENSION}.") for name in weights)
 
 
 def put_weights(model: nn.Module, weights: Weights, own_versions: bool = True) -> None:
-    """Load weights into a model, all of them and no others.
+    """Load weights into a model; their names must be exactly the model's.
 
-    What a module keeps of its weights in evaluation mode (timm's attention biases) is dropped, as `train()` has it.
+    Values that a module caches in evaluation mode (timm's attention biases) are dropped, as by `train()`.
 
     Args:
-        model: whose weights are replaced; its modules stay in the modes that they are in.
-        weights: in its names.
-        own_versions: whether the weights are of the model's present code, as RIB's own are. Some modules refuse
-            weights of which no version is known, and change those of an older one. False takes what the weights say.
+        model: the model to change; its modules stay in their modes.
+        weights: under its names.
+        own_versions: whether the weights belong to the model's current code, as RIB's own do. Some modules refuse
+            weights without a version, and convert those of an older one. False uses the versions in the weights.
 
     Raises:
         RuntimeError: a name or a shape differs.
@@ -97,7 +101,7 @@ def shapes(weights: Weights) -> Shapes:
 
 
 def differences(expected: Shapes, got: Shapes) -> dict[str, str]:
-    """Differences of names or shapes: the tensor's name, and a description of its fault."""
+    """Differences of names or shapes: the tensor's name, and a description of the difference."""
     missing = {name: f"{name} is missing" for name in expected if name not in got}
     surplus = {name: f"{name} is not part of the model" for name in got if name not in expected}
     other = {
@@ -105,12 +109,12 @@ def differences(expected: Shapes, got: Shapes) -> dict[str, str]:
         for name in expected
         if got.get(name, expected[name]) != expected[name]
     }
-    kinds = zip_longest(missing.items(), surplus.items(), other.items())  # the first few are of every kind
+    kinds = zip_longest(missing.items(), surplus.items(), other.items())  # the first few include every kind
     return dict(each for kind in kinds for each in kind if each is not None)
 
 
 def first_few(wrong: Mapping[str, str]) -> str:
-    """The first differences, and how many there are."""
+    """The first differences, and their number."""
     return "; ".join(list(wrong.values())[:4]) + (f"; … ({len(wrong)} differences)" if len(wrong) > 4 else "")
 
 
@@ -147,7 +151,7 @@ def take_weights(model: nn.Module) -> dict[str, Tensor]:
 
 
 def interpolate(start: Weights, end: Weights, alpha: float) -> Weights:
-    """start + alpha (end - start) for floating tensors; counters are taken from `end`."""
+    """start + alpha (end - start) for floating-point tensors; counters are those of `end`."""
     return {
         name: (1 - alpha) * start[name] + alpha * tensor if tensor.is_floating_point() else tensor
         for name, tensor in end.items()
