@@ -62,13 +62,13 @@ class Board:
     """Hands out jobs under a lease, receives their results, and removes weights that no step needs any more.
 
     Args:
-        plan: the steps.
-        store: receives the results.
-        how: says which weights to keep.
+        plan: the plan with the steps.
+        store: the store for the results.
+        how: settings, such as which weights to keep.
         watcher: receives the progress.
         outcome: updated in place.
         listed: the jobs to do.
-        leases: of the store.
+        leases: leases of the store.
         held_back: reason by key of steps that failed before and are not retried.
     """
 
@@ -108,9 +108,9 @@ class Board:
     # -- handing out -------------------------------------------------------------------------------------------------
 
     def take(self) -> int | None:
-        """The number of a job on which this driver has now a lease; None if no job can start now.
+        """The number of a job whose leases this driver has just taken; None if no job can start now.
 
-        Jobs that other drivers have are remembered and polled; `waits` says whether there are any.
+        Jobs of other drivers are remembered and polled; `waits` says whether there are any.
         """
         while (number := self._candidate()) is not None:
             if self._is_over(number):
@@ -152,8 +152,8 @@ class Board:
     def _candidate(self) -> int | None:
         """A job that can start, as far as this driver knows.
 
-        When it is time to poll other drivers, their jobs come first, each once: finished jobs make others ready, and
-        jobs of dead drivers are taken up before new ones.
+        When a poll of other drivers is due, their jobs come first, each once: finished jobs make others ready, and this
+        driver takes over the jobs of dead drivers before new ones.
         """
         if self.leases.dismissed:
             return None
@@ -192,7 +192,7 @@ class Board:
         return True
 
     def begin(self, number: int) -> tuple[Step, ...]:
-        """The steps of a job without finished ones and without those that need a failed step of another job."""
+        """The steps of a job, without finished steps and steps that need a failed step of another job."""
         possible: list[Step] = []
         for step in self.jobs[number].steps:
             if step.key in self._settled or self._was_done(step):
@@ -200,7 +200,7 @@ class Board:
             if lost := next((need for need in step.needs if need.key in self.failed), None):
                 reason = self.failed[lost.key]
                 if step.trains:
-                    reason = f"{lost.title} failed: {reason}"  # an ingredient, or the pretraining
+                    reason = f"{lost.title} failed: {reason}"  # the missing weights: an ingredient, or the pretraining
                 self.store.write_failure(step.key, reason, kind="need")
                 self.fail(step.key, reason)
             elif failure := self._failed_elsewhere(step.key):
@@ -219,12 +219,12 @@ class Board:
         return True
 
     def _failed_elsewhere(self, key: str) -> Failure | None:
-        """How a step has failed at another driver since this run started."""
+        """The failure of a step at another driver since this run started; None if there is none."""
         failure = self.store.last_failure(key)
         return failure if failure != self._before.get(key) else None
 
     def settle_elsewhere(self) -> int:
-        """Read what other drivers have finished and failed at; return the number of remaining steps."""
+        """Read the results and failures of other drivers; return the number of remaining steps."""
         self._unsure |= self._news.take()
         for key in sorted(self._unsure & self._left):
             self._was_done(self._steps[key])
@@ -234,7 +234,7 @@ class Board:
                 self.fail(key, failure.reason)
         return len(self._left)
 
-    # -- taking in ---------------------------------------------------------------------------------------------------
+    # -- receiving ---------------------------------------------------------------------------------------------------
 
     def tell(self, message: tuple[Any, ...]) -> None:
         """Process a message of a worker."""
@@ -269,9 +269,9 @@ class Board:
         self.watcher.finished(self.plan.image_passes(step))
 
     def end(self, number: int) -> None:
-        """A job is over: release its leases, and remove weights that no further job reads, unless they are to be kept.
+        """End a job: release its leases, and remove weights that no other job reads, unless they are to be kept.
 
-        What a failed step reads is kept for the next try. While other drivers run in the store, nothing is removed,
+        Inputs of a failed step are kept for the next try. While other drivers run in the store, nothing is removed,
         because they may need it.
         """
         job = self.jobs[number]
@@ -317,9 +317,10 @@ class Board:
 
 
 def left_behind(plan: Plan, store: Store, keep: str) -> Iterator[str]:
-    """Keys of steps whose weights or features are in the store, but only until no step reads them.
+    """Keys of steps whose weights or features are in the store only until the steps that read them are done.
 
-    More than those of running jobs only if an earlier run was killed before it could remove them."""
+    After a killed run there may be more of them than those of running jobs.
+    """
     if keep == "all":
         return
     for step in plan.steps:
@@ -339,7 +340,7 @@ def _weights_read(step: Step) -> set[str]:
 
 
 def _waiting(lease: Lease, stopped: bool, title: str) -> str:
-    """The drivers that this driver waits for, and what the user can do."""
+    """A message with the drivers that this driver waits for, and with what the user can do."""
     assert lease.owner is not None
     since = time.strftime("%H:%M:%S", time.localtime(time.time() - lease.age))
     who = f"process {lease.owner.pid} on {lease.owner.host}"

@@ -1,4 +1,4 @@
-"""Decoding: which data are decoded into packs before the first step, and which are streamed."""
+"""Decoding: which data RIB decodes into packs before the first step, and which it streams."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from rib.steps import Step
 from rib.store.store import Store
 
 IN_MEMORY = 0.5
-"""A pack larger than this share of the memory does not stay cached: each reader reads it from the disk again."""
+"""Share of the memory. A larger pack does not stay in the page cache, so each reader reads it from disk again."""
 
 
 def pack(plan: Plan, store: Store, watcher: Watcher, budget: int | None = None) -> int:
-    """Decode all data of a plan that have no pack yet; return the number of packs checked or written.
+    """Decode all data of a plan without a pack; return the number of packs checked or written.
 
     Args:
         plan: the plan.
-        store: holds the packs.
-        watcher: receives the progress.
+        store: the store for the packs.
+        watcher: called with the progress.
         budget: bytes for all packs; None for all free bytes.
 
     Raises:
@@ -45,13 +45,15 @@ def pack(plan: Plan, store: Store, watcher: Watcher, budget: int | None = None) 
 def prepare(
     plan: Plan, steps: Sequence[Step], store: Store, watcher: Watcher, budget: int | None
 ) -> tuple[frozenset[str], frozenset[str]]:
-    """Decode the data of the steps as far as they fit; check packs that this machine has not verified yet.
+    """Decode the data of the steps as far as they fit, and check packs that this machine has not verified yet.
 
     Returns:
-        Names of the packs that do not fit, whose data are streamed. And names of the packs that many nets read in one
-        pass: those of streamed data, and those that are only scored and too large to stay in memory between nets.
+        Two sets of names of packs. The first are those that do not fit, whose data are streamed. The second are those
+            that many nets read in one pass: the packs of streamed data, and packs that are only scored and too large to
+            stay in memory between nets.
 
-    Raises: as `pack`.
+    Raises:
+        UserError: as `pack`.
     """
     packed, streamed = divided(looked_at(plan, steps), store.packs, budget)
     wanted = _unchecked(packed, store)
@@ -76,14 +78,14 @@ def memory() -> int:
 
 
 def looked_at(plan: Plan, steps: Iterable[Step]) -> list[Decoded]:
-    """The data of these steps, each part once."""
+    """The data that these steps read, each part once."""
     return list(dict.fromkeys(decoded for step in steps for decoded in step.looked_at(plan.world)))
 
 
 def _unchecked(wanted: Iterable[Decoded], store: Store) -> list[Decoded]:
-    """The wanted parts without a pack that this machine has verified.
+    """The wanted parts whose pack is missing, or was never verified on this machine.
 
-    Parts that share a pack, such as both parts of a set that is tuned on and tested whole, appear once.
+    Parts that share a pack appear once, such as both parts of a set that is tuned on and tested whole.
     """
     needed: dict[Path, Decoded] = {}
     for one in wanted:

@@ -17,7 +17,7 @@ class InThisProcess:
     """Runs one job after the other in this process.
 
     Args:
-        device: runs the steps.
+        device: device of the steps.
     """
 
     def __init__(self, device: str) -> None:

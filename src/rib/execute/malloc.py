@@ -10,7 +10,7 @@ TRIM, MMAP = -1, -3
 """Numbers of mallopt options in glibc."""
 
 KEPT = 1 << 30
-"""Free bytes that may stay at the top of the heap."""
+"""Maximum free bytes at the top of the heap."""
 
 APART = 256 << 20
 """Blocks of at least this many bytes return to the system when freed; the activations of a batch are smaller."""

@@ -31,7 +31,7 @@ START_SECONDS = 60.0
 """Seconds for a process to start a job before the time limit of its step applies."""
 
 LISTEN_SECONDS = 2.0
-"""Seconds to listen to workers between two checks whether the run continues."""
+"""Seconds to listen to workers before checking again whether the run continues."""
 
 END_SECONDS = 10.0
 """Seconds that a worker has to exit after a request."""
@@ -48,7 +48,7 @@ class _Worker:
         process: the process.
         device: its device.
         job: number of its job; None while it is idle.
-        steps: keys of the running steps that it has reported: one step, or those of a sweep.
+        steps: keys of the steps that it reports as running: one step, or those of a sweep.
         since: when they started, by this process's clock; later than now until the worker reports the start.
         hung: whether it was stopped because its step exceeded the time limit.
     """
@@ -78,7 +78,7 @@ class Crew:
         self._deaths: dict[str, int] = {}
 
     def run(self, board: Board) -> None:
-        """Run until no job is left, or until this driver is dismissed and others take over its jobs."""
+        """Run until no job is left, or until another driver dismisses this one and takes over its jobs."""
         self._board = board
         self._traces = Path(tempfile.mkdtemp(prefix="rib-"))
         try:
@@ -111,7 +111,7 @@ class Crew:
         return [connection for connection, worker in self._workers.items() if worker.job is not None]
 
     def _patience(self) -> float:
-        """Seconds to listen: until the next poll if a worker is idle, or until a step exceeds its limit."""
+        """Seconds to listen: until the next poll if a worker is idle, or until a step exceeds its time limit."""
         idle = len(self._busy) < len(self._workers)
         until = [LISTEN_SECONDS, self._board.patience if idle else None]
         if self._limit is not None:
@@ -139,7 +139,7 @@ class Crew:
                     self._board.end(number)
                     continue
                 worker.job, worker.steps, worker.since = number, (steps[0].key,), time.monotonic() + START_SECONDS
-                with suppress(BrokenPipeError, ConnectionResetError):  # it died while idle: `_listen` will find out
+                with suppress(BrokenPipeError, ConnectionResetError):  # it died while idle, which `_listen` will notice
                     connection.send(steps)
 
     def _listen(self, connection: Connection) -> None:
@@ -159,7 +159,7 @@ class Crew:
         self._board.tell(message)
 
     def _end_of(self, worker: _Worker) -> float:
-        """The deadline of a worker; a sweep has the time of all its steps."""
+        """The time at which a worker exceeds its limit; a sweep has the time of all its steps together."""
         return worker.since + (self._limit or math.inf) * max(1, len(worker.steps))
 
     def _end_hung(self) -> None:
@@ -186,7 +186,7 @@ class Crew:
         return ""
 
     def _bury(self, connection: Connection) -> None:
-        """A worker died (killed, out of memory, a crash in native code): retry its job once."""
+        """Handle the death of a worker (killed, out of memory, a crash in native code): retry its job once."""
         worker = self._workers.pop(connection)
         worker.process.join()
         connection.close()
@@ -219,7 +219,8 @@ class Crew:
 
 @contextmanager
 def _no_interrupts() -> Iterator[None]:
-    """Start processes that ignore Ctrl-C in the terminal from the first moment: this process stops them instead."""
+    """Start processes that ignore Ctrl-C in the terminal from the first moment, because this process stops them
+    itself."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return

@@ -1,4 +1,4 @@
-"""Progress: what a person sees while steps run."""
+"""Progress: the display of running steps."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ class Watcher(Protocol):
     """Receives the events of a run, and may show them."""
 
     def begin(self, steps: int, done: int, work: float) -> None:
-        """`steps` in total, `done` of them finished before; `work` image passes to do."""
+        """Announce `steps` steps in total, `done` of them finished before, and `work` image passes to do."""
 
     def now(self, title: str) -> None:
-        """A step has started."""
+        """Announce a step that has started."""
 
     def images(self, count: int, passes: float) -> None:
         """Count `count` more images through a model, at the cost of `passes` forward passes."""
@@ -30,7 +30,7 @@ class Watcher(Protocol):
         """A step is finished, with `work` image passes."""
 
     def say(self, line: str) -> None:
-        """A message on a line of its own."""
+        """Show a message on a line of its own."""
 
 
 class Silent:
@@ -44,11 +44,11 @@ class Silent:
 
 
 class Announced:
-    """Another watcher that first says how much there is to do.
+    """A watcher that announces the amount of work and then passes everything to another watcher.
 
     Args:
-        watcher: the other.
-        name: of what is done.
+        watcher: the other watcher.
+        name: name of the work.
     """
 
     def __init__(self, watcher: Watcher, name: str) -> None:
@@ -200,7 +200,7 @@ class _Counts(ProgressColumn):
 
 
 def duration(seconds: float | None) -> str:
-    """Seconds for people: 8 s, 3 min 20 s, 5 h 10 min."""
+    """A duration as text: 8 s, 3 min 20 s, 5 h 10 min."""
     if seconds is None:
         return "…"
     whole = round(seconds)

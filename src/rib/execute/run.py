@@ -51,8 +51,8 @@ def execute(
     """Run every step of a plan that has no record, together with other drivers of the store.
 
     Args:
-        plan, store: the steps, and the store of their records.
-        how: workers, device, checkpoints, retention.
+        plan, store: the plan, and the store for its records.
+        how: workers, device, checkpoints, and which weights to keep.
         watcher: called with the progress.
         runtime: the executor and its settings; default: worker processes of this machine.
         id: prefix of the lease ids, if the caller has chosen one; the caller then handles signals.

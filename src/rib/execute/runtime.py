@@ -1,4 +1,4 @@
-"""Runtime: where and how steps run. None of its fields is part of a key."""
+"""Runtime: where steps run, and under which limits. None of its fields is part of a key."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class SlurmRuntime(Frozen):
 
 
 class Runtime(Frozen):
-    """Where and how steps run, and when one is stopped."""
+    """Where steps run, and their time limit."""
 
     executor: Literal["local", "ray", "slurm"] = "local"
     workers: int | None = Field(None, ge=1, description="processes, or joiners of a cluster")

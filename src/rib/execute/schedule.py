@@ -74,7 +74,7 @@ def _ranks(needs: Sequence[frozenset[int]], own: Sequence[float]) -> list[float]
 
 
 def users_of(needs: Sequence[frozenset[int]]) -> dict[int, list[int]]:
-    """The indices of the jobs that wait for each job."""
+    """The indices of the jobs that need each job."""
     users: dict[int, list[int]] = {}
     for number, needed in enumerate(needs):
         for need in needed:

@@ -35,12 +35,12 @@ Tell = Callable[[tuple[Any, ...]], None]
 """Takes ("now", keys, title), ("images", count, passes), ("done", key), ("failed", key, reason) and ("idle",)."""
 
 LOG_PIECES = 200
-"""Number of the last printed pieces of text that are kept if a step fails."""
+"""Number of printed pieces of text that are kept for the report of a failed step."""
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """Constant inputs of a worker: the suite, the store's folder, its device, and the file for its stack."""
+    """Constant inputs of a worker: the suite, the store's folder, its device, and the file for its stack traces."""
 
     suite: Suite
     base: Path
@@ -67,10 +67,10 @@ def do_steps(workshop: Workshop, steps: tuple[Step, ...], tell: Tell, printed: d
     """Run the steps of a job and report each; a step that needs a failed one fails too.
 
     Args:
-        workshop: runs them.
-        steps: each after those that it needs.
+        workshop: runs the steps.
+        steps: the steps, each after those that it needs.
         tell: receives the reports.
-        printed: the last text that the process printed, if it is kept.
+        printed: the last text that the process printed; None if it is not kept.
     """
     printed = deque() if printed is None else printed
     if together := swept(workshop, steps):
@@ -109,8 +109,8 @@ def _tell(workshop: Workshop, step: Step, fault: StepFault | None, tell: Tell, p
 def attempt(workshop: Workshop, step: Step, work: Callable[[], object]) -> StepFault | None:
     """Run a function for a step; return how it failed, or None.
 
-    If the device runs out of memory, the work is retried once with the memory freed. Batches stay as large: their size
-    can change the last bit of a result, so a step with smaller batches would be another step.
+    If the device runs out of memory, its memory is freed and the work is retried once. The batch size stays the same,
+    because it can change the last bit of a result, so smaller batches would be another step.
     """
     fault = _attempt(work)
     if fault is None or fault.kind != "memory":
@@ -118,7 +118,7 @@ def attempt(workshop: Workshop, step: Step, work: Callable[[], object]) -> StepF
     workshop.forget()
     fault = _attempt(work)
     if fault is not None and fault.kind == "memory":
-        workshop.forget()  # memory of the second try would be in the way
+        workshop.forget()  # the traceback would hold memory that the second try needs
         if not fits(step.architecture, workshop.device):
             reason = f"the model is too large for {workshop.device}: not even one image passes. {ONE_DEVICE}"
             return replace(fault, reason=reason, again=False)

@@ -55,7 +55,7 @@ class Step(Keyed, ABC):
         activity: name of its kind in a profile.
         trains: whether it has backward passes.
         optional: whether its readers can compute its output themselves.
-        start: its pretrained weights.
+        start: the pretrained weights.
         architecture: architecture of the model.
     """
 
@@ -71,7 +71,7 @@ class Step(Keyed, ABC):
         @property
         def architecture(self) -> Architecture: ...
 
-    # -- what it is --------------------------------------------------------------------------------------------------
+    # -- identity --------------------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
@@ -85,15 +85,15 @@ class Step(Keyed, ABC):
 
     @property
     def group(self) -> str:
-        """The line of the plan's table that counts it."""
+        """Name of its row in the plan's table."""
         return f"{self.key_name} {self.variant}".strip()
 
     @property
     def detail(self) -> str:
-        """The line of a profile that counts it, within its activity."""
+        """Name of its row in a profile, within its activity."""
         return self.variant
 
-    # -- what it needs and leaves ------------------------------------------------------------------------------------
+    # -- inputs and outputs ------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
@@ -121,7 +121,7 @@ class Step(Keyed, ABC):
 
     @property
     def leaves(self) -> Left | None:
-        """The output for other steps in the store, besides the record."""
+        """The kind of output that it writes for other steps besides the record; None if there is none."""
         return None
 
     @property
@@ -136,7 +136,7 @@ class Step(Keyed, ABC):
         return store.has_weights(self.key) if self.leaves == "weights" else store.has_features(self.key)
 
     def stays(self, keep: str) -> bool:
-        """Whether its output stays in the store when no step needs it any more, by `How.keep`."""
+        """Whether its output stays in the store when no step needs it any more, given `How.keep`."""
         return keep == "all"
 
     def lost(self, store: Store) -> list[str]:
@@ -145,7 +145,7 @@ class Step(Keyed, ABC):
             return [] if self.is_left(store) else [self.key]
         return [key for need in self.needs for key in need.lost(store)]
 
-    # -- what it costs -----------------------------------------------------------------------------------------------
+    # -- cost -----------------------------------------------------------------------------------------------
 
     @abstractmethod
     def passes(self, world: World, shared: Container[str]) -> Passes:
@@ -160,7 +160,7 @@ class Step(Keyed, ABC):
     def timed_as(self, recipe: Recipe) -> Recipe:
         """The recipe that determines its speed, given the suite's recipe."""
 
-    # -- doing it ----------------------------------------------------------------------------------------------------
+    # -- running ----------------------------------------------------------------------------------------------------
 
     @abstractmethod
     def run(self, shop: Workshop, watch: Count) -> dict[str, Any]:

@@ -29,7 +29,7 @@ class Compare(Step):
         on: names of the data sets in its values.
         data: their test parts; empty for an analysis of weights alone.
         batch_size: images per forward pass.
-        precision: of forward passes.
+        precision: precision of forward passes.
     """
 
     key_name: ClassVar[str] = "Compare"
@@ -81,7 +81,7 @@ class Compare(Step):
         return (self.after or self.before).key
 
     def passes(self, world: World, shared: Container[str]) -> Passes:
-        """An estimate of the analysis."""
+        """The analysis's estimate."""
         return Passes(seen=round(sum(self.analysis.image_passes(world.count(data)) for data in self.data)))
 
     def timed_as(self, recipe: Recipe) -> Recipe:

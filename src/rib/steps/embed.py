@@ -28,9 +28,9 @@ class Embed(Step):
     Attributes:
         start: the pretrained weights.
         data: the data set of the examples.
-        size, held_out, seed: of the tuning set, as in `Fit`; size None and held_out 0 for all examples.
+        size, held_out, seed: the tuning set, as in `Fit`; size None and held_out 0 mean all examples.
         batch_size: images per forward pass.
-        precision: of the forward pass.
+        precision: precision of the forward passes.
         last_block: as in the recipe.
     """
 

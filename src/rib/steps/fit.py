@@ -1,4 +1,4 @@
-"""Fit: the step that tunes pretrained weights by a method."""
+"""Fit: the step that tunes pretrained weights with a method."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Fit(Step):
         start: the pretrained weights.
         method: the method with its hyper-parameters.
         data: the downstream set; it and the next four are None for a method without data.
-        size: number of images tuned on; None for all.
+        size: number of tuning images; None for all.
         held_out: share of the pool that is held out for choices.
-        recipe: of the training.
-        seed: of all random draws.
+        recipe: recipe of the training.
+        seed: seed of all random draws.
         ingredients: the steps whose weights the method starts from.
         last_batch: "merged" if a short last batch joins the one before it, for a BatchNorm.
-        one_image: "dense" if gradients of single images go through a norm of `rib.models.one_image`: it marks
-            results in which they are right on a CPU.
+        one_image: "dense" if gradients of single images use the norms of `rib.models.one_image`, which are right on a
+            CPU too.
         replay: training images of the reference set, for a method that replays them.
-        replica: number of a further training on the same images, for ingredients with their own seed.
+        replica: distinguishes several trainings on the same images, for ingredients that differ in their seed.
     """
 
     key_name: ClassVar[str] = "Fit"
@@ -102,7 +102,7 @@ class Fit(Step):
 
     @property
     def is_merged(self) -> bool:
-        """Whether its weights are never stored but merged again when needed."""
+        """Whether its weights are never stored, but merged again when a step needs them."""
         return isinstance(self.method, Merging) and not self.method.kept
 
     @property
@@ -128,7 +128,7 @@ class Fit(Step):
             return Passes()
         images, held_out = world.drawn(self.data, self.size, self.held_out, self.seed)
         own = self.method.passes(self.recipe, images, held_out)
-        if self.architecture.heads and self.method.reads_features:  # without features all images go through the net
+        if self.architecture.heads and self.method.reads_features:  # if features are not stored, all images pass
             seen = self.method.head_alone(self.recipe, images) if self.method.keeps_backbone else images
             return own._replace(seen=own.seen + seen)
         read = self.features is None or self.features.key in shared

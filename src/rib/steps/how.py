@@ -17,9 +17,9 @@ class How:
         device: "auto", "cpu", or a torch device.
         threads: torch threads per process.
         checkpoint_seconds: minimum time between two checkpoints of a training or of a long prediction.
-        keep: which weights stay in the store when no step needs them any more.
-        share: whether features that several steps need are computed once; results are the same without.
-        pack_budget: maximum bytes of all packs; None for the free disk less a reserve.
+        keep: the weights that stay in the store when no step needs them any more.
+        share: whether features that several steps need are computed once; it does not change results.
+        pack_budget: maximum bytes of all packs; None for the free disk space minus a reserve.
         at_once: nets in one pass over streamed data, or over a pack larger than memory.
         chunk_bytes: memory for two chunks of such data.
         streamed: names of the packs whose data are streamed instead; set by the run.

@@ -25,13 +25,13 @@ from rib.training.training import Training
 
 @dataclass(frozen=True)
 class NewHead(Step):
-    """Pretrained weights with a new head, trained on frozen features and then, on request, with the whole net.
+    """Pretrained weights with a new head, trained on frozen features and optionally with the whole net afterwards.
 
     Attributes:
         backbone: the pretrained weights; their head is not used.
         data: the training set.
         probe: recipe of the head.
-        seed: of the head's initial weights and all other random draws.
+        seed: seed of the head's initial weights and of all other random draws.
         finetune: recipe of the whole net afterwards; None to keep the backbone frozen.
         last_batch: "merged" if a short last batch joins the one before it, for a BatchNorm.
     """
@@ -89,9 +89,9 @@ class NewHead(Step):
         return keep in ("all", "pretrained")
 
     def passes(self, world: World, shared: Container[str]) -> Passes:
-        """Every image once for its features, and every image of every epoch of the whole net."""
+        """Every image once for its features, plus every image of every epoch of the whole net."""
         count = world.count(self.data)
-        if self.architecture.heads:  # without features every image of the probe goes through the net
+        if self.architecture.heads:  # without stored features every image of the probe goes through the net
             return Passes(self._tuned(count), self.probe.images(count))
         return Passes(self._tuned(count), count)
 

@@ -125,7 +125,7 @@ class Predict(Step):
 
 
 def group_accuracies(predictions: Predictions, examples: Examples) -> dict[str, dict[str, float]]:
-    """Accuracy in percent of each group of a set that has groups, and of the worst; nothing for other sets."""
+    """Accuracy in percent of each group, and of the worst group; empty for a set without groups."""
     groups, names = examples.index.groups, examples.index.group_names
     if groups is None:
         return {}

@@ -37,7 +37,7 @@ class Load(Keyed):
 
     @property
     def label(self) -> str:
-        """Name of the model in the suite, else its name without the namespace."""
+        """Name of the model in the suite; if unknown, its name without the namespace."""
         return self.called or short(self.model)
 
     @property
@@ -62,7 +62,7 @@ class Load(Keyed):
 
 @dataclass(frozen=True)
 class Reference:
-    """The stage that adapts a pretrained model to the classes of the reference set, as others adapt CLIP to ImageNet.
+    """The stage that adapts a pretrained model to the classes of the reference set, as is common for CLIP and ImageNet.
 
     Attributes:
         data: the training set of this stage.
@@ -80,11 +80,11 @@ class Pretrain(Step):
     """Weights trained from scratch.
 
     Attributes:
-        model: as the suite names it.
-        architecture: of the model.
+        model: name of the model in the suite.
+        architecture: architecture of the model.
         data: the pretraining set.
-        recipe: of the training.
-        seed: of all random draws, including the initial weights.
+        recipe: recipe of the training.
+        seed: seed of all random draws, including the initial weights.
         objective: the loss; None for the cross-entropy.
         reference: the stage afterwards; None if there is none.
         last_batch: "merged" if a short last batch joins the one before it, for a BatchNorm.
@@ -112,7 +112,7 @@ class Pretrain(Step):
 
     @property
     def label(self) -> str:
-        """Name of the model in the suite, else its name without the namespace."""
+        """Name of the model in the suite; if unknown, its name without the namespace."""
         return self.called or short(self.model)
 
     @property
@@ -141,7 +141,7 @@ class Pretrain(Step):
 
     @property
     def views(self) -> int:
-        """Passes of each image of a batch before the reference stage."""
+        """Number of forward passes per image of a batch, before the reference stage."""
         return self.objective.views if self.objective else 1
 
     def passes(self, world: World, shared: Container[str]) -> Passes:
@@ -153,7 +153,7 @@ class Pretrain(Step):
         return Passes(images + then.finetune.images(count), count)
 
     def timed_as(self, recipe: Recipe) -> Recipe:
-        """Its own."""
+        """The recipe of the pretraining."""
         return self.recipe
 
     def in_architecture(self, architecture: Architecture) -> Pretrain:

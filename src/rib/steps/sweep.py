@@ -22,7 +22,7 @@ def sweeps(steps: Iterable[Predict], at_once: int) -> list[tuple[Predict, ...]]:
     share a net and are always in one group.
 
     Args:
-        steps: in any order.
+        steps: predictions in any order.
         at_once: maximum nets per group.
     """
     passes: dict[tuple[Any, ...], dict[str, list[Predict]]] = {}
@@ -56,8 +56,8 @@ def sweep(shop: Workshop, steps: Sequence[Predict]) -> dict[str, RibError]:
     """Predict data with several checkpoints in one pass, and record their predictions.
 
     Args:
-        shop: runs them.
-        steps: as `sweeps` groups them.
+        shop: the workshop.
+        steps: a group as from `sweeps`.
 
     Returns:
         The errors of checkpoints that failed, by key; all others were recorded.
@@ -97,7 +97,7 @@ def _ask(shop: Workshop, steps: Sequence[Predict]) -> tuple[dict[str, Asked], di
 
 
 def _look(shop: Workshop, step: Predict, asked: Mapping[str, Asked], watch: Count) -> None:
-    """Predict the data of a step with all checkpoints, from the first example that one of them lacks."""
+    """Predict the data of a step with all checkpoints, starting at the first example that one of them lacks."""
     files = {key: shop.checkpoint(key) for key in asked}
     states = {key: file.load() for key, file in files.items()}
     done = min(len(state["masked_right"]) if state else 0 for state in states.values())
@@ -113,7 +113,8 @@ def _look(shop: Workshop, step: Predict, asked: Mapping[str, Asked], watch: Coun
 
 
 def _chunks(shop: Workshop, step: Predict, done: int) -> Iterator[Examples]:
-    """Chunks of the data of a step from a given example on, decoded or copied while the previous chunk is used."""
+    """Chunks of the data of a step, starting at example `done`. The next chunk is decoded or copied while one is in
+    use."""
     view = step.architecture.view
     rows = chunk_rows(view, step.batch_size, shop.how.chunk_bytes)
     if shop.is_streamed(step.data, view):

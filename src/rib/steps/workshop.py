@@ -1,4 +1,4 @@
-"""Workshop: what a step needs to run: cached data, weights and nets, and the recording of results."""
+"""Workshop: the environment of a running step: cached data, weights and nets, and the recording of results."""
 
 from __future__ import annotations
 
@@ -82,8 +82,8 @@ class Workshop:
     """Runs steps, one at a time.
 
     Args:
-        suite: to find data and models by name.
-        store: receives the results.
+        suite: gives data and models by name.
+        store: the store for the results.
         how: device and checkpoints.
         watch: called with the number of images and of forward passes that they cost.
     """
@@ -97,7 +97,7 @@ class Workshop:
         self._weights: dict[str, Weights] = {}  # least recently used first
         self._classifier: tuple[tuple[str, LastBlock | None], Classifier] | None = None
 
-    # -- doing and recording -----------------------------------------------------------------------------------------
+    # -- running and recording -----------------------------------------------------------------------------------------
 
     def do(self, step: Runnable) -> None:
         """Run a step whose needs are done, and record it.
@@ -117,8 +117,8 @@ class Workshop:
 
         Args:
             step: the step.
-            values: of its record.
-            times: difference of two `clock`s.
+            values: values of its record.
+            times: difference of two values of `clock`.
             images: number of images that went through a net.
 
         Raises:
@@ -242,7 +242,7 @@ class Stopwatch:
 
 @dataclass
 class Count:
-    """Counts images, and reports them with the forward passes that they cost."""
+    """Counts images and reports them, with the number of forward passes that they cost."""
 
     watch: Callable[[int, float], None]
     passes: float
@@ -253,7 +253,7 @@ class Count:
         self.watch(images, self.passes * images)
 
     def seen(self, images: int) -> None:
-        """Count images that have forward passes only, even if the rest of the step trains."""
+        """Count images that need forward passes only, although the step trains."""
         self.total += images
         self.watch(images, images)
 

@@ -24,8 +24,8 @@ class World:
     Args:
         suite: the suite.
         cache: folder for fingerprints and packs.
-        assume: for a published set that is missing on this machine, take the counts that its authors publish.
-        fresh: read checkpoints, even if their digest is cached.
+        assume: use the published counts of a published set that is missing on this machine.
+        fresh: read checkpoints even if their digests are cached.
     """
 
     def __init__(self, suite: Suite, cache: Path | None, assume: bool = False, fresh: bool = False) -> None:
@@ -68,7 +68,7 @@ class World:
         return len(self[data.name].index(data.part))
 
     def drawn(self, data: DataPart, size: int | None, held_out: float, seed: int | None) -> tuple[int, int]:
-        """Number of tuning images and of held-out images; without a seed, all and none."""
+        """Number of tuning images and of held-out images; without a seed, all images and zero."""
         if seed is None:
             return self.count(data), 0
         place = (data.name, size, held_out)
@@ -79,10 +79,10 @@ class World:
         return self._draws[place]
 
     def shared(self) -> tuple[str, ...]:
-        """Images in common between the sets, in sentences.
+        """Images that several sets contain, in sentences.
 
         Raises:
-            UserError: common images would make a number wrong.
+            UserError: the common images would make a number wrong.
         """
         roles = self.suite.roles
         shared = overlaps({name: self[name] for name in (*self.suite.tested, *roles.pretrained)}, roles)
@@ -91,7 +91,7 @@ class World:
         return tuple(one.words for one in shared)
 
     def called(self, name: str) -> str:
-        """Name of a data set in the titles of steps."""
+        """Name of a data set in step titles."""
         names = self.suite.set_names
         return names.short(name) if name in names.full else short(name)
 
@@ -103,5 +103,5 @@ class World:
 
     @property
     def classes(self) -> int:
-        """Number of the reference set's classes: the models' outputs."""
+        """Number of classes of the reference set, which is the number of model outputs."""
         return len(self[self.suite.reference].classes)

@@ -68,8 +68,8 @@ class Artifacts(StoreFolder):
         """Write a step's features, which are valid once its record is written. Raises as `written_aside`.
 
         Args:
-            key: of the step.
-            count: N, one or more.
+            key: key of the step.
+            count: N, at least one.
             pieces: float32 (n, D), consecutive rows, N in total; only one piece is in memory at a time.
 
         Returns:

@@ -63,7 +63,7 @@ class Lease:
 
 
 class Leases:
-    """The leases of a store, from the view of one owner. A context manager: the owner is registered while it is open.
+    """The leases of a store, from the view of one owner. As a context manager it registers the owner while it is open.
 
     Args:
         root: the store's folder.
@@ -79,11 +79,11 @@ class Leases:
         self.owner = Owner(own, socket.gethostname(), os.getpid(), started_at(os.getpid()) or 0, place())
         self._expiry, self._interval = expiry, beat
         self._held: set[str] = set()
-        self._watched: dict[str, tuple[int, float]] = {}  # heartbeat of others, and when this process first saw it
+        self._watched: dict[str, tuple[int, float]] = {}  # heartbeats of others, and when this process first saw each
         self._over = threading.Event()
         self._dismissible, self.dismissed = id is not None, False
 
-    # -- being at work ---------------------------------------------------------------------------------------------
+    # -- registration ---------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
         with explained(self._file(self.owner.id)):
@@ -100,7 +100,7 @@ class Leases:
         self._thread.join()
         for name in list(self._held):
             self.drop(name)
-        with contextlib.suppress(OSError):  # the reason to exit may be that nothing can be written
+        with contextlib.suppress(OSError):  # nothing may be writable, and that may be the reason to exit
             self._file(self.owner.id).unlink()
 
     def _sign_up(self) -> None:
@@ -112,7 +112,7 @@ class Leases:
         """Register the worker processes of this owner: if it dies, its leases are free once they have ended too."""
         self.owner = replace(self.owner, workers=tuple((pid, started_at(pid) or 0) for pid in pids))
         with contextlib.suppress(OSError):
-            if self._file(self.owner.id).exists():  # it has not been removed
+            if self._file(self.owner.id).exists():  # the owner's file still exists
                 self._sign_up()
 
     def _beats(self) -> None:
@@ -125,7 +125,7 @@ class Leases:
             os.utime(self._file(self.owner.id))  # the file system's clock, not this machine's
         except FileNotFoundError:
             self.dismissed = self._dismissible
-            if not self.dismissed:  # others took it for dead; they may have its leases now
+            if not self.dismissed:  # others took this owner for dead and may have its leases now
                 with contextlib.suppress(OSError):
                     self._sign_up()
         except OSError:
@@ -177,7 +177,8 @@ class Leases:
         return True
 
     def _is_ours(self, name: str, error: OSError) -> bool:
-        """Whether a failed attempt took the lease after all: the server's reply was lost and the request repeated.
+        """Whether a failed attempt took the lease after all, because the server's reply was lost and the request was
+        repeated.
 
         False if another owner has it. Raises as `take` for every other error, which waiting would not fix.
         """
@@ -213,14 +214,14 @@ class Leases:
         """Whether an owner runs: its process exists here, or its heartbeat from another machine is recent."""
         try:
             owner, stamp = self._owner(id)
-        except OSError:  # unknown for now; it is read again later
+        except OSError:  # unknown now; the file is read again later
             return True
         if stamp is None:
             return False
         if owner is not None and owner.place == self.owner.place:
             return owner.outlasts(self._age(stamp) if owner.stopped else 0.0, self._expiry)
         first = self._watched.get(id)
-        if first is None or first[0] != stamp:  # watch even an old heartbeat for a while: the server may have been down
+        if first is None or first[0] != stamp:  # the server may have been down: wait even for an old one
             self._watched[id] = first = (stamp, time.monotonic())
         watched = time.monotonic() - first[1]
         return self._age(stamp) < self._expiry or watched < min(2 * self._interval, self._expiry)
@@ -287,7 +288,7 @@ class Leases:
                     dead += [owner for owner in self._owner(id)[:1] if owner is not None]
                 self.dismiss(id)
         for folder in self._folders():
-            with contextlib.suppress(UserError, StepError):  # whoever needs it will take it over
+            with contextlib.suppress(UserError, StepError):  # the next owner that needs it takes it over
                 if (name := folder.name) not in self._held and self.take(name):
                     self.drop(name)
         for made in self._work.glob(".*-*"):  # its owner died before the folder was in place

@@ -18,7 +18,7 @@ class News:
 
     Args:
         folder: the folder; it may not exist yet.
-        wanted: keys of the steps that the driver waits for.
+        wanted: keys of the steps for which the driver waits.
     """
 
     def __init__(self, folder: Path, wanted: Iterable[str]) -> None:
@@ -28,7 +28,7 @@ class News:
             self._wanted.setdefault(key[:2], set()).add(key)
         self._known: dict[
             str, tuple[int, float, bool]
-        ] = {}  # modification time, when it was first seen, whether it is final
+        ] = {}  # modification time, when this process first saw it, and whether it is final
 
     def take(self) -> set[str]:
         """Return the new names, each once."""
@@ -55,7 +55,8 @@ class News:
         return found
 
     def _may_differ(self, shard: str, changed: int) -> bool:
-        """Whether to list a folder. One that has just changed may change again within the same modification time."""
+        """Whether to list a folder. If it has just changed, it may change again within the resolution of
+        modification times."""
         now = time.monotonic()
         before, since, settled = self._known.get(shard, (-1, now, False))
         if before != changed:

@@ -21,11 +21,11 @@ class Owner:
 
     Attributes:
         id: unique; never used again.
-        host: the machine's name, for people.
-        pid: of the process.
+        host: the machine's name, for messages.
+        pid: number of the process.
         started: when the process started, by its machine's clock; distinguishes it from a later process with this pid.
         place: where `pid` is valid: one boot of a machine, and one pid namespace.
-        workers: pid and start of its worker processes, which may outlive it for a moment.
+        workers: pid and start time of its worker processes, which may outlive it for a moment.
     """
 
     id: str
@@ -37,7 +37,7 @@ class Owner:
 
     @property
     def name(self) -> str:
-        """For people, and for records."""
+        """The owner's name in messages and records."""
         return f"{self.host}:{self.pid}"
 
     @property

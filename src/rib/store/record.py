@@ -51,14 +51,14 @@ class Record:
     """The results of a finished step.
 
     Attributes:
-        key: of the step.
+        key: key of the step.
         kind: Pretrain, Embed, Fit, Predict or Compare.
-        title: for people.
+        title: human-readable label.
         spec: the step's identity fields; the steps that it needs appear by key.
-        values: numbers and words by name.
-        seconds: wall time it took.
-        images: images that went through a model.
-        made_by: versions, commit, device.
+        values: numbers and words of the result, by name.
+        seconds: wall time of the step.
+        images: number of images that went through a model.
+        made_by: versions, commit and device.
         cpu: seconds of processor time over all threads; None in records of older versions.
         loading: wall seconds spent on reading weights, features and packs and on building nets; None as `cpu`.
         files: size and digest of the step's files, by folder; empty in records of older versions.
@@ -149,7 +149,7 @@ def _is_seal(value: object) -> bool:
 
 
 def is_whole(data: bytes, key: str) -> bool:
-    """Whether a file is the undamaged record of a step. If it has a digest, its values are not parsed."""
+    """Whether a file is the undamaged record of a step. For a record with a digest this does not parse the values."""
     body, found, end = data.rpartition(_DIGEST)
     if found and data.startswith(f'{{"key": "{key}", '.encode()):
         return end == f'{digest(body + b"}")}"}}'.encode()
@@ -161,17 +161,17 @@ def is_whole(data: bytes, key: str) -> bool:
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a step failed when it was last tried.
+    """The last failure of a step.
 
     Attributes:
-        reason: for people.
+        reason: the reason, for messages.
         kind: "error", "diverged", "memory", "died", "hung", or "need" if a step that it needs failed.
-        again: whether the next run retries it. A step that would fail the same way is retried only on request.
+        again: whether the next run retries the step. One that would fail in the same way is retried only on request.
         trace: traceback, if there is one.
         log: the last lines that the step printed.
         attempt: number of runs that have tried it.
-        by: machine and process.
-        when: UTC.
+        by: machine and process that tried it.
+        when: time of the failure, UTC.
         rib: version and commit of RIB that failed.
     """
 

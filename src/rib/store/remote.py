@@ -57,7 +57,10 @@ class Remote:
         return system, folder.rstrip("/")
 
     def names(self, folder: str) -> list[str]:
-        """Names of all objects below a folder, relative to the root. This and all methods below raise UserError."""
+        """Names of all objects below a folder, relative to the root.
+
+        This and all methods below raise a UserError if the remote does not answer.
+        """
         system, root = self._opened
         with self._explained():
             found = system.find(f"{root}/{folder}") if system.exists(f"{root}/{folder}") else []

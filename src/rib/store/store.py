@@ -99,7 +99,7 @@ class Store(Artifacts):
         return self._keys("records")
 
     def failed_keys(self) -> frozenset[str]:
-        """Keys of all steps that failed when they were last tried. Raises as `keys`."""
+        """Keys of all steps whose last attempt failed. Raises as `keys`."""
         return self._keys("failures")
 
     def _keys(self, name: str) -> frozenset[str]:

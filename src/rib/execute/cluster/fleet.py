@@ -68,7 +68,7 @@ PASSES_EACH = 4
 
 
 def share(listed: Sequence[Job], joiners: int, most: int) -> int:
-    """Nets in one pass over streamed data, few enough that every joiner has passes to do.
+    """The number of nets in one pass over streamed data, small enough that every joiner has passes to do.
 
     Args:
         listed: the jobs.
@@ -137,7 +137,7 @@ class Fleet:
                 self._tell(board)
 
     def _tell(self, board: Board) -> None:
-        """The number of running joiners; reports once if the cluster lets all of them wait."""
+        """Return the number of running joiners. If the cluster lets all of them wait, report it once."""
         at_work = board.leases.signed_up(self._handles)
         board.watcher.now(f"{at_work} of {len(self._handles)} joiners at work")
         if at_work:

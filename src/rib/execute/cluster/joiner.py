@@ -23,13 +23,13 @@ class Joiner:
 
     Attributes:
         work: `rib.execute.run.execute`, imported by name on that machine.
-        suite, base: the suite, and the folder of its relative paths.
+        suite, base: the suite, and the folder to which its paths are relative.
         store: the store's folder, the same on every machine.
-        how: device, checkpoints, retention.
+        how: device, checkpoints, and which weights to keep.
         runtime: limits of a step.
         id: prefix of the id of its leases.
         modules: folders with the suite's user modules.
-        environment: variables of RIB, and those that locate weights.
+        environment: environment variables of RIB, and those that locate weights.
     """
 
     work: Callable[..., Any]
@@ -43,7 +43,7 @@ class Joiner:
     environment: tuple[tuple[str, str], ...] = ()
 
     def __call__(self) -> None:
-        """Run steps until none is left that can run, or until it is dismissed."""
+        """Run steps until none is left that can run, or until another driver dismisses this joiner."""
         for name, value in self.environment:
             os.environ.setdefault(name, value)
         sys.path.extend(folder for folder in self.modules if folder not in sys.path)
@@ -76,7 +76,7 @@ class Engine(Protocol):
         ...
 
     def ended(self, handle: Any) -> str | None:
-        """How a joiner ended: empty if it ended well; None while it waits or runs."""
+        """How a joiner ended; empty if it ended without an error, None while it waits or runs."""
         ...
 
     def stop(self, handle: Any) -> None:

@@ -104,7 +104,8 @@ class RayEngine(Engine):
             )
 
     def _require_place(self) -> None:
-        """Check the room of a cluster that was started here and never grows. Others may grow: joiners can wait."""
+        """Check that a cluster that was started here, which never grows, has room for a joiner. In others, joiners
+        can wait."""
         if self._runtime.address or self._places():
             return
         has = self._ray.cluster_resources()
@@ -120,7 +121,7 @@ class RayEngine(Engine):
         return max(1, self._places())
 
     def _places(self) -> int:
-        """The number of joiners for which the present nodes have room."""
+        """The number of joiners that fit on the present nodes."""
         asked = {"CPU": self._runtime.cpus, "GPU": self._gpus()}
         there = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
         return sum(min(_times(node.get(kind, 0), part) for kind, part in asked.items() if part) for node in there)
@@ -157,12 +158,12 @@ def _join(joiner: Joiner) -> None:
 
 
 def _times(there: float, part: float) -> int:
-    """How many times a part fits into a total; Ray counts in ten-thousandths."""
+    """How many times a part fits into a total, at Ray's resolution of a ten-thousandth."""
     return int(round(1e4 * there) // round(1e4 * part))
 
 
 def _told(error: Exception) -> str:
-    """Summarise an error of a task: the last line of an error in the task, or the first line for a lost task."""
+    """Summarise the error of a task: the last line of an error in the task, or the first line for a lost task."""
     lines = [line for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if hasattr(error, "traceback_str") else lines[0]).strip() if lines else type(error).__name__
 

@@ -22,7 +22,7 @@ class Requeued:
         self.joiner = joiner
 
     def __call__(self) -> None:
-        """Work."""
+        """Run the joiner."""
         self.joiner()
 
     def checkpoint(self) -> Any:
