@@ -47,7 +47,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import the public names when they are first used: torch takes seconds, `rib --help` should not."""
+    """Import a public name when it is first used: importing torch takes seconds, which `rib --help` should not."""
     import importlib
 
     if name == "__version__":

@@ -42,7 +42,7 @@ class Finished(Shown):
     """The results of a suite.
 
     Args:
-        results: what its records say.
+        results: the results in its records.
         failed: reason by title of each step that failed.
     """
 
@@ -56,7 +56,7 @@ class Finished(Shown):
 
     @property
     def ri(self) -> dict[tuple[str, str, int | None], dict[str, Any]]:
-        """RI intervals in points, by (model, method, size) and downstream set."""
+        """RI intervals in points, by (model, method, size) and then by tuned set."""
         return {(row.model, row.method, row.size): dict(row.ri) for row in self.summaries if row.ri}
 
     def lines(self, width: int) -> RenderableType:
@@ -66,7 +66,7 @@ class Finished(Shown):
         return headline(self.results, width)
 
     def page(self, path: str | Path) -> None:
-        """Write everything into one HTML file. Raises UserError if it cannot be written there."""
+        """Write the page, one HTML file. Raises UserError if the file cannot be written."""
         from rib.report.page import write_page
 
         write_page(self.results, Path(path))
@@ -81,8 +81,9 @@ class Finished(Shown):
         """A table as dictionaries: the columns of the Parquet file of that name (docs/records.md).
 
         Args:
-            table: "mri", a row per model, method and size; "ri", per set tuned on too; "scores", a row per model and
-                data set; "changes", the change of each. Intervals are three columns: NAME, NAME_low, NAME_high.
+            table: "mri", one row per model, method and size; "ri", one row per tuned set too; "scores", the accuracy of
+                each model on each data set; "changes", the change of each accuracy. An interval has three columns:
+                NAME, NAME_low, NAME_high.
 
         Raises:
             UserError: there is no such table.
@@ -108,9 +109,9 @@ class Studied(Shown):
     """A study with its answer.
 
     Args:
-        answer: what was found.
-        results: of the suite that the study derived.
-        outcome: what was done for it now.
+        answer: the answer.
+        results: results of the suite that the study derived.
+        outcome: the steps that this call ran.
     """
 
     def __init__(self, answer: Answer, results: Results, outcome: RunOutcome) -> None:
@@ -122,19 +123,19 @@ class Studied(Shown):
         return not self.outcome.failed and not self.results.unfinished()
 
     def lines(self, width: int) -> RenderableType:
-        """Question, verdict and points."""
+        """The question, the verdict and the points."""
         from rib.report.answer_text import answer_lines
 
         return answer_lines(self.answer, width)
 
     def page(self, path: str | Path) -> None:
-        """Write everything into one HTML file."""
+        """Write the page, one HTML file. Raises UserError if the file cannot be written."""
         from rib.report.answer_page import write_answer
 
         write_answer(self.answer, self.results, Path(path))
 
     def figures(self, folder: str | Path) -> list[Path]:
-        """Write its figure as PDF and PNG. Needs matplotlib."""
+        """Write the figure as PDF and PNG. Needs matplotlib."""
         from rib.report.answer_figures import write_answer_figure
 
         return write_answer_figure(self.answer, Path(folder))
@@ -147,27 +148,27 @@ class Studied(Shown):
 
 
 class ComparedModels(Comparison, Shown):
-    """A comparison that can be printed and written."""
+    """A comparison that can be printed, and written as a page."""
 
     def lines(self, width: int) -> RenderableType:
-        """What `rib compare` prints."""
+        """The output of `rib compare`."""
         from rib.report.comparison_text import comparison_lines
 
         return comparison_lines(self, width)
 
     def page(self, path: str | Path) -> None:
-        """Write everything into one HTML file. Raises UserError if it cannot be written there."""
+        """Write the page, one HTML file. Raises UserError if the file cannot be written."""
         from rib.report.comparison_page import write_comparison
 
         write_comparison(self, Path(path))
 
 
 class Planned(Shown):
-    """The steps of a suite, before anything is done.
+    """The steps of a suite, before any of them runs.
 
     Args:
-        plan: the steps.
-        store: where finished ones are looked for.
+        plan: the plan with the steps.
+        store: the store with the finished steps.
     """
 
     def __init__(self, plan: Plan, store: Store) -> None:
@@ -175,33 +176,33 @@ class Planned(Shown):
 
     @property
     def steps(self) -> tuple[Step, ...]:
-        """Every step once, each after what it needs."""
+        """Every step once, each after those that it needs."""
         return self.plan.steps
 
     @property
     def cost(self) -> Cost:
-        """The cost of the steps that are not done."""
+        """The cost of the missing steps."""
         return CostEstimate(self.plan, self.store).cost
 
     def lines(self, width: int) -> RenderableType:
-        """The steps by kind, and how many of each are done."""
+        """The steps by kind, with the number of finished ones."""
         from rib.report.plan_status import plan_table
 
         return plan_table(self.plan, self.store, False)
 
 
 class Recommended(Shown):
-    """Which model and method the records of a suite support.
+    """The model and method that the records of a suite support.
 
     Args:
-        advice: what was found.
+        advice: the recommendation.
     """
 
     def __init__(self, advice: Advice) -> None:
         self.advice = advice
 
     def lines(self, width: int) -> RenderableType:
-        """What `rib recommend` prints."""
+        """The output of `rib recommend`."""
         from rib.report.recommend import advice_lines
 
         return advice_lines(self.advice, width)
@@ -213,7 +214,7 @@ def _suite(suite: str | Path | Suite, data: str | Path | None) -> Suite:
 
 @contextmanager
 def _watching(watcher: Watcher | None) -> Iterator[Watcher | None]:
-    """The caller's watcher; else a bar in a terminal or a notebook, and nothing elsewhere."""
+    """The caller's watcher; by default a progress bar in a terminal or a notebook, and nothing elsewhere."""
     screen = console(stderr=True)
     if watcher is not None or not (screen.is_terminal or screen.is_jupyter):
         yield watcher
@@ -223,15 +224,15 @@ def _watching(watcher: Watcher | None) -> Iterator[Watcher | None]:
 
 
 def plan(suite: str | Path | Suite, *, store: str | Path = DEFAULT_STORE, data: str | Path | None = None) -> Planned:
-    """The steps of a suite and their cost; nothing is done, and published data and weights may be absent.
+    """The steps of a suite and their cost. Runs nothing; published data and weights may be missing.
 
     Args:
         suite: a shipped suite's name, a path to a suite file, or a suite.
-        store: folder of records.
-        data: folder that the suite's relative paths start from.
+        store: folder of the store.
+        data: folder to which the suite's paths are relative.
 
     Raises:
-        UserError: something in the suite, the data or the store is at fault.
+        UserError: the suite, the data or the store has a fault.
     """
     place = Store(store_folder(store))
     return Planned(make_plan(_suite(suite, data), place.facts, assume=True), place)
@@ -248,12 +249,12 @@ def recommend(
 
     Args:
         suite: a shipped suite's name, a path to a suite file, or a suite.
-        images: number of images to tune on.
-        store: folder of records.
-        data: folder that the suite's relative paths start from.
+        images: number of tuning images.
+        store: folder of the store.
+        data: folder to which the suite's paths are relative.
 
     Raises:
-        UserError: something in the suite, the data or the store is at fault; or the store has no records of it.
+        UserError: the suite, the data or the store has a fault, or the store has no records of the suite.
     """
     place = Store(store_folder(store))
     results = Results(make_plan(_suite(suite, data), place.facts), place)
@@ -275,19 +276,19 @@ def run(
     watcher: Watcher | None = None,
     runtime: Runtime | None = None,
 ) -> Finished:
-    """Do what a suite asks for and has not been done, and return its results.
+    """Run the missing steps of a suite and return its results.
 
     Args:
         suite: a shipped suite's name, a path to a suite file, or a suite.
-        store: folder of records.
-        data: folder that the suite's relative paths start from.
-        how: workers, device, checkpoints, retention.
+        store: folder of the store.
+        data: folder to which the suite's paths are relative.
+        how: workers, device, checkpoints, and which weights to keep.
         watcher: called with the progress.
-        runtime: executor, limits, whether what failed is tried again.
+        runtime: executor, limits, and whether to retry failed steps.
 
     Raises:
-        UserError: something in the suite, the data or the store is at fault.
-        StoppedError: the user stopped it; call again to continue.
+        UserError: the suite, the data or the store has a fault.
+        StoppedError: the user stopped the run; call again to continue.
     """
     place = Store(store_folder(store))
     planned = make_plan(_suite(suite, data), place.facts)
@@ -306,7 +307,7 @@ def _executed(
 
 
 def cache_store() -> Path:
-    """The store of comparisons if none is named: RIB_STORE, or a folder in the user's cache.
+    """The default store of comparisons: RIB_STORE, or a folder in the user's cache.
 
     Raises:
         UserError: neither is known.
@@ -324,19 +325,19 @@ def study(
     how: How | None = None,
     watcher: Watcher | None = None,
 ) -> Studied:
-    """Do what a study asks for and has not been done, and return its answer.
+    """Run the missing steps of a study and return its answer.
 
     Args:
-        name: of the study, as `rib study` lists them.
-        suite: what it is derived from: a shipped suite's name, a path to a suite file, or a suite.
-        store: folder of records.
-        data: folder that the suite's relative paths start from.
-        how: workers, device, checkpoints, retention.
+        name: name of the study, as in `rib study`.
+        suite: the suite to derive it from: a shipped suite's name, a path to a suite file, or a suite.
+        store: folder of the store.
+        data: folder to which the suite's paths are relative.
+        how: workers, device, checkpoints, and which weights to keep.
         watcher: called with the progress.
 
     Raises:
-        UserError: there is no such study, or the suite has too little to ask it of, or is at fault.
-        StoppedError: the user stopped it; call again to continue.
+        UserError: there is no such study, or the suite has a fault or too few models, sizes, sets or seeds for it.
+        StoppedError: the user stopped the run; call again to continue.
     """
     base = _suite(suite, data)
     found = find_study(name, base)
@@ -363,27 +364,27 @@ def compare(
     how: How | None = None,
     watcher: Watcher | None = None,
 ) -> ComparedModels:
-    """Compare a tuned model with the one that it was tuned from, and return what was found as values.
+    """Compare a tuned model with its base, and return the results as values.
 
     Args:
         base: a model of the suite or the catalogue, KIND:NAME, a checkpoint file, or a folder that timm loads.
         tuned: in the same forms; a file takes the base's architecture.
-        suite: whose data sets the two are scored on: a shipped suite's name, a path to a suite file, or a suite.
-        model: architecture of the base, where it is a file: a model's name, or KIND:NAME.
-        tuned_on: data set of the suite that `tuned` was tuned on, if it was one of them.
-        images: how many images it was tuned on.
-        layers: patterns of layers for CKA; default the stem, the blocks, and what the head sees.
-        view: what both models see of an image, if it is not what BASE states: any of size, crop, resize,
+        suite: the suite whose data sets score both models: a shipped suite's name, a path to a suite file, or a suite.
+        model: architecture of a base that is a file: a model's name, or KIND:NAME.
+        tuned_on: the tuned set, if it is a data set of the suite.
+        images: number of tuning images.
+        layers: patterns of layers for CKA; by default the stem, the blocks, and the input of the head.
+        view: preprocessing of both models, if it is not the one that BASE states: any of size, crop, resize,
             interpolation, mean and std, as in a model's row.
         fail_if: gates, such as "ri < -2" (`rib.gates`).
-        store: folder of records; default `cache_store()`.
-        data: folder that the suite's relative paths start from.
-        how: workers, device.
+        store: folder of the store; by default `cache_store()`.
+        data: folder to which the suite's paths are relative.
+        how: workers and device.
         watcher: called with the progress.
 
     Raises:
-        UserError: something in what was given is at fault.
-        StoppedError: the user stopped it; call again to continue.
+        UserError: an argument, the suite, the data or the store has a fault.
+        StoppedError: the user stopped the run; call again to continue.
     """
     chosen = _suite(suite, data)
     place = Store(store_folder(store) if store else cache_store())

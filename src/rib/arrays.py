@@ -8,4 +8,4 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Flags = NDArray[np.bool_]
 Rows = NDArray[np.int64]
-"""Numbers of examples in a part of a data set."""
+"""Row numbers of examples in a part of a data set."""

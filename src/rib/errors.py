@@ -1,4 +1,4 @@
-"""Errors that speak to the user: what was got, what is valid, what to do."""
+"""Errors for the user: what was wrong, what was found, what is valid, and what to do."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any
 
 
 class RibError(Exception):
-    """Base of every error that RIB raises on purpose. Shown without a traceback."""
+    """Base of every error that RIB raises on purpose. The command shows it without a traceback."""
 
 
 class UserError(RibError):
-    """A mistake in what the user gave (suite, path, name, file). Exit code 2.
+    """A mistake in a suite, path, name or file from the user. Exit code 2.
 
     Args:
-        problem: one sentence, what is wrong.
-        got: what was found.
-        valid: what would have been accepted.
-        remedy: what to do about it.
+        problem: what is wrong, in one sentence.
+        got: the value that was found.
+        valid: the values that are accepted.
+        remedy: what the user can do.
     """
 
     def __init__(self, problem: str, *, got: object = None, valid: object = None, remedy: str | None = None) -> None:
@@ -39,17 +39,17 @@ class UserError(RibError):
 _concealed: dict[str, str] = {}
 
 SHORTEST_SECRET = 6
-"""Shorter values of variables are shown: they are no secrets, and occur in words."""
+"""Minimum length of a concealed value. Shorter values are not secrets, and occur in ordinary words."""
 
 
 def conceal(value: str, name: str) -> None:
-    """Show a value in the texts of errors by this name, from now on."""
+    """From now on, show a value by this name in the text of errors."""
     if len(value) >= SHORTEST_SECRET:
         _concealed[value] = name
 
 
 def _as_written(part: Any) -> Any:
-    """A part of an error's text; another object if nothing in its text is concealed."""
+    """A part of an error's text with values replaced by their names; the same object if there is nothing to replace."""
     text = str(part)
     for value in sorted(_concealed, key=len, reverse=True):
         text = text.replace(value, _concealed[value])
@@ -57,23 +57,23 @@ def _as_written(part: Any) -> Any:
 
 
 class StepError(RibError):
-    """A step that could not be carried out (diverged training, a full disk). Exit code 1."""
+    """A step that failed (a diverged training, a full disk). Exit code 1."""
 
 
 class DivergedError(StepError):
-    """Training whose loss or weights are no longer what anyone can use."""
+    """A training whose loss or weights are unusable."""
 
 
 class NotFiniteError(StepError):
-    """A model that answers with NaN or infinity: no accuracy of it means anything."""
+    """A model with NaN or infinity among its outputs, so that its accuracy means nothing."""
 
 
 class DamagedError(StepError):
-    """A file of the store is not undamaged, or is gone. Exit code 1.
+    """A file of the store is damaged or missing. Exit code 1.
 
     Args:
         path: the file.
-        fault: what is wrong with it.
+        fault: the damage.
     """
 
     def __init__(self, path: Path, fault: str) -> None:
@@ -87,7 +87,7 @@ class DamagedError(StepError):
 
 
 class StoppedError(StepError):
-    """The user stopped a run. Exit code 130; everything finished is kept."""
+    """The user stopped a run. Exit code 130; all finished steps are kept."""
 
 
 def _rebuild(kind: type[UserError], problem: str, got: object, valid: object, remedy: str) -> UserError:
@@ -98,7 +98,7 @@ _MOST_NAMES = 60
 
 
 def nearest(name: str, known: Iterable[str], what: str) -> UserError:
-    """The error for a name that is not known, with the nearest known one suggested."""
+    """The error for an unknown name. It suggests the nearest known name."""
     known = sorted(set(known))
     close = difflib.get_close_matches(name, known, n=12, cutoff=0.5)
     shown = known if len(known) <= _MOST_NAMES else (close or known[:12])
@@ -116,16 +116,16 @@ _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")
 
 
 def is_memory(error: Exception) -> bool:
-    """Whether what went wrong is that there was too little memory."""
-    if isinstance(error, OSError):  # a map of a file
+    """Whether the cause of an error is a lack of memory."""
+    if isinstance(error, OSError):  # mapping a file failed
         return error.errno == errno.ENOMEM
-    if isinstance(error, RuntimeError):  # torch's kind is one; that it imports torch is too much to ask of this module
+    if isinstance(error, RuntimeError):  # torch has its own class, which this module must not import
         return type(error).__name__ == "OutOfMemoryError" or any(words in str(error) for words in _NO_MEMORY)
     return isinstance(error, MemoryError)
 
 
 def told(error: Exception) -> str:
-    """Describe an exception of foreign code: its type, its message, and the line."""
+    """Describe an exception of user or library code: its type, its message, and the line."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next

@@ -1,6 +1,6 @@
-"""Files written aside and renamed, so that a reader sees the old one, the new one, or none: never a half.
+"""Files written aside and renamed, so that a reader sees the old file, the new file or none, but never a part of one.
 
-What a disk may lose or turn over is found by digests: of a file as a whole (`Seal`), or at the end of the file itself
+Digests reveal what a disk loses or changes: digests of whole files (`Seal`), or a digest at the end of the file itself
 (`stamp`, `write_fact`).
 """
 
@@ -33,14 +33,14 @@ BLOCK = 1 << 20
 
 @contextmanager
 def written_aside(path: Path, durable: bool = False) -> Iterator[Path]:
-    """A path to write to, renamed to `path` when the block ends well and removed when it does not.
+    """A path to write to. It is renamed to `path` if the block succeeds, and removed if it fails.
 
     Args:
         path: the file.
-        durable: wait until the disk has it, so that not even a power cut takes it away.
+        durable: wait until the file is on disk, so that it survives a power cut.
 
     Raises:
-        UserError: it cannot be written there.
+        UserError: the file cannot be written.
         StepError: the disk is full, or fails.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
@@ -63,7 +63,7 @@ def written_aside(path: Path, durable: bool = False) -> Iterator[Path]:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn errors in the block, which writes something for `path`, into messages. Raises as `written_aside`."""
+    """Turn errors of the block, which writes for `path`, into RIB's errors. Raises as `written_aside`."""
     try:
         yield
     except OSError as error:
@@ -71,19 +71,19 @@ def explained(path: Path) -> Iterator[None]:
 
 
 def write_aside(path: Path, data: bytes, durable: bool = False) -> None:
-    """Write a small file atomically. Takes and raises as `written_aside`."""
+    """Write a small file atomically. Arguments and errors as in `written_aside`."""
     with written_aside(path, durable) as aside:
         aside.write_bytes(data)
 
 
 def try_write(path: Path, data: bytes) -> None:
-    """Write a file that only saves time later; ignore a failure to write it."""
+    """Write a file that only saves time later. Failures to write are ignored."""
     with suppress(UserError, StepError):
         write_aside(path, data)
 
 
 def sync(path: Path) -> None:
-    """Wait until the disk has a file, or the names in a folder."""
+    """Wait until the content of a file, or the names in a folder, are on disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -92,20 +92,21 @@ def sync(path: Path) -> None:
 
 
 def sync_folders(path: Path) -> None:
-    """Wait until the disk has a file's name, and its folder's, which may be new."""
-    if os.name == "posix":  # elsewhere a folder cannot be opened
+    """Wait until the name of a file is on disk, and the name of its folder, which may be new."""
+    if os.name == "posix":  # other systems cannot open a folder
         sync(path.parent)
         sync(path.parent.parent)
 
 
 def require_plain(path: Path) -> None:
-    """Refuse a pipe, a device or a folder, which may have no end. Raises OSError, also if nothing is there."""
+    """Refuse a pipe, a device or a folder, because reading it may never end. Raises OSError, also if the file is
+    missing."""
     if not stat.S_ISREG(path.stat().st_mode):
         raise OSError(errno.EINVAL, "neither a file nor a link to one", str(path))
 
 
 def plain(path: Path) -> Path:
-    """`path`, of which it is known that it can be read to its end. Everything that RIB reads goes through here.
+    """The path itself, after a check that it can be read to its end. RIB reads every file through this function.
 
     Raises:
         OSError: as `require_plain`.
@@ -123,7 +124,7 @@ def at_home(path: str | Path) -> Path:
     """A path with `~` expanded.
 
     Raises:
-        UserError: it begins with `~`, and the system knows no such home folder, as for a user without an account.
+        UserError: the path begins with `~`, and the system knows no such home folder, as for a user without an account.
     """
     try:
         return Path(path).expanduser()
@@ -141,12 +142,12 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
 def expanded(base: Path, text: str) -> Path:
     """A path of a suite or configuration file, with variables expanded.
 
-    A name with a dollar sign that is there is taken as it stands. Errors show a variable by its name unless its value
-    is a path that is there: it may be a secret, and errors end in logs.
+    If a file with a dollar sign in its name exists, the name is used unchanged. Errors show the name of a variable
+    instead of its value, unless the value is an existing path: it may be a secret, and errors end up in logs.
 
     Args:
-        base: where a relative path starts.
-        text: the path as it is written.
+        base: folder to which the path is relative.
+        text: the path, as written.
     """
     parts = Path(text).parts
     last = max((place for place, part in enumerate(parts) if "$" in part), default=None)
@@ -160,7 +161,7 @@ def expanded(base: Path, text: str) -> Path:
 
 
 def perhaps_at_home(path: str | Path) -> Path:
-    """A path to look for something at, with `~` expanded where a home folder is known."""
+    """A path with `~` expanded, if the home folder is known."""
     try:
         return at_home(path)
     except UserError:
@@ -184,7 +185,7 @@ class Seal:
 
     @staticmethod
     def of(path: Path) -> Seal:
-        """Seal of a file in its present state."""
+        """The seal of a file in its present state."""
         return Seal(path.stat().st_size, file_digest(path))
 
     def fault(self, path: Path) -> str | None:
@@ -208,20 +209,19 @@ def file_digest(path: Path) -> str:
 def state(stat: os.stat_result) -> list[int]:
     """Facts that change whenever a file's bytes may change: size, inode, device, change times of bytes and inode.
 
-    `cp -p` and `touch` set the time of the bytes, and nothing but the system sets that of the inode. The number of a
-    device without hardware (a network's, an overlay) says only in which order it was mounted, and is left out.
+    `cp -p` and `touch` can set the change time of the bytes; only the system sets that of the inode. Devices without
+    hardware (network, overlay) are left out, because their number depends only on the order of mounting.
     """
     device = stat.st_dev if not hasattr(os, "major") or os.major(stat.st_dev) else 0
     return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, device]
 
 
 def stamp(path: Path, name: str | None = None) -> None:
-    """Put a digest at the end of a file, of what it holds and of its name; for formats whose readers look no further
-    than their own end.
+    """Append to a file a digest of its content and its name, for formats whose readers ignore bytes after the end.
 
     Args:
-        path: the file, under whatever name it is written.
-        name: that it will have; default the one it has.
+        path: the file, under any name.
+        name: its final name; by default its present one.
     """
     with plain(path).open("rb") as file:
         found = hashlib.file_digest(file, _blake2b)
@@ -230,7 +230,7 @@ def stamp(path: Path, name: str | None = None) -> None:
 
 
 def is_stamped(path: Path) -> bool:
-    """Whether a file ends with the digest of all before it and of its name; older versions left the name out.
+    """Whether a file ends with the digest of its content and name. Older versions left out the name.
 
     Raises OSError.
     """
@@ -249,7 +249,7 @@ def write_fact(path: Path, data: bytes) -> None:
 
 
 def read_fact(path: Path) -> bytes | None:
-    """The fact that `write_fact` cached under this name; None if it is missing, damaged or another's."""
+    """The fact that `write_fact` cached under this name; None if it is missing or damaged, or has another name."""
     try:
         content = read_plain(path)
     except OSError:
@@ -269,7 +269,7 @@ def fact_fault(path: Path) -> str | None:
 
 
 def _named(name: str, content: str) -> bytes:
-    """The digest of a name and of the digest of what goes by it."""
+    """The digest of a name and of the digest of its content."""
     return digest(f"{name}\0{content}".encode()).encode()
 
 
@@ -281,14 +281,14 @@ def _blake2b() -> hashlib.blake2b:
 
 
 def read_toml(path: Path, what: str) -> dict[str, Any]:
-    """A TOML file in UTF-8, with or without a byte order mark.
+    """Read a TOML file in UTF-8, with or without a byte order mark.
 
     Args:
         path: the file.
-        what: it is, for the message: "the suite file".
+        what: its role, for error messages: "the suite file".
 
     Raises:
-        UserError: it is not there, cannot be read, or is not TOML.
+        UserError: the file is missing, cannot be read, or is not TOML.
     """
     problem = f"cannot read {what} {path}"
     try:
@@ -307,14 +307,14 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
 # -- JSON --------------------------------------------------------------------------------------------------------------
 
 DEEPEST = 100
-"""Tables and lists in one another in a document of somebody else. What reads them calls itself for each."""
+"""Maximum nesting of tables and lists in a foreign document. Its readers are recursive."""
 
 
 def parse_json(text: str | bytes) -> Any:
-    """A document of somebody else.
+    """Parse a foreign JSON document.
 
     Raises:
-        ValueError: it is no JSON, or is nested more than `DEEPEST` deep.
+        ValueError: it is not JSON, or its nesting is deeper than `DEEPEST`.
     """
     try:
         document = json.loads(text)
@@ -325,7 +325,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def _require_shallow(document: Any) -> None:
-    """Refuse lists and tables that are nested more than `DEEPEST` deep. Raises ValueError."""
+    """Refuse lists and tables that are nested deeper than `DEEPEST`. Raises ValueError."""
     level = [document]
     for _ in range(DEEPEST):
         holders = [value for value in level if isinstance(value, dict | list)]
@@ -337,9 +337,9 @@ def _require_shallow(document: Any) -> None:
 
 
 def json_text(document: Any, indent: int | None = 1) -> str:
-    """A document as strict JSON: what is not finite becomes null, and -0.0 becomes 0.0.
+    """A document as strict JSON: NaN and infinity become null, and -0.0 becomes 0.0.
 
-    A document that is a table names the places of what was not finite under `not_finite`, such as "rows.0.loss: nan".
+    If the document is a table, its key `not_finite` lists the places of such values, such as "rows.0.loss: nan".
     """
     lost: list[str] = []
     plain = _finite(document, (), lost)
@@ -365,16 +365,17 @@ def _finite(value: Any, place: tuple[str, ...], lost: list[str]) -> Any:
 
 
 def file_name(text: str) -> str:
-    """A name that a file can have anywhere, from any text: no separators, no spaces, no dot in front.
+    """A file name that is valid everywhere, from any text: without separators, spaces or a leading dot.
 
-    Texts that differ in more than spaces give names that differ.
+    Texts that differ in more than spaces give different names.
     """
     plain = re.sub(r"[^\w.+=,@-]", "_", text.replace(" ", "_"), flags=re.ASCII).lstrip(".")[:150]
     return plain if plain == text.replace(" ", "_") else f"{plain}-{digest(text.encode())[:8]}"
 
 
 def _os_error(error: BaseException | None) -> OSError | None:
-    """The operating system's part in an error: itself, what it came from, or what it only tells of in its words."""
+    """The error of the operating system behind an error: itself, its cause, or one that it only mentions in its
+    text."""
     while error is not None:
         if isinstance(error, OSError):
             return error
@@ -402,6 +403,6 @@ def _explained(error: OSError, path: Path) -> Exception:
             got=error.strerror,
             remedy="choose another path with --store or --out, or change its permissions",
         )
-    if error.errno is None:  # of a library, not of the system
+    if error.errno is None:  # an error of a library, not of the system
         return error
     return StepError(f"{path} could not be written: {error}; check the disk and run again")

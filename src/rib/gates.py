@@ -1,4 +1,4 @@
-"""Gates: conditions such as `ri < -2` on the numbers of a comparison. A gate is broken where its condition is true.
+"""Gates: conditions such as `ri < -2` on the numbers of a comparison. A gate is broken if its condition is true.
 
 gate     = quantity [ "." bound ] sign number
 quantity = "ri" | "ri_present" | "ri_absent" | "reference" | "own" | "worst" | "change[" data set "]"
@@ -6,7 +6,7 @@ quantity = "ri" | "ri_present" | "ri_absent" | "reference" | "own" | "worst" | "
 bound    = "value" | "low" | "high"                                          of the 95 % interval; default the value
 sign     = "<" | "<=" | ">" | ">="
 
-A gate whose number is missing or not finite is broken: nothing is let through that was not measured.
+A gate whose number is missing or not finite is broken, because nothing unmeasured may pass.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ SIGNS: Mapping[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
 }
 ONE_SIDED = LEVEL / 2
-"""Level of a gate on a bound."""
+"""Level of a one-sided test: that of a gate on a bound."""
 
 REQUIRED = {"<": "≥", "<=": ">", ">": "≤", ">=": "<"}
 """The condition that holds if the gate's condition does not."""
@@ -55,10 +55,10 @@ class Gate:
     """A condition that must not be true.
 
     Attributes:
-        quantity: name of the number, as `quantity_names` has it.
-        bound: the value itself, or an end of its interval.
-        sign: how it is compared.
-        limit: with what, in points.
+        quantity: name of the number, as in `quantity_names`.
+        bound: the value, or an end of its interval.
+        sign: the comparison.
+        limit: the limit, in points.
     """
 
     quantity: str
@@ -73,12 +73,12 @@ class Gate:
 
     @property
     def claims(self) -> bool:
-        """Whether it is broken only where the whole interval is beyond the limit, so that being broken is a claim."""
+        """Whether the gate is broken only if the whole interval is beyond the limit. Then a broken gate is a claim."""
         return (self.bound, self.sign[0]) in (("high", "<"), ("low", ">"))
 
     @property
     def some(self) -> bool:
-        """Whether it claims a change of some data set: a test of each of them."""
+        """Whether it claims a change of at least one data set, which takes one test per data set."""
         return self.quantity == "worst" and self.claims and self.sign[0] == "<"
 
     @property
@@ -92,15 +92,15 @@ class Gate:
 
 @dataclass(frozen=True)
 class GateVerdict:
-    """A gate and the number that it is about.
+    """A gate and the number that it concerns.
 
     Attributes:
         gate: the condition.
         found: the number; None if it is missing.
-        about: the data set that it belongs to, where the gate does not name it.
-        missing: why it is missing.
-        p: p value of the test that a gate on a bound is, one-sided; None for a gate that shows nothing by being broken.
-            Where `gate.some`, it is adjusted for the number of data sets.
+        about: the data set of the number, if the gate does not name it.
+        missing: why the number is missing.
+        p: one-sided p value of a gate on a bound, which is a test; None for a gate that claims nothing. For `gate.some`
+            it is adjusted for the number of data sets.
         adjusted: the same, adjusted for all such gates of the comparison (Holm 1979); None for a single test.
     """
 
@@ -119,17 +119,18 @@ class GateVerdict:
 
     @property
     def failed(self) -> bool:
-        """Whether the condition is true, among all that is tested, or cannot be decided without its number."""
+        """Whether the condition is true, after adjustment for all other tests, or undecided because its number is
+        missing."""
         return self.alone and (self.number is None or self.adjusted is None or self.adjusted <= ONE_SIDED)
 
     @property
     def alone(self) -> bool:
-        """The same without the other gates and, of `worst`, the other data sets."""
+        """The same without adjustment for other gates and, for `worst`, for other data sets."""
         return self.number is None or SIGNS[self.gate.sign](self.number, self.gate.limit)
 
     @property
     def state(self) -> GateState:
-        """In one word."""
+        """The state in one word."""
         return "broken" if self.failed else "holds"
 
     @property
@@ -152,12 +153,12 @@ class GateVerdict:
 
     @property
     def words(self) -> str:
-        """One line for people."""
+        """The verdict in one line."""
         return f"requires {self.gate.requirement}; {self.measured}: {self.state}"
 
 
 def _shown(number: float, limit: float) -> str:
-    """A number with two decimals, or with as many as it takes to tell it from the limit."""
+    """A number with two decimals, or with as many as needed to distinguish it from the limit."""
     if number == limit:
         return f"{number + 0.0:+.2f}"
     digits = next((digits for digits in range(2, 15) if round(number, digits) != round(limit, digits)), 15)
@@ -165,7 +166,8 @@ def _shown(number: float, limit: float) -> str:
 
 
 def tested_together(verdicts: Sequence[GateVerdict]) -> tuple[GateVerdict, ...]:
-    """The same verdicts; of several that are tests, each adjusted for all of them. `Gate.some` is several by itself."""
+    """The same verdicts. If several of them are tests, each p value is adjusted for all; `Gate.some` counts as
+    several."""
     known = [verdict.p for verdict in verdicts if verdict.p is not None]
     if len(known) < 2 and not any(verdict.gate.some for verdict in verdicts):
         return tuple(verdicts)
@@ -193,10 +195,10 @@ def level_of(verdicts: Sequence[GateVerdict]) -> str:
 
 
 def worst_of(changes: Mapping[str, Interval | None]) -> tuple[str, Interval] | None:
-    """The lowest change of accuracy, and the data set that it is on; None if one of them is missing, or all.
+    """The lowest change of accuracy, and its data set; None if a change is missing, or if there are none.
 
-    Each bound is the lowest of that bound over the data sets: a gate on `worst.high` is broken exactly where it is
-    broken for the `change[…].high` of one of them.
+    Each bound is the lowest of that bound over the data sets. So a gate on `worst.high` is broken exactly if the same
+    gate is broken for the `change[…].high` of one of them.
     """
     known = {name: change for name, change in changes.items() if change is not None and math.isfinite(change.value)}
     if not known or len(known) < len(changes):
@@ -207,12 +209,12 @@ def worst_of(changes: Mapping[str, Interval | None]) -> tuple[str, Interval] | N
 
 
 def quantity_names(sets: Iterable[str] | Names, own: bool, classes: bool = False) -> dict[str, str]:
-    """Every way to name a quantity, with the name that the comparison has for it.
+    """Every accepted name of a quantity, with the name that the comparison uses.
 
     Args:
-        sets: the data sets by their full names, or their `Names`; each is known by its full and its short name.
-        own: whether it is known which of them was tuned on, and it has images of its own.
-        classes: whether it is known to lack classes of the others.
+        sets: the data sets by their full names, or their `Names`; each has its full name and its short name.
+        own: whether the tuned set is known and has unseen images.
+        classes: whether the tuned set is known to lack classes of the others.
     """
     names = sets if isinstance(sets, Names) else Names(sets)
     parts = ("ri_present", "ri_absent") if classes else ()
@@ -221,15 +223,15 @@ def quantity_names(sets: Iterable[str] | Names, own: bool, classes: bool = False
 
 
 def parse_gate(text: str, quantities: Mapping[str, str]) -> Gate:
-    """A gate from text.
+    """Parse a gate.
 
     Args:
         text: such as "change[sketch].low < -5".
         quantities: from `quantity_names`.
 
     Raises:
-        UserError: it has another form, or names no such quantity or bound (the nearest is suggested), or one that
-            is ambiguous.
+        UserError: the text has another form, or its quantity or bound is unknown (the message suggests the nearest) or
+            ambiguous.
     """
     parts = _GATE.fullmatch(text)
     if parts is None or parts[2] not in SIGNS or re.search("[<>]", parts[1].partition("[")[0]):
@@ -243,7 +245,7 @@ def parse_gate(text: str, quantities: Mapping[str, str]) -> Gate:
 
 
 def _subject(subject: str, known: Mapping[str, str]) -> tuple[str, Bound]:
-    """The quantity and the bound that a text names. A data set may be given by its full name, and contain dots."""
+    """The quantity and the bound in a text. A data set may have its full name, which may contain dots."""
     head, dot, tail = subject.rpartition(".")
     for quantity, bound in ((subject, "value"), (head, tail)):
         if quantity in known and bound in BOUNDS:

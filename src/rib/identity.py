@@ -1,4 +1,4 @@
-"""Keys: a short hash of everything that makes a result what it is, and of nothing else."""
+"""Keys: a short hash of everything that determines a result, and of nothing else."""
 
 from __future__ import annotations
 
@@ -22,29 +22,30 @@ from rib.usercode.sources import sources, text_of
 KEY_VERSION = 2
 
 RUNTIME = {"identity": False}
-"""Metadata of a dataclass field that is not hashed: a name for people, a path, a machine fact."""
+"""Metadata of a dataclass field that is not hashed: a label, a path, or a fact about the machine."""
 
 OPTION = {"option": True}
-"""Metadata of a dataclass field that is not hashed where it is None: a new option forgets nothing done without it."""
+"""Metadata of a dataclass field that is not hashed if it is None, so that a new option keeps all earlier keys."""
 
 
 TRUSTED = "RIB_TRUST"
-"""Environment variable: installed packages that suites may name, separated by commas."""
+"""Environment variable with the installed packages that suites may name, separated by commas."""
 
 
 def key_of(kind: str, content: object) -> str:
-    """40 hexadecimal digits that name `content`; equal contents give equal keys on every machine."""
+    """40 hexadecimal digits that identify `content`. Equal contents give equal keys on every machine."""
     document = f'{{"content":{_text(content)},"key_version":{KEY_VERSION},"kind":{_dumped(kind)}}}'
     return digest(document.encode())
 
 
 def key_of_spec(kind: str, spec: object) -> str:
-    """`key_of`, of content that is in canonical form already, as the spec of a record is."""
+    """`key_of` for content that is in canonical form already, such as the spec of a record."""
     return digest(f'{{"content":{_dumped(spec)},"key_version":{KEY_VERSION},"kind":{_dumped(kind)}}}'.encode())
 
 
 def _text(value: Any) -> str:
-    """`canonical` as JSON. That of a frozen dataclass is written once: a label map has many groups and many users."""
+    """`canonical` as JSON. The text of a frozen dataclass is cached, because a label map is large and has many
+    users."""
     if isinstance(value, dict):
         texts = {str(name): _text(content) for name, content in value.items()}
         return "{" + ",".join(f"{_dumped(name)}:{texts[name]}" for name in sorted(texts)) + "}"
@@ -71,10 +72,10 @@ def digest(data: bytes) -> str:
 
 
 def canonical(value: Any) -> Any:
-    """`value` as JSON types. Anything with a `key` is replaced by it; runtime fields are left out.
+    """`value` as JSON types. A value with a `key` is replaced by its key; runtime fields are left out.
 
     Raises:
-        TypeError: for a type that has no canonical form.
+        TypeError: a type has no canonical form.
     """
     if value is None or isinstance(value, bool | int | str):
         return value
@@ -100,7 +101,7 @@ def identity_fields(value: Any) -> dict[str, Any]:
 
 
 def identity_values(value: Any) -> dict[str, Any]:
-    """The hashed fields of a frozen dataclass, as they are."""
+    """The hashed fields of a frozen dataclass, unchanged."""
     kind: Any = type(value)
     return {
         name: content
@@ -120,11 +121,13 @@ def _hashed_fields(kind: Any) -> tuple[tuple[str, bool], ...]:
 
 
 def key_name(kind: type) -> str:
-    """What keys call a class. A class of RIB says it in `key_name`, so that moving or renaming it changes no key; one
-    of the user is called by its module and name.
+    """The name of a class in keys.
+
+    A class of RIB states it in `key_name`, so that moving or renaming the class changes no key. A user's class has its
+    module and name.
 
     Raises:
-        TypeError: a class of RIB has no `key_name` of its own (an inherited one would give two classes one name).
+        TypeError: a class of RIB has no `key_name` of its own. An inherited one would give two classes one name.
     """
     if kind.__module__.partition(".")[0] != "rib":
         return f"{kind.__module__}:{kind.__qualname__}"
@@ -135,10 +138,10 @@ def key_name(kind: type) -> str:
 
 
 def model_identity(value: BaseModel) -> dict[str, Any]:
-    """A pydantic value as JSON types, with its class; the user's own classes bring a digest of their source.
+    """A pydantic value as JSON types, with its class. A user's class adds a digest of its source.
 
-    Fields that are None, that is not given, are left out, and so are values that the class names as `unhashed`: a new
-    option forgets nothing that was done without it.
+    Fields that are None are left out, and so are values in the class's `unhashed`, so that a new option keeps all
+    earlier keys.
     """
     kind = type(value)
     left_out = {name: (None, without) for name, without in getattr(kind, "unhashed", {}).items()}
@@ -156,12 +159,12 @@ def model_identity(value: BaseModel) -> dict[str, Any]:
 
 
 def source_digest(module: str) -> str | None:
-    """Digest of the source of a module outside RIB and of the user modules that it imports (`rib.usercode.sources`).
+    """Digest of the source of a module outside RIB, and of the user modules that it imports (`rib.usercode.sources`).
 
-    None for a module of RIB itself: `KEY_VERSION` stands for its content.
+    None for a module of RIB itself, whose content `KEY_VERSION` stands for.
 
     Raises:
-        UserError: its source, or what it imports, cannot be determined.
+        UserError: the source of the module, or of one of its imports, cannot be determined.
     """
     if module.split(".")[0] == "rib":
         return None
@@ -187,10 +190,9 @@ def _is_text(content: bytes) -> bool:
 
 
 def _may_run(module: str) -> bool:
-    """Whether a suite may name a module: RIB's, the user's own, or one that the user trusts by name.
+    """Whether a suite may name a module: one of RIB, of the user, or of a package that the user trusts by name.
 
-    Installed packages hold functions that load code from anywhere, given the right arguments; they are not for a suite
-    to choose.
+    With the right arguments, functions of installed packages load code from anywhere, so a suite must not choose them.
     """
     top = module.partition(".")[0]
     if top == "rib" or top in os.environ.get(TRUSTED, "").split(","):
@@ -200,7 +202,7 @@ def _may_run(module: str) -> bool:
     except (ImportError, ValueError):
         spec = None
     if spec is None:
-        return True  # the import will say that it is not there
+        return True  # the import will report that the module is missing
     places = [spec.origin] if spec.has_location else list(spec.submodule_search_locations or ())
     return bool(places) and not any(is_installed(Path(place)) for place in places if place)
 
@@ -209,7 +211,7 @@ def import_object(path: str, what: str) -> Any:
     """The object that a suite names as `package.module:name`.
 
     Raises:
-        UserError: the text has another form, the module is not the user's own or cannot be imported, or it has no such
+        UserError: the text has another form; the module is not the user's own, or cannot be imported; or it has no such
             name.
     """
     module, colon, name = path.partition(":")
@@ -230,7 +232,7 @@ def import_object(path: str, what: str) -> Any:
             got=path,
             remedy=f"put the folder that holds {module.split('.')[0]!r} beside the suite file or on PYTHONPATH",
         ) from None
-    except Exception as error:  # whatever the user's module raises
+    except Exception as error:  # any error that the user's module raises
         raise UserError(
             f"the module of the {what} {path!r} fails when it is imported",
             got=f"{type(error).__name__}: {error}",

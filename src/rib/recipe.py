@@ -12,13 +12,13 @@ Precision = Literal["fp32", "bf16", "fp16"]
 LastBlock = Literal["pooled"]
 
 LastBatch = Literal["merged"]
-"""What happens to a last batch of one image, which a BatchNorm cannot use: it joins the batch before it."""
+"""Treatment of a last batch of one image, which a BatchNorm cannot use: it joins the batch before it."""
 
 ShortBatch = Literal["kept", "merged", "dropped"]
-"""What happens to a last batch that is smaller than the others."""
+"""Treatment of a last batch that is smaller than the others."""
 
 OneImage = Literal["dense"]
-"""How a norm of two dimensions has the gradient of one image: plane by plane, as torch's backward pass needs it."""
+"""How a two-dimensional norm computes the gradient of one image: plane by plane, as torch's backward pass needs it."""
 
 Compile = Literal["default", "reduce-overhead"]
 
@@ -26,11 +26,12 @@ BatchNorm = Literal["freeze", "reestimate", "pretrained"]
 
 
 class Frozen(BaseModel):
-    """A strict value: frozen, unknown keys refused, numbers finite.
+    """A strict value: it is frozen, has no unknown keys, and all numbers are finite.
 
     Attributes:
-        unhashed: values that say what was done before their field existed; keys leave them out.
-        key_name: what keys call the class (`rib.identity.key_name`), for a class of RIB whose values are hashed.
+        unhashed: for fields that are newer than their class, the values that mean the earlier behaviour; keys leave
+            them out.
+        key_name: name of the class in keys (`rib.identity.key_name`), for a class of RIB whose values are hashed.
     """
 
     key_name: ClassVar[str]
@@ -42,11 +43,11 @@ class Frozen(BaseModel):
 class Recipe(Frozen):
     """How weights are trained. Part of the identity of everything trained with it.
 
-    The learning rate rises linearly over the warm-up steps and falls to 0 along a half cosine, per step. The last
-    epoch's weights are kept; data are shuffled each epoch; there is no augmentation. A smaller last batch of an epoch
-    is kept, unless `last_batch` says otherwise; where a BatchNorm learns, one of fewer than half of `batch_size` images
-    joins the batch before it. A frozen BatchNorm normalises by its statistics, in training too, while its scale and
-    shift are trained.
+    The learning rate rises linearly over the warm-up steps and then falls to 0 along a half cosine, per step. Data are
+    shuffled each epoch, without augmentation, and the weights of the last epoch are kept. A smaller last batch of an
+    epoch is kept, unless `last_batch` says otherwise. If a BatchNorm learns, a last batch of fewer than half of
+    `batch_size` images joins the batch before it. A frozen BatchNorm normalises with its running statistics in training
+    too, while its scale and shift are trained.
     """
 
     key_name: ClassVar[str] = "rib.recipe:Recipe"
@@ -86,11 +87,11 @@ class Recipe(Frozen):
     )
 
     def total_steps(self, examples: int, merged: bool = False) -> int:
-        """Optimizer steps over a tuning set of that many examples; `merged` as in `batches`."""
+        """Optimizer steps for a tuning set of `examples` images; `merged` as in `batches`."""
         return self.steps or self.epochs * self.steps_per_epoch(examples, merged)
 
     def steps_per_epoch(self, examples: int, merged: bool = False) -> int:
-        """Batches of an epoch; `merged` as in `batches`."""
+        """Batches per epoch; `merged` as in `batches`."""
         full, rest = divmod(examples, self.batch_size)
         return full + (rest > 0 and not (full and self._joins(rest, merged)))
 
@@ -98,9 +99,9 @@ class Recipe(Frozen):
         """Sizes of an epoch's batches; their sum is less than `examples` only if `last_batch` drops the last one.
 
         Args:
-            examples: of the tuning set.
-            merged: whether a BatchNorm learns: a last batch of one joins the batch before, and by default any that has
-                fewer than half of the images of others.
+            examples: number of images in the tuning set.
+            merged: whether a BatchNorm learns. Then a last batch of one image joins the batch before it, and so does by
+                default any last batch with fewer than half of the images of others.
         """
         sizes = [self.batch_size] * self.steps_per_epoch(examples, merged)
         rest = examples - sum(sizes)
@@ -109,22 +110,22 @@ class Recipe(Frozen):
         return sizes
 
     def _joins(self, rest: int, merged: bool) -> bool:
-        """Whether a last batch of `rest` images is no batch of its own: it joins the one before, or is dropped."""
+        """Whether a last batch of `rest` images is not a batch by itself: it joins the one before it, or is dropped."""
         if self.last_batch == "dropped":
             return True
         short = self.last_batch == "merged" or (merged and self.last_batch is None)
         return (merged and rest == 1) or (short and 2 * rest < self.batch_size)
 
     def leaves_one(self, examples: int) -> bool:
-        """Whether the last batch has one image, and there is one before it."""
+        """Whether the last batch has one image, and another batch precedes it."""
         return examples > self.batch_size > 1 and examples % self.batch_size == 1 and not self._joins(1, False)
 
     def merges(self, examples: int) -> bool:
-        """Whether the last batch joins the one before it for the sake of a BatchNorm."""
+        """Whether the last batch joins the one before it because of a BatchNorm."""
         return self.batch_size > 1 and self.batches(examples, True) != self.batches(examples)
 
     def images(self, examples: int, merged: bool = False) -> int:
-        """Images that a training on that many examples sees; `merged` as in `batches`."""
+        """Images that a training on `examples` images processes; `merged` as in `batches`."""
         sizes = self.batches(examples, merged)
         full, rest = divmod(self.total_steps(examples, merged), len(sizes))
         return full * sum(sizes) + sum(sizes[:rest])
@@ -140,15 +141,15 @@ RECIPES: Mapping[str, Recipe] = {
 }
 """Recipes that a suite can name.
 
-`paper` is that of arXiv 2410.21582: 10 epochs, batches of 64, SGD at 1e-3 with momentum 0.9 and no weight decay, 196
-warm-up steps whatever the length of the run, a smaller last batch kept, fp16 autocast in training and fp32 in
-evaluation; of the last block only what the pooling takes is computed, which is the same but for rounding. `scaled` is
-the same but for the warm-up, which takes 2.5 % of every run: the share that 196 steps have of a run over 50,000 images.
+`paper` is the recipe of arXiv 2410.21582: 10 epochs, batches of 64, SGD at 1e-3 with momentum 0.9 and no weight decay,
+196 warm-up steps whatever the length of the run, a smaller last batch kept, fp16 autocast in training and fp32 in
+evaluation. Of the last block it computes only the tokens that pooling uses, which is the same up to rounding. `scaled`
+differs only in its warm-up, which is 2.5 % of every run: the share of 196 steps in a run over 50,000 images.
 """
 
 
 def named_recipe(value: object) -> object:
-    """The recipe behind a name, or behind a table with `base`; any other value as it is.
+    """The recipe for a name, or for a table with `base`; any other value unchanged.
 
     Raises:
         ValueError: there is no recipe of that name.

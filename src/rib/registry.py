@@ -1,4 +1,4 @@
-"""Registry: the classes of a room that has one file each. A module dropped in is found by itself."""
+"""Registry: the classes of a room with one file per class. A new module in its folder is found without registration."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ class Registry(Generic[T]):
     """The names that a suite can use for one kind of class.
 
     Args:
-        package: name of the package whose modules are looked through.
-        base: what every class is a subclass of.
-        noun: what one is called, for errors.
+        package: name of the package whose modules contain the classes.
+        base: base class of all of them.
+        noun: word for one of them, for error messages.
     """
 
     def __init__(self, package: str, base: type[T], noun: str) -> None:
@@ -28,9 +28,9 @@ class Registry(Generic[T]):
 
     @cached_property
     def classes(self) -> dict[str, type[T]]:
-        """Every subclass of the base in the package's modules that has a `name` of its own, by that name.
+        """Every subclass of the base in the package's modules that defines a `name`, by that name.
 
-        A class whose `listed` is False is left out: no suite names it.
+        A class whose `listed` is False is left out, so no suite can name it.
         """
         found: dict[str, type[T]] = {}
         for module in pkgutil.iter_modules(importlib.import_module(self.package).__path__):
@@ -42,10 +42,10 @@ class Registry(Generic[T]):
         return found
 
     def find(self, name: str) -> type[T]:
-        """The class of that name, or the user's own, named as `package.module:Class`.
+        """The class with that name, or the user's own class, named as `package.module:Class`.
 
         Raises:
-            UserError: there is none, or it is not complete.
+            UserError: there is no such class, or it is abstract.
         """
         if ":" not in name:
             if name not in self.classes:

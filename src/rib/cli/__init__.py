@@ -1,3 +1,4 @@
-"""The command line: a module a family of commands; options, inputs and output are what they share."""
+"""The command line: one module per family of commands, and modules for the options, inputs and output that they
+share."""
 
 from rib.cli.app import main as main

@@ -26,7 +26,7 @@ CLOSED_PIPE = 141
 
 
 class WholeHelp(TyperGroup):
-    """Shows the one line of help of each command in full."""
+    """Shows the summary of each command without cutting it."""
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the commands, each with its first sentence."""
@@ -100,8 +100,9 @@ app.add_typer(store.store_app, name="store")
 
 
 def main() -> NoReturn:
-    """Run the command and exit: 0 done, 1 steps failed, 2 the user's mistake, 130 interrupted, 141 a closed pipe."""
-    atexit.register(gc.freeze)  # a last garbage collection over torch's objects takes a third of a second
+    """Run the command and exit: 0 done, 1 a step failed, 2 a mistake of the user, 130 interrupted, 141 a closed
+    pipe."""
+    atexit.register(gc.freeze)  # otherwise a last garbage collection over torch's objects takes a third of a second
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # libraries download nothing unless the user sets HF_HUB_OFFLINE=0
     prepare_streams()
     try:
@@ -109,7 +110,7 @@ def main() -> NoReturn:
     except BrokenPipeError:
         code = CLOSED_PIPE
     if code == INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest takes a moment
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # importing the rest takes a moment
     sys.exit(code if finish_streams() or code else CLOSED_PIPE)
 
 
@@ -141,7 +142,7 @@ def _finished() -> int:
 
 
 def _require_folder() -> None:
-    """Refuse a working folder that somebody has removed: libraries cannot be loaded in it. Raises UserError."""
+    """Refuse a working folder that no longer exists, because libraries cannot be loaded from it. Raises UserError."""
     try:
         Path.cwd()
     except FileNotFoundError:
@@ -154,7 +155,7 @@ def _said(words: str, code: int) -> int:
 
 
 def _system_or_raise(error: OSError) -> int:
-    """Print the system's message about a file, if no other code explained it: it is no bug either."""
+    """Print the system's message about a file, or raise the error again. Only errors of files are no bugs."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT) and error.filename is None:
         return _said(f"error: cannot write to standard output: {error.strerror}", 1)
     if error.filename is None or error.strerror is None:
@@ -163,7 +164,8 @@ def _system_or_raise(error: OSError) -> int:
 
 
 def _usage_or_raise(error: Exception) -> int:
-    """Typer's own errors about arguments (it brings its own click) are user mistakes too."""
+    """Print Typer's own errors about arguments, which are mistakes of the user; raise other errors again. (Typer has
+    its own click.)"""
     show = getattr(error, "show", None)
     if show is None:
         raise error

@@ -87,7 +87,7 @@ def compare(
 
 
 def _words(words: list[str], suite: str | None) -> tuple[str, str, str]:
-    """Suite, base and tuned model of the command line. Raises UserError."""
+    """The suite, the base and the tuned model of the command line. Raises UserError."""
     if len(words) == 3 and suite is None:
         return words[0], words[1], words[2]
     if len(words) != 2:

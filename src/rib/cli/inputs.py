@@ -50,13 +50,13 @@ def suite_of(name: str, data: Path | None, models: str | None, seeds: str | None
 
 
 def page_in(store: Store, plan: Plan, suite: str, name: str | None = None) -> Path:
-    """Path of the page of a suite's report, or of a study of it.
+    """Path of the page of a suite's report, or of one of its studies.
 
     Args:
-        store: in which the results are.
-        plan: what the page rests on.
+        store: the store with the results.
+        plan: the plan behind the page.
         suite: the name or path that the user gave.
-        name: of the page; default the suite's.
+        name: name of the page; by default the suite's.
     """
     from rib.report.page_owner import owner_of, page_of
     from rib.suite.load import SHIPPED, suite_file
@@ -73,7 +73,7 @@ def page_in(store: Store, plan: Plan, suite: str, name: str | None = None) -> Pa
 
 
 def is_suite(word: str | None) -> bool:
-    """Whether a word of a command names a suite: a shipped one, or a suite file."""
+    """Whether an argument names a suite: a shipped one, or a suite file."""
     from rib.suite.load import shipped
 
     return word is not None and (word.endswith(".toml") or word in shipped())
@@ -85,7 +85,7 @@ def names_in(text: str | None) -> list[str]:
 
 
 def channels_in(option: str, text: str | None) -> tuple[float, ...] | None:
-    """Parse a number per channel, or one number for all three. Raises UserError."""
+    """Parse one number per channel, or one number for all three. Raises UserError."""
     if text is None:
         return None
     try:
@@ -120,7 +120,7 @@ def require_device(device: str) -> None:
 
 
 def as_given(suite: str) -> str:
-    """Return the suite and the options of this call that select a part of it, for use in another command."""
+    """Return the suite, and the options of this call that select a part of it, for use in a suggested command."""
     words, kept = sys.argv[1:], []
     for place, word in enumerate(words):
         name, equals, _ = word.partition("=")

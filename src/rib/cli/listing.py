@@ -51,7 +51,7 @@ def list_methods() -> None:
 
 
 def _facts(kind: type[Method]) -> str:
-    """Source, cost in trainings of plain fine-tuning, and what a method needs: one line."""
+    """One line with the source of a method, its cost relative to plain fine-tuning, and its needs."""
     from rib.models.catalogue import Architecture
     from rib.recipe import Recipe
 
@@ -101,7 +101,7 @@ def _described(kinds: Mapping[str, type[Frozen]]) -> list[tuple[str, str]]:
     for name, kind in sorted(kinds.items()):
         fields = ", ".join(f"{field} = {info.default}" for field, info in kind.model_fields.items())
         first = (kind.__doc__ or "").splitlines()[0]
-        if first.count("(") > first.count(")"):  # a citation that continues in the next line
+        if first.count("(") > first.count(")"):  # the citation continues in the next line
             first = first.rpartition(" (")[0]
         rows.append((name, first + (f"  [{fields}]" if fields else "")))
     return rows

@@ -30,7 +30,7 @@ DataPath = Annotated[
 
 
 def shipped_suites(typed: str) -> list[str]:
-    """Names of shipped suites that begin like what was typed, for a shell's completion."""
+    """Names of shipped suites that begin with `typed`, for a shell's completion."""
     from rib.suite.load import shipped
 
     return [name for name in shipped() if name.startswith(typed)]

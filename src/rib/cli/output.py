@@ -46,7 +46,7 @@ def print_outcome(outcome: RunOutcome, suite: str) -> None:
 
 
 def note_unstated(plan: Plan) -> None:
-    """Name the models whose normalisation nobody stated."""
+    """Print the models without a stated normalisation."""
     from rib.report.views import unstated
 
     for words in unstated(plan):
@@ -73,7 +73,7 @@ def print_report(results: Results, as_json: bool, every: bool = False) -> None:
 
 
 def report_text(results: Results, as_json: bool, screen: Console, every: bool = False) -> str:
-    """Return the report as the terminal shows it, or as JSON."""
+    """Return the report as text for the terminal, or as JSON."""
     from rib.report.headline import headline
     from rib.report.results_json import results_json
 

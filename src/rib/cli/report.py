@@ -52,7 +52,7 @@ def report(
 
 
 def _write_folder(results: Results, folder: Path, what: str) -> None:
-    """Write tables or figures, with a line meanwhile, and name how many files there are now and where."""
+    """Write tables or figures, with a message meanwhile, and print their number and folder."""
     from rib.report.figures import write_figures
     from rib.report.parquet import write_parquet
 
@@ -102,7 +102,7 @@ def export(
 
 
 def _suite_and_folder(words: list[str]) -> tuple[str, Path]:
-    """Suite and folder, in this order or, as before, the other way round. Raises UserError."""
+    """The suite and the folder, in this order or, as in older versions, in the other order. Raises UserError."""
     suites = [word for word in words if is_suite(word)]
     if len(words) == 1 and not suites:
         return "digits", Path(words[0])

@@ -142,7 +142,7 @@ def store_import(
 def _spotted(
     theirs: Store, own: Store, how: tuple[int, int, str, float], suite: str | None, data: Path | None
 ) -> list[str]:
-    """Repeat steps of an archive and return lines to print. Raises UserError, as `rib.upkeep.spot.spot`."""
+    """Repeat steps of an archive and return lines to print. Raises UserError as `rib.upkeep.spot.spot`."""
     from rib.suite.load import load_suite
     from rib.upkeep.archive import SUITE
     from rib.upkeep.spot import Wanted, spot

@@ -48,7 +48,7 @@ def study(
     require_device(device)
     base = suite_of(suite, data, models, seeds)
     asked = studies.names(of_all=True) if names == ["all"] else list(dict.fromkeys(names))
-    for name in asked:  # report a mistake in the last name before the first hour
+    for name in asked:  # report a mistake in the last name at once, not after the first study
         studies.find_study(name, base).suite(base)
     how, found = How(workers=workers, device=device), []
     for name in asked:

@@ -59,7 +59,7 @@ def new(
 
 
 def _from(home: Path, path: Path) -> str:
-    """A path as a suite in a folder names it: relative if it is below that folder."""
+    """A path in the form that a suite file in a folder uses: relative if it is below that folder."""
     real = path.resolve()
     return real.relative_to(home).as_posix() if real.is_relative_to(home) else str(real)
 
@@ -104,7 +104,7 @@ def check(suite: SuiteName, store: StorePath = STORE, data: DataPath = None) -> 
 
 
 def explained(plan: Plan) -> list[str]:
-    """A suite in sentences."""
+    """Explain a suite in sentences."""
     suite, world, names = plan.suite, plan.world, plan.suite.set_names
     lines = [f"{suite.name}: {suite.description}".rstrip(": ")]
     roles = ((suite.reference,), "reference"), (suite.downstream, "downstream"), (suite.evaluate, "evaluate")

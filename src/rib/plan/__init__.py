@@ -15,7 +15,7 @@ __all__ = ["Look", "Merge", "Plan", "Run", "Swept", "World", "make_plan", "missi
 
 
 class _CallablePackage(ModuleType):
-    """`rib.plan` is this package, and a function of RIB's Python interface: `rib.plan("digits")`."""
+    """Makes `rib.plan` both this package and a function of RIB's Python interface: `rib.plan("digits")`."""
 
     def __call__(self, *words: Any, **options: Any) -> Any:
         return importlib.import_module("rib.api").plan(*words, **options)

@@ -1,4 +1,4 @@
-"""Cost: the work of the missing steps of a plan, before any of them runs."""
+"""Cost: the work of a plan's missing steps, computed before any of them runs."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ class Cost:
     """Cost of the missing steps.
 
     Attributes:
-        decoded: images to decode into packs, once for each view of a model family.
+        decoded: number of images to decode into packs, once per view.
         packed: bytes of the decoded images.
-        streamed: images to decode during passes over them, because their packs do not fit.
-        forward: images with forward passes only.
-        trained: images with forward and backward passes.
-        flops: of all passes.
-        models: number of weights to keep.
+        streamed: number of images to decode during passes over them, because their packs do not fit.
+        forward: number of images with forward passes only.
+        trained: number of images with forward and backward passes.
+        flops: FLOPs of all passes.
+        models: number of sets of weights to keep.
         weights: their bytes.
         free: free bytes on the disk of the store.
         assumed: data sets and weights that are missing here; their published sizes are assumed.
         seeds: tuning seeds of the plan; tuning and predictions grow with their number.
         left_out: files beside the images of data sets that RIB leaves out, in words.
-        hours: on this machine; None without a measurement.
+        hours: hours on this machine; None without a measurement.
     """
 
     decoded: int
@@ -56,11 +56,11 @@ class Cost:
 
 
 class CostEstimate:
-    """Costs of a plan.
+    """Computes the cost of a plan.
 
     Args:
         plan: the plan.
-        store: the finished steps, and the cached cost of each architecture.
+        store: the store with the finished steps and the cached cost of each architecture.
     """
 
     def __init__(self, plan: Plan, store: Store) -> None:
@@ -70,7 +70,7 @@ class CostEstimate:
 
     @cached_property
     def cost(self) -> Cost:
-        """The cost without time."""
+        """The cost, without hours."""
         decoded, packed, streamed = self._decoding()
         kept = [step for step in self.todo if step.keeps_weights]
         passes = [self.plan.passes(step) for step in self.todo]
@@ -108,10 +108,11 @@ class CostEstimate:
         return self._models[net]
 
     def with_hours(self, measure: Callable[[Architecture, Recipe], tuple[float, float]], workers: int) -> Cost:
-        """The cost with time.
+        """The cost, with hours.
 
         Args:
-            measure: seconds per image, of a forward pass and of a training step; called once per model and recipe.
+            measure: measures seconds per image of a forward pass and of a training step; called once per model and
+                recipe.
             workers: number of workers.
         """
         seconds = 0.0

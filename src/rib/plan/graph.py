@@ -1,4 +1,4 @@
-"""Graph: the order of steps, shared features, and the steps to do."""
+"""Graph: the order of steps, shared features, and the missing steps."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def in_order(wanted: Iterable[Step]) -> tuple[Step, ...]:
 
 
 def with_shared(steps: Sequence[Step]) -> Iterator[Step]:
-    """The steps, with features that several of them read before their first reader."""
+    """The steps, with `Embed` steps for features that several of them read, each before its first reader."""
     readers = Counter(step.features.key for step in steps if step.features)
     placed: set[str] = set()
     for step in steps:
@@ -36,13 +36,13 @@ def with_shared(steps: Sequence[Step]) -> Iterator[Step]:
 
 
 def missing(steps: Sequence[Step], store: Store) -> tuple[Step, ...]:
-    """The steps to do: those without a record, and those whose removed weights one of them needs.
+    """The missing steps: those without a record, and those whose removed weights a missing step needs.
 
-    Features are to do if several steps to do read them and the store does not have them.
+    Features are missing if several missing steps read them and the store does not have them.
 
     Args:
-        steps: all steps of a plan, each after its needs.
-        store: the finished steps.
+        steps: all steps of a plan, each after those that it needs.
+        store: the store with the finished steps.
     """
     present = store.keys()
     finished = {
@@ -61,7 +61,7 @@ class _Demand:
         self._readers: Counter[str] = Counter()
 
     def adds(self, step: Step) -> bool:
-        """Whether a step is to do. If so, its needs are wanted."""
+        """Whether a step is missing. If so, the steps that it needs are wanted too."""
         wanted = step.key in self._weights
         to_do = self._is_to_do(step, wanted)
         if to_do and step.features:

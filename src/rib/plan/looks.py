@@ -1,4 +1,4 @@
-"""Planned analyses: the analyses that a suite asks for, one per run and data sets."""
+"""Planned analyses of a suite: one for each analysis, run and data set, or one for all of its data sets."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def is_chosen(block: Looks, run: Run, of_pair: bool) -> bool:
 
 
 def can_look(analysis: Analysis, run: Run) -> bool:
-    """Whether an analysis supports a run: some put the weights of both models into one net."""
+    """Whether an analysis supports a run. Some put the weights of both models into one net."""
     return not (analysis.same_net and analysis.of_pair and run.fit.architecture.extension)
 
 
@@ -55,8 +55,8 @@ def looks_at(
     """The planned analyses of a run: one, or one per data set. A tuned set must have unseen images.
 
     Args:
-        suite, world: for data sets and the recipe of predictions.
-        name: the analysis' name in the suite.
+        suite, world: give the data sets and the recipe of predictions.
+        name: name of the analysis in the suite.
         analysis: the analysis.
         before: the pretrained weights.
         run: the tuned model.

@@ -1,4 +1,4 @@
-"""Leave-one-out merging: which models are merged for each set left out, and what would be a leak."""
+"""Leave-one-out merging: the models to merge for each set left out, and the refusal of leaks."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from rib.steps import Fit, Predict, World
 
 
 def left_out(world: World, sets: Sequence[str], suite: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """Each set, and those whose models are merged to be scored on it: all of other source families.
+    """Each set left out, with the sets whose models are merged and scored on it: all sets of other source families.
 
     Args:
         world: the data sets.
         sets: the downstream sets of the merge.
-        suite: its name, for the error.
+        suite: name of the suite, for error messages.
 
     Raises:
-        UserError: fewer than two are left for one of them.
+        UserError: fewer than two sets remain for one of them.
     """
     for name in sets:
         others = tuple(other for other in sets if world[other].family != world[name].family)
@@ -45,16 +45,16 @@ def merge_of(
     fit: Fit,
     singles: Mapping[str, Fit],
 ) -> Merge:
-    """A merge with everything that it is scored on.
+    """A merge, with predictions on everything that it is scored on.
 
     Args:
         world: the data sets.
         scores: makes the predictions.
-        reference: the reference set.
+        reference: name of the reference set.
         row: model, method, size and seed.
         left: the set left out.
         fit: the merged weights.
-        singles: the tuned model of each set that is merged.
+        singles: the tuned model of each merged set.
     """
     model, own = row[0], [name for name in singles if world[name].disjoint]
     others = scores(fit, [*own, reference], model)
@@ -63,12 +63,12 @@ def merge_of(
 
 
 def require_unseen(world: World, fit: Fit, tested: str) -> None:
-    """Refuse to score weights on a set that they, or ingredients of theirs at any depth, have seen.
+    """Refuse to score weights on a set that they, or their ingredients at any depth, have seen.
 
-    A set counts as seen if its name, its images or its source family are those of a set tuned on.
+    A set counts as seen if its name, its images or its source family are those of a tuned set.
 
     Raises:
-        UserError: they have; or they have seen no set at all.
+        UserError: the set was seen, or the weights have seen no set at all.
     """
     if not fit.sets:
         what = f"{fit.method.name!r} merges models that no data set tuned"
@@ -91,7 +91,7 @@ def require_unseen(world: World, fit: Fit, tested: str) -> None:
 
 
 def _owner(fit: Fit, name: str) -> Fit:
-    """The ingredient that was itself tuned on a set."""
+    """The ingredient that was tuned on a set."""
     if fit.data and fit.data.name == name:
         return fit
     return next(_owner(item, name) for item in fit.ingredients if any(seen.name == name for seen in item.sets))

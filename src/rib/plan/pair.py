@@ -1,4 +1,4 @@
-"""Pair: two checkpoints as a plan: a model before and after tuning, by any code."""
+"""Pair: a plan for two checkpoints: a model before and after tuning with any code."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ TUNED = "tuned"
 """Method of the tuned model's run."""
 
 OWN_DATA = "data of one's own"
-"""The tuned set of a tuned model if it is not a data set of the suite."""
+"""Name of the tuned set if it is not a data set of the suite."""
 
 LOOKS = ("cka", "drift")
 """The analyses of a pair, by name."""
 
 STATISTICS = "statistics"
-"""The further analysis of a pair with running statistics, by name."""
+"""Name of the additional analysis of a pair with running statistics."""
 
 KINDS = ("timm", "torchvision", "open_clip")
 """Libraries whose models can be named as KIND:NAME, or KIND:NAME:TAG."""
@@ -63,10 +63,10 @@ class Pair:
         plan: two runs, and the analyses of both.
         base: name of the pretrained model, as given.
         tuned: name of the tuned model, as given.
-        tuned_on: the data set of the suite that it was tuned on; None if it is another set or unknown.
-        images: number of images that it was tuned on; None if unknown.
+        tuned_on: the tuned set, if it is a data set of the suite; None if it is another set or unknown.
+        images: number of tuning images; None if unknown.
         view: fields of the preprocessing that the call states, by name.
-        recorded: accuracy that BASE's file states of itself; None without one, or if the call states the view.
+        recorded: the accuracy that the file of BASE states; None without one, or if the call states the view.
     """
 
     plan: Plan
@@ -121,9 +121,9 @@ def make_pair(
         tuned: in the same forms; a file takes the base's architecture.
         model: architecture of a base that is a file: a model's name, or KIND:NAME.
         tuned_on: data set of the suite that `tuned` was tuned on.
-        images: number of images that it was tuned on.
+        images: number of tuning images.
         layers: patterns of layers for CKA; default: those of CKA.
-        view: fields of the preprocessing of both models (`preprocessing.FIELDS`); default what is stated for BASE.
+        view: fields of the preprocessing of both models (`preprocessing.FIELDS`); by default those that BASE states.
         cache: folder for fingerprints of data and weights that do not change.
 
     Raises:
@@ -191,7 +191,7 @@ def _full_name(name: str, suite: Suite) -> str:
     return suite.set_names.find(name, "data set of --tuned-on:")
 
 
-# -- what a model is called --------------------------------------------------------------------------------------------
+# -- names of models --------------------------------------------------------------------------------------------
 
 
 def _architecture(base: str, model: str | None, suite: Suite) -> ModelRow | None:
@@ -279,7 +279,7 @@ def _folder_row(folder: Path) -> ModelRow:
     )
 
 
-# -- whether the two can be compared -----------------------------------------------------------------------------------
+# -- checks -----------------------------------------------------------------------------------
 
 
 def _recorded(row: ModelRow, view: Mapping[str, Any], suite: Suite) -> RecordedAccuracy | None:
@@ -290,7 +290,7 @@ def _recorded(row: ModelRow, view: Mapping[str, Any], suite: Suite) -> RecordedA
 def _require_readable(
     suite: Suite, rows: Mapping[str, tuple[str, ModelRow]], classes: Sequence[str], cache: Path | None
 ) -> None:
-    """Read both checkpoints, so that an error names the one that cannot be used. Raises UserError."""
+    """Read both checkpoints, so that an error names the one with the fault. Raises UserError."""
     for role, (name, row) in rows.items():
         if row.pretrain is None:
             try:

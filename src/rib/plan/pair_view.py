@@ -1,4 +1,5 @@
-"""Pair view: the one preprocessing of the two models of a comparison, refused if their own statements differ."""
+"""Pair view: the common preprocessing of the two models of a comparison. RIB refuses models that state different
+ones."""
 
 from __future__ import annotations
 
@@ -18,9 +19,9 @@ from rib.suite.validation import validated
 
 
 def with_view(row: ModelRow, view: Mapping[str, Any]) -> ModelRow:
-    """The row with these fields of its preprocessing.
+    """A row with these fields of its preprocessing.
 
-    A timm model of fixed size is also built at the size, as it was if its weights fit.
+    A timm model of fixed size is also built at the new size, because its weights may have been trained at it.
 
     Raises:
         UserError: a value is out of range.
@@ -38,18 +39,18 @@ def with_view(row: ModelRow, view: Mapping[str, Any]) -> ModelRow:
 def require_one_view(
     suite: Suite, rows: Mapping[str, ModelRow], files: Collection[str], view: Mapping[str, Any], classes: int
 ) -> None:
-    """Refuse two models if their rows or files state other images for one of them than both will see.
+    """Refuse two models if a row or file states another preprocessing than the one that both will get.
 
     Args:
-        suite: of the comparison.
+        suite: suite of the comparison.
         rows: the rows of "BASE" and "TUNED".
-        files: which of the two were given as checkpoint files; what these state counts, whatever the architecture's
-            row states for its own weights.
-        view: fields that the call states; nothing else counts for these.
+        files: those of the two that are checkpoint files. The statement of a file has priority over that of its
+            architecture's row, which is about other weights.
+        view: fields that the call states; they have priority over every other statement.
         classes: number of outputs.
 
     Raises:
-        UserError: a field differs; it is named.
+        UserError: a field differs; the message names it.
     """
     before, after = rows["BASE"], rows["TUNED"]
     if read_texts_alike(before, after, suite.base):
@@ -76,7 +77,7 @@ def _differ_in_weights_alone(one: ModelRow, other: ModelRow) -> bool:
 
 
 def _rows_of_same_file(suite: Suite, row: ModelRow) -> Iterator[tuple[str, ModelRow]]:
-    """The models of the suite and of RIB's zoo whose weights are the bytes of this row's checkpoint."""
+    """The models of the suite and of RIB's zoo whose weights are the same bytes as this row's checkpoint."""
     file = weights_path(row, suite.base)
     assert file is not None
     size = file.stat().st_size

@@ -1,4 +1,4 @@
-"""Plan: everything that a suite asks for, as values."""
+"""Plan: the runs, merges and analyses of a suite, as values."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ class Run:
     """One tuned (or pretrained) model of a suite, and its predictions.
 
     Attributes:
-        model, method: as the suite names them.
-        size: images tuned on; None for all (and for the pretrained model).
-        seed: of the tuning; None for the pretrained model.
+        model, method: their names in the suite.
+        size: number of tuning images; None for all, and for the pretrained model.
+        seed: seed of the tuning; None for the pretrained model.
         tuned_on: name of the downstream set; None for the pretrained model.
         fit: its weights.
         scores: its predictions by name of the data set.
@@ -48,18 +48,18 @@ class Run:
 
 @dataclass(frozen=True)
 class Merge:
-    """A leave-one-out merge: of the models tuned on other downstream sets than one, which it is scored on.
+    """A leave-one-out merge of the models tuned on all downstream sets but one. It is scored on that one.
 
     Attributes:
-        model, method: as the suite names them.
-        size: images tuned on, of each set; None for all.
-        seed: of the tuning.
-        left_out: the downstream set that no ingredient saw, nor any of its source family.
+        model, method: their names in the suite.
+        size: number of tuning images of each set; None for all.
+        seed: seed of the tuning.
+        left_out: the downstream set left out. No ingredient saw it or another set of its source family.
         of: the sets whose models are merged, in the order of the suite.
-        fit: its weights.
-        score: the prediction of the set left out.
-        others: predictions of the reference set and of the unseen test images of the sets in `of`, by name.
-        singles: for each set in `of` the prediction, by the model tuned on it, of the set left out.
+        fit: the merged weights.
+        score: the prediction on the set left out.
+        others: predictions on the reference set and on unseen test images of the sets in `of`, by name.
+        singles: for each set in `of`, the prediction of its tuned model on the set left out.
     """
 
     model: str
@@ -84,13 +84,13 @@ class Merge:
 
 @dataclass(frozen=True)
 class Look:
-    """One analysis of one run.
+    """A planned analysis: one analysis of one run.
 
     Attributes:
-        name: the analysis' name in the suite.
+        name: name of the analysis in the suite.
         run: the tuned model, or the pretrained one for an analysis of one model.
         on: the data sets; empty for an analysis of weights alone.
-        step: its step.
+        step: the step that computes it.
     """
 
     name: str
@@ -101,7 +101,7 @@ class Look:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything a suite asks for.
+    """All runs, merges and analyses of a suite.
 
     Attributes:
         suite: the suite.
@@ -111,7 +111,7 @@ class Plan:
         merges: every leave-one-out merge, in the order of the suite.
         assumed: data sets and weights that are missing on this machine; empty for a plan that can run.
         notes: images that data sets share without making a number wrong, in sentences.
-        share: whether features that several steps read are computed once; results are the same without.
+        share: whether features that several steps read are computed once; it does not change results.
     """
 
     suite: Suite
@@ -132,7 +132,7 @@ class Plan:
             yield from merge.predictions
 
     def chosen(self, model: str | None = None, method: str | None = None, tuned_on: str | None = None) -> list[Run]:
-        """The runs of a model, a method and a set tuned on; None for all of them.
+        """The runs of a model, a method and a tuned set; None for all of them.
 
         Raises:
             UserError: the suite has none of that name, or several.

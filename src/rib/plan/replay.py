@@ -1,4 +1,4 @@
-"""Replay: the images of the reference set that a method may train on, and what is scored that forbids it."""
+"""Replay: images of the reference set on which a method may train, and the test sets that forbid it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from rib.steps import World
 
 
 def replayable(world: World, reference: str, tested: Iterable[str], method: str) -> DataPart:
-    """The reference set's part `tune`, none of whose images, nor of their sources, is scored.
+    """The reference set's tune part, if no image of it, and no other image of the same source, is scored.
 
     Args:
         world: the data sets.
         reference: name of the reference set.
         tested: names of the sets that are scored.
-        method: its name, for people.
+        method: name of the method, for error messages.
 
     Raises:
         UserError: the set plays both roles whole, or an image of it is scored.

@@ -47,7 +47,8 @@ def in_base(fit: Fit, base: Architecture) -> Fit:
 
 
 def _net(architecture: Architecture) -> tuple[object, ...]:
-    """The parts that must be equal. Whether the arguments of a timm model matter is tested by running both nets."""
+    """The parts of an architecture that must be equal. Running both nets shows whether other arguments of a timm
+    model matter."""
     if architecture.timm:
         return ("timm", architecture.timm.partition(".")[0])
     return (architecture.build, architecture.arguments)
@@ -64,9 +65,9 @@ def _arguments(architecture: Architecture) -> str:
 
 
 def _answer_alike(own: Architecture, base: Architecture) -> bool:
-    """Whether both nets give the same logits for noise with the same random weights, none of them 0 or 1.
+    """Whether both nets give the same logits for noise, with the same random weights, none of them 0 or 1.
 
-    Nets with different tensors count as equal here; reading the weights reports that they do not fit.
+    Nets with different tensors count as equal here, because reading the weights reports those.
     """
     generator = torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (TRIED, base.size, base.size, 3), generator=generator, dtype=torch.uint8)
@@ -88,7 +89,7 @@ def _answer_alike(own: Architecture, base: Architecture) -> bool:
 
 
 def _moved(value: Tensor, generator: torch.Generator) -> Tensor:
-    """A random parameter instead of its initial value; vectors, which include variances, above zero."""
+    """A random tensor instead of a parameter's initial value; vectors, which include variances, are positive."""
     if not value.is_floating_point():
         return value
     moved = value + 0.02 * torch.randn(value.shape, generator=generator)

@@ -1,4 +1,4 @@
-"""Variants: the methods behind a name in a suite: the values of a sweep, or values to choose from."""
+"""Variants: the methods behind a name in a suite: one per value of a sweep, or one that chooses among values."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Lists = Mapping[str, Sequence[Any]]
 
 
 def variants(suite: Suite, name: str) -> list[tuple[str, Method]]:
-    """The methods behind a name in the suite, with their labels: several for a sweep.
+    """The methods behind a name in the suite, with their labels; a sweep has several.
 
     Raises:
         UserError: the method does not exist, or its table is wrong.
@@ -37,10 +37,10 @@ def variants(suite: Suite, name: str) -> list[tuple[str, Method]]:
 
 @dataclass(frozen=True)
 class Swept:
-    """The position of a method in the sweep of one hyper-parameter, the strength of the method.
+    """The place of a method in a sweep of one hyper-parameter, which is the strength of the method.
 
     Attributes:
-        name: of the method in the suite, without the value.
+        name: name of the method in the suite, without the value.
         field: the hyper-parameter.
         value: its value.
     """
@@ -51,7 +51,7 @@ class Swept:
 
 
 def swept(suite: Suite) -> dict[str, Swept]:
-    """Every method of the runs that a sweep of one number makes, by its label."""
+    """Every method of the runs that comes from a sweep of one number, by its label."""
     found: dict[str, Swept] = {}
     for name in dict.fromkeys(name for block in suite.runs for name in block.methods):
         sweep = suite.method.get(name, {}).get("sweep", {})
@@ -65,14 +65,15 @@ def swept(suite: Suite) -> dict[str, Swept]:
 
 
 def _lists(given: object, word: str, where: str) -> Lists:
-    """A table of lists: values of a sweep, or to choose from. Raises UserError for anything else."""
+    """A table of lists: values of a sweep, or values to choose from. Raises UserError for anything else."""
     if isinstance(given, dict) and all(isinstance(values, list) and values for values in given.values()):
         return given
     raise UserError(f"{where}: {word} is a table of lists", got=given, valid=f"{word} = {{ alpha = [0.25, 0.5] }}")
 
 
 def _points(lists: Lists) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every combination of values with a label such as " alpha=0.5"; without lists one combination without a label."""
+    """Every combination of values, with a label such as " alpha=0.5"; without lists, one combination without a
+    label."""
     for values in itertools.product(*lists.values()):
         point = dict(zip(lists, values, strict=True))
         label = "".join(
@@ -82,7 +83,7 @@ def _points(lists: Lists) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _chosen(kind: type[Method], table: dict[str, Any], lists: Lists, where: str) -> Method:
-    """A method; if there are lists to choose from, the best of their values on held-out images."""
+    """A method; with values to choose from, one that takes the best of them on held-out images."""
     made = [(label.strip(), validated(kind, table | values, where)) for label, values in _points(lists)]
     if len(made) == 1:
         return made[0][1]

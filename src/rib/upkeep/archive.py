@@ -150,7 +150,7 @@ def _add_file(tar: tarfile.TarFile, name: str, path: Path, size: int) -> None:
         tar.addfile(member, file)
 
 
-# -- from elsewhere ----------------------------------------------------------------------------------------------------
+# -- import ----------------------------------------------------------------------------------------------------
 
 
 def unpack(archive: Path, store: Store, check: Callable[[Store], object] | None = None) -> Unpacked:
@@ -187,7 +187,7 @@ def unpack(archive: Path, store: Store, check: Callable[[Store], object] | None 
 
 
 def _require_file(archive: Path) -> None:
-    """Refuse what is no file, before anything is made for it. Raises UserError."""
+    """Refuse an archive that is not a file, before anything is created for it. Raises UserError."""
     if archive.is_dir():
         raise UserError(
             "an archive is one file, and this is a folder",
@@ -205,13 +205,13 @@ _DAMAGED = (tarfile.TarError, pa.ArrowException, EOFError, ZlibError, ValueError
 
 @contextmanager
 def _refusing(archive: Path) -> Iterator[None]:
-    """Turn any error from reading a damaged or hostile archive into an error for people."""
+    """Turn any error from reading a damaged or hostile archive into a UserError."""
     try:
         yield
     except (*_DAMAGED, RecursionError) as error:
         raise _refused(archive, f"{type(error).__name__}: {error}") from None
     except OSError as error:
-        if error.errno is not None:  # an error of the system; those of decompressors have no errno
+        if error.errno is not None:  # an error of the operating system; errors of decompressors have no errno
             raise
         raise _refused(archive, str(error)) from None
 

@@ -52,8 +52,8 @@ class Wanted:
 
     Attributes:
         count: number of steps.
-        seed: of their random choice.
-        device: runs them.
+        seed: seed of their random choice.
+        device: device that runs them.
         points: tolerance of an accuracy, in points, if another kind of machine made the record; for other numbers the
             same tolerance in percent.
     """
@@ -70,7 +70,7 @@ class Spotted:
 
     Attributes:
         checked: titles of the steps whose repeated results agree with their records, including needed steps.
-        chosen: number of drawn steps among them; these needed the others.
+        chosen: number of drawn steps among them; the drawn steps need the others.
         exact: number of steps that were compared bit for bit.
         unchecked: number of steps that cannot be repeated here, by reason.
     """
@@ -221,7 +221,7 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-# -- what can be done here ---------------------------------------------------------------------------------------------
+# -- what can run here ---------------------------------------------------------------------------------------------
 
 
 def _plan(suite: Suite, own: Store) -> tuple[Plan | None, str]:
@@ -344,7 +344,7 @@ def _accuracy(record: Record, name: str) -> float:
 
 
 def _shown(record: Record, name: str) -> str:
-    """A value of a record for people: an accuracy, a digest, or the value itself."""
+    """A value of a record as text: an accuracy, a digest, or the value itself."""
     if name in FLAGS and record.kind == "Predict":
         return f"{_accuracy(record, name):.2f} % right ({record.values[name][:16]}…)"
     if name in record.files and name not in record.values:

@@ -1,4 +1,4 @@
-"""Verify: finds the damaged files of a store, which have to be made again."""
+"""Verify: finds the damaged files of a store, whose steps must run again."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FileFault:
     Attributes:
         path: the file.
         what: the damage, in words.
-        title: of its step; "" if unknown.
+        title: title of its step; "" if unknown.
         aside: files to move aside, so that their content counts as missing.
     """
 
