@@ -1,1 +1,1 @@
-"""Benchmarks: every goal of speed as a ratio against something named, measured in the same process and run."""
+"""Benchmarks: every goal of speed as a ratio to a named peer, measured in the same process and run."""

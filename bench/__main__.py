@@ -27,14 +27,14 @@ GOALS = tuple(
 
 
 LIBRARIES = ("torch", "numpy", "Pillow", "timm", "simplejpeg", "imagecorruptions")
-"""That figures depend on."""
+"""Libraries that the figures depend on."""
 
 
 def main() -> int:
-    """Run the benchmarks that were asked for; exit status 1 where a goal is missed or could not be measured."""
+    """Run the chosen benchmarks; exit code 1 if a goal is missed or could not be measured."""
     options = arguments()
     setting = Setting(options.device, options.quick)
-    keep_freed()  # as every process does that does steps; the peers have it too
+    keep_freed()  # as in every process that runs steps; the peers have it too
     chosen = [name for name in GOALS if not options.goals or name.split("_")[0] in options.goals]
     rows = rates(setting.device).rows() if setting.gpu else []
     for name in chosen:
@@ -47,7 +47,8 @@ def main() -> int:
 
 
 def measured(name: str, setting: Setting) -> list[Row]:
-    """The rows of a goal; where its results are not its peer's or it fails, one that says so: others are to come."""
+    """The rows of a goal. If it fails or its results differ from its peer's, one row says so, and the next goals
+    still run."""
     try:
         rows: list[Row] = importlib.import_module(f"bench.{name}").measure(setting)
     except Exception as error:
@@ -58,7 +59,7 @@ def measured(name: str, setting: Setting) -> list[Row]:
 
 
 def arguments() -> argparse.Namespace:
-    """What is asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("goals", nargs="*", help=f"of {', '.join(name.split('_')[0] for name in GOALS)}; default all")
     parser.add_argument("--device", default="cpu")
@@ -71,7 +72,7 @@ def arguments() -> argparse.Namespace:
 
 
 def machine(device: str) -> str:
-    """What the figures were measured on, in words."""
+    """The machine of the measurement, in words."""
     words = [f"{len(os.sched_getaffinity(0))} cores of {processor()}"]
     if device.startswith("cuda"):
         words.append(torch.cuda.get_device_name(device))
@@ -79,7 +80,7 @@ def machine(device: str) -> str:
 
 
 def versions() -> list[str]:
-    """Of the libraries that are installed."""
+    """Versions of the installed libraries."""
     found = []
     for name in LIBRARIES:
         with suppress(metadata.PackageNotFoundError):
@@ -88,14 +89,14 @@ def versions() -> list[str]:
 
 
 def processor() -> str:
-    """The processor's name where the system tells it."""
+    """The processor's name, if the system reports it."""
     info = Path("/proc/cpuinfo")
     names = [line.partition(":")[2].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
     return names[0] if names else platform.machine()
 
 
 def show(rows: list[Row], setting: Setting, markdown: Path | None) -> None:
-    """Print the table, and write it where asked."""
+    """Print the table, and write it to a file if one is given."""
     table = Table(title=machine(setting.device), title_justify="left", row_styles=("", "dim"))
     for heading in ("", "measured", "against", "goal", "seen", "met"):
         table.add_column(heading, overflow="fold", no_wrap=heading in ("", "seen"))
@@ -113,7 +114,7 @@ def show(rows: list[Row], setting: Setting, markdown: Path | None) -> None:
 
 
 def word(met: bool | None) -> str:
-    """For the last column."""
+    """Text of the last column."""
     return "" if met is None else "yes" if met else "no"
 
 

@@ -1,4 +1,5 @@
-"""What every benchmark shares: how two pieces of work are timed beside each other, and what a row of the table says."""
+"""The shared parts of all benchmarks: how two pieces of work are timed against each other, and the rows of the
+table."""
 
 from __future__ import annotations
 
@@ -22,14 +23,14 @@ class Row:
     """One line of the table.
 
     Attributes:
-        goal: its number, "P2".
-        what: what was measured, in a few words.
-        against: the peer that it was measured beside.
+        goal: number of the goal, "P2".
+        what: the measured work, in a few words.
+        against: the peer.
         wanted: the goal in words, "≥ 150 ×".
         measured: the figure in words, with its unit, "289 ×".
-        met: whether the goal is reached; None for a figure that has no goal of its own.
+        met: whether the goal is reached; None for a figure without a goal.
         note: what a reader should know.
-        limit: what keeps it from its goal, and what was tried; told where the goal is not reached.
+        limit: what keeps it from its goal, and what was tried; shown if the goal is missed.
     """
 
     goal: str
@@ -43,17 +44,17 @@ class Row:
 
     @property
     def told(self) -> str:
-        """What is said of it below the table."""
+        """The text about this row below the table."""
         return "; ".join(filter(None, (self.note, self.limit if self.met is False else "")))
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a benchmark is run with.
+    """Settings of a benchmark.
 
     Attributes:
         device: "cpu" or a torch device.
-        quick: smaller work, fewer repeats: to see that a benchmark runs, not to quote.
+        quick: less work and fewer repeats, to check that a benchmark runs; the figures are not to be quoted.
     """
 
     device: str = "cpu"
@@ -61,26 +62,26 @@ class Setting:
 
     @property
     def gpu(self) -> bool:
-        """Whether it is not the processor that is measured."""
+        """Whether the device is not the CPU."""
         return self.device != "cpu"
 
     @property
     def model(self) -> str:
-        """The ViT whose steps are measured, as timm calls it."""
+        """The ViT whose steps are measured, by timm's name."""
         return "vit_base_patch16_224" if self.gpu else "vit_tiny_patch16_224"
 
     @property
     def precision(self) -> Precision:
-        """Of its steps."""
+        """Precision of its steps."""
         return "bf16" if self.gpu else "fp32"
 
     @property
     def clock(self) -> Callable[[], float]:
-        """Of its steps: of the processor's time others that share the machine take none."""
+        """Clock of its steps. On a CPU it is processor time, which other users of the machine do not affect."""
         return time.perf_counter if self.gpu else time.process_time
 
     def repeats(self, usual: int) -> int:
-        """How often to measure: at least three times, less when quick."""
+        """Number of repeats: `usual`, or two with `quick`."""
         return 2 if self.quick else usual
 
 
@@ -89,7 +90,7 @@ class Timings:
     """Seconds of several pieces of work, round by round.
 
     Attributes:
-        seconds: by the name of the work, one figure a round; rounds are paired.
+        seconds: by name of the work, one figure per round; rounds are paired.
     """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
@@ -99,7 +100,7 @@ class Timings:
         return statistics.median(self.seconds[name])
 
     def ratio(self, slow: str, fast: str) -> float:
-        """Median over the rounds of slow / fast, each ratio within one round."""
+        """Median over rounds of slow / fast, each ratio within one round."""
         pairs = zip(self.seconds[slow], self.seconds[fast], strict=True)
         return statistics.median(one / other for one, other in pairs)
 
@@ -107,13 +108,13 @@ class Timings:
 def interleaved(
     works: Mapping[str, Work], repeats: int, clock: Callable[[], float] = time.perf_counter, warmup: int = 1
 ) -> Timings:
-    """Time pieces of work in turn, A B A B …, so that a machine that drifts slows all of them alike.
+    """Time pieces of work in turn, A B A B …, so that a change of the machine's speed affects all of them equally.
 
     Args:
-        works: by name.
-        repeats: rounds that count.
-        clock: wall seconds by default; `time.process_time` where other work shares the machine.
-        warmup: rounds that do not count.
+        works: the work by name.
+        repeats: number of rounds that count.
+        clock: wall seconds by default; use `time.process_time` if other work shares the machine.
+        warmup: number of rounds before, which do not count.
     """
     timings = Timings({name: [] for name in works})
     for turn in range(warmup + repeats):
@@ -130,10 +131,10 @@ def interleaved(
 
 @dataclass
 class Marks:
-    """When the steps of a training were done: on a GPU by events in its order of work, for reports are ahead of it.
+    """End times of the steps of a training; on a GPU from events in its stream, because reports run ahead of it.
 
     Attributes:
-        setting: which clock.
+        setting: determines the clock.
     """
 
     setting: Setting
@@ -142,8 +143,8 @@ class Marks:
     _began: bool = False
 
     def watch(self, images: int) -> None:
-        """Called with progress, as `rib.training.loop.train` calls it."""
-        if not self._began:  # the first call says where the training stands
+        """Receive the progress, as `rib.training.loop.train` reports it."""
+        if not self._began:  # the first call reports the start of the training
             self._began = True
             return
         if self.setting.gpu:
@@ -154,7 +155,7 @@ class Marks:
             self._seconds.append(self.setting.clock())
 
     def spans(self) -> list[float]:
-        """Seconds from each step's end to the next one's."""
+        """Seconds from each step's end to the next step's end."""
         wait()
         between = [one.elapsed_time(other) / 1e3 for one, other in pairwise(self._events)]
         return between or [after - before for before, after in pairwise(self._seconds)]
@@ -162,7 +163,8 @@ class Marks:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """One torch thread within: several wait for each other at work while others use the machine, and it is counted."""
+    """Use one torch thread within the block. Several threads wait for each other while others use the machine, and
+    that waiting counts as processor time."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -172,7 +174,7 @@ def one_thread() -> Iterator[None]:
 
 
 def wait() -> None:
-    """Until the GPU, if there is one in use, has done what it was asked."""
+    """Wait until the GPU, if one is in use, has finished its work."""
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         torch.cuda.synchronize()
 
@@ -183,16 +185,16 @@ def at_least(goal: str, what: str, against: str, wanted: float, ratio: float, no
 
 
 def at_most(goal: str, what: str, against: str, wanted: float, ratio: float, note: str = "", limit: str = "") -> Row:
-    """A row whose ratio may not exceed a number."""
+    """A row whose ratio must not exceed a number."""
     return Row(goal, what, against, f"≤ {wanted:g} ×", f"{ratio:.3g} ×", ratio <= wanted, note, limit)
 
 
 def shown(goal: str, what: str, against: str, measured: str, note: str = "") -> Row:
-    """A row without a goal of its own."""
+    """A row without a goal."""
     return Row(goal, what, against, "", measured, None, note)
 
 
 def total_met(rows: Iterable[Row]) -> tuple[int, int]:
-    """How many goals are met, of how many."""
+    """The number of goals that are met, and the number of goals."""
     judged = [row.met for row in rows if row.met is not None]
     return sum(judged), len(judged)

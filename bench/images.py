@@ -1,4 +1,4 @@
-"""Images that benchmarks read: JPEGs in a tree of classes, from photographs that are at hand or rendered."""
+"""Images for benchmarks: JPEGs in a tree of classes, from a folder of photographs or rendered."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from PIL import Image, ImageChops
 
 CLASSES = 10
 PHOTOGRAPHS = "imagenet-sample-*.tar"
-"""Archives of JPEGs that `tree` takes its images from, in the folder that RIB_BENCH_IMAGES names."""
+"""Archives of JPEGs in the folder RIB_BENCH_IMAGES, from which `tree` takes its images."""
 
 
 def tree(root: Path, count: int, side: int | None = None, shift: int = 0) -> Path:
     """A folder tree of JPEGs, saved as those of ImageNet-C are: quality 85, optimized.
 
     Args:
-        root: where it is written.
-        count: how many images.
-        side: their width and height; None for photographs as they are, and 500 × 375 for rendered ones.
-        shift: pixels by which every image is shifted sideways, so that sets of different shifts share no image.
+        root: target folder.
+        count: number of images.
+        side: width and height; None keeps photographs unchanged, and renders images of 500 × 375.
+        shift: pixels by which every image is shifted sideways, so that sets with different shifts share no image.
     """
     for number, image in enumerate(islice(cycle(originals()), count)):
         file = root / f"class{number % CLASSES}" / f"{number:05}.jpg"
@@ -36,7 +36,7 @@ def tree(root: Path, count: int, side: int | None = None, shift: int = 0) -> Pat
 
 
 def source() -> str:
-    """Where the images come from, in words."""
+    """The origin of the images, in words."""
     return "rendered images" if archive() is None else "photographs"
 
 
@@ -63,7 +63,7 @@ def photographs(file: Path) -> Iterator[Image.Image]:
 
 
 def rendered(count: int) -> Iterator[Image.Image]:
-    """Smooth colours at several scales under a little noise: about as many bytes as a photograph's JPEG."""
+    """Smooth colours at several scales with a little noise, whose JPEGs have about as many bytes as photographs."""
     for seed in range(count):
         generator = np.random.default_rng(seed)
         total = generator.normal(0, 6, (375, 500, 3))

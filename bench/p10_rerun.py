@@ -1,4 +1,4 @@
-"""P10: a finished sweep asked for again, a method added to it, and how planning grows with the number of steps."""
+"""P10: a finished sweep run again, a method added to it, and the growth of planning time with the number of steps."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ ADDED = "best_rate"
 
 
 def measure(setting: Setting) -> list[Row]:
-    """The command as a user has it, in processes of its own; planning in this one."""
+    """Time the command as a user runs it, in separate processes; planning is timed in this one."""
     with tempfile.TemporaryDirectory() as folder:
         return [*reruns(setting, Path(folder)), *planning(setting, Path(folder))]
 
 
 def reruns(setting: Setting, folder: Path) -> list[Row]:
-    """Cold, again, with a method more; the second run shows what the first one showed."""
+    """Time a first run, a second run and a run with one more method. The second run must print what the first one
+    printed."""
     name = "digits-quick" if setting.quick else "digits"
     suite, store = load_suite(name), Store(folder / "store")
     cold, first = command(name, store)
@@ -69,7 +70,7 @@ def caution(setting: Setting) -> str:
 
 
 def asked_for(plan: Plan, method: str) -> set[str]:
-    """Keys of a method's weights, of their ingredients, of its predictions and of the looks inside it."""
+    """Keys of a method's weights, of their ingredients, of its predictions and of its analyses."""
     runs = [run for run in plan.runs if run.method == method]
     fits = [run.fit for run in runs]
     found = {predict.key for run in runs for predict in run.scores.values()}
@@ -82,14 +83,14 @@ def asked_for(plan: Plan, method: str) -> set[str]:
 
 
 def with_method(suite: Suite, name: str) -> Suite:
-    """The suite with one more method in its first block."""
+    """The suite with one more method in its first block of runs."""
     first, *others = suite.runs
     grown = first.model_copy(update={"methods": (*first.methods, name)})
     return suite.model_copy(update={"runs": (grown, *others)}).based_at(suite.base)
 
 
 def command(suite: str, store: Store) -> tuple[float, str]:
-    """Wall seconds of `rib run`, and what it printed."""
+    """Wall seconds of `rib run`, and its output."""
     words = [sys.executable, "-m", "rib", "run", suite, "--store", str(store.root)]
     surroundings = os.environ | {"COLUMNS": "100", "NO_COLOR": "1"}
     began = perf_counter()
@@ -98,11 +99,11 @@ def command(suite: str, store: Store) -> tuple[float, str]:
 
 
 def planning(setting: Setting, folder: Path) -> list[Row]:
-    """Steps, keys, what is to do, in which jobs: of suites with many models, all with weights of their own."""
+    """Time the plans of suites with many models, each with its own weights: steps, keys, missing steps and jobs."""
     sizes = (2, 7) if setting.quick else (7, 65)
     suites = [made_up(models, folder) for models in sizes]
     for suite in suites:
-        planned(suite, folder)  # data and weights are fingerprinted once
+        planned(suite, folder)  # data and weights are fingerprinted once, before
     taken: list[list[tuple[float, int]]] = [[], []]
     for _ in range(setting.repeats(5)):
         for place, suite in enumerate(suites):
@@ -125,7 +126,7 @@ def planned(suite: Suite, folder: Path) -> tuple[float, int]:
 
 
 def made_up(models: int, folder: Path) -> Suite:
-    """The embedded data, and models of tiny weights, each its own file."""
+    """A suite with the embedded data and models of tiny weights, each in its own file."""
     rows: dict[str, Mapping[str, Any]] = {f"net{number}": net(number, folder) for number in range(models)}
     downstream = load_suite("digits").downstream
     return parse_suite(
@@ -145,7 +146,7 @@ def made_up(models: int, folder: Path) -> Suite:
 
 
 def net(number: int, folder: Path) -> Mapping[str, Any]:
-    """A row of a small net with weights of its own."""
+    """A row of a small net with its own weights."""
     file = folder / f"net{number}.safetensors"
     row = {"build": "rib.models.small:small_resnet", "arguments": {"width": 8}, "size": 28, "weights": file.name}
     if not file.exists():

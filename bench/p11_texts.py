@@ -1,4 +1,4 @@
-"""P11: tokens from a pack, beside datasets with a DataLoader and a tokenizer; memory over packs of two sizes."""
+"""P11: tokens from a pack, compared with datasets, a DataLoader and a tokenizer; and memory over packs of two sizes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ WORDS = tuple(f"{first}{last}" for first in ("ka", "lo", "mi", "ne", "pu", "ra",
 
 
 def measure(setting: Setting) -> list[Row]:
-    """The same texts and the same tokenizer on both roads, in turns."""
+    """Time both pipelines in turn, with the same texts and the same tokenizer."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         count = 2_000 if setting.quick else 20_000
@@ -53,7 +53,7 @@ def measure(setting: Setting) -> list[Row]:
 
 
 def write(folder: Path, count: int) -> None:
-    """Texts of 5 to 60 words, and a tokenizer of these words."""
+    """Write texts of 5 to 60 words, and a tokenizer of these words."""
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import PreTrainedTokenizerFast
 
@@ -76,13 +76,13 @@ def packed(folder: Path) -> Examples:
 
 
 def through_pack(examples: Examples) -> Iterator[Any]:
-    """Batches of token ids in a new order, as a training takes them."""
+    """Batches of token ids in random order, as in training."""
     order = np.random.default_rng(1).permutation(len(examples))
     return fed(examples, [order[each] for each in batches(len(examples), BATCH)], CPU)
 
 
 def through_loader(folder: Path) -> Iterator[Any]:
-    """The same by datasets, a tokenizer and a DataLoader that shuffles and pads."""
+    """The same from datasets, a tokenizer and a DataLoader that shuffles and pads."""
     from transformers import AutoTokenizer, DataCollatorWithPadding
 
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
@@ -96,7 +96,7 @@ def through_loader(folder: Path) -> Iterator[Any]:
 
 
 def texts_of(folder: Path) -> Any:
-    """The column of a `datasets` table; without that library, the same texts as a list, which is no slower."""
+    """The column of a `datasets` table; without that library, a list of the same texts, which is no slower."""
     try:
         from datasets import load_dataset
 
@@ -106,7 +106,7 @@ def texts_of(folder: Path) -> Any:
 
 
 def tokens_per_second(road: Callable[[], Iterator[Any]]) -> float:
-    """Tokens, the padding among them, that a road brings in a second."""
+    """Tokens per second of a pipeline, padding included."""
     began, done = time.perf_counter(), 0
     for batch in road():
         done += batch.numel()
@@ -114,7 +114,7 @@ def tokens_per_second(road: Callable[[], Iterator[Any]]) -> float:
 
 
 def peak(folder: Path, count: int) -> int:
-    """Bytes of memory of its own that a process takes to read every batch of a pack of so many texts."""
+    """Bytes of private memory that a process needs to read every batch of a pack of `count` texts."""
     lines = (
         "import sys, numpy as np, torch",
         "from pathlib import Path",

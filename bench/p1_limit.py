@@ -1,4 +1,4 @@
-"""P1: the share of the machine's limit: the bare passes of a sweep's nets, beside the sweep."""
+"""P1: the share of the machine's limit: time of the bare passes of a sweep's nets, divided by that of the sweep."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from rib.suite.suite import Suite
 
 METHODS = ["finetune", "lp_ft", "l2_sp", "lwf", "wise_ft"]
 IMAGES = 64
-"""Images of a set in the sweeps over JPEGs."""
+"""Images per set in the sweeps over JPEGs."""
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Sweep:
     """A sweep whose steps are counted and timed.
 
     Attributes:
-        name: in the table.
-        suite: what is run.
-        wanted: the least share of the limit, in percent.
+        name: name in the table.
+        suite: the suite to run.
+        wanted: the goal, as a share of the limit in percent.
     """
 
     name: str
@@ -50,11 +50,11 @@ class Sweep:
 
 
 def measure(setting: Setting) -> list[Row]:
-    """Processor time of one process and one thread on both sides; images are decoded before, and decoding is P2 and P3.
+    """Measure processor time of one process and one thread on both sides, without decoding, which P2 and P3 measure.
 
-    The limit is the same number of images through the same nets, in batches of the same size and layout: forward,
-    cross-entropy, backward and optimizer step where the sweep trains, forward alone where it predicts. It has no data,
-    no labels of its own, no records and no statistics.
+    The limit runs the same number of images through the same nets, in batches of the same size and layout: forward,
+    cross-entropy, backward and optimizer step if the sweep trains, forward alone if it predicts. It has no data, no
+    labels of its own, no records and no statistics.
     """
     with one_thread(), tempfile.TemporaryDirectory() as folder:
         return [_share(sweep, setting) for sweep in sweeps(Path(folder), setting)]
@@ -124,17 +124,17 @@ def _share(sweep: Sweep, setting: Setting) -> Row:
 
 
 def with_methods(suite: Suite, methods: list[str]) -> Suite:
-    """The suite with other methods in each of its blocks."""
+    """The suite with other methods in each of its blocks of runs."""
     return suite.model_copy(
         update={"runs": tuple(block.model_copy(update={"methods": methods}) for block in suite.runs)}
     )
 
 
 class Limit:
-    """As many images as a plan's steps take, through the nets of the plan.
+    """Bare passes of as many images as a plan's steps need, through the nets of the plan.
 
     Attributes:
-        passes: images by the key of the net's weights, trained on and only seen.
+        passes: numbers of images, trained on and only predicted, by the key of the net's weights.
     """
 
     def __init__(self, plan: Plan, device: str) -> None:
@@ -150,7 +150,7 @@ class Limit:
                 self._nets[key], self._views[key] = build(step.architecture).to(device), step.architecture.view
 
     def run(self) -> None:
-        """All passes of all nets, once."""
+        """Run all passes of all nets once."""
         for key, net in self._nets.items():
             for size, run, images in (
                 (self._recipe.batch_size, train_barely, self.passes[key].trained),
@@ -160,7 +160,7 @@ class Limit:
 
 
 def train_barely(classifier: Classifier, inputs: Tensor, steps: int, recipe: Recipe) -> None:
-    """Steps of training on one batch, which stays where it is."""
+    """Training steps on one batch that stays on the device."""
     net, labels = classifier.net.train(), torch.zeros(len(inputs), dtype=torch.int64, device=inputs.device)
     kind = torch.optim.AdamW if recipe.optimizer == "adamw" else torch.optim.SGD
     optimizer = kind(net.parameters(), lr=1e-6, fused=True)
@@ -179,6 +179,6 @@ def see_barely(classifier: Classifier, inputs: Tensor, steps: int, recipe: Recip
 
 
 def batch_of(classifier: Classifier, view: View, size: int) -> Tensor:
-    """Inputs as the sweep's nets get them: float32 (size, 3, H, W), laid out as images are in memory."""
+    """Inputs as in the sweep: float32 (size, 3, H, W), with the memory layout of images."""
     blank = torch.from_numpy(view.batch(size))
     return classifier.prepared(blank.to(classifier.device)).detach()

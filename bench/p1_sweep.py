@@ -1,4 +1,4 @@
-"""P1: a whole sweep, beside a straightforward loop as published code has it."""
+"""P1: a whole sweep, compared with a straightforward loop as in published code."""
 
 from __future__ import annotations
 
@@ -37,28 +37,30 @@ from rib.training.schedule import rate
 MODEL, CLASSES = "vit_tiny_patch16_224", 10
 METHODS = ("finetune", "linear_probe", "lp_ft", "l2_sp", "ewc", "lwf", "wise_ft", "soup")
 SETS = {"reference": 48, "one": 40, "two": 42, "three": 44}
-"""Images of each; the first is the reference set, on which nothing is tuned."""
+"""Number of images per set. The first is the reference set, on which nothing is tuned."""
 
 TIMES = 20
-"""So many times as many on a GPU."""
+"""Factor for the numbers of images on a GPU."""
 
 EQUAL = {"cpu": 1e-5, "gpu": 1e-3}
-"""Most that a label's probability may differ in fp32: a GPU's sums have no fixed order, its convolutions are TF32."""
+"""Maximum difference of a label's probability in fp32. On a GPU, sums have no fixed order and convolutions use TF32."""
 
 Cells = dict[tuple[str, str, str], NDArray[np.float32]]
-"""Probability of each image's class, by method, set tuned on and set tested on."""
+"""Probability of each image's class, by method, tuned set and test set."""
 
 Ordered = tuple[list[int], DataLoader[tuple[Tensor, Tensor]]]
-"""A loader, after the list that says in which order it goes."""
+"""A list with the order of the examples, and a loader that follows it."""
 
 SAMPLES = 16
-"""Images for the Fisher: with the published 200 it would outweigh the training on so few."""
+"""Images for the Fisher. With the published 200 it would cost more than training on so few images."""
 
 
 def measure(setting: Setting) -> list[Row]:
-    """JPEGs on disk to accuracies of every cell: processor time of one process and one thread on both sides.
+    """Measure from JPEGs on disk to accuracies of every cell: processor time of one process and one thread on both
+    sides.
 
-    On a GPU the clock's time, on the same device; either side decodes on all cores, the loop in a DataLoader's workers.
+    On a GPU it is wall time on the same device. Both sides decode on all cores, the loop in the workers of a
+    DataLoader.
     """
     times = (TIMES if setting.gpu else 1) / (2 if setting.quick else 1)
     sets = {name: int(times * count) for name, count in SETS.items()}
@@ -119,7 +121,7 @@ def _measured(setting: Setting, folder: Path, sets: Mapping[str, int]) -> list[R
 
 
 def suite_of(folder: Path, sets: Mapping[str, int], recipe: Recipe) -> Suite:
-    """What is compared."""
+    """The suite for the comparison."""
     downstream = [name for name in sets if name != "reference"]
     row = {"timm": MODEL, "weights": str(folder / "start.safetensors")}
     return parse_suite(
@@ -138,7 +140,7 @@ def suite_of(folder: Path, sets: Mapping[str, int], recipe: Recipe) -> Suite:
 
 
 def cells(suite: Suite, store: Path) -> Cells:
-    """What a store has."""
+    """The probabilities in a store."""
     plan, kept = make_plan(suite), Store(store)
     found = {}
     for run in plan.runs:
@@ -154,12 +156,12 @@ def largest(one: Cells, other: Cells) -> float:
 
 
 def plan_forwards(plan: Plan) -> int:
-    """Images that the plan says go through a net."""
+    """The number of images that pass through a net, by the plan."""
     return sum(plan.passes(step).forwards for step in plan.steps)
 
 
 class Counted:
-    """Counts the images that go through nets of RIB while it is entered."""
+    """A context manager that counts the images that pass through RIB's nets."""
 
     def __init__(self) -> None:
         self.images = 0
@@ -175,24 +177,24 @@ class Counted:
 
     def __exit__(self, *_: object) -> None:
         Classifier.prepared = self._plain  # type: ignore[method-assign]
-        self.images += SAMPLES * (len(SETS) - 1)  # for the Fisher they are normalised once and pass twice
+        self.images += SAMPLES * (len(SETS) - 1)  # the Fisher normalises them once and passes them twice
 
 
 @dataclass
 class Loop:
-    """One run a method and set, each with its own evaluation, in fp32.
+    """One run per method and set, each with its own evaluation, in fp32.
 
-    It trains on the same images in the same order at the same rates. It is given the Fisher by RIB's function, and what
-    wise_ft and soup merge by the runs before, so that these cost it nothing more. Nor does starting a loader's workers:
-    those of a set stay.
+    It trains on the same images in the same order at the same rates. RIB's function computes its Fisher, and wise_ft
+    and soup merge the weights of earlier runs, so these cost it nothing more. The workers of a set's loader stay alive,
+    so starting them costs it nothing either.
 
     Attributes:
-        folder: of the sets.
-        sets: how many images each has.
-        recipe: of every run.
-        device: what it computes on.
-        workers: processes that decode for it; 0 for none beside itself.
-        found: what it has so far.
+        folder: folder of the sets.
+        sets: number of images of each set.
+        recipe: recipe of every run.
+        device: its device.
+        workers: number of its decoding processes; 0 to decode in its own process.
+        found: its results so far.
     """
 
     folder: Path
@@ -203,7 +205,7 @@ class Loop:
     found: Cells = field(default_factory=dict)
 
     def run(self) -> Cells:
-        """Every cell."""
+        """Compute every cell."""
         from rib.models.weights import read_weights
 
         self.start = read_weights(self.folder / "start.safetensors")
@@ -216,7 +218,7 @@ class Loop:
         return self.found
 
     def tune(self, tuned: str) -> None:
-        """All methods on one set."""
+        """Run all methods on one set."""
         made: dict[str, Weights] = {}
         for method in METHODS:
             if method == "wise_ft":
@@ -240,7 +242,7 @@ class Loop:
         return net.to(self.device)
 
     def batches(self, name: str, epoch: int | None = None) -> Iterator[tuple[Tensor, Tensor]]:
-        """Normalised images and labels; of an epoch in its order."""
+        """Normalised images and labels, in the order of an epoch if one is given."""
         if name not in self.loaders:
             self.loaders[name] = self.loader(name)
         order, loader = self.loaders[name]
@@ -250,7 +252,7 @@ class Loop:
             yield images.to(self.device, non_blocking=True), labels.to(self.device, non_blocking=True)
 
     def loader(self, name: str) -> Ordered:
-        """Of a set."""
+        """The loader of a set."""
         from torchvision.datasets import ImageFolder
         from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Normalize, Resize, ToTensor
 
@@ -277,7 +279,7 @@ class Loop:
         return order, loader
 
     def train(self, method: str, tuned: str, begin: Weights) -> Weights:
-        """One run."""
+        """Train one run."""
         net, teacher = self.net(begin), self.net(self.start).eval()
         head = [value for name, value in net.named_parameters() if name.startswith("head.")]
         fisher = self.fisher(tuned) if method == "ewc" else None
@@ -312,7 +314,7 @@ class Loop:
         return take_weights(net)
 
     def fisher(self, tuned: str) -> dict[str, Tensor]:
-        """As RIB has it."""
+        """The Fisher, as RIB computes it."""
         suite = suite_of(self.folder, self.sets, self.recipe)
         with tempfile.TemporaryDirectory() as place:
             workshop = Workshop(suite, Store(Path(place)), How(device="cpu"), lambda _images, _passes: None)
@@ -329,7 +331,7 @@ class Loop:
 
     @torch.no_grad()
     def evaluate(self, method: str, tuned: str, net: nn.Module) -> None:
-        """Every other set."""
+        """Evaluate a net on every other set."""
         net.eval()
         for name in self.sets:
             if name != tuned:

@@ -1,6 +1,7 @@
-"""P2: batches from a pack, beside ImageFolder with a DataLoader and beside memcpy; memory over packs of two sizes.
+"""P2: batches from a pack, compared with ImageFolder in a DataLoader and with memcpy; and memory over packs of two
+sizes.
 
-On a GPU, besides: batches to it, beside a training step there.
+On a GPU it also measures transfers of batches, alone and during training steps.
 """
 
 from __future__ import annotations
@@ -49,23 +50,23 @@ BATCH = 64
 CPU = torch.device("cpu")
 MIB = 2**20
 TURNS = 3
-"""Processes whose memory is measured: what the allocator keeps differs by tens of MiB from one to the next."""
+"""Number of processes whose memory is measured, because the allocator's reserve differs by tens of MiB between them."""
 
 IN_USE = 48
-"""Bytes an image that arrays take at a time: 24 of labels, sources and rows, and 24 of predictions or of an order."""
+"""Bytes per image in arrays at one time: 24 of labels, sources and rows, and 24 of predictions or of an order."""
 
 ROADS: Mapping[Road, str] = {"resident": "device to device", "pinned": "host to device, pinned"}
-"""To a GPU, and which copies of `bench.rates` each is made of."""
+"""Ways to a GPU, with the copies of `bench.rates` that each consists of."""
 
 LIMITS: Mapping[Road, str] = {
     "pinned": "one thread gathers a batch in pinned memory before it is copied, both beside the step before: what a "
     "step waits for it is told apart"
 }
-"""What keeps a road from its goal."""
+"""What keeps each way from its goal."""
 
 
 def measure(setting: Setting) -> list[Row]:
-    """Processor time of one process an image, shuffled batches of 64 at 224 pixels."""
+    """Measure processor time per image of one process, for shuffled batches of 64 at 224 pixels."""
     with tempfile.TemporaryDirectory() as folder:
         rows, pack = _loading(setting, Path(folder))
         rows.append(_memory(setting, Path(folder)))
@@ -118,19 +119,19 @@ def _loading(setting: Setting, folder: Path) -> tuple[list[Row], Examples]:
 
 
 def pixels_of(pack: Examples) -> Inputs:
-    """Inputs that are at hand: uint8 (N, H, W, 3)."""
+    """Inputs in memory: uint8 (N, H, W, 3)."""
     assert not callable(pack.images)
     return pack.images
 
 
 def shuffled(pack: Examples) -> list[Rows]:
-    """The examples of every batch of an epoch; the last one may be smaller."""
+    """The examples of every batch of an epoch; the last batch may be smaller."""
     order = np.random.default_rng(0).permutation(len(pack))
     return [order[each] for each in batches(len(pack), BATCH)]
 
 
 def tiled(pack: Examples, file: Path, times: int) -> Examples:
-    """A pack that holds another so many times, mapped from a file."""
+    """A pack that repeats another one `times` times, mapped from a file."""
     pixels = pixels_of(pack)
     images = np.lib.format.open_memmap(file, "w+", np.uint8, (times * len(pack), *pixels.shape[1:]))
     for turn in range(times):
@@ -140,7 +141,7 @@ def tiled(pack: Examples, file: Path, times: int) -> Examples:
 
 
 def mapped(file: Path) -> Examples:
-    """Examples whose images are mapped from a file, as those of a pack are."""
+    """Examples whose images are mapped from a file, as in a pack."""
     images = np.asarray(np.lib.format.open_memmap(file, "r"))
     rows = np.arange(len(images))
     return Examples.whole(images, Index(rows % 4, rows))
@@ -148,10 +149,10 @@ def mapped(file: Path) -> Examples:
 
 @dataclass
 class Forced(Shelf):
-    """A shelf that takes one road, whatever room there is.
+    """A shelf that always takes one way, whatever room there is.
 
     Attributes:
-        way: to every device.
+        way: the way to every device.
     """
 
     way: Road = "resident"
@@ -161,7 +162,8 @@ class Forced(Shelf):
 
 
 def _to_device(setting: Setting, pack: Examples) -> list[Row]:
-    """Batches on the GPU, by either road, alone and with a training step on each, beside steps on one that is there."""
+    """Batches on the GPU, both ways, alone and with a training step on each, compared with steps on a resident
+    batch."""
     device, wanted = torch.device(setting.device), shuffled(pack)
     there, steps = torch.from_numpy(pack.batch(wanted[0])).to(device), stepping(setting, device)
     works: dict[str, Work] = {"steps": lambda: steps(repeat(there, len(wanted)))}
@@ -191,7 +193,7 @@ def _to_device(setting: Setting, pack: Examples) -> list[Row]:
 
 
 def stepping(setting: Setting, device: torch.device) -> Callable[[Iterable[Tensor]], None]:
-    """A training step on each of some batches."""
+    """A function that runs a training step on each of some batches."""
     net = build(describe(ModelRow(timm=setting.model), classes=10)).to(device).train()
     optimizer = torch.optim.SGD(net.parameters(), 1e-4, 0.9, fused=True)
 
@@ -208,8 +210,8 @@ def stepping(setting: Setting, device: torch.device) -> Callable[[Iterable[Tenso
 
 
 def _memory(setting: Setting, folder: Path) -> Row:
-    """The most memory of a process that trains and predicts over a pack, and over one ten times as large."""
-    count = 2_000 if setting.quick else 30_000  # fewer do not fill what the allocator keeps
+    """Peak memory of a process that trains and predicts over a pack, and over a pack ten times as large."""
+    count = 2_000 if setting.quick else 30_000  # fewer images do not fill the allocator's reserve
     generator = np.random.default_rng(0)
     found = []
     for times in (1, 10):
@@ -239,7 +241,7 @@ def _memory(setting: Setting, folder: Path) -> Row:
 
 
 def taken() -> tuple[float, float]:
-    """MiB that this process has of its own, and of mapped files."""
+    """MiB of this process' private memory, and of mapped files."""
     lines = Path("/proc/self/status").read_text().splitlines()
     values = {
         name: int(rest.split()[0]) / 1024 for name, _, rest in (line.partition(":") for line in lines) if "Rss" in name
@@ -248,7 +250,7 @@ def taken() -> tuple[float, float]:
 
 
 def run(file: Path) -> None:
-    """Predict and train over a pack with a small net; print the most memory that was taken on the way."""
+    """Predict and train over a pack with a small net; print the peak memory."""
     torch.set_num_threads(1)
     keep_freed()
     classifier = Classifier(small_resnet(num_classes=1000, width=8), 1000, HALF, HALF)

@@ -1,4 +1,4 @@
-"""P3: decoding bit for bit, and decoding into a pack, beside Pillow and torchvision; processor time."""
+"""P3: decoding bit for bit, and decoding into a pack, compared with Pillow and torchvision; processor time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ LIMIT = (
 
 
 def measure(setting: Setting) -> list[Row]:
-    """Processor time over images of 224 × 224, as ImageNet-C publishes them, and of full size."""
+    """Measure processor time over images of 224 × 224, as in the published ImageNet-C, and of full size."""
     count = 50 if setting.quick else 300
     with tempfile.TemporaryDirectory() as folder:
         rows = _rows(setting, tree(Path(folder) / "224", count, 224), "224 px", goal=True)
@@ -51,13 +51,13 @@ def _rows(setting: Setting, root: Path, title: str, goal: bool) -> list[Row]:
     packs, by_hand = root.parent / "packs", root.parent / "theirs.npy"
 
     def build() -> None:
-        """As a run does it, checksums and all."""
+        """Decode as in a run, with checksums."""
         for file in packs.glob("*"):
             file.unlink()
         open_pack(Decoded(data, "tune", VIEW), packs)
 
     def peer() -> None:
-        """The same file filled from ImageFolder, by as many threads."""
+        """Fill the same file from ImageFolder, with as many threads."""
         images = np.lib.format.open_memmap(by_hand, "w+", np.uint8, (len(theirs), 224, 224, 3))
 
         def one(row: int) -> None:
@@ -99,5 +99,5 @@ def _rows(setting: Setting, root: Path, title: str, goal: bool) -> list[Row]:
 
 
 def pillow(content: bytes) -> np.ndarray:
-    """Pixels as torchvision's loader has them."""
+    """Pixels as torchvision's loader returns them."""
     return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))

@@ -1,4 +1,4 @@
-"""P4: a step of every method that trains, beside a step of plain fine-tuning."""
+"""P4: a step of every training method, compared with a step of plain fine-tuning."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOALS = {
     **{"bitfit": 0.85, "norm_tuning": 0.85, "llrd": 1.05, "surgical": 1.05, "ldifs": 1.1, "sam": 2.1, "asam": 2.1},
     **{"replay": 1.2, "adapter": 0.9, "vpt": 1.1, "side_tuning": 1.5, "progressive": 1.6},
 }
-"""Most that a step may take, in steps of plain fine-tuning."""
+"""Maximum time of a step, in steps of plain fine-tuning."""
 
 LIMITS = {
     "lora": (
@@ -36,7 +36,7 @@ LIMITS = {
 
 
 def measure(setting: Setting) -> list[Row]:
-    """Steps as `Method.fit` takes them; what it does before the first one is not a step."""
+    """Measure steps within `Method.fit`; its work before the first step is not counted."""
     with one_thread():
         return _measured(setting)
 
@@ -47,7 +47,7 @@ def _measured(setting: Setting) -> list[Row]:
     recipe = Recipe(epochs=1, batch_size=batch, eval_batch_size=batch, precision=setting.precision)
     start = take_weights(build(architecture).net)
     task = task_of(architecture, recipe, batch * steps, setting.device)
-    few = EWC(samples=4)  # for the Fisher, which is there before the first step
+    few = EWC(samples=4)  # for the Fisher, which is computed before the first step
     methods = {name: few if name == "ewc" else METHODS.find(name)() for name in ("finetune", *GOALS)}
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     for turn in range(1 + setting.repeats(5)):
@@ -72,7 +72,7 @@ def _measured(setting: Setting) -> list[Row]:
 
 
 def task_of(architecture: Architecture, recipe: Recipe, images: int, device: str) -> Task:
-    """A tuning set of noise, with the pretrained model's features at hand as the sweep keeps them."""
+    """A tuning set of noise, with the pretrained model's features in memory, as in a sweep."""
     data = noise(images, architecture.size)
     classifier = build(architecture).to(device)
     return Task(
@@ -93,7 +93,8 @@ def task_of(architecture: Architecture, recipe: Recipe, images: int, device: str
 
 
 def step_seconds(method: Method, start: Weights, task: Task, setting: Setting) -> float:
-    """Seconds of a step after the first one: the median; on a GPU the mean, from the first step's end to the last's."""
+    """Seconds of a step after the first one: the median; on a GPU the mean between the ends of the first and the
+    last step."""
     marks = Marks(setting)
     method.fit(start, replace(task, watch=marks.watch), ())
     return (statistics.fmean if setting.gpu else statistics.median)(marks.spans())

@@ -1,4 +1,4 @@
-"""P5: a training step and a forward pass, beside the same timm model in a plain loop."""
+"""P5: a training step and a forward pass, compared with the same timm model in a plain loop."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from rib.training.training import Training
 
 CLASSES = 100
 TOLERANCE: dict[Precision, float] = {"fp32": 1e-5, "bf16": 2**-5}
-"""Of logits, which lie between -2 and 2: four steps of bf16 there."""
+"""Maximum difference of logits, which lie between -2 and 2; for bf16 it is four steps of bf16 in that range."""
 
 WHOLE = LabelMap("by name", tuple((label,) for label in range(CLASSES)), CLASSES)
 
 
 def measure(setting: Setting) -> list[Row]:
-    """Training and prediction: the same weights, batches, optimizer and precision on both sides."""
+    """Measure training and prediction with the same weights, batches, optimizer and precision on both sides."""
     with one_thread():
         return _measured(setting)
 
@@ -78,14 +78,14 @@ def _measured(setting: Setting) -> list[Row]:
 
 @torch.inference_mode()
 def difference(mine: Classifier, theirs: nn.Module, images: Tensor, precision: Precision) -> float:
-    """The largest of logits, by the same forward pass on both sides."""
+    """The largest difference of logits from the same forward pass on both sides."""
     with autocast(images.device, precision):
         logits, wanted = mine.eval()(images), theirs.eval()(mine.prepared(images))
     return float((logits.float() - wanted.float()).abs().max())
 
 
 def compiling(net: Classifier, data: Examples, recipe: Recipe, setting: Setting) -> list[Row]:
-    """Steps of a training through torch.compile, beside those of one as it is, once it is compiled."""
+    """Training steps with torch.compile, after compilation, compared with steps without it."""
     rows = []
     for name, mode in (("compiled", "default"), ("CUDA graphs", "reduce-overhead")):
         pairs = [
@@ -101,14 +101,14 @@ def compiling(net: Classifier, data: Examples, recipe: Recipe, setting: Setting)
 
 
 def later_step(net: Classifier, data: Examples, recipe: Recipe, setting: Setting) -> float:
-    """Seconds a step after the first epoch, in which a net is compiled."""
+    """Seconds per step after the first epoch, in which the net is compiled."""
     marks = Marks(setting)
     train(net, Training(data, WHOLE, recipe, seed=0), watch=marks.watch)
     return statistics.fmean(marks.spans()[recipe.steps_per_epoch(len(data)) :])
 
 
 def noise(count: int, side: int) -> Examples:
-    """Images of noise, labels in turn."""
+    """Images of noise with cyclic labels."""
     images = np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8)
     return Examples.whole(images, Index(np.arange(count) % CLASSES, np.arange(count)))
 
@@ -125,7 +125,7 @@ def plain_net(name: str, like: Classifier) -> nn.Module:
 def train_plainly(
     net: nn.Module, normal: Classifier, images: NDArray[np.uint8], labels: NDArray[np.int64], recipe: Recipe
 ) -> float:
-    """An epoch as scripts have it: torch's SGD as it comes, the loss read at every step."""
+    """An epoch as in common scripts: torch's default SGD, with the loss read at every step."""
     device, total = normal.device, 0.0
     net.train()
     optimizer = torch.optim.SGD(net.parameters(), recipe.lr, recipe.momentum)
@@ -143,7 +143,7 @@ def train_plainly(
 
 @torch.no_grad()
 def predict_plainly(net: nn.Module, normal: Classifier, images: NDArray[np.uint8], recipe: Recipe) -> Tensor:
-    """Logits, as scripts have them."""
+    """Logits, computed as in common scripts."""
     device, found = normal.device, []
     net.eval()
     for begin in range(0, len(images), recipe.eval_batch_size):

@@ -1,4 +1,4 @@
-"""P6: eight checkpoints that predict streamed data in one pass, beside their forward passes alone."""
+"""P6: eight checkpoints that predict streamed data in one pass, compared with their forward passes alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ K = 8
 
 
 def measure(setting: Setting) -> list[Row]:
-    """The same batches through the same nets; the bare passes have their pixels normalised beforehand."""
+    """Measure the same batches through the same nets. The pixels of the bare passes are normalised before."""
     with one_thread():
         return _measured(setting)
 

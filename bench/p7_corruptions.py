@@ -1,4 +1,4 @@
-"""P7: ImageNet-C's corruptions, beside the public library `imagecorruptions`."""
+"""P7: ImageNet-C's corruptions, compared with the public library `imagecorruptions`."""
 
 from __future__ import annotations
 
@@ -29,21 +29,23 @@ from rib.data.published import CORRUPTIONS, SEVERITIES
 PEER = "imagecorruptions 1.1.2"
 NOISE = ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise")
 UNLIKELY = 1e-4
-"""A p value below it says that two laws differ; there are twenty tests."""
+"""Two distributions count as different below this p value; there are twenty tests."""
 
 NEARLY_ALL = 0.999
-"""Share of spatter's values that must be within a grey level: a hair of difference before its histogram is equalised
-moves a few further."""
+"""Share of spatter's values that must be within one grey level. Tiny differences before its histogram equalisation
+move a few values further."""
 
 ALIKE = 0.25
-"""By this part the mean change of an image may differ, where two forms draw other numbers: fog, elastic transform."""
+"""Maximum relative difference of the mean change of an image, if two forms draw different numbers: fog, elastic
+transform."""
 
 PICTURES = ("frost1.png", "frost2.png", "frost3.png", "frost4.jpg", "frost5.jpg")
-"""Of the six that the library has it uses five."""
+"""The five of its six pictures that the library uses."""
 
 
 def measure(setting: Setting) -> list[Row]:
-    """Parts of two photographs, 224 pixels; all severities; one core, processor time; equal results first."""
+    """Check for equal results, then time parts of two photographs at 224 pixels, all severities, on one core;
+    processor time."""
     if setting.device != "cpu":
         return on_device(setting)
     try:
@@ -60,7 +62,7 @@ def measure(setting: Setting) -> list[Row]:
 
 
 def rows(ratios: dict[str, float]) -> list[Row]:
-    """The table's, from how many times faster each corruption is."""
+    """Rows of the table, from the speed-up of each corruption."""
     worst = min(ratios, key=ratios.__getitem__)
     each = ", ".join(f"{name} {value:.3g}" for name, value in sorted(ratios.items(), key=lambda pair: pair[1]))
     published = statistics.harmonic_mean([ratios[name] for name in CORRUPTIONS])
@@ -72,10 +74,10 @@ def rows(ratios: dict[str, float]) -> list[Row]:
 
 
 def load_peer() -> Any:
-    """The library, which does not import with today's numpy, scipy and scikit-image, with stubs for what they dropped.
+    """Import the library, with stubs for functions that current numpy, scipy and scikit-image no longer have.
 
     Raises:
-        ImportError: it, OpenCV or scikit-image is not installed.
+        ImportError: the library, OpenCV or scikit-image is not installed.
     """
     import scipy.ndimage
 
@@ -98,7 +100,7 @@ def load_peer() -> Any:
 
 
 def folder(module: str) -> Path:
-    """Where a package lies."""
+    """The folder of a package."""
     spec = importlib.util.find_spec(module)
     assert spec
     assert spec.origin
@@ -106,13 +108,13 @@ def folder(module: str) -> Path:
 
 
 def pictures(peer: Any) -> Textures:
-    """The library's pictures of frost, so that both add the same."""
+    """The library's pictures of frost, so that both sides add the same ones."""
     place = Path(peer.__file__).parent / "frost"
     return Textures([np.asarray(Image.open(place / name).convert("RGB")) for name in PICTURES], "published")
 
 
 def photographs(count: int) -> NDArray[np.uint8]:
-    """Parts of scikit-learn's two photographs, shrunk: uint8 (count, 224, 224, 3)."""
+    """Parts of scikit-learn's two photographs, scaled down: uint8 (count, 224, 224, 3)."""
     found = []
     for number in range(count):
         left, top = 60 * (number // 2), 40 * (number % 3)
@@ -122,7 +124,7 @@ def photographs(count: int) -> NDArray[np.uint8]:
 
 
 class PeerDraws(Draws):
-    """The random numbers that the library draws of numpy's global state, in its order."""
+    """The random numbers that the library draws from numpy's global state, in its order."""
 
     def __init__(self, seed: int) -> None:
         self._random = np.random.RandomState(seed)
@@ -146,7 +148,8 @@ class PeerDraws(Draws):
 
 
 def check(peer: Any, name: str, images: NDArray[np.uint8], textures: Textures) -> None:
-    """Assert equal results: for noise, one law; else, from the same random numbers, the same within a grey level."""
+    """Assert equal results: for noise, the same distribution; otherwise, from the same random numbers, equal within
+    one grey level."""
     for severity in SEVERITIES:
         np.random.seed(severity)
         if name in NOISE:
@@ -165,7 +168,7 @@ def check(peer: Any, name: str, images: NDArray[np.uint8], textures: Textures) -
 
 
 def ratio(peer: Any, name: str, images: NDArray[np.uint8], textures: Textures, setting: Setting) -> float:
-    """How many times faster RIB is at one corruption, over the five severities."""
+    """The speed-up of one corruption over the five severities."""
 
     def theirs() -> None:
         for severity in SEVERITIES:
@@ -180,9 +183,10 @@ def ratio(peer: Any, name: str, images: NDArray[np.uint8], textures: Textures, s
 
 
 def check_batch(name: str, images: NDArray[np.uint8], device: str) -> None:
-    """Assert that the batched form on a device makes what the kernels make, of images (N, H, W, 3).
+    """Assert that the batched form on a device gives the results of the kernels, for images (N, H, W, 3).
 
-    Within a grey level where both draw the same numbers or none; else, noise of one law, or changes of about one size.
+    If both draw the same numbers or none, they must agree within one grey level. Otherwise noise must have the same
+    distribution, and changes about the same size.
     """
     seeds = list(range(len(images)))
     for severity in SEVERITIES:
@@ -199,7 +203,8 @@ def check_batch(name: str, images: NDArray[np.uint8], device: str) -> None:
 
 
 def on_device(setting: Setting) -> list[Row]:
-    """Images a second of the batched form, beside one CPU core: all severities, the batch on the device before."""
+    """Images per second of the batched form, compared with one CPU core: all severities, with the batch on the
+    device."""
     images = photographs(4)
     for name in ON_DEVICE:
         check_batch(name, np.tile(images, (4, 1, 1, 1)), setting.device)

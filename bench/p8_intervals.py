@@ -1,4 +1,4 @@
-"""P8: the interval of a mean RI over eight sets of 50,000 images, beside a numpy loop that gathers images."""
+"""P8: the interval of a mean RI over eight sets of 50,000 images, compared with a numpy loop that gathers images."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from rib.metrics.estimates import Estimate, robustness_improvement
 
 SETS, IMAGES, DRAWS = 8, 50_000, 2000
 GATHERED = 40
-"""Draws that the loop is timed on; it takes as long for each, and its time is scaled up."""
+"""Number of draws that the loop is timed on. Every draw takes the same time, so the time is scaled up."""
 
 Flags = NDArray[np.bool_]
 
 
 def measure(setting: Setting) -> list[Row]:
-    """From right and wrong answers to the interval: sets with images of their own, and sets that share them."""
+    """Time from right and wrong answers to the interval, for sets with their own images and for sets that share
+    them."""
     rows = []
     for shared, what in ((False, "images of their own"), (True, "the same images")):
         before, after = answers(shared)
@@ -29,7 +30,7 @@ def measure(setting: Setting) -> list[Row]:
 
 
 def timed(before: Flags, after: Flags, shared: bool, draws: int, repeats: int) -> Timings:
-    """Both sides, the loop with fewer draws."""
+    """Time both sides, the loop with fewer draws."""
     works: dict[str, Work] = {
         "ours": lambda: ours(before, after, shared).interval(),
         "loop": lambda: loop(before, after, draws, shared),
@@ -48,7 +49,8 @@ def told(timings: Timings, what: str, scale: float) -> list[Row]:
 
 
 def answers(shared: bool) -> tuple[Flags, Flags]:
-    """Right or wrong before and after, bool (SETS, IMAGES); where images are shared, some are easy in all sets."""
+    """Right and wrong answers before and after, bool (SETS, IMAGES). If images are shared, some are easy in all
+    sets."""
     generator = np.random.default_rng(int(shared))
     skill = generator.uniform(0.3, 1.0, IMAGES if shared else (SETS, IMAGES))
     before = generator.random((SETS, IMAGES)) < skill
@@ -57,7 +59,7 @@ def answers(shared: bool) -> tuple[Flags, Flags]:
 
 
 def ours(before: Flags, after: Flags, shared: bool, draws: int = DRAWS) -> Estimate:
-    """As a report does it: accuracies, then RI."""
+    """Accuracies and then RI, as in a report."""
     bootstrap, sources, weights = Bootstrap(draws), np.arange(IMAGES), example_weights(None, IMAGES)
     names = [f"set {number}" for number in range(SETS)]
     units = {name: "photo" if shared else name for name in names}
@@ -84,7 +86,7 @@ def loop(before: Flags, after: Flags, draws: int, shared: bool, seed: int = 0) -
 
 
 def require_equal(before: Flags, after: Flags, shared: bool) -> None:
-    """The same number; the same mean, spread and ends of the interval, within what 400 draws can tell."""
+    """Assert the same value, and the same mean, spread and ends of the interval within the accuracy of 400 draws."""
     estimate, drawn = ours(before, after, shared), loop(before, after, 400, shared, seed=1)
     spread = drawn.std()
     assert abs(estimate.value - 100 * (after.mean() - before.mean())) < 1e-9

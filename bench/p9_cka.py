@@ -1,4 +1,4 @@
-"""P9: CKA of all layers of two models, beside their forward passes and beside a loop over pairs of layers."""
+"""P9: CKA of all layers of two models, compared with their forward passes and with a loop over pairs of layers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,8 @@ MIB = 1024
 
 
 def measure(setting: Setting) -> list[Row]:
-    """Random weights, images of coloured noise, layers as the analysis chooses them; one thread, processor time."""
+    """Measure with random weights, images of coloured noise and the layers that the analysis chooses; one thread,
+    processor time."""
     with one_thread():
         return _measured(setting, "vit_tiny_patch16_224" if setting.quick else "vit_base_patch32_224")
 
@@ -78,7 +79,7 @@ def _measured(setting: Setting, model: str) -> list[Row]:
 
 
 def noise(count: int, side: int) -> Examples:
-    """Images of coloured noise, so that layers tell them apart."""
+    """Images of coloured noise, so that the outputs of layers differ between images."""
     generator = np.random.default_rng(0)
     shades = generator.integers(0, 200, (count, 1, 1, 3), dtype=np.uint8)
     images = shades + generator.integers(0, 56, (count, side, side, 3), dtype=np.uint8)
@@ -95,7 +96,7 @@ def forwards(first: Classifier, second: Classifier, images: Tensor) -> None:
 def grams_of(
     first: Classifier, second: Classifier, layers: tuple[str, ...], images: Tensor
 ) -> tuple[list[Tensor], float]:
-    """The Gram matrices of a minibatch, and the processor time of all that is not the forward passes."""
+    """The Gram matrices of a minibatch, and the processor time without the forward passes."""
     spent = 0.0
 
     def timed(features: Tensor, gram: Callable[[Tensor], Tensor] = cka.gram) -> Tensor:
@@ -116,7 +117,7 @@ def grams_of(
 
 
 def whole(features: list[list[Tensor]]) -> None:
-    """All of CKA, from features."""
+    """Compute all of CKA from features."""
     cka.Alignment().add(*(torch.stack([cka.gram(layer) for layer in layers]) for layers in features))
 
 
@@ -130,7 +131,7 @@ def outputs(model: Classifier, layers: tuple[str, ...], images: Tensor) -> list[
 
 
 def pair(x: Tensor, y: Tensor) -> float:
-    """CKA of features (n, d) and (n, e), Gram matrices and all, in float64 once those are there."""
+    """CKA of features (n, d) and (n, e), with its Gram matrices; in float64 after these are computed."""
     x, y = x - x.mean(dim=0), y - y.mean(dim=0)
     return ratio(x @ x.T, y @ y.T)
 
@@ -149,5 +150,5 @@ def hsic(k: Tensor, m: Tensor) -> Tensor:
 
 
 def peak() -> float:
-    """Most memory the process has taken so far, in MiB."""
+    """Peak memory of the process, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB

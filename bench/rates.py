@@ -1,4 +1,4 @@
-"""Rates that a GPU itself reaches, measured before all else: of matrix products, and of copies to it and on it."""
+"""Rates of a GPU itself, measured before everything else: matrix products, and copies to the GPU and on it."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from bench.base import Row, Work, interleaved, shown
 from rib.recipe import Precision
 
 SIDE, BYTES = 8192, 2**30
-"""Of the matrices, and of what is copied."""
+"""Side of the matrices, and bytes of a copy."""
 
 PRODUCTS = 10
-"""Matrix products in a row, so that launching them takes no time of theirs."""
+"""Number of matrix products in a row, so that launching them takes no time."""
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What shares are taken of.
+    """The rates of a GPU, as a basis for shares.
 
     Attributes:
-        products: floating-point operations a second of a product of square matrices, by precision.
-        copies: bytes a second, by the road: "host to device, pinned", "host to device, pageable", "device to device".
+        products: floating-point operations per second of a product of square matrices, by precision.
+        copies: bytes per second by kind: "host to device, pinned", "host to device, pageable", "device to device".
     """
 
     products: Mapping[Precision, float]
@@ -46,12 +46,12 @@ class Rates:
 
 @cache
 def rates(device: str) -> Rates:
-    """Those of a device, measured when they are first asked for."""
+    """The rates of a device, measured at the first call."""
     return measured(torch.device(device), SIDE, BYTES)
 
 
 def measured(device: torch.device, side: int, size: int) -> Rates:
-    """Rates of products of matrices of a side, and of copies of so many bytes."""
+    """Rates for products of matrices of a given side, and for copies of `size` bytes."""
     factors = {
         "bf16": torch.randn(side, side, device=device, dtype=torch.bfloat16),
         "fp32": torch.randn(side, side, device=device),
@@ -74,11 +74,11 @@ def measured(device: torch.device, side: int, size: int) -> Rates:
 
 
 def product(factor: Tensor) -> Work:
-    """Products of a matrix with itself."""
+    """A function that multiplies a matrix by itself several times."""
     found = torch.empty_like(factor)
     return lambda: [torch.mm(factor, factor, out=found) for _ in range(PRODUCTS)]
 
 
 def copy(source: Tensor, there: Tensor) -> Work:
-    """A copy of all bytes."""
+    """A function that copies all bytes."""
     return lambda: there.copy_(source, non_blocking=True)

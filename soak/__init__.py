@@ -1,1 +1,2 @@
-"""Soaks: long forms of tests that look for rare faults at random. Each prints its seed, its cases and its time."""
+"""Soaks: long versions of tests that search for rare faults at random. Each prints its seed, its number of cases and
+its time."""

@@ -1,4 +1,4 @@
-"""Run one: `python -m soak fuzz --help`."""
+"""Run a soak: `python -m soak fuzz --help`."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Answers: single images made up by a law of which the truth is known, and everything after them as a report does it.
+"""Answers: simulated single images with a known truth, passed through the code of a report.
 
-An image is right where a normal variable, shared in part by all models and by the sets that show the image, is below a
-threshold; a seed moves the threshold of a run, half of its variance for all runs of that seed.
+An image is right if a normal variable is below a threshold. All models, and all sets that show the image, share part of
+this variable. A seed shifts the threshold of a run; half of the variance of the shift is common to all runs of that
+seed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ BEFORE, AFTER = 0.5, 0.3
 """Thresholds of the pretrained and of the tuned models."""
 
 SHARED, SET = 0.5, 0.2
-"""Of the variance of an answer: what all sets that show an image share, and what all runs on one set share."""
+"""Shares of the variance of an answer: common to all sets that show an image, and common to all runs on one set."""
 
 QUANTITIES = ("RI", "mRI", "methods", "contrast")
 
@@ -32,8 +33,8 @@ class Coverage:
     """Shares of the repetitions.
 
     Attributes:
-        held: in which the interval of a quantity holds the truth, by its name.
-        wrong: in which one of three contrasts of a study, all truly 0, is shown or reversed.
+        held: share in which the interval of a quantity contains the truth, by the quantity's name.
+        wrong: share in which one of three contrasts of a study, all truly 0, is shown or reversed.
     """
 
     held: dict[str, float]
@@ -41,14 +42,14 @@ class Coverage:
 
 
 def coverage(seeds: int, images: int, ratio: float, repetitions: int, seed: int = 0) -> Coverage:
-    """How often intervals hold the truth.
+    """How often intervals contain the truth.
 
     Args:
-        seeds: tuning seeds; a contrast has `PRETRAINING` pretraining seeds a cohort beside.
-        images: of each of three sets, two of which show the same ones.
-        ratio: standard deviation of RI over seeds, in units of that over images with one seed.
-        repetitions: of everything.
-        seed: of the answers.
+        seeds: number of tuning seeds; a contrast also has `PRETRAINING` pretraining seeds per cohort.
+        images: number of images of each of three sets, two of which show the same ones.
+        ratio: standard deviation of RI over seeds, divided by that over images with one seed.
+        repetitions: number of simulations.
+        seed: seed of the answers.
     """
     generator = np.random.default_rng([seed, seeds, images, int(10 * ratio)])
     unit = float(np.mean([_World(generator, images, 0.0).ri(1).interval().se or 0.0 for _ in range(40)]))
@@ -70,7 +71,7 @@ def _density(threshold: float) -> float:
 
 
 def _below(threshold: float, spread: float) -> float:
-    """Probability of a right answer in percent, over images and seeds of this standard deviation."""
+    """Probability of a right answer in percent, over images and seeds with this standard deviation."""
     return 50 * (1 + math.erf(threshold / math.sqrt(2 * (1 + spread**2))))
 
 
@@ -98,12 +99,12 @@ class _World:
         return "z" if name == "z" else "xy"
 
     def accuracy(self, name: str, threshold: float) -> Estimate:
-        """Of one more model on a set."""
+        """Accuracy of a new model on a set."""
         answers = self.shared[name] + math.sqrt(1 - SHARED - SET) * self._normal() < threshold
         return self.bootstrap.accuracies(self._units(name), self.rows, self.weights, [answers])[0]
 
     def ri(self, seeds: int, tuned_on: str = "x", effects: NDArray[np.float64] | None = None) -> Estimate:
-        """RI of a method over its seeds, against a pretrained model of its own."""
+        """RI of a method over its seeds, relative to a pretrained model of its own."""
         shared = self.seeds(seeds) if effects is None else effects
         others = [name for name in self.shared if name != tuned_on]
         before = {name: self.accuracy(name, BEFORE) for name in others}
@@ -115,7 +116,7 @@ class _World:
         return mean_over_seeds(runs)
 
     def seeds(self, count: int) -> NDArray[np.float64]:
-        """What each tuning seed does to all of its runs."""
+        """The shift that each tuning seed causes in all of its runs."""
         return math.sqrt(0.5) * self.spread * self.generator.standard_normal(count)
 
     def estimates(self, seeds: int) -> tuple[dict[str, Estimate], dict[str, float]]:
@@ -132,7 +133,7 @@ class _World:
         return estimates, {"RI": truth, "mRI": truth, "methods": 0.0, "contrast": 0.0}
 
     def cohort(self, effects: NDArray[np.float64], name: str) -> Estimate:
-        """RI over pretraining seeds, each of which moves all of its runs as much as a tuning seed does."""
+        """RI over pretraining seeds. Each of them shifts all of its runs as much as a tuning seed does."""
         moves = self.spread * self.generator.standard_normal(PRETRAINING)
         models = [self.ri(len(effects), "x", effects + move) for move in moves]
         return mean_over_seeds(models, Seeds("pretraining", tuple(range(PRETRAINING)), name))

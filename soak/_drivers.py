@@ -1,4 +1,4 @@
-"""Drivers to be killed: forked from a process that has everything imported, or started as a user would."""
+"""Drivers to kill: forked from a process that has imported everything, or started like a user's command."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from rib.suite.load import load_suite
 from soak import _journal
 
 INCOMPLETE = 1
-"""Exit code where steps failed, as that of `rib run`."""
+"""Exit code for failed steps, as in `rib run`."""
 
 BROKEN = 70
-"""Exit code of a process that ended by an exception."""
+"""Exit code of a process that ended with an exception."""
 
 
 @dataclass(frozen=True)
 class Way:
-    """How a driver goes about a suite. None of it may change a record.
+    """How a driver runs a suite. None of these settings may change a record.
 
     Attributes:
-        workers: worker processes; 1 for none.
-        streams: whether it decodes what is not packed while it is looked at, and predicts it in sweeps of two.
-        spawned: whether it is `rib run` in a process of its own, rather than forked.
+        workers: number of worker processes; 1 for none.
+        streams: whether it streams data without packs, in sweeps of two nets.
+        spawned: whether it is a new process with `rib run`, rather than a forked one.
         keep: which weights stay.
     """
 
@@ -51,14 +51,14 @@ class Way:
 
 
 class Driver:
-    """A driver at work.
+    """A running driver.
 
     Args:
-        file: the suite's.
+        file: the suite file.
         store: the store's folder.
-        way: how.
-        told: folder for what it says.
-        changes: of the store after which it ends by itself; only where it is forked.
+        way: its settings.
+        told: folder for its output.
+        changes: number of changes of the store after which it kills itself; only for a forked driver.
     """
 
     def __init__(self, file: Path, store: Path, way: Way, told: Path, changes: int | None = None) -> None:
@@ -76,14 +76,14 @@ class Driver:
 
     @property
     def code(self) -> int | None:
-        """Exit code, negative for a signal; None while it is at work."""
+        """Exit code, negative for a signal; None while it runs."""
         if self._code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             self._code = os.waitstatus_to_exitcode(status) if pid else None
         return self._code
 
     def wait(self, seconds: float) -> int | None:
-        """Until it has ended, or so many seconds have passed: its exit code."""
+        """Wait until it has ended, at most `seconds`; return its exit code."""
         end = time.monotonic() + seconds
         while self.code is None and time.monotonic() < end:
             time.sleep(0.002)
@@ -91,17 +91,17 @@ class Driver:
 
     @property
     def outcome(self) -> dict[str, Any]:
-        """What became of a forked one that has ended well."""
+        """The outcome of a forked driver that has ended without an error."""
         found: dict[str, Any] = json.loads(self._told.with_suffix(".outcome").read_text())
         return found
 
     @property
     def said(self) -> str:
-        """All that it printed."""
+        """Everything that it printed."""
         return self._told.read_text(errors="replace")
 
     def workers(self) -> list[int]:
-        """Process numbers of its workers that live."""
+        """Process numbers of its living workers."""
         if self.way.spawned:
             return [pid for server in children(self.pid) for pid in children(server)]
         server, noted = vars(forkserver._forkserver)["_forkserver_pid"], self._told.with_suffix(".workers")
@@ -109,12 +109,12 @@ class Driver:
         return [pid for pid in children(server) if pid in mine] if server else []
 
     def kill(self) -> None:
-        """The driver alone."""
-        os.kill(self.pid, signal.SIGKILL)  # not waited for yet, so the number is still its own
+        """Kill the driver alone."""
+        os.kill(self.pid, signal.SIGKILL)  # nobody has waited for it yet, so its number is still valid
         self.wait(60)
 
     def kill_all(self) -> None:
-        """The driver and all processes that work for it."""
+        """Kill the driver and all of its processes."""
         if self.way.spawned:
             os.killpg(self.pid, signal.SIGKILL)
         else:
@@ -125,13 +125,13 @@ class Driver:
 
 
 def kill_worker(pid: int) -> None:
-    """One that was there a moment ago."""
+    """Kill a worker that may have ended meanwhile."""
     with suppress(ProcessLookupError):
         os.kill(pid, signal.SIGKILL)
 
 
 def children(pid: int) -> list[int]:
-    """Process numbers of a process' children that live."""
+    """Process numbers of the living children of a process."""
     found = []
     for file in Path("/proc").glob("[0-9]*/stat"):
         with suppress(OSError):
@@ -142,7 +142,7 @@ def children(pid: int) -> list[int]:
 
 
 def fork(work: Callable[[], int], said: Path | None = None) -> int:
-    """A process number; there, some work is done, and its result is the exit code."""
+    """Fork a process that runs a function and exits with its result; return the process number."""
     sys.stdout.flush()
     if pid := os.fork():
         return pid
@@ -162,17 +162,19 @@ def fork(work: Callable[[], int], said: Path | None = None) -> int:
 
 
 def start_fork_server() -> None:
-    """The process that workers of forked drivers are forked from; what is forked from here uses it too."""
+    """Start the process from which workers of forked drivers are forked. Forked drivers use it too."""
     multiprocessing.set_forkserver_preload(["rib.execute.preload", "soak._journal", "soak._server"])
     forkserver.ensure_running()
     names = [file.read_text().strip() for file in Path("/proc/self/task").glob("*/comm")]
-    others = [name for name in names if name != "jemalloc_bg_thd"]  # knows how to be forked
+    others = [name for name in names if name != "jemalloc_bg_thd"]  # jemalloc's thread survives a fork
     assert len(others) == 1, f"threads {others}: what is forked may hang"
 
 
 def _drive(file: Path, store: Path, way: Way, told: Path, changes: int | None) -> int:
-    """The life of a forked driver."""
-    vars(forkserver._forkserver)["ensure_running"] = lambda: None  # it is this process' aunt, and cannot be asked
+    """The main function of a forked driver."""
+    vars(forkserver._forkserver)["ensure_running"] = lambda: (
+        None
+    )  # the fork server is not this process' child, so it cannot be waited for
     multiprocessing.context.ForkServerContext.set_forkserver_preload = lambda *_: None  # type: ignore[method-assign]
     hire = Crew._hire
 
@@ -194,7 +196,7 @@ def _drive(file: Path, store: Path, way: Way, told: Path, changes: int | None) -
 
 
 def _spawn(file: Path, store: Path, way: Way, told: Path) -> int:
-    """`rib run`, leading its own process group; its number."""
+    """Start `rib run` as the leader of its own process group; return its number."""
     words = ["--workers", str(way.workers), "--keep", way.keep]
     words += ["--pack-budget", "0", "--at-once", "2"] if way.streams else []
     return os.posix_spawn(

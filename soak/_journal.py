@@ -1,7 +1,8 @@
-"""Journal: whoever puts a record in place says so, beside the store; and a process can be ended at a change of it.
+"""Journal: notes beside the store which process writes each record, and kills a process at a chosen change of the
+store.
 
-Python tells of every change of the file system before it is made. Importing this module listens: in drivers, and in
-their workers, which import it for the method that a suite takes from here.
+Python reports every change of the file system before it happens. Importing this module installs the listener. Drivers
+import it, and so do their workers, because the suite uses a method of this module.
 """
 
 from __future__ import annotations
@@ -18,11 +19,11 @@ from rib.methods import Method, Task
 from rib.models.weights import Weights
 
 CHANGES = {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.utime", "os.truncate"}
-"""Events by which a file system changes; `open` is one too."""
+"""Events of changes of the file system, besides `open`."""
 
 
 class Noted(Method):
-    """Pulls all weights towards zero; brings this module into every process that works on its suite."""
+    """Shrinks all weights towards zero. A suite with this method makes every process import this module."""
 
     name = "noted"
     factor: float = 0.9
@@ -32,14 +33,15 @@ class Noted(Method):
 
 
 def journal(store: Path) -> Path:
-    """Where is noted what was put in place in a store, once the file is there."""
+    """The file with the notes on a store; without it nothing is noted."""
     return store.with_name(f"{store.name}.journal")
 
 
 def written(store: Path) -> dict[str, list[str]]:
-    """By whom, and when, the record of each step was put in place.
+    """The notes of each step: which process wrote its record, and when.
 
-    A line was noted before: what it speaks of has not happened where the file that was to be renamed is still there.
+    A note precedes its change. If the temporary file of a rename still exists, the change did not happen and its note
+    is left out.
     """
     file = journal(store)
     lines = [line.split(" ", 2) for line in file.read_text().splitlines()] if file.exists() else []
@@ -52,18 +54,18 @@ def written(store: Path) -> dict[str, list[str]]:
 
 
 class Fuse:
-    """Ends the process, by SIGKILL, right before its n-th change of a store.
+    """Kills the process with SIGKILL right before its n-th change of a store.
 
     Args:
         store: the store's folder.
-        changes: that many changes are made before; None counts and never ends it.
+        changes: number of changes that still happen; None only counts.
     """
 
     def __init__(self, store: Path, changes: int | None) -> None:
         self._prefix, self._last, self.seen = f"{store}{os.sep}", changes, 0
 
     def see(self, event: str, path: str, flags: int) -> None:
-        """One event of the interpreter."""
+        """Process one event of the interpreter."""
         writes = event in CHANGES or (event == "open" and flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT))
         if not writes or not path.startswith(self._prefix):
             return
@@ -73,7 +75,7 @@ class Fuse:
 
 
 fuses: list[Fuse] = []
-"""Those that are lit in this process."""
+"""The active fuses of this process."""
 
 
 def _listen(event: str, given: tuple[Any, ...]) -> None:
@@ -97,7 +99,7 @@ def _note(source: Path, target: Path) -> None:
     handle = os.open(file, os.O_WRONLY | os.O_APPEND)
     os.write(
         handle, f"{os.getpid()}@{time.monotonic():.3f} {target.stem} {source}\n".encode()
-    )  # one write: lines of many stay whole
+    )  # a single write keeps lines of several processes whole
     os.close(handle)
 
 

@@ -1,4 +1,4 @@
-"""Judge: what is wrong with a store that processes were killed over, and what they left lying about."""
+"""Judge: faults of a store after processes were killed, and the files that they left behind."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from rib.upkeep.verify import files_of, verify
 from soak import _journal
 
 Faults = list[tuple[str, str]]
-"""Which rule is broken, of `RULES`, and how."""
+"""The name of the broken rule in `RULES`, and a description of the fault."""
 
 RULES = ("lost", "different", "doubled", "damaged", "left")
-"""A record that was there is gone, or a step was never done; it is not as in the reference; it was done twice; a file
-is not as it was written; what the dead left stays."""
+""""lost": an existing record is gone, or a step was never done. "different": a record differs from the reference.
+"doubled": a step was done twice. "damaged": a file has changed. "left": files of dead processes remain."""
 
 
 def unharmed(store: Path, before: Iterable[str]) -> Faults:
-    """What a kill has done to a store: records that were there before are there, and all files as they were written.
+    """The damage of a kill to a store: missing records, and changed files.
 
     Args:
-        store: the store's folder. Nothing in it is changed.
-        before: keys of the records that were there.
+        store: the store's folder, which stays unchanged.
+        before: keys of the records that existed before.
     """
     place = Store(store)
     there = place.keys()
@@ -41,19 +41,19 @@ def unharmed(store: Path, before: Iterable[str]) -> Faults:
 
 
 def judge(plan: Plan, store: Path, expected: Path, keep: str) -> tuple[Faults, Counter[str]]:
-    """What is wrong with a finished store, and what was counted in it.
+    """The faults of a finished store, and counts of its content.
 
     Args:
-        plan: of the suite.
-        store: the finished store's folder; what the dead left is cleared away.
-        expected: folder of a store of the same suite, with all weights, that nothing disturbed.
+        plan: plan of the suite.
+        store: the finished store's folder; files of dead processes are removed.
+        expected: folder of a store of the same suite, with all weights, from an undisturbed run.
         keep: which weights were to be kept.
     """
     mine, theirs = Store(store), Store(expected)
     faults, counts = unharmed(store, ()), Counter[str]()
     for step in plan.steps:
         if isinstance(step, Embed) and not (mine.has(step.key) and theirs.has(step.key)):
-            continue  # made where several steps to do read it
+            continue  # exists only if several pending steps read it
         counts["compared"] += 1
         try:
             found = difference(step, mine, theirs, trimmed=keep != "all")
@@ -76,7 +76,7 @@ def _doubled(plan: Plan, store: Store) -> Faults:
 
 
 def leftovers(store: Store) -> Counter[str]:
-    """How much the dead left: files half written, leases, files of finished steps."""
+    """Counts of what dead processes left: unfinished files, leases, files of finished steps."""
     found = Counter({"leases": sum(1 for _ in Leases(store.root).listed())})
     found["temporary files"] = sum(path.name[0] == "." and path.is_file() for path in store.root.rglob("*"))
     for folder in ("checkpoints", "failures"):

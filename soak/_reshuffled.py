@@ -1,4 +1,4 @@
-"""Plain fine-tuning on the same images in another random order: the same method in law."""
+"""Fine-tuning on the same images in another random order, which has the same distribution of results."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from rib.recipe import Recipe
 
 
 class Reshuffled(Method):
-    """Fine-tuning with the seed of its batches moved."""
+    """Fine-tuning with another seed for its batches."""
 
     name: ClassVar[str] = "reshuffled"
 
     by: int
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """As many as plain fine-tuning."""
+        """The passes of plain fine-tuning."""
         return FineTune().passes(recipe, images, held_out)
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:

@@ -1,6 +1,7 @@
-"""Server: the fork server goes on where who asked it for a process was killed while asking.
+"""Server: keeps the fork server alive if a driver is killed while requesting a process.
 
-Imported by that process alone. Python's own ends then, which does no harm where it serves one driver only.
+Only that process imports this module. Python's own fork server exits in this case, which is harmless if it serves a
+single driver.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ def _received(sock: socket.socket, size: int) -> list[int]:
     try:
         return _receive(sock, size)
     except EOFError as error:
-        raise OSError(errno.ECONNABORTED, "killed while asking") from error  # for which it goes on
+        raise OSError(errno.ECONNABORTED, "killed while asking") from error  # an error after which it continues
 
 
 reduction.recvfds = _received

@@ -1,5 +1,7 @@
-"""Clusters: `digits-quick` through Ray with two nodes on loopback, a joiner and then a node killed; through submitit's
-local executor, a job killed. Each is held against a run on this machine, bit for bit. Needs ray and submitit; minutes.
+"""Clusters: runs `digits-quick` through Ray with two nodes on loopback, and through submitit's local executor.
+
+With Ray it kills a joiner and then a node, with submitit a job. Each result is compared bit for bit with a run on this
+machine. It needs ray and submitit, and takes minutes.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ RAYLETS = Path(__file__).parents[1] / "tests" / "raylets.py"
 
 
 def main(words: Sequence[str]) -> int:
-    """Run it three ways; exit code 1 where a record differs."""
+    """Run the suite in three ways; exit code 1 if a record differs."""
     argparse.ArgumentParser(prog="python -m soak clusters", description=__doc__).parse_args(words)
-    with tempfile.TemporaryDirectory(prefix="rib", dir="/tmp") as name:  # short: Ray's sockets lie in it
+    with tempfile.TemporaryDirectory(prefix="rib", dir="/tmp") as name:  # short: Ray puts sockets into it
         folder = Path(name)
         timed("on this machine", lambda: finish(start(folder / "here", "--workers", "2")))
         timed("Ray, a joiner and then a node killed", lambda: through_ray(folder))
@@ -43,7 +45,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def through_ray(folder: Path) -> None:
-    """With two nodes of one core."""
+    """Run it with two nodes of one core each."""
     words = [sys.executable, RAYLETS, folder / "r", "0", "0"]
     cluster = subprocess.Popen(
         words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=surroundings()
@@ -64,7 +66,7 @@ def through_ray(folder: Path) -> None:
 
 
 def through_submitit(folder: Path) -> None:
-    """With two jobs."""
+    """Run it with two jobs."""
     file = folder / "slurm.toml"
     file.write_text('executor = "slurm"\nworkers = 2\n[slurm]\ncluster = "local"\ngpus = 0\n')
     process = start(folder / "slurm", "--runtime", str(file))
@@ -73,32 +75,32 @@ def through_submitit(folder: Path) -> None:
 
 
 def start(store: Path, *words: str) -> subprocess.Popen[str]:
-    """`rib run`."""
+    """Start `rib run`."""
     line = [sys.executable, "-m", "rib", "run", SUITE, "--store", str(store), "--device", "cpu", *words]
     return subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=surroundings())
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    """Wait for the end of a run, which must be a good one; tell of the joiners that ended."""
+    """Wait for a run, which must succeed; print the joiners that ended."""
     out, err = process.communicate(timeout=900)
     assert process.returncode == 0, (out, err)
     print("".join(f"{line}\n" for line in err.splitlines() if "joiner" in line and "ended" in line), end="")
 
 
 def joiners(store: Path, process: subprocess.Popen[str]) -> set[int]:
-    """Process numbers of those who have work."""
+    """Process numbers of the joiners that have leases."""
     return {lease.owner.pid for lease in Leases(store).listed() if lease.owner and lease.alive} - {process.pid}
 
 
 def kill_joiner(process: subprocess.Popen[str], store: Path, after: int) -> None:
-    """Kill one of two that are at work, once so many steps are done."""
+    """Kill one of two working joiners when `after` steps are done."""
     wait_until(lambda: len(Store(store).keys()) > after and len(joiners(store, process)) == 2, process)
     os.kill(min(joiners(store, process)), signal.SIGKILL)
     print(f"a joiner killed after {len(Store(store).keys())} steps")
 
 
 def timed(what: str, work: Callable[[], None]) -> None:
-    """Do it, and say how long it took."""
+    """Run a function and print its time."""
     began = time.monotonic()
     work()
     print(f"{what}: {time.monotonic() - began:.0f} s", flush=True)

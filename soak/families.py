@@ -1,4 +1,5 @@
-"""Families: a small model of every family of timm, torchvision and open_clip, held to what its own library answers."""
+"""Families: compares RIB with the model's own library on a small model of every family of timm, torchvision and
+open_clip."""
 
 from __future__ import annotations
 
@@ -21,12 +22,12 @@ from families import CHECKS, LARGEST, Candidates, Family, Pair, families, parame
 from rib.errors import UserError, told
 
 Result = dict[str, Any]
-"""Of a family: its name, the model that was tried, what was found, why, and seconds. Found is one of "equal",
-"refused", "large" (not tried) and "different"."""
+"""The result for a family: its name, the tried model, the result ("equal", "refused", "large" (not tried) or
+"different"), its reason, and seconds."""
 
 
 def tried(candidates: Candidates, seed: int) -> Result:
-    """The smallest model of a family, held to all checks."""
+    """Run all checks on the smallest model of a family."""
     start = time.monotonic()
     try:
         family = candidates.smallest()
@@ -39,7 +40,7 @@ def tried(candidates: Candidates, seed: int) -> Result:
 
 
 def _compared(family: Family, seed: int) -> tuple[str, str]:
-    """What was found, and why."""
+    """The result and its reason."""
     count = parameters(family)
     if count > LARGEST:
         return "large", f"{count / 1e6:.0f} million parameters"
@@ -59,13 +60,13 @@ def _compared(family: Family, seed: int) -> tuple[str, str]:
 
 
 def _shared(pair: Pair) -> str:
-    """What RIB makes of a model's features, where it does not share them."""
+    """Why RIB does not share the model's features; empty if it shares them."""
     heads = pair.architecture.heads
     return "" if not heads else f"features not shared, heads {', '.join(heads)}"
 
 
 def main(words: Sequence[str]) -> int:
-    """Try them all, or those of a part; status 1 where one differs."""
+    """Try all families, or a part of them; exit code 1 if one differs."""
     parser = argparse.ArgumentParser(prog="python -m soak families", description=__doc__)
     parser.add_argument("--seed", type=int, default=0, help="of weights and images")
     parser.add_argument("--only", default="", help="a part of LIBRARY:FAMILY")
@@ -90,13 +91,13 @@ def main(words: Sequence[str]) -> int:
 
 
 def _read(log: Path | None) -> dict[str, Result]:
-    """What a file of results holds, by family; the last line of each."""
+    """The results in a log file, by family; the last line of each family counts."""
     lines = log.read_text().splitlines() if log and log.exists() else []
     return {each["family"]: each for each in map(json.loads, lines)}
 
 
 def _summary(seed: int, results: Sequence[Result]) -> int:
-    """Print counts and time for each library; 1 where a family differs."""
+    """Print counts and time for each library; return 1 if a family differs."""
     for library in sorted({each["family"].partition(":")[0] for each in results}):
         own = [each for each in results if each["family"].startswith(f"{library}:")]
         counts = Counter(each["found"] for each in own)

@@ -1,15 +1,14 @@
-"""Findings: docs/findings.md from the answers of `rib study all --json`; every number on it is copied by this script.
+"""Findings: writes docs/findings.md from the answers of `rib study all --json`. Every number on the page is copied by
+this script.
 
 rib study all --store STORE --json > answers.json
 rib run digits-reference --store STORE --json > reference.json
-python -m soak.findings answers.json                    every number and verdict, and the verdicts that changed
+python -m soak.findings answers.json                    prints every number and verdict, and the changed verdicts
 python -m soak.findings answers.json reference.json     writes soak/findings.json, docs/findings.md and its figures
 python -m soak.findings                                 writes docs/findings.md again from soak/findings.json
 
-`python -m soak.photographs` puts what the page says of real pictures into soak/findings.json.
-
-`soak/findings.md.jinja` has the prose of the page and asks for numbers by name; `soak/findings.json` keeps what the
-page needs of the answers.
+`python -m soak.photographs` puts the numbers of real pictures into soak/findings.json. `soak/findings.md.jinja` has the
+prose of the page and names the numbers; `soak/findings.json` has the needed part of the answers.
 """
 
 from __future__ import annotations
@@ -65,14 +64,15 @@ BEFORE: Mapping[tuple[str, str, str], str] = {
     ("distance", "", ""): "shown",
     ("forgetting", "", ""): "shown",
 }
-"""Verdict on each contrast under the rule before: a percentile bootstrap, each contrast by itself, pairs independent.
+"""Verdict of each contrast under the earlier rule: percentile bootstrap, no adjustment, pairs treated as independent.
 
-By study, family and a part of the words; empty for all that are left. The first that fits counts.
+Keys are study, family and a part of the contrast's words; an empty part matches every remaining contrast. The first
+match counts.
 """
 
 
 def before(study: str, family: str, says: str) -> str:
-    """The verdict of the rule before; empty where the contrast is new."""
+    """The verdict under the earlier rule; empty if the contrast is new."""
     fits = (
         verdict
         for (one, of, words), verdict in BEFORE.items()
@@ -81,11 +81,11 @@ def before(study: str, family: str, says: str) -> str:
     return next(fits, "")
 
 
-# -- what is kept ------------------------------------------------------------------------------------------------------
+# -- soak/findings.json ------------------------------------------------------------------------------------------------
 
 
 def stripped(answers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """What the page needs of the answers: numbers with three decimals, verdicts and sentences."""
+    """The part of the answers that the page needs: numbers with three decimals, verdicts and sentences."""
     return [
         {
             **{name: answer[name] for name in ("study", "question", "claim", "verdict", "families", "said", "power")},
@@ -121,7 +121,7 @@ def rounded(span: Mapping[str, Any] | None) -> dict[str, Any] | None:
 
 
 def starts(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """What the page needs of the suite that tunes on the reference set: each row's mRI and gain."""
+    """The part of the report on tuning on the reference set that the page needs: mRI and gain of each row."""
     return [
         {name: row[name] for name in ("model", "size")}
         | {name: rounded(row[name]) for name in ("mri", "gain", "ood_before")}
@@ -155,21 +155,21 @@ def as_answer(document: Mapping[str, Any]) -> Answer:
 
 @dataclass(frozen=True)
 class Numbers:
-    """Numbers of the answers by name, as the page's prose asks for them."""
+    """Numbers of the answers by name, for the page's template."""
 
     answers: Sequence[Mapping[str, Any]]
     reference: Sequence[Mapping[str, Any]] = ()
     photos: Mapping[str, Any] = field(default_factory=dict)
 
     def of(self, study: str) -> Mapping[str, Any]:
-        """The answer of a study. Raises KeyError where there is none."""
+        """The answer of a study. Raises KeyError if there is none."""
         for answer in self.answers:
             if answer["study"] == study:
                 return answer
         raise KeyError(f"no answer of {study}")
 
     def contrast(self, study: str, family: str, words: str) -> Mapping[str, Any]:
-        """The contrast of a family whose words hold these. Raises KeyError unless there is one."""
+        """The contrast of a family whose words contain these. Raises KeyError unless there is exactly one."""
         fits = [
             one
             for one in self.of(study)["contrasts"]
@@ -180,19 +180,19 @@ class Numbers:
         return fits[0]
 
     def number(self, study: str, family: str, words: str) -> str:
-        """Its value with its interval."""
+        """The value of a contrast with its interval."""
         return spanned(self.contrast(study, family, words)["interval"])
 
     def value(self, study: str, family: str, words: str) -> str:
-        """Its value."""
+        """The value of a contrast."""
         return points(self.contrast(study, family, words)["interval"]["value"])
 
     def point(self, study: str, panel: str, line: str, tick: str) -> str:
-        """A point of the figure with its interval. Raises KeyError where there is none."""
+        """A point of the figure with its interval. Raises KeyError if there is none."""
         return spanned(self._span(study, panel, line, tick))
 
     def height(self, study: str, panel: str, line: str, tick: str) -> str:
-        """The same without its interval."""
+        """A point of the figure without its interval."""
         return points(self._span(study, panel, line, tick)["value"])
 
     def _span(self, study: str, panel: str, line: str, tick: str) -> Mapping[str, Any]:
@@ -213,12 +213,12 @@ class Numbers:
         return ", ".join(f"{NAMES.get(family, family)}: **{verdict}**" for family, verdict in found)
 
     def count(self, study: str, verdict: str) -> str:
-        """How many contrasts have a verdict, of how many."""
+        """How many of the contrasts have a verdict: "3 of 8"."""
         contrasts = self.of(study)["contrasts"]
         return f"{sum(one['verdict'] == verdict for one in contrasts)} of {len(contrasts)}"
 
     def alone(self, study: str, verdict: str) -> str:
-        """How many contrasts would have a verdict by themselves."""
+        """How many of the contrasts would have a verdict without adjustment."""
         return str(sum(one["alone"] == verdict for one in self.of(study)["contrasts"]))
 
     def table(self, study: str) -> str:
@@ -226,11 +226,11 @@ class Numbers:
         return "\n".join(table(self.of(study)))
 
     def power(self, study: str) -> str:
-        """Which differences its seeds could see."""
+        """The smallest differences that its seeds could detect."""
         return _typeset(str(self.of(study)["power"]))
 
     def notes(self, study: str) -> str:
-        """What else it found, as a list."""
+        """Its further results, as a list."""
         return "\n".join(f"- {_typeset(note)}" for note in self.of(study)["notes"])
 
     def tuned_on_reference(self) -> str:
@@ -259,7 +259,7 @@ class Numbers:
         return self._shown(self.photos[part][method][number], number)
 
     def photo_value(self, part: str, method: str, number: str) -> str:
-        """The same without its interval."""
+        """A number of a tuned row of photos without its interval."""
         span = self.photos[part][method][number]
         return f"{span['value']:.1f}" if number in _LEVELS else points(span["value"])
 
@@ -287,12 +287,12 @@ class Numbers:
         return points(value) if part in ("change", "of_weights", "of_statistics") else f"{value:.1f}"
 
     def short(self, suite: str, size: int) -> str:
-        """Accuracy on unseen pictures after tuning on a size: mean over seeds, lowest and highest."""
+        """Accuracy on unseen pictures after tuning on `size` images: mean over seeds, lowest and highest."""
         values = self.photos["short"][suite][str(size)]
         return f"{sum(values) / len(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
     def changed(self) -> str:
-        """The verdicts that the rule changed, as a table."""
+        """The verdicts that differ between the two rules, as a table."""
         rows = [
             f"| `{study}` | {family} | {says} | {was} | {now} |"
             for study, family, says, was, now in moved(self.answers)
@@ -305,7 +305,7 @@ _LEVELS = ("own_before", "own_after", "reference_before", "reference_after")
 
 
 def page(kept: Mapping[str, Any]) -> str:
-    """docs/findings.md from what is kept."""
+    """The text of docs/findings.md."""
     environment = Environment(
         loader=FileSystemLoader(HERE),
         undefined=StrictUndefined,
@@ -320,12 +320,12 @@ def page(kept: Mapping[str, Any]) -> str:
 
 
 def points(value: float) -> str:
-    """Points with one decimal and a sign, as they are printed."""
+    """Points with one decimal and a sign, in the page's typography."""
     return signed(value).replace("-", "−")
 
 
 def spanned(span: Mapping[str, Any] | None) -> str:
-    """A value with its interval; ° where it lacks seeds."""
+    """A value with its interval; ° if it lacks seeds."""
     if span is None:
         return "missing"
     mark = "°" if span.get("lacks") else ""
@@ -354,7 +354,7 @@ def _p(span: Mapping[str, Any] | None) -> str:
 
 
 def moved(answers: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str, str, str]]:
-    """Contrasts whose verdict is another one: study, family, words, verdict before, verdict now."""
+    """Contrasts whose verdict has changed: study, family, words, verdict before, verdict now."""
     for answer in answers:
         for one in answer["contrasts"]:
             was = before(answer["study"], one["family"], one["says"])

@@ -1,7 +1,8 @@
-"""Fixed: what a step costs beside its passes: lease, record, files, weights, and judging what a net says.
+"""Fixed: the cost of a step besides its forward and backward passes: lease, record, files, weights, and scoring of
+logits.
 
-Nets of a few hundred parameters on a few images do many steps; weights as large as those of a ViT-B/16 are written and
-read; logits as large as ImageNet's are judged and kept.
+Nets of a few hundred parameters run many steps on a few images. Weights of the size of a ViT-B/16 are written and read.
+Logits of ImageNet's size are scored and stored.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def near_empty(folder: Path) -> None:
-    """Seconds a step of a sweep that computes next to nothing, in one process."""
+    """Seconds per step of a sweep with almost no computation, in one process."""
     folder.mkdir()
     suite = tiny(folder, per_class=4, runs=[{"methods": ["finetune", "l2_sp", "wise_ft", "soup"]}], seeds=range(40))
     store = Store(folder / "store")
@@ -70,7 +71,7 @@ def near_empty(folder: Path) -> None:
 
 
 def median(work: Callable[[int], object], repeats: int) -> float:
-    """Seconds."""
+    """Median seconds of a function."""
     taken = []
     for number in range(repeats):
         began = time.perf_counter()
@@ -80,7 +81,7 @@ def median(work: Callable[[int], object], repeats: int) -> float:
 
 
 def of_weights(folder: Path, repeats: int) -> None:
-    """Writing, sealing and syncing weights; reading them with their digest; building the net."""
+    """Time writing, sealing and syncing weights; reading them with their digest; and building the net."""
     architecture = describe(NET, 1000, folder)
     weights = take_weights(build(architecture).net)
     store = Store(folder)
@@ -100,7 +101,7 @@ def of_weights(folder: Path, repeats: int) -> None:
 
 
 def of_predictions(folder: Path, repeats: int) -> None:
-    """Judging logits of 50,000 images, and keeping what is said of them."""
+    """Time scoring the logits of 50,000 images, and storing the predictions."""
     count = 50_000
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(count, 1000, generator=generator)

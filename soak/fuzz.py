@@ -1,4 +1,4 @@
-"""Fuzz: whatever comes from outside, at random, by the rules of tests/fuzzing.py. Needs POSIX."""
+"""Fuzz: random input from outside, checked by the rules of tests/fuzzing.py. Needs POSIX."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SHARES = {
     "specials": 0.02,
     "archives": 0.08,
 }
-"""Of all cases."""
+"""Share of each kind among all cases."""
 
 MEMORY = 8 << 30
-"""Bytes of address space: what asks for more is told so, rather than taking the machine along."""
+"""Limit of the address space in bytes, so that a case that wants more fails instead of exhausting the machine."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Try cases until one breaks a rule; exit code 1 where one did, with the smallest such case found."""
+    """Try cases until one breaks a rule; then exit with 1 and print the smallest such case."""
     options = arguments(words)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     fuzzing.PATIENCE = options.patience
@@ -55,7 +55,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
-    """What is asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m soak fuzz", description=__doc__)
     parser.add_argument("kinds", nargs="*", default=list(SHARES), help=f"of {', '.join(SHARES)}; default all")
     parser.add_argument("--cases", type=int, default=20_000, help="in all")
@@ -65,7 +65,7 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 
 
 def tries(kind: str, place: fuzzing.Ground, cases: int, start: int, outcomes: Counter[str]) -> None:
-    """Try so many cases of a kind."""
+    """Try `cases` cases of a kind."""
 
     def suite(content: bytes) -> None:
         outcomes["refused" if fuzzing.try_suite(place, content) else "planned"] += 1

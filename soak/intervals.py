@@ -1,9 +1,10 @@
-"""Intervals: how often a 95 % interval holds the truth, and how often a mark or a verdict is wrong where nothing is.
+"""Intervals: how often a 95 % interval contains the truth, and how often a mark or verdict is wrong if all effects are
+0.
 
-The law is that of a table of images x seeds with normal effects, of which the truth is known; what is drawn are the
-means of its runs, and the variances over images that a report would find. Variances over seeds, lengths of intervals
-and tests are those of `rib`, for all repetitions at once. `--answers` makes up single images instead, and everything
-after them is the code that a report runs: a hundred times slower.
+The model is a table of images x seeds with normal effects and a known truth. The simulation draws the means of runs,
+and the variances over images that a report would estimate. Variances over seeds, lengths of intervals and tests are
+computed by `rib`, for all repetitions at once. `--answers` simulates single images instead and runs the code of a
+report on them, which is a hundred times slower.
 """
 
 from __future__ import annotations
@@ -22,14 +23,14 @@ from soak import _answers
 
 SEEDS, IMAGES, RATIOS = (1, 2, 3, 5, 10), (50, 300, 5000), (0.0, 0.5, 1.0, 2.0)
 PRETRAINING, OTHERS = 3, 3
-"""Pretraining seeds of a cohort; methods, or cohorts, that are compared with one."""
+"""Number of pretraining seeds of a cohort, and of methods or cohorts that are compared with one."""
 
 MAIN, OWN = 0.6, 0.4
-"""Of the variance of RI over images, with one seed: what all seeds of a method share, and what a run has of its own.
-Two methods share all of the first, so that their difference has the second alone: nothing is harder."""
+"""Shares of the variance of RI over images with one seed: common to all seeds of a method, and specific to a run.
+Two methods share all of the first part, so their difference has only the second, which is the hardest case."""
 
 COMMON = 0.5
-"""Of the variance that a tuning seed makes: what all runs of the seed share."""
+"""Share of the variance over tuning seeds that is common to all runs of a seed."""
 
 Floats = NDArray[np.float64]
 
@@ -39,9 +40,9 @@ class Coverage:
     """Shares of the repetitions.
 
     Attributes:
-        held: in which the interval of a quantity holds the truth, by its name.
-        marks: in which one of three methods that are all alike is marked as different from a fourth.
-        verdicts: in which one of three contrasts of a study, all truly 0, is shown or reversed.
+        held: share in which the interval of a quantity contains the truth, by the quantity's name.
+        marks: share in which one of three equal methods is marked as different from a fourth.
+        verdicts: share in which one of three contrasts of a study, all truly 0, is shown or reversed.
     """
 
     held: dict[str, float]
@@ -50,7 +51,7 @@ class Coverage:
 
 
 def main(words: Sequence[str]) -> int:
-    """Print the table; status 1 where an interval holds less often than 93 %, or a family is wrong beyond 5.5 %."""
+    """Print the table; exit code 1 if an interval covers less than 93 %, or a family errs in more than 5.5 %."""
     parser = argparse.ArgumentParser(prog="python -m soak intervals", description=__doc__)
     parser.add_argument("--repetitions", type=int, default=20_000)
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
@@ -77,14 +78,14 @@ def main(words: Sequence[str]) -> int:
 
 
 def coverage(seeds: int, images: int, ratio: float, repetitions: int, seed: int = 0) -> Coverage:
-    """How often intervals hold the truth.
+    """How often intervals contain the truth.
 
     Args:
-        seeds: tuning seeds; a contrast has `PRETRAINING` pretraining seeds a cohort beside.
-        images: of a data set.
-        ratio: standard deviation of RI over seeds, in units of that over images with one seed.
-        repetitions: of everything.
-        seed: of the draws.
+        seeds: number of tuning seeds; a contrast also has `PRETRAINING` pretraining seeds per cohort.
+        images: number of images of a data set.
+        ratio: standard deviation of RI over seeds, divided by that over images with one seed.
+        repetitions: number of simulations.
+        seed: seed of the draws.
     """
     law = Law(np.random.default_rng([seed, seeds, images, int(10 * ratio)]), seeds, images, ratio, repetitions)
     methods = [law.method() for _ in range(1 + OTHERS)]
@@ -100,15 +101,15 @@ def coverage(seeds: int, images: int, ratio: float, repetitions: int, seed: int 
 
 @dataclass(frozen=True)
 class Drawn:
-    """Estimates of one quantity that is truly 0, one a repetition.
+    """Estimates of one quantity that is truly 0, one per repetition.
 
     Attributes:
-        cells: float64 (repetitions,), what the runs of each cell of seeds add to it.
-        shared: what images add to it for all seeds alike, float64 (repetitions,).
-        images, known: its variance over images with seeds held, and what of it all seeds share: as a report finds them.
-        together: of each kind of seeds, what images and seeds do together, likewise.
+        cells: float64 (repetitions,), contribution of the runs of each cell of seeds.
+        shared: float64 (repetitions,), contribution of images that all seeds share.
+        images, known: estimated variance over images with fixed seeds, and the part of it that all seeds share.
+        together: estimated variance of the interaction of images with each kind of seeds.
         df: degrees of freedom of the variances over images.
-        sets: data sets that were tuned on.
+        sets: number of tuned sets.
     """
 
     cells: dict[Cell, Floats]
@@ -120,7 +121,7 @@ class Drawn:
     sets: int = 1
 
     def misses(self, level: float = LEVEL) -> NDArray[np.bool_]:
-        """Where the interval of this level does not hold 0."""
+        """Repetitions in which the interval of this level excludes 0."""
         found = seed_variances(self.cells)
         parts = [
             Variance(np.maximum(amount, 0), df, self.together.get(seeds, np.zeros(1)))
@@ -132,12 +133,13 @@ class Drawn:
         return np.abs(value) > half
 
     def holds(self) -> NDArray[np.bool_]:
-        """Where the 95 % interval does."""
+        """Repetitions in which the 95 % interval contains 0."""
         return ~self.misses()
 
 
 def false_marks(family: Sequence[Drawn]) -> float:
-    """Share of the repetitions in which one of a family is marked: by Holm, at the level over their number."""
+    """Share of the repetitions in which one of a family is marked: Holm's first step, at the level divided by their
+    number."""
     marked = [one.misses(LEVEL / len(family)) & one.misses() for one in family]
     return float(np.logical_or.reduce(marked).mean())
 
@@ -146,7 +148,7 @@ class Law:
     """Draws estimates.
 
     Args:
-        generator: of everything.
+        generator: source of all random numbers.
         seeds, images, ratio, repetitions: as in `coverage`.
     """
 
@@ -156,16 +158,16 @@ class Law:
         self.common = [self.normal(COMMON * ratio**2) for _ in range(seeds)]
 
     def normal(self, variance: float) -> Floats:
-        """float64 (repetitions,)."""
+        """Normal numbers of this variance: float64 (repetitions,)."""
         return math.sqrt(variance) * self.generator.standard_normal(self.size)
 
     def estimated(self, variance: float, times: int) -> Floats:
-        """What a variance over images is found to be."""
+        """Estimates of a variance over images: float64 (repetitions,)."""
         df = max(times, 1) * self.df
         return variance * self.generator.chisquare(df, self.size) / df
 
     def method(self, sets: int = 2) -> Drawn:
-        """mRI of a method over its seeds; RI with one set."""
+        """mRI of a method over its seeds; with one set, its RI."""
         seeds, cells = len(self.tuning.names), dict[Cell, Floats]()
         own = (OWN + (1 - COMMON) * self.ratio**2) / sets
         for place, common in enumerate(self.common):
@@ -174,7 +176,7 @@ class Law:
         return self._drawn(cells, {self.tuning: together} if seeds > 1 else {}, together, sets)
 
     def cohort(self, name: str) -> Drawn:
-        """RI of a cohort: each pretraining seed moves all runs of its model, and its own images are drawn for it."""
+        """RI of a cohort: each pretraining seed shifts all runs of its model, and the cohort has its own images."""
         seeds, models = len(self.tuning.names), Seeds("pretraining", tuple(range(PRETRAINING)), name)
         cells = dict[Cell, Floats]()
         for model in range(PRETRAINING):
@@ -190,13 +192,13 @@ class Law:
         return Drawn(cells, nothing, images, nothing, together, self.df, sets)
 
     def with_images(self, one: Drawn, variance: float) -> Drawn:
-        """The same with what images add for all seeds alike."""
+        """The same, plus a contribution of images that all seeds share."""
         images = one.images + self.estimated(variance, 1)
         known = np.maximum(images - sum(one.together.values()), 0)
         return Drawn(one.cells, self.normal(variance), images, known, one.together, one.df, one.sets)
 
     def difference(self, one: Drawn, other: Drawn, variance: float) -> Drawn:
-        """Of two methods, or two cohorts: paired by seed."""
+        """The difference of two methods or of two cohorts, paired by seed."""
         cells = dict(one.cells)
         for cell, amounts in other.cells.items():
             cells[cell] = cells[cell] - amounts if cell in cells else -amounts

@@ -1,11 +1,12 @@
-"""Itself: plain fine-tuning against itself in another batch order; every mark of a difference is a false one.
+"""Itself: plain fine-tuning compared with itself in another batch order, so that every mark of a difference is false.
 
-Four copies of one method are tuned on every set of the embedded suite with many seeds. A family is one table: some of
-the seeds, and for each of them the four copies under four names, one of them `finetune`, in an order drawn at random.
-The copies of a seed have the same tuning images and are the same in law, so every order is as good an experiment as any
-other. Families share the seeds, so their number is no number of independent trials.
+Four copies of one method are tuned on every set of the embedded suite with many seeds. A family is one table: a few
+seeds, and for each of them the four copies in random order under four names, one of which is `finetune`. The copies of
+a seed have the same tuning images and the same distribution, so every order is an equally good experiment. Families
+share seeds, so they are not independent trials.
 
-Whether the copies are the same in law is tested too: `finetune` as it is, less the mean of its copies, seed by seed.
+A second test checks that the copies have the same distribution: `finetune` itself minus the mean of its copies, seed by
+seed.
 """
 
 from __future__ import annotations
@@ -31,11 +32,11 @@ from rib.suite.suite import Suite
 METHODS = ("finetune", "second", "third", "fourth")
 DRAWN = (1, 2, 3, 5)
 MOST = 0.05
-"""False marks a family; beyond it by more than three standard errors, the status is 1."""
+"""Maximum share of families with a false mark. If it is exceeded by three standard errors, the exit code is 1."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Tune, count marks, and say whether they are few enough."""
+    """Tune, count false marks, and report whether they are few enough."""
     parser = argparse.ArgumentParser(prog="python -m soak itself", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("soak-itself"), help="store of what is tuned; kept")
     parser.add_argument("--model", default="digits:resnet_small")
@@ -69,7 +70,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def against_copies(results: Results, groups: dict[str, Group]) -> Interval:
-    """mRI of `finetune` less the mean mRI of its copies, over seeds: t test of a systematic difference."""
+    """mRI of `finetune` minus the mean mRI of its copies, over seeds: a t test for a systematic difference."""
     by_seed: dict[int, list[float]] = {}
     for name in METHODS:
         for seed in results.suite.seeds:
@@ -110,7 +111,7 @@ def suite(model: str, size: int, seeds: Sequence[int]) -> Suite:
 
 
 def marks(results: Results, groups: dict[str, Group], count: int, families: int) -> tuple[int, int]:
-    """Families of some seeds with a false mark, without and with the adjustment."""
+    """The number of families with a false mark, without and with the adjustment."""
     generator, whole = np.random.default_rng(count), dict(results.groups)
     plain = adjusted = 0
     for _ in range(families):

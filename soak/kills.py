@@ -1,8 +1,8 @@
-"""Kills: drivers and workers ended by SIGKILL at random, until so many are, over stores that must end as undisturbed.
+"""Kills: ends drivers and workers with SIGKILL at random moments, and checks that the stores end as if undisturbed.
 
-A round begins with an empty store and ends when it is finished: one driver or two at a time, in this process' likeness
-or as `rib run`, each in a way of its own, are killed and started again. Then every record, prediction and kept weight
-is compared with those of a run that nothing disturbed. Needs Linux.
+A round starts with an empty store and ends when the store is finished. One or two drivers at a time, forked or as `rib
+run`, each with other settings, are killed and started again. Then every record, prediction and kept weight is compared
+with an undisturbed run. It needs Linux.
 """
 
 from __future__ import annotations
@@ -40,32 +40,32 @@ from soak._judge import RULES, Faults
 
 VICTIMS = ("driver", "driver, at a change of the store", "worker", "driver and its workers", "all drivers and workers")
 PHASES = ("before a new record", "midway", "after the last")
-"""Of a run, by the records that are there: as many as when it began, more, all."""
+"""Phases of a driver's run, by the number of records: as many as at its start, more, all."""
 
 PATIENCE = 120.0
-"""Seconds after which a driver that nobody disturbs should have ended."""
+"""Seconds after which an undisturbed driver should have ended."""
 
 SPAWNED, STREAMS, WORKERS, PAIRS, FUSED, EARLY = 0.15, 0.35, 0.5, 0.4, 0.3, 0.2
-"""Chances: that a driver is `rib run`, that it streams, that it has two workers; that a round has two drivers at once;
-that a driver ends by itself at a change of the store; that a kill comes in the first moments."""
+"""Probabilities: a driver is `rib run`; it streams; it has two workers; a round has two drivers at once; a driver
+kills itself at a change of the store; a kill comes in the first moments."""
 
 FIRST_MOMENTS = 0.15
-"""Seconds in which a driver looks around, packs and takes its first lease."""
+"""Seconds in which a driver reads the store, packs data and takes its first lease."""
 
 
 @dataclass(frozen=True)
 class Ground:
-    """What all rounds have in common.
+    """Common facts of all rounds.
 
     Attributes:
-        folder: where stores go.
-        file: the suite's.
-        expected: a store that nothing disturbed.
-        begin: seconds until a forked driver begins with the first step.
-        length: seconds that it needs for all steps.
-        changes: of the store that it makes.
-        startup: seconds that a spawned one needs besides.
-        seed: of all that is drawn.
+        folder: folder for stores.
+        file: the suite file.
+        expected: the store of an undisturbed run.
+        begin: seconds until a forked driver starts its first step.
+        length: seconds for all steps.
+        changes: number of changes of the store in a run.
+        startup: additional seconds that a spawned driver takes to start.
+        seed: seed of all draws.
     """
 
     folder: Path
@@ -79,20 +79,20 @@ class Ground:
 
     @property
     def stop(self) -> Path:
-        """A file that is there once no more kills are wanted."""
+        """A file that exists once enough kills have happened."""
         return self.folder / "stop"
 
 
 @dataclass
 class Tally:
-    """What was done and found.
+    """Counts and faults.
 
     Attributes:
-        kills: how many, by victim and phase.
-        spawned: how many of them hit `rib run`.
-        rounds: finished stores.
-        counts: records compared, runs that gave a step up, what the dead left.
-        faults: which rule is broken, and how.
+        kills: number of kills by victim and phase.
+        spawned: number of kills of `rib run`.
+        rounds: number of finished stores.
+        counts: compared records, runs in which a step was given up, files of dead processes.
+        faults: broken rules with descriptions.
     """
 
     kills: Counter[tuple[str, str]] = field(default_factory=Counter)
@@ -102,7 +102,7 @@ class Tally:
     faults: Faults = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
-        """Count in what was done elsewhere."""
+        """Add the counts of another tally."""
         self.kills.update(other.kills)
         self.spawned += other.spawned
         self.rounds += other.rounds
@@ -117,7 +117,7 @@ class Tally:
         )
 
     def table(self) -> str:
-        """Kills by victim and phase."""
+        """Kills by victim and phase, as a table."""
         lines = [f"| victim | kills | {' | '.join(PHASES)} |", "|---" * (2 + len(PHASES)) + "|"]
         for victim in VICTIMS:
             counts = [self.kills[victim, phase] for phase in PHASES]
@@ -129,9 +129,9 @@ class Round:
     """A store, from its first driver until it is finished and judged.
 
     Args:
-        ground: what all rounds have in common.
-        number: of the round; with the seed it settles all draws.
-        plan: of the suite.
+        ground: common facts of all rounds.
+        number: number of the round; with the seed it determines all draws.
+        plan: plan of the suite.
     """
 
     def __init__(self, ground: Ground, number: int, plan: Plan) -> None:
@@ -149,7 +149,7 @@ class Round:
         self.tally = Tally()
 
     def play(self) -> Tally:
-        """All of it; what was done and found."""
+        """Run the round; return its counts and faults."""
         while not self.tally.faults and not (self.complete and not self.drivers):
             self._turn()
         if self.tally.faults:
@@ -167,7 +167,7 @@ class Round:
     # -- a turn --------------------------------------------------------------------------------------------------------
 
     def _turn(self) -> None:
-        """Start whoever is missing, and wait until a driver has ended or the moment has come to kill somebody."""
+        """Start missing drivers, and wait until a driver has ended or it is time for a kill."""
         self._start()
         disturbs = self.fused is None and not self.ground.stop.exists()
         end = time.monotonic() + (self._moment() if disturbs else PATIENCE)
@@ -199,12 +199,12 @@ class Round:
 
     @property
     def _left(self) -> float:
-        """Share of the steps that are to do."""
+        """Share of the steps that are not done."""
         return 1 - len(self.seen) / len(self.plan.steps)
 
     def _moment(self) -> float:
-        """How long to wait before a kill: any time of what is left of a run is as likely as any other."""
-        patience = 1.15 + self.tally.kills.total() / 20  # the machine may be slower than it was
+        """Seconds to wait before a kill, uniform over the rest of the run."""
+        patience = 1.15 + self.tally.kills.total() / 20  # the machine may have become slower
         newest = self.drivers[-1]
         wait = self.chance.uniform(0, patience * (self.ground.begin + self.ground.length * self._left))
         if newest.way.spawned:
@@ -214,7 +214,7 @@ class Round:
         return self.chance.uniform(0, FIRST_MOMENTS) if self.chance.random() < EARLY else wait
 
     def _await_lease(self, driver: Driver) -> None:
-        """Until a spawned driver has signed up in the store."""
+        """Wait until a spawned driver has registered in the store."""
         end = time.monotonic() + PATIENCE
         while driver.code is None and time.monotonic() < end:
             owners = list((self.store / "leases" / "owners").glob("[!.]*.json"))
@@ -225,7 +225,7 @@ class Round:
     # -- kills ---------------------------------------------------------------------------------------------------------
 
     def _strike(self) -> None:
-        """Kill somebody."""
+        """Kill a driver or a worker."""
         driver = self.chance.choice(self.drivers)
         workers = driver.workers() if driver.way.workers > 1 else []
         victims = ["driver"]
@@ -246,7 +246,7 @@ class Round:
                 self._count(victim, one)
 
     def _count(self, victim: str, driver: Driver) -> None:
-        """Note a kill, and see whether the store is unharmed."""
+        """Count a kill, and check the store for damage."""
         there = Store(self.store).keys()
         phase = PHASES[2 if len(there) >= len(self.plan.steps) else 1 if there > driver.found else 0]
         self.tally.kills[victim, phase] += 1
@@ -259,7 +259,7 @@ class Round:
             self.tally.faults += elsewhere(lambda: _judge.unharmed(self.store, self.seen))
 
     def _take_in(self) -> None:
-        """Drivers have ended: because they were done, gave a step up, or burnt down their fuse."""
+        """Handle drivers that have ended: they were done, gave up a step, or killed themselves."""
         for driver in [driver for driver in self.drivers if driver.code is not None]:
             self.drivers.remove(driver)
             if driver is self.fused:
@@ -276,7 +276,7 @@ class Round:
                 self._fault("doubled", f"{driver.outcome['doubled']} steps, as a driver says")
 
     def _is_excused(self) -> bool:
-        """Whether all that failed did so because two workers were killed at it."""
+        """Whether all failures are excused, because two workers were killed during the step."""
         store = Store(self.store)
         failures = [store.last_failure(key) for key in store.failed_keys() if not store.has(key)]
         killed = sum(self.tally.kills["worker", phase] for phase in PHASES)
@@ -288,7 +288,7 @@ class Round:
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def _judge(self) -> None:
-        """One more run, which has nothing to do; then everything is compared."""
+        """Run once more, which has nothing to do, and then compare everything."""
         last = Driver(self.ground.file, self.store, Way(keep=self.keep), self.told)
         if last.wait(PATIENCE) != 0:
             self._fault("lost", f"the last run ended with {last.code}: {last.said[-4000:]}")
@@ -309,7 +309,7 @@ def _text(file: Path) -> str:
 
 
 def elsewhere(work: Any) -> Any:
-    """The result of some work that may leave threads behind, done in a process of its own."""
+    """The result of a function, run in a separate process because it may leave threads behind."""
     here, there = Pipe(duplex=False)
 
     def send() -> int:
@@ -328,7 +328,7 @@ def elsewhere(work: Any) -> Any:
 
 
 def main(words: Sequence[str]) -> int:
-    """Play rounds until enough kills have landed; exit code 1 where a rule is broken."""
+    """Run rounds until enough kills have happened; exit code 1 if a rule is broken."""
     options = arguments(words)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
@@ -351,7 +351,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
-    """What is asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m soak kills", description=__doc__)
     parser.add_argument("--kills", type=int, default=1000, help="so many at least")
     parser.add_argument("--seed", type=int, default=0)
@@ -364,11 +364,11 @@ METHODS = ["finetune", "ewc", "lwf", "linear_probe", "lp_ft", "wise_ft", "soup",
 
 
 WAYS = (Way(2, streams=True), Way(2), Way(spawned=True), Way(keep="none"))
-"""In which the suite is done undisturbed, besides the plain one; a short soak takes the first."""
+"""Settings of the undisturbed runs besides the plain one; a short soak uses only the first."""
 
 
 def prepare(folder: Path, seed: int, ways: Sequence[Way]) -> tuple[Ground, Plan]:
-    """A suite with short steps of every kind, and what comes of it undisturbed, in each way."""
+    """A suite with short steps of every kind, and its undisturbed results with each of the settings."""
     made = document(folder, ("dropout",), per_class=8, runs=[{"methods": METHODS}])
     made["method"] = {"noted": {"kind": "soak._journal:Noted"}}
     made["analyses"] = [{"names": ["drift"], "methods": ["finetune", "wise_ft"]}]
@@ -399,7 +399,7 @@ def prepare(folder: Path, seed: int, ways: Sequence[Way]) -> tuple[Ground, Plan]
 
 
 def undisturbed(file: Path, store: Path, way: Way) -> dict[str, Any]:
-    """A run that ends by itself; what became of it and the seconds it `took`."""
+    """A run without kills: its outcome, and its time as `took`."""
     driver = Driver(file, store, way, store.with_suffix(".told"))
     code = driver.wait(PATIENCE)
     took = time.monotonic() - driver.began
@@ -408,7 +408,7 @@ def undisturbed(file: Path, store: Path, way: Way) -> dict[str, Any]:
 
 
 def lanes(ground: Ground, plan: Plan, kills: int, jobs: int, began: float) -> Tally:
-    """Rounds side by side, until enough kills have landed in all or a rule is broken."""
+    """Run rounds in parallel, until enough kills have happened in total or a rule is broken."""
     connections: dict[Any, int] = {}
     for lane in range(jobs):
         here, there = Pipe(duplex=False)
@@ -438,7 +438,7 @@ def lanes(ground: Ground, plan: Plan, kills: int, jobs: int, began: float) -> Ta
 
 
 def play(ground: Ground, plan: Plan, numbers: range, connection: Connection) -> int:
-    """The life of a lane: one round after the other."""
+    """The main function of a lane, which runs one round after the other."""
     for number in numbers:
         if ground.stop.exists():
             break

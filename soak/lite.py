@@ -1,11 +1,11 @@
-"""Lite: accuracies of EfficientNet-Lite0 to 2 on the real pictures of `photos`, against a plain timm loop.
+"""Lite: accuracies of EfficientNet-Lite0 to Lite2 on the real pictures of `photos`, compared with a plain timm loop.
 
 python -m soak.lite --data DIR                  the three models at their own sizes
 python -m soak.lite --data DIR --size 64 --models 0
 
-The loop knows nothing of RIB: it reads the installed checkpoint by position into timm's net, transforms each file as
-timm does, adds up the probabilities of synonyms, and counts right answers. DIR is laid out as docs/datasets.md says,
-with `label-maps.json` beside the sets: class folders to WordNet ids, for `pacs` and `m16`.
+The loop does not use RIB. It reads the installed checkpoint by position into timm's net, transforms each file as timm
+does, averages the probabilities of synonyms, and counts right answers. DIR has the layout of docs/datasets.md, with
+`label-maps.json` beside the sets, which maps class folders to WordNet ids for `pacs` and `m16`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CROP = {0: 0.875, 1: 0.882, 2: 0.89}
 
 
 def net_of(number: int) -> torch.nn.Module:
-    """timm's net with the installed weights, which have its order."""
+    """timm's net with the installed weights, whose order is the same."""
     _compat.declare_missing_operators()
     import timm
 
@@ -47,7 +47,7 @@ def net_of(number: int) -> torch.nn.Module:
 
 
 def files_of(root: Path) -> list[tuple[Path, str]]:
-    """Pictures and their class folders."""
+    """Pictures with their class folders."""
     return [(path, path.parent.name) for path in sorted(root.glob("*/*")) if path.suffix in (".jpg", ".png", ".JPEG")]
 
 
@@ -55,7 +55,7 @@ def files_of(root: Path) -> list[tuple[Path, str]]:
 def right(
     net: torch.nn.Module, files: Sequence[tuple[Path, str]], groups: Mapping[str, Sequence[int]], transform: Any
 ) -> dict[str, bool]:
-    """Whether each picture is right: the class with the highest mean probability of its outputs."""
+    """Whether each picture is right, that is, whether its class has the highest mean probability of its outputs."""
     names, found = sorted(groups), {}
     for first in range(0, len(files), 32):
         chunk = files[first : first + 32]
@@ -68,7 +68,7 @@ def right(
 
 
 def plain(number: int, data: Path, size: int | None, asked: Mapping[str, set[str]]) -> dict[str, int]:
-    """Right answers of the loop on the files of each set that RIB tests."""
+    """Number of right answers of the loop on the files of each set that RIB tests."""
     from timm.data import create_transform
 
     net, side = net_of(number), size or (224, 240, 260)[number]
@@ -90,7 +90,7 @@ def plain(number: int, data: Path, size: int | None, asked: Mapping[str, set[str
 def by_rib(
     numbers: Sequence[int], data: Path, size: int | None
 ) -> tuple[dict[int, dict[str, int]], dict[str, set[str]]]:
-    """RIB's right answers by model and set, and the files that it tests."""
+    """RIB's numbers of right answers by model and set, and the files that it tests."""
     names = ["photos:photographs", *(f"photos:{one}" for one in (*PACS, *OBJECTS))]
     rows = {
         f"lite{number}": {
@@ -121,7 +121,7 @@ def by_rib(
 
 
 def main() -> None:
-    """Print both counts of every model and set; exit 1 where they differ."""
+    """Print both numbers for every model and set; exit code 1 if they differ."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--size", type=int)

@@ -1,8 +1,8 @@
-"""Metadata: what the records of a store cost, when there are very many. Needs POSIX, and strace to count system calls.
+"""Metadata: the cost of a store's records when there are very many. Needs POSIX, and strace to count system calls.
 
-The store is filled by `Store.write` with the steps of the paper's sweep without ImageNet-C, over as many seeds as give
-the number of records; right and wrong are random bits, as long as the published sets. Beside each record of a
-prediction lies a small Parquet file in place of predictions, sealed as they are.
+`Store.write` fills the store with the steps of the paper's sweep without ImageNet-C, with enough seeds for the wanted
+number of records. Right and wrong answers are random bits, as many as the published sets have images. A small sealed
+Parquet file stands for the predictions of each record.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ from rib.upkeep.verify import verify
 SWEEP = Path(__file__).parent / "paper-sweep.toml"
 
 BEGIN, END = "/marks-the-beginning", "/marks-the-end"
-"""Files that are not there; that they are asked for shows in a trace of system calls."""
+"""Files that do not exist. Asking for them marks a place in a trace of system calls."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Fill a store step by step and print what is measured at each size."""
+    """Fill a store in stages and print the measurements at each size."""
     options = arguments(words)
     if options.only:
         print(json.dumps(MEASURES[options.only](options.store, options.seeds)))
@@ -72,7 +72,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
-    """What is asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m soak metadata", description=__doc__)
     parser.add_argument("--store", type=Path, required=True, help="a folder of its own, that need not be there")
     parser.add_argument("--records", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
@@ -86,18 +86,18 @@ def arguments(words: Sequence[str]) -> argparse.Namespace:
 
 
 def show(found: dict[str, Any]) -> None:
-    """One line a measurement."""
+    """Print one line per measurement."""
     print(json.dumps(found), flush=True)
 
 
 def drop_caches() -> None:
-    """Let the system forget files and folders that it has in memory."""
+    """Make the system drop its cache of files and folders."""
     os.sync()
     Path("/proc/sys/vm/drop_caches").write_text("3")
 
 
 def run_apart(store: Path, seeds: int, name: str, traced: bool = False) -> dict[str, Any]:
-    """A measurement in a process of its own, so that its memory is its own."""
+    """Run a measurement in a separate process, so that its memory can be measured."""
     words = [sys.executable, "-m", "soak", "metadata", "--store", str(store), "--only", name, "--seeds", str(seeds)]
     found = json.loads(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
     if traced:
@@ -109,7 +109,7 @@ def run_apart(store: Path, seeds: int, name: str, traced: bool = False) -> dict[
 
 
 def calls(log: str) -> dict[str, int]:
-    """File system calls between the marks, by name."""
+    """Numbers of file system calls between the marks, by name."""
     between = log.partition(BEGIN)[2].partition(END)[0]
     wanted = (
         "openat|getdents64|newfstatat|fstat|statx|stat|unlink|unlinkat|rename|mkdir|rmdir|utimensat|close|read|write"
@@ -119,7 +119,7 @@ def calls(log: str) -> dict[str, int]:
 
 
 class Taken:
-    """Seconds that a block takes, marked in a trace."""
+    """Measures the seconds of a block and marks it in a trace."""
 
     def __enter__(self) -> Taken:
         Path(BEGIN).exists()
@@ -132,7 +132,7 @@ class Taken:
 
 
 def megabytes() -> float:
-    """Most memory that this process has had; that of `getrusage` begins with its parent's."""
+    """Peak memory of this process; `getrusage` would include its parent's."""
     found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found
     return round(int(found[1]) * 1024 / 1e6, 1)
@@ -142,20 +142,20 @@ def megabytes() -> float:
 
 
 def plan_of(seeds: int) -> Plan:
-    """The sweep without ImageNet-C over so many seeds."""
+    """The plan of the sweep without ImageNet-C, with `seeds` seeds."""
     suite = load_suite(SWEEP)
     changed = suite.model_copy(update={"seeds": tuple(range(seeds)), "evaluate": ()}).based_at(suite.base)
     return make_plan(changed, assume=True)
 
 
 def seeds_for(count: int) -> int:
-    """As many seeds as give at least so many steps."""
+    """The smallest number of seeds that gives at least `count` steps."""
     one, two = (len(plan_of(seeds).steps) for seeds in (1, 2))
     return 1 + max(0, -(-(count - one) // (two - one)))
 
 
 def fill(root: Path, seeds: int) -> dict[str, Any]:
-    """Record every step that has no record."""
+    """Write a record for every step without one."""
     store, plan = Store(root), plan_of(seeds)
     store.prepare()
     there, began, written = store.keys(), time.perf_counter(), 0
@@ -180,7 +180,7 @@ def fill(root: Path, seeds: int) -> dict[str, Any]:
 
 @contextmanager
 def canonical_once() -> Iterator[None]:
-    """Label maps are turned into JSON types once, rather than for each record; the bytes are the same."""
+    """Cache the JSON types of label maps instead of computing them for each record; the bytes are the same."""
     plain, known = identity.canonical, dict[int, Any]()
 
     def canonical(value: Any) -> Any:
@@ -199,7 +199,7 @@ def canonical_once() -> Iterator[None]:
 
 @cache
 def flags(count: int) -> tuple[str, str]:
-    """Random bits for so many images."""
+    """Random bits for `count` images."""
     generator = np.random.default_rng(count)
     return pack_bits(generator.random(count) < 0.8), pack_bits(generator.random(count) < 0.7)
 
@@ -212,7 +212,7 @@ def stand_in() -> bytes:
 
 
 def record(store: Store, plan: Plan, step: Step, predictions: bytes) -> None:
-    """What a worker leaves of a step, less its weights."""
+    """Write everything that a worker leaves of a step, except its weights."""
     values: dict[str, Any] = {"first_loss": 1.5, "last_loss": 0.5}
     if isinstance(step, Predict):
         count = len(plan.world[step.data.name].index("test"))
@@ -227,7 +227,7 @@ def record(store: Store, plan: Plan, step: Step, predictions: bytes) -> None:
 
 
 def keys(root: Path, seeds: int) -> dict[str, Any]:
-    """The names of all records."""
+    """List the names of all records."""
     store = Store(root)
     with Taken() as taken:
         found = store.keys()
@@ -235,7 +235,7 @@ def keys(root: Path, seeds: int) -> dict[str, Any]:
 
 
 def planning(root: Path, seeds: int) -> dict[str, Any]:
-    """A finished sweep: its plan, what is missing of it, and its status."""
+    """Plan a finished sweep, find its missing steps, and compute its status."""
     store = Store(root)
     with Taken() as made:
         plan = plan_of(seeds)
@@ -261,7 +261,7 @@ def planning(root: Path, seeds: int) -> dict[str, Any]:
 
 
 def verifying(root: Path, seeds: int) -> dict[str, Any]:
-    """`rib store verify`."""
+    """Run `rib store verify`."""
     with Taken() as taken:
         found = verify(Store(root))
     assert not found.faults, found.faults[:3]
@@ -269,14 +269,14 @@ def verifying(root: Path, seeds: int) -> dict[str, Any]:
 
 
 def collecting(root: Path, seeds: int) -> dict[str, Any]:
-    """`rib store gc`, dry."""
+    """Run `rib store gc` without deleting."""
     with Taken() as taken:
         found = garbage(Store(root))
     return {"seconds": taken.seconds, "found": len(found), "MB": megabytes()}
 
 
 def lease(root: Path, seeds: int) -> dict[str, Any]:
-    """Take a lease and give it back; the median of a thousand, and the calls of one."""
+    """Take a lease and release it: the median of a thousand, and the system calls of one."""
     with Leases(root) as leases:
         taken = [_lease(leases, f"{number:040x}") for number in range(1000)]
         with Taken():
@@ -292,7 +292,7 @@ def _lease(leases: Leases, name: str) -> float:
 
 
 def write(root: Path, seeds: int) -> dict[str, Any]:
-    """One more record, and its predictions; the median of a thousand that are there and are written again."""
+    """Write a record with its predictions: the median of a thousand existing ones that are written again."""
     store, plan = Store(root), plan_of(1)
     predictions, seconds = stand_in(), []
     steps = [step for step in plan.steps if isinstance(step, Predict)][:1000]
@@ -304,7 +304,7 @@ def write(root: Path, seeds: int) -> dict[str, Any]:
 
 
 def elsewhere(root: Path, joiners: int, jobs_taken: Sequence[Sequence[str]]) -> list[Leases]:
-    """So many owners on other machines, each with the steps of a job."""
+    """Owners on other machines, `joiners` in number, each with leases on the steps of a job."""
     owners = []
     for number in range(joiners):
         leases = Leases(root)
@@ -318,9 +318,9 @@ def elsewhere(root: Path, joiners: int, jobs_taken: Sequence[Sequence[str]]) -> 
 
 
 def boards(root: Path) -> tuple[Board, list[Leases], Leases]:
-    """A driver beside 511 others, each at one of 511 jobs that are all there is to do."""
+    """The board of a driver beside 511 others. There are 511 jobs, and each of the others runs one."""
     suite = load_suite(SWEEP)
-    changed = suite.model_copy(update={"seeds": (10_000,), "evaluate": ()}).based_at(suite.base)  # none of it is done
+    changed = suite.model_copy(update={"seeds": (10_000,), "evaluate": ()}).based_at(suite.base)  # none of them is done
     plan = make_plan(changed, assume=True)
     listed = [replace(job, needs=frozenset()) for job in jobs(missing(plan.steps, Store(root)))][:511]
     assert len(listed) == 511, len(listed)
@@ -332,7 +332,8 @@ def boards(root: Path) -> tuple[Board, list[Leases], Leases]:
 
 
 def board(root: Path, seeds: int) -> dict[str, Any]:
-    """An idle joiner looks at what 511 others have: once, and how often in 30 s in which nothing ends."""
+    """An idle joiner polls the jobs of 511 others: the time of one poll, and the polls in 30 s without a finished
+    job."""
     found, others, own = boards(root)
     try:
         assert found.take() is None
@@ -364,7 +365,7 @@ def _leave(leases: Leases) -> None:
 
 
 def driver(root: Path, seeds: int) -> dict[str, Any]:
-    """A driver of a fleet looks at what its joiners have done: the first look, and the next ones with a record new."""
+    """A fleet's driver polls the records of its joiners: the first poll, and later polls with one new record."""
     found, others, own = boards(root)
     plan, predictions = found.plan, stand_in()
     new = [step for job in found.jobs for step in job.steps if isinstance(step, Predict)][:5]
@@ -401,7 +402,7 @@ MEASURES: dict[str, Callable[[Path, int], dict[str, Any]]] = {
     "planning": planning,
     "verify": verifying,
 }
-"""What can be measured."""
+"""The measurements by name."""
 
 COLD = ("keys", "planning")
-"""What is measured with empty caches too."""
+"""Measurements that are also made with empty caches."""

@@ -1,8 +1,8 @@
 """Mutants: how many small faults in the code of numbers, keys, labels and gates do the tests find?
 
-A mutant is a function with one operator, constant, condition or returned value changed. A forked process puts it in
-place of the function and runs the tests of its module until one fails. A mutant that fails no test has *survived*: a
-test lacks an assertion, or the change does not matter. Code outside functions is not mutated.
+A mutant is a function with one changed operator, constant, condition or return value. A forked process replaces the
+function and runs the tests of its module until one fails. A mutant that fails no test has *survived*: either a test
+lacks an assertion, or the change does not matter. Code outside functions is not mutated.
 """
 
 from __future__ import annotations
@@ -39,10 +39,10 @@ TESTS: dict[str, tuple[tuple[str, ...], str]] = {
         "gate_without or worst_change or in_full",
     ),
 }
-"""Test files of each module, and which of their tests (-k)."""
+"""Test files of each module, and an expression that selects their tests (-k)."""
 
 SECONDS = 120
-"""Processor seconds after which a mutant counts as found: its tests do not end."""
+"""Processor seconds after which a mutant counts as found, because its tests do not end."""
 
 COMPARISONS = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -56,10 +56,10 @@ OPERATORS = {
 
 @dataclass(frozen=True)
 class Mutant:
-    """One changed function.
+    """A changed function.
 
     Attributes:
-        line: of the change.
+        line: line of the change.
         change: the code before and after.
         tree: the whole module with the change.
     """
@@ -82,7 +82,7 @@ def mutants(source: str) -> Iterator[Mutant]:
 
 
 def changes(node: ast.AST) -> Iterator[Callable[[Any], None]]:
-    """The changes that a node allows, each as a function that makes it."""
+    """The possible changes of a node, each as a function that applies it."""
     match node:
         case ast.Compare(ops=[operator]) if type(operator) in COMPARISONS:
             yield lambda target: setattr(target, "ops", [COMPARISONS[type(operator)]()])
@@ -101,7 +101,7 @@ def changes(node: ast.AST) -> Iterator[Callable[[Any], None]]:
 
 
 def functions(module: ModuleType) -> dict[str, FunctionType]:
-    """The functions and methods of a module by qualified name."""
+    """The functions and methods of a module, by qualified name."""
     found: dict[str, FunctionType] = {}
     owners = [module, *(one for one in vars(module).values() if inspect.isclass(one))]
     for value in (value for owner in owners for value in vars(owner).values()):
@@ -112,7 +112,7 @@ def functions(module: ModuleType) -> dict[str, FunctionType]:
 
 
 def codes(code: CodeType) -> Iterator[CodeType]:
-    """A code object and all within it."""
+    """A code object and all code objects within it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
@@ -120,12 +120,12 @@ def codes(code: CodeType) -> Iterator[CodeType]:
 
 
 class Trial:
-    """A pytest plugin that runs the collected tests once for each mutant.
+    """A pytest plugin that runs the collected tests once per mutant.
 
     Args:
-        module: the module that is changed.
-        count: mutants, drawn at random.
-        seed: of the draw.
+        module: name of the module to change.
+        count: number of mutants, drawn at random.
+        seed: seed of the draw.
     """
 
     def __init__(self, module: str, count: int, seed: int) -> None:
@@ -146,7 +146,7 @@ class Trial:
         return random.Random(self.seed).sample(found, min(self.count, len(found)))
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Run the tests for each mutant, and first for none."""
+        """Run the tests for each mutant, after one run without a mutant."""
         if not self._passes(session, {}):
             pytest.exit("the tests fail without a mutant", 3)
         for mutant, code in self._drawn:

@@ -1,4 +1,4 @@
-"""Photographs: what docs/findings.md needs of the suites of real pictures, copied from their reports.
+"""Photographs: numbers of real pictures for docs/findings.md, copied from the reports of their suites.
 
 rib run photos-rates --data DIR --json > rates.json
 rib run photos-quick --data DIR --json > methods.json
@@ -31,7 +31,7 @@ def photographs(
     statistics: Mapping[str, Any],
     short: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """What the page needs of the reports, with three decimals."""
+    """The part of the reports that the page needs, with three decimals."""
     return {
         "methods": rows(methods),
         "best": rows(rates),
@@ -65,7 +65,7 @@ def held_out(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def splits(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Change of accuracy and its shares in points, and accuracy at the corners, by the set tested on."""
+    """Change of accuracy and its shares in points, and accuracy at the corners, by test set."""
     parts = ("change", "of_weights", "of_statistics")
     return {
         split["tested_on"]: {part: round(split[part]["value"], 3) for part in parts}
@@ -76,7 +76,7 @@ def splits(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
 
 
 def short_batches(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, list[float]]]:
-    """Accuracy on unseen pictures of the sets tuned on, in percent, of every report: by suite and size."""
+    """Accuracy on unseen pictures of the tuned sets, in percent, for every report, by suite and size."""
     found: dict[str, dict[str, list[float]]] = {}
     for report in reports:
         name = report["suite"].rpartition("-s")[0] or report["suite"]
@@ -88,7 +88,7 @@ def short_batches(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, l
 
 
 def main() -> None:
-    """Write them into soak/findings.json."""
+    """Write the numbers into soak/findings.json."""
     rates, methods, statistics, *short = (json.loads(Path(path).read_text("utf-8")) for path in sys.argv[1:])
     kept = json.loads(KEPT.read_text("utf-8"))
     kept["photos"] = photographs(rates, methods, statistics, short)

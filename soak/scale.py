@@ -1,8 +1,8 @@
 """Scale: the whole paper sweep on very many GPUs that come and go, simulated event by event.
 
-What is simulated are the plan and the jobs that `rib run` makes of `paper-sweep.toml`, each driver's own queue of them,
-leases with their expiry, checkpoints and pre-emption. How long a step takes is computed: floating-point operations that
-are counted, over a rate that is assumed, and a fixed cost that is measured. docs/scale.md says which is which.
+The simulation uses the plan and the jobs that `rib run` makes of `paper-sweep.toml`, each driver's own queue, leases
+with their expiry, checkpoints and pre-emption. The time of a step is computed: counted floating-point operations
+divided by an assumed rate, plus a measured fixed cost. docs/scale.md says which number is which.
 """
 
 from __future__ import annotations
@@ -36,23 +36,23 @@ from rib.suite.load import load_suite
 SWEEP = Path(__file__).parent / "paper-sweep.toml"
 
 LARGE = "imagenet:c"
-"""The set that is streamed where there is no room for its packs."""
+"""The set that is streamed if its packs do not fit."""
 
 CHUNK = 7000
-"""Images between two checkpoints of a prediction: as many as half of `How.chunk_bytes` holds."""
+"""Images between two checkpoints of a prediction: the number that half of `How.chunk_bytes` holds."""
 
 
-# -- what is simulated -------------------------------------------------------------------------------------------------
+# -- simulation -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Piece:
-    """Steps of a job that are done in one go.
+    """Steps of a job that run together.
 
     Attributes:
-        keys: of the steps.
-        seconds: that they take on one GPU.
-        parts: equal parts, after each of which a checkpoint is written; 1 for none.
+        keys: keys of the steps.
+        seconds: their seconds on one GPU.
+        parts: number of equal parts, each of which ends with a checkpoint; 1 for none.
     """
 
     keys: tuple[str, ...]
@@ -61,20 +61,20 @@ class Piece:
 
 
 Pieces = Callable[[Job], Sequence[Piece]]
-"""What a job consists of, in order."""
+"""The pieces of a job, in order."""
 
 
 @dataclass(frozen=True)
 class Setting:
-    """Where it runs.
+    """The simulated machines.
 
     Attributes:
-        gpus: how many; a node each, with a driver of its own.
-        up: mean seconds after which a node is taken away, exponentially distributed; None for never.
+        gpus: number of GPUs; each is a node with its own driver.
+        up: mean seconds until a node is taken away, exponentially distributed; None for never.
         down: seconds until it is back.
-        start: seconds from a node to its driver's first job.
-        expiry: seconds until what a lost driver had is free.
-        late: whether a driver looks at what others do only when it has nothing else to do, as RIB did before.
+        start: seconds from a new node to its driver's first job.
+        expiry: seconds until the leases of a lost driver are free.
+        late: whether a driver polls others only when it has nothing else to do, as RIB did before.
     """
 
     gpus: int
@@ -87,16 +87,16 @@ class Setting:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of it, in seconds of one GPU but for `wall`.
+    """The result, in GPU seconds except for `wall`.
 
     Attributes:
-        wall: from the beginning to the end of the last step.
-        held: nodes were there.
-        busy: steps were under way.
-        lost: of those, done anew later.
-        starting: drivers started.
-        losses: nodes taken away.
-        steps: steps done.
+        wall: from the start to the end of the last step.
+        held: time in which nodes existed.
+        busy: time in which steps ran.
+        lost: the part of `busy` that was repeated later.
+        starting: time in which drivers started.
+        losses: number of nodes taken away.
+        steps: number of finished steps.
         full: seconds until a driver first had nothing to do.
     """
 
@@ -111,20 +111,20 @@ class Outcome:
 
     @property
     def utilisation(self) -> float:
-        """Share of the time held in which a step was under way."""
+        """Share of the existing time in which a step ran."""
         return self.busy / self.held if self.held else 1.0
 
 
 class Driver:
-    """One driver's view, as `rib.execute.board.Board` has it: its queue, and the jobs that others had."""
+    """One driver's view, as in `rib.execute.board.Board`: its queue, and jobs that other drivers had."""
 
     def __init__(self, listed: Sequence[Job], late: bool) -> None:
         self.queue, self.late = Queue(listed), late
-        self.elsewhere: dict[int, None] = {}  # in the order in which they were found taken
-        self.fresh: dict[int, None] = {}  # of those, what may have changed
+        self.elsewhere: dict[int, None] = {}  # jobs of other drivers, in the order in which this one found them
+        self.fresh: dict[int, None] = {}  # those that may have changed since
 
     def candidate(self) -> int | None:
-        """The next job to look at."""
+        """The next job to check."""
         if self.late and (first := self.queue.take()) is not None:
             return first
         if self.fresh:
@@ -134,14 +134,14 @@ class Driver:
         return self.queue.take()
 
     def hear(self, number: int) -> None:
-        """Something has changed about a job."""
+        """Note that a job may have changed."""
         if number in self.elsewhere:
             self.fresh[number] = None
 
 
 @dataclass
 class _Node:
-    """A GPU: whether it is there, who drives it, and what it does."""
+    """A GPU: whether it exists, its driver, and its present piece of work."""
 
     up: bool = False
     life: int = 0
@@ -157,10 +157,10 @@ class Simulation:
     """A sweep on nodes that come and go.
 
     Args:
-        listed: the jobs. Each driver begins with all of them, and passes over those that are done by then.
-        pieces: of a job.
-        setting: where.
-        seed: of the losses.
+        listed: the jobs. Each driver starts with all of them, and skips those that are done by then.
+        pieces: gives the pieces of a job.
+        setting: the machines.
+        seed: seed of the losses.
     """
 
     def __init__(self, listed: Sequence[Job], pieces: Pieces, setting: Setting, seed: int = 0) -> None:
@@ -173,13 +173,13 @@ class Simulation:
         self._left = {key for keys in self._keys for key in keys}
         self._count = len(self._left)
         self.done: Counter[str] = Counter()
-        self._leases: dict[int, tuple[int, int]] = {}  # node and life of who has a job
-        self._kept: dict[str, float] = {}  # share of a piece that a checkpoint holds
+        self._leases: dict[int, tuple[int, int]] = {}  # node, and life of the node, that has a job
+        self._kept: dict[str, float] = {}  # share of a piece that a checkpoint has saved
         self._busy = self._lost = self._held = self._starting = 0.0
         self._losses, self._full = 0, 0.0
 
     def run(self) -> Outcome:
-        """Until every step is done."""
+        """Simulate until every step is done."""
         for number in range(len(self._nodes)):
             self._arrive(number)
         while self._left:
@@ -222,7 +222,7 @@ class Simulation:
         self._at(setting.down, self._arrive, number)
 
     def _cut_off(self, node: _Node) -> None:
-        """Of the piece under way, what its last checkpoint holds stays."""
+        """Stop the running piece of a lost node, and keep the part that its last checkpoint has."""
         piece = node.pieces[0]
         spent, before = self._now - node.began, self._share(piece)
         reached = before + (spent / piece.seconds if piece.seconds else 0.0)
@@ -241,7 +241,7 @@ class Simulation:
             self._tell(job)
 
     def _take(self, number: int) -> None:
-        """As `Board.take`: the first job that may be begun, is not over, and of which no step is another's."""
+        """As `Board.take`: take the first job that may start, is not done, and has no step leased by another driver."""
         node = self._nodes[number]
         driver = node.driver
         assert driver is not None
@@ -285,7 +285,7 @@ class Simulation:
         self._take(number)
 
     def _tell(self, job: int) -> None:
-        """Idle drivers find out when they next look; the others when they next have nothing else to do."""
+        """Idle drivers learn of a job at their next poll; the others when they next have nothing else to do."""
         for number, node in enumerate(self._nodes):
             if node.driver is None:
                 continue
@@ -293,7 +293,7 @@ class Simulation:
             if node.job is None and node.driver.fresh and not node.looks:
                 node.looks = True
                 others = len(node.driver.elsewhere)
-                pause = LATEST + others / 50  # as `Board` has it
+                pause = LATEST + others / 50  # as in `Board`
                 if not self._setting.late:
                     pause = max(pause, min(len(self._nodes) * others / LOOKS, PATIENT))
                 self._at(self._random.uniform(0, pause), self._look, number, node.life)
@@ -305,7 +305,7 @@ class Simulation:
             self._take(number)
 
 
-# -- what a step costs -------------------------------------------------------------------------------------------------
+# -- cost of a step -------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -313,13 +313,13 @@ class Prices:
     """Seconds of work on one GPU. All but `flops` and `training` are measured, by `python -m soak fixed` and bench P3.
 
     Attributes:
-        flops: a second that a GPU achieves: assumed.
-        training: forward passes that a training step costs.
-        step: seconds that every step takes beside its passes: lease, record, small files.
-        example: seconds for each prediction, to judge and to keep it.
-        written: seconds a parameter for weights that are written, sealed and synced.
-        read: seconds a parameter for a net that is built and filled.
-        decode: images a second that the cores beside one GPU decode, where a set is streamed.
+        flops: assumed floating-point operations per second of a GPU.
+        training: cost of a training step, in forward passes.
+        step: seconds of every step besides its passes: lease, record, small files.
+        example: seconds per prediction for scoring and storing it.
+        written: seconds per parameter for writing, sealing and syncing weights.
+        read: seconds per parameter for building and filling a net.
+        decode: images per second that the cores beside one GPU decode for streaming.
     """
 
     flops: float
@@ -332,14 +332,14 @@ class Prices:
 
 
 class Costs:
-    """The jobs of a plan, and what they cost.
+    """The jobs of a plan, and their costs.
 
     Args:
         plan: the plan.
-        prices: of the work.
-        streamed: names of sets whose predictions are made in sweeps.
-        before: as RIB had it: jobs of whole models in the order of the suite, sweeps of sixteen, predictions that
-            begin anew when they are cut off.
+        prices: seconds of work.
+        streamed: names of sets whose predictions run in sweeps.
+        before: whether to simulate RIB as it was before: jobs of whole models in the order of the suite, sweeps of
+            sixteen, and predictions without checkpoints.
     """
 
     def __init__(self, plan: Plan, prices: Prices, streamed: Container[str] = (), before: bool = False) -> None:
@@ -349,7 +349,7 @@ class Costs:
         self._models: dict[str, ModelCost] = {}
 
     def listed(self, gpus: int) -> list[Job]:
-        """The jobs, as `rib.execute.run` and `rib.execute.cluster.fleet` make them for so many drivers."""
+        """The jobs that `rib.execute.run` and `rib.execute.cluster.fleet` make for `gpus` drivers."""
         steps: Sequence[Step] = self.plan.steps
         groups: list[tuple[Predict, ...]] = []
         if self._streamed:
@@ -359,17 +359,17 @@ class Costs:
         return jobs(steps, groups) if self._before else jobs(steps, groups, self._image_passes, self._work)
 
     def pieces(self, job: Job) -> list[Piece]:
-        """What a job consists of."""
+        """The pieces of a job."""
         if all(isinstance(step, Predict) and self._is_streamed(step) for step in job.steps):
             return [self._sweep(job)]
         return [Piece((step.key,), self.of(step), self._parts(step)) for step in job.steps]
 
     def of_job(self, job: Job) -> float:
-        """Seconds."""
+        """Seconds of a job."""
         return sum(piece.seconds for piece in self.pieces(job))
 
     def of(self, step: Step) -> float:
-        """Seconds of a step by itself."""
+        """Seconds of a single step."""
         if step.key not in self._seconds:
             prices, passes, model = self.prices, self.plan.passes(step), self.model(step)
             work = (passes.seen + prices.training * passes.trained) * model.flops / prices.flops
@@ -379,7 +379,7 @@ class Costs:
         return self._seconds[step.key]
 
     def model(self, step: Step) -> ModelCost:
-        """Of a step's net, counted once for those that are built alike."""
+        """Cost of a step's net, counted once for nets of the same structure."""
         if step.start.key not in self._models:
             name = key_of("cost", step.architecture)
             if name not in self._models:
@@ -402,13 +402,14 @@ class Costs:
         return self._image_passes(step) * self.model(step).flops
 
     def _parts(self, step: Step) -> int:
-        """Checkpoints are written after an epoch, and after some of the images of a prediction."""
+        """The number of checkpoints: one per epoch of a training, and one per chunk of a prediction."""
         if isinstance(step, Fit) and step.recipe:
             return step.recipe.epochs
         return 1 if self._before or not isinstance(step, Predict) else max(1, self._images(step) // CHUNK)
 
     def _sweep(self, job: Job) -> Piece:
-        """Nets see each chunk while the next one is decoded; what differs in its head rides along."""
+        """The piece of a sweep. Nets predict a chunk while the next one is decoded; nets that differ only in the
+        head cost nothing more."""
         steps, prices = [step for step in job.steps if isinstance(step, Predict)], self.prices
         images, nets = self._images(steps[0]), {backbone(step): self.model(step) for step in steps}
         looked = sum(images * net.flops / prices.flops for net in nets.values())
@@ -419,7 +420,7 @@ class Costs:
 
 
 def longest(listed: Sequence[Job], seconds: Callable[[Job], float]) -> float:
-    """Seconds of the longest chain of jobs: no number of GPUs is done sooner."""
+    """Seconds of the longest chain of jobs, a lower bound for any number of GPUs."""
     ends: dict[int, float] = {}
     for number in TopologicalSorter({number: job.needs for number, job in enumerate(listed)}).static_order():
         job = listed[number]
@@ -472,7 +473,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def arguments(words: Sequence[str]) -> argparse.Namespace:
-    """What is asked for."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m soak scale", description=__doc__)
     parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 64, 512])
     parser.add_argument("--seed", type=int, default=0)
