@@ -22,12 +22,14 @@ from rib.methods.lora import WholeLowRank, projections, separate
 from rib.models.build import build
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
-from rib.models.describe import describe
+from rib.models.describe import describe, stated_inputs
 from rib.models.loading import load_pretrained, weights_identity
 from rib.models.skeleton import skeleton
 from rib.models.text import read_texts_alike
 from rib.models.weights import put_weights
+from rib.plan import make_plan
 from rib.plan.pair import make_pair
+from rib.report.views import unstated
 from rib.steps import How
 from rib.suite.load import parse_suite
 from tiny_transformers import DECODERS, SHAPES, VOCABULARY, sentences, write_model, write_tokenizer
@@ -191,6 +193,110 @@ def test_a_tokenizer_of_another_model_is_refused(tmp_path: Path) -> None:
     refused(tmp_path / "far", r"is that of another model.*29 token ids, and embeddings for 5,000")
     write_tokenizer(tmp_path / "turned", "bert", ["[UNK]", "[PAD]", *VOCABULARY[2:]])
     refused(tmp_path / "m", r"pad with different tokens.*1 and 0", tokenizer=str(tmp_path / "turned"))
+
+
+def stating(folder: Path, **fields: Any) -> Path:
+    """A model's folder whose config.json states more."""
+    document = json.loads((folder / "config.json").read_text("utf-8"))
+    (folder / "config.json").write_text(json.dumps(document | fields), "utf-8")
+    return folder
+
+
+def marked(folder: Path, **marks: str) -> Path:
+    """A folder whose tokenizer names more special tokens."""
+    document = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps(document | marks), "utf-8")
+    return folder
+
+
+TURNED = [*VOCABULARY[:-2], VOCABULARY[-1], VOCABULARY[-2]]
+"""A vocabulary of the same size and special tokens, with two other words exchanged."""
+
+
+def test_a_tokenizer_of_another_vocabulary_of_equal_size_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path / "m", "bert")
+    write_tokenizer(tmp_path / "turned", "bert", TURNED)
+    write_tokenizer(tmp_path / "shorter", "bert", VOCABULARY[:-1])
+    refused(tmp_path / "m", "another vocabulary than the one beside.*2 tokens have other ids, such as 'red': 28 and 27",
+            tokenizer=str(tmp_path / "turned"))  # fmt: skip
+    refused(tmp_path / "m", "another vocabulary.*1 tokens.*'two': none and 28", tokenizer=str(tmp_path / "shorter"))
+    write_tokenizer(tmp_path / "same", "bert")
+    row = ModelRow(transformers=str(tmp_path / "m"), tokenizer=str(tmp_path / "same"))
+    assert not stated_inputs(row).unstated
+
+
+def test_a_special_token_that_config_json_numbers_otherwise_is_refused(tmp_path: Path) -> None:
+    """GPT-2's tokenizer on Pythia's weights: 20 ids fewer than embeddings, which are rounded up, but another end."""
+    write_model(tmp_path / "end", "gpt2")
+    marked(tmp_path / "end", eos_token="[SEP]")
+    assert describe(ModelRow(transformers=str(tmp_path / "end")), 3)
+    stating(tmp_path / "end", eos_token_id=0)
+    refused(tmp_path / "end", "another model.*eos_token '\\[SEP\\]' with id 3, and eos_token_id = 0 in config.json")
+    write_model(tmp_path / "list", "gpt2")
+    stating(marked(tmp_path / "list", eos_token="[SEP]"), eos_token_id=[0, 3])
+    assert describe(ModelRow(transformers=str(tmp_path / "list")), 3)
+    for mark, number in {"cls": 3, "sep": 2, "mask": 1, "unk": 0}.items():
+        write_model(tmp_path / mark, "bert")
+        stating(tmp_path / mark, **{f"{mark}_token_id": number})
+        refused(tmp_path / mark, f"{mark}_token_id = {number}")
+
+
+@pytest.mark.parametrize("name", ["vocab.txt", "vocab.json"])
+def test_two_vocabularies_in_one_folder_are_refused(name: str, tmp_path: Path) -> None:
+    """A tokenizer.json of another model beside the model's own vocab file."""
+    write_model(tmp_path, "bert")
+
+    def listed(words: list[str]) -> str:
+        numbers = {word: place for place, word in enumerate(words)}
+        return json.dumps(numbers) if name.endswith("json") else "".join(f"{word}\n" for word in words)
+
+    (tmp_path / name).write_text(listed(list(VOCABULARY)), "utf-8")
+    assert describe(ModelRow(transformers=str(tmp_path)), 3)
+    (tmp_path / name).write_text(listed(TURNED), "utf-8")
+    refused(tmp_path, f"{name} and tokenizer.json.*2 tokens have other ids")
+
+
+def test_a_tokenizer_that_nothing_ties_to_the_weights_is_named_in_every_report(tmp_path: Path) -> None:
+    write_model(tmp_path / "bert", "bert", classes=len(SETS["clean"][0]))
+    write_tokenizer(tmp_path / "words", "bert")
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        (tmp_path / "bert" / file).unlink()
+    refused(tmp_path / "bert", "no tokenizer in")
+    row = {"transformers": "bert", "tokenizer": "words", "length": 12}
+    rows = document(tmp_path, ("text",), runs=[]) | {"models": ["bert"], "model": {"bert": row}}
+    plan = make_plan(parse_suite(rows).based_at(tmp_path), tmp_path / "facts")
+    assert any(words.startswith("bert has a tokenizer from another folder") for words in unstated(plan))
+
+
+@pytest.mark.parametrize(("number", "words"), [(-1, "id -1"), (29, "id 29")])
+def test_a_padding_token_without_an_embedding_is_refused(number: int, words: str, tmp_path: Path) -> None:
+    write_model(tmp_path, "gpt2", pad=False)
+    stating(tmp_path, pad_token_id=number)
+    refused(tmp_path, f"padding token has no embedding.*{words}")
+
+
+def test_labels_in_capitals_and_another_order_are_not_read_as_the_reference_sets(tmp_path: Path) -> None:
+    """As published models of inference have them: CONTRADICTION first. They are refused, or put into order."""
+    model = write_model(tmp_path, "bert", classes=("POS", "NEG", "MID"))
+    row = ModelRow(transformers=str(tmp_path), length=16)
+    try:
+        weights_identity("m", row, describe(row, 3), Path(), CLASSES)
+    except UserError as error:
+        assert "POS" in str(error)  # noqa: PT017
+    else:
+        classifier, view = loaded(tmp_path, length=16)
+        tokenizer = write_tokenizer(tmp_path / "again", "bert")
+        with torch.inference_mode():
+            want = model(**tokenizer(sentences(5), padding=True, return_tensors="pt")).logits[:, [1, 2, 0]]
+            torch.testing.assert_close(classifier(batch(view, sentences(5))), want, atol=1e-5, rtol=1e-5)
+
+
+def test_label2id_that_contradicts_id2label_is_refused(tmp_path: Path) -> None:
+    write_model(tmp_path, "bert", classes=CLASSES)
+    stating(tmp_path, label2id={"pos": 0, "neg": 1, "mid": 2})
+    row = ModelRow(transformers=str(tmp_path), length=16)
+    with pytest.raises(UserError):
+        weights_identity("m", row, describe(row, 3), Path(), CLASSES)
 
 
 @pytest.mark.parametrize("kind", ["bert", "gpt2"])

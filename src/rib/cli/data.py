@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
     from rib.data.catalogue import DataRow
     from rib.data.overlap import Roles
+    from rib.data.views import View
 
 
 def data_check(
@@ -34,13 +35,13 @@ def data_check(
     from rib.data.check import check, check_overlaps
     from rib.report.data_check import check_json, check_table
 
-    rows, base, roles = _data_rows(what, data)
+    rows, base, roles, views = _data_rows(what, data)
     cache = store / "facts" if (store / "facts").is_dir() else None
     found = []
     with console(stderr=True).status("checking the data") as status:
         for name, row in rows.items():
             status.update(Text(f"checking {name}"))
-            found.append(check(name, row, base, deep, DecodeStatus(status, name)))
+            found.append(check(name, row, base, deep, DecodeStatus(status, name), views))
         status.update("searching for images in common")
         shared = check_overlaps(rows, found, roles, base, cache, deep)
     if as_json:
@@ -140,17 +141,20 @@ class DecodeStatus:
         self._status.update(Text(f"{self._name}: {self._count:,} {self._done}"))
 
 
-def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path, Roles]:
+def _data_rows(what: str, data: Path | None) -> tuple[dict[str, DataRow], Path, Roles, list[View]]:
     """Return the data sets of a suite, or the named one; the folder of their relative paths; their roles."""
     from rib.data.catalogue import ROWS, find_row
     from rib.data.overlap import Roles
+    from rib.models.catalogue import find_row as find_model
+    from rib.models.text import text_views
     from rib.suite.load import load_suite, shipped
 
     if what in ROWS:
-        return {what: ROWS[what]}, data or Path.cwd(), Roles("", (), (what,), ())
+        return {what: ROWS[what]}, data or Path.cwd(), Roles("", (), (what,), ()), []
     if not what.endswith(".toml") and what not in shipped():
         raise nearest(what, [*shipped(), *ROWS], "suite or data set")
     suite = load_suite(what, data)
     own = (name for name in suite.roles.pretrained if name in suite.data)
     names = dict.fromkeys((suite.reference, *suite.downstream, *suite.evaluate, *own))
-    return {name: find_row(name, suite.data) for name in names}, suite.base, suite.roles
+    views = text_views((find_model(name, suite.model) for name in suite.models), suite.base)
+    return {name: find_row(name, suite.data) for name in names}, suite.base, suite.roles, views

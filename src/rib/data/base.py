@@ -5,12 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rib.data.examples import Index, Part
+from rib.data.lengths import Cut
 from rib.data.views import Inputs, Pixels, View, as_pixels
 
 
@@ -47,6 +49,9 @@ class DataSet(ABC):
         matched: whether source numbers have the same meaning in other sets, rather than being row numbers.
         shipped: whether the set is in the catalogue, which knows its overlap with other sets.
         caveat: a warning that is shown with every result on this set, for example about an incomplete copy.
+        noun: what its rows are, for messages.
+        copied: how `pictures` compares rows, for messages.
+        cuts: whether a view may cut off a part of a row (`cut`).
         left_out: files beside the images that RIB ignores, in words; shown with the caveat, not part of a result.
     """
 
@@ -64,6 +69,9 @@ class DataSet(ABC):
     shipped: bool = False
     caveat: str = ""
     left_out: tuple[str, ...] = ()
+    noun: str = "images"
+    copied: str = "pixel for pixel"
+    cuts: bool = False
 
     @property
     def parts(self) -> tuple[Part, ...]:
@@ -113,6 +121,19 @@ class DataSet(ABC):
 
         Raises:
             UserError: an image cannot be decoded.
+        """
+        return None
+
+    def cut(self, part: Part, view: View, cache: Path | None) -> Cut | None:
+        """The number of rows of which the view cuts off a part; None if it cuts nothing off any row.
+
+        Args:
+            part: which part.
+            view: of a model that reads the set.
+            cache: folder that keeps the count.
+
+        Raises:
+            UserError: the view's tokenizer cannot be read.
         """
         return None
 

@@ -15,6 +15,7 @@ from rib.data.alike import near_copies
 from rib.data.base import DataSet
 from rib.data.catalogue import DataRow, open_data, require_some
 from rib.data.containers import Container, in_chunks
+from rib.data.decoded import Decoded, shortened
 from rib.data.examples import Part
 from rib.data.folders import FolderContainer
 from rib.data.imagenet import find_container, mappings_of
@@ -23,6 +24,7 @@ from rib.data.images import decode_pixels
 from rib.data.overlap import Overlap, Roles, overlaps
 from rib.data.published import PUBLISHED, Published
 from rib.data.survey import SetState, Survey, look, match
+from rib.data.views import View
 from rib.errors import UserError
 from rib.text.progress import Advance
 
@@ -65,7 +67,14 @@ class Checked:
         )
 
 
-def check(name: str, row: DataRow, base: Path, deep: bool = False, advance: Advance | None = None) -> Checked:
+def check(
+    name: str,
+    row: DataRow,
+    base: Path,
+    deep: bool = False,
+    advance: Advance | None = None,
+    views: Sequence[View] = (),
+) -> Checked:
     """Check one data set: its folders, its counts, and whether its images can be decoded.
 
     Args:
@@ -74,13 +83,14 @@ def check(name: str, row: DataRow, base: Path, deep: bool = False, advance: Adva
         base: the folder that relative paths start from.
         deep: decode every image rather than a sample.
         advance: called with the number of images decoded since the last call.
+        views: of the models that read it; longer texts are counted.
 
     Raises:
         UserError: a configuration file has an error. Faults of the data are in the result.
     """
     tell = advance or (lambda _: None)
     if row.imagenet is None:
-        return _check_own(name, row, base, deep, tell)
+        return _check_own(name, row, base, deep, tell, views)
     published = PUBLISHED[row.imagenet]
     container, allowed = find_container(name, row.imagenet, row.place, base)
     survey = container if isinstance(container, Survey) else _look(name, published, container)
@@ -173,7 +183,7 @@ def _unreadable(container: Container, rows: Rows, tell: Advance) -> list[Fault]:
     return failed
 
 
-def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -> Checked:
+def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance, views: Sequence[View]) -> Checked:
     """Check a data set whose number of images is not published: one of the user, or one that RIB generates."""
     try:
         data = open_data(name, row, base, None)
@@ -194,7 +204,7 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -
     )
     survey = Survey(name, where, "found", images, classes=classes)
     failed: list[Fault] = []
-    count, notes = 0, tuple(f"leaves out {words}" for words in data.left_out)
+    count, notes = 0, (*(f"leaves out {words}" for words in data.left_out), *_shortened(data, views))
     for part in data.parts:
         rows = np.arange(len(data.index(part)))
         for place in (rows if deep else _spread(rows)).tolist():
@@ -202,6 +212,12 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance) -
             count += 1
             tell(1)
     return _with_faults(Checked(survey, name, decoded=count, notes=notes), failed)
+
+
+def _shortened(data: DataSet, views: Sequence[View]) -> tuple[str, ...]:
+    """Sentences on the rows that are longer than a view."""
+    parts = [Decoded(data, part, view) for view in views for part in data.parts if data.cuts]
+    return tuple(shortened(parts, None))
 
 
 def _try_one(data: DataSet, part: Part, place: int) -> list[Fault]:

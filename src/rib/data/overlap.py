@@ -19,6 +19,9 @@ MOST_SEEN = 0.01
 SAME = 0.5
 """Share of common images from which RIB takes two sets for one under two names, or a set for a duplicate of itself."""
 
+MOST_CONTRADICTED = 0.1
+"""Maximum share of a part whose rows have another class elsewhere in it; above it, RIB refuses the labels as wrong."""
+
 MOST_PIXELS = 10**9
 """Maximum number of pixels of two parts to decode for a comparison: 20,000 images of 224 × 224 pixels take seconds."""
 
@@ -157,7 +160,7 @@ class Parts:
         mine, theirs = self._pictures_of(one, part), self._pictures_of(two, other)
         if mine is None or theirs is None:
             return bytewise
-        pixelwise = Compared(mine, theirs, "pixel for pixel")
+        pixelwise = Compared(mine, theirs, self.sets[one].copied)
         return bytewise if bytewise and bytewise.common == pixelwise.common else pixelwise
 
     def _need_pixels(self, one: tuple[str, Part], two: tuple[str, Part]) -> bool:
@@ -257,10 +260,33 @@ def _within(name: str, parts: Parts) -> Iterator[Overlap]:
         if more:
             example = data.names(part)[int(first[counts.argmax()])]
             words = (
-                f"data set {name!r}: {more:,} of {len(contents):,} images of the {part} part are copies of others "
+                f"data set {name!r}: {more:,} of {len(contents):,} {data.noun} of the {part} part are copies of others "
                 f"there, {compared.how}, such as one of {example}"
             )
             yield Overlap((name,), words, "remove the copies" if part == "test" and more >= SAME * len(counts) else "")
+            yield from _contradicted(name, data, part)
+
+
+def _contradicted(name: str, data: DataSet, part: Part) -> Iterator[Overlap]:
+    """Rows that are in a part more than once, with different classes: no model can be right on all of them."""
+    contents, labels = data.contents(part), data.index(part).labels
+    if contents is None:
+        return
+    _, which = np.unique(contents, return_inverse=True)
+    low, high = np.full(which.max() + 1, len(data.classes)), np.full(which.max() + 1, -1)
+    np.minimum.at(low, which, labels)
+    np.maximum.at(high, which, labels)
+    rows = np.flatnonzero((low < high)[which])
+    if not len(rows):
+        return
+    first = int(rows[0])
+    classes = " and ".join(repr(data.classes[label[which[first]]]) for label in (low, high))
+    words = (
+        f"data set {name!r}: {len(rows):,} of {len(labels):,} {data.noun} of the {part} part are there with another "
+        f"class too, such as {data.names(part)[first]}: {classes}"
+    )
+    refused = len(rows) > MOST_CONTRADICTED * len(labels)
+    yield Overlap((name,), words, "correct their labels, or remove them" if refused else "")
 
 
 # -- tuned on and tested on --------------------------------------------------------------------------------------------
@@ -286,21 +312,23 @@ def _pretrained(parts: Parts, roles: Roles) -> Iterator[Overlap]:
             if compared is not None and (count := int((seen := compared.seen).sum())):
                 example = second.names("test")[int(np.flatnonzero(seen)[0])]
                 words = (
-                    f"{count:,} of {len(seen):,} images of {two!r} that are tested on are {compared.how} among the "
-                    f"images of {one!r} that a model is pretrained on, such as {example}"
+                    f"{count:,} of {len(seen):,} {second.noun} of {two!r} that are tested on are {compared.how} among "
+                    f"the {first.noun} of {one!r} that a model is pretrained on, such as {example}"
                 )
-                remedy = f"pretrain on images that are not tested on: another set, or {two!r} without them"
+                remedy = f"pretrain on {first.noun} that are not tested on: another set, or {two!r} without them"
                 yield Overlap((one, two), words, remedy if count > MOST_SEEN * len(seen) else "")
 
 
 def _seen(one: str, first: DataSet, two: str, second: DataSet, parts: Parts) -> Iterator[Overlap]:
     """Tuning images of a set that are also tested on, in its own test part or in another set."""
     tested = f"the test part of {two!r}" if one == two or second.disjoint else f"{two!r}"
-    tuned = "its own tune part" if one == two else f"the images of {one!r} that are tuned on"
+    tuned = "its own tune part" if one == two else f"the {first.noun} of {one!r} that are tuned on"
     compared = parts.compare(one, "tune", two, "test")
     if compared is not None and (count := int((seen := compared.seen).sum())):
         example = second.names("test")[int(np.flatnonzero(seen)[0])]
-        words = f"{count:,} of {len(seen):,} images of {tested} are {compared.how} among {tuned}, such as {example}"
+        words = (
+            f"{count:,} of {len(seen):,} {second.noun} of {tested} are {compared.how} among {tuned}, such as {example}"
+        )
         most = SAME if one != two and first.family == second.family else MOST_SEEN
         yield Overlap((one, two), words, _apart(one, two) if count > most * len(seen) else "")
     if first.matched and second.matched and first.units == second.units and first.disjoint and second.disjoint:
@@ -313,7 +341,8 @@ def _sources_seen(one: str, first: DataSet, two: str, second: DataSet, tested: s
     seen = np.isin(theirs, first.index("tune").sources)
     if count := int(seen.sum()):
         example = second.names("test")[int(np.flatnonzero(seen)[0])]
-        words = f"{count:,} of {len(theirs):,} images of {tested} show source images of {tuned}, such as {example}"
+        seen_words = f"{count:,} of {len(theirs):,} {second.noun} of {tested} show source {first.noun} of {tuned}"
+        words = f"{seen_words}, such as {example}"
         yield Overlap((one, two), words, _apart(one, two) if one == two and count > MOST_SEEN * len(theirs) else "")
 
 
@@ -335,6 +364,7 @@ def _same(parts: Parts, roles: Roles) -> Iterator[Overlap]:
         common, fewer = len(np.intersect1d(mine, theirs)), min(len(np.unique(mine)), len(np.unique(theirs)))
         if common < SAME * max(1, fewer):
             continue
-        words = f"{common:,} of {fewer:,} images tested on are the same in {one!r} and {two!r}: one set, two names"
+        noun = parts.sets[one].noun
+        words = f"{common:,} of {fewer:,} {noun} tested on are the same in {one!r} and {two!r}: one set, two names"
         harmless = roles.reference in (one, two) or {one, two} <= set(roles.evaluate)
         yield Overlap((one, two), words, "" if harmless else f"take {one!r} or {two!r} out of the suite")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -12,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.arrays import Rows
-from rib.data.base import DataSet
+from rib.data.base import DataSet, Form
 from rib.data.cells import joined, number_cells, require_every_class
 from rib.data.classes import Labelled, name_classes
 from rib.data.containers import Listing, short_digests
 from rib.data.examples import Index, Part
 from rib.data.groups import group_bytes, grouped
+from rib.data.lengths import Cut, Pairs, count_cut, cut_fact
 from rib.data.misspelling import Misspelling
 from rib.data.orders import author_order
 from rib.data.sources import apart, numbered
@@ -27,14 +29,14 @@ from rib.data.tokens import bytes_view, tokenized
 from rib.data.views import Inputs, View, as_tokens
 from rib.identity import digest
 
-Pairs = tuple[list[str], list[str] | None]
-"""Texts, and the second text of each if they are pairs."""
-
 
 class Texts(DataSet):
     """What all data sets of texts share."""
 
     trial: View = bytes_view(64)
+    noun: str = "texts"
+    copied: str = "but for case and spaces"
+    cuts: bool = True
 
     def require_view(self, view: View) -> None:
         as_tokens(view, self.name)
@@ -42,6 +44,11 @@ class Texts(DataSet):
     def texts(self, part: Part, rows: Sequence[int]) -> Pairs:
         """The texts of some rows."""
         raise NotImplementedError
+
+    def cut(self, part: Part, view: View, cache: Path | None) -> Cut:
+        tokens = as_tokens(view, self.name)
+        known = cut_fact(cache, self.fingerprint(part), tokens)
+        return count_cut(lambda rows: self.texts(part, rows), len(self.index(part)), tokens, known)
 
     def read(self, part: Part, rows: Sequence[int], view: View) -> Inputs:
         return tokenized(as_tokens(view, self.name), *self.texts(part, rows))
@@ -141,6 +148,14 @@ class TextSet(Texts):
     def contents(self, part: Part) -> NDArray[np.uint64]:
         return short_digests(self._digests[part])
 
+    def form(self, part: Part) -> Form:
+        return Form(True, 0)
+
+    def pictures(self, part: Part) -> NDArray[np.uint64]:
+        texts, seconds = self.texts(part, range(len(self.index(part))))
+        plain = [_plain(text) for text in texts]
+        return short_digests(text_digests(plain, None if seconds is None else [_plain(text) for text in seconds]))
+
     def names(self, part: Part) -> list[str]:
         table, _, rows = self._parts[part]
         return [table.title(row) for row in rows.tolist()]
@@ -212,6 +227,11 @@ class MisspeltTexts(Texts):
         if seconds is None:
             return changed, None
         return changed, [kind.misspelt(text) for kind, text in zip(kinds, seconds, strict=True)]
+
+
+def _plain(text: str) -> str:
+    """A text without case, spaces at its ends, and what Unicode writes in two ways: equal for copies of one text."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def text_digests(texts: Sequence[str], seconds: Sequence[str] | None) -> list[str]:

@@ -18,6 +18,12 @@ HALF = (0.5, 0.5, 0.5)
 DEFAULT = "RIB's default"
 """Source of a value that neither the suite nor the model states."""
 
+UNSTATED = (
+    "{models} {have} mean = std = 0.5, RIB's default: nothing states how the weights were trained; if otherwise, "
+    "accuracies are wrong. State mean and std in the model's row, or as --mean and --std of `rib compare`"
+)
+"""What to say of models whose normalisation no source states."""
+
 TRAINED = "RIB's default, in its training too"
 """Source of a value that is right in any case, because RIB trains the model with it."""
 
@@ -101,9 +107,9 @@ class Preprocessing:
         return {**values, "resize": self.resize or "shortest", "sources": dict(self.sources)}
 
     @property
-    def unstated(self) -> bool:
-        """Whether no source states the normalisation."""
-        return DEFAULT in (self.sources["mean"], self.sources["std"])
+    def unstated(self) -> str:
+        """A sentence, with {models} and {have}, if no source states the normalisation; else empty."""
+        return UNSTATED if DEFAULT in (self.sources["mean"], self.sources["std"]) else ""
 
 
 _RESIZED = {None: "shorter side", "squash": "both sides", "border": "longer side"}

@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+import contextlib
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rib.data.tokens import BYTES, bytes_view, load_tokenizer, tokenizer_digest
-from rib.data.views import Keep, Tokens
+from rib.data.views import Keep, Tokens, View
 from rib.errors import UserError
 from rib.files import expanded, parse_json, read_plain
 from rib.models import transformer
 from rib.models.catalogue import ModelRow
+from rib.models.own_tokenizer import REMEDY, require_own
 
 LENGTH = 128
 """Tokens per text if no source states a number."""
+
+UNTIED = (
+    "{models} {have} a tokenizer from another folder, and none lies beside the weights: only its size and its special "
+    "tokens were compared with config.json; if it is another model's, accuracies are wrong"
+)
+"""What to say of a tokenizer that nothing ties to its model."""
 
 SPARE = 1_000
 """Maximum difference of a model's embedding table and its tokenizer's vocabulary: tables are rounded up by less."""
@@ -30,14 +38,15 @@ class TextInput:
         pad: the padding id.
         words: a description for messages, with sources.
         document: the same as JSON types.
-        unstated: whether no source states a part that would cost accuracy if it were wrong.
+        unstated: a sentence on what no source states although an error in it costs accuracy, with {models} and {have};
+            empty if everything is stated.
     """
 
     tokens: Tokens
     pad: int
     words: str
     document: Mapping[str, Any]
-    unstated: bool = False
+    unstated: str = ""
 
     def stated_by(self, fields: Collection[str], source: str) -> TextInput:
         """The same object, because a caller states only fields of images."""
@@ -63,22 +72,32 @@ def text_input(row: ModelRow, base: Path) -> TextInput:
         return _stated(bytes_view(row.length, keep), 0, "RIB's bytes", "the model's row")
     folder = _folder(row.tokenizer or row.transformers or "", base)
     tokenizer = load_tokenizer(folder)
-    ids = max(tokenizer.get_vocab().values()) + 1
     if row.transformers is None:
         assert row.length is not None
+        ids = max(tokenizer.get_vocab().values()) + 1
         tokens = Tokens(row.length, tokenizer_digest(folder), ids, keep=keep, folder=str(folder))
         return _stated(tokens, 0, f"the tokenizer in {folder}", "the model's row")
-    home = _folder(row.transformers, base)
-    config = read_config(home)
+    return _of_transformers(row, tokenizer, folder, _folder(row.transformers, base), keep)
+
+
+def _of_transformers(row: ModelRow, tokenizer: Any, folder: Path, home: Path, keep: Keep) -> TextInput:
+    """The same of a model of transformers in `home`, whose tokenizer is that of `folder`."""
+    config, ids = read_config(home), max(tokenizer.get_vocab().values()) + 1
     vocabulary = int(config.get("vocab_size", ids))
     if not vocabulary - SPARE < ids <= vocabulary:
         raise UserError(
             f"the tokenizer in {folder} is that of another model than {home}",
             got=f"{ids:,} token ids, and embeddings for {vocabulary:,}",
             valid=f"{max(1, vocabulary - SPARE + 1):,} to {vocabulary:,} token ids",
-            remedy="copy the model's own tokenizer, or name its folder as `tokenizer`",
+            remedy=REMEDY,
         )
     pad = _pad(row, tokenizer, config, home)
+    if not 0 <= pad < vocabulary:
+        raise UserError(
+            f"model {row.title!r}: its padding token has no embedding", got=f"id {pad:,}",
+            valid=f"0 to {vocabulary - 1:,}", remedy="name a token that pads in the model's row: pad = \"…\"",
+        )  # fmt: skip
+    own = require_own(tokenizer, folder, config, home)
     most = transformer.most_tokens(config, pad)
     length = row.length or min(LENGTH, most or LENGTH)
     if most is not None and length > most:
@@ -89,7 +108,9 @@ def text_input(row: ModelRow, base: Path) -> TextInput:
     segments = 2 if int(config.get("type_vocab_size") or 0) > 1 and _tells_segments(tokenizer) else 1
     tokens = Tokens(length, tokenizer_digest(folder), vocabulary, segments, keep, str(folder))
     source = "the model's row" if row.length else "RIB's default"
-    return _stated(tokens, pad, "the model's own tokenizer" if folder == home else f"the tokenizer in {folder}", source)
+    named = "the model's own tokenizer" if folder == home else f"the tokenizer in {folder}"
+    unstated = "" if own else UNTIED
+    return replace(_stated(tokens, pad, named, source), unstated=unstated)
 
 
 def _stated(tokens: Tokens, pad: int, tokenizer: str, length: str) -> TextInput:
@@ -104,6 +125,16 @@ def _stated(tokens: Tokens, pad: int, tokenizer: str, length: str) -> TextInput:
         "sources": {"tokenizer": tokenizer, "length": length},
     }
     return TextInput(tokens, pad, words, document)
+
+
+def text_views(rows: Iterable[ModelRow], base: Path) -> list[View]:
+    """The views of the rows that are text models, each once; a row whose files are absent or wrong is left out."""
+    found: dict[View, None] = {}
+    for row in rows:
+        if row.is_text:
+            with contextlib.suppress(UserError):
+                found[text_input(row, base).tokens] = None
+    return list(found)
 
 
 def built_text(row: ModelRow, found: TextInput, base: Path) -> tuple[str, dict[str, Any]]:

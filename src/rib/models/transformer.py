@@ -29,7 +29,10 @@ VOLATILE = frozenset(
 BUFFERS = ("position_ids", "attn.bias", "attn.masked_bias", "rotary_emb.inv_freq")
 """Suffixes of tensors that older versions of transformers saved with the weights."""
 
-OFFSET = ("roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet", "data2vec-text")
+OFFSET = (
+    "roberta", "xlm-roberta", "camembert", "xlm-roberta-xl", "roberta-prelayernorm", "mpnet", "data2vec-text",
+    "longformer", "ibert", "xmod", "esm", "luke", "lilt",
+)  # fmt: skip
 """Kinds of models whose position table starts after the padding token's position."""
 
 

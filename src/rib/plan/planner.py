@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from rib.data.decoded import shortened
 from rib.data.splits import tuning_rows
 from rib.errors import UserError
 from rib.methods import METHODS, Ingredient, Merging, Method, TrainedMethod
@@ -116,7 +117,16 @@ class _Planner:
         }
         notes = (*self.world.shared(), *statistics_notes(self._statistics))
         made = (listed, tuple(looks.values()), tuple(self.world.assumed), notes)
-        return Plan(self.suite, self.world, *made, merges=tuple(merges.values()))
+        plan = Plan(self.suite, self.world, *made, merges=tuple(merges.values()))
+        return replace(plan, notes=(*plan.notes, *self._shortened(plan)))
+
+    def _shortened(self, plan: Plan) -> tuple[str, ...]:
+        """Sentences on the examples that are longer than a model's view."""
+        names = (*self.suite.tested, *self.suite.roles.pretrained)
+        if not any(self.world[name].cuts for name in names):
+            return ()
+        read = dict.fromkeys(one for step in plan.steps for one in step.looked_at(self.world))
+        return tuple(shortened(read, self.world.cache))
 
     def _require_models(self) -> None:
         """Check the weights of every model before any other planning. Raises UserError."""

@@ -42,13 +42,12 @@ def view_json(plan: Plan) -> dict[str, dict[str, Any]]:
 
 
 def unstated(plan: Plan) -> tuple[str, ...]:
-    """One sentence per model without a stated normalisation. A wrong normalisation costs accuracy without an error."""
-    names = [plan.suite.model_names.short(name) for name, view in views(plan).items() if view.unstated]
-    if not names:
-        return ()
-    are = "have" if len(names) > 1 else "has"
-    return (
-        f"{', '.join(names)} {are} mean = std = 0.5, RIB's default: nothing states how the weights were trained; "
-        "if otherwise, accuracies are wrong. State mean and std in the model's row, or as --mean and --std of "
-        "`rib compare`",
+    """One sentence for each thing that no source states although an error in it costs accuracy silently."""
+    lacking: dict[str, list[str]] = {}
+    for name, view in views(plan).items():
+        if view.unstated:
+            lacking.setdefault(view.unstated, []).append(plan.suite.model_names.short(name))
+    return tuple(
+        words.format(models=", ".join(names), have="have" if len(names) > 1 else "has")
+        for words, names in lacking.items()
     )

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from rib.data.base import DataSet
 from rib.data.containers import short_digests
 from rib.data.examples import Index, Part
-from rib.data.texts import MisspeltTexts, Pairs, Texts, text_digests
+from rib.data.lengths import Pairs
+from rib.data.texts import MisspeltTexts, Texts, text_digests
 from rib.errors import UserError, nearest
 from rib.identity import digest
 
