@@ -31,6 +31,7 @@ from bench.base import Marks, Row, Setting, at_least, at_most, shown, total_met
 
 from helpers import HALF, examples
 from rib.data.corruptions import batched
+from rib.methods import METHODS, TrainedMethod
 from rib.models.build import build
 from rib.models.catalogue import ModelRow
 from rib.models.classifier import Classifier
@@ -223,6 +224,11 @@ def test_steps_of_methods_are_measured_of_a_small_model(monkeypatch: pytest.Monk
     assert [(row.goal, row.what) for row in rows] == [("P4", "step of lora"), ("P4", "step of linear_probe")]
     assert [row.wanted for row in rows] == ["≤ 0.78 ×", "≤ 0.005 ×"]
     assert [bool(row.limit) for row in rows] == [True, False]
+
+
+def test_every_method_that_trains_has_a_goal_for_its_step() -> None:
+    trained = {name for name, kind in METHODS.classes.items() if issubclass(kind, TrainedMethod)}
+    assert {*p4_methods.GOALS} == (trained - {"finetune"}) | {"lora", "peft"}
 
 
 @pytest.mark.usefixtures("small")

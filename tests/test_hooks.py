@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import rib
-from helpers import classifier, same_weights, tiny
+from helpers import classifier, same_weights
 from plain_loop import RECIPE, Kept, close, fitted, method, plain
 from rib.cli.listing import list_methods
 from rib.methods import METHODS
@@ -20,6 +20,7 @@ from rib.methods.base import TrainedMethod
 from rib.models.weights import take_weights
 from rib.steps import How
 from rib.training.schedule import rate
+from test_methods import of_methods
 
 # -- resumed -----------------------------------------------------------------------------------------------------------
 
@@ -217,8 +218,8 @@ def test_the_methods_of_the_page_for_users_run(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "myhooks.py").write_text("# myhooks.py" + page.partition("# myhooks.py")[2].partition("```")[0])
     monkeypatch.syspath_prepend(tmp_path)
     names = re.findall(r"^class (\w+)\(TrainedMethod\)", (tmp_path / "myhooks.py").read_text(), re.MULTILINE)
-    assert len(names) == 6
-    suite = tiny(
+    assert len(names) == 8
+    suite = of_methods(
         tmp_path,
         runs=[{"methods": ["finetune", *(name.lower() for name in names)], "downstream": ["part"]}],
         method={name.lower(): {"kind": f"myhooks:{name}"} for name in names},

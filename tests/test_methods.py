@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from scipy.special import log_softmax, softmax
 from torch import Tensor
 
 import rib
-from helpers import FAMILIES, PART, WHOLE, classifier, document, examples, same_weights, tiny
+from helpers import FAMILIES, PART, WHOLE, classifier, document, examples, model_row, same_weights, tiny
 from rib.data.labels import LabelMap
 from rib.methods import METHODS, Method
 from rib.methods.base import Passes, Task
@@ -30,12 +30,14 @@ from rib.metrics.intervals import Interval
 from rib.models.catalogue import Architecture, ModelRow
 from rib.models.classifier import Classifier
 from rib.models.describe import describe
-from rib.models.weights import Weights, interpolate, take_weights
+from rib.models.text_side import ClassVectors
+from rib.models.weights import Weights, interpolate, take_weights, write_weights
 from rib.plan import make_plan
 from rib.recipe import Recipe
 from rib.steps import Fit, How, Workshop
 from rib.store.store import Store
 from rib.suite.load import parse_suite
+from rib.suite.suite import Suite
 from rib.training.loop import train
 from rib.training.training import Training
 
@@ -45,12 +47,25 @@ MERGES = {name for name, kind in METHODS.classes.items() if kind.merges_sets}
 OF_TRANSFORMERS = {"lora", "peft", "vpt"}
 """Methods that refuse a net without attention; test_protocol.py and test_extensions.py ask what they say."""
 
+WITH_TEXTS = {name for name, kind in METHODS.classes.items() if kind.needs_texts}
+"""Methods that refuse a model without texts; the models of these tests have random class vectors."""
+
+
+def of_methods(folder: Path, families: Sequence[str] = ("resnet",), **fields: Any) -> Suite:
+    """A tiny suite whose models have class vectors."""
+    rows = {}
+    for family in families:
+        names = torch.randn(4, classifier(family).width, generator=torch.Generator().manual_seed(1))
+        write_weights(folder / f"{family}-names.safetensors", {"classes": names})
+        rows[family] = model_row(folder, family) | {"class_vectors": f"{family}-names.safetensors"}
+    return tiny(folder, families, **{"model": rows} | fields)
+
 
 @pytest.mark.parametrize("share", [True, False])
 def test_every_step_counts_the_images_that_its_plan_expects(share: bool, tmp_path: Path) -> None:
     """Time left is estimated from both: a probe that trains its head on features passes each image once."""
     methods = sorted(set(METHODS.classes) - {"pretrained", *OF_TRANSFORMERS} - MERGES)
-    suite = tiny(
+    suite = of_methods(
         tmp_path,
         downstream=["whole", "part", "other"],
         runs=[{"methods": methods, "downstream": ["whole"]}],
@@ -91,7 +106,7 @@ def test_every_method_runs(method: str, tuned_on: str, place: tuple[str, Path]) 
         pytest.skip("it changes attention, and this net has none")
     if (method, family) == ("vpt", "text"):
         pytest.skip("it adds tokens to those of images; tests/test_texts.py asks what it says to a net of text")
-    suite = tiny(folder, (family,), runs=[{"methods": [method], "downstream": [tuned_on]}])
+    suite = of_methods(folder, (family,), runs=[{"methods": [method], "downstream": [tuned_on]}])
     finished = rib.run(suite, store=folder / "store", how=ALONE)
     assert finished.failed == {}
     store = Store(folder / "store")
@@ -542,7 +557,7 @@ def test_a_users_method_runs_and_its_fault_is_its_own(tmp_path: Path) -> None:
 
 
 def test_a_method_never_sees_an_evaluation_set(tmp_path: Path) -> None:
-    plan = make_plan(tiny(tmp_path, ("vit",), runs=[{"methods": sorted(set(METHODS.classes) - MERGES)}]))
+    plan = make_plan(of_methods(tmp_path, ("vit",), runs=[{"methods": sorted(set(METHODS.classes) - MERGES)}]))
     for run, step in itertools.product(plan.runs, plan.steps):
         if isinstance(step, Fit) and step.data is not None:
             assert step.data.part == "tune"
@@ -570,6 +585,7 @@ def make_task(family: str, label_map: LabelMap = PART) -> tuple[Task, dict[str, 
         note=notes.__setitem__,
         reference=examples(12, seed=7, family=family),
         reference_map=WHOLE,
+        texts=ClassVectors(torch.randn(4, net.width, generator=torch.Generator().manual_seed(8)), 4.0),
     )
     return task, notes
 

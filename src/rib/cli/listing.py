@@ -68,6 +68,7 @@ def _facts(kind: type[Method]) -> str:
     needs = [
         "held-out images" if kind.needs_held_out else "",
         "reference images" if kind.replays else "",
+        "a text tower or class vectors" if kind.needs_texts else "",
         "a net of its own" if method.extend(plain) != plain else "",
         kind.takes,
         *(f"the weights of {name}" for name in made if name),

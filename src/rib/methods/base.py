@@ -18,7 +18,9 @@ from rib.errors import NotFiniteError
 from rib.models.build import build
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
+from rib.models.text_side import TextSide
 from rib.models.weights import Weights, is_extended, put_weights, take_weights
+from rib.objectives.base import Loss
 from rib.recipe import Frozen, Recipe
 from rib.training.checkpoint import Checkpoint
 from rib.training.hooks import FeatureTerm, Replayed, SecondPass, StepHook
@@ -71,6 +73,7 @@ class Task:
         reference: training images of the reference set, for a method that replays them.
         reference_map: label map of the reference set.
         extended: architecture of what the method makes of the model, if that is another.
+        texts: vectors of texts in the space of the model's features, for a method that trains with them.
     """
 
     architecture: Architecture
@@ -88,6 +91,7 @@ class Task:
     reference: Examples | None = None
     reference_map: LabelMap | None = None
     extended: Architecture | None = None
+    texts: TextSide | None = None
 
     def build(self, weights: Weights) -> Classifier:
         """A classifier with these weights, on the task's device: of the base, or of what the method makes of it."""
@@ -127,6 +131,11 @@ class Task:
         features = self.features(start)
         with torch.no_grad():
             return finite(torch.cat([classifier.head(batch) for batch in features.split(size)]))
+
+    @property
+    def head_input(self) -> str:
+        """What a `FeatureTerm` calls the features that the head sees."""
+        return f"input of {build(self.architecture).head_name}"
 
     def replay(self, share: float) -> Replayed | None:
         """The reference images that are added to every batch; None for a share of 0."""
@@ -198,6 +207,7 @@ class Method(Frozen, ABC):
         keeps_backbone: whether its weights differ from the pretrained ones in the head alone, if at all.
         takes_single_gradients: whether it takes gradients of single images.
         replays: whether it trains on images of the reference set's part `tune`.
+        needs_texts: whether it trains with the vectors of texts: `task.texts`.
         takes: what nets it needs, in words for a list; empty for any.
         listed: whether a suite may name it; False for what is only an ingredient of others.
         merges_sets: whether it merges models tuned on different sets; it belongs to `[[merges]]`, all others to
@@ -212,6 +222,7 @@ class Method(Frozen, ABC):
     keeps_backbone: ClassVar[bool] = False
     takes_single_gradients: ClassVar[bool] = False
     replays: ClassVar[bool] = False
+    needs_texts: ClassVar[bool] = False
     takes: ClassVar[str] = ""
     listed: ClassVar[bool] = True
     merges_sets: ClassVar[bool] = False
@@ -323,6 +334,13 @@ class TrainedMethod(Method):
         """Where a step's gradient is taken, at the cost of a second pass; None for where the step begins."""
         return None
 
+    def objective(self, start: Weights, task: Task) -> Loss | None:
+        """A loss that takes the place of the cross-entropy and of all terms; None for the cross-entropy.
+
+        Its parameters are trained with the net. `Loss.finish` writes what they say into the net, as a head for example.
+        """
+        return None
+
     def replayed(self) -> float:
         """Share of each batch that is drawn from the reference set; for methods that replay."""
         return 0.0
@@ -377,7 +395,9 @@ class TrainedMethod(Method):
             feature_term=self.feature_term(start, task),
             second_pass=self.second_pass(start, task),
             replay=task.replay(self.replayed()),
+            objective=self.objective(start, task),
         )
+        training.require_one_loss(self.name)
         task.train(classifier, training)
         return take_weights(classifier.net)
 

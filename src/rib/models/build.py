@@ -40,6 +40,17 @@ def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | Non
     return classifier_of(net, architecture, architecture.heads)
 
 
+def meta_classifier(architecture: Architecture) -> Classifier:
+    """A classifier whose tensors have shapes and no values, where its builder allows it. Raises as `build`."""
+    try:
+        with torch.device("meta"):
+            return build(architecture)
+    except Exception as error:  # a builder of the user's may need values; its own fault shows below
+        if is_memory(error):
+            raise
+        return build(architecture)
+
+
 def classifier_of(net: nn.Module, architecture: Architecture, heads: tuple[str, ...] | None) -> Classifier:
     """A classifier of a net and the preparation of its inputs.
 

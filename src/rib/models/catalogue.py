@@ -124,6 +124,11 @@ class ModelRow(Frozen):
     tag: str | None = Field(None, description="which published weights of a torchvision or open_clip model")
     class_names: tuple[str, ...] | None = Field(None, description="open_clip: words for the classes, in order")
     prompts: tuple[str, ...] | None = Field(None, description="open_clip: templates; default its 80 for ImageNet")
+    class_vectors: str | None = Field(
+        None,
+        description="safetensors file with a tensor `classes` (classes, D), for methods that train with texts; "
+        "'zoo:NAME' for a shipped one",
+    )
     build: str | None = Field(None, description="package.module:function; called with num_classes and `arguments`")
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the builder")
     weights: str | None = Field(
@@ -188,8 +193,6 @@ class ModelRow(Frozen):
             raise ValueError(
                 'give weights or pretrain, not both; for a new head on these weights: head = "new" instead of pretrain'
             )
-        if self.weights and self.weights.startswith("zoo:") and not re.fullmatch(r"\w+", self.weights[4:]):
-            raise ValueError(f"{self.weights!r} names no shipped weights: zoo: and letters, digits, underscores")
         if self.weights and self.weights.startswith(lite.SCHEME):
             lite.wheel_of(self.weights)
         if self.build and not (self.weights or self.pretrain):
@@ -201,6 +204,15 @@ class ModelRow(Frozen):
             raise ValueError(f"a model of `{given[0]}` comes with weights and cannot have pretrain")
         if bad := next((text for text in self.prompts or () if re.findall(r"[{}]+", text) != ["{}"]), None):
             raise ValueError(f"a prompt has one {{}} for the class, not {bad!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _shipped(self) -> Self:
+        for name in (self.weights, self.class_vectors):
+            if name and name.startswith("zoo:") and not re.fullmatch(r"\w+", name[4:]):
+                raise ValueError(f"{name!r} names no shipped weights: zoo: and letters, digits, underscores")
+        if self.class_vectors and self.open_clip:
+            raise ValueError("an open_clip model has a text tower: leave `class_vectors` out")
         return self
 
     @model_validator(mode="after")
@@ -307,6 +319,7 @@ def _digits_rows() -> Iterator[tuple[str, ModelRow]]:
                     mean=(0.5, 0.5, 0.5),
                     std=(0.5, 0.5, 0.5),
                     weights=f"zoo:{name}",
+                    class_vectors=f"zoo:{name}_names" if objective == "unicl" else None,
                     family=family,
                     objective=objective,
                     pretraining=pretraining,
@@ -390,6 +403,11 @@ def weights_path(row: ModelRow, base: Path) -> Path | None:
     """
     if row.weights is None or row.weights.startswith(lite.SCHEME):
         return None
-    if row.weights.startswith("zoo:"):
-        return ZOO / f"{row.weights.removeprefix('zoo:')}.safetensors"
-    return expanded(base, row.weights)
+    return named_file(row.weights, base)
+
+
+def named_file(name: str, base: Path) -> Path:
+    """The file that a row names: a path from `base`, or 'zoo:NAME' for a shipped one."""
+    if name.startswith("zoo:"):
+        return ZOO / f"{name.removeprefix('zoo:')}.safetensors"
+    return expanded(base, name)

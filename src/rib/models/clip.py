@@ -160,9 +160,7 @@ def classifier_weights(
         UserError: the checkpoint does not fit.
     """
     library, model = _open_clip(), read_model(file, name, config)
-    with nothing_but_building(f"the tokenizer of the open_clip model {name!r}"):
-        tokenizer = library.get_tokenizer(f"local-dir:{name}" if Path(name, CONFIG).is_file() else name)
-    templates = tuple(prompts) if prompts else library.OPENAI_IMAGENET_TEMPLATES
+    tokenizer, templates = tokenizer_of(name), templates_of(prompts)
     model.to(device)
     with torch.no_grad():
         directions = library.build_zero_shot_classifier(model, tokenizer, tuple(names), templates, device=device)
@@ -170,6 +168,17 @@ def classifier_weights(
     bias = model.logit_bias
     shift = float(bias) if bias is not None else 0.0
     return tower_weights(model) | {"head.weight": head.contiguous(), "head.bias": torch.full((len(head),), shift)}
+
+
+def tokenizer_of(name: str) -> Any:
+    """The tokenizer of a model, by its name or folder."""
+    with nothing_but_building(f"the tokenizer of the open_clip model {name!r}"):
+        return _open_clip().get_tokenizer(f"local-dir:{name}" if Path(name, CONFIG).is_file() else name)
+
+
+def templates_of(prompts: Sequence[str] | None) -> tuple[Any, ...]:
+    """Templates, texts with one {} or functions of a word; open_clip's 80 for ImageNet if None are given."""
+    return tuple(prompts) if prompts else tuple(_open_clip().OPENAI_IMAGENET_TEMPLATES)
 
 
 def tower_weights(model: Any) -> dict[str, Tensor]:

@@ -56,7 +56,7 @@ def weights_digest(
     content = cached_digest(weights_file(name, row, base), cache_folder, fresh)
     if row.open_clip is None or row.has_new_head:
         return content
-    text = clip.text_identity(_words(row, classes), row.prompts)
+    text = clip.text_identity(words_of(row, classes), row.prompts)
     return digest(json.dumps([content, text]).encode())
 
 
@@ -82,7 +82,7 @@ def load_pretrained(
     """
     file = weights_file(name, row, base)
     before = state(file.stat())
-    if row.open_clip is not None and not _is_classifier(row, file, architecture):
+    if row.open_clip is not None and not is_classifier(row, file, architecture):
         reading = Reading(new_head=row.has_new_head)
         if row.has_new_head:
             config, _ = clip.model_config(row.open_clip, row.tag, base)
@@ -94,7 +94,7 @@ def load_pretrained(
     if expected is not None:
         content = weights_digest(name, row, base, classes)  # digests the bytes that were there when all was read
         if _identity(row, content, reading.text) != expected or state(file.stat()) != before:
-            raise _replaced(name, file)
+            raise replaced(name, file)
     return weights
 
 
@@ -104,7 +104,7 @@ def _identity(row: ModelRow, content: str, text: str) -> str:
     return digest(json.dumps([content, text]).encode()) if text and not shipped else content
 
 
-def _replaced(name: str, file: Path) -> UserError:
+def replaced(name: str, file: Path) -> UserError:
     return UserError(
         f"the checkpoint of model {name!r} was replaced after it was fingerprinted",
         got=f"other bytes in {file}",
@@ -176,7 +176,7 @@ def weights_identity(
     if text is None:
         text = _reading(name, row, architecture, file, base, classes).text.encode()
         if weights_digest(name, row, base, classes) != content:
-            raise _replaced(name, file)
+            raise replaced(name, file)
         if known:
             write_fact(known, text)
     return _identity(row, content, text.decode())
@@ -195,7 +195,7 @@ def _beside(file: Path) -> list[str]:
 def _reading(
     name: str, row: ModelRow, architecture: Architecture, file: Path, base: Path, classes: Sequence[str]
 ) -> Reading:
-    if row.open_clip is not None and not _is_classifier(row, file, architecture):
+    if row.open_clip is not None and not is_classifier(row, file, architecture):
         config, _ = clip.model_config(row.open_clip, row.tag, base)
         clip.read_model(file, row.open_clip, config)
         return Reading(new_head=row.has_new_head)
@@ -288,7 +288,7 @@ def _converted_by_timm(architecture: Architecture, weights: Mapping[str, Tensor]
     return dict(net.state_dict())
 
 
-def _is_classifier(row: ModelRow, file: Path, architecture: Architecture) -> bool:
+def is_classifier(row: ModelRow, file: Path, architecture: Architecture) -> bool:
     """Whether a checkpoint is an image tower with a head, as RIB's tuning saves it, rather than a whole CLIP model."""
     if row.weights is None:
         return False
@@ -316,17 +316,17 @@ def _clip_weights(
     config, _ = clip.model_config(row.open_clip, row.tag, base)
     folder = clip.clip_folder(row.open_clip, base)
     weights = clip.classifier_weights(
-        file, str(folder or row.open_clip), config, _words(row, classes), row.prompts, device
+        file, str(folder or row.open_clip), config, words_of(row, classes), row.prompts, device
     )
     if kept:
         if weights_digest(name, row, base, classes) != planned:
-            raise _replaced(name, file)
+            raise replaced(name, file)
         write_weights(kept, weights)
         write_fact(kept.with_suffix(".txt"), file_digest(kept).encode())
     return weights
 
 
-def _words(row: ModelRow, classes: Sequence[str]) -> tuple[str, ...]:
+def words_of(row: ModelRow, classes: Sequence[str]) -> tuple[str, ...]:
     """Words for the reference set's classes: the row's own, or known ones."""
     if row.class_names is None:
         return clip.class_words(classes)

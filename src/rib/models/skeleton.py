@@ -9,7 +9,7 @@ import torch
 
 from rib.errors import UserError, is_memory
 from rib.models import clip, folding, transformer, vision
-from rib.models.build import build, classifier_of
+from rib.models.build import build, classifier_of, meta_classifier
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.one_image import affected
@@ -143,3 +143,8 @@ def _heads(found: Trace, classifier: Classifier, architecture: Architecture) -> 
             remedy="name the final layer as `head`, or leave `head` out" if heads else "end the net in an nn.Linear",
         )
     return heads
+
+
+def width_of(architecture: Architecture) -> int:
+    """Number of features that the head of a model sees. Raises as `build`."""
+    return meta_classifier(architecture).width

@@ -40,6 +40,9 @@ class Loss(nn.Module, ABC):
             The loss, a scalar, and a count of at most n, a scalar without gradient.
         """
 
+    def finish(self, classifier: Classifier) -> None:
+        """Change the net after the last step, without gradients: write its head, for example."""
+
 
 class Objective(Frozen, ABC):
     """An objective and its hyper-parameters, which are its fields.

@@ -22,6 +22,7 @@ from rib.plan.looks import can_look, find_analysis, is_chosen, looks_at
 from rib.plan.merges import left_out, merge_of, require_unseen
 from rib.plan.plan import Look, Merge, Plan, Run
 from rib.plan.replay import replayable
+from rib.plan.texts import texts_of
 from rib.plan.variants import at_rate, variants
 from rib.recipe import LastBatch, Recipe
 from rib.steps import DataPart, Fit, Load, NewHead, Predict, Pretrain, Reference, Start, World
@@ -261,7 +262,10 @@ class _Planner:
         replay = (
             replayable(self.world, self.suite.reference, self.suite.tested, method.name) if method.replays else None
         )
-        return Fit(start, method, part, size, held, recipe, seed, ingredients, last, one, replay, at.replica or None)
+        texts = texts_of(self.world, model, start.architecture) if method.needs_texts else None
+        return Fit(
+            *(start, method, part, size, held, recipe, seed, ingredients, last, one, replay, at.replica or None, texts)
+        )
 
     @staticmethod
     def _require_one_net(method: Method, architecture: Architecture, ingredients: Sequence[Fit]) -> None:

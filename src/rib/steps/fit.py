@@ -41,6 +41,7 @@ class Fit(Step):
             CPU too.
         replay: training images of the reference set, for a method that replays them.
         replica: distinguishes several trainings on the same images, for ingredients that differ in their seed.
+        texts: digest of the model's text side, for a method that trains with texts.
     """
 
     key_name: ClassVar[str] = "Fit"
@@ -57,6 +58,7 @@ class Fit(Step):
     one_image: OneImage | None = field(default=None, metadata=OPTION)
     replay: DataPart | None = field(default=None, metadata=OPTION)
     replica: int | None = field(default=None, metadata=OPTION)
+    texts: str | None = field(default=None, metadata=OPTION)
 
     activity: ClassVar[str] = "fitting"
     trains: ClassVar[bool] = True
@@ -201,6 +203,7 @@ class Fit(Step):
             reference=shop.examples(self.replay, self.architecture.view) if self.replay else None,
             reference_map=self.replay.label_map if self.replay else None,
             extended=self.architecture if self.architecture.extension else None,
+            texts=shop.texts(self.start.model, self.start.architecture, self.texts) if self.texts else None,
         )
 
 

@@ -60,6 +60,11 @@ class NewHead(Step):
         return self.called or self.backbone.label
 
     @property
+    def model(self) -> str:
+        """Name of the model in the suite."""
+        return self.backbone.model
+
+    @property
     def needs(self) -> tuple[Step, ...]:
         """No prerequisites."""
         return ()

@@ -23,8 +23,10 @@ from rib.data.views import View
 from rib.errors import DamagedError, StepError, UserError
 from rib.identity import source_digest
 from rib.models.build import build
-from rib.models.catalogue import Architecture
+from rib.models.catalogue import Architecture, find_row
 from rib.models.classifier import Classifier
+from rib.models.text_side import TextSide
+from rib.models.text_sources import load_text
 from rib.models.weights import Weights, put_weights
 from rib.recipe import LastBlock
 from rib.steps.how import How
@@ -178,6 +180,13 @@ class Workshop:
             classifier = build(source.architecture, last_block=last_block)
             put_weights(classifier.net, weights)
             return classifier.to(self.device)
+
+    def texts(self, model: str, architecture: Architecture, expected: str) -> TextSide:
+        """The text side of a model, by its name in the suite. Raises UserError if it is another than expected."""
+        row, classes = find_row(model, self.suite.model), self.world[self.suite.reference].classes
+        with self.loading:
+            place = (self.suite.base, classes, self.store.facts, self.device)
+            return load_text(model, row, architecture, *place, expected)
 
     def stored_features(self, key: str) -> Tensor | None:
         """Features float32 (N, D) of an `Embed` step; None if they are missing or sharing is off."""

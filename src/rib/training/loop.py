@@ -156,10 +156,13 @@ class _Loop:
         return self.passes * (tuned + (replay.count(tuned) if replay else 0))
 
     def settle(self) -> None:
-        """After all epochs: the last change of the hook, then the recipe's rule for BatchNorm statistics."""
+        """After all epochs: the last changes of hook and objective, then the recipe's rule for BatchNorm statistics."""
         if self.training.hook is not None:
             with torch.no_grad():
                 self.training.hook.finish(self.classifier.net)
+        if self.training.objective is not None:
+            with torch.no_grad():
+                self.training.objective.finish(self.classifier)
         put_statistics(self.classifier.net, self.pretrained)
         if self.training.recipe.batchnorm == "reestimate" and self.norms:
             with autocast(self.device, self.training.recipe.precision):

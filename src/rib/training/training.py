@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
+from rib.errors import UserError
 from rib.objectives.base import Loss
 from rib.recipe import Recipe
 from rib.training.hooks import FeatureTerm, Replayed, SecondPass, StepHook
@@ -103,3 +104,13 @@ class Training:
     feature_term: FeatureTerm | None = None
     second_pass: SecondPass | None = None
     replay: Replayed | None = None
+
+    def require_one_loss(self, name: str) -> None:
+        """Refuse an objective beside terms that it would replace without a word. Raises UserError."""
+        terms = {"penalty": self.penalty, "feature_term": self.feature_term, "replayed": self.replay}
+        if self.objective is not None and (given := [term for term, value in terms.items() if value is not None]):
+            raise UserError(
+                f"method {name!r} has an objective, which takes the place of the cross-entropy and of all terms",
+                got=", ".join(given),
+                remedy="put the terms into the objective",
+            )

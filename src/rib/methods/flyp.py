@@ -1,0 +1,77 @@
+"""FLYP: fine-tune like you pretrain."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rib.data.labels import LabelMap
+from rib.methods.base import Task, TrainedMethod
+from rib.models.classifier import Classifier
+from rib.models.text_side import Tower
+from rib.models.weights import Weights
+from rib.objectives.base import Features, Loss
+from rib.objectives.unicl import LARGEST_SCALE
+
+
+class FLYP(TrainedMethod):
+    """Trains image and text side with CLIP's contrastive loss (Goyal et al. 2022, arXiv 2212.00638).
+
+    Each image of a batch is matched with a text of its class, by a random template, against those of the other images,
+    and the other way round. The temperature is trained too. Afterwards the head is what the trained text side makes of
+    the reference set's class names. As in the paper, images of one class count as negatives of one another. The text
+    of a class that stands for several of the reference set's is that of the first. Of a model with class vectors
+    alone, the vectors are trained. The cost leaves the text tower out.
+    """
+
+    name: ClassVar[str] = "flyp"
+    key_name: ClassVar[str] = "rib.methods.flyp:FLYP"
+    needs_texts: ClassVar[bool] = True
+
+    def objective(self, start: Weights, task: Task) -> Contrast:
+        """The contrastive loss, with a copy of the text side."""
+        assert task.texts is not None
+        return Contrast(task.texts.tower(), task.label_map)
+
+
+class Contrast(Loss):
+    """CLIP's loss of images and texts of their classes.
+
+    Args:
+        tower: the text side, trained.
+        label_map: of the tuning set: its classes among those of the texts.
+    """
+
+    length: Tensor
+    own: Tensor
+
+    def __init__(self, tower: Tower, label_map: LabelMap) -> None:
+        super().__init__()
+        self.tower = tower
+        device = tower.log_scale.device
+        self.register_buffer("own", torch.tensor([group[0] for group in label_map.groups], device=device))
+        self.register_buffer("length", torch.ones((), device=device))
+
+    @property
+    def scale(self) -> Tensor:
+        """Factor of the cosines, at most 100."""
+        return self.tower.log_scale.exp().clamp(max=LARGEST_SCALE)
+
+    def forward(self, features: Features, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        seen = features(images).float()
+        self.length = seen.detach().norm(dim=1).mean()
+        logits = self.scale * F.normalize(seen, dim=1) @ self.tower(self.own[labels]).float().T
+        pairs = torch.arange(len(labels), device=logits.device)
+        loss = (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
+        return loss, (labels[logits.detach().argmax(dim=1)] == labels).sum()
+
+    def finish(self, classifier: Classifier) -> None:
+        """The head gives scale · cosine for features of the usual length, which is 1 in a CLIP model."""
+        matrix = self.scale * self.tower.matrix() / self.length
+        values = dict(classifier.net.named_parameters())
+        values[f"{classifier.head_name}.weight"].copy_(matrix)
+        if (bias := values.get(f"{classifier.head_name}.bias")) is not None:
+            bias.zero_()

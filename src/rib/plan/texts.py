@@ -1,0 +1,25 @@
+"""The texts that a method trains with."""
+
+from __future__ import annotations
+
+from rib.errors import UserError
+from rib.models.catalogue import Architecture, find_row
+from rib.models.text_sources import text_digest
+from rib.steps import World
+
+
+def texts_of(world: World, model: str, architecture: Architecture) -> str:
+    """What identifies the text side of a model.
+
+    Raises:
+        UserError: it has none, or one that does not fit, or several heads.
+    """
+    suite = world.suite
+    row = find_row(model, suite.model)
+    if row.open_clip and f"weights of {model}" in world.assumed:
+        return f"expected {model}"
+    if architecture.heads:
+        what = f"model {model!r} has several heads, and a method that trains with texts needs one"
+        raise UserError(what, got=", ".join(architecture.heads), remedy="leave out these methods for this model")
+    classes = world[suite.reference].classes
+    return text_digest(model, row, architecture, suite.base, classes, world.cache)
