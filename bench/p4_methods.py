@@ -11,6 +11,7 @@ from bench.base import Marks, Row, Setting, at_most, one_thread
 from bench.p5_step import CLASSES, WHOLE, noise
 from rib.methods import METHODS, Method, Task
 from rib.methods.ewc import EWC
+from rib.methods.peft_tuning import Peft
 from rib.models.build import build
 from rib.models.catalogue import Architecture, ModelRow
 from rib.models.describe import describe
@@ -57,8 +58,10 @@ def _measured(setting: Setting) -> list[Row]:
     recipe = Recipe(epochs=1, batch_size=batch, eval_batch_size=batch, precision=setting.precision)
     start = take_weights(build(architecture).net)
     task = task_of(architecture, recipe, batch * steps, setting.device)
-    own = {"ewc": EWC(samples=4)}  # few for the Fisher, which is computed before the first step
-    own["peft"] = METHODS.find("peft")(layers=("qkv",))
+    own: dict[str, Method] = {
+        "ewc": EWC(samples=4),
+        "peft": Peft(layers=("qkv",)),
+    }  # few for the Fisher, which is computed before the first step
     methods = {name: own.get(name) or METHODS.find(name)() for name in ("finetune", *GOALS)}
     seconds: dict[str, list[float]] = {name: [] for name in methods}
     for turn in range(1 + setting.repeats(5)):
