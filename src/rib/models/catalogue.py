@@ -125,9 +125,7 @@ class ModelRow(Frozen):
     class_names: tuple[str, ...] | None = Field(None, description="open_clip: words for the classes, in order")
     prompts: tuple[str, ...] | None = Field(None, description="open_clip: templates; default its 80 for ImageNet")
     class_vectors: str | None = Field(
-        None,
-        description="safetensors file with a tensor `classes` (classes, D), for methods that train with texts; "
-        "'zoo:NAME' for a shipped one",
+        None, description="file of vectors `classes` (classes, D), for methods that train with texts; or 'zoo:NAME'"
     )
     build: str | None = Field(None, description="package.module:function; called with num_classes and `arguments`")
     arguments: dict[str, Any] = Field(default_factory=dict, description="keyword arguments of the builder")
@@ -207,18 +205,14 @@ class ModelRow(Frozen):
         return self
 
     @model_validator(mode="after")
-    def _shipped(self) -> Self:
+    def _of_files(self) -> Self:
+        if self.fold and (self.timm is None or self.pretrain):
+            raise ValueError("`fold` is for a timm model with weights: it folds the BatchNorms that they belong to")
         for name in (self.weights, self.class_vectors):
             if name and name.startswith("zoo:") and not re.fullmatch(r"\w+", name[4:]):
                 raise ValueError(f"{name!r} names no shipped weights: zoo: and letters, digits, underscores")
         if self.class_vectors and self.open_clip:
             raise ValueError("an open_clip model has a text tower: leave `class_vectors` out")
-        return self
-
-    @model_validator(mode="after")
-    def _foldable(self) -> Self:
-        if self.fold and (self.timm is None or self.pretrain):
-            raise ValueError("`fold` is for a timm model with weights: it folds the BatchNorms that they belong to")
         return self
 
     @property
