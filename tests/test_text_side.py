@@ -21,7 +21,7 @@ from rib.data import digits
 from rib.data.examples import Examples, Index
 from rib.data.splits import named_generator
 from rib.errors import UserError
-from rib.methods.flyp import Contrast
+from rib.methods.flyp import ImagesAndTexts
 from rib.models.build import build
 from rib.models.catalogue import ROWS, ModelRow, named_file
 from rib.models.describe import describe
@@ -159,7 +159,7 @@ def test_flyp_is_clips_loss_step_by_step_and_its_head_what_the_texts_say() -> No
 
 
 def test_the_scale_of_flyp_is_at_most_a_hundred() -> None:
-    assert Contrast(vectors(scale=400.0).tower(), PART).scale.item() == pytest.approx(100)
+    assert ImagesAndTexts(vectors(scale=400.0).tower(), PART).scale.item() == pytest.approx(100)
 
 
 @pytest.mark.parametrize("name", WITH_TEXTS)

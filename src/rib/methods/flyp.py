@@ -31,13 +31,13 @@ class FLYP(TrainedMethod):
     key_name: ClassVar[str] = "rib.methods.flyp:FLYP"
     needs_texts: ClassVar[bool] = True
 
-    def objective(self, start: Weights, task: Task) -> Contrast:
+    def objective(self, start: Weights, task: Task) -> ImagesAndTexts:
         """The contrastive loss, with a copy of the text side."""
         assert task.texts is not None
-        return Contrast(task.texts.tower(), task.label_map)
+        return ImagesAndTexts(task.texts.tower(), task.label_map)
 
 
-class Contrast(Loss):
+class ImagesAndTexts(Loss):
     """CLIP's loss of images and texts of their classes.
 
     Args:
