@@ -259,13 +259,10 @@ class _Planner:
                 before = self._statistics.get(model, smallest)
                 self._statistics[model] = min(before[0], smallest[0]), min(before[1], smallest[1])
             one = found.one_image(method.takes_single_gradients or 1 in batches)
-        replay = (
-            replayable(self.world, self.suite.reference, self.suite.tested, method.name) if method.replays else None
-        )
+        replay = replayable(self.world, method.name) if method.replays else None
         texts = texts_of(self.world, model, start.architecture) if method.needs_texts else None
-        return Fit(
-            *(start, method, part, size, held, recipe, seed, ingredients, last, one, replay, at.replica or None, texts)
-        )
+        drawn_as = (part, size, held, recipe, seed)
+        return Fit(start, method, *drawn_as, ingredients, last, one, replay, at.replica or None, texts)
 
     @staticmethod
     def _require_one_net(method: Method, architecture: Architecture, ingredients: Sequence[Fit]) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 import numpy as np
 
 from rib.data.overlap import Parts
@@ -12,18 +10,17 @@ from rib.errors import UserError
 from rib.steps import World
 
 
-def replayable(world: World, reference: str, tested: Iterable[str], method: str) -> DataPart:
+def replayable(world: World, method: str) -> DataPart:
     """The reference set's tune part, if no image of it, and no other image of the same source, is scored.
 
     Args:
-        world: the data sets.
-        reference: name of the reference set.
-        tested: names of the sets that are scored.
+        world: the data sets of a suite.
         method: name of the method, for error messages.
 
     Raises:
         UserError: the set plays both roles whole, or an image of it is scored.
     """
+    reference, tested = world.suite.reference, world.suite.tested
     own = world[reference]
     if not own.disjoint:
         raise UserError(
