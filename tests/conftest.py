@@ -18,7 +18,7 @@ ROOMS = {
     "analysis": "analyses analysis_data analysis_weights correlation orders",
     "cli": "bad_input printing user_code",
     "data": (
-        "alike caches cells containers corruptions data digits feed hostile_images imagenet_data labels "
+        "alike caches cells companions containers corruptions data digits feed hostile_images imagenet_data labels "
         "lite modes overlap packs sources splits"
     ),
     "execute": "clusters executors linear memory processes ray_token resume scale sharing soak",

@@ -74,6 +74,13 @@ def ordered(root: Path, order: Sequence[str]) -> Path:
     return root
 
 
+def card(names: Sequence[str]) -> str:
+    """A data card as Hugging Face's library writes it, with the names of a ClassLabel."""
+    numbered = "".join(f"          '{place}': {name}\n" for place, name in enumerate(names))
+    column = f"  - name: label\n    dtype:\n      class_label:\n        names:\n{numbered}"
+    return f"---\nlicense: mit\ndataset_info:\n  features:\n  - name: image\n    dtype: image\n{column}---\n# A set\n"
+
+
 def table(
     made: Sequence[Item], labels: Sequence[Any], kind: Any = None, names: Sequence[str] = (), paths: bool = True
 ) -> pa.Table:

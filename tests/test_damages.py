@@ -262,6 +262,26 @@ def an_image_that_is_a_page(root: Path) -> Row:
     return row
 
 
+@damage("metadata.csv says other classes than the folders")
+def a_table_of_labels_that_contradicts_the_folders(root: Path) -> Row:
+    row = tree(root)
+    (root / "x" / "metadata.csv").write_text("file_name,label\nbee/000.png,ant\nant/000.png,ant\n")
+    return row
+
+
+@damage("4 of 16 labels stand for a missing value ('nan')")
+def a_class_of_what_had_no_label(root: Path) -> Row:
+    holders.tree(root / "x", [*MADE, *items(("nan",), seed=1)])
+    return {"folder": "x"}
+
+
+@damage("the field 'ant' stands there twice")
+def an_order_file_with_a_number_twice(root: Path) -> Row:
+    row = tree(root)
+    (root / "x" / "class_to_idx.json").write_text('{"ant": 0, "bee": 1, "ant": 2, "dog": 2}')
+    return row
+
+
 # -- Parquet -----------------------------------------------------------------------------------------------------------
 
 
@@ -405,6 +425,46 @@ def paths_in_place_of_images(root: Path) -> Row:
     (root / "x").mkdir()
     pq.write_table(table(MADE, LABELS).set_column(0, "image", images), root / "x" / "a.parquet")
     return {"parquet": "x"}
+
+
+@damage("3 of 12 rows hold no image")
+def images_missing_in_a_file_without_statistics(root: Path) -> Row:
+    said = [{"bytes": None if place > 8 else item.content, "path": item.name} for place, item in enumerate(MADE)]
+    images = pa.array(said, table(MADE, LABELS).schema[0].type)
+    (root / "x").mkdir()
+    whole = table(MADE, LABELS).set_column(0, "image", images)
+    pq.write_table(whole, root / "x" / "a.parquet", write_statistics=False)
+    return {"parquet": "x"}
+
+
+@damage("rows of several splits in one set")
+def a_column_of_splits(root: Path) -> Row:
+    return two_columns(root, LABELS, ["train"] * 8 + ["test"] * 4, "split")
+
+
+@damage("rows of several splits in one set")
+def a_column_that_says_what_is_tested_on(root: Path) -> Row:
+    return two_columns(root, LABELS, [False] * 8 + [True] * 4, "is_test")
+
+
+@damage("labels and their names disagree")
+def one_number_with_two_names(root: Path) -> Row:
+    return two_columns(root, NUMBERS, ["wasp", *LABELS[1:]], "label_name")
+
+
+@damage("has several columns of images")
+def images_under_two_usual_names(root: Path) -> Row:
+    parquet(root, LABELS)
+    whole = table(MADE, LABELS)
+    pq.write_table(whole.append_column("img", whole["image"]), root / "x" / "train-00000-of-00001.parquet")
+    return {"parquet": "x"}
+
+
+@damage("a file beside the set has as many names")
+def numbers_that_a_card_above_may_name(root: Path) -> Row:
+    parquet(root / "hub", NUMBERS)
+    (root / "hub" / "README.md").write_text(holders.card(CLASSES[::-1]))
+    return {"parquet": "hub/x"}
 
 
 @damage("1 of 4 numbered files are missing")
@@ -632,6 +692,25 @@ def a_member_in_latin_1(root: Path) -> Row:
     return shards(root, [*WHOLE, ("caf\udce9.png", MADE[0].content)])
 
 
+@damage("rows of several splits in one set")
+def a_field_of_splits(root: Path) -> Row:
+    said = ["train"] * 8 + ["validation"] * 4
+    files = zip(_in_json()[1::2], said, strict=True)
+    fields = [(name, json.dumps(json.loads(data) | {"split": split}).encode()) for (name, data), split in files]
+    return shards(root, [*_in_json()[::2], *fields])
+
+
+@damage("files of several splits in one set")
+def splits_as_folders_of_a_shard(root: Path) -> Row:
+    return shards(root, [(f"{'val' if '003' in name else 'train'}/{name}", data) for name, data in WHOLE])
+
+
+@damage("12 files of labels are no JSON")
+def a_field_that_stands_there_twice(root: Path) -> Row:
+    fields = [(name, data[:-1] + b', "label": "ant"}') for name, data in _in_json()[1::2]]
+    return shards(root, [*_in_json()[::2], *fields])
+
+
 @damage("the file ends without an end mark")
 def a_shard_cut_off_between_members(root: Path) -> Row:
     row = shards(root, WHOLE)
@@ -697,6 +776,31 @@ def numbers_beyond_the_classes(root: Path) -> Row:
 @damage("are of type bool")
 def labels_that_are_true_or_false(root: Path) -> Row:
     return arrays(root, labels=np.array(NUMBERS) > 0, classes=np.array(CLASSES))
+
+
+@damage("rows of several splits in one set")
+def an_array_of_splits(root: Path) -> Row:
+    return arrays(root, split=np.array(["train"] * 8 + ["test"] * 4))
+
+
+@damage("two arrays name the classes differently")
+def two_lists_of_classes(root: Path) -> Row:
+    return arrays(root, labels=np.array(NUMBERS), classes=np.array(CLASSES), label_names=np.array(CLASSES[::-1]))
+
+
+@damage("has images that are all but black")
+def images_of_nought_and_one(root: Path) -> Row:
+    return arrays(root, images=np.stack([item.pixels for item in MADE]) // 128)
+
+
+@damage("images.reshape(N, H, W, 3)")
+def images_without_a_height(root: Path) -> Row:
+    return arrays(root, images=np.stack([item.pixels for item in MADE]).reshape(12, -1, 3))
+
+
+@damage("images uint8 (12, 3, 12, 3)")
+def images_whose_channels_may_come_first(root: Path) -> Row:
+    return arrays(root, images=np.stack([item.pixels for item in MADE])[:, :3])
 
 
 @damage("labels have one axis: labels[:, 0]")
@@ -816,7 +920,7 @@ def squeezed(text: str) -> str:
 
 
 def test_there_are_enough_of_them() -> None:
-    assert len(DAMAGES) >= 95
+    assert len(DAMAGES) >= 115
 
 
 @pytest.mark.parametrize("name", DAMAGES)

@@ -22,7 +22,7 @@ from rib.methods.ewc import diagonal_fisher
 from rib.methods.lora import LowRank, projections
 from rib.models.classifier import Classifier
 from rib.models.layers import visible
-from rib.models.trace import Trace, trace
+from rib.models.trace import Trace, require_steady, trace
 from rib.models.weights import put_weights, take_weights, write_weights
 from rib.plan import Plan, make_plan
 from rib.recipe import Recipe
@@ -55,7 +55,11 @@ WAYS: dict[str, Callable[..., Any]] = {
     "one": lambda net, x, first, second: second,
     "first": lambda net, x, first, second: (net.other(x), first)[1],
     "scaled in place": lambda net, x, first, second: second.mul_(3),
+    "log softmax": lambda net, x, first, second: second.log_softmax(1),
     "softmax": lambda net, x, first, second: second.softmax(1),
+    "sigmoid": lambda net, x, first, second: second.sigmoid(),
+    "dropout": lambda net, x, first, second: F.dropout(second, 0.5, training=True),
+    "batch": lambda net, x, first, second: second - second.mean(0),
     "tuple": lambda net, x, first, second: (second, first) if net.training else second,
     "odd tuple": lambda net, x, first, second: (first + second, first) if net.training else second,
     "dict": lambda net, x, first, second: {"logits": second},
@@ -76,7 +80,7 @@ def net(num_classes: int, way: str = "mean") -> nn.Module:
         ("one", ("head", "other"), "other", None),
         ("first", ("head", "other"), "head", None),
         ("scaled in place", ("head", "other"), None, None),
-        ("softmax", ("head", "other"), None, None),
+        ("log softmax", ("head", "other"), None, None),
         ("tuple", ("head", "other"), "other", None),
         ("odd tuple", ("head", "other"), "other", "a tuple of 2"),
     ],
@@ -96,6 +100,52 @@ def test_how_an_answer_comes_about(
 def test_what_is_no_answer_is_refused_when_it_is_planned(tmp_path: Path, way: str, words: str) -> None:
     with pytest.raises(UserError, match=rf"one number per class\n  got: +.*{words}"):
         planned(tmp_path, way, ["finetune"])
+
+
+@pytest.mark.parametrize("way", ["softmax", "sigmoid"])
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_probabilities_are_no_logits(way: str, device: str) -> None:
+    with (
+        torch.device(device),
+        pytest.raises(UserError, match=f"probabilities, not logits\n  got: +a net that ends in a {way}"),
+    ):
+        trace(net(4, way), SIDE, 4)
+
+
+@pytest.mark.parametrize(
+    ("way", "words"),
+    [("dropout", "two answers to the same images differ"), ("batch", "depends on the other images of its batch")],
+)
+def test_an_answer_that_the_image_alone_does_not_make_is_refused_when_it_is_planned(
+    tmp_path: Path, way: str, words: str
+) -> None:
+    with pytest.raises(UserError, match=words):
+        planned(tmp_path, way, ["finetune"])
+
+
+class Untracked(nn.Module):
+    """Normalises by the batch in evaluation too."""
+
+    def __init__(self, num_classes: int, tracked: bool = False) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 6, 3, 2)
+        self.norm = nn.BatchNorm2d(6, track_running_stats=tracked)
+        self.head = nn.Linear(6, num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = self.head(F.relu(self.norm(self.conv(x))).mean((2, 3)))
+        return found
+
+
+@pytest.mark.parametrize("tracked", [True, False])
+def test_batchnorm_without_running_statistics(tracked: bool) -> None:
+    torch.manual_seed(0)
+    model = Untracked(4, tracked).eval()
+    if tracked:
+        return require_steady(model, torch.zeros(2, 3, SIDE, SIDE))
+    with pytest.raises(UserError, match=r"depends on the other images(.|\n)*track_running_stats"):
+        require_steady(model, torch.zeros(2, 3, SIDE, SIDE))
+    return None
 
 
 def planned(folder: Path, way: str, methods: list[str], **fields: Any) -> tuple[Plan, Store]:

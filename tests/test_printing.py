@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 
 import rib
 from helpers import document, surroundings, toml
+from rib.execute.progress import Bar, PlainLines
 from rib.files import json_text
 from rib.steps import How
-from rib.text.terminal import PLAIN, degraded
+from rib.text.terminal import PLAIN, degraded, off_screen
 
 NARROW = ("ascii", "latin-1", "cp1252", "cp437", "cp932")
 
@@ -136,3 +137,22 @@ def test_what_was_not_finite_is_named() -> None:
         "rows": [{"loss": None, "gain": 0.0}],
         "not_finite": ["rows.0.loss: nan"],
     }
+
+
+def watchers() -> list[tuple[Any, Any]]:
+    """Both watchers, each with its tally."""
+    bar, lines = Bar(off_screen(80)), PlainLines()
+    return [(bar, lambda: bar), (lines, lambda: lines._tally)]
+
+
+def test_time_left_knows_nothing_of_what_was_decoded_before() -> None:
+    """10,000 images are decoded before 100 passes begin; then half of these are made."""
+    for watcher, tally in watchers():
+        watcher.images(10_000, 10_000.0)
+        watcher.begin(3, 1, 100.0)
+        assert tally().share == 0
+        watcher.images(25, 25.0)
+        watcher.images(25, 75.0)  # more than was planned of the step
+        watcher.finished(50.0)
+        assert tally().share == 1 - 0.0 if tally().under_way >= 50 else 0.5
+        assert tally().image_count == 50

@@ -7,6 +7,8 @@ import os
 import random
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -342,6 +344,41 @@ def test_an_interrupt_while_starting(tmp_path: Path) -> None:
     assert process.returncode == 130, (out, err)
     assert "Traceback" not in out + err
     assert "Continue with: rib run" in err
+
+
+ENDS = """
+import atexit, os, signal
+from rib.cli import app
+
+def interrupt(*_, **__):
+    os.kill(os.getpid(), signal.SIGINT)
+
+def command(**_):
+    atexit.register(interrupt)
+    {command}
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+app.app = command
+{more}
+app.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("command", "more", "code"),
+    [
+        ("return 0", "", 0),
+        ("return 1", "", 1),
+        ("raise app.UserError('x')", "app.say = print", 2),
+        ("interrupt()", "app.say = print", 130),
+        ("interrupt()", "app.say = interrupt", 130),
+    ],
+)
+def test_an_interrupt_while_a_command_ends(command: str, more: str, code: int) -> None:
+    """Ctrl-C as the interpreter ends, and again while the first is reported: no traceback, and the code stays."""
+    script = ENDS.format(command=command, more=more)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_an_interrupt_from_python(finished: Finished, tmp_path: Path) -> None:

@@ -21,6 +21,7 @@ from rib.data.examples import Examples, Part
 from rib.data.pack import pack_file
 from rib.errors import StoppedError
 from rib.execute import decode as packing
+from rib.execute.progress import Silent
 from rib.methods import METHODS, Passes, ewc
 from rib.models.classifier import Classifier
 from rib.models.last_block import compute_pooled_only
@@ -104,6 +105,32 @@ class Counted:
         return Passes(self.trained, self.seen)
 
 
+class Progress(Silent):
+    """The work that a run announces, and of each step the passes counted while it runs and at its end.
+
+    What is decoded before the work begins is not counted.
+    """
+
+    def __init__(self) -> None:
+        self.work = 0.0
+        self.title = ""
+        self.counted: Counter[str] = Counter()
+        self.settled: Counter[str] = Counter()
+
+    def begin(self, steps: int, done: int, work: float) -> None:
+        self.work = work
+        self.counted.clear()
+
+    def now(self, title: str) -> None:
+        self.title = title
+
+    def images(self, count: int, passes: float) -> None:
+        self.counted[self.title] += round(passes)
+
+    def finished(self, work: float) -> None:
+        self.settled[self.title] += round(work)
+
+
 def planned(suite: Suite, share: bool) -> Passes:
     """What the plan says of all of its steps."""
     plan = replace(make_plan(suite), share=share)
@@ -118,10 +145,12 @@ def test_shared_and_alone_find_the_same_in_as_many_passes_as_planned(
     suite = suite_of_all(tmp_path, family)
     for share, store in ((True, tmp_path / "shared"), (False, tmp_path / "alone")):
         with monkeypatch.context() as patch:
-            counted = Counted(patch)
-            finished = rib.run(suite, store=store, how=How(workers=1, share=share))
+            counted, progress = Counted(patch), Progress()
+            finished = rib.run(suite, store=store, how=How(workers=1, share=share), watcher=progress)
         assert finished.failed == {}
         assert counted.passes == planned(suite, share)
+        assert progress.counted == progress.settled
+        assert progress.counted.total() == progress.work
     assert_same_findings(suite, tmp_path / "shared", tmp_path / "alone")
     assert planned(suite, True).trained == planned(suite, False).trained
     assert planned(suite, True).seen < planned(suite, False).seen

@@ -15,6 +15,7 @@ import re
 import stat
 import threading
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -314,14 +315,21 @@ def parse_json(text: str | bytes) -> Any:
     """Parse a foreign JSON document.
 
     Raises:
-        ValueError: it is not JSON, or its nesting is deeper than `DEEPEST`.
+        ValueError: it is not JSON, its nesting is deeper than `DEEPEST`, or a field appears twice.
     """
     try:
-        document = json.loads(text)
+        document = json.loads(text, object_pairs_hook=_all_different)
     except RecursionError:
         raise ValueError(f"lists and tables are nested more than {DEEPEST} deep") from None
     _require_shallow(document)
     return document
+
+
+def _all_different(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A table of fields. Raises ValueError if two have one name."""
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError(f"the field {Counter(name for name, _ in pairs).most_common(1)[0][0]!r} stands there twice")
+    return dict(pairs)
 
 
 def _require_shallow(document: Any) -> None:
@@ -361,9 +369,6 @@ def _finite(value: Any, place: tuple[str, ...], lost: list[str]) -> Any:
     return value
 
 
-# -- words -------------------------------------------------------------------------------------------------------------
-
-
 def file_name(text: str) -> str:
     """A file name that is valid everywhere, from any text: without separators, spaces or a leading dot.
 
@@ -398,11 +403,8 @@ def _explained(error: OSError, path: Path) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StepError(f"the disk is full: {path} could not be written; free some space and run again")
     if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
-        return UserError(
-            f"cannot write {path}",
-            got=error.strerror,
-            remedy="choose another path with --store or --out, or change its permissions",
-        )
+        remedy = "choose another path with --store or --out, or change its permissions"
+        return UserError(f"cannot write {path}", got=error.strerror, remedy=remedy)
     if error.errno is None:  # an error of a library, not of the system
         return error
     return StepError(f"{path} could not be written: {error}; check the disk and run again")

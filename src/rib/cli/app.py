@@ -109,8 +109,11 @@ def main() -> NoReturn:
         code = _finished()
     except BrokenPipeError:
         code = CLOSED_PIPE
+    except KeyboardInterrupt:  # a second Ctrl-C, while the first was reported
+        code = INTERRUPTED
     if code == INTERRUPTED:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # importing the rest takes a moment
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # the rest takes a moment
+    atexit.register(signal.signal, signal.SIGINT, signal.SIG_IGN)  # the last registered is called first
     sys.exit(code if finish_streams() or code else CLOSED_PIPE)
 
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from rib.data.base import DataSet, Form
 from rib.data.cells import joined, number_cells, require_every_class
 from rib.data.classes import Labelled, name_classes, refuse_labels
+from rib.data.companions import may_speak, names_beside, renamed, require_rows_of_one_split
 from rib.data.containers import Listing, short_digests
 from rib.data.examples import Index, Part
 from rib.data.groups import group_bytes, grouped
@@ -29,6 +30,9 @@ from rib.data.views import Inputs, View, as_pixels
 from rib.errors import UserError
 from rib.files import plain
 from rib.identity import digest
+
+CLASS_ARRAYS = ("classes", "class_names", "classnames", "label_names", "target_names")
+"""Names of arrays that list the classes in order."""
 
 
 class ArraySet(DataSet):
@@ -184,8 +188,12 @@ def _load(file: Path, data: str, cells: Sequence[str], groups: str | None) -> _F
     if images is None or labels is None:
         raise UserError(f"data set {data!r}: {file} lacks arrays", got=", ".join(arrays), valid="images, labels")
     _require_form(images, labels, file, data)
-    names = _class_names(arrays["classes"], file, data) if "classes" in arrays else None
+    beside = _companions(arrays, len(labels))
+    require_rows_of_one_split(beside, file, data)
+    names = _stated_names(arrays, file, data)
     words = _words(labels, names, file, data)
+    if names is None and (said := names_beside(words, beside, file, data)):
+        words, names = renamed(words, said, data)
     found, inverse = np.unique(np.array(words), return_inverse=True)
     listing = Listing(tuple(found.tolist()), inverse.astype(np.int32), [str(row) for row in range(len(words))])
     named = names is not None or labels.dtype.kind in "USO"
@@ -261,7 +269,9 @@ def _groups(
 
 
 def _require_form(images: NDArray[Any], labels: NDArray[Any], file: Path, data: str) -> None:
-    shape_ok = images.ndim == 3 or (images.ndim == 4 and images.shape[-1] == 3)
+    flat = images.ndim == 3 and images.shape[-1] in (1, 3, 4) and images.shape[1] > 4 * images.shape[-1]
+    twofold = images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[2] > 3  # (N, 3, H, 3): channels first?
+    shape_ok = (images.ndim == 3 and not flat) or (images.ndim == 4 and images.shape[-1] == 3 and not twofold)
     fits = labels.ndim == 1 and len(labels) == len(images)
     if images.dtype != np.uint8 or not shape_ok or not fits or not images.size:
         raise UserError(
@@ -270,10 +280,19 @@ def _require_form(images: NDArray[Any], labels: NDArray[Any], file: Path, data: 
             valid="images uint8 (N, H, W, 3) or (N, H, W), labels (N,), N > 0",
             remedy=_way_out(images, labels),
         )
+    if 0 < images.max() <= 1:
+        raise UserError(
+            f"data set {data!r}: {file} has images that are all but black",
+            got="values of 0 and 1",
+            valid="values from 0 to 255",
+            remedy="save them as images * 255",
+        )
 
 
 def _way_out(images: NDArray[Any], labels: NDArray[Any]) -> str | None:
     """Suggest how to bring arrays into the right form; None if there is no suggestion."""
+    if images.ndim == 3 and images.shape[-1] in (1, 3, 4) and images.dtype == np.uint8 and images.shape[1] > 4:
+        return "give every image its height and width: images.reshape(N, H, W, 3)"
     if images.ndim == 4 and images.shape[1] in (1, 3) and images.shape[-1] not in (1, 3):
         return "put the channels last: images.transpose(0, 2, 3, 1)"
     if images.ndim == 4 and images.shape[-1] == 1:
@@ -287,10 +306,33 @@ def _way_out(images: NDArray[Any], labels: NDArray[Any]) -> str | None:
     return "of one-hot labels or scores, save labels.argmax(1)" if labels.ndim == 2 else None
 
 
-def _class_names(names: NDArray[Any], file: Path, data: str) -> tuple[str, ...]:
+def _companions(arrays: Mapping[str, NDArray[Any]], count: int) -> dict[str, list[Any]]:
+    """Arrays that may say the split of a row or the name of its class."""
+    named = {key: arrays[key] for key in may_speak(arrays)}
+    return {
+        key: [value.decode(errors="replace") if isinstance(value, bytes) else value for value in array.tolist()]
+        for key, array in named.items()
+        if array.shape == (count,)
+    }
+
+
+def _stated_names(arrays: Mapping[str, NDArray[Any]], file: Path, data: str) -> tuple[str, ...] | None:
+    """Names of the classes, in order, where an array lists them. Raises UserError if two arrays differ."""
+    found = {key: _class_names(arrays[key], key, file, data) for key in CLASS_ARRAYS if key in arrays}
+    if len(set(found.values())) > 1:
+        raise UserError(
+            f"data set {data!r}: two arrays name the classes differently",
+            got=f"{' and '.join(found)} in {file}",
+            valid="one array `classes`",
+            remedy="save the file without the wrong one",
+        )
+    return next(iter(found.values()), None)
+
+
+def _class_names(names: NDArray[Any], key: str, file: Path, data: str) -> tuple[str, ...]:
     if names.ndim != 1 or names.dtype.kind not in "US":
         raise UserError(
-            f"data set {data!r}: the array `classes` in {file} is not a list of names",
+            f"data set {data!r}: the array `{key}` in {file} is not a list of names",
             got=f"{names.dtype} {names.shape}",
             valid="strings (number of classes,)",
         )

@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from rib.data.containers import Listing
 from rib.errors import UserError
 
+MISSING = ("nan", "null", "<na>", "n/a", "#n/a")
+"""What libraries write in place of a value that is missing, in lower case."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -118,7 +121,7 @@ def name_classes(
         UserError: a label is no class; a class has no images; names differ only in spelling; two containers disagree
             about the order.
     """
-    words = [_words(data, each) for each in containers]
+    words = [_words(data, each, given or ()) for each in containers]
     names = tuple(class_name(name) for name in given) if given is not None else _order(data, containers, words[0])
     _refuse_alike(data, names, "[data] `classes`" if given is not None else containers[0].where)
     label_of, left_out = [], []
@@ -134,8 +137,12 @@ def name_classes(
     return Classes(names, tuple(label_of), tuple(left_out))
 
 
-def _words(data: str, container: Labelled) -> list[str]:
-    """The label of each folder of a container, without the prefix for the files' folder."""
+def _words(data: str, container: Labelled, given: Sequence[str]) -> list[str]:
+    """The label of each folder of a container, without the prefix for the files' folder.
+
+    Raises:
+        UserError: a label is no class; a word for a missing value is one only if `given` names it.
+    """
     listing, prefixes = container.listing, container.prefixes
     if len(prefixes) > 1:
         raise UserError(
@@ -150,6 +157,9 @@ def _words(data: str, container: Labelled) -> list[str]:
         if bad:
             count = int(listing.counts[bad].sum())
             raise refuse_labels(data, container.where, count, len(listing), f"{fault} ({words[bad[0]]!r})")
+    if absent := [place for place, word in enumerate(words) if word.lower() in MISSING and word not in given]:
+        count, fault = int(listing.counts[absent].sum()), f"stand for a missing value ({words[absent[0]]!r})"
+        raise refuse_labels(data, container.where, count, len(listing), fault)
     _refuse_alike(data, words, container.where, listing.folders)
     return words
 
@@ -218,6 +228,8 @@ def _order(data: str, containers: Sequence[Labelled], words: Sequence[str]) -> t
             if names is not None and names != order:
                 raise _two_orders(data, says, str(file))
             names, says = order, str(file)
+    if names is None:
+        _refuse_unnamed(data, containers[0], words, beside)
     found = names or _natural(words)
     mine = [name.casefold() for name in found]
     for order, file in beside.items():
@@ -225,6 +237,22 @@ def _order(data: str, containers: Sequence[Labelled], words: Sequence[str]) -> t
         if common != [name for name in mine if name in common]:
             raise _two_orders(data, says or "the alphabet", f"{file}, which names other classes too")
     return found
+
+
+def _refuse_unnamed(
+    data: str, container: Labelled, words: Sequence[str], beside: Mapping[tuple[str, ...], Path]
+) -> None:
+    """Refuse labels that are the numbers from 0 up, if a file beside the set has as many names. Raises UserError."""
+    if sorted(words) != sorted(map(str, range(len(words)))):
+        return
+    for order, file in beside.items():
+        if len(order) == len(words) and not set(order) & set(words):
+            raise UserError(
+                f"data set {data!r}: the labels are numbers, and a file beside the set has as many names",
+                got=f"{container.where} and {file}",
+                valid="names for the numbers, or no such file",
+                remedy=f"if they name them: classes = {list(order[:3])!r}" + (", …" if len(order) > 3 else ""),
+            )
 
 
 def _two_orders(data: str, one: str, other: str) -> UserError:

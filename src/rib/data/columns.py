@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rib.data.classes import disagreement, refuse_labels
+from rib.data.classes import MISSING, disagreement, refuse_labels
+from rib.data.companions import may_speak
 from rib.errors import UserError
 from rib.files import parse_json
 
@@ -24,6 +26,14 @@ def find_columns(schema: pa.Schema, path: Path, data: str) -> tuple[str, str]:
         UserError: there is none, or several are possible and no name decides.
     """
     holding = [field.name for field in schema if _holds_images(field.type)]
+    several = [name for name in IMAGE_COLUMNS if name in holding]
+    if len(several) > 1:
+        raise UserError(
+            f"data set {data!r}: {path} has several columns of images",
+            got=", ".join(several),
+            valid="one column of images with such a name",
+            remedy="drop or rename the others",
+        )
     image = _first(IMAGE_COLUMNS, schema) or (holding[0] if len(holding) == 1 else None)
     label = _first(LABEL_COLUMNS, schema)
     if image is None or label is None or image not in holding or schema.names.count(image) > 1:
@@ -51,20 +61,29 @@ def class_names(metadata: dict[bytes, bytes], column: str, path: Path, data: str
     them.
 
     Raises:
-        UserError: a name appears twice.
+        UserError: a name appears twice, or they are no list.
     """
     try:
         names = parse_json(metadata[b"huggingface"])["info"]["features"][column]["names"]
-        found = tuple(str(name) for name in names)
     except (KeyError, ValueError, TypeError):
         return None
+    if isinstance(names, dict) and set(names) == {str(number) for number in range(len(names))}:
+        names = [names[str(number)] for number in range(len(names))]
+    if not isinstance(names, list):
+        raise UserError(
+            f"data set {data!r}: the names of the classes in the metadata of {path} are no list",
+            got=str(names)[:80],
+            valid='["ant", "bee"], or {"0": "ant", "1": "bee"}',
+            remedy="write the file again",
+        )
+    found = tuple(str(name) for name in names)
     if len(set(found)) < len(found):
         raise UserError(f"data set {data!r}: {path} names a class twice", got=", ".join(found[:12]))
     return found
 
 
 def require_images(file: pq.ParquetFile, column: str, path: Path, data: str) -> None:
-    """Refuse rows without an image, as far as the file's statistics show them.
+    """Refuse rows without an image, by the file's statistics, or without these by its values.
 
     Raises:
         UserError: there are such rows.
@@ -74,8 +93,10 @@ def require_images(file: pq.ParquetFile, column: str, path: Path, data: str) -> 
         group = file.metadata.row_group(number)
         for place in range(group.num_columns):
             chunk = group.column(place)
-            if chunk.path_in_schema in (column, f"{column}.bytes") and chunk.statistics is not None:
-                empty += chunk.statistics.null_count or 0
+            if chunk.path_in_schema not in (column, f"{column}.bytes"):
+                continue
+            known = chunk.statistics is not None and chunk.statistics.has_null_count
+            empty += chunk.statistics.null_count if known else _nulls(file, number, column)
     if empty:
         raise UserError(
             f"data set {data!r}: {empty:,} of {file.metadata.num_rows:,} rows hold no image",
@@ -83,6 +104,23 @@ def require_images(file: pq.ParquetFile, column: str, path: Path, data: str) -> 
             valid="the bytes of an image in every row",
             remedy="write the file with its images embedded, not as paths",
         )
+
+
+def _nulls(file: pq.ParquetFile, group: int, column: str) -> int:
+    """How many rows of a group hold no image."""
+    values: Any = file.read_row_group(group, columns=[column]).column(0).combine_chunks()
+    if pa.types.is_struct(values.type):
+        values = values.field("bytes")
+    return int(values.null_count)
+
+
+def read_companions(file: pq.ParquetFile) -> dict[str, list[Any]]:
+    """The columns that may say the split of a row or the name of its class."""
+    schema = file.schema_arrow
+    simple = [field.name for field in schema if not pa.types.is_nested(field.type) and not _holds_images(field.type)]
+    wanted = may_speak(simple)
+    table = file.read(columns=wanted) if wanted else None
+    return {name: table.column(name).to_pylist() for name in wanted} if table else {}
 
 
 def require_agreement(file: pq.ParquetFile, column: str, labels: Sequence[str], path: Path, data: str) -> None:
@@ -172,6 +210,11 @@ def label_words(values: Sequence[Any], names: tuple[str, ...] | None, path: Path
         ],
         "are negative, such as -1": [isinstance(value, int) and value < 0 for value in values],
         "are empty": [isinstance(value, str) and not value.strip() for value in values],
+        f"are words for a missing value ({', '.join(MISSING)})": [
+            isinstance(value, str) and value.strip().lower() in MISSING for value in values
+        ],
+        "are fractions or no numbers": _fractions(values),
+        "are names, where others are numbers": _mixed(values),
     }
     if names is not None:
         numbers = [isinstance(value, int) for value in values]
@@ -186,6 +229,20 @@ def label_words(values: Sequence[Any], names: tuple[str, ...] | None, path: Path
         if any(bad):
             raise refuse_labels(data, f"{path}, first in row {bad.index(True) + 1:,}", sum(bad), len(values), words)
     return [names[value] if names and isinstance(value, int) else str(value) for value in values]
+
+
+def _fractions(values: Sequence[Any]) -> list[bool]:
+    """Which labels are no whole numbers, if all of them are written as numbers: 0.0 and 1.0, or 1e3."""
+    words = [value.strip().lower() for value in values if isinstance(value, str)]
+    if len(words) < len(values) or not all(re.fullmatch(r"[+-]?[0-9]*\.?[0-9]+(e[+-]?[0-9]+)?", one) for one in words):
+        return [False] * len(values)
+    return [re.fullmatch("-?[0-9]+", one) is None for one in words]
+
+
+def _mixed(values: Sequence[Any]) -> list[bool]:
+    """Which labels are names, if others are numbers and not texts: a table has one kind of labels."""
+    names = [isinstance(value, str) and not value.strip().isdigit() for value in values]
+    return names if any(isinstance(value, int) for value in values) else [False] * len(values)
 
 
 def read_names(file: pq.ParquetFile, column: str, path: Path, data: str) -> tuple[list[str], bool]:

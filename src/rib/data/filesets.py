@@ -19,6 +19,7 @@ class FileSetContainer(Container):
         pattern: a folder, searched with its sub-folders, or a pattern such as "DIR/train-*.parquet".
         data: the data set's name, for errors.
         base: the folder that a relative pattern starts from.
+        names: whether fields beside numeric labels name the classes; a published set has its own names.
 
     Raises:
         UserError: as `globs.files_under`.
@@ -26,8 +27,8 @@ class FileSetContainer(Container):
 
     suffix: ClassVar[str]
 
-    def __init__(self, pattern: Path, data: str, base: Path | None = None) -> None:
-        self.where, self._data, self._base = pattern, data, base
+    def __init__(self, pattern: Path, data: str, base: Path | None = None, names: bool = True) -> None:
+        self.where, self._data, self._base, self._names = pattern, data, base, names
 
     @cached_property
     def _found(self) -> Found:

@@ -24,6 +24,7 @@ from rib.data.entries import (
     require_text,
     way_to_images,
 )
+from rib.data.metadata_files import lists_of_splits, require_same_labels
 from rib.errors import UserError
 from rib.files import state
 
@@ -65,9 +66,13 @@ class FolderContainer(Container):
             elif found.folders and (below := images_below(self.where / folder, found.folders)):
                 raise self._nested(folder, below)
         require_text([*folders, *names], self.where, self._data)
+        if self._depth == 1:
+            require_same_labels(self.where, self._data)
         top = look_into(str(self.where))
         beside += Counter({f"{kind} beside the classes": n for kind, n in _pictures(top).items()})
-        left_out = (f"{beside.total():,} files ({_counted(beside)})",) if beside else ()
+        left_out: tuple[str, ...] = (f"{beside.total():,} files ({_counted(beside)})",) if beside else ()
+        if lists := lists_of_splits(self.where):
+            left_out += (f"{' and '.join(lists)}, which may name images to test on",)
         return Listing(tuple(folders), np.array(folder_of, np.int32), names, empty, left_out=left_out)
 
     def _nested(self, folder: str, below: int) -> UserError:

@@ -18,7 +18,7 @@ RANGE = re.compile(r"\{([0-9]{1,18})\.\.([0-9]{1,18})\}")
 MOST = 100_000
 """Maximum number of names that a pattern may expand to."""
 
-JUNK = ("._", ".ds_store", "thumbs.db", "desktop.ini", "__macosx")
+JUNK = ("._", ".ds_store", "thumbs.db", "desktop.ini", "__macosx", "@eadir")
 """Prefixes, in lower case, of files that operating systems create. RIB ignores them without a note."""
 
 UNFINISHED = (".part", ".partial", ".incomplete", ".crdownload", ".download", ".aria2", ".tmp")
@@ -26,7 +26,7 @@ UNFINISHED = (".part", ".partial", ".incomplete", ".crdownload", ".download", ".
 
 COMPRESSED = (".gz", ".tgz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".7z")
 
-OTHERS = (".tar", ".parquet", ".arrow", ".feather", ".npz", ".tfrecord", ".csv", ".jsonl")
+OTHERS = (".tar", ".parquet", ".arrow", ".feather", ".npz", ".tfrecord", ".csv", ".tsv", ".jsonl", ".ndjson")
 """Suffixes of files that may hold images or labels of a set."""
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rib.arrays import Rows
+from rib.data.classes import MISSING
 from rib.data.containers import Container
 from rib.data.examples import Index
 from rib.data.sources import from_file
@@ -69,10 +70,10 @@ def grouped(index: Index, data: str, values: Sequence[object], where: str) -> In
         where: they stand, for people.
 
     Raises:
-        UserError: some examples have no group, or there are more than `MOST` groups.
+        UserError: some examples have no group, there are more than `MOST` groups, or two differ only in case.
     """
     names = [str(value).strip() for value in values]
-    lost = [place for place, value in enumerate(values) if value is None or value != value or not names[place]]
+    lost = [place for place, name in enumerate(names) if values[place] is None or name.lower() in ("", *MISSING)]
     if lost:
         raise UserError(
             f"data set {data!r}: {len(lost):,} of {len(values):,} rows have no group in {where}",
@@ -87,6 +88,17 @@ def grouped(index: Index, data: str, values: Sequence[object], where: str) -> In
             got=f"{found[0]}, {found[1]}, {found[2]}, …",
             valid=f"at most {MOST:,} groups",
             remedy="name a column of groups; of ids, use source_column",
+        )
+    first: dict[str, str] = {}
+    alike = [
+        (first[name.casefold()], name) for name in found.tolist() if first.setdefault(name.casefold(), name) != name
+    ]
+    if alike:
+        raise UserError(
+            f"data set {data!r}: two groups differ only in case",
+            got=f"{alike[0][0]!r} and {alike[0][1]!r} in {where}",
+            valid="one name for each group",
+            remedy="write the names in one case",
         )
     return replace(index, groups=group_of.astype(np.int16), group_names=tuple(found.tolist()))
 

@@ -208,7 +208,7 @@ def find_container(name: str, key: str, place: Place, base: Path) -> tuple[Conta
         allowed = place.allow_incomplete or said[0].allow_incomplete
         kinds = {"parquet": ParquetContainer, "shards": ShardContainer}
         if said[0].kind in kinds:
-            return kinds[said[0].kind](path, name, said[1]), allowed
+            return kinds[said[0].kind](path, name, said[1], names=False), allowed
         return _tree(name, published, path), allowed
     allowed = place.allow_incomplete or bool(said and said[0].allow_incomplete)
     places = [base / folder for folder in published.folders]

@@ -18,7 +18,7 @@ _NUMBER = re.compile(r"(?P<before>.*?)(?P<number>\d+)(?P<after>\D*)")
 _SPLITS = {
     "train": ("train", "training", "trn"),
     "validation": ("validation", "valid", "val", "dev", "eval"),
-    "test": ("test", "testing", "tst"),
+    "test": ("test", "testing", "tst", "publictest", "privatetest"),
 }
 _WORDS = {word: split for split, words in _SPLITS.items() for word in words}
 

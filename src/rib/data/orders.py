@@ -20,6 +20,10 @@ DOCUMENTS = ("classes.json", "class_names.json", "class_to_idx.json", "dataset_i
 """
 
 
+CARDS = ("README.md",)
+"""A data card of the Hugging Face Hub, whose front matter may number the names of the classes."""
+
+
 def orders_beside(folder: Path) -> list[tuple[tuple[str, ...], Path]]:
     """The orders in files of the folder above a set's own folder, each with its file.
 
@@ -27,7 +31,7 @@ def orders_beside(folder: Path) -> list[tuple[tuple[str, ...], Path]]:
     """
     found = []
     above = Path(os.path.abspath(folder)).parent  # noqa: PTH100 -- of the place as it is named, not of what it links to
-    for file in (above / name for name in (*FILES, *DOCUMENTS)):
+    for file in (above / name for name in (*FILES, *DOCUMENTS, *CARDS)):
         try:
             names = _read(file, "") if file.is_file() else None
         except (UserError, OSError):
@@ -48,7 +52,7 @@ def read_order(folder: Path, data: str) -> tuple[tuple[str, ...], Path] | None:
         UserError: a file cannot be read, or two files disagree.
     """
     found: list[tuple[tuple[str, ...], Path]] = []
-    for file in (folder / name for name in (*FILES, *DOCUMENTS)):
+    for file in (folder / name for name in (*FILES, *DOCUMENTS, *CARDS)):
         if file.is_file() and (names := _read(file, data)) is not None:
             found.append((names, file))
     if other := next((file for names, file in found[1:] if names != found[0][0]), None):
@@ -63,6 +67,8 @@ def read_order(folder: Path, data: str) -> tuple[tuple[str, ...], Path] | None:
 def _read(file: Path, data: str) -> tuple[str, ...] | None:
     try:
         text = plain(file).read_text("utf-8-sig")
+        if file.name in CARDS:
+            return _of_card(text)
         names = _of_lines(text) if file.name in FILES else _of_document(parse_json(text), file.name)
     except (OSError, ValueError) as error:
         raise UserError(
@@ -94,6 +100,22 @@ def _of_document(document: Any, name: str) -> tuple[str, ...] | None:
         names = _all_different(list(document.values()))
         return _by_number({each: int(key) for each, key in zip(names, document, strict=True)})
     raise ValueError("neither a list of names nor a number for each")
+
+
+def _of_card(text: str) -> tuple[str, ...] | None:
+    """The names in the front matter of a data card, as Hugging Face's library writes them; None without any.
+
+    Several lists of names, of several columns or configurations, say nothing.
+    """
+    front = re.match(r"---\r?\n(.*?)\n---", text, re.DOTALL)
+    lists = re.findall(
+        r"^ +names:\n((?: +['\"]?[0-9]+['\"]?: .+\n?)+)", front[1].replace("\r", "") if front else "", re.M
+    )
+    numbered = [re.findall(r"^ +['\"]?([0-9]+)['\"]?: (.+?) *$", each, re.M) for each in lists]
+    if len(numbered) != 1 or [int(number) for number, _ in numbered[0]] != list(range(len(numbered[0]))):
+        return None
+    names = [re.sub(r"^(['\"])(.*)\1$", r"\2", name) for _, name in numbered[0]]
+    return _all_different(names)
 
 
 def _all_different(names: Sequence[Any]) -> tuple[str, ...]:

@@ -15,7 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rib.arrays import Rows
-from rib.data.columns import class_names, find_columns, read_labels, read_names, require_agreement, require_images
+from rib.data.columns import (
+    class_names,
+    find_columns,
+    read_companions,
+    read_labels,
+    read_names,
+    require_agreement,
+    require_images,
+)
+from rib.data.companions import names_beside, renamed, require_rows_of_one_split
 from rib.data.containers import Listing, listed
 from rib.data.filesets import FileSetContainer
 from rib.errors import UserError
@@ -51,8 +60,8 @@ class ParquetContainer(FileSetContainer):
 
     suffix = ".parquet"
 
-    def __init__(self, pattern: Path, data: str, base: Path | None = None) -> None:
-        super().__init__(pattern, data, base)
+    def __init__(self, pattern: Path, data: str, base: Path | None = None, names: bool = True) -> None:
+        super().__init__(pattern, data, base, names)
         self._kept: tuple[_Group, Any] | None = None
         self._lock = threading.Lock()
 
@@ -67,6 +76,7 @@ class ParquetContainer(FileSetContainer):
         groups: list[_Group] = []
         columns: dict[tuple[str, str], Path] = {}
         orders: dict[tuple[str, ...] | None, Path] = {}
+        said: list[list[str] | None] = []
         named = True
         for place, (path, prefix) in enumerate(self._files):
             with self._open(path) as file, self._readable(path):
@@ -83,14 +93,36 @@ class ParquetContainer(FileSetContainer):
                 require_agreement(file, label, labels, path, self._data)
                 titles, own = read_names(file, image, path, self._data)
                 named = named and own
+                beside = read_companions(file)
+                require_rows_of_one_split(beside, path, self._data)
+                said.append(names_beside(labels, beside, path, self._data) if self._names else None)
             pairs += [(prefix + word, name) for word, name in zip(labels, titles, strict=True)]
         self._require_one(columns, "name the columns differently")
         self._require_one(orders, "give the classes in different orders, or only one of them does")
         if not pairs:
             raise UserError(f"data set {self._data!r}: no images", got=self.where, remedy="copy the files again")
-        listing, rows = listed(pairs)
         (image, _), (order,) = next(iter(columns)), orders
+        if names_of := [names for names in said if names is not None]:
+            pairs, order = self._renamed(pairs, names_of)
+        listing, rows = listed(pairs)
         return replace(listing, named=named, left_out=self._found.left_out), rows, groups, image, order
+
+    def _renamed(
+        self, pairs: Sequence[tuple[str, str]], said: Sequence[Sequence[str]]
+    ) -> tuple[list[tuple[str, str]], tuple[str, ...] | None]:
+        """Folders and names of all rows, with the names of classes in place of numbers; and these in their order."""
+        names = [name for part in said for name in part]
+        if len(names) < len(pairs):
+            raise UserError(
+                f"data set {self._data!r}: only some of its files name the classes",
+                got=f"{len(said):,} of {len(self._files):,} files in {self.where}",
+                valid="the same columns in all files of a set",
+                remedy="write the files again, from one table",
+            )
+        parted = [folder.rpartition("/") for folder, _ in pairs]
+        words, order = renamed([word for *_, word in parted], names, self._data)
+        folders = (f"{prefix}{slash}{word}" for (prefix, slash, _), word in zip(parted, words, strict=True))
+        return [(folder, name) for folder, (_, name) in zip(folders, pairs, strict=True)], order
 
     def _require_one(self, found: Mapping[Any, Path], fault: str) -> None:
         """Refuse files that differ in a property that must be the same in all."""

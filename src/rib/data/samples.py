@@ -10,10 +10,13 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from rib.data.classes import disagreement, refuse_labels
+from rib.data.classes import MISSING, disagreement, refuse_labels
+from rib.data.companions import may_speak, names_beside, require_rows_of_one_split
 from rib.data.globs import is_junk
 from rib.data.images import SUFFIXES
+from rib.data.numbering import require_one_split
 from rib.errors import UserError
 from rib.files import parse_json, plain
 
@@ -33,6 +36,7 @@ class Sample:
         offset: offset of its bytes in the shard.
         size: number of its bytes.
         label: a name, or a whole number as text.
+        said: the name of its class that a field of KEY.json gives, if labels are numbers; else empty.
     """
 
     key: str
@@ -40,6 +44,7 @@ class Sample:
     offset: int
     size: int
     label: str
+    said: str = ""
 
 
 @dataclass
@@ -185,7 +190,9 @@ def _samples(keys: Mapping[str, _Files], shard: _Shard) -> tuple[list[Sample], C
     shard.refuse(missing, "keys have no image", valid)
     labels = f"KEY.cls, or KEY.json with one of {', '.join(LABEL_FIELDS)}"
     faults: dict[str, list[str]] = defaultdict(list)
-    found = {key: _labels(key, files, faults) for key, files in whole.items()}
+    texts = {key: _texts(key, files, faults) for key, files in whole.items()}
+    fields = {key: _fields(key, said, faults) for key, said in texts.items()}
+    found = {key: _labels(key, texts[key], fields[key], faults) for key in whole}
     for words, names in faults.items():
         shard.refuse(names, words, labels)
     shard.refuse([f"no label for {key}" for key, said in found.items() if not said], "images have no label", labels)
@@ -193,8 +200,9 @@ def _samples(keys: Mapping[str, _Files], shard: _Shard) -> tuple[list[Sample], C
     shard.refuse(differing, "labels in .cls and .json files differ", labels)
     _require_agreement(found, shard)
     _require_classes([_first(said) for said in found.values()], shard)
+    said = _names(fields, [_first(each) for each in found.values()], shard)
     samples = [
-        Sample(key, name, member.offset_data, member.size, _first(found[key]))
+        Sample(key, name, member.offset_data, member.size, _first(found[key]), said.get(key, ""))
         for key, files in whole.items()
         for name, member in files.images
     ]
@@ -243,26 +251,36 @@ def _require_agreement(found: Mapping[str, Mapping[str, str]], shard: _Shard) ->
             )
 
 
-def _labels(key: str, files: _Files, faults: dict[str, list[str]]) -> dict[str, str]:
-    """The labels of a key by origin, in order of priority: a .cls file comes before the fields of a .json file.
-
-    Faults are added to `faults`, grouped by their description.
-    """
-    found = {}
+def _texts(key: str, files: _Files, faults: dict[str, list[str]]) -> dict[str, str]:
+    """The text of a key's .cls and .json file, by suffix; one that is not UTF-8 is added to `faults`."""
     texts = {}
     for suffix, content in files.labels.items():
         try:
             texts[suffix] = content.decode("utf-8-sig").strip()
         except UnicodeDecodeError:
             faults["files of labels are not UTF-8"].append(f"{key}.{suffix}")
-    if "cls" in texts:
-        found[CLS] = texts["cls"]
+    return texts
+
+
+def _fields(key: str, texts: Mapping[str, str], faults: dict[str, list[str]]) -> Mapping[str, Any]:
+    """The fields of a key's .json file; one that is no JSON is added to `faults`."""
     try:
         fields = parse_json(texts.get("json", "{}"))
     except ValueError:
         faults["files of labels are no JSON"].append(f"{key}.json")
-        return found
-    names = [name for name in LABEL_FIELDS if isinstance(fields, dict) and name in fields]
+        return {}
+    return fields if isinstance(fields, dict) else {}
+
+
+def _labels(
+    key: str, texts: Mapping[str, str], fields: Mapping[str, Any], faults: dict[str, list[str]]
+) -> dict[str, str]:
+    """The labels of a key by what says them, the one that counts first: a .cls file goes before a .json file.
+
+    What cannot be read is added to `faults`, by words on it.
+    """
+    found = {CLS: texts["cls"]} if "cls" in texts else {}
+    names = [name for name in LABEL_FIELDS if name in fields]
     for name in names:
         value, whole = fields[name], isinstance(fields[name], int | str) and not isinstance(fields[name], bool)
         if not whole and name == names[0]:
@@ -272,10 +290,26 @@ def _labels(key: str, files: _Files, faults: dict[str, list[str]]) -> dict[str, 
     return found
 
 
+def _names(fields: Mapping[str, Mapping[str, Any]], labels: Sequence[str], shard: _Shard) -> dict[str, str]:
+    """The name of each key's class, where fields of .json files give it and labels are numbers.
+
+    Raises:
+        UserError: names and labels disagree; or keys belong to several splits, by a field or by their folder.
+    """
+    wanted = may_speak({name for each in fields.values() for name in each})
+    columns = {name: [each.get(name) for each in fields.values()] for name in sorted(wanted)}
+    require_rows_of_one_split(columns, shard.path, shard.data)
+    folders = {key.partition("/")[0] for key in fields if "/" in key}
+    require_one_split([Path(folder) for folder in sorted(folders)], shard.path, shard.data)
+    names = names_beside(labels, columns, shard.path, shard.data)
+    return dict(zip(fields, names, strict=True)) if names else {}
+
+
 def _require_classes(labels: Sequence[str], shard: _Shard) -> None:
     numbers = all(re.fullmatch(r"[+-]?[0-9.]+(e[+-]?[0-9]+)?|nan|[+-]?inf", label.lower()) for label in labels if label)
     faults = {
         "are empty": [not label for label in labels],
+        "are words for a missing value": [label.lower() in MISSING for label in labels],
         "are negative, such as -1": [re.fullmatch("-[0-9]+", label) is not None for label in labels],
         "are fractions or no numbers": [numbers and re.fullmatch("-?[0-9]+", label) is None for label in labels],
     }

@@ -10,6 +10,7 @@ from functools import cached_property
 import numpy as np
 
 from rib.arrays import Rows
+from rib.data.companions import renamed
 from rib.data.containers import Listing, listed
 from rib.data.filesets import FileSetContainer
 from rib.data.samples import Sample, read_shard
@@ -32,8 +33,8 @@ class ShardContainer(FileSetContainer):
     suffix = ".tar"
 
     @cached_property
-    def _scan(self) -> tuple[Listing, list[tuple[int, Sample]]]:
-        """The listing, and the shard and sample of each of its rows."""
+    def _scan(self) -> tuple[Listing, list[tuple[int, Sample]], tuple[str, ...] | None]:
+        """The listing, the shard and sample of each of its rows, and the class names."""
         self._states  # noqa: B018 -- notes the files' states first
         found: list[tuple[int, Sample]] = []
         beside: Counter[str] = Counter()
@@ -45,14 +46,33 @@ class ShardContainer(FileSetContainer):
             raise UserError(
                 f"data set {self._data!r}: no images", got=self.where, valid="pairs of KEY.jpg and KEY.cls in a shard"
             )
-        renamed = self._told_apart(found)
+        labels, order = self._named([sample for _, sample in found])
+        titles = self._told_apart(found)
         pairs = [
-            (self._files[place][1] + sample.label, name) for (place, sample), name in zip(found, renamed, strict=True)
+            (self._files[place][1] + label, name) for (place, _), label, name in zip(found, labels, titles, strict=True)
         ]
         listing, rows = listed(pairs)
         kinds = ", ".join(f"{count:,} {kind}" for kind, count in beside.most_common(4))
         left_out = (*self._found.left_out, *([f"{beside.total():,} files in shards ({kinds})"] if beside else []))
-        return replace(listing, left_out=left_out), [found[row] for row in rows.tolist()]
+        return replace(listing, left_out=left_out), [found[row] for row in rows.tolist()], order
+
+    def _named(self, samples: Sequence[Sample]) -> tuple[list[str], tuple[str, ...] | None]:
+        """The label of each sample, and the order of the classes where fields give names to numbers.
+
+        Raises:
+            UserError: only some of the shards name the classes, or two name them differently.
+        """
+        labels, said = [sample.label for sample in samples], [sample.said for sample in samples]
+        if not any(said) or not self._names:
+            return labels, None
+        if not all(said):
+            raise UserError(
+                f"data set {self._data!r}: only some of its files name the classes",
+                got=self.where,
+                valid="the same fields in all files of a set",
+                remedy="write the shards again",
+            )
+        return renamed(labels, said, self._data)
 
     def _told_apart(self, found: Sequence[tuple[int, Sample]]) -> list[str]:
         """The name of each sample's image, prefixed with its shard's name if the shards use the same keys.
@@ -87,6 +107,9 @@ class ShardContainer(FileSetContainer):
         with plain(self._files[place][0]).open("rb") as file:
             file.seek(sample.offset)
             return file.read(sample.size)
+
+    def class_names(self) -> tuple[str, ...] | None:
+        return self._scan[2]
 
     def listing(self) -> Listing:
         return self._scan[0]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import csv
 import io
-import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,16 +15,29 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rib.data.classes import disagreement
+from rib.data.classes import MISSING, disagreement
 from rib.data.columns import LABEL_COLUMNS, class_names, label_words
+from rib.data.companions import may_speak, names_beside, renamed, require_rows_of_one_split
 from rib.data.globs import files_under
 from rib.errors import UserError
-from rib.files import plain, read_plain
+from rib.files import parse_json, plain, read_plain
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 TEXT_COLUMNS = ("text", "sentence", "content", "review")
 SECOND_COLUMNS = ("text_pair", "text2", "sentence2", "hypothesis", "pair", "context", "passage")
 """Names of columns that suggest the second text of a pair. RIB never ignores such a column silently."""
+
+PARTNERS = {
+    "hypothesis": ("premise",),
+    "passage": ("query", "question"),
+    "context": ("question", "query"),
+    "answer": ("question",),
+    "document": ("query", "question"),
+}
+"""Columns that are the other text of a pair beside a text of that name."""
+
+ABSENT = ("", *MISSING)
+"""Values that say that there is none, in lower case."""
 
 Column = list[Any]
 
@@ -48,6 +61,11 @@ class TextColumns:
     source: str | None = None
     group: str | None = None
     cells: tuple[str, ...] = ()
+
+    @property
+    def named(self) -> tuple[str | None, ...]:
+        """The columns that the user named."""
+        return (self.text, self.pair, self.label, self.source, self.group, *self.cells)
 
 
 @dataclass(frozen=True)
@@ -108,12 +126,15 @@ def read_table(pattern: Path, columns: TextColumns, data: str, base: Path | None
     first = parts[0]
     if not count:
         raise UserError(f"data set {data!r}: no rows", got=pattern, valid="a row for each text")
+    labels, names = [label for part in parts for label in part.labels], first.names
+    if first.said is not None:
+        labels, names = renamed(labels, [name for part in parts for name in part.said or ()], data)
     return TextTable(
         found.root,
         pa.chunked_array([part.texts for part in parts]),
         pa.chunked_array([part.seconds for part in parts]) if first.seconds is not None else None,
-        [label for part in parts for label in part.labels],
-        first.names,
+        labels,
+        names,
         [value for part in parts for value in part.sources or ()] if first.sources is not None else None,
         [value for part in parts for value in part.groups or ()] if first.groups is not None else None,
         tuple([str(value) for part in parts for value in part.cells[place]] for place in range(len(columns.cells))),
@@ -156,6 +177,9 @@ class _File:
         self.names = class_names(metadata, label, path, data)
         self.labels = label_words(table[label], self.names, path, data)
         self._require_one_label(table, label, metadata)
+        beside = {name: table[name] for name in may_speak(table) if name not in columns.named}
+        require_rows_of_one_split(beside, path, data)
+        self.said = None if self.names else names_beside(self.labels, beside, path, data)
         self.texts = self._texts(table[text], text)
         self.seconds = self._texts(table[pair], pair) if pair else None
         self.sources = self._filled(table, columns.source)
@@ -163,6 +187,13 @@ class _File:
         self.cells = [self._filled(table, name) or [] for name in columns.cells]
 
     def _name(self, table: Mapping[str, Column], given: str | None, usual: Sequence[str], option: str) -> str:
+        several = [name for name in usual if name in table] if usual == TEXT_COLUMNS and not given else []
+        if len(several) > 1:
+            raise UserError(
+                f"data set {self._data!r}: {self.path.name} has several columns of texts",
+                got=", ".join(several),
+                valid=f'the intended one: text_column = "{several[0]}"',
+            )
         name = given or next((name for name in usual if name in table), None)
         if name is None or name not in table:
             raise UserError(
@@ -172,7 +203,7 @@ class _File:
         return name
 
     def _pair(self, table: Mapping[str, Column], text: str, given: str | None) -> str | None:
-        if given is None and (seen := [name for name in SECOND_COLUMNS if name in table and name != text]):
+        if given is None and (seen := [name for name in table if _is_second(name, text)]):
             raise UserError(
                 f"data set {self._data!r}: {self.path.name} may hold pairs of texts", got=f"{text}, {seen[0]}",
                 valid=f'pair_column = "{seen[0]}", or pair_column = "" for single texts',
@@ -183,7 +214,7 @@ class _File:
         if not name:
             return None
         values = table[self._name(table, name, (), "column")]
-        if empty := [row for row, value in enumerate(values) if value is None or value == ""]:
+        if empty := [row for row, value in enumerate(values) if value is None or str(value).strip().lower() in ABSENT]:
             raise self._fault(f"the column {name!r} is empty in {len(empty):,} rows", empty[0], "fill it")
         return values
 
@@ -231,9 +262,16 @@ class _File:
         )
 
 
+def _is_second(name: str, text: str) -> bool:
+    """Whether a column looks like the other text of a pair: by its name, or as question2 does beside question1."""
+    stem, other = (re.sub(r"[_-]?([12]|[ab])$", "", each.lower()) for each in (text, name))
+    numbered = stem == other and other != name.lower()
+    return name != text and (name in SECOND_COLUMNS or numbered or name in PARTNERS.get(text, ()))
+
+
 def _require_one(parts: Sequence[_File], data: str) -> None:
     for other in parts[1:]:
-        for what in ("names", "seconds", "sources", "groups"):
+        for what in ("names", "said", "seconds", "sources", "groups"):
             one, two = getattr(parts[0], what), getattr(other, what)
             if (one is None) != (two is None) or (what == "names" and one != two):
                 raise UserError(
@@ -241,6 +279,11 @@ def _require_one(parts: Sequence[_File], data: str) -> None:
                     got=f"{parts[0].path.name} and {other.path.name}", valid="the same in all files of a set",
                     remedy="write the files again, from one table",
                 )  # fmt: skip
+
+
+def table_columns(path: Path, data: str) -> dict[str, Column]:
+    """The columns of a table by name. Raises UserError if it cannot be read."""
+    return _columns_of(path, data)[0]
 
 
 def _columns_of(path: Path, data: str) -> tuple[dict[str, Column], dict[bytes, bytes]]:
@@ -334,7 +377,7 @@ def _documents(text: str, path: Path, data: str) -> Iterator[tuple[int, Any]]:
     for number, line in enumerate(text.split("\n"), 1):  # other line separators, such as U+2028, may be part of a text
         if line.strip():
             try:
-                yield number, json.loads(line)
-            except (ValueError, RecursionError) as error:
+                yield number, parse_json(line)
+            except ValueError as error:
                 raise UserError(f"data set {data!r}: a line is no JSON", got=f"{path}, line {number:,}: {error}",
                                 valid='{"text": "…", "label": "…"}') from None  # fmt: skip

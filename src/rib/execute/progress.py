@@ -170,6 +170,7 @@ class Bar(_Tally):
 
     def begin(self, steps: int, done: int, work: float) -> None:
         self.steps, self.done, self.work = steps, done, work
+        self.image_count, self.under_way = 0, 0.0  # what was decoded before is no part of the work
         self.began = time.monotonic()
         self._progress.update(self._task, total=max(work, 1e-9), completed=0)
 

@@ -13,7 +13,7 @@ from rib.models.build import build, classifier_of, meta_classifier
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
 from rib.models.one_image import affected
-from rib.models.trace import TRIAL, Trace, TrialError, trace
+from rib.models.trace import TRIAL, Trace, TrialError, require_steady, trace
 from rib.recipe import LastBatch, OneImage, Recipe
 
 LIBRARIES = (vision.BUILDER, clip.BUILDER, folding.BUILDER, transformer.BUILDER)
@@ -118,6 +118,8 @@ def _tried(device: str, architecture: Architecture) -> Skeleton:
     try:
         blank = torch.from_numpy(architecture.view.batch(TRIAL)).to(classifier.device)
         found = trace(classifier.net, classifier.prepared(blank), architecture.classes)
+        if device == "cpu":
+            require_steady(classifier.net, classifier.prepared(blank))
     except TrialError:  # the step that first runs it reports why, with the traceback
         if device == "meta":
             raise

@@ -16,6 +16,10 @@ TRIAL = 2
 """Number of images of the trial run."""
 
 
+STEADY = 1e-3
+"""Share of the largest logit by which two answers to one image may differ, for rounding."""
+
+
 class TrialError(Exception):
     """An error of a net in the trial run."""
 
@@ -58,6 +62,8 @@ def trace(net: nn.Module, blank: Tensor | int, classes: int) -> Trace:
             remedy="wrap the model in a module whose forward returns the logits alone",
         )
     direct = next((call.name for call in reversed(calls) if call.linear and call.is_(answer)), None)
+    if direct is None:
+        _refuse_chances(net, inputs)
     taught, in_training = _watched(net.train(), inputs)
     net.eval()
     same = _is_logits(taught, classes) or (
@@ -65,6 +71,69 @@ def trace(net: nn.Module, blank: Tensor | int, classes: int) -> Trace:
         and any(call.name == direct and taught and call.is_(taught[0]) for call in in_training)
     )
     return Trace(_heads(calls, classes), direct, None if same else _shape(taught))
+
+
+def require_steady(net: nn.Module, inputs: Tensor) -> None:
+    """Refuse a net whose answer to an image depends on the other images of its batch, or on chance.
+
+    Args:
+        net: on the CPU, with values; in evaluation mode.
+        inputs: as many as `TRIAL`; only their form counts.
+
+    Raises:
+        UserError: two answers to one image differ by more than rounding.
+        TrialError: the net fails.
+    """
+    if not inputs.is_floating_point():
+        return
+    noise = torch.rand(inputs.shape, generator=torch.Generator().manual_seed(0))
+    beside = torch.cat([noise[:1], 1 - noise[1:]])
+    one, again, other = (_seeded(net, images, seed) for images, seed in ((noise, 0), (noise, 1), (beside, 0)))
+    faults = {
+        "two answers to the same images differ": (one, again, "no random draws in evaluation mode, as of Dropout"),
+        "the answer to an image depends on the other images of its batch": (
+            one[:1],
+            other[:1],
+            "running statistics in evaluation mode: BatchNorm with track_running_stats",
+        ),
+    }
+    for words, (first, second, valid) in faults.items():
+        gap, scale = float((first - second).abs().max()), float(first.abs().max())
+        if gap > STEADY * scale:
+            raise UserError(f"{words}", got=f"logits that differ by {gap:.2g}, the largest is {scale:.2g}", valid=valid)
+
+
+@torch.no_grad()
+def _seeded(net: nn.Module, images: Tensor, seed: int) -> Tensor:
+    """The net's output after the random state is set."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            found: Tensor = net(images)
+        except Exception as error:  # the net is another's
+            if is_memory(error):
+                raise
+            raise TrialError(told(error)) from error
+    return found
+
+
+def _refuse_chances(net: nn.Module, inputs: Tensor) -> None:
+    """Refuse an answer that is a softmax or a sigmoid: losses and calibration take logits. Raises UserError."""
+    if not inputs.is_floating_point():
+        return
+    with torch.enable_grad(), torch.device(inputs.device), torch.random.fork_rng(devices=[]):
+        try:
+            answer = net(inputs.detach().requires_grad_() + 0)
+        except Exception:  # a net that takes no gradients: nothing is known of its last operation
+            return
+    made = type(getattr(answer, "grad_fn", None)).__name__
+    if found := next((name for name in ("Softmax", "Sigmoid") if made.startswith(name)), None):
+        raise UserError(
+            "the model's output is probabilities, not logits",
+            got=f"a net that ends in a {found.lower()}",
+            valid="one logit for each class",
+            remedy=f"leave the {found.lower()} out of the net: RIB computes probabilities itself",
+        )
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,112 @@
+"""Companions: what columns, arrays and fields beside the labels say of the rows: their split, the names of numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from rib.data.classes import disagreement
+from rib.data.numbering import split_of
+from rib.errors import UserError
+
+SPLITS = ("split", "subset", "partition", "set", "fold", "phase", "usage")
+"""Columns that may name the split of each row, in lower case."""
+
+FLAGS = ("is_train", "is_training", "is_valid", "is_validation", "is_val", "is_test", "train", "test", "valid")
+"""Columns that may say yes or no, in lower case: whether a row belongs to a split."""
+
+NAMES = ("label_name", "label_text", "class_name", "category_name", "label_str", "class_text")
+"""Columns of names for labels that are numbers."""
+
+Columns = Mapping[str, Sequence[Any]]
+"""Values of each row, by the column's name."""
+
+
+def may_speak(names: Collection[str]) -> list[str]:
+    """The columns, of those with these names, that `require_rows_of_one_split` or `names_beside` would read."""
+    return [name for name in names if name.lower() in (*SPLITS, *FLAGS, *NAMES)]
+
+
+def require_rows_of_one_split(columns: Columns, where: object, data: str) -> None:
+    """Refuse rows of which some are for training and others are not, by what a column says.
+
+    Args:
+        columns: beside the labels.
+        where: the file, for the error.
+        data: the data set's name, for the error.
+
+    Raises:
+        UserError: the rows belong to several splits.
+    """
+    for name, values in columns.items():
+        seen = dict.fromkeys(str(value).strip().lower() for value in values if value is not None)
+        several = {split_of(word) for word in seen} - {""}
+        flags = {"true", "1", "yes"} & seen.keys() and {"false", "0", "no"} & seen.keys()
+        if (name.lower() in SPLITS and len(several) > 1) or (name.lower() in FLAGS and len(seen) == 2 and flags):
+            raise UserError(
+                f"data set {data!r}: rows of several splits in one set",
+                got=f"{name} is {' and '.join(list(seen)[:4])} in {where}",
+                valid="rows of one split",
+                remedy="write a file for each split and name one to test on; or rename the column to take all rows",
+            )
+
+
+def names_beside(labels: Sequence[str], columns: Columns, where: object, data: str) -> list[str] | None:
+    """The name of each row's class that a column gives, where labels are numbers; None if no column does.
+
+    Args:
+        labels: a name or a whole number for each row.
+        columns: beside the labels.
+        where: the file, for the error.
+        data: the data set's name, for the error.
+
+    Raises:
+        UserError: a column of names says other classes than the labels.
+    """
+    for name, values in columns.items():
+        if name.lower() not in NAMES or not all(isinstance(value, str) and value.strip() for value in values):
+            continue
+        numbers = all(label.isascii() and label.isdigit() for label in labels)
+        if found := _contradiction(labels, values) if numbers else disagreement(labels, values):
+            raise UserError(
+                f"data set {data!r}: labels and their names disagree",
+                got=f"label {found[0]!r} and {name} {found[1]!r} in {where}",
+                valid="one name for each label",
+                remedy="drop or rename the wrong column",
+            )
+        if numbers:
+            return list(values)
+    return None
+
+
+def _contradiction(numbers: Sequence[str], names: Sequence[str]) -> tuple[str, str] | None:
+    """A number and its second name, if one has two."""
+    first: dict[str, str] = {}
+    pairs = dict.fromkeys(zip(numbers, names, strict=True))
+    return next(((number, name) for number, name in pairs if first.setdefault(number, name) != name), None)
+
+
+def renamed(labels: Sequence[str], names: Sequence[str], data: str) -> tuple[list[str], tuple[str, ...] | None]:
+    """Labels that are numbers by their names, and these names in the order of the numbers.
+
+    Where two numbers have one name, as ImageNet's two cranes have, the labels stay numbers, without an order.
+
+    Args:
+        labels: of all rows of a set.
+        names: the name of each row's class.
+        data: the data set's name, for the error.
+
+    Raises:
+        UserError: two files give one number two names.
+    """
+    if found := _contradiction(labels, names):
+        raise UserError(
+            f"data set {data!r}: two files name the classes differently",
+            got=f"{found[1]!r} for label {found[0]}, and another name",
+            valid="the same names in all files of a set",
+            remedy="write the files again, from one table",
+        )
+    pairs = dict(zip(names, labels, strict=True))
+    if len(pairs) < len(set(labels)):
+        return list(labels), None
+    return list(names), tuple(sorted(pairs, key=lambda name: int(pairs[name])))

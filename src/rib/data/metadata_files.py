@@ -1,0 +1,51 @@
+"""Metadata files: what files in the root of a folder tree say of its images, as Hugging Face's library reads them."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+
+from rib.data.classes import disagreement
+from rib.data.columns import LABEL_COLUMNS
+from rib.data.numbering import split_of
+from rib.data.tables import table_columns
+from rib.errors import UserError
+
+FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "labels.csv")
+FILE_COLUMNS = ("file_name", "filename", "file", "image", "path", "image_id", "id")
+LIST_SUFFIXES = (".txt", ".csv", ".json", ".lst")
+
+
+def require_same_labels(root: Path, data: str) -> None:
+    """Refuse a table of labels that says other classes than the folders. Labels of other words may stand for these.
+
+    Args:
+        root: of the tree: <root>/<class>/<image>.
+        data: the data set's name, for the error.
+
+    Raises:
+        UserError: it does, or it cannot be read.
+    """
+    for file in (root / name for name in FILES):
+        if not file.is_file():
+            continue
+        table = table_columns(file, data)
+        names = next((table[name] for name in FILE_COLUMNS if name in table), None)
+        label = next((name for name in LABEL_COLUMNS if name in table), None)
+        if names is None or label is None:
+            continue
+        pairs = [(PurePosixPath(str(name)).parts, str(word)) for name, word in zip(names, table[label], strict=True)]
+        known = [(parts[-2], word) for parts, word in pairs if len(parts) > 1 and root.joinpath(*parts).is_file()]
+        if found := disagreement([folder for folder, _ in known], [word for _, word in known]):
+            raise UserError(
+                f"data set {data!r}: {file.name} says other classes than the folders",
+                got=f"an image in {found[0]!r} with {label} {found[1]!r}",
+                valid="the same classes in both",
+                remedy=f"correct {file}, or move it away",
+            )
+
+
+def lists_of_splits(root: Path) -> list[str]:
+    """Names of the files of a folder that are called after several splits, such as train.txt and test.txt."""
+    found = sorted(path.name for path in root.iterdir() if path.suffix.lower() in LIST_SUFFIXES and path.is_file())
+    splits = {name: split_of(Path(name).stem) for name in found}
+    return [name for name, split in splits.items() if split] if len(set(splits.values()) - {""}) > 1 else []
