@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 WORKERS ?= 2
 
-.PHONY: demo test setup lint types tests quick coverage lowest bench soak clean
+.PHONY: demo test setup lint types tests quick docs coverage lowest bench soak clean
 
 demo: setup  ## run the embedded suite and write its page
 	$(BIN)/rib run digits
@@ -33,6 +33,9 @@ tests: setup
 
 quick: setup  ## numbers, keys, names and rules: under a minute on two cores
 	$(BIN)/pytest -n $(WORKERS) -m quick
+
+docs: setup  ## the documentation site, in build/site: links and navigation are checked, nothing is loaded from the net
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 coverage: setup  ## all tests, and which lines and branches they reach; htmlcov/index.html shows them
 	$(BIN)/pytest -n $(WORKERS) --cov --cov-report=term --cov-report=html

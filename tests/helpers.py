@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import signal
@@ -10,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -324,3 +326,13 @@ def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], se
         assert time.monotonic() < end, "too late"
         assert process.poll() is None, process.communicate()
         time.sleep(0.02)
+
+
+def module_at(file: Path) -> ModuleType:
+    """A script as a module, such as those below docs/ that write pages."""
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

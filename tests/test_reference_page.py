@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
 import pyarrow.parquet as pq
 import pytest
 
+from helpers import module_at
 from rib.methods import METHODS
 from rib.report import parquet
 from test_report import made_up
@@ -18,12 +18,7 @@ FOLDER = Path(__file__).parents[1] / "docs" / "reference"
 
 @pytest.fixture(scope="module")
 def maker() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_reference", FOLDER / "make.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_at(FOLDER / "make.py")
 
 
 def test_the_page_is_that_of_the_code(maker: ModuleType) -> None:
