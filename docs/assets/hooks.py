@@ -47,6 +47,13 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     return titled(relinked(markdown, sources.get(page.file.src_uri, f"docs/{page.file.src_uri}")))
 
 
+def on_post_build(config: Any) -> None:
+    """Write the search index as a script too: pages that are opened from a folder cannot read JSON."""
+    folder = Path(config.site_dir) / "search"
+    index = (folder / "search_index.json").read_text("utf-8")
+    (folder / "search_index.js").write_text(f"var __index = {index}", "utf-8")
+
+
 def relinked(text: str, source: str) -> str:
     """A page's text with each relative link as the site has it.
 
