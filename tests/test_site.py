@@ -225,4 +225,5 @@ def test_the_site_has_what_the_code_documents(site: Path) -> None:
         assert words in text
     assert "docs/images" not in (site / "index.html").read_text("utf-8")
     assert (site / "examples" / "first_look.ipynb").exists()
+    assert (site / "search" / "search_index.js").read_text("utf-8").startswith("var __index = {")
     assert 'class="filename">part of a suite file' in (site / "extending.html").read_text("utf-8")

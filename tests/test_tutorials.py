@@ -48,10 +48,10 @@ def a_net(classes: int) -> torch.nn.Module:
 
 
 def images_and_checkpoint(place: Path) -> None:
-    """Four sets, and weights of ImageNet's 1000 classes."""
+    """Four sets, and weights of 1000 classes whose features tell the four classes apart."""
     for name in SETS:
         write_images(place / "images", name)
-    torch.save(a_net(1000).state_dict(), place / "test_resnet.pth")
+    torch.save(trained(place / "images" / "photos", a_net(1000)).state_dict(), place / "test_resnet.pth")
 
 
 def pets(place: Path) -> None:
@@ -78,14 +78,15 @@ def two_checkpoints(place: Path) -> None:
     with torch.no_grad():
         logits = net.eval()(tensors(place / "robustness" / "photos")[0])
         margin = logits[:, 1:].max(dim=1).values - logits[:, 0]
-        net.get_classifier().bias[0] += margin.median()  # half of the images are cats now
+        net.get_classifier().bias[0] += margin.quantile(0.4)  # cats were 25 % of the images, and are 40 % now
     torch.save(net.state_dict(), place / "models" / "tuned.pth")
 
 
 def tensors(folder: Path) -> tuple[Tensor, Tensor]:
     """The images of a set as timm's test_resnet takes them, and their labels."""
     found = [(file, label) for label, name in enumerate(ANIMALS) for file in sorted((folder / name).iterdir())]
-    stacked = np.stack([np.asarray(Image.open(file)) for file, _ in found])
+    seen = (Image.open(file).resize((33, 33), Image.Resampling.BILINEAR).crop((0, 0, 32, 32)) for file, _ in found)
+    stacked = np.stack([np.asarray(image) for image in seen])
     net = a_net(4)
     mean, std = (torch.tensor(net.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
     return (torch.tensor(stacked).permute(0, 3, 1, 2) / 255 - mean) / std, torch.tensor([each for _, each in found])
@@ -95,7 +96,7 @@ def trained(folder: Path, net: torch.nn.Module) -> torch.nn.Module:
     """The net after some steps on a set."""
     seen, labels = tensors(folder)
     optimizer = torch.optim.AdamW(net.parameters(), lr=0.005)
-    for _ in range(25):
+    for _ in range(60):
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(net(seen), labels).backward()
         optimizer.step()

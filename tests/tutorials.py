@@ -68,6 +68,7 @@ class Reader:
         self.tutorial, self.place, self._say, self._monkeypatch = tutorial, place, say, monkeypatch
         self.said: dict[str, str] = {}
         monkeypatch.setenv("XDG_CACHE_HOME", str(place / "cache"))
+        monkeypatch.setenv("PWD", str(place))
         programs = place / "bin"
         programs.mkdir()
         for name, words in {"rib": "-m rib", "python": ""}.items():
