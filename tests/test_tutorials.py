@@ -157,7 +157,7 @@ TUTORIALS = (
         "tutorials/ci.md",
         two_checkpoints,
         {"resnet18": "test_resnet", "size = 64": "size = 32"},
-        says={"rib compare": "RI"},
+        says={"rib compare robustness/suite.toml base models/tuned.pth --fail-if": "broken"},
     ),
     Tutorial("tutorials/cluster.md", says={"rib run": "linear_probe", "rib status": "done"}),
     Tutorial(

@@ -131,7 +131,7 @@ class Reader:
 
 def commands(text: str) -> list[str]:
     """The commands of a block, with continued lines joined."""
-    return [line for line in text.replace("\\\n", " ").splitlines() if line.strip()]
+    return [line for line in re.sub(r"\s*\\\n\s*", " ", text).splitlines() if line.strip()]
 
 
 def steps(text: str) -> Iterator[str]:
