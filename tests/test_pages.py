@@ -2,16 +2,39 @@
 
 from __future__ import annotations
 
+import base64
+import colorsys
+import io
+import re
+import shlex
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from helpers import CLASSES, phrases, tiny
+from rib.cli.compare import _words
+from rib.data.examples import Index
+from rib.plan import make_plan
+from rib.report import page as page_module
+from rib.report.figure_data import GREY, METHOD_COLOURS
 from rib.report.page import packed, unpacked, write_page
+from rib.report.samples import COUNT, LETTERS, SIDE, chosen_rows, samples
 from test_report import CHROMIUM, FLAGS, made_up
 
 CUT_TABLES = """[...document.querySelectorAll('.scroll > table')].filter((table) =>
   table.parentElement.scrollWidth > table.parentElement.clientWidth + 1).map((table) => table.closest('section').id)"""
+
+
+PANELS = """(() => {{
+  const figure = document.querySelector('#{} .figure'), shown = figure._fullLayout;
+  const panels = Object.keys(shown).filter((key) => /^xaxis\\d*$/.test(key)).length;
+  const texts = [...figure.querySelectorAll('.yaxislayer-above')].map((layer) => layer.querySelectorAll('text').length);
+  return {{panels, texts: Math.max(...texts)}};
+}})()"""
+"""The panels of a figure, and the rows that have a name."""
 
 
 @pytest.fixture(scope="module")
@@ -39,6 +62,116 @@ def test_the_page_says_what_was_asked_and_what_to_do_next(page: Path) -> None:
     main = text[text.index("<main>") :]
     assert main.index('id="mri"') < main.index('id="headline"'), "the chart first"
     assert "present below −10.0" in main
+    assert header.index("mean change of accuracy") < header.index("rib recommend"), (
+        "a word is explained where it is used"
+    )
+    assert "https://arxiv.org/abs/2410.21582" in header
+    assert text.index("<footer") > text.index("</main>")
+
+
+def test_what_the_page_proposes_is_a_command(page: Path) -> None:
+    commands = [shlex.split(found) for found in re.findall(r"<code>(rib [^<]*)</code>", page.read_text("utf-8"))]
+    assert [words[1] for words in commands] == ["recommend", "compare"]
+    assert _words(commands[1][2:], None) == ("SUITE", "BASE", "TUNED")
+    assert commands[0][2] == "SUITE", "this suite is not a shipped one, so its name is no argument"
+
+
+# -- colours and samples -----------------------------------------------------------------------------------------------
+
+
+def hue(colour: str) -> float:
+    red, green, blue = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+    return 360 * colorsys.rgb_to_hls(red, green, blue)[0]
+
+
+def test_no_method_has_a_colour_that_means_lost_or_gained() -> None:
+    css = (Path(page_module.__file__).parent / "template" / "page.css").read_text("utf-8")
+    meant = re.findall(r"--(?:up|down|high|low): (#\w{6});", css)
+    assert len(meant) == 12
+    for colour in METHOD_COLOURS:
+        assert all(15 < abs(hue(colour) - hue(other)) < 345 for other in meant), colour
+    assert len({*METHOD_COLOURS, GREY}) == len(METHOD_COLOURS) + 1
+
+
+def test_every_set_shows_its_own_images(page: Path) -> None:
+    text = page.read_text("utf-8")
+    strips = re.findall(
+        r'<img class="strip" src="data:image/jpeg;base64,([^"]+)" width="(\d+)" height="(\d+)" alt="([^"]*)"', text
+    )
+    assert [words.split(":")[0] for *_, words in strips] == [
+        f"Test images of {name}" for name in ("clean", "paint", "foggy", "sketchy", "drawn", "printed")
+    ]
+    for data, width, height, words in strips:
+        image = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert image.size == (int(width), int(height)) == (4 * SIDE + 9, SIDE), "an image of each of four classes"
+        assert words.endswith(": a, b, c, d")
+    assert len({data for data, *_ in strips}) == 6
+    assert sum(len(data) for data, *_ in strips) < 100_000
+
+
+def test_samples_are_the_images_that_they_are_said_to_be(tmp_path: Path) -> None:
+    """Of an image of one class the picture is the very image, by an oracle of its own."""
+    plan = make_plan(tiny(tmp_path))
+    (clean, *_) = samples(plan)
+    data = plan.world["clean"]
+    rows = [int(np.flatnonzero(data.index("test").labels == label)[0]) for label in range(4)]
+    side = 12
+    with np.load(tmp_path / "clean.npz") as file:
+        images = file["images"]
+    seen = np.asarray(Image.open(io.BytesIO(base64.b64decode(clean.picture.split(",")[1]))), float)
+    for place, row in enumerate(rows):
+        number = int(data.index("test").sources[row])
+        shown = seen[:, place * (SIDE + 3) : place * (SIDE + 3) + SIDE]
+        expected = np.asarray(Image.fromarray(images[number]).resize((SIDE, SIDE), Image.Resampling.BICUBIC), float)
+        others = [
+            np.abs(
+                np.asarray(Image.fromarray(other).resize((SIDE, SIDE), Image.Resampling.BICUBIC), float) - shown
+            ).mean()
+            for at, other in enumerate(images)
+            if at != number
+        ]
+        assert np.abs(expected - shown).mean() < min(others) / 2, (row, side)
+    assert clean.labels == CLASSES
+    assert (clean.role, clean.count) == ("reference", len(data.index("test")))
+
+
+def test_a_set_of_texts_shows_texts(tmp_path: Path) -> None:
+    plan = make_plan(tiny(tmp_path, ("text",)))
+    found = samples(plan)
+    assert [one.name for one in found] == ["clean", "whole", "part"]
+    known = {*phrases(np.tile(np.arange(4), 12), 1, 40.0)}
+    assert {*found[0].texts} <= known
+    assert len(found[0].texts) == len(found[0].labels) == 4
+    assert found[2].labels == ("dog", "bee", "ant")
+    assert not any(one.picture for one in found)
+    assert all(len(text) <= LETTERS for one in found for text in one.texts)
+
+
+def test_a_set_that_cannot_be_read_any_more_has_no_samples(tmp_path: Path) -> None:
+    folder = tmp_path / "trees"
+    from helpers import write_tree
+
+    rows = {
+        name: {"folder": str(write_tree(folder / name, per_class=4, seed=at)), "test_fraction": 0.5}
+        for at, name in enumerate(("clean", "whole", "part"))
+    }
+    plan = make_plan(tiny(tmp_path, data=rows))
+    assert len(samples(plan)) == 3
+    for file in (folder / "whole").rglob("*.png"):
+        file.unlink()
+    assert [one.name for one in samples(plan)] == ["clean", "part"]
+
+
+def test_samples_are_of_classes_and_cells_apart() -> None:
+    labels = np.repeat(np.arange(100), 10)
+    rows = chosen_rows(Index(labels, np.arange(1000)))
+    assert [int(labels[row]) for row in rows] == [0, 20, 40, 59, 79, 99]
+    assert len(rows) == COUNT
+    cells = np.tile(np.arange(10, dtype=np.int16), 100)
+    found = chosen_rows(Index(labels, np.arange(1000), cells, tuple("abcdefghij")))
+    assert [int(labels[row]) for row in found] == [0, 20, 40, 59, 79, 99]
+    assert len({int(cells[row]) for row in found}) == COUNT
+    assert chosen_rows(Index(np.zeros(0, np.int64), np.zeros(0, np.int64))) == []
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs chromium")
@@ -55,6 +188,8 @@ def test_no_table_is_cut_off_and_rows_are_filtered(page: Path) -> None:
             view.click("#headline .tools button")
             view.wait_for_timeout(50)
             assert view.evaluate(CUT_TABLES) == [], "all columns"
+            drawn = {name: view.evaluate(PANELS.format(name)) for name in ("mri", "accuracy")}
+            assert all(one == {"panels": 2, "texts": 4} for one in drawn.values()), "a panel for each model"
             rows = "[...document.querySelectorAll('#headline tbody tr')].filter((row) => !row.hidden).length"
             view.select_option("#headline .tools label:nth-child(1) select", "second")
             assert view.evaluate(rows) == 8

@@ -52,15 +52,28 @@ def report(
 
 
 def _write_folder(results: Results, folder: Path, what: str) -> None:
-    """Write tables or figures, with a message meanwhile, and print their number and folder."""
+    """Write tables or figures; show each file when it is written, and name all of them at the end."""
     from rib.report.figures import write_figures
     from rib.report.parquet import write_parquet
 
     found: list[Path] = []
-    with console(stderr=True).status(f"writing {what} into {folder}"):
+    with console(stderr=True).status(f"writing {what} into {folder}") as shown:
+
+        def wrote(path: Path) -> None:
+            found.append(path)
+            shown.update(f"writing {what} into {folder}: {len(found)} files, {path.name}")
+
         write = write_parquet if what == "tables" else write_figures
-        write_file(lambda given, place: found.extend(write(given, place)), results, folder)
-    say(f"{what}: {len(found)} files in {folder.absolute()}")
+        write_file(lambda given, place: write(given, place, wrote=wrote), results, folder)
+    say(f"{what}: {len(found)} files in {folder.absolute()}: {', '.join(_stems(found))}")
+
+
+def _stems(paths: list[Path]) -> list[str]:
+    """Names of files, one for those that differ in their suffix only: "mri.pdf .png"."""
+    suffixes: dict[str, list[str]] = {}
+    for path in paths:
+        suffixes.setdefault(path.stem, []).append(path.suffix)
+    return [f"{stem}{' '.join(ends)}" for stem, ends in suffixes.items()]
 
 
 def export(
@@ -97,8 +110,12 @@ def export(
         )
     results = results_of(plan, place)
     require_free(results, wanted, folder)
-    for item in wanted:
-        print(release(results, item, workshop.weights(item.fit), folder))
+    screen = console(stderr=True)
+    for number, item in enumerate(wanted):
+        with screen.status(f"writing model {number + 1:,} of {len(wanted):,} into {folder}"):
+            written = release(results, item, workshop.weights(item.fit), folder)
+        print(written)
+    say(f"models: {len(wanted):,} in {folder.absolute()}")
 
 
 def _suite_and_folder(words: list[str]) -> tuple[str, Path]:

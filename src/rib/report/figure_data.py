@@ -16,8 +16,10 @@ from rib.results.words import ordered, size_name
 
 GREY = "#8b919b"
 METHOD_COLOURS = (
-    "#d1495b", "#2f7fc1", "#e09a1f", "#2c9e74", "#8f63c4", "#19a6b0", "#c26aa8", "#8f9a2b", "#a5693f", "#5c78d6",
+    "#e09a1f", "#2c9e74", "#8f63c4", "#19a6b0", "#c26aa8", "#8f9a2b", "#a5693f", "#6fb23a", "#7a3e6e", "#c9b037",
 )  # fmt: skip
+"""Neither red nor blue, which mean lost and gained, nor grey, which means no distinguishable change."""
+
 MODEL_COLOURS = (
     "#3d6fb6", "#d9822b", "#3f9b5f", "#b4548c", "#7a6cc9", "#b89a2a", "#2b9aa8", "#a65a4a", "#6b8e23", "#708090",
 )  # fmt: skip
@@ -46,6 +48,7 @@ class FigureComparison:
         before: mean OOD accuracy of each pretrained model, percent.
         after: mean OOD accuracy of each method (outer) on each model, percent; None if missing.
         mri: mRI of each method (outer) on each model, points; None if missing.
+        marked: whether each mRI is distinguishable from 0 among all rows of the table.
         planned: whether the suite plans that model and method at this size.
     """
 
@@ -55,6 +58,7 @@ class FigureComparison:
     before: list[Interval | None]
     after: list[list[Interval | None]]
     mri: list[list[Interval | None]]
+    marked: list[list[bool]]
     planned: list[list[bool]]
 
 
@@ -212,6 +216,7 @@ def _comparison(size: int | None, models: list[str], methods: list[str], found: 
         before=[found[model, "pretrained", None].ood_before for model in models],
         after=[[row.ood_after if row else None for row in line] for line in table],
         mri=[[row.mri if row else None for row in line] for line in table],
+        marked=[[row is not None and _is_marked(row.mri) for row in line] for line in table],
         planned=[[row is not None for row in line] for line in table],
     )
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,13 +30,19 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def write_figures(results: Results, folder: Path, formats: Sequence[str] = ("pdf", "png")) -> list[Path]:
+def write_figures(
+    results: Results,
+    folder: Path,
+    formats: Sequence[str] = ("pdf", "png"),
+    wrote: Callable[[Path], None] = lambda _: None,
+) -> list[Path]:
     """Write every figure with matplotlib, for papers.
 
     Args:
         results: the results to draw.
         folder: target folder; created if missing.
         formats: file suffixes that matplotlib knows.
+        wrote: called with each file.
 
     Returns:
         The files.
@@ -46,7 +53,7 @@ def write_figures(results: Results, folder: Path, formats: Sequence[str] = ("pdf
     data = figure_data(results)
     own = ((name, dotted(figure) if data.lacking else figure) for name, figure in _figures(data))
     drawn = itertools.chain(own, panel_figures(inside(results), data.methods))
-    return write_drawn(drawn, folder, formats)
+    return write_drawn(drawn, folder, formats, wrote)
 
 
 def _figures(data: FigureData) -> Iterator[tuple[str, Figure]]:
@@ -132,49 +139,98 @@ def _change_figure(matrices: list[Matrix]) -> Figure:
     width, height = 0.4 + 0.05 * longest + 0.36 * columns, 0.75 + 0.035 * longest + 0.26 * len(first.tuned_on)
     figure, all_axes = panels(len(matrices), width, height, most=2)
     limit = colour_limit(matrices)
-    for matrix, axes in zip(matrices, all_axes, strict=True):
-        _draw_matrix(axes, matrix, limit)
+    alike = len({(one.tuned_on == first.tuned_on, one.downstream == first.downstream) for one in matrices}) == 1
+    for place, (matrix, axes) in enumerate(zip(matrices, all_axes, strict=True)):
+        first_column, last_line = place % 2 == 0, place + 2 >= len(matrices)
+        _draw_matrix(axes, matrix, limit, (first_column or not alike, last_line or not alike))
     words = "change of accuracy in points\ngrey: the set tuned on itself; bold: distinguishable from 0 among all cells"
     figure.suptitle(f"{first.model}: {words}", fontsize=8)
     return figure
 
 
-def _draw_matrix(axes: Axes, matrix: Matrix, limit: float) -> None:
-    """Draw one matrix: downstream sets, RI, and the other sets, separated by gaps."""
+def _draw_matrix(axes: Axes, matrix: Matrix, limit: float, named: tuple[bool, bool]) -> None:
+    """Draw one matrix: downstream sets, RI, and the other sets, separated by gaps.
+
+    Args:
+        axes: the panel.
+        matrix: its numbers.
+        limit: the change that has the strongest colour, in points.
+        named: whether rows and columns have their names here.
+    """
     inner = len(matrix.downstream)
     ri_x = inner + 0.3
     xs = [*range(inner), *(ri_x + 1.3 + at for at in range(len(matrix.others)))]
     names = [*matrix.downstream, *matrix.others]
-    for y, line in enumerate(matrix.cells):
-        for x, tested, span, measured in zip(xs, names, line, matrix.measured[y], strict=True):
-            own = tested == matrix.tuned_on[y]
-            empty, place = "–" if own and not measured else "miss.", names.index(tested)
-            _draw_cell(axes, x, y, span, matrix.marked[y][place], empty, None if own else limit)
-        _draw_cell(axes, ri_x, y, matrix.ri[y], matrix.ri_marked[y], "miss.", limit)
+    cells = [cell for y in range(len(matrix.cells)) for cell in _cells(matrix, y, xs, ri_x, names, limit)]
+    _draw_cells(axes, cells)
     axes.set_xlim(-0.5, xs[-1] + 0.5)
     axes.set_ylim(len(matrix.tuned_on) - 0.5, -0.5)
-    axes.set_xticks([*xs, ri_x], [*names, "RI"], rotation=40, ha="right", rotation_mode="anchor", fontsize=6.5)
-    axes.set_yticks(range(len(matrix.tuned_on)), matrix.tuned_on, fontsize=6.5)
+    rows, columns = named
+    axes.set_xticks([*xs, ri_x])
+    axes.set_xticklabels(
+        [*names, "RI"] if columns else [], rotation=40, ha="right", rotation_mode="anchor", fontsize=6.5
+    )
+    axes.set_yticks(range(len(matrix.tuned_on)), matrix.tuned_on if rows else [""] * len(matrix.tuned_on), fontsize=6.5)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.set_title(f"{matrix.method}, n = {matrix.size}", fontsize=8)
 
 
-def _draw_cell(
-    axes: Axes, x: float, y: int, span: Interval | None, marked: bool, empty: str, limit: float | None
-) -> None:
-    """Draw a coloured square with its number; without a limit it is grey."""
-    from matplotlib import colormaps
-    from matplotlib.patches import Rectangle
+@dataclass(frozen=True)
+class _Cell:
+    """A coloured square with its number; `share` of the colour scale from 0 to 1, None for grey."""
 
-    share = 0.5 if limit is None or span is None else 0.5 + 0.5 * max(-1.0, min(1.0, span.value / limit))
-    colour: Any = "#cfd3d9" if limit is None else "none" if span is None else colormaps["RdBu"](share)
-    axes.add_patch(Rectangle((x - 0.5, y - 0.5), 1, 1, facecolor=colour, edgecolor="white", linewidth=0.5))
+    x: float
+    y: int
+    text: str
+    bold: bool
+    share: float | None
+
+    @property
+    def dark(self) -> bool:
+        """Whether white reads better on its colour."""
+        return self.share is not None and abs(self.share - 0.5) > 0.32
+
+
+def _cells(
+    matrix: Matrix, y: int, xs: Sequence[float], ri_x: float, names: Sequence[str], limit: float
+) -> Iterator[_Cell]:
+    """The cells of one row."""
+    row = zip(xs, names, matrix.cells[y], matrix.measured[y], matrix.marked[y], strict=True)
+    for x, tested, span, measured, marked in row:
+        own = tested == matrix.tuned_on[y]
+        yield _cell(x, y, span, marked, "–" if own and not measured else "miss.", None if own else limit)
+    yield _cell(ri_x, y, matrix.ri[y], matrix.ri_marked[y], "miss.", limit)
+
+
+def _cell(x: float, y: int, span: Interval | None, marked: bool, empty: str, limit: float | None) -> _Cell:
     text = signed(span.value).replace("-", "−") if span else empty
-    weight = "bold" if marked else "normal"
-    dark = limit is not None and span is not None and abs(share - 0.5) > 0.32
-    axes.text(x, y, text, ha="center", va="center", fontsize=5.5, weight=weight, color="white" if dark else "black")
+    share = None if limit is None or span is None else 0.5 + 0.5 * max(-1.0, min(1.0, span.value / limit))
+    return _Cell(x, y, text, marked, 0.5 if span is None and limit is not None else share)
+
+
+def _draw_cells(axes: Axes, cells: Sequence[_Cell]) -> None:
+    """All squares as one collection; their numbers lie inside the axes, so the layout needs not measure them."""
+    from matplotlib import colormaps
+    from matplotlib.collections import PolyCollection
+
+    corners = [(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]
+    squares = [[(cell.x + dx, cell.y + dy) for dx, dy in corners] for cell in cells]
+    colours: list[Any] = ["#cfd3d9" if cell.share is None else colormaps["RdBu"](cell.share) for cell in cells]
+    axes.add_collection(PolyCollection(squares, facecolors=colours, edgecolors="white", linewidths=0.5))
+    for cell in cells:
+        text = axes.text(
+            cell.x,
+            cell.y,
+            cell.text,
+            ha="center",
+            va="center",
+            fontsize=5.5,
+            weight="bold" if cell.bold else "normal",
+            color="white" if cell.dark else "black",
+        )
+        text.set_in_layout(False)
 
 
 def _sizes_figure(data: FigureData) -> Figure:

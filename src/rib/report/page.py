@@ -25,6 +25,7 @@ from rib.report.panels import panel_data, shown_panels
 from rib.report.profile import HEADS as PROFILE_HEADS
 from rib.report.profile import row_cells, summary
 from rib.report.results_json import provenance
+from rib.report.samples import samples
 from rib.report.views import unstated, view_lines
 from rib.results.failures import alike
 from rib.results.finding import claim
@@ -36,6 +37,7 @@ from rib.results.profile import Profile
 from rib.results.results import Results
 from rib.results.rows import main_size
 from rib.results.words import extent, holes, lacking, ordered, signed, size_name
+from rib.suite.load import shipped
 
 SCRIPTS = ("plots.js", "panels.js", "page.js")
 """Scripts of the page, in order: shared ones first, then its own."""
@@ -86,6 +88,8 @@ def _render(results: Results, profile: Profile | None) -> str:
         lead=typeset(said.lead),
         detail=typeset(said.detail),
         extent=extent(results),
+        called=results.suite.name if results.suite.name in shipped() else "SUITE",
+        samples=samples(results.plan),
         rows=rows,
         tuned=tuned,
         merges=merge_rows(results),

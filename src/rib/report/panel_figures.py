@@ -123,7 +123,8 @@ def _draw_square(axes: Axes, square: Square) -> None:
     for row, line in enumerate(cells if len(cells) <= MOST // 2 else []):
         for column, value in enumerate(line):
             colour = "white" if value > 0.6 else "black"
-            axes.text(column, row, f"{max(value, 0):.2f}", ha="center", va="center", fontsize=5.5, color=colour)
+            text = axes.text(column, row, f"{max(value, 0):.2f}", ha="center", va="center", fontsize=5.5, color=colour)
+            text.set_in_layout(False)  # it lies inside the axes
     axes.set_xticks(range(len(cells)), square.layers, rotation=40, ha="right", rotation_mode="anchor", fontsize=6)
     axes.set_yticks(range(len(cells)), square.layers, fontsize=6)
     axes.set_title(square.method, fontsize=8)

@@ -61,8 +61,8 @@ PANELS = (
         "distances",
         "Does distance between data sets foretell the loss?",
         ("lost_on", "analysis", "measure", "model", "method", "size"),
-        "One mark a pair of tuned on and tested on. Distances in the pretrained model’s features; colours: the set "
-        "tuned on. p and [ ] come from permuting the data sets, as pairs that share one are not independent.",
+        "One mark per pair of tuned on and tested on. Distances in the pretrained model’s features; symbols: the "
+        "set tuned on. p and [ ] come from permuting the data sets, as pairs that share one are not independent.",
     ),
     Panel(
         "effective",

@@ -80,7 +80,7 @@ ROWS = 1 << 18
 """Rows that are collected before they are written."""
 
 
-def write_parquet(results: Results, folder: Path) -> list[Path]:
+def write_parquet(results: Results, folder: Path, *, wrote: Callable[[Path], None] = lambda _: None) -> list[Path]:
     """Write the results as Parquet tables.
 
     `predictions.parquet` has one row per example of each finished prediction of each run; `scores.parquet` has the
@@ -92,6 +92,7 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
     Args:
         results: the results to write.
         folder: target folder; created if missing.
+        wrote: called with each file.
 
     Returns:
         The files.
@@ -109,13 +110,17 @@ def write_parquet(results: Results, folder: Path) -> list[Path]:
         "labels": pa.Table.from_pylist(list(label_rows(results.plan)), LABELS),
         "groups": _table(GroupRow, list(group_rows(results))),
     }
-    written = [folder / "predictions.parquet", folder / "tuning.parquet"]
-    _write_rows(written[0], PREDICTIONS, _batches(results))
-    _write_rows(written[1], TUNING, _draws(results))
+    written: list[Path] = []
+    streams = {"predictions": (PREDICTIONS, _batches), "tuning": (TUNING, _draws)}
+    for name, (schema, batches) in streams.items():
+        written.append(folder / f"{name}.parquet")
+        _write_rows(written[-1], schema, batches(results))
+        wrote(written[-1])
     for name, table in tables.items():
         written.append(folder / f"{name}.parquet")
         with written_aside(written[-1]) as aside, aside.open("wb") as file:
             pq.write_table(table, file, compression="zstd")  # pyarrow would take a path with a colon for an address
+        wrote(written[-1])
     return written
 
 

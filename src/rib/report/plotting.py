@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +28,10 @@ MARKERS = {
 
 
 def write_drawn(
-    drawn: Iterable[tuple[str, Figure]], folder: Path, formats: Sequence[str] = ("pdf", "png")
+    drawn: Iterable[tuple[str, Figure]],
+    folder: Path,
+    formats: Sequence[str] = ("pdf", "png"),
+    wrote: Callable[[Path], None] = lambda _: None,
 ) -> list[Path]:
     """Write figures into files.
 
@@ -36,6 +39,7 @@ def write_drawn(
         drawn: names and figures; iterating draws each in the common style.
         folder: target folder; created if missing.
         formats: file suffixes that matplotlib knows.
+        wrote: called with each file.
 
     Raises:
         UserError: matplotlib is not installed, or the folder is not writable.
@@ -56,8 +60,13 @@ def write_drawn(
         "axes.axisbelow": True,
         "legend.frameon": False,
     }
+    written: list[Path] = []
     with mpl.rc_context(style):
-        return [path for name, figure in apart(drawn) for path in _save(figure, folder, name, formats)]
+        for name, figure in apart(drawn):
+            for path in _save(figure, folder, name, formats):
+                written.append(path)
+                wrote(path)
+    return written
 
 
 def apart(drawn: Iterable[tuple[str, Figure]]) -> Iterator[tuple[str, Figure]]:

@@ -78,8 +78,8 @@
           x: names.map((_, at) => at),
           y: one.diagonal,
           connectgaps: false,
-          line: { color: css("accent"), width: 2 },
-          marker: { size: 7 },
+          line: { color: css("text"), width: 2 },
+          marker: { size: 7, color: css("text") },
           hovertext: names.map((name, at) => `${name}<br>CKA ${number(one.diagonal[at])}`),
           hoverinfo: "text",
         },
@@ -117,7 +117,7 @@
     );
   }
 
-  const GROUPS = { early: "own", middle: "muted", late: "accent", head: "down" };
+  const GROUPS = { early: "own", middle: "muted", late: "dense", head: "text" };
 
   function drift(section, _, [one]) {
     const names = one.layers.map(escape),

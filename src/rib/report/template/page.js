@@ -25,70 +25,195 @@
 
   // -- the figures, each drawn from one entry of the data
 
-  function accuracy(section, chosen) {
-    const one = data.comparisons.find((entry) => entry.size === chosen.size);
-    const all = [["pretrained", one.before, one.models.map(() => true)]];
-    one.methods.forEach((name, at) => all.push([name, one.after[at], one.planned[at]]));
-    const shown = legend(
-      section,
-      all.map(([name]) => methods[name]),
-      () => accuracy(section, chosen),
-      true,
-    );
-    const series = all.filter(([name]) => shown(name));
-    const places = slots(series.length),
-      width = Math.min(0.84 / Math.max(series.length, 1), 0.4);
-    const annotations = [];
-    const traces = series.map(([name, spans, planned], k) => {
-      const at = spans.flatMap((span, place) => (span ? [place] : []));
-      spans.forEach((span, place) => {
-        if (span || !planned[place]) return;
+  // Small multiples: a panel for each model and a row for each method, or the other way round where there are more models
+  // than methods. `of` gives the interval of a method and a model by their places.
+  function multiples(section, one, of, words) {
+    const turned = one.models.length > one.methods.length;
+    const [panels, rows] = turned ? [one.methods, one.models] : [one.models, one.methods];
+    const at = (panel, row) => (turned ? [panel, row] : [row, panel]);
+    const box = section.querySelector(".scroll").clientWidth || 360;
+    const names = rows.map((name) => escape(name.length > 30 ? "…" + name.slice(-29) : name));
+    const left = 16 + 6.9 * Math.max(...rows.map((name) => Math.min(name.length, 30)));
+    const columns = Math.max(1, Math.min(panels.length, 4, Math.floor((box - left) / 210)));
+    const lines = Math.ceil(panels.length / columns),
+      head = 24,
+      foot = 30,
+      inner = 22 * rows.length,
+      tall = head + inner + foot,
+      whole = lines * tall;
+    const spans = panels.flatMap((_, panel) => rows.map((_, row) => of(...at(panel, row)))).filter(Boolean);
+    const ends = [...spans.flat(), ...words.always.flat().filter((value) => value !== null)];
+    const [low, high] = [Math.min(...ends), Math.max(...ends)],
+      pad = 0.04 * (high - low || 1);
+    const axes = {},
+      traces = [],
+      annotations = [];
+    panels.forEach((name, panel) => {
+      const column = panel % columns,
+        top = Math.floor(panel / columns) * tall + head,
+        number = panel ? panel + 1 : "";
+      axes["xaxis" + number] = axis("", {
+        ...words.axis,
+        automargin: false,
+        anchor: "y" + number,
+        range: [low - pad, high + pad],
+        domain: [column / columns + (column ? 0.02 : 0), (column + 1) / columns],
+        nticks: 5,
+      });
+      axes["yaxis" + number] = axis("", {
+        automargin: false,
+        anchor: "x" + number,
+        domain: [1 - (top + inner) / whole, 1 - top / whole],
+        range: [rows.length - 0.5, -0.5],
+        tickvals: rows.map((_, row) => row),
+        ticktext: names,
+        showticklabels: column === 0,
+        ticks: "",
+      });
+      annotations.push({
+        text: `<b>${escape(name)}</b>`,
+        xref: `x${number} domain`,
+        yref: `y${number} domain`,
+        x: 0,
+        y: 1,
+        xanchor: "left",
+        yanchor: "bottom",
+        showarrow: false,
+      });
+      traces.push(...words.before(panel, at, number), ...dots(panel, number));
+    });
+    annotations.push({ ...BOTTOM, text: words.title, font: { color: css("muted") } });
+
+    // by what the table says of a row: gained, lost, or no distinguishable change
+    function dots(panel, number) {
+      const known = rows.map((_, row) => row).filter((row) => of(...at(panel, row)));
+      rows.forEach((_, row) => {
+        const [method, model] = at(panel, row);
+        if (of(method, model) || !one.planned[method][model]) return;
         annotations.push({
-          x: place + places[k],
-          y: 0,
-          yanchor: "bottom",
           text: "missing",
-          textangle: -90,
+          x: low,
+          y: row,
+          xref: "x" + number,
+          yref: "y" + number,
+          xanchor: "left",
           showarrow: false,
           font: { size: 10, color: css("muted") },
         });
       });
-      const kept = at.map((place) => spans[place]);
-      return {
-        type: "bar",
-        x: at.map((place) => place + places[k]),
-        y: kept.map((span) => span[0]),
-        width: width * 0.92,
-        marker: { color: methods[name].colour },
-        name: escape(name),
-        error_y: {
-          type: "data",
-          array: above(kept),
-          arrayminus: below(kept),
-          color: css("text"),
-          thickness: thick,
-          width: 2,
-        },
-        hovertext: at.map((place) => `${escape(name)}, ${escape(one.models[place])}<br>${percent(spans[place])}`),
-        hoverinfo: "text",
+      const kind = (row) => {
+        const [method, model] = at(panel, row);
+        return !one.marked[method][model] ? "muted" : one.mri[method][model][0] > 0 ? "up" : "down";
       };
+      return ["up", "down", "muted"].map((colour) => {
+        const mine = known.filter((row) => kind(row) === colour),
+          found = mine.map((row) => of(...at(panel, row)));
+        return {
+          type: "scatter",
+          mode: "markers",
+          xaxis: "x" + number,
+          yaxis: "y" + number,
+          x: found.map((span) => span[0]),
+          y: mine,
+          marker: { color: css(colour), symbol: colour === "muted" ? "circle-open" : "circle", size: 8 },
+          error_x: {
+            type: "data",
+            array: above(found),
+            arrayminus: below(found),
+            color: css(colour),
+            thickness: 1.6 * thick,
+            width: 0,
+          },
+          hovertext: mine.map((row) => {
+            const [method, model] = at(panel, row);
+            return `${escape(one.methods[method])}, ${escape(one.models[model])}<br>${words.hover(method, model)}`;
+          }),
+          hoverinfo: "text",
+        };
+      });
+    }
+
+    const layout = { ...axes, annotations, height: whole + 30, margin: { l: left, r: 12, t: 2, b: 28 } };
+    draw(section, traces, layout, left + 180);
+  }
+
+  const BOTTOM = {
+    xref: "paper",
+    yref: "paper",
+    x: 0.5,
+    y: 0,
+    xanchor: "center",
+    yanchor: "top",
+    yshift: -6,
+    showarrow: false,
+  };
+
+  function accuracy(section, chosen) {
+    const one = data.comparisons.find((entry) => entry.size === chosen.size);
+    if (!one.methods.length) return starts(section, one);
+    multiples(section, one, (method, model) => one.after[method][model], {
+      title: "mean accuracy on the sets that were not tuned on, %",
+      axis: {},
+      always: one.before.map((span) => (span ? [span[0]] : [])),
+      hover: (method, model) =>
+        `before ${one.before[model] ? percent(one.before[model]) : "missing"}<br>after ${percent(one.after[method][model])}`,
+      before: (panel, at, number) => {
+        const rows = one.models.length > one.methods.length ? one.models : one.methods;
+        const kept = rows.map((_, row) => row).filter((row) => one.before[at(panel, row)[1]]);
+        return [
+          {
+            type: "scatter",
+            mode: "markers",
+            xaxis: "x" + number,
+            yaxis: "y" + number,
+            x: kept.map((row) => one.before[at(panel, row)[1]][0]),
+            y: kept,
+            marker: { symbol: "line-ns-open", size: 11, color: css("text"), line: { width: 1.6, color: css("text") } },
+            hoverinfo: "skip",
+          },
+        ];
+      },
     });
-    const names = one.models.map((name) => escape(models[name].label).replace(/\n/g, "<br>"));
+  }
+
+  // pretrained models only: a bar for each
+  function starts(section, one) {
+    const kept = one.models.map((_, at) => at).filter((at) => one.before[at]),
+      found = kept.map((at) => one.before[at]);
+    const bars = {
+      type: "bar",
+      orientation: "h",
+      x: found.map((span) => span[0]),
+      y: kept,
+      width: 0.6,
+      marker: { color: css("muted") },
+      error_x: {
+        type: "data",
+        array: above(found),
+        arrayminus: below(found),
+        color: css("text"),
+        thickness: 1,
+        width: 2,
+      },
+      hovertext: kept.map((at, n) => `${escape(one.models[at])}<br>${percent(found[n])}`),
+      hoverinfo: "text",
+    };
+    const longest = Math.max(...one.models.map((name) => name.length));
     draw(
       section,
-      traces,
+      [bars],
       {
-        height: 365 + 16 * Math.max(...names.map((name) => name.split("<br>").length)),
-        annotations,
-        xaxis: axis("", {
-          tickvals: names.map((_, at) => at),
-          ticktext: names,
+        height: 70 + 28 * one.models.length,
+        margin: { l: 16 + 7.2 * Math.min(longest, 30), r: 12, t: 8, b: 46 },
+        xaxis: axis("mean accuracy on the downstream sets, %", { rangemode: "tozero" }),
+        yaxis: axis("", {
+          tickvals: one.models.map((_, at) => at),
+          ticktext: one.models.map((name) => escape(name.length > 30 ? "…" + name.slice(-29) : name)),
+          range: [one.models.length - 0.5, -0.5],
           showgrid: false,
-          range: [-0.5, names.length - 0.5],
         }),
-        yaxis: axis("mean OOD accuracy, %", { rangemode: "tozero" }),
       },
-      70 + Math.max(series.length * 10, 108) * names.length,
+      300,
     );
   }
 
@@ -209,66 +334,13 @@
 
   function mri(section, chosen) {
     const one = data.comparisons.find((entry) => entry.size === chosen.size);
-    const shown = legend(
-      section,
-      one.models.map((name) => models[name]),
-      () => mri(section, chosen),
-    );
-    const names = one.models.filter(shown),
-      places = slots(names.length);
-    const traces = names.map((name, k) => {
-      const column = one.models.indexOf(name);
-      const at = one.methods.flatMap((_, row) => (one.mri[row][column] ? [row] : []));
-      const spans = at.map((row) => one.mri[row][column]);
-      return {
-        type: "scatter",
-        mode: "markers",
-        x: spans.map((span) => span[0]),
-        y: at.map((row) => row + places[k] * 0.9),
-        marker: { color: models[name].colour, symbol: models[name].symbol, size: 9 },
-        error_x: {
-          type: "data",
-          array: above(spans),
-          arrayminus: below(spans),
-          color: models[name].colour,
-          thickness: 1.6 * thick,
-          width: 0,
-        },
-        hovertext: at.map(
-          (row, place) => `${escape(one.methods[row])}, ${escape(name)}<br>mRI ${spanned(spans[place])} points`,
-        ),
-        hoverinfo: "text",
-      };
+    multiples(section, one, (method, model) => one.mri[method][model], {
+      title: "mRI, percentage points",
+      axis: { zeroline: true, zerolinecolor: css("muted"), zerolinewidth: 1.6 },
+      always: [[0]],
+      hover: (method, model) => `mRI ${spanned(one.mri[method][model])} points`,
+      before: () => [],
     });
-    const longest = Math.max(...one.methods.map((name) => name.length));
-    draw(
-      section,
-      traces,
-      {
-        height: 80 + one.methods.length * (14 + 13 * Math.max(names.length, 1)),
-        margin: { l: 16 + 7.2 * longest, r: 12, t: 8, b: 46 },
-        shapes: one.methods
-          .slice(1)
-          .map((_, at) => ({
-            type: "line",
-            xref: "paper",
-            x0: 0,
-            x1: 1,
-            y0: at + 0.5,
-            y1: at + 0.5,
-            layer: "below",
-            line: { color: css("line"), width: 1 },
-          })),
-        xaxis: around0("mRI, percentage points"),
-        yaxis: axis("", {
-          tickvals: one.methods.map((_, at) => at),
-          ticktext: one.methods.map(escape),
-          range: [one.methods.length - 0.5, -0.5],
-          showgrid: false,
-        }),
-      },
-      340,
-    );
   }
 
   function sizes(section, chosen) {

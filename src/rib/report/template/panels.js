@@ -3,7 +3,7 @@
 // the pickers say and the entries that fit it. methods, models: styles by name.
 const panels = (methods, models, ticks) => {
   const { narrow, css, escape, points, spanned, above, below, axis, around0, draw, legend, slots, onColour } = RIB;
-  const style = (name) => methods[name] || { name, colour: css("accent"), symbol: "circle" };
+  const style = (name) => methods[name] || { name, colour: css("text"), symbol: "circle" };
   const range = (span, digits) =>
     `${span[0].toFixed(digits)}` +
     (span[1] < span[2] ? ` (${span[1].toFixed(digits)} to ${span[2].toFixed(digits)})` : "");
@@ -111,7 +111,7 @@ const panels = (methods, models, ticks) => {
             y: row,
             showarrow: false,
             text: value === null ? "–" : Math.max(value, 0).toFixed(2),
-            font: { size: 12, color: value === null ? css("muted") : onColour(value) },
+            font: { size: 12, color: value === null ? css("muted") : onColour(value, "dense") },
           })),
         );
     const trace = {
@@ -126,7 +126,7 @@ const panels = (methods, models, ticks) => {
       colorbar: { thickness: 10, outlinewidth: 0, tickfont: { color: css("muted") } },
       colorscale: [
         [0, css("middle")],
-        [1, css("high")],
+        [1, css("dense")],
       ],
       customdata: one.cells.map((line, row) =>
         line.map(
@@ -220,7 +220,7 @@ const panels = (methods, models, ticks) => {
       left.map((one) => one.method),
       [
         { name: "pretrained", colour: css("muted"), symbol: "circle", spans: left.map((one) => one.before) },
-        { name: "tuned", colour: css("accent"), symbol: "diamond", spans: left.map((one) => one.after) },
+        { name: "tuned", colour: css("text"), symbol: "diamond", spans: left.map((one) => one.after) },
       ],
       axis(title, { rangemode: "tozero" }),
       (span) => range(span, digits),
@@ -230,9 +230,9 @@ const panels = (methods, models, ticks) => {
   function forgetting(section, _, left) {
     const parts = [
       ["together", css("text"), "diamond"],
-      ["by_head", "#e09a1f", "circle"],
-      ["by_features", "#2f7fc1", "square"],
-      ["probe", "#2c9e74", "cross"],
+      ["by_head", css("muted"), "circle"],
+      ["by_features", css("muted"), "square"],
+      ["probe", css("muted"), "cross"],
     ];
     const names = {
       together: "both",
@@ -257,8 +257,8 @@ const panels = (methods, models, ticks) => {
   function statistics(section, _, left) {
     const parts = [
       ["change", "whole change", css("text"), "diamond"],
-      ["of_weights", "weights", "#2f7fc1", "square"],
-      ["of_statistics", "running statistics", "#d1495b", "circle"],
+      ["of_weights", "weights", css("muted"), "square"],
+      ["of_statistics", "running statistics", css("muted"), "circle"],
     ];
     const corners = [
       ["before", "pretrained"],
@@ -326,7 +326,7 @@ const panels = (methods, models, ticks) => {
     const sets = [...new Set(one.pairs.map((pair) => pair.tuned_on))];
     const styles = sets.map((name, at) => ({
       name,
-      colour: PALETTE[at % PALETTE.length],
+      colour: css(at < SYMBOLS.length ? "text" : "muted"),
       symbol: SYMBOLS[at % SYMBOLS.length],
     }));
     const shown = legend(section, styles, () => distances(section, _, [one]));
@@ -388,7 +388,6 @@ const panels = (methods, models, ticks) => {
       300,
     );
   }
-  const PALETTE = ["#d1495b", "#2f7fc1", "#e09a1f", "#2c9e74", "#8f63c4", "#19a6b0", "#c26aa8", "#8f9a2b"];
   const SYMBOLS = ["circle", "square", "diamond", "triangle-up", "cross", "x", "triangle-down", "star"];
 
   function effective(section, _, [one]) {

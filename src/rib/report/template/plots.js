@@ -115,9 +115,9 @@ const RIB = (() => {
   }
 
   // black or white, whichever reads better on the colour of a share in [-1, 1] of the scale
-  function onColour(share) {
+  function onColour(share, scale) {
     const parts = (name) => [1, 3, 5].map((at) => parseInt(css(name).slice(at, at + 2), 16) / 255);
-    const end = parts(share < 0 ? "low" : "high"),
+    const end = parts(scale || (share < 0 ? "low" : "high")),
       weight = Math.min(Math.abs(share), 1);
     const linear = parts("middle")
       .map((value, k) => value + weight * (end[k] - value))
@@ -278,10 +278,11 @@ const RIB = (() => {
     redraw();
   };
   dark.addEventListener("change", redraw);
-  let wasNarrow = narrow();
+  const step = () => `${narrow()} ${Math.floor(window.innerWidth / 120)}`; // figures of several columns change theirs
+  let before = step();
   window.addEventListener("resize", () => {
-    if (narrow() !== wasNarrow) {
-      wasNarrow = narrow();
+    if (step() !== before) {
+      before = step();
       redraw();
     }
   });
