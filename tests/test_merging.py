@@ -398,7 +398,7 @@ def test_each_set_is_scored_by_a_merge_of_the_others(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("method", sorted(MERGES))
-@pytest.mark.parametrize("family", ["resnet", "vit"])
+@pytest.mark.parametrize("family", ["resnet", "vit", "text"])
 def test_every_merge_runs(method: str, family: str, tmp_path: Path) -> None:
     suite = tiny(tmp_path, (family,), runs=[], merges=[{"methods": [method]}], **THREE)
     finished = rib.run(suite, store=tmp_path / "store", how=ALONE)

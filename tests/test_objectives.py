@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -153,18 +154,23 @@ class Kept:
 def trained(kind: str, family: str, kept: Kept, seed: int = 0) -> tuple[dict[str, Tensor], Any]:
     """Three stages: the objective, the head, the whole net."""
     net = classifier(family, seed)
-    objective = cast(Any, OBJECTIVES.find(kind))(augmentation=SLIGHT).drawn(net, 4, seed=1)
+    options = {"augmentation": SLIGHT} if kind in OF_IMAGES else {}
+    objective = cast(Any, OBJECTIVES.find(kind))(**options).drawn(net, 4, seed=1)
+    few = examples(20, family=family)
     stages = [
-        Training(examples(), WHOLE, RECIPE, 1, objective=objective),
-        Training(examples(20), WHOLE, RECIPE, 1, trainable=net.head_parameters),
-        Training(examples(20), WHOLE, RECIPE, 1),
+        Training(examples(family=family), WHOLE, RECIPE, 1, objective=objective),
+        Training(few, WHOLE, RECIPE, 1, trainable=net.head_parameters),
+        Training(few, WHOLE, RECIPE, 1),
     ]
     outcome = pretrain(net, stages, kept, lambda images: None)
     return take_weights(net.net), outcome
 
 
-@pytest.mark.parametrize("family", ["dropout", "resnet"])
-@pytest.mark.parametrize("kind", OF_IMAGES)
+NETS = [*itertools.product(OF_IMAGES, ("dropout", "resnet")), ("masked", "text"), ("next", "causal")]
+"""Objectives, each with nets that it trains."""
+
+
+@pytest.mark.parametrize(("kind", "family"), NETS)
 def test_resumed_from_every_checkpoint_of_every_stage_equals_uninterrupted(kind: str, family: str) -> None:
     kept = Kept()
     expected, outcome = trained(kind, family, kept)

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,45 @@ def test_the_command_killed_with_all_its_processes(finished: Finished, tmp_path:
     assert all(Store(store).record(key) for key in Store(store).keys())  # noqa: SIM118
     assert do(file, store).failed == {}
     assert_same(make_plan(load_suite(file)), store, expected)
+
+
+def die_after(file: Path, store: Path, examples: int) -> None:
+    """Run a suite until its first training has seen this many examples."""
+
+    class Die(Silent):
+        seen = 0
+
+        def images(self, count: int, passes: float) -> None:
+            self.seen += count
+            if self.seen > examples:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    do(file, store, Die())
+
+
+@pytest.mark.parametrize(("family", "objective"), [("text", "masked"), ("causal", "next")])
+def test_pretraining_on_hidden_tokens_killed_in_mid_epoch_ends_bit_equal(
+    family: str, objective: str, tmp_path: Path
+) -> None:
+    """The tokens that an epoch hides are drawn by seed and epoch, so those after a kill are the same ones."""
+    file = suite_file(tmp_path, (family,), runs=[])
+    made = tomllib.loads(file.read_text("utf-8"))
+    stage = {"data": "clean", "probe": {"epochs": 1}, "finetune": {"epochs": 1}}
+    made["model"][family]["pretrain"] |= {"objective": objective, "reference": stage}
+    file.write_text(toml(made), "utf-8")
+    assert do(file, tmp_path / "whole").failed == {}
+    store = tmp_path / "killed"
+    shutil.copytree(tmp_path / "whole" / "packs", store / "packs")
+    context: Any = multiprocessing.get_context("forkserver")
+    child = context.Process(target=die_after, args=(file, store, 3 * 16 + 5))
+    child.start()
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
+    (checkpoint,) = (store / "checkpoints").rglob("*.pt")
+    state = torch.load(checkpoint, weights_only=True)
+    assert (state["stage"], state["epoch"]) == (0, 3)
+    assert do(file, store).failed == {}
+    assert_same(make_plan(load_suite(file)), store, tmp_path / "whole")
 
 
 def test_a_checkpoint_is_taken_up_in_mid_training(finished: Finished, tmp_path: Path) -> None:

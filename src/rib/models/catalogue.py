@@ -15,7 +15,7 @@ from rib.errors import nearest
 from rib.files import expanded
 from rib.identity import source_digest
 from rib.models import imagenet, language, lite
-from rib.models.embedded import DIGITS_IMAGES, DIGITS_MODELS, DIGITS_SEEDS, FIELDS_MODELS
+from rib.models.embedded import DIGITS_IMAGES, DIGITS_MODELS, FIELDS_MODELS, SEEDS
 from rib.recipe import Frozen, Recipe, RecipeField
 
 ZOO = Path(__file__).parent / "zoo"
@@ -301,7 +301,7 @@ class Architecture(Frozen):
 def _digits_rows() -> Iterator[tuple[str, ModelRow]]:
     for family, objective, sets in DIGITS_MODELS:
         stem = family if objective == "supervised" else f"{family}_{objective}"
-        for pretraining, seed in itertools.product(sets, DIGITS_SEEDS):
+        for pretraining, seed in itertools.product(sets, SEEDS):
             name = replicate(f"{stem}_{pretraining}", seed)
             yield (
                 f"digits:{name}",
@@ -324,9 +324,9 @@ def _digits_rows() -> Iterator[tuple[str, ModelRow]]:
 
 
 def _fields_rows() -> Iterator[tuple[str, ModelRow]]:
-    for family, objective, seeds in FIELDS_MODELS:
+    for family, objective in FIELDS_MODELS:
         stem = family if objective == "supervised" else f"{family}_{objective}"
-        for pretraining, seed in itertools.product(("small", "medium", "large"), seeds):
+        for pretraining, seed in itertools.product(("small", "medium", "large"), SEEDS):
             name = replicate(f"{stem}_{pretraining}", seed)
             yield (
                 f"fields:{name}",

@@ -13,7 +13,8 @@ DIGITS_IMAGES: Mapping[str, int] = {
 }
 """Number of images of the pretraining sets of `digits`."""
 
-DIGITS_SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2)
+"""Pretraining seeds of every shipped model."""
 
 DIGITS_MODELS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("resnet", "supervised", ("small", "medium", "large", "narrow", "varied")),
@@ -23,12 +24,10 @@ DIGITS_MODELS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 """The shipped image models: family, objective, pretraining sets."""
 
-FIELDS_MODELS: tuple[tuple[str, str, tuple[int, ...]], ...] = (
-    ("encoder", "supervised", (0, 1, 2)),
-    ("encoder", "masked", (0,)),
-    ("decoder", "supervised", (0,)),
-    ("decoder", "next", (0,)),
+FIELDS_MODELS: tuple[tuple[str, str], ...] = (
+    ("encoder", "supervised"),
+    ("encoder", "masked"),
+    ("decoder", "supervised"),
+    ("decoder", "next"),
 )
-"""The shipped text models: family, objective and seeds, each for three pretraining sets. The suite fields-pretrain
-makes three seeds of each.
-"""
+"""The shipped text models: family and objective. Each has three pretraining sets and the seeds of `SEEDS`."""
