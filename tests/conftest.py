@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -53,6 +56,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(rooms.get(name, "house"))
         if name in QUICK:
             item.add_marker("quick")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give Ray a folder of these tests' own: its default one has a file that names the machine's one cluster."""
+    folder = tempfile.mkdtemp(prefix="rr", dir="/tmp")  # the path of a socket in it has room for 107 characters
+    os.environ["RAY_TMPDIR"] = folder
+    config.add_cleanup(lambda: shutil.rmtree(folder, ignore_errors=True))
 
 
 @pytest.fixture

@@ -31,6 +31,9 @@ from rib.store.store import Store
 from rib.suite.load import parse_suite
 from rib.suite.suite import Suite
 
+PATIENCE = 900
+"""Seconds that a test waits for another process before it gives up: a machine under load is no fault."""
+
 Said = tuple[int, str]
 """Exit code of the command, and all that it printed."""
 
@@ -260,7 +263,7 @@ def command(*words: object, cwd: Path, **environment: str) -> subprocess.Complet
         env=surroundings() | environment,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=PATIENCE,
         check=False,
     )
 
@@ -319,7 +322,7 @@ def start(file: Path, store: Path, *words: str) -> subprocess.Popen[str]:
     )
 
 
-def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str], seconds: float = PATIENCE) -> None:
     """Wait while the process lives."""
     end = time.monotonic() + seconds
     while not condition():

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 import os
 import sys
-import tempfile
 from pathlib import Path
 
+os.environ.setdefault("RAY_TMPDIR", sys.argv[1])  # Ray keeps a file there that names the machine's one current cluster
 os.environ |= {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_USAGE_STATS_ENABLED": "0"}
 os.environ |= {
     "RAY_health_check_period_ms": "1000",
@@ -22,7 +22,7 @@ from ray._private.ray_constants import PROCESS_TYPE_RAYLET
 from ray.cluster_utils import Cluster
 
 if __name__ == "__main__":
-    (Path(tempfile.gettempdir()) / "ray").mkdir(exist_ok=True)  # Ray writes there, and makes no folder
+    (Path(os.environ["RAY_TMPDIR"]) / "ray").mkdir(parents=True, exist_ok=True)  # Ray writes there, and makes no folder
     cluster = Cluster()
     folder = {"temp_dir": sys.argv[1]}
     nodes = []

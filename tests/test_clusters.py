@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-from helpers import Say, assert_same, command, document, start, surroundings, toml
+from helpers import PATIENCE, Say, assert_same, command, document, start, surroundings, toml
 from helpers import wait_until as wait_seconds
 from rib.errors import StepError, UserError
 from rib.execute import run as local_module
@@ -88,7 +88,7 @@ def joiners_of(store: Path, driver: int) -> list[int]:
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
     """With time for a joiner to begin where many processes share a core."""
-    wait_seconds(condition, process, 250)
+    wait_seconds(condition, process)
 
 
 Start = Callable[..., "subprocess.Popen[str]"]
@@ -112,7 +112,7 @@ def started() -> Iterator[Start]:
 
 def finish(process: subprocess.Popen[str]) -> str:
     """Wait for a run that does all it has to do; what it said."""
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 0, (out, err)
     return err
 
@@ -506,7 +506,7 @@ def test_an_interrupt_cancels_the_jobs_and_frees_what_they_had(
     assert "gpus-per-node=0" in (scripted / "100.sh").read_text()
     at_work = set(joiners_of(store, process.pid))
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, (out, err)
     assert sorted((scripted / "cancelled").read_text().split()) == ["100_0", "100_1"]
     assert gone(at_work)
@@ -700,7 +700,7 @@ def test_a_cluster_that_is_started_here_listens_on_loopback_and_ends_with_its_dr
     for pid in joiners_of(store, process.pid):
         assert f":{pid} is at 4 steps\n  waits dropout on " in printed
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, (out, err)
     assert list(Leases(store).listed()) == []
     wait_until(lambda: gone(below), process := started(suite, store, *words))

@@ -28,7 +28,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helpers import Say, assert_same, document, start, tiny, toml, wait_until
+from helpers import PATIENCE, Say, assert_same, document, start, tiny, toml, wait_until
 from rib.errors import DivergedError, StepError, UserError
 from rib.execute import worker
 from rib.execute.board import Board
@@ -513,7 +513,7 @@ def test_two_drivers_share_the_work_and_do_no_step_twice(tmp_path: Path) -> None
     drivers = [context.Process(target=drive_in_child, args=(file, tmp_path / "store", gate, told, how)) for how in ways]
     for driver in drivers:
         driver.start()
-    outcomes = [told.get(timeout=300) for _ in drivers]
+    outcomes = [told.get(timeout=PATIENCE) for _ in drivers]
     for driver in drivers:
         driver.join()
     plan = make_plan(load_suite(file))
@@ -547,7 +547,7 @@ def test_a_driver_waits_for_another_and_takes_over_when_it_dies(tmp_path: Path) 
     assert len(marks.read_text().splitlines()) == 2  # one a set: nobody else tried what hangs
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
-    out, err = second.communicate(timeout=120)
+    out, err = second.communicate(timeout=PATIENCE)
     assert second.returncode == 0, (out, err)
     assert Store(store).has(stuck)
     assert len(marks.read_text().splitlines()) == 3

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from rich.console import Console
 
 from helpers import Say, document, model_row, toml
-from rib.cli.options import shipped_suites
+from rib.cli import completion
 from rib.execute.progress import Announced, Silent
 from rib.metrics.intervals import Interval
 from rib.report.recommend import advised
+from rib.results import words as in_words
 from rib.results.recommendation import Advice, Candidate
 
 
@@ -79,16 +81,78 @@ def test_a_hint_names_the_store_in_full(suite: Path, rib_says: Say, tmp_path: Pa
     assert "--store DIR" in said
 
 
-def test_completion_offers_shipped_suites() -> None:
-    assert shipped_suites("digits-q") == ["digits-quick"]
-    assert set(shipped_suites("")) >= {"digits", "imagenet_rib"}
+OFFERED = [
+    ("run digits-q", ["digits-quick"]),
+    ("run mi", ["mine.toml", "miles/"]),
+    ("run digits-quick --models ", ["resnet_small", "resnet_large"]),
+    ("run digits-quick --models resnet_small,", ["resnet_small,resnet_large"]),
+    ("run mine.toml --models r", ["resnet"]),
+    ("export digits-quick out --method l", ["linear_probe", "lp_ft"]),
+    ("export digits-quick out --model resnet_l", ["resnet_large"]),
+    ("export digits-quick out --tuned-on ", ["v2", "renditions", "sketch"]),
+    ("export digits-quick mi", ["miles/"]),
+    ("study si", ["size", "similarity"]),
+    ("study digits-studies size met", ["methods"]),
+    ("study digits-st", ["digits-studies"]),
+    ("compare digits-quick resnet_l", ["resnet_large"]),
+    ("compare digits-quick resnet_large tu", ["tuned.pth"]),
+    ("compare mi", ["mine.toml", "miles/"]),
+    ("report broken.toml --models ", []),
+]
 
 
-@pytest.mark.parametrize("verb", ["run", "plan", "report", "compare", "study", "recommend", "export", "suite", "data"])
-def test_help_is_not_cut(verb: str, rib_says: Say) -> None:
-    code, said = rib_says(verb, "--help")
+@pytest.mark.parametrize(("typed", "offered"), OFFERED)
+def test_a_shell_completes_names(
+    typed: str, offered: list[str], rib_says: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As bash asks for it: the words, and which of them the cursor is in."""
+    (tmp_path / "mine.toml").write_text('models = ["resnet"]\n')
+    (tmp_path / "broken.toml").write_text("models = [")
+    (tmp_path / "miles").mkdir()
+    (tmp_path / "mist.txt").touch()
+    (tmp_path / "tuned.pth").touch()
+    monkeypatch.setenv("_RIB_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", f"rib {typed}")
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split(" "))))
+    code, said = rib_says()
+    assert (code, sorted(said.split())) == (0, sorted(offered))
+
+
+def test_completion_of_suites_has_all_that_are_shipped() -> None:
+    assert set(completion.suites("")) >= {"digits", "imagenet_rib", "fields", "photos"}
+
+
+VERBS = "run,plan,status,report,compare,study,recommend,export,verify,suite,suite new,suite check,list,data,data check"
+
+
+@pytest.mark.parametrize("verb", ["", *VERBS.split(","), "data corrupt", "store", "store gc"])
+def test_help_is_not_cut(verb: str, rib_says: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns, as on a terminal of the usual width."""
+    monkeypatch.setenv("COLUMNS", "80")
+    code, said = rib_says(*verb.split(), "--help")
     assert code == 0
     assert "…\n" not in said.replace("< -5', …", "")
+    assert "..." not in said.replace("COMMAND [ARGS]...", "").replace("[STUDY]...", "")
+    assert all(len(line) <= 80 for line in said.splitlines())
+
+
+def test_a_hint_keeps_what_selects_a_part(suite: Path, rib_says: Say) -> None:
+    options = ("--store", "my store", "--models", "resnet", "--seeds", "0,")
+    for verb in (("report",), ("recommend",), ("export",)):
+        code, said = rib_says(*verb, suite, *(["out"] if verb == ("export",) else []), *options)
+        assert code == 2
+        assert f"{suite} --store 'my store' --models resnet --seeds 0," in said
+    said = rib_says("plan", suite, *options)[1]
+    assert f"rib plan {suite} --store 'my store' --models resnet --seeds 0, --calibrate" in said
+
+
+def test_no_number_for_people_is_minus_zero() -> None:
+    """Every number with decimals is formatted with a sign, by `signed`, or with z, which drops the sign of zero."""
+    for room in ("report", "results"):
+        for file in (Path(in_words.__file__).parents[1] / room).rglob("*.py"):
+            plain = re.findall(r"\{[^{}\n]*?:\.[12]f\}", file.read_text("utf-8"))
+            assert plain == [], file.name
+    assert [in_words.signed(value) for value in (-0.04, -0.0, -0.06)] == ["0.0", "+0.0", "-0.1"]
 
 
 def candidate(model: str, method: str, own: float, ood: float, front: bool, **more: Any) -> Candidate:

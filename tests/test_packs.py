@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import rib
-from helpers import surroundings, tiny, write_arrays, write_tree
+from helpers import PATIENCE, surroundings, tiny, write_arrays, write_tree
 from rib import _compat  # noqa: F401  # before torchvision
 from rib.data import pack as pack_module
 from rib.data.ahead import chunk_rows, chunks, streamed
@@ -159,7 +159,7 @@ open_pack(Decoded(data, "tune", Pixels(9, 0.8, "bilinear")), Path(sys.argv[1]) /
 def test_a_build_that_was_killed_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_tree(tmp_path / "t", per_class=5)
     words = [sys.executable, "-c", KILLED, str(tmp_path)]
-    assert subprocess.run(words, env=surroundings(), timeout=120, check=False).returncode == -signal.SIGKILL
+    assert subprocess.run(words, env=surroundings(), timeout=PATIENCE, check=False).returncode == -signal.SIGKILL
     data = opened(tmp_path, folder="t")
     file = pack_file(Decoded(data, "tune", VIEW), tmp_path / "packs")
     assert not file.exists()
@@ -359,7 +359,7 @@ def at_once(builders: Sequence[Callable[[], object]]) -> None:
     """Run them side by side; raises what one of them does."""
     with ThreadPoolExecutor(len(builders)) as pool:
         for done in [pool.submit(builder) for builder in builders]:
-            done.result(timeout=60)
+            done.result(timeout=PATIENCE)
 
 
 @pytest.mark.parametrize("links", [True, False], ids=["links", "no links"])
@@ -607,7 +607,7 @@ def test_the_next_chunk_is_decoded_while_one_is_used_and_no_more() -> None:
     following = chunks(Decoded(data, "test", Pixels(6)), 4)
     assert next(following).rows.tolist() == [0, 1, 2, 3]
     with data.told:
-        assert data.told.wait_for(lambda: len(data.asked) == 8, timeout=60)
+        assert data.told.wait_for(lambda: len(data.asked) == 8, timeout=PATIENCE)
     assert sorted(data.asked[:4]) == [0, 1, 2, 3]
     cast(Generator[Examples], following).close()  # waits for what is under way
     assert len(data.asked) == 8

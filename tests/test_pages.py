@@ -199,5 +199,7 @@ def test_no_table_is_cut_off_and_rows_are_filtered(page: Path) -> None:
             assert view.evaluate(
                 "[...document.querySelectorAll('#contents a')].every((a) => document.querySelector(a.hash))"
             )
+            said = view.evaluate("[[-0.04, 1], [-0.06, 1], [0.004, 2], [-3, 0]].map((one) => RIB.fixed(...one))")
+            assert said == ["0.0", "-0.1", "0.00", "-3"]
             view.close()
         browser.close()

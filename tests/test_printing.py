@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import rib
-from helpers import document, surroundings, toml
+from helpers import PATIENCE, document, surroundings, toml
 from rib.execute.progress import Bar, PlainLines
 from rib.files import json_text
 from rib.steps import How
@@ -45,7 +45,7 @@ def say(folder: Path, *words: str, out: int = subprocess.PIPE, **variables: str)
         env={**surroundings(), **variables},
         stdout=out,
         stderr=subprocess.PIPE,
-        timeout=120,
+        timeout=PATIENCE,
     )
     return found.returncode, (found.stdout or b"").decode("latin-1"), found.stderr.decode("latin-1")
 
@@ -101,7 +101,7 @@ def test_a_full_disk_is_told_in_words(done: Path) -> None:
 
 def test_closed_streams_swallow_what_is_printed(done: Path) -> None:
     script = f"{sys.executable} -m rib report tiny.toml --html closed.html >&- 2>&-"
-    assert subprocess.run(["sh", "-c", script], cwd=done, env=surroundings(), timeout=120).returncode == 0
+    assert subprocess.run(["sh", "-c", script], cwd=done, env=surroundings(), timeout=PATIENCE).returncode == 0
     assert (done / "closed.html").is_file()
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import document, toml
+from helpers import PATIENCE, document, toml
 from rib.execute import board
 from rib.execute.progress import Silent
 from rib.execute.run import execute
@@ -52,7 +52,7 @@ def test_a_script_needs_no_guard(file: Path) -> None:
     script = file.with_name("script.py")
     script.write_text("print('begins')\n" + CALL.format(file=str(file)))
     told = subprocess.run(
-        [sys.executable, str(script)], capture_output=True, text=True, cwd=file.parent, timeout=300, check=False
+        [sys.executable, str(script)], capture_output=True, text=True, cwd=file.parent, timeout=PATIENCE, check=False
     )
     assert told.returncode == 0, told.stderr
     assert told.stdout.split("\n")[:2] == ["begins", "failed {}"]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from helpers import PATIENCE
 from rib.errors import UserError
 from rib.execute.cluster.ray import keep_token_private
 
@@ -88,7 +89,12 @@ def test_only_who_has_the_token_comes_in(tmp_path: Path) -> None:
     """A real cluster: a client with the right token gets in, one with a wrong token does not."""
     pytest.importorskip("ray")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
-    environment |= {"HOME": str(tmp_path), "RAY_AUTH_MODE": "token", "RAY_NUM_REDIS_GET_RETRIES": "2"}
+    environment |= {
+        "RAY_TMPDIR": os.environ["RAY_TMPDIR"],
+        "HOME": str(tmp_path),
+        "RAY_AUTH_MODE": "token",
+        "RAY_NUM_REDIS_GET_RETRIES": "2",
+    }
     environment["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # else Ray takes 127.0.0.1 for the machine's own address
     folder = Path(f"/tmp/rib-token-{os.getpid()}")
     program = [sys.executable, "-c", textwrap.dedent(CLUSTER), str(folder)]
@@ -102,7 +108,7 @@ def test_only_who_has_the_token_comes_in(tmp_path: Path) -> None:
             client = [sys.executable, "-c", textwrap.dedent(CLIENT), address]
             said = {
                 name: subprocess.run(
-                    client, env=environment | own, capture_output=True, text=True, timeout=240, check=True
+                    client, env=environment | own, capture_output=True, text=True, timeout=PATIENCE, check=True
                 ).stdout.strip()
                 for name, own in (("right", {}), ("wrong", {"RAY_AUTH_TOKEN": "0" * 64}))
             }

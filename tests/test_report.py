@@ -624,7 +624,8 @@ CUT_OFF = """
 [...document.querySelectorAll(".figure")].filter((figure) => figure._fullLayout).flatMap((figure) =>
   figure._fullData.flatMap((trace) =>
     ["x", "y"].flatMap((letter) => {
-      const axis = figure._fullLayout[letter + "axis"], error = trace["error_" + letter] || {};
+      const own = (trace[letter + "axis"] || letter).slice(1);
+      const axis = figure._fullLayout[letter + "axis" + own], error = trace["error_" + letter] || {};
       const alone = trace.type === "bar" && figure._fullData.length === 1;
       const half = alone && (trace.orientation === "h") === (letter === "y") ? 0.37 : 0;
       if (!axis || !["scatter", "bar"].includes(trace.type) || !trace[letter]) return [];

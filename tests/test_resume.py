@@ -18,7 +18,7 @@ import pytest
 import torch
 
 import rib
-from helpers import assert_same, document, start, toml, wait_until
+from helpers import PATIENCE, assert_same, document, start, toml, wait_until
 from rib.execute.pool import Crew
 from rib.execute.progress import Silent
 from rib.execute.run import RunOutcome, execute
@@ -362,7 +362,7 @@ def test_an_interrupt_says_how_to_go_on(tmp_path: Path) -> None:
     process = start(file, store, "--workers", "2")
     wait_until(lambda: len(Store(store).keys()) >= 3, process)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, (out, err)
     assert f"Continue with: rib run {file}" in err
     assert "Traceback" not in out + err
@@ -380,7 +380,7 @@ def test_an_interrupt_while_starting(tmp_path: Path) -> None:
     wait_until((store / "store.json").exists, process)
     time.sleep(0.4)
     os.killpg(process.pid, signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    out, err = process.communicate(timeout=PATIENCE)
     assert process.returncode == 130, (out, err)
     assert "Traceback" not in out + err
     assert "Continue with: rib run" in err

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import rib
+from helpers import PATIENCE
 
 CONFIGURATION = Path(__file__).parents[1] / "pyproject.toml"
 """Its contracts say which rooms may import which."""
@@ -55,7 +56,7 @@ def test_no_way_to_import_is_overlooked(way: str, tmp_path: Path, monkeypatch: p
 )
 def test_torch_is_not_imported_in_vain(code: str) -> None:
     check = f"{code}\nimport sys; sys.exit(', '.join({{'torch', 'timm', 'pandas'}} & set(sys.modules)) or 0)"
-    found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=120, check=False)
+    found = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert found.returncode == 0, found.stderr
 
 

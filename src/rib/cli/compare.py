@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from rib.cli import completion
 from rib.cli.inputs import channels_in, names_in, require_device
 from rib.cli.options import (
     DataPath,
@@ -36,10 +37,18 @@ WORDS = (
 
 
 def compare(
-    words: Annotated[list[str], typer.Argument(metavar="[SUITE] BASE TUNED", help=WORDS)],
-    suite: Annotated[str | None, typer.Option(help="the suite, if not the first word; default: digits")] = None,
+    words: Annotated[
+        list[str], typer.Argument(metavar="[SUITE] BASE TUNED", help=WORDS, autocompletion=completion.compared)
+    ],
+    suite: Annotated[
+        str | None,
+        typer.Option(help="the suite, if not the first word; default: digits", autocompletion=completion.suites),
+    ] = None,
     model: Annotated[str | None, typer.Option(help="BASE's architecture, if BASE is a file")] = None,
-    tuned_on: Annotated[str | None, typer.Option(help="the suite's data set that TUNED was tuned on")] = None,
+    tuned_on: Annotated[
+        str | None,
+        typer.Option(help="the suite's data set that TUNED was tuned on", autocompletion=completion.downstream),
+    ] = None,
     images: Annotated[int | None, typer.Option(min=1, help="number of images that TUNED was tuned on")] = None,
     size: ViewSize = None,
     crop: ViewCrop = None,

@@ -36,7 +36,7 @@ def plan_of(
     for note in plan.notes[:MOST_NOTES]:
         print(printable(f"note: {note}"), file=sys.stderr)
     if (more := len(plan.notes) - MOST_NOTES) > 0:
-        print(f"note: {more:,} more of these: rib data check {suite}", file=sys.stderr)
+        print(f"note: {more:,} more of these: rib data check {as_given(suite)}", file=sys.stderr)
     return plan, place
 
 

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from rib.cli import completion
+
 STORE = Path("rib-store")
 
 
@@ -29,19 +31,16 @@ DataPath = Annotated[
 ]
 
 
-def shipped_suites(typed: str) -> list[str]:
-    """Names of shipped suites that begin with `typed`, for a shell's completion."""
-    from rib.suite.load import shipped
-
-    return [name for name in shipped() if name.startswith(typed)]
-
-
 SuiteName = Annotated[
-    str, typer.Argument(help="a shipped suite's name, or a path to a suite file", autocompletion=shipped_suites)
+    str, typer.Argument(help="a shipped suite's name, or a path to a suite file", autocompletion=completion.suites)
 ]
 ModelNames = Annotated[
     str | None,
-    typer.Option("--models", help="only these models, separated by commas: of the suite or the catalogue"),
+    typer.Option(
+        "--models",
+        help="only these models, separated by commas: of the suite or the catalogue",
+        autocompletion=completion.models,
+    ),
 ]
 SeedsOption = Annotated[
     str | None,

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rib.cli import completion
 from rib.cli.inputs import as_given, is_suite, plan_of
 from rib.cli.options import STORE, DataPath, Json, ModelNames, SeedsOption, StorePath, SuiteName
 from rib.cli.output import note_unstated, print_report, require_records, results_of, write_file, write_report_page
@@ -78,13 +79,20 @@ def _stems(paths: list[Path]) -> list[str]:
 
 def export(
     words: Annotated[
-        list[str], typer.Argument(metavar="[SUITE] FOLDER", help="a suite, default digits; the folder for the models")
+        list[str],
+        typer.Argument(
+            metavar="[SUITE] FOLDER",
+            help="a suite, default digits; the folder for the models",
+            autocompletion=completion.exported,
+        ),
     ],
     store: StorePath = STORE,
     data: DataPath = None,
-    model: Annotated[str | None, typer.Option(help="only this model")] = None,
-    method: Annotated[str | None, typer.Option(help="only this method")] = None,
-    tuned_on: Annotated[str | None, typer.Option(help="only models tuned on this data set")] = None,
+    model: Annotated[str | None, typer.Option(help="only this model", autocompletion=completion.one_model)] = None,
+    method: Annotated[str | None, typer.Option(help="only this method", autocompletion=completion.methods)] = None,
+    tuned_on: Annotated[
+        str | None, typer.Option(help="only models tuned on this data set", autocompletion=completion.downstream)
+    ] = None,
     models: ModelNames = None,
     seeds: SeedsOption = None,
 ) -> None:
@@ -99,7 +107,9 @@ def export(
     wanted = [item for item in chosen if place.has(item.fit.key)]
     if not wanted:
         what = f"none of the {len(chosen):,} matching models is finished" if chosen else "no model of the suite matches"
-        raise UserError(what, got=place.root, remedy=f"see `rib status {suite} --store {place.root}`")
+        raise UserError(
+            what, got=place.root, remedy=f"see `rib status {as_given(suite)}`; its store: {place.root.absolute()}"
+        )
     if unfinished := len(chosen) - len(wanted):
         say(f"note: {unfinished:,} of the {len(chosen):,} matching models are not finished, and left out")
     if lost := next((key for item in wanted for key in item.fit.lost(place)), None):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rib.cli import completion
 from rib.cli.inputs import is_suite, page_in, require_device, suite_of
 from rib.cli.options import STORE, DataPath, DeviceName, Json, ModelNames, SeedsOption, StorePath, Workers
 from rib.cli.output import note_unstated, print_columns, print_outcome, print_page_path, with_progress, write_file
@@ -24,8 +25,15 @@ WORDS = "a suite, then studies or 'all'; without a study: list them"
 
 
 def study(
-    words: Annotated[list[str] | None, typer.Argument(metavar="[SUITE] [STUDY]...", help=WORDS)] = None,
-    suite: Annotated[str | None, typer.Option(help="the suite, if not the first word; default: digits-studies")] = None,
+    words: Annotated[
+        list[str] | None, typer.Argument(metavar="[SUITE] [STUDY]...", help=WORDS, autocompletion=completion.studied)
+    ] = None,
+    suite: Annotated[
+        str | None,
+        typer.Option(
+            help="the suite, if not the first word; default: digits-studies", autocompletion=completion.suites
+        ),
+    ] = None,
     store: StorePath = STORE,
     data: DataPath = None,
     workers: Workers = None,

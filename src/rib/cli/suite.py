@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
 
-from rib.cli.inputs import plan_of
+from rib.cli.inputs import as_given, plan_of
 from rib.cli.options import STORE, DataPath, StorePath, SuiteName
 from rib.errors import UserError
 from rib.files import at_home
@@ -55,7 +56,7 @@ def new(
     for words in found.odd:
         print(printable(f"note: {words}"))
     print(printable(f"reference: {found.reference.name}; downstream: {', '.join(s.name for s in found.downstream)}"))
-    print(printable(f"wrote {target}; next: rib suite check {target}"))
+    print(printable(f"wrote {target}; next: rib suite check {shlex.quote(str(target))}"))
 
 
 def _from(home: Path, path: Path) -> str:
@@ -100,7 +101,7 @@ def check(suite: SuiteName, store: StorePath = STORE, data: DataPath = None) -> 
         screen.print(Text(f"  {line}"))
     for words in unstated(plan):
         screen.print(Text(f"note: {words}"))
-    print("\n" + cost_lines(CostEstimate(plan, place).cost, suite, "this machine"))
+    print("\n" + cost_lines(CostEstimate(plan, place).cost, as_given(suite), "this machine"))
 
 
 def explained(plan: Plan) -> list[str]:

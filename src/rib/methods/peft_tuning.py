@@ -181,5 +181,7 @@ def _require_installed() -> None:
         import peft  # noqa: F401
     except ImportError:
         raise UserError(
-            "the method peft needs the library peft", got="it is not installed", remedy='pip install "rib[peft]"'
+            "the method peft needs the library peft",
+            got="it is not installed",
+            remedy="pip install 'rib-benchmark[peft]'",
         ) from None

@@ -146,7 +146,7 @@ def _draw_map(axes: Axes, panel: AnswerPanel, limit: int) -> Any:
                 axes.text(x, y, "missing", ha="center", va="center", fontsize=6)
                 continue
             axes.plot([x], [y], "o", ms=3, color="black")
-            number = f"{signed(span.value)}\n±{half(span):.1f}{ONE_SEED if span.lacks else ''}"
+            number = f"{signed(span.value)}\n±{half(span):z.1f}{ONE_SEED if span.lacks else ''}"
             axes.text(
                 x, y + 0.09, number.replace("-", "−"), ha="center", va="bottom",
                 fontsize=6, weight="bold" if span.excludes_zero else "normal", linespacing=1.05,

@@ -92,7 +92,7 @@ def _cell(span: Interval | None) -> Text:
     if span is None:
         return Text(ABSENT, style="dim")
     style = "" if not span.excludes_zero else "green" if span.value > 0 else "red"
-    return Text(f"{'' if span.excludes_zero else '≈'}{signed(span.value)} ±{half(span):.1f}", style=style)
+    return Text(f"{'' if span.excludes_zero else '≈'}{signed(span.value)} ±{half(span):z.1f}", style=style)
 
 
 def half(span: Interval) -> float:

@@ -87,7 +87,7 @@ def _table(found: Comparison, width: int) -> Table:
 
 
 def _percent(interval: Interval | None) -> Text:
-    return Text(f"{interval.value:.1f}") if interval else Text("missing", style="yellow")
+    return Text(f"{interval.value:z.1f}") if interval else Text("missing", style="yellow")
 
 
 def _change(interval: Interval | None) -> Text:

@@ -17,7 +17,7 @@ ABSENT = "–"
 def duration(seconds: float) -> str:
     """A duration in seconds as text."""
     if seconds < 59.95:
-        return f"{seconds:.1f} s"
+        return f"{seconds:z.1f} s"
     minutes = round(seconds / 60)
     if minutes < 60:
         return f"{minutes} min"

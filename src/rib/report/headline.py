@@ -19,7 +19,7 @@ from rib.results.failures import alike
 from rib.results.finding import claim
 from rib.results.results import Results
 from rib.results.rows import Group, Summary, main_size
-from rib.results.words import ONE_SEED, extent, holes, lacking, marks, ordered, signed, size_name, spanned
+from rib.results.words import ONE_SEED, extent, holes, lacking, marks, ordered, signed, size_name, spanned, suite_word
 
 LEGEND = (
     "OOD: mean accuracy on the downstream sets not tuned on, before → after. mRI: its change in percentage points. "
@@ -69,8 +69,12 @@ def headline(results: Results, console_width: int = 80, every: bool = False) -> 
     tuned = [row for group, row in rows if group[1] != "pretrained"]
     lines = [*wrapped(f"{results.suite.name} · {extent(results)}", console_width, "bold"), Text()]
     long = len(tuned) > LONG
-    lines += [*_legend(results, tuned, console_width), Text()] if long else []
-    lines += _tuned_lines(rows, tuned, console_width, every) if tuned else _start_lines(results, console_width)
+    lines += _legend(results, tuned, console_width) if long else []
+    lines += (
+        _tuned_lines(rows, tuned, console_width, every, suite_word(results))
+        if tuned
+        else _start_lines(results, console_width)
+    )
     lines += matched_lines(results, console_width) + merge_lines(results, console_width)
     lines += signature_lines(results, console_width)
     lines += _class_lines(results, console_width) + group_lines(results, console_width, every)
@@ -115,7 +119,9 @@ def folded_rows(rows: list[Summary]) -> list[bool]:
     return [like_finetune(row) for row in rows]
 
 
-def _tuned_lines(rows: list[tuple[Group, Summary]], tuned: list[Summary], width: int, every: bool) -> list[Text]:
+def _tuned_lines(
+    rows: list[tuple[Group, Summary]], tuned: list[Summary], width: int, every: bool, suite: str
+) -> list[Text]:
     columns = _fitting(_columns(tuned), width)
     long = len(tuned) > LONG
     left_out = folded_rows(tuned) if long and not every else [False] * len(tuned)
@@ -123,19 +129,20 @@ def _tuned_lines(rows: list[tuple[Group, Summary]], tuned: list[Summary], width:
     lines, place, folded = [] if long else [head], 0, 0
     for (_, method, _), row in rows:
         if method == "pretrained":
-            lines += _folded_line(folded) + ([Text(), head] if long else [])
+            lines += _folded_line(folded, suite) + ([Text(), head] if long else [])
             lines.append(_model_line(row, width))
             folded = 0
             continue
         folded += left_out[place]
         lines += [] if left_out[place] else [_joined([_padded(column.cells[place], column) for column in columns])]
         place += 1
-    return lines + _folded_line(folded)
+    return lines + _folded_line(folded, suite)
 
 
-def _folded_line(count: int) -> list[Text]:
+def _folded_line(count: int, suite: str) -> list[Text]:
     rows = f"{count:,} more row" + ("s" if count > 1 else "")
-    return [Text(f"  … {rows} not distinguishable from finetune's (rib report --all)", style="dim")] if count else []
+    words = f"  … {rows} not distinguishable from finetune's (rib report {suite} --all)"
+    return [Text(words, style="dim")] if count else []
 
 
 def _model_line(row: Summary, width: int) -> Text:
@@ -218,12 +225,12 @@ def _joined(cells: list[Text]) -> Text:
 
 
 def _percent(interval: Interval | None) -> Text:
-    return Text(f"{interval.value:.1f} %") if interval else Text(MISSING, style="yellow")
+    return Text(f"{interval.value:z.1f} %") if interval else Text(MISSING, style="yellow")
 
 
 def _pairs(rows: list[Summary], pairs: list[tuple[Interval | None, Interval | None]]) -> list[Text]:
     """before → after for every row, in percent."""
-    width = max((len(f"{level.value:.1f}") for pair in pairs for level in pair if level), default=0)
+    width = max((len(f"{level.value:z.1f}") for pair in pairs for level in pair if level), default=0)
 
     def text(row: Summary, pair: tuple[Interval | None, Interval | None]) -> Text:
         if pair == (None, None):
@@ -327,7 +334,7 @@ def _start_lines(results: Results, width: int) -> list[Text]:
 
 
 def _level(value: float | None) -> Text:
-    return Text(f"{value:.1f}") if value is not None else Text(MISSING, style="yellow")
+    return Text(f"{value:z.1f}") if value is not None else Text(MISSING, style="yellow")
 
 
 def _legend(results: Results, tuned: list[Summary], width: int) -> list[Text]:

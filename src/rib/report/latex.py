@@ -126,7 +126,7 @@ def _latex_rows(results: Results, width: int, shown: _Shown) -> Iterator[str]:
 
 
 def _latex_level(row: Summary, interval: Interval | None) -> str:
-    return f"{interval.value:.1f}" if interval else "missing" if row.missing else "--"
+    return f"{interval.value:z.1f}" if interval else "missing" if row.missing else "--"
 
 
 def _latex_part(interval: Interval | None) -> str:

@@ -81,7 +81,7 @@ def sign(against: Interval | None) -> str:
 def _ratio(row: MatchedGain) -> Text:
     """The points lost per point gained, at the largest strength that has this ratio."""
     found = [point.lost_per_point for point in row.points if point.lost_per_point]
-    return Text(f"{found[-1].value + 0.0:.2f}") if found else Text(ABSENT, style="dim")
+    return Text(f"{found[-1].value + 0.0:z.2f}") if found else Text(ABSENT, style="dim")
 
 
 def _span(interval: Interval | None) -> Text:

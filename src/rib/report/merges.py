@@ -32,7 +32,7 @@ def merge_lines(results: Results, width: int) -> list[Text]:
             _points(row, row.against_singles),
             _plain(row, row.gain),
             Text(
-                f"{row.reference_before.value:.1f} → {row.reference_after.value:.1f}"
+                f"{row.reference_before.value:z.1f} → {row.reference_after.value:z.1f}"
                 if row.reference_before and row.reference_after
                 else MISSING
             ),

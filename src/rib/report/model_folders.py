@@ -276,7 +276,7 @@ def _making(results: Results, run: Run) -> Iterator[str]:
 
 
 def _percent(value: float | None) -> str:
-    return "missing" if value is None else f"{value:.2f}"
+    return "missing" if value is None else f"{value:z.2f}"
 
 
 def _points(interval: Interval | None) -> str:

@@ -36,8 +36,7 @@ from rib.results.merges import merge_rows
 from rib.results.profile import Profile
 from rib.results.results import Results
 from rib.results.rows import main_size
-from rib.results.words import extent, holes, lacking, ordered, signed, size_name
-from rib.suite.load import shipped
+from rib.results.words import extent, holes, lacking, ordered, signed, size_name, suite_word
 
 SCRIPTS = ("plots.js", "panels.js", "page.js")
 """Scripts of the page, in order: shared ones first, then its own."""
@@ -52,11 +51,11 @@ class Scale:
 
     def at(self, value: float) -> str:
         """Position of a value, as a CSS length."""
-        return f"{100 * (value - self.low) / (self.high - self.low):.1f}%"
+        return f"{100 * (value - self.low) / (self.high - self.low):z.1f}%"
 
     def across(self, interval: Interval) -> str:
         """Length of an interval, as a CSS length."""
-        return f"{100 * (interval.high - interval.low) / (self.high - self.low):.1f}%"
+        return f"{100 * (interval.high - interval.low) / (self.high - self.low):z.1f}%"
 
 
 def write_page(results: Results, path: Path, profile: Profile | None = None) -> None:
@@ -88,7 +87,7 @@ def _render(results: Results, profile: Profile | None) -> str:
         lead=typeset(said.lead),
         detail=typeset(said.detail),
         extent=extent(results),
-        called=results.suite.name if results.suite.name in shipped() else "SUITE",
+        called=suite_word(results),
         samples=samples(results.plan),
         rows=rows,
         tuned=tuned,
@@ -142,7 +141,7 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         lstrip_blocks=True,
     )
     environment.filters |= {"points": _points, "percent": _percent, "duration": duration, "size": size_name}
-    environment.filters |= {"typeset": typeset, "share": _share, "limit": limit}
+    environment.filters |= {"typeset": typeset, "two_digits": _two_digits, "share": _share, "limit": limit}
     return environment.get_template(template).render(
         suite=results.suite,
         caveats=results.caveats,
@@ -213,10 +212,14 @@ def _points(value: float) -> str:
     return signed(value).replace("-", "−")
 
 
+def _two_digits(value: float) -> str:
+    return typeset(f"{value:z.2f}")
+
+
 def _percent(value: float) -> str:
-    return f"{value:.1f}"
+    return f"{value:z.1f}"
 
 
 def _share(value: float | None) -> str:
     """A share in percent; a dash for None, which stands for a total of zero."""
-    return "–" if value is None else f"{100 * value:.1f} %"
+    return "–" if value is None else f"{100 * value:z.1f} %"

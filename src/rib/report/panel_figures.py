@@ -123,7 +123,7 @@ def _draw_square(axes: Axes, square: Square) -> None:
     for row, line in enumerate(cells if len(cells) <= MOST // 2 else []):
         for column, value in enumerate(line):
             colour = "white" if value > 0.6 else "black"
-            text = axes.text(column, row, f"{max(value, 0):.2f}", ha="center", va="center", fontsize=5.5, color=colour)
+            text = axes.text(column, row, f"{max(value, 0):z.2f}", ha="center", va="center", fontsize=5.5, color=colour)
             text.set_in_layout(False)  # it lies inside the axes
     axes.set_xticks(range(len(cells)), square.layers, rotation=40, ha="right", rotation_mode="anchor", fontsize=6)
     axes.set_yticks(range(len(cells)), square.layers, fontsize=6)
@@ -156,6 +156,6 @@ def _draw_distances(axes: Axes, loss: DistanceLoss, styles: Sequence[Style]) -> 
             ms=3.5, elinewidth=0.5,
         )  # fmt: skip
     rank = loss.spearman
-    said = f"\nSpearman {rank.value:.2f} [{rank.low:.2f}, {rank.high:.2f}]" if rank else ""
+    said = f"\nSpearman {rank.value:z.2f} [{rank.low:z.2f}, {rank.high:z.2f}]" if rank else ""
     axes.set_title(f"{loss.model}, {loss.method}{said}", fontsize=8)
     axes.grid(linewidth=0.4, alpha=0.5)

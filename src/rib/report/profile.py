@@ -43,7 +43,7 @@ def row_cells(line: ProfileLine, total: ProfileLine) -> tuple[str, ...]:
     return (
         f"{line.steps:,}",
         _time(line.seconds),
-        f"{100 * line.seconds / total.seconds:.1f} %" if total.seconds else ABSENT,
+        f"{100 * line.seconds / total.seconds:z.1f} %" if total.seconds else ABSENT,
         _time(line.cpu),
         _time(line.loading),
         f"{line.now:,}",

@@ -36,8 +36,8 @@ def advice_lines(advice: Advice, width: int = 80) -> Lines:
         low = f"{signed(item.worst[1])} {item.worst[0]}" if item.worst else "–"
         table.add_row(
             f"{'●' if item.front else '○'} {item.model} {item.method}",
-            f"{item.own.value:.1f} [{item.own.low:.1f}, {item.own.high:.1f}]",
-            f"{item.ood.value:.1f}",
+            f"{item.own.value:z.1f} [{item.own.low:z.1f}, {item.own.high:z.1f}]",
+            f"{item.ood.value:z.1f}",
             spanned(item.mri) if item.worst else "0",
             *([", ".join(parts) if item.absent else "–"] if apart else []),
             *([low] if roomy else []),
@@ -81,10 +81,10 @@ def advised(advice: Advice) -> list[str]:
 def _in_words(item: Candidate) -> str:
     name = f"{item.model} {item.method}"
     if item.gain is None:
-        return f"{name}, without tuning: {item.own.value:.1f} % there, {item.ood.value:.1f} % on the others"
+        return f"{name}, without tuning: {item.own.value:z.1f} % there, {item.ood.value:z.1f} % on the others"
     return (
-        f"{name}, {item.own.value:.1f} %: {spanned(item.gain)} points over {item.model} pretrained, and "
-        f"{spanned(item.mri)} points on the other sets, to {item.ood.value:.1f} %"
+        f"{name}, {item.own.value:z.1f} %: {spanned(item.gain)} points over {item.model} pretrained, and "
+        f"{spanned(item.mri)} points on the other sets, to {item.ood.value:z.1f} %"
     )
 
 

@@ -8,7 +8,7 @@ from rib.report.grid import ABSENT, grid, wrapped
 from rib.results.inside.worst_group import WorstGroup, worst_groups
 from rib.results.results import Results
 from rib.results.rows import main_size
-from rib.results.words import size_name, spanned
+from rib.results.words import size_name, spanned, suite_word
 
 HEADS = ("worst group, accuracy %", "change of the lowest [95 %]")
 LEGEND = (
@@ -39,7 +39,9 @@ def group_lines(results: Results, width: int, every: bool = False) -> list[Text]
             *grid("", [_title(row) for row in shown], HEADS, [[_levels(row), _change(row)] for row in shown], width),
         ]
         if len(shown) < len(rows):
-            lines.append(Text(f"  … {len(rows) - len(shown):,} more rows (rib report --all)", style="dim"))
+            lines.append(
+                Text(f"  … {len(rows) - len(shown):,} more rows (rib report {suite_word(results)} --all)", style="dim")
+            )
     return [*lines, *wrapped(LEGEND, width, "dim")] if lines else []
 
 
@@ -55,12 +57,12 @@ def _title(row: WorstGroup) -> str:
 
 
 def _levels(row: WorstGroup) -> Text:
-    after = f"{row.after.group} {row.after.accuracy.value:.1f}"
+    after = f"{row.after.group} {row.after.accuracy.value:z.1f}"
     if row.change is None:
         return Text(after)
     if row.before.group == row.after.group:
-        return Text(f"{row.before.group} {row.before.accuracy.value:.1f} → {row.after.accuracy.value:.1f}")
-    return Text(f"{row.before.group} {row.before.accuracy.value:.1f} → {after}")
+        return Text(f"{row.before.group} {row.before.accuracy.value:z.1f} → {row.after.accuracy.value:z.1f}")
+    return Text(f"{row.before.group} {row.before.accuracy.value:z.1f} → {after}")
 
 
 def _change(row: WorstGroup) -> Text:

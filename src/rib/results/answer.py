@@ -68,10 +68,10 @@ def power(contrasts: Iterable[Contrast]) -> str:
     if not seen:
         return ""
     (low, _), (high, worst) = min(seen, key=lambda each: each[0]), max(seen, key=lambda each: each[0])
-    many = f"{low:.1f} to {high:.1f} (the largest: {' '.join(filter(None, (worst.family, worst.says)))})"
+    many = f"{low:z.1f} to {high:z.1f} (the largest: {' '.join(filter(None, (worst.family, worst.says)))})"
     return (
         f"Power: with these images and seeds a contrast is found with a probability of 80 %, taken by itself, if it is "
-        f"truly {many if len(seen) > 1 else f'{low:.1f}'} or more on either side of 0."
+        f"truly {many if len(seen) > 1 else f'{low:z.1f}'} or more on either side of 0."
     )
 
 

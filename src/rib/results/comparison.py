@@ -230,8 +230,8 @@ class Comparison:
         own = next((row.after for row in self.tested if row.role == "own"), None)
         if own is not None and not own.low > (level := chance(self.results, str(self.pair.tuned_on))):
             found.append(
-                f"TUNED is right on {own.value:.1f} % [{own.low:.1f}, {own.high:.1f}] of {self.tuned_on}, the set "
-                f"tuned on, no better than chance ({level:.1f} %): its training ended at chance"
+                f"TUNED is right on {own.value:z.1f} % [{own.low:z.1f}, {own.high:z.1f}] of {self.tuned_on}, the set "
+                f"tuned on, no better than chance ({level:z.1f} %): its training ended at chance"
             )
         return tuple(found)
 

@@ -52,7 +52,7 @@ def _own_gain(found: Comparison) -> str:
     where = f"on {found.tuned_on}, the set tuned on"
     if not own.excludes_zero:
         return f"shows no distinguishable gain {where}, and "
-    verb = f"gained {signed(own.value)}" if own.value > 0 else f"lost {abs(own.value):.1f}"
+    verb = f"gained {signed(own.value)}" if own.value > 0 else f"lost {abs(own.value):z.1f}"
     return f"{verb} points {where}, and "
 
 
@@ -78,7 +78,7 @@ def _by_statistics(found: Comparison) -> str:
     return (
         f" Of the change on {name}, the weights' share is {signed(split['of_weights'])} points and that of BatchNorm's "
         f"running statistics {signed(split['of_statistics'])}: with the tuned weights and the statistics of "
-        f"{found.base}, accuracy there is {split['accuracy']['weights']:.1f} %."
+        f"{found.base}, accuracy there is {split['accuracy']['weights']:z.1f} %."
     )
 
 

@@ -137,7 +137,7 @@ def _forgotten(contests: Sequence[_Contest]) -> str:
     lost = sorted(-one.value for one in known if one and one.marked and one.value < LOSS)
     if not lost:
         return ""
-    points = " to ".join(dict.fromkeys((f"{lost[0]:.1f}", f"{lost[-1]:.1f}")))
+    points = " to ".join(dict.fromkeys((f"{lost[0]:z.1f}", f"{lost[-1]:z.1f}")))
     where = "it" if len(contests) == 1 else f"{_of(len(lost), len(contests))} models"
     return f" On the reference set {where} lost {points} points."
 
@@ -161,13 +161,13 @@ def _by_heart(contests: Sequence[_Contest]) -> str:
 def _gain(gain: Interval) -> str:
     if not gain.excludes_zero:
         return "shows no distinguishable gain"
-    return f"gained {signed(gain.value)} points" if gain.value > 0 else f"lost {abs(gain.value):.1f} points"
+    return f"gained {signed(gain.value)} points" if gain.value > 0 else f"lost {abs(gain.value):z.1f} points"
 
 
 def _change(mri: Interval, unit: str = "") -> str:
     if not mri.marked:
         return "shows no distinguishable change"
-    return f"gained {signed(mri.value)}{unit}" if mri.value > 0 else f"lost {abs(mri.value):.1f}{unit}"
+    return f"gained {signed(mri.value)}{unit}" if mri.value > 0 else f"lost {abs(mri.value):z.1f}{unit}"
 
 
 def _several_costs(rows: Sequence[Summary]) -> Claim:
@@ -209,7 +209,7 @@ def _over(values: Sequence[float]) -> str:
     """A range of changes: "gained +0.1 to +3.1 points", "lost 1.0 to 9.4 points"."""
     low, high = min(values), max(values)
     if signed(high).startswith("-"):
-        return f"lost {abs(high):.1f} to {abs(low):.1f} points"
+        return f"lost {abs(high):z.1f} to {abs(low):z.1f} points"
     verb = "changed by" if signed(low).startswith("-") else "gained"
     return f"{verb} {signed(low)} to {signed(high)} points"
 
@@ -302,7 +302,7 @@ def _start(results: Results) -> Claim:
         return Claim("No row is complete yet.")
     best = max(starts, key=lambda row: _value(row.ood_before))
     assert best.ood_before is not None
-    level = f"{best.ood_before.value:.1f} % ({best.ood_before.low:.1f} to {best.ood_before.high:.1f})"
+    level = f"{best.ood_before.value:z.1f} % ({best.ood_before.low:z.1f} to {best.ood_before.high:z.1f})"
     tuned = any(run.tuned_on for run in results.plan.runs)
     why = "No tuned model is complete" if tuned else "This suite tunes nothing"
     if not tuned and results.plan.merges:

@@ -58,7 +58,7 @@ def _sentence(found: Order, classes: Sequence[str], reference: str) -> str:
     examples = ", ".join(f"{classes[place]} for {classes[found.means[place]]}" for place in moved[:MOST_NAMED])
     more = ", …" if len(moved) > MOST_NAMED else ""
     return (
-        f"probably another order of classes: right on {found.accuracy:.1f} % of {reference}, and on "
-        f"{found.better:.1f} % if its answers are renamed one for one (it says {examples}{more}); "
+        f"probably another order of classes: right on {found.accuracy:z.1f} % of {reference}, and on "
+        f"{found.better:z.1f} % if its answers are renamed one for one (it says {examples}{more}); "
         "check the order of its outputs against the classes of the reference set"
     )

@@ -50,19 +50,19 @@ def implausible(results: Results, pair: Pair, before: Interval | None, after: In
         if found is not None and not found.low > level:
             cause = f"{CAUSES}. {REMEDY}" if role == "BASE" else f"{CAUSES}, or a training that collapsed"
             yield (
-                f"{role} is right on {found.value:.1f} % [{found.low:.1f}, {found.high:.1f}] of the reference set "
-                f"{name}, no better than chance ({level:.1f} %), so its numbers mean nothing; {cause}"
+                f"{role} is right on {found.value:z.1f} % [{found.low:z.1f}, {found.high:z.1f}] of the reference set "
+                f"{name}, no better than chance ({level:z.1f} %), so its numbers mean nothing; {cause}"
             )
     if before is None or not before.low > level:
         return
-    said = f"BASE is right on {before.value:.1f} % [{before.low:.1f}, {before.high:.1f}] of the reference set {name}"
+    said = f"BASE is right on {before.value:z.1f} % [{before.low:z.1f}, {before.high:z.1f}] of the reference set {name}"
     published, recorded = _published(pair.base, name), pair.recorded
     if before.value < near_chance(level):
-        yield f"{said}, near chance ({level:.1f} %); {CAUSES}. {REMEDY}"
+        yield f"{said}, near chance ({level:z.1f} %); {CAUSES}. {REMEDY}"
     elif published is not None and before.high < published - FAR_BELOW:
-        yield f"{said}, far below the published {published:.1f} %; {CAUSES}"
+        yield f"{said}, far below the published {published:z.1f} %; {CAUSES}"
     elif recorded is not None and before.high < recorded.percent - FAR_BELOW_RECORDED:
-        yield f"{said}, far below the {recorded.percent:.1f} % that {recorded.source} states; {CAUSES}. {REMEDY}"
+        yield f"{said}, far below the {recorded.percent:z.1f} % that {recorded.source} states; {CAUSES}. {REMEDY}"
 
 
 def _published(base: str, name: str) -> float | None:

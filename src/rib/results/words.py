@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from rib.metrics.intervals import Interval
 from rib.results.results import Results
 from rib.results.rows import Group, Summary, size_order
+from rib.suite.load import shipped
 
 
 def size_name(size: int | None) -> str:
@@ -28,6 +29,11 @@ def lacking(intervals: Iterable[Interval | None]) -> str:
         f"{ONE_SEED} one draw of the {' and '.join(lacks)}, whose noise the interval lacks: it does not say what "
         "another would give, and no difference of methods is marked."
     )
+
+
+def suite_word(results: Results) -> str:
+    """What names the suite in a command: its name if it is shipped, else SUITE, which stands for the user's file."""
+    return results.suite.name if results.suite.name in shipped() else "SUITE"
 
 
 def signed(value: float, width: int = 0) -> str:

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const { narrow, css, escape, points, spanned, percent, clear, below, above, axis, around0, draw, begin } = RIB;
+  const { fixed, narrow, css, escape, points, spanned, percent, clear, below, above, axis, around0, draw, begin } = RIB;
   const data = JSON.parse(document.getElementById("figures").textContent);
   const { square } = panels({}, {}, []);
 
@@ -174,7 +174,7 @@
   }
 
   function number(value) {
-    return value === null ? "none" : value.toFixed(2).replace("-", "−");
+    return value === null ? "none" : fixed(value, 2).replace("-", "−");
   }
 
   begin({

@@ -41,10 +41,18 @@
       inner = 22 * rows.length,
       tall = head + inner + foot,
       whole = lines * tall;
-    const spans = panels.flatMap((_, panel) => rows.map((_, row) => of(...at(panel, row)))).filter(Boolean);
-    const ends = [...spans.flat(), ...words.always.flat().filter((value) => value !== null)];
-    const [low, high] = [Math.min(...ends), Math.max(...ends)],
-      pad = 0.04 * (high - low || 1);
+    // every panel shows as many points, so that an effect has the same length in all; each is centred on its own
+    const ends = panels.map((_, panel) => {
+      const values = [...words.always(panel, at), ...rows.flatMap((_, row) => of(...at(panel, row)) || [])];
+      return values.length ? [Math.min(...values), Math.max(...values)] : [0, 0];
+    });
+    const shared = words.shared && [Math.min(...ends.map((end) => end[0])), Math.max(...ends.map((end) => end[1]))];
+    const half = 0.54 * (Math.max(...ends.map(([low, high]) => high - low)) || 1);
+    const range = (panel) => {
+      const [low, high] = shared || ends[panel],
+        reach = shared ? 0.54 * (high - low || 1) : half;
+      return [(low + high) / 2 - reach, (low + high) / 2 + reach];
+    };
     const axes = {},
       traces = [],
       annotations = [];
@@ -56,7 +64,7 @@
         ...words.axis,
         automargin: false,
         anchor: "y" + number,
-        range: [low - pad, high + pad],
+        range: range(panel),
         domain: [column / columns + (column ? 0.02 : 0), (column + 1) / columns],
         nticks: 5,
       });
@@ -92,7 +100,7 @@
         if (of(method, model) || !one.planned[method][model]) return;
         annotations.push({
           text: "missing",
-          x: low,
+          x: range(panel)[0],
           y: row,
           xref: "x" + number,
           yref: "y" + number,
@@ -152,9 +160,14 @@
     const one = data.comparisons.find((entry) => entry.size === chosen.size);
     if (!one.methods.length) return starts(section, one);
     multiples(section, one, (method, model) => one.after[method][model], {
-      title: "mean accuracy on the sets that were not tuned on, %",
+      title: "accuracy, %",
       axis: {},
-      always: one.before.map((span) => (span ? [span[0]] : [])),
+      shared: false,
+      always: (panel, at) =>
+        (one.models.length > one.methods.length ? one.models : one.methods).flatMap((_, row) => {
+          const start = one.before[at(panel, row)[1]];
+          return start ? [start[0]] : [];
+        }),
       hover: (method, model) =>
         `before ${one.before[model] ? percent(one.before[model]) : "missing"}<br>after ${percent(one.after[method][model])}`,
       before: (panel, at, number) => {
@@ -337,7 +350,8 @@
     multiples(section, one, (method, model) => one.mri[method][model], {
       title: "mRI, percentage points",
       axis: { zeroline: true, zerolinecolor: css("muted"), zerolinewidth: 1.6 },
-      always: [[0]],
+      shared: true,
+      always: () => [0],
       hover: (method, model) => `mRI ${spanned(one.mri[method][model])} points`,
       before: () => [],
     });

@@ -2,11 +2,11 @@
 // Panels on the insides of models. Each draws plain entries into a section; `show(section, chosen, left)` is given what
 // the pickers say and the entries that fit it. methods, models: styles by name.
 const panels = (methods, models, ticks) => {
-  const { narrow, css, escape, points, spanned, above, below, axis, around0, draw, legend, slots, onColour } = RIB;
+  const { fixed, narrow, css, escape, points, spanned, above, below, axis, around0, draw, legend, slots, onColour } = RIB;
   const style = (name) => methods[name] || { name, colour: css("text"), symbol: "circle" };
   const range = (span, digits) =>
-    `${span[0].toFixed(digits)}` +
-    (span[1] < span[2] ? ` (${span[1].toFixed(digits)} to ${span[2].toFixed(digits)})` : "");
+    `${fixed(span[0], digits)}` +
+    (span[1] < span[2] ? ` (${fixed(span[1], digits)} to ${fixed(span[2], digits)})` : "");
   const longest = (names) => Math.max(...names.map((name) => String(name).length));
   const shortened = (name) => (name.length > 20 ? "…" + name.slice(-19) : name);
 
@@ -468,7 +468,7 @@ const panels = (methods, models, ticks) => {
             xanchor: "left",
             yanchor: "bottom",
             showarrow: false,
-            text: `line through ${one.line.points} models, R² ${one.line.r2.toFixed(2)}${one.sensible ? "" : ": too few to say much"}`,
+            text: `line through ${one.line.points} models, R² ${fixed(one.line.r2, 2)}${one.sensible ? "" : ": too few to say much"}`,
             font: { size: 12.5, color: css("text") },
           },
         ],

@@ -9,9 +9,14 @@ const RIB = (() => {
   // plotly reads some HTML and, between dollars, TeX
   const escape = (text) =>
     String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;").replace(/[$]/g, "&#36;");
+  // never "-0.0"
+  const fixed = (value, digits) => {
+    const text = value.toFixed(digits);
+    return Number(text) === 0 ? text.replace("-", "") : text;
+  };
   const points = (value) => ((value < 0 ? "−" : "+") + Math.abs(value).toFixed(1)).replace("−0.0", "0.0");
   const spanned = (span) => `${points(span[0])} [${points(span[1])}, ${points(span[2])}]`;
-  const percent = (span) => `${span[0].toFixed(1)} % [${span[1].toFixed(1)}, ${span[2].toFixed(1)}]`;
+  const percent = (span) => `${fixed(span[0], 1)} % [${fixed(span[1], 1)}, ${fixed(span[2], 1)}]`;
   const clear = (span) => span[1] > 0 || span[2] < 0;
   const below = (spans) => spans.map((span) => Math.max(span[0] - span[1], 0));
   const above = (spans) => spans.map((span) => Math.max(span[2] - span[0], 0));
@@ -288,6 +293,7 @@ const RIB = (() => {
   });
 
   return {
+    fixed,
     narrow,
     css,
     escape,

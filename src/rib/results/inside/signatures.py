@@ -163,7 +163,7 @@ def measured(sign: Signature, value: float) -> str:
     """The number of a sign as text: points, CKA or a share."""
     match sign.name:
         case "low CKA":
-            return f"{value:.2f}"
+            return f"{value:z.2f}"
         case "late shift":
             return f"{100 * value:.0f} %"
     return signed(value)
