@@ -19,21 +19,24 @@ torch.set_num_threads(1)
 
 ROOMS = {
     "analysis": "analyses analysis_data analysis_weights correlation orders",
-    "cli": "bad_input printing user_code",
+    "cli": "bad_input grammar printing python tutorial user_code wheel",
     "data": (
-        "alike caches cells companions containers corruptions data digits feed hostile_images imagenet_data labels "
-        "lite modes overlap packs sources splits"
+        "alike caches cells containers corruptions damages data digits drawn feed hostile_images imagenet_data labels "
+        "lite modes overlap packs photos sources splits texts views"
     ),
-    "execute": "clusters executors linear memory processes ray_token resume scale sharing soak",
-    "house": "bench fuzz names oracle paths plain_files rooms security sizes",
-    "methods": "methods protocol",
+    "execute": "clusters executors linear memory oom processes ray_token resume scale sharing soak",
+    "house": "bench fuzz glossary names oracle paths plain_files promises rooms security sizes terms",
+    "methods": "hooks merging methods peft protocol trajectory",
     "metrics": "metrics noise",
-    "models": "builders checkpoints export families heads imagenet_models nets new_head preprocessing zoo",
+    "models": (
+        "batchnorm builders checkpoints export extensions families folding heads imagenet_models nets new_head "
+        "one_image preprocessing stated_net transformers zoo"
+    ),
     "objectives": "objectives",
-    "plan": "identity reference seeds",
+    "plan": "identity rates reference seeds",
     "report": (
-        "advice claim classes compare compare_view damages findings inside profile report report_cache rows "
-        "long_tables pages reference_page sinks verify"
+        "advice claim classes compare compare_view findings inside long_tables matched_gain merge_rows pages profile "
+        "reference_page report report_cache rows sinks verify"
     ),
     "steps": "old_store recipe",
     "store": "faults_storage remote spot upkeep",

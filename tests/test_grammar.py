@@ -146,6 +146,12 @@ def test_a_hint_keeps_what_selects_a_part(suite: Path, rib_says: Say) -> None:
     assert f"rib plan {suite} --store 'my store' --models resnet --seeds 0, --calibrate" in said
 
 
+def test_a_suite_is_explained_with_the_classes_that_a_set_lacks(suite: Path, rib_says: Say) -> None:
+    said = rib_says("suite", "check", suite)[1]
+    assert "reference  clean: 4 classes, 24 to tune on" in said
+    assert "downstream part: 3 classes of 4, without cat, 18 to tune on" in said
+
+
 def test_no_number_for_people_is_minus_zero() -> None:
     """Every number with decimals is formatted with a sign, by `signed`, or with z, which drops the sign of zero."""
     for room in ("report", "results"):

@@ -94,6 +94,41 @@ def test_to_pandas_makes_a_frame_of_the_rows(finished: rib.Finished, monkeypatch
         finished.to_pandas()
 
 
+def test_pandas_has_the_numbers_of_the_table(finished: rib.Finished) -> None:
+    pandas = pytest.importorskip("pandas")
+    frame = finished.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert {"model", "method", "size", "mri", "mri_low", "mri_high", "gain", "gain_low", "gain_high"} <= {
+        *frame.columns
+    }
+    tuned = frame[frame.method == "finetune"].set_index("size")
+    for row in finished.summaries:
+        if row.method == "finetune" and row.mri is not None:
+            found = tuned.loc[row.size]
+            assert (found.mri, found.mri_low, found.mri_high) == (row.mri.value, row.mri.low, row.mri.high)
+    assert {*finished.to_pandas("ri").tuned_on} == {"whole", "part"}
+
+
+@pytest.mark.parametrize("kind", ["mri", "accuracy", "tradeoff", "sizes"])
+def test_plots_are_figures_with_the_names_of_the_rows(finished: rib.Finished, kind: str) -> None:
+    pytest.importorskip("matplotlib")
+    figure = finished.plot(kind)
+    words = {text.get_text() for axes in figure.axes for text in (*axes.get_xticklabels(), *axes.get_yticklabels())}
+    legend = {text.get_text() for drawn in figure.legends for text in drawn.get_texts()}
+    shown = {"mri": words, "sizes": legend}.get(kind, words | legend)
+    assert "finetune" in shown
+    for wrong in ("mir", "tables"):
+        with pytest.raises(UserError, match="unknown plot"):
+            finished.plot(wrong)
+
+
+def test_a_plot_that_has_nothing_to_show_is_refused(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    found = rib.run(tiny(tmp_path, runs=[]), store=tmp_path / "store", how=ONE)
+    with pytest.raises(UserError, match="nothing to show as 'sizes'"):
+        found.plot("sizes")
+
+
 def test_recommend_says_what_the_command_says(tmp_path: Path, finished: rib.Finished) -> None:
     found = rib.recommend(finished.results.suite, images=10, store=finished.results.store.root)
     assert found.advice.declined, "two sets tuned on are too few"

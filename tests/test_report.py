@@ -511,6 +511,21 @@ def test_figures_are_files_and_the_same_twice(tmp_path: Path) -> None:
     assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
 
 
+@pytest.mark.parametrize(("what", "first"), [("tables", "predictions.parquet"), ("figures", "accuracy.pdf .png")])
+def test_a_report_names_each_file_that_it_wrote(
+    whole: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str, first: str
+) -> None:
+    from rib.cli.report import _write_folder
+
+    if what == "figures":
+        pytest.importorskip("matplotlib")
+    _write_folder(whole, tmp_path / what, what)
+    said = capsys.readouterr().err
+    there = sorted(path.name for path in (tmp_path / what).iterdir())
+    assert f"{what}: {len(there)} files in {tmp_path / what}: {first}" in said
+    assert all(name.rpartition(".")[0] in said for name in there)
+
+
 def test_figures_without_tuned_models(untuned: Results, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     assert [path.name for path in write_figures(untuned, tmp_path, ("png",))] == ["accuracy.png"]

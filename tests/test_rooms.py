@@ -25,6 +25,15 @@ def test_the_contracts_hold(monkeypatch: pytest.MonkeyPatch) -> None:
     assert keeps_contracts(CONFIGURATION)
 
 
+def test_the_table_of_test_files_names_each_once() -> None:
+    """A file that is not in it counts as one of the house."""
+    from conftest import ROOMS
+
+    names = [name for files in ROOMS.values() for name in files.split()]
+    assert len(names) == len(set(names))
+    assert [name for name in names if not (Path(__file__).parent / f"test_{name}.py").exists()] == []
+
+
 UPWARD = {
     "plain": "import house_NUMBER.top",
     "in a function": "def f() -> None:\n    from house_NUMBER.top import x",

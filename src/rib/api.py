@@ -34,6 +34,7 @@ from rib.text.terminal import console
 
 if TYPE_CHECKING:
     import pandas
+    from matplotlib.figure import Figure as MatplotlibFigure
 
 DEFAULT_STORE = Path("rib-store")
 
@@ -76,6 +77,20 @@ class Finished(Shown):
         from rib.report.figures import write_figures
 
         return list(write_figures(self.results, Path(folder)))
+
+    def plot(self, kind: str = "mri") -> MatplotlibFigure:
+        """One figure of the main size, as a matplotlib figure; a notebook shows it after `%matplotlib inline`.
+
+        Args:
+            kind: "mri", "accuracy", "tradeoff" (accuracy on the tuned set against mRI) or "sizes" (mRI against the
+                number of tuning images).
+
+        Raises:
+            UserError: matplotlib is not installed, there is no such kind, or the results have nothing for it.
+        """
+        from rib.report.figures import plot
+
+        return plot(self.results, kind)
 
     def rows(self, table: str = "mri") -> list[dict[str, Any]]:
         """A table as dictionaries: the columns of the Parquet file of that name (docs/records.md).

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.padding import Padding
 from rich.text import Text
 
 from rib.cli.inputs import as_given, plan_of
@@ -18,6 +19,9 @@ from rib.text.terminal import console, printable
 
 if TYPE_CHECKING:
     from rib.plan import Plan
+
+FEW = 3
+"""Classes that a set lacks and that are named."""
 
 LIBRARIES = ("timm", "torchvision", "open_clip", "hf")
 
@@ -94,14 +98,26 @@ def check(suite: SuiteName, store: StorePath = STORE, data: DataPath = None) -> 
 
     plan, place = plan_of(suite, store, data, assume=True)
     screen = console(highlight=False)
-    for line in explained(plan):
-        screen.print(Text(line))
+    first, *lines = explained(plan)
+    screen.print(Text(first))
+    for line in lines:
+        screen.print(Padding(Text(line), (0, 0, 0, 2)))
     screen.print("\nModels see")
     for line in view_lines(plan):
-        screen.print(Text(f"  {line}"))
+        screen.print(Padding(Text(line), (0, 0, 0, 2)))
     for words in unstated(plan):
         screen.print(Text(f"note: {words}"))
     print("\n" + cost_lines(CostEstimate(plan, place).cost, as_given(suite), "this machine"))
+
+
+def _classes(plan: Plan, name: str) -> str:
+    """How many classes a set has; which it lacks, if they are few."""
+    world = plan.world
+    known, mapped = world[plan.suite.reference].classes, world.part(name, "test").label_map
+    seen = {place for group in mapped.groups for place in group}
+    lacks = [each for place, each in enumerate(known) if place not in seen]
+    few = f" of {len(known)}, without {', '.join(lacks)}" if 0 < len(lacks) <= FEW else ""
+    return f"{len(world[name].classes)} classes{few}"
 
 
 def explained(plan: Plan) -> list[str]:
@@ -118,11 +134,13 @@ def explained(plan: Plan) -> list[str]:
                 if data.disjoint
                 else f"{test:,} images, tuned and tested whole"
             )
-            lines.append(f"  {role:<10} {names.short(name)}: {len(data.classes)} classes, {parts}")
-    lines.append(f"  models     {', '.join(map(suite.model_names.short, suite.models))}")
+            lines.append(f"{role:<10} {names.short(name)}: {_classes(plan, name)}, {parts}")
+    lines.append(f"models     {', '.join(map(suite.model_names.short, suite.models))}")
     tuned = [run for run in plan.runs if run.tuned_on]
     methods = ", ".join(dict.fromkeys(run.method for run in tuned)) or "nothing"
     sizes = ", ".join(dict.fromkeys("all" if run.size is None else f"{run.size:,}" for run in tuned)) or "no"
     seeds = len({run.seed for run in tuned})
-    lines.append(f"  tunes      {methods}; {sizes} images; {seeds} seeds: {len(tuned):,} tuned models")
+    lines.append(
+        f"tunes      {methods}; {sizes} images; {seeds} seed{'' if seeds == 1 else 's'}: {len(tuned):,} tuned models"
+    )
     return lines

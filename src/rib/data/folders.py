@@ -70,7 +70,8 @@ class FolderContainer(Container):
             require_same_labels(self.where, self._data)
         top = look_into(str(self.where))
         beside += Counter({f"{kind} beside the classes": n for kind, n in _pictures(top).items()})
-        left_out: tuple[str, ...] = (f"{beside.total():,} files ({_counted(beside)})",) if beside else ()
+        files = f"{beside.total():,} file{'' if beside.total() == 1 else 's'} ({_counted(beside)})"
+        left_out: tuple[str, ...] = (files,) if beside else ()
         if lists := lists_of_splits(self.where):
             left_out += (f"{' and '.join(lists)}, which may name images to test on",)
         return Listing(tuple(folders), np.array(folder_of, np.int32), names, empty, left_out=left_out)

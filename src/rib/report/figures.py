@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rib.errors import UserError, nearest
 from rib.metrics.intervals import Interval
 from rib.report.figure_data import (
     GREY,
@@ -20,7 +21,7 @@ from rib.report.figure_data import (
     slots,
 )
 from rib.report.panel_figures import panel_figures
-from rib.report.plotting import MARKERS, dotted, legend, new, panels, slug, whiskers, write_drawn
+from rib.report.plotting import MARKERS, dotted, in_style, legend, new, panels, slug, whiskers, write_drawn
 from rib.results.inside import inside
 from rib.results.results import Results
 from rib.results.words import signed
@@ -54,6 +55,36 @@ def write_figures(
     own = ((name, dotted(figure) if data.lacking else figure) for name, figure in _figures(data))
     drawn = itertools.chain(own, panel_figures(inside(results), data.methods))
     return write_drawn(drawn, folder, formats, wrote)
+
+
+def plot(results: Results, kind: str) -> Figure:
+    """One figure of the main size, for a notebook or a script.
+
+    Args:
+        results: the results to draw.
+        kind: "mri", "accuracy", "tradeoff" or "sizes".
+
+    Raises:
+        UserError: matplotlib is not installed, there is no such kind, or the results have nothing for it.
+    """
+    data = figure_data(results)
+    main = next(one for one in data.comparisons if one.size == data.size)
+    tradeoffs = [one for one in data.tradeoffs if one.size == data.size]
+    kinds: dict[str, tuple[bool, Callable[[], Figure]]] = {
+        "mri": (any(span for line in main.mri for span in line), lambda: _mri_figure(data, main)),
+        "accuracy": (True, lambda: _accuracy_figure(data, main)),
+        "tradeoff": (bool(tradeoffs), lambda: _tradeoff_figure(data, tradeoffs)),
+        "sizes": (bool(data.curves), lambda: _sizes_figure(data)),
+    }
+    if kind not in kinds:
+        raise nearest(kind, kinds, "plot")
+    there, draw = kinds[kind]
+    if not there:
+        having = ", ".join(name for name, (known, _) in kinds.items() if known)
+        raise UserError(f"these results have nothing to show as {kind!r}", got=results.suite.name, valid=having)
+    with in_style():
+        figure = draw()
+        return dotted(figure) if data.lacking else figure
 
 
 def _figures(data: FigureData) -> Iterator[tuple[str, Figure]]:

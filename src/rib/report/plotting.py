@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +45,18 @@ def write_drawn(
     Raises:
         UserError: matplotlib is not installed, or the folder is not writable.
     """
+    written: list[Path] = []
+    with in_style():
+        for name, figure in apart(drawn):
+            for path in _save(figure, folder, name, formats):
+                written.append(path)
+                wrote(path)
+    return written
+
+
+@contextmanager
+def in_style() -> Iterator[None]:
+    """Draw in the common style. Raises UserError if matplotlib is not installed."""
     try:
         import matplotlib as mpl
     except ImportError:
@@ -60,13 +73,8 @@ def write_drawn(
         "axes.axisbelow": True,
         "legend.frameon": False,
     }
-    written: list[Path] = []
     with mpl.rc_context(style):
-        for name, figure in apart(drawn):
-            for path in _save(figure, folder, name, formats):
-                written.append(path)
-                wrote(path)
-    return written
+        yield
 
 
 def apart(drawn: Iterable[tuple[str, Figure]]) -> Iterator[tuple[str, Figure]]:
