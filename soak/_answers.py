@@ -2,7 +2,7 @@
 
 An image is right if a normal variable is below a threshold. All models, and all sets that show the image, share part of
 this variable. A seed shifts the threshold of a run; half of the variance of the shift is common to all runs of that
-seed.
+seed on one set.
 """
 
 from __future__ import annotations
@@ -113,22 +113,22 @@ class _World:
             moved = AFTER + effect + math.sqrt(0.5) * self.spread * self.generator.standard_normal()
             after = {name: self.accuracy(name, moved) for name in others}
             runs.append(robustness_improvement(before, after, others))
-        return mean_over_seeds(runs)
+        return mean_over_seeds(runs, None, tuned_on)
 
     def seeds(self, count: int) -> NDArray[np.float64]:
-        """The shift that each tuning seed causes in all of its runs."""
+        """The shift that each tuning seed causes in all of its runs on one set."""
         return math.sqrt(0.5) * self.spread * self.generator.standard_normal(count)
 
     def estimates(self, seeds: int) -> tuple[dict[str, Estimate], dict[str, float]]:
         """One estimate of each quantity, and the truth of each."""
-        effects = self.seeds(seeds)
-        first, second = ([self.ri(seeds, name, effects) for name in ("x", "y")] for _ in range(2))
+        effects = {name: self.seeds(seeds) for name in ("x", "y")}
+        first, second = ([self.ri(seeds, name, effect) for name, effect in effects.items()] for _ in range(2))
         truth = _below(AFTER, self.spread) - _below(BEFORE, 0)
         estimates = {
             "RI": first[0],
             "mRI": mean(first),
             "methods": mean(first) - mean(second),
-            "contrast": self.cohort(effects, "a") - self.cohort(effects, "b"),
+            "contrast": self.cohort(effects["x"], "a") - self.cohort(effects["x"], "b"),
         }
         return estimates, {"RI": truth, "mRI": truth, "methods": 0.0, "contrast": 0.0}
 

@@ -19,7 +19,7 @@ from rib.metrics import resample
 from rib.metrics.bootstrap import Bootstrap, accuracy, example_weights
 from rib.metrics.chance import binomial_tail
 from rib.metrics.estimates import Estimate, Seeds, mean, mean_over_seeds, robustness_improvement
-from rib.metrics.intervals import Interval, Variance, as_family, half_length, holm, t_interval
+from rib.metrics.intervals import Interval, Variance, as_family, half_length, holm, pooled, t_interval
 from rib.metrics.pareto import pareto
 
 Flags = NDArray[np.bool_]
@@ -285,40 +285,118 @@ def test_images_and_seeds_add_up(overlap: bool) -> None:
 
 
 NO_IMAGES = (Variance(0, 1), Variance(0, 1))
+NORMAL = stats.norm.ppf(0.975)
 
 
-def test_the_t_quantile_lies_between_its_two_bounds() -> None:
-    """One part: Student's. Beside as much variance over images: by hand from scipy's quantiles."""
-    lone = t_interval(1.0, *NO_IMAGES, [Variance(4.0, 3)], "seeds")
+def test_the_square_of_a_length_is_the_sum_of_its_parts() -> None:
+    """One part: Student's. Beside as much variance over images, and by hand: 1 z² + 1 t². Never below images alone."""
+    lone = t_interval(1.0, *NO_IMAGES, Variance(4.0, 3), "seeds")
     assert (lone.low, lone.high) == pytest.approx(stats.t.interval(0.95, 3, 1, 2))
-    one, normal = Variance(1, 1e9), stats.norm.ppf(0.975)
-    for df, weight in ((1, 1), (2, 3 / 4), (3, 1 / 2), (4, 1 / 4), (9, 1 / 4)):
-        both = t_interval(0.0, one, one, [Variance(1.0, df)], "images and seeds")
-        welch, cochran = stats.t.ppf(0.975, 4 * df), (normal + stats.t.ppf(0.975, df)) / 2
-        assert both.high == pytest.approx(np.sqrt(2) * (weight * cochran + (1 - weight) * welch))
+    one = Variance(1, 1e9)
+    for df in (1, 2, 3, 4, 9):
+        both = t_interval(0.0, one, one, Variance(1.0, df), "images and seeds")
+        assert both.high == pytest.approx(np.sqrt(NORMAL**2 + stats.t.ppf(0.975, df) ** 2))
         assert both.df is not None
         assert stats.t.ppf(0.975, both.df) == pytest.approx(both.high / np.sqrt(2))
-    floor = t_interval(0.0, Variance(9, 1e9), one, [Variance(1.0, 1e9)], "images and seeds")
-    assert floor.high == pytest.approx(3 * normal)  # never narrower than images alone
+    floor = t_interval(0.0, Variance(9, 1e9), one, Variance(1.0, 1e9), "images and seeds")
+    assert floor.high == pytest.approx(3 * NORMAL)
 
 
-def test_a_part_of_what_images_add_to_the_spread_over_seeds_counts_as_known() -> None:
-    """With 9 degrees of freedom, a half of it: only what is above it has them. By hand."""
-    seeds = [Variance(3.0, 9, 2.0)]
-    found = t_interval(0.0, Variance(3, 1e9), Variance(1, 1e9), seeds, "images and seeds")
-    welch, cochran = stats.t.ppf(0.975, 4**2 / (2**2 / 9)), (stats.norm.ppf(0.975) + stats.t.ppf(0.975, 9)) / 2
-    assert found.high == pytest.approx(2 * (cochran / 4 + welch * 3 / 4))
-    less = t_interval(0.0, Variance(3, 1e9), Variance(1, 1e9), [Variance(0.9, 9, 2.0)], "images and seeds")
-    assert less.high == pytest.approx(np.sqrt(3) * stats.norm.ppf(0.975))  # all of it may be of images
+def test_most_of_what_images_add_to_the_variance_over_seeds_counts_as_known() -> None:
+    """Images 4, of which seeds vary by 1: 1 - sqrt(1 / 4) / 2 = 3/4 of it with 2 degrees of freedom. At 2.5 %, 3/32."""
+    images, shared, seeds = Variance(4, 1e9), Variance(3, 1e9), Variance(2.0, 2, 1.0)
+    t = stats.t.ppf(0.975, 2)
+    found = t_interval(0.0, images, shared, seeds, "images and seeds")
+    assert found.high == pytest.approx(np.sqrt(3.75 * NORMAL**2 + 1.25 * t**2))
+    lower, few = stats.norm.ppf(0.9875), stats.t.ppf(0.9875, 2)
+    at_half = half_length(images, shared, seeds, 0.025)
+    assert at_half == pytest.approx(np.sqrt((3 + 3 / 32) * lower**2 + (2 - 3 / 32) * few**2))
+    little = t_interval(0.0, images, shared, Variance(0.5, 2, 1.0), "images and seeds")
+    assert little.high == pytest.approx(2 * NORMAL)  # all of it may be of images
+    alone = half_length(Variance(1, 1e9), Variance(0, 1e9), Variance(2.0, 1, 1.0))
+    assert alone == pytest.approx(np.sqrt(2) * stats.t.ppf(0.975, 1))  # two seeds and nothing else: nothing is known
 
 
 def test_several_kinds_of_seeds_pool_their_degrees_of_freedom() -> None:
     """Two cohorts of three pretraining seeds, equally noisy: Welch's t test has 4. Oracle: scipy's quantile."""
-    seeds = [Variance(2.0, 2), Variance(2.0, 2)]
-    assert t_interval(0.0, *NO_IMAGES, seeds, "seeds").high == pytest.approx(2 * stats.t.ppf(0.975, 4))
-    assert t_interval(0.0, *NO_IMAGES, [*seeds, Variance(0.0, 1)], "seeds").high == pytest.approx(
-        2 * stats.t.ppf(0.975, 4)
+    two = [Variance(2.0, 2), Variance(2.0, 2)]
+    for parts in (two, [*two, Variance(0.0, 1)]):
+        found = t_interval(0.0, *NO_IMAGES, pooled(parts), "seeds")
+        assert found.high == pytest.approx(2 * stats.t.ppf(0.975, 4))
+    assert pooled([Variance(3.0, 1), Variance(1.0, 2)]).df == pytest.approx(16 / 9.5)  # (3 + 1)² / (9 / 1 + 1 / 2)
+
+
+def test_runs_on_different_sets_are_independent_draws() -> None:
+    """Three sets, two seeds: 1 7 | 6 2 | 3 1. By hand: the sets' parts of the variance are 36/36, 16/36 and 4/36.
+
+    The sums by seed are equal, so that as one set they would leave nothing.
+    """
+    table = {"x": (1.0, 7.0), "y": (6.0, 2.0), "z": (3.0, 1.0)}
+    sets = [mean_over_seeds([Estimate(value) for value in values], None, name) for name, values in table.items()]
+    found = mean(sets).interval()
+    assert found.se == pytest.approx(np.sqrt((6**2 + 4**2 + 2**2) / 4 / 9))
+    assert found.df == pytest.approx(56**2 / (36**2 + 16**2 + 4**2))
+    assert found.high - found.value == pytest.approx(found.se * stats.t.ppf(0.975, found.df))
+    as_one = mean(mean_over_seeds([Estimate(value) for value in values]) for values in table.values())
+    assert as_one.interval().se == pytest.approx(0)
+
+
+def test_what_runs_of_one_seed_share_is_a_part_of_its_own() -> None:
+    """Sets x seeds 0 4 8 | 0 2 7: variances 16 and 13, of their mean 14.25. By hand, all times 3 for three seeds:
+
+    the sets' parts 16/4 + 13/4 = 7.25 lack 7, so that 2 x 7 = 14 is shared, and 0.25 is left to both sets.
+    """
+    rows = {"a": (0.0, 4.0, 8.0), "b": (0.0, 2.0, 7.0)}
+    sets = [mean_over_seeds([Estimate(value) for value in values], None, name) for name, values in rows.items()]
+    found = mean(sets).interval()
+    parts = np.array([0.25 * 4 / 7.25, 0.25 * 3.25 / 7.25, 14.0])
+    assert found.se == pytest.approx(np.sqrt(14.25 / 3))
+    assert found.df == pytest.approx(14.25**2 / (parts**2 / 2).sum())
+    same = mean(mean_over_seeds([Estimate(value) for value in rows["a"]], None, name) for name in "ab").interval()
+    assert (same.se, same.df) == pytest.approx((stats.sem(rows["a"]), 2))  # as if there were one set
+    mixed = mean(
+        [found_set - Estimate(0.0) for found_set in sets] + [mean_over_seeds([Estimate(v) for v in rows["a"]])]
     )
+    assert mixed.interval().df == pytest.approx(2)  # one part is of no set
+
+
+def test_two_methods_on_several_sets_are_paired_by_set_and_seed() -> None:
+    """Oracle: differences by set and seed, then the variance of each set with numpy."""
+    generator = np.random.default_rng(5)
+    first, second = generator.normal(size=(2, 4, 3)) * np.array([1.0, 3.0, 0.5, 2.0])[:, None]
+    one, other = (
+        mean(mean_over_seeds([Estimate(v) for v in row], None, str(name)) for name, row in enumerate(table))
+        for table in (first, second)
+    )
+    apart = first - second
+    by_set = apart.var(axis=1, ddof=1) / 3 / 16
+    whole = apart.mean(axis=0).var(ddof=1) / 3
+    shared = min(max(whole - by_set.sum(), 0) * 4 / 3, whole)
+    parts = np.array([*(by_set * ((whole - shared) / by_set.sum() if shared else 1)), shared])
+    found = (one - other).interval()
+    assert found.value == pytest.approx(apart.mean())
+    assert found.se == pytest.approx(np.sqrt(parts.sum()))
+    assert found.df == pytest.approx(parts.sum() ** 2 / (parts**2 / 2).sum())
+
+
+def test_pretraining_seeds_are_the_same_for_every_set() -> None:
+    """Two sets x three pretraining x two tuning seeds. Oracle: mean squares of the tables, by numpy."""
+    table = np.random.default_rng(6).normal(size=(2, 3, 2)) + np.array([0.0, 4.0, 9.0])[:, None]
+    models = [
+        mean(mean_over_seeds([Estimate(v) for v in row], None, name) for name, row in zip("xy", by_set, strict=True))
+        for by_set in table.transpose(1, 0, 2)
+    ]
+    found = mean_over_seeds(models, Seeds("pretraining", (0, 1, 2), "a")).interval()
+
+    def interaction(square: NDArray[np.float64]) -> float:
+        rest = square - square.mean(axis=0) - square.mean(axis=1, keepdims=True) + square.mean()
+        return float((rest**2).sum() / 2 / 6)
+
+    whole = table.mean(axis=0)
+    over_models = whole.mean(axis=1).var(ddof=1) / 3
+    apart = [max(each.mean(axis=0).var(ddof=1) / 2 - interaction(each), 0) / 4 for each in table]
+    over_seeds = max(whole.mean(axis=0).var(ddof=1) / 2 - interaction(whole), 0)
+    assert found.se == pytest.approx(np.sqrt(over_models + max(sum(apart), over_seeds)))
 
 
 def test_many_intervals_at_once_are_those_of_each() -> None:
@@ -326,10 +404,10 @@ def test_many_intervals_at_once_are_those_of_each() -> None:
     amounts, least = np.array([0.1, 1.0, 5.0, 0.0]), np.array([0.2, 0.5, 0.0, 0.0])
     images, shared = np.array([1.2, 1.5, 1.0, 1.0]), np.ones(4)
     for level in (0.05, 0.01):
-        many = half_length(Variance(images, 99), Variance(shared, 99), [Variance(amounts, 2, least)], level)
+        many = half_length(Variance(images, 99), Variance(shared, 99), Variance(amounts, 2, least), level)
         for place, found in enumerate(many):
             each = Variance(float(amounts[place]), 2, float(least[place]))
-            alone = half_length(Variance(float(images[place]), 99), Variance(1.0, 99), [each], level)
+            alone = half_length(Variance(float(images[place]), 99), Variance(1.0, 99), each, level)
             assert found == pytest.approx(float(alone))
     assert many[-1] == pytest.approx(stats.t.ppf(0.995, 99))
 
@@ -340,17 +418,17 @@ def test_lengths_grow_as_levels_fall(df: int, together: float) -> None:
     """From 1 to 1e-9, whatever share of the noise is known: a p value is the one level of its interval."""
     shared = Variance(1.0 - together, 200)
     for amount in (0.01, 0.3, 1.0, 30.0):
-        seeds = [Variance(amount, df, together)]
+        seeds = Variance(amount, df, together)
         halves = [float(half_length(Variance(1.0, 200), shared, seeds, level)) for level in np.geomspace(1e-9, 0.9, 60)]
         assert all(one >= other for one, other in itertools.pairwise(halves))
 
 
 def test_p_values_agree_with_intervals() -> None:
     """A value that lies on the end of its interval has p = 0.05, and the power of its own detectable value is 0.8."""
-    found = t_interval(2.0, *NO_IMAGES, [Variance(1.0, 4)], "seeds")
-    edge = t_interval(found.high - 2.0, *NO_IMAGES, [Variance(1.0, 4)], "seeds")
+    found = t_interval(2.0, *NO_IMAGES, Variance(1.0, 4), "seeds")
+    edge = t_interval(found.high - 2.0, *NO_IMAGES, Variance(1.0, 4), "seeds")
     assert edge.p == pytest.approx(0.05)
-    mixed = (Variance(1.2, 100), Variance(1.0, 100), [Variance(2.0, 2, 0.2)])
+    mixed = (Variance(1.2, 100), Variance(1.0, 100), Variance(2.0, 2, 0.2))
     both = t_interval(1.0, *mixed, "images and seeds")
     assert t_interval(both.high - 1, *mixed, "images and seeds").p == pytest.approx(0.05)
     assert edge.low == pytest.approx(0)

@@ -18,25 +18,39 @@ ERROR = 3 * (0.05 * 0.95 / REPETITIONS) ** 0.5
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 10])
 @pytest.mark.parametrize("ratio", [0.0, 0.5, 1.0, 2.0, 10.0])
-@pytest.mark.parametrize("images", [50, 5000])
-def test_intervals_hold_as_often_as_they_say(seeds: int, ratio: float, images: int) -> None:
+@pytest.mark.parametrize("spread", [0.0, 1.0])
+def test_intervals_hold_as_often_as_they_say(seeds: int, ratio: float, spread: float) -> None:
     """93 to 97 %, three standard errors of the simulation aside; where that cannot be, more (docs/analyses.md)."""
-    found = coverage(seeds, images, ratio, REPETITIONS)
+    found = coverage(seeds, 300, ratio, REPETITIONS, spread=spread)
     assert set(found.held) == {"RI", "mRI", "methods", "contrast"}
     assert min(found.held.values()) > 0.93 - ERROR, found
     few = seeds == 2 or ratio == 0  # what images alone give is the least that may be given
-    assert max(found.held.values()) < (0.99 if few else 0.97) + ERROR, found
+    assert max(found.held.values()) < (0.985 if few else 0.97) + ERROR, found
     assert found.marks < 0.05 + ERROR
     assert found.verdicts < 0.05 + ERROR
 
 
+@pytest.mark.parametrize("images", [50, 5000])
+def test_the_number_of_images_does_not_matter(images: int) -> None:
+    found = coverage(3, images, 1.0, REPETITIONS)
+    assert all(0.93 - ERROR < share < 0.97 + ERROR for share in found.held.values()), found
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5])
+def test_what_runs_of_one_seed_share_is_noticed(seeds: int) -> None:
+    """If a tenth of the seeds' variance is the same for all seven sets, which no suite here shows."""
+    found = coverage(seeds, 300, 2.0, REPETITIONS, sets=7, spread=0.0, shared=0.1)
+    assert found.held["mRI"] > 0.93 - ERROR
+
+
 @pytest.mark.parametrize("seeds", [2, 3, 5])
 @pytest.mark.parametrize("ratio", [1.0, 2.0, 4.0])
-def test_single_tests_are_wrong_as_often_as_the_docs_say(seeds: int, ratio: float) -> None:
-    """A difference of two methods by itself: up to 1.3 times its 5 %; at the levels of Holm hardly beyond the level."""
-    law = Law(np.random.default_rng([3, seeds, int(ratio)]), seeds, 300, ratio, 20_000)
+@pytest.mark.parametrize("sets", [1, 4])
+def test_single_tests_are_wrong_as_often_as_the_docs_say(seeds: int, ratio: float, sets: int) -> None:
+    """A difference of two methods by itself: up to 1.4 times its 5 %; at the levels of Holm not beyond the level."""
+    law = Law(np.random.default_rng([3, seeds, int(ratio)]), seeds, 300, ratio, 20_000, sets, 0.0)
     difference = law.difference(law.method(), law.method(), 0.0)
-    for level, most in ((LEVEL, 1.3), (LEVEL / 3, 1.04), (LEVEL / 7, 1.04), (LEVEL / 18, 1.0)):
+    for level, most in ((LEVEL, 1.4), (LEVEL / 3, 1.02), (LEVEL / 7, 1.02), (LEVEL / 18, 1.02)):
         allowed = most * level
         error = 3.5 * (allowed * (1 - allowed) / 20_000) ** 0.5
         assert difference.misses(level).mean() < allowed + error, level
@@ -50,7 +64,7 @@ def test_families_of_any_size_are_wrong_as_often_as_the_docs_say(seeds: int) -> 
     differences = [law.difference(one, methods[0], 0.0) for one in methods[1:]]
     for size, most in ((1, 0.065), (2, 0.053), (3, 0.051), (6, 0.051)):
         assert false_marks(differences[:size]) < most + 3.5 * (most / 10_000) ** 0.5, size
-    values = np.array([np.sum(list(one.cells.values()), axis=0) for one in methods[:6]])
+    values = np.array([one.value for one in methods[:6]])
     ahead = np.zeros(10_000, bool)
     for one, other in itertools.combinations(range(6), 2):
         apart = law.difference(methods[one], methods[other], 0.0)
@@ -59,7 +73,7 @@ def test_families_of_any_size_are_wrong_as_often_as_the_docs_say(seeds: int) -> 
 
 
 @pytest.mark.parametrize(("seeds", "most"), [(2, 0.885), (3, 0.932), (5, 0.955)])
-def test_no_interval_over_so_few_seeds_can_do_much_better(seeds: int, most: float) -> None:
+def test_no_interval_over_so_few_degrees_of_freedom_can_do_much_better(seeds: int, most: float) -> None:
     """What docs/analyses.md says: 97 % where seeds add nothing leaves at most this elsewhere, by Neyman and Pearson.
 
     The interval is that over images alone, or endless where s² is among its largest; 40 % of draws may be endless.
@@ -81,7 +95,7 @@ def test_the_sum_of_squares_is_not_too_short(df: int, share: float) -> None:
     level, count, generator = LEVEL / 18, 200_000, np.random.default_rng([df, int(10 * share)])
     known = Variance((1 - share) * generator.chisquare(49, count) / 49, 49)
     few = Variance(share * generator.chisquare(df, count) / df, df)
-    misses = np.abs(generator.standard_normal(count)) > half_length(known, known, [few], level)
+    misses = np.abs(generator.standard_normal(count)) > half_length(known, known, few, level)
     assert misses.mean() < level + 3.5 * (level / count) ** 0.5
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.arrays import Floats
-from rib.metrics.intervals import Interval, Kind, Variance, drawn_interval, t_interval
+from rib.metrics.intervals import Interval, Kind, Variance, drawn_interval, pooled, t_interval
 from rib.metrics.resample import Population, ResampledPart, shares
 
 
@@ -33,6 +33,9 @@ class Seeds:
 
 Cell = tuple[tuple[Seeds, int], ...]
 """The seeds of a run: for each kind, the position of the seed. Empty for a number that does not depend on seeds."""
+
+Place = tuple[str, Cell]
+"""The set that a run tunes on, and its seeds. An empty name: no set, or several."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Estimate:
     def __init__(self, value: float, draws: Floats | None = None) -> None:
         self.value = value
         self._terms: dict[_Term, _Amounts] = {} if draws is None else {_Term(None): _Amounts(1, draws)}
-        self._cells: dict[Cell, float] = {(): value}
+        self._cells: dict[Place, float] = {("", ()): value}
         self._weights: dict[Seeds, float] = {}
 
     @classmethod
@@ -101,15 +104,15 @@ class Estimate:
         return found
 
     @classmethod
-    def _sum(cls, value: float, parts: Sequence[tuple[float, Estimate, Cell]]) -> Estimate:
-        """A weighted sum of estimates, each with further seeds beside its own."""
+    def _sum(cls, value: float, parts: Sequence[tuple[float, Estimate, Cell]], tuned_on: str = "") -> Estimate:
+        """A weighted sum of estimates, each with further seeds beside its own, and with the set tuned on."""
         found, grouped = cls(value), dict[_Term, list[_Amounts]]()
         found._cells = {}
         for factor, each, cell in parts:
             for term, amounts in each._terms.items():
                 grouped.setdefault(_Term(term.part, (*term.cell, *cell)), []).append(amounts.times(factor))
-            for own, contribution in each._cells.items():
-                place = (*own, *cell)
+            for (name, own), contribution in each._cells.items():
+                place = (name or tuned_on, (*own, *cell))
                 found._cells[place] = found._cells.get(place, 0.0) + factor * contribution
             for seeds, weight in chain(each._weights.items(), ((seeds, 1.0) for seeds, _ in cell)):
                 found._weights[seeds] = found._weights.get(seeds, 0.0) + factor * weight
@@ -143,24 +146,23 @@ class Estimate:
         """The 95 % interval over source images and seeds.
 
         If no kind of seeds was drawn more than once, it covers images alone: percentiles of a paired bootstrap.
-            Otherwise
-        it is a t interval. docs/analyses.md, "Intervals", gives the reasons.
+        Otherwise it is a t interval. docs/analyses.md, "Intervals", gives the reasons.
         """
         lacks, drawn = self._lacks(), any(len(seeds.names) > 1 for seeds in self._seeds())
         with_images = bool(self._terms)
         if drawn:
-            images, shared, parts = self._variances()
-            return t_interval(self.value, images, shared, parts, "images and seeds" if with_images else "seeds", lacks)
+            kind: Kind = "images and seeds" if with_images else "seeds"
+            return t_interval(self.value, *self._variances(), kind, lacks)
         if not with_images:
             return Interval(self.value, self.value, self.value, "nothing", lacks)
-        kind: Kind = "images only" if lacks else "images"
+        kind = "images only" if lacks else "images"
         if all(term.part is None for term in self._terms):
             kind = "own draws"
         return drawn_interval(self.value, self.draws, kind, lacks)
 
     def _seeds(self) -> list[Seeds]:
         """Every kind of seeds that it depends on; an exact 0 depends on none."""
-        cells = [cell for cell, amount in self._cells.items() if abs(amount) > TINY]
+        cells = [cell for (_, cell), amount in self._cells.items() if abs(amount) > TINY]
         cells += [term.cell for term, amounts in self._terms.items() if amounts.whole.any()]
         return list(dict.fromkeys(seeds for cell in cells for seeds, _ in cell))
 
@@ -178,27 +180,24 @@ class Estimate:
                 lacking.append(f"{seeds.what} seeds")
         return tuple(dict.fromkeys(lacking))
 
-    def _variances(self) -> tuple[Variance, Variance, list[Variance]]:
-        """Its variance over images with fixed seeds, the part of it that all seeds share, and the variance of each kind
-        of seeds.
+    def _variances(self) -> tuple[Variance, Variance, Variance]:
+        """Its variance over images with fixed seeds, the part of it that all seeds share, and the variance over seeds.
 
         The interaction of images and seeds is part of both variances. As in a table of images x seeds, it is subtracted
         from the variance over images.
         """
-        contributions = {cell: np.array([amount]) for cell, amount in self._cells.items()}
-        held, squared, together = 0.0, 0.0, dict[Seeds, float]()
+        held, squared, least = 0.0, 0.0, 0.0
         for influences, size in self._influences():
             correction = size / (size - 1) if 1 < size < math.inf else 1.0
             variance = correction * float(np.square(sum(influences.values())).sum())
             held, squared = held + variance, squared + variance**2 / max(size - 1, 1)
-            for seeds, (found, _) in seed_variances(influences).items():
-                together[seeds] = together.get(seeds, 0.0) + correction * float(found.sum())
-        df = held**2 / squared if squared else math.inf
-        parts = [
-            Variance(max(float(found[0]), 0.0), df_of, max(together.get(seeds, 0.0), 0.0))
-            for seeds, (found, df_of) in seed_variances(contributions).items()
-        ]
-        return Variance(held, df), Variance(max(held - sum(together.values()), 0.0), df), parts
+            least += correction * sum(float(found.sum()) for found, _ in seed_variances(influences).values())
+        df, least = held**2 / squared if squared else math.inf, max(least, 0.0)
+        by_set: dict[str, dict[Cell, Floats]] = {}
+        for (name, cell), amount in self._cells.items():
+            by_set.setdefault(name, {})[cell] = np.array([amount])
+        parts = [Variance(float(np.sum(part.amount)), part.df) for part in variances_by_set(by_set)]
+        return Variance(held, df), Variance(max(held - least, 0.0), df), pooled(parts, least)
 
     def _influences(self) -> Iterator[tuple[dict[Cell, Floats], float]]:
         """For each independent group of images: the contribution of each image by cell, and the number of images."""
@@ -249,6 +248,41 @@ def seed_variances(contributions: Mapping[Cell, Floats]) -> dict[Seeds, tuple[Fl
     return found
 
 
+def variances_by_set(contributions: Mapping[str, Mapping[Cell, Floats]]) -> list[Variance]:
+    """The parts of the variance of K sums due to seeds: of each set tuned on, and what its runs share with the others.
+
+    A tuning seed draws other images from each set, so runs on different sets are independent even if their seeds have
+    the same number. If the sums by seed nevertheless vary more than those of independent runs, what the runs of a seed
+    share is a part of its own. A pretraining seed is the same model for every set.
+
+    Args:
+        contributions: as in `seed_variances`, for each set. If some belong to no set, all count as one.
+    """
+    whole: dict[Cell, Floats] = {}
+    for cells in contributions.values():
+        for cell, amounts in cells.items():
+            whole[cell] = whole[cell] + amounts if cell in whole else amounts
+    by_set = [seed_variances(cells) for name, cells in contributions.items() if name and any(cells)]
+    together = any(contributions.get("", {}))
+    parts: list[Variance] = []
+    for seeds, (amount, df) in seed_variances(whole).items():
+        own = [np.maximum(found[seeds][0], 0) for found in by_set if seeds in found]
+        split = [amount] if together or seeds.of or len(own) < 2 else _with_shared_part(own, amount)
+        parts += [Variance(np.maximum(each, 0), df) for each in split]
+    return parts
+
+
+def _with_shared_part(own: Sequence[Floats], amount: Floats) -> list[Floats]:
+    """Variances of independent runs on sets; if their sum is less than it should be, what these share comes last.
+
+    An analysis of variance finds k / (k - 1) of what is lacking as the shared part, for k sets (sets x seeds).
+    """
+    apart: Floats = np.sum(own, axis=0)
+    shared = np.minimum(np.maximum(amount - apart, 0) * len(own) / (len(own) - 1), amount)
+    scale = np.where(shared > 0, (amount - shared) / np.maximum(apart, 1e-300), 1.0)
+    return [*(scale * each for each in own), np.maximum(shared, 0)]
+
+
 def _table(contributions: Mapping[Cell, Floats], *kinds: Seeds) -> Floats:
     """Contributions of cells with all these kinds of seeds: (seeds of the first, seeds of the second, ..., K)."""
     width = len(next(iter(contributions.values())))
@@ -269,16 +303,17 @@ def mean(estimates: Iterable[Estimate]) -> Estimate:
     return Estimate._sum(value, [(1 / len(listed), each, ()) for each in listed])
 
 
-def mean_over_seeds(estimates: Sequence[Estimate], seeds: Seeds | None = None) -> Estimate:
+def mean_over_seeds(estimates: Sequence[Estimate], seeds: Seeds | None = None, tuned_on: str = "") -> Estimate:
     """The mean over seeds, with the contribution of each seed.
 
     Args:
         estimates: one per seed.
         seeds: the seeds; default: numbered tuning seeds.
+        tuned_on: the one set that all of these runs tune on; empty if there are several.
     """
     seeds = seeds or Seeds("tuning", tuple(range(len(estimates))))
     parts = [(1 / len(estimates), each, ((seeds, place),)) for place, each in enumerate(estimates)]
-    return Estimate._sum(float(np.mean([each.value for each in estimates])), parts)
+    return Estimate._sum(float(np.mean([each.value for each in estimates])), parts, tuned_on)
 
 
 def robustness_improvement(

@@ -193,13 +193,13 @@ def tuned_sets(runs: Sequence[Run]) -> list[str]:
 
 
 def over_seeds(runs: Sequence[Run], estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of one estimate per run over their tuning seeds, which are the same draws in every row of a report.
+    """The mean of one estimate per run of one tuned set over their seeds, the same draws in every row of a report.
 
     A checkpoint from elsewhere has no known seed, so it is treated as fixed.
     """
     if any(run.seed is None for run in runs):
         return mean(estimates)
-    return mean_over_seeds(estimates, Seeds("tuning", tuple(run.seed or 0 for run in runs)))
+    return mean_over_seeds(estimates, Seeds("tuning", tuple(run.seed or 0 for run in runs)), runs[0].tuned_on or "")
 
 
 def over_seeds_if_whole(runs: Sequence[Run], estimates: Sequence[Estimate | None]) -> Estimate | None:
