@@ -30,10 +30,14 @@ LOADING = (
 
 ARCHITECTURES = ("resnet10t", "vit_tiny_patch16_224", "test_byobnet", "test_efficientnet", "test_vit", "levit_128s")
 
+ELSEWHERE = ("hf-hub:a/b", "hf_hub:a/b", "local-dir:/nowhere", "https://127.0.0.1:9/x", "../x", "os.system")
+"""Names that libraries take for a place, or that are no model's."""
+
 BUILDERS: tuple[dict[str, Any], ...] = (
     *({"timm": name} for name in ARCHITECTURES),
     {"torchvision": "mobilenet_v3_small"},
     {"torchvision": "shufflenet_v2_x0_5"},
+    *({library: name, "weights": "x"} for library in ("timm", "torchvision", "open_clip") for name in ELSEWHERE),
     *({"build": path, "weights": "resnet-0.safetensors"} for path in (*OWN_BUILDERS, "rib.cli:main", "os:system")),
 )
 
@@ -46,6 +50,8 @@ shapes = st.recursive(
 
 
 def _argument_names(row: dict[str, Any]) -> list[str]:
+    if not {"x"}.isdisjoint(row.values()):
+        return ["width"]
     if "timm" in row:
         return sorted(timm_arguments(row["timm"]))
     if "torchvision" in row:

@@ -20,6 +20,7 @@ import pytest
 import timm
 from torchvision import models
 
+from fuzzing_doors import ELSEWHERE
 from helpers import Say, document, toml
 from rib.data.tokens import Tokens
 from rib.errors import UserError
@@ -103,6 +104,24 @@ def test_every_configuration_that_open_clip_ships_is_taken() -> None:
         config = open_clip.get_model_config(name)
         require_text(name, config)
         require_shapes(name, clip.BUILDER, clip.builder_arguments(config))
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision", "open_clip"])
+@pytest.mark.parametrize("name", ELSEWHERE)
+def test_a_name_that_a_library_takes_for_a_place_is_refused_before_it_is_asked(
+    library: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[object] = []
+
+    def ask(*words: object, **_: object) -> None:
+        asked.append(words)
+        raise OSError("no network in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", ask)
+    monkeypatch.setattr(socket, "getaddrinfo", ask)
+    with pytest.raises(UserError, match=f"unknown {library} model"):
+        describe(ModelRow.model_validate({library: name, "weights": "x", "size": 32}), 3)
+    assert asked == []
 
 
 @pytest.mark.parametrize(

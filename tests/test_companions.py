@@ -232,6 +232,22 @@ def test_the_way_out_of_each_is_taken(tmp_path: Path) -> None:
     assert opened(tmp_path, text="d.csv").classes == ("neg", "pos")
 
 
+@pytest.mark.parametrize("name", ["\x1b[2Jx", "a\nb", "\u202egnp", "x" * 201])
+@pytest.mark.parametrize("what", ["group", "cell", "class"])
+def test_a_name_that_cannot_be_shown_is_refused(tmp_path: Path, what: str, name: str) -> None:
+    rows = [[*each, name if row < 4 else "plain", row % 4] for row, each in enumerate(ROWS)]
+    write_csv(tmp_path / "x.csv", ["text", "kind" if what == "class" else "label", "g", "s"], rows)
+    options: dict[str, Any] = {
+        "group": {"group_column": "g"},
+        "cell": {"cells": ("g",), "source_column": "s"},
+        "class": {"label_column": "g"},
+    }
+    with pytest.raises(UserError, match=rf"{what}( name)? has (control characters|more than 200)") as caught:
+        opened(tmp_path, text="x.csv", **options[what])
+    assert "\x1b" not in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
 def test_labels_of_two_kinds_in_json_lines(tmp_path: Path) -> None:
     mixed = [{"text": text, "label": 1 if name == "pos" else "negative"} for text, name in ROWS]
     (tmp_path / "x.jsonl").write_text("".join(json.dumps(row) + "\n" for row in mixed))

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rib.arrays import Rows
+from rib.data.classes import require_shown
 from rib.data.containers import Container, Listing
 from rib.data.entries import look_into
 from rib.data.folders import FolderContainer
@@ -153,9 +154,10 @@ def number_cells(data: str, cells: Sequence[str]) -> tuple[tuple[str, ...], NDAr
         cells: the name of each row's cell, such as "fog/3".
 
     Raises:
-        UserError: there are more than `MOST` cells.
+        UserError: there are more than `MOST` cells, or a name cannot be shown.
     """
     names = tuple(sorted(set(cells), key=_by_value))
+    require_shown(data, "a cell", names)
     if len(names) > MOST:
         raise UserError(f"data set {data!r}: {len(names):,} cells", got=names[0], valid=f"at most {MOST:,}")
     place = {name: number for number, name in enumerate(names)}

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from rib.data.containers import Listing
 from rib.errors import UserError
+from rib.text.terminal import name_fault
 
 MISSING = ("nan", "null", "<na>", "n/a", "#n/a")
 """What libraries write in place of a value that is missing, in lower case."""
@@ -61,6 +62,27 @@ def class_name(text: str) -> str:
     File systems of macOS and Linux write it differently.
     """
     return unicodedata.normalize("NFC", text)
+
+
+def require_shown(data: str, what: str, names: Sequence[str]) -> None:
+    """Refuse names that cannot be shown, such as those with control characters.
+
+    Args:
+        data: the data set's name, for the error.
+        what: they name, such as "a group".
+        names: from a file.
+
+    Raises:
+        UserError: a name has control characters, is too long, or shows nothing.
+    """
+    for name in names:
+        if fault := name_fault(name):
+            shown = ascii(name)
+            raise UserError(
+                f"data set {data!r}: the name of {what} has {fault}",
+                got=shown if len(shown) < 80 else f"{shown[:80]}…",
+                remedy="rename it",
+            )
 
 
 def refuse_labels(data: str, where: object, bad: int, total: int, words: str) -> UserError:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rib.arrays import Rows
-from rib.data.classes import MISSING
+from rib.data.classes import MISSING, require_shown
 from rib.data.containers import Container
 from rib.data.examples import Index
 from rib.data.sources import from_file
@@ -70,7 +70,8 @@ def grouped(index: Index, data: str, values: Sequence[object], where: str) -> In
         where: they stand, for people.
 
     Raises:
-        UserError: some examples have no group, there are more than `MOST` groups, or two differ only in case.
+        UserError: some examples have no group, there are more than `MOST` groups, two differ only in case, or a name
+            cannot be shown.
     """
     names = [str(value).strip() for value in values]
     lost = [place for place, name in enumerate(names) if values[place] is None or name.lower() in ("", *MISSING)]
@@ -89,6 +90,7 @@ def grouped(index: Index, data: str, values: Sequence[object], where: str) -> In
             valid=f"at most {MOST:,} groups",
             remedy="name a column of groups; of ids, use source_column",
         )
+    require_shown(data, "a group", found.tolist())
     first: dict[str, str] = {}
     alike = [
         (first[name.casefold()], name) for name in found.tolist() if first.setdefault(name.casefold(), name) != name

@@ -254,9 +254,10 @@ def is_installed() -> bool:
 
 def _catalogued(name: str, tag: str | None) -> tuple[dict[str, Any], dict[str, Any]]:
     library = _open_clip()
+    known = library.list_models()
+    if name.replace("/", "-") not in known:  # open_clip would ask the Hub for some other names
+        raise nearest(name, known, "open_clip model")
     config = library.get_model_config(name)
-    if config is None:
-        raise nearest(name, library.list_models(), "open_clip model")
     if tag is None:
         return config, {}
     tags = library.list_pretrained_tags_by_model(name)
