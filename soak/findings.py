@@ -5,10 +5,12 @@ rib study all --store STORE --json > answers.json
 rib run digits-reference --store STORE --json > reference.json
 python -m soak.findings answers.json                    prints every number and verdict, and the changed verdicts
 python -m soak.findings answers.json reference.json     writes soak/findings.json, docs/findings.md and its figures
+python -m soak.findings texts texts.json                 the same of the studies of texts (`fields-studies`)
 python -m soak.findings                                 writes docs/findings.md again from soak/findings.json
 
-`python -m soak.photographs` puts the numbers of real pictures into soak/findings.json. `soak/findings.md.jinja` has the
-prose of the page and names the numbers; `soak/findings.json` has the needed part of the answers.
+`python -m soak.photographs` puts the numbers of real pictures into soak/findings.json. `soak/findings.md.jinja` and
+`soak/findings_text.md.jinja` have the prose of the page and name the numbers; `soak/findings.json` has the needed part
+of the answers.
 """
 
 from __future__ import annotations
@@ -34,7 +36,7 @@ KEPT = HERE / "findings.json"
 PAGE = HERE.parent / "docs" / "findings.md"
 FIGURES = HERE.parent / "docs" / "images" / "studies"
 
-NAMES = {"resnet": "ResNet", "vit": "ViT"}
+NAMES = {"resnet": "ResNet", "vit": "ViT", "encoder": "encoder", "decoder": "decoder"}
 
 BEFORE: Mapping[tuple[str, str, str], str] = {
     ("size", "resnet", "10 epochs"): "reversed",
@@ -160,6 +162,17 @@ class Numbers:
     answers: Sequence[Mapping[str, Any]]
     reference: Sequence[Mapping[str, Any]] = ()
     photos: Mapping[str, Any] = field(default_factory=dict)
+    of_texts: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def texts(self) -> Numbers:
+        """The numbers of the studies of texts."""
+        return Numbers(self.of_texts)
+
+    def on_texts(self, study: str) -> str:
+        """The verdict of a study of texts on each family; "not run" without one."""
+        run = any(answer["study"] == study for answer in self.of_texts)
+        return self.texts.families(study) if run else "not run"
 
     def of(self, study: str) -> Mapping[str, Any]:
         """The answer of a study. Raises KeyError if there is none."""
@@ -315,7 +328,7 @@ def page(kept: Mapping[str, Any]) -> str:
         autoescape=False,
     )
     return environment.get_template("findings.md.jinja").render(
-        is_=Numbers(kept["answers"], kept["reference"], kept["photos"])
+        is_=Numbers(kept["answers"], kept["reference"], kept["photos"], kept.get("texts", ()))
     )
 
 
@@ -362,17 +375,25 @@ def moved(answers: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, str,
                 yield answer["study"], one["family"], one["says"], was, one["verdict"]
 
 
+def write(kept: Mapping[str, Any]) -> None:
+    """Write docs/findings.md, and what it is made of."""
+    text = page(kept)
+    KEPT.write_text(json_text(kept, None) + "\n", "utf-8")
+    PAGE.write_text(text, "utf-8")
+
+
 def main() -> None:
     """Print everything, or write the page."""
+    if sys.argv[1:2] == ["texts"]:
+        answers = json.loads(Path(sys.argv[2]).read_text("utf-8"))
+        write(json.loads(KEPT.read_text("utf-8")) | {"texts": stripped(answers)})
+        return
     given = [json.loads(Path(path).read_text("utf-8")) for path in sys.argv[1:]]
     if len(given) != 1:
         answers = {"answers": stripped(given[0]), "reference": starts(given[1])} if given else {}
         for answer in given[0] if given else ():
             write_drawn(answer_figures(as_answer(answer)), FIGURES, ("png",))
-        kept = json.loads(KEPT.read_text("utf-8")) | answers
-        text = page(kept)
-        KEPT.write_text(json_text(kept, None) + "\n", "utf-8")
-        PAGE.write_text(text, "utf-8")
+        write(json.loads(KEPT.read_text("utf-8")) | answers)
         return
     numbers = Numbers(stripped(given[0]))
     for answer in numbers.answers:
