@@ -82,8 +82,7 @@ class Finished(Shown):
         """One figure of the main size, as a matplotlib figure; a notebook shows it after `%matplotlib inline`.
 
         Args:
-            kind: "mri", "accuracy", "tradeoff" (accuracy on the tuned set against mRI) or "sizes" (mRI against the
-                number of tuning images).
+            kind: "mri", "accuracy", "tradeoff" (own accuracy against mRI) or "sizes" (mRI against tuning images).
 
         Raises:
             UserError: matplotlib is not installed, there is no such kind, or the results have nothing for it.
@@ -96,9 +95,8 @@ class Finished(Shown):
         """A table as dictionaries: the columns of the Parquet file of that name (docs/records.md).
 
         Args:
-            table: "mri", one row per model, method and size; "ri", one row per tuned set too; "scores", the accuracy of
-                each model on each data set; "changes", the change of each accuracy. An interval has three columns:
-                NAME, NAME_low, NAME_high.
+            table: "mri" (a row per model, method and size), "ri" (per tuned set too), "scores" (accuracies) or
+                "changes". An interval has three columns: NAME, NAME_low, NAME_high.
 
         Raises:
             UserError: there is no such table.
@@ -322,11 +320,7 @@ def _executed(
 
 
 def cache_store() -> Path:
-    """The default store of comparisons: RIB_STORE, or a folder in the user's cache.
-
-    Raises:
-        UserError: neither is known.
-    """
+    """The default store of comparisons: RIB_STORE, or a folder in the user's cache. Raises UserError without either."""
     home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
     return at_home(os.environ.get("RIB_STORE") or home / "rib" / "store")
 

@@ -36,6 +36,16 @@ WORDS = (
 )
 
 
+Gates = Annotated[
+    list[str] | None,
+    typer.Option(help="a gate, for exit code 1: 'ri < -2', 'ri.high < 0', 'change[sketch] < -5', …"),
+]
+OwnStore = Annotated[Path | None, typer.Option(envvar="RIB_STORE", help="the store; default: in the user's cache")]
+PagePath = Annotated[
+    Path | None, typer.Option(help="path of the page; default: STORE/reports/compare-BASE-TUNED-DIGEST.html")
+]
+
+
 def compare(
     words: Annotated[
         list[str], typer.Argument(metavar="[SUITE] BASE TUNED", help=WORDS, autocompletion=completion.compared)
@@ -57,19 +67,12 @@ def compare(
     mean: ViewMean = None,
     std: ViewStd = None,
     layers: Annotated[str | None, typer.Option(help="layers for CKA: patterns of names, separated by commas")] = None,
-    fail_if: Annotated[
-        list[str] | None,
-        typer.Option(help="a gate, for exit code 1: 'ri < -2', 'ri.high < 0', 'change[sketch] < -5', …"),
-    ] = None,
-    store: Annotated[
-        Path | None, typer.Option(envvar="RIB_STORE", help="the store; default: in the user's cache")
-    ] = None,
+    fail_if: Gates = None,
+    store: OwnStore = None,
     data: DataPath = None,
     workers: Workers = None,
     device: DeviceName = "auto",
-    html: Annotated[
-        Path | None, typer.Option(help="path of the page; default: STORE/reports/compare-BASE-TUNED-DIGEST.html")
-    ] = None,
+    html: PagePath = None,
     as_json: Json = False,
 ) -> None:
     """Compare a tuned model with its base. Exit code 1 if a --fail-if condition holds or a step failed."""

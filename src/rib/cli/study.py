@@ -24,16 +24,17 @@ PAGE = "path of the page (FILE-STUDY for several studies); default: STORE/report
 WORDS = "a suite, then studies or 'all'; without a study: list them"
 
 
+SuiteOption = Annotated[
+    str | None,
+    typer.Option(help="the suite, if not the first word; default: digits-studies", autocompletion=completion.suites),
+]
+
+
 def study(
     words: Annotated[
         list[str] | None, typer.Argument(metavar="[SUITE] [STUDY]...", help=WORDS, autocompletion=completion.studied)
     ] = None,
-    suite: Annotated[
-        str | None,
-        typer.Option(
-            help="the suite, if not the first word; default: digits-studies", autocompletion=completion.suites
-        ),
-    ] = None,
+    suite: SuiteOption = None,
     store: StorePath = STORE,
     data: DataPath = None,
     workers: Workers = None,
