@@ -166,6 +166,22 @@ def trained(kind: str, family: str, kept: Kept, seed: int = 0) -> tuple[dict[str
     return take_weights(net.net), outcome
 
 
+def test_images_of_a_head_alone_are_counted_once() -> None:
+    """As the plan counts them: their features are computed once, however many epochs follow."""
+    net, few, seen = classifier("resnet"), examples(20), list[int]()
+    head = Training(few, WHOLE, RECIPE, 1, trainable=net.head_parameters)
+    kept = Kept()
+    pretrain(net, [head], kept, seen.append)
+    assert sum(seen) == 20
+    pretrain(net, [head, Training(few, WHOLE, RECIPE, 1)], kept, seen.append)
+    assert sum(seen) == 20 + 20 + RECIPE.images(20)
+    resumed = list[int]()
+    state = kept.states[-1]
+    assert state["stage"] == 1
+    pretrain(classifier("resnet"), [head, Training(few, WHOLE, RECIPE, 1)], Kept(state), resumed.append)
+    assert sum(resumed) == 20 + RECIPE.images(20)
+
+
 NETS = [*itertools.product(OF_IMAGES, ("dropout", "resnet")), ("masked", "text"), ("next", "causal")]
 """Objectives, each with nets that it trains."""
 

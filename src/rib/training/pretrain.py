@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from rib.errors import DivergedError
@@ -35,12 +36,27 @@ def pretrain(classifier: Classifier, stages: Sequence[Training], checkpoint: Che
     if kept:
         classifier.net.load_state_dict(kept["net"])  # a probe computes its features before it loads its own state
     for stage in stages[:first]:
-        watch(stage.recipe.total_steps(len(stage.examples)) * stage.recipe.batch_size)
+        once = _passes_once(classifier, stage)
+        watch(len(stage.examples) if once else stage.recipe.total_steps(len(stage.examples)) * stage.recipe.batch_size)
     for number, stage in enumerate(stages[first:], first):
-        outcome = train(classifier, stage, _OfStage(checkpoint, number), watch)
+        counted = watch
+        if _passes_once(classifier, stage):
+            watch(len(stage.examples))
+            counted = partial(_as_none, watch)
+        outcome = train(classifier, stage, _OfStage(checkpoint, number), counted)
         if outcome.diverged:
             raise DivergedError(f"training diverged, loss {outcome.losses[-1]:.2f}; try a lower learning rate")
     return outcome
+
+
+def _passes_once(classifier: Classifier, stage: Training) -> bool:
+    """Whether a stage trains the head alone, on features that are computed once."""
+    return classifier.direct and stage.trainable == classifier.head_parameters
+
+
+def _as_none(watch: Watch, images: int) -> None:
+    """Report that time passes, and no image through the net."""
+    watch(0)
 
 
 @dataclass(frozen=True)
