@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
-from typer.core import TyperGroup
 
 from rib.cli import compare, data, listing, report, run, store, study, suite
+from rib.cli.options import WholeHelp
 from rib.errors import RibError, StoppedError, UserError
 from rib.text.terminal import finish_streams, prepare_streams, say
 
@@ -23,18 +23,6 @@ INTERRUPTED = 130
 
 CLOSED_PIPE = 141
 """Exit code if the reader of standard output is gone: 128 + SIGPIPE, as in shells."""
-
-
-class WholeHelp(TyperGroup):
-    """Shows the summary of each command without cutting it."""
-
-    def format_commands(self, ctx: Any, formatter: Any) -> None:
-        """Write the commands, each with its first sentence."""
-        found = [(name, self.get_command(ctx, name)) for name in self.list_commands(ctx)]
-        rows = [(name, each.get_short_help_str(limit=1000)) for name, each in found if each and not each.hidden]
-        if rows:
-            with formatter.section("Commands"):
-                formatter.write_dl(rows)
 
 
 def _root(version: Annotated[bool, typer.Option("--version", help="print the version")] = False) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rib.cli.inputs import plan_of, require_device, suite_of
-from rib.cli.options import STORE, DataPath, StorePath, store_place
+from rib.cli.options import STORE, DataPath, StorePath, WholeHelp, store_place
 from rib.cli.output import with_progress
 from rib.errors import UserError
 from rib.text.terminal import console, printable, say
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rib.store.store import Store
     from rib.upkeep.merge import Merged
 
-store_app = typer.Typer(help="Verify a store, clean it up, move it, merge it.", no_args_is_help=True)
+store_app = typer.Typer(cls=WholeHelp, help="Verify a store, clean it up, move it, merge it.", no_args_is_help=True)
 
 PAGE_OF_OTHERS = " (the sender's own page, scripts and all: open it only if you trust them; `rib report` makes yours)"
 
