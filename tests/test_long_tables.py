@@ -5,10 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from rich.text import Text
 
 from rib.metrics.intervals import Interval
 from rib.report import headline, latex
+from rib.report.grid import grid
 from rib.report.headline import folded_rows
+from rib.report.signatures import _heads
 from rib.results.rows import Summary
 
 
@@ -69,3 +72,12 @@ def test_a_long_latex_table_breaks_over_pages(monkeypatch: pytest.MonkeyPatch, t
     assert "\\begin{table}" not in long
     assert "longtable}" in long.splitlines()[0]
     assert short.count("{") - short.count("}") == long.count("{") - long.count("}") == 0
+
+
+def test_heads_of_signs_are_shortened_where_one_line_does_not_hold_them() -> None:
+    heads = ["large drop", "low CKA", "late-layer shift", "negative RI", "reference loss", "statistics"]
+    cells = [[Text(each) for each in ("○ -9.4", "○ 0.93", "● 59 %", "● -9.4", "◐ -13.8", "● -12.5")]]
+    assert _heads(heads, ["encoder_small"], cells, 140) == heads
+    short = _heads(heads, ["encoder_small"], cells, 80)
+    assert short == ["large drop", "low CKA", "late shift", "neg. RI", "ref. loss", "statistics"]
+    assert len(grid("", ["encoder_small"], short, cells, 80)) == 2, "one line of heads, one of numbers"

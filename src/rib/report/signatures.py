@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rich.cells import cell_len
 from rich.text import Text
 
 from rib.analysis.signatures import Signature
@@ -17,6 +18,9 @@ SIGNS = {
     "unknown": (ABSENT, "dim"),
 }
 """Mark and colour of each verdict on a signature."""
+
+SHORTER = {"late-layer shift": "late shift", "negative RI": "neg. RI", "reference loss": "ref. loss"}
+"""Heads of columns for a narrow terminal."""
 
 
 def signature_lines(results: Results, width: int) -> list[Text]:
@@ -35,9 +39,16 @@ def signature_lines(results: Results, width: int) -> list[Text]:
     return [
         Text(),
         *wrapped(f"Signatures of lost robustness{what}", width, "bold"),
-        *grid("", names, [list(HEADS.values())[at] for at in shown], cells, width),
+        *grid("", names, _heads([list(HEADS.values())[at] for at in shown], names, cells, width), cells, width),
         *wrapped(f"{legend}. {units}", width, "dim"),
     ]
+
+
+def _heads(heads: list[str], names: list[str], cells: list[list[Text]], width: int) -> list[str]:
+    """The heads of the columns, the longest in fewer letters if one line does not hold them all."""
+    columns = zip(heads, *cells, strict=True)
+    wide = max(map(cell_len, names)) + sum(2 + max(cell_len(str(each)) for each in column) for column in columns)
+    return [SHORTER.get(head, head) for head in heads] if wide > width else heads
 
 
 def _collapsed(row: SignatureRow) -> str:
