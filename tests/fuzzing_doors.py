@@ -131,7 +131,7 @@ def try_configuration(place: Ground, content: bytes) -> bool:
 
 # -- special files -----------------------------------------------------------------------------------------------------
 
-SPECIAL = ("pipe", "socket", "folder", "device", "loop", "nowhere", "unreadable", "empty", "endless")
+SPECIAL = ("pipe", "socket", "folder", "device", "loop", "nowhere", "unreadable", "empty", "endless", "environment")
 
 PLACES: dict[str, dict[str, Any]] = {
     "s.toml": {},
@@ -167,6 +167,8 @@ def make_special(path: Path, kind: str) -> None:
             path.symlink_to("/dev/zero")
         case "endless":
             path.symlink_to("/dev/urandom")
+        case "environment":
+            path.symlink_to("/proc/self/environ")
         case "loop":
             path.symlink_to(path.name)
         case "nowhere":

@@ -86,7 +86,19 @@ def test_every_file_that_is_read_is_known_to_be_plain(file: Path) -> None:
     assert [f"{file.name}:{node.lineno}: {ast.unparse(node)[:80]}" for node in loose] == []
 
 
-@pytest.mark.parametrize("kind", ["pipe", "socket", "folder", "device", "endless", "loop", "nowhere"])
+TARGETS = {
+    "device": "/dev/zero",
+    "endless": "/dev/urandom",
+    "loop": "x",
+    "nowhere": "y",
+    "environment": "/proc/self/environ",
+    "kernel": "/sys/kernel/mm/transparent_hugepage/enabled",
+}
+
+
+@pytest.mark.parametrize(
+    "kind", ["pipe", "socket", "folder", "device", "endless", "loop", "nowhere", "environment", "kernel"]
+)
 def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were it opened, a pipe would hold this test for ever and a device would fill the memory."""
     monkeypatch.chdir(tmp_path)
@@ -100,7 +112,7 @@ def test_what_is_no_plain_file_is_not_opened(tmp_path: Path, kind: str, monkeypa
         case "folder":
             path.mkdir()
         case _:
-            path.symlink_to({"device": "/dev/zero", "endless": "/dev/urandom", "loop": "x", "nowhere": "y"}[kind])
+            path.symlink_to(TARGETS[kind])
     for read in (plain, read_plain, file_digest):
         with pytest.raises(OSError):
             read(path)

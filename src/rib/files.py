@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -99,25 +100,26 @@ def sync_folders(path: Path) -> None:
         sync(path.parent.parent)
 
 
-def require_plain(path: Path) -> None:
-    """Refuse a pipe, a device or a folder, because reading it may never end. Raises OSError, also if the file is
-    missing."""
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError(errno.EINVAL, "neither a file nor a link to one", str(path))
-
-
 def plain(path: Path) -> Path:
     """The path itself, after a check that it can be read to its end. RIB reads every file through this function.
 
     Raises:
-        OSError: as `require_plain`.
+        OSError: it is a pipe, a device or a folder, is missing, or is a file of /proc or /sys, such as the environment.
     """
-    require_plain(path)
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_dev in _kernel_devices():
+        raise OSError(errno.EINVAL, "neither a file nor a link to one", str(path))
     return path
 
 
+@cache
+def _kernel_devices() -> frozenset[int]:
+    """Devices of the file systems that show the kernel's state."""
+    return frozenset(Path(place).stat().st_dev for place in ("/proc", "/sys") if Path(place).is_mount())
+
+
 def read_plain(path: Path) -> bytes:
-    """The bytes of a file. Raises as `require_plain`."""
+    """The bytes of a file. Raises as `plain`."""
     return plain(path).read_bytes()
 
 
@@ -304,8 +306,6 @@ def read_toml(path: Path, what: str) -> dict[str, Any]:
         got = error.strerror if isinstance(error, OSError) else error
         raise UserError(problem, got=got, valid="TOML, in UTF-8") from None
 
-
-# -- JSON --------------------------------------------------------------------------------------------------------------
 
 DEEPEST = 100
 """Maximum nesting of tables and lists in a foreign document. Its readers are recursive."""
