@@ -202,8 +202,15 @@ def test_the_notebook_is_its_page() -> None:
     assert code == [text.strip() for _, text in blocks]
 
 
+SMALLER_CELLS = {"resnet_large": "resnet_small", "rib.run(suite)": "rib.run(suite, how=rib.How(workers=1))"}
+
+
 def test_every_cell_of_the_notebook_runs(tmp_path: Path) -> None:
-    notebook = nbformat.read(DOCS.parent / "examples" / "first_look.ipynb", 4)
+    text = (DOCS.parent / "examples" / "first_look.ipynb").read_text("utf-8")
+    for name, smaller in SMALLER_CELLS.items():
+        assert name in text
+        text = text.replace(name, smaller)
+    notebook = nbformat.reads(text, 4)
     NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(tmp_path)}}).execute()
     plan, found, table, changes, plot, page = (cell.outputs for cell in notebook.cells if cell.cell_type == "code")
     assert "Fit finetune" in plan[-1].data["text/plain"]
