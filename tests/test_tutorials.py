@@ -211,7 +211,9 @@ def test_every_cell_of_the_notebook_runs(tmp_path: Path) -> None:
         assert name in text
         text = text.replace(name, smaller)
     notebook = nbformat.reads(text, 4)
-    NotebookClient(notebook, timeout=500, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    NotebookClient(
+        notebook, timeout=500, startup_timeout=300, resources={"metadata": {"path": str(tmp_path)}}
+    ).execute()
     plan, found, table, changes, plot, page = (cell.outputs for cell in notebook.cells if cell.cell_type == "code")
     assert "Fit finetune" in plan[-1].data["text/plain"]
     assert "mRI" in found[-1].data["text/html"]
