@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,13 @@ def listed(nav: Any) -> Iterator[str]:
 
 
 def test_the_navigation_has_every_page_once() -> None:
+    """Or a page of it has a link to that page, and `not_in_nav` names it."""
     found = list(listed(CONFIG["nav"]))
-    assert sorted(found) == sorted(
-        {*hooks.PAGES.values(), *(str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md"))}
-    )
+    pages = {page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")}
+    unlisted = {page for page in pages for pattern in CONFIG["not_in_nav"].split() if fnmatch(f"/{page}", pattern)}
+    assert sorted(found) == sorted({*hooks.PAGES.values(), *pages} - unlisted)
+    for page in unlisted:
+        assert f"]({Path(page).name})" in (DOCS / page).with_name("README.md").read_text("utf-8"), page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
