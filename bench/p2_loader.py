@@ -59,8 +59,8 @@ ROADS: Mapping[Road, str] = {"resident": "device to device", "pinned": "host to 
 """Ways to a GPU, with the copies of `bench.rates` that each consists of."""
 
 LIMITS: Mapping[Road, str] = {
-    "pinned": "one thread gathers a batch in pinned memory before it is copied, both beside the step before: what a "
-    "step waits for it is told apart"
+    "pinned": "one thread gathers a batch in pinned memory before it is copied, both during the previous "
+    "step; the waiting time of a step is listed separately"
 }
 """What keeps each way from its goal."""
 

@@ -71,7 +71,7 @@ def main(words: Sequence[str]) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of weights and images")
     parser.add_argument("--only", default="", help="a part of LIBRARY:FAMILY")
     parser.add_argument("--sample", type=int, help="number of families, drawn with the seed")
-    parser.add_argument("--log", type=Path, help="file of results; what it holds is not tried again")
+    parser.add_argument("--log", type=Path, help="file of results; families in it are not tried again")
     given = parser.parse_args(words)
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)

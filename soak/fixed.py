@@ -64,7 +64,7 @@ def near_empty(folder: Path) -> None:
     within = sum(record.seconds for record in records.values())
     kinds = Counter(record.kind for record in records.values())
     print(f"{outcome.done} steps {dict(kinds)}: {seconds / outcome.done * 1000:.2f} ms a step, all in")
-    print(f"  of which outside of steps {(seconds - within) / outcome.done * 1000:.2f} ms")
+    print(f"  outside of steps {(seconds - within) / outcome.done * 1000:.2f} ms")
     for kind in kinds:
         middle = statistics.median(record.seconds for record in records.values() if record.kind == kind)
         print(f"  {kind}: median {middle * 1000:.2f} ms")

@@ -353,7 +353,7 @@ def main(words: Sequence[str]) -> int:
 def arguments(words: Sequence[str]) -> argparse.Namespace:
     """Parse the command line."""
     parser = argparse.ArgumentParser(prog="python -m soak kills", description=__doc__)
-    parser.add_argument("--kills", type=int, default=1000, help="so many at least")
+    parser.add_argument("--kills", type=int, default=1000, help="minimum number of kills")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="stores at once")
     parser.add_argument("--folder", type=Path, help="where stores go; default a temporary one")

@@ -172,9 +172,9 @@ def fill(root: Path, seeds: int) -> dict[str, Any]:
     return {
         "records": len(there) + written,
         "written": written,
-        "seconds a record": seconds / max(1, written),
-        "disk bytes a record": (before.f_bfree - after.f_bfree) * after.f_frsize / max(1, written),
-        "inodes a record": (before.f_ffree - after.f_ffree) / max(1, written),
+        "seconds per record": seconds / max(1, written),
+        "disk bytes per record": (before.f_bfree - after.f_bfree) * after.f_frsize / max(1, written),
+        "inodes per record": (before.f_ffree - after.f_ffree) / max(1, written),
     }
 
 
@@ -349,7 +349,12 @@ def board(root: Path, seeds: int) -> dict[str, Any]:
     finally:
         for each in (*others, own):
             _leave(each)
-    return {"seconds a look": taken.seconds, "looks in 30 s": looks, "seconds spent in 30 s": spent, "MB": megabytes()}
+    return {
+        "seconds per poll": taken.seconds,
+        "polls in 30 s": looks,
+        "seconds spent in 30 s": spent,
+        "MB": megabytes(),
+    }
 
 
 def _look(found: Board) -> None:

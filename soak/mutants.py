@@ -27,7 +27,7 @@ from _pytest.runner import runtestprotocol
 
 TESTS: dict[str, tuple[tuple[str, ...], str]] = {
     "rib.metrics.estimates": (("test_metrics.py", "test_noise.py"), ""),
-    "rib.metrics.intervals": (("test_metrics.py", "test_noise.py"), ""),
+    "rib.metrics.intervals": (("test_intervals.py", "test_metrics.py", "test_noise.py"), ""),
     "rib.metrics.resample": (("test_metrics.py",), ""),
     "rib.metrics.bootstrap": (("test_metrics.py",), ""),
     "rib.data.splits": (("test_splits.py",), ""),

@@ -25,9 +25,9 @@ ROOMS = {
         "lite modes overlap packs photos sources splits texts views"
     ),
     "execute": "clusters executors linear memory oom processes ray_token resume scale sharing soak",
-    "house": "bench fuzz glossary names oracle paths plain_files promises rooms security sizes terms",
-    "methods": "hooks merging methods peft protocol trajectory",
-    "metrics": "metrics noise",
+    "house": "bench fuzz glossary names oracle paths plain_files promises rooms security sizes",
+    "methods": "hooks merging methods peft protocol terms",
+    "metrics": "intervals metrics noise",
     "models": (
         "batchnorm builders checkpoints export extensions families folding heads imagenet_models nets new_head "
         "one_image preprocessing stated_net transformers zoo"
@@ -35,18 +35,32 @@ ROOMS = {
     "objectives": "objectives",
     "plan": "identity rates reference seeds",
     "report": (
-        "advice claim classes compare compare_view findings inside long_tables matched_gain merge_rows pages profile "
-        "reference_page report report_cache rows sinks verify"
+        "advice claim classes compare compare_view findings long_tables pages profile reference_page report "
+        "report_cache sinks verify"
     ),
+    "results": "groups inside matched_gain merge_rows rows",
     "steps": "old_store recipe",
-    "store": "faults_storage remote spot upkeep",
-    "studies": "inside_studies studies",
+    "store": "faults_storage remote",
+    "studies": "inside_studies studies trajectory",
     "suite": "imagenet_suite suite_files",
     "training": "training",
+    "upkeep": "spot upkeep",
 }
 """Which room a test file is about, by its name without `test_`: `pytest -m data` runs those of `data/`."""
 
-QUICK = {"identity", "labels", "metrics", "names", "orders", "plain_files", "recipe", "rooms", "sizes", "splits"}
+QUICK = {
+    "identity",
+    "intervals",
+    "labels",
+    "metrics",
+    "names",
+    "orders",
+    "plain_files",
+    "recipe",
+    "rooms",
+    "sizes",
+    "splits",
+}
 """Test files of numbers, keys, names and rules: `make quick`."""
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import rib
+from conftest import ROOMS
 from helpers import PATIENCE
 
 CONFIGURATION = Path(__file__).parents[1] / "pyproject.toml"
@@ -75,3 +77,10 @@ def test_public_names_are_there() -> None:
     assert {getattr(rib, name).__name__.removeprefix("rib.") for name in rib.__all__} == set(rib.__all__)
     with pytest.raises(AttributeError, match="no attribute 'bogus'"):
         rib.bogus  # noqa: B018
+
+
+def test_markers_and_rooms_of_tests_are_the_same() -> None:
+    listed = " ".join(ROOMS.values()).split()
+    assert len(set(listed)) == len(listed)
+    markers = tomllib.loads(CONFIGURATION.read_text("utf-8"))["tool"]["pytest"]["ini_options"]["markers"]
+    assert {marker.partition(":")[0] for marker in markers} == {"quick", *ROOMS}

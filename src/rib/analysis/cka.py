@@ -53,7 +53,7 @@ class CKA(Analysis):
     name: ClassVar[str] = "cka"
     key_name: ClassVar[str] = "rib.analysis.cka:CKA"
     layers: tuple[str, ...] = Field((), description="patterns of names; default: stem, blocks, what the head sees")
-    images: int = Field(2000, ge=LEAST, description="at most so many, drawn at random")
+    images: int = Field(2000, ge=LEAST, description="maximum number of images, drawn at random")
     minibatch: int = Field(64, ge=LEAST, description="images compared with one another, and run at once")
 
     def image_passes(self, images: int) -> float:

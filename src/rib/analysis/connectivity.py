@@ -45,7 +45,7 @@ class Connectivity(Analysis):
     same_net: ClassVar[bool] = True
     on: ClassVar[str] = "tested"
     points: int = Field(11, ge=3, description="how many, both ends included")
-    images: int = Field(2000, ge=1, description="at most so many a data set, drawn at random")
+    images: int = Field(2000, ge=1, description="maximum number per data set, drawn at random")
 
     def image_passes(self, images: int) -> float:
         """One forward pass per image and point."""

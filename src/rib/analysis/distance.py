@@ -71,8 +71,10 @@ class Distance(Analysis):
     on: ClassVar[str] = "tested"
     together: ClassVar[bool] = True
     measures: tuple[Measure, ...] = Field(("frechet", "mmd"), min_length=1)
-    images: int = Field(1000, ge=2, description="at most so many of each data set")
-    per_class: int = Field(10, ge=1, description="of a set with too many classes for so many each, fewer are drawn")
+    images: int = Field(1000, ge=2, description="maximum number per data set")
+    per_class: int = Field(
+        10, ge=1, description="images per class; of a set with more classes than fit, some classes are drawn"
+    )
     shrinkage: float = Field(0.1, ge=0, le=1, description="of a class's covariance, towards a sphere; for otdd")
     seed: int = Field(0, ge=0, description="of the draw of images")
 

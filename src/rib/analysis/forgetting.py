@@ -73,7 +73,7 @@ class Forgetting(Analysis):
     on: ClassVar[str] = "tested"
     together: ClassVar[bool] = True
     needs_features: ClassVar[bool] = True
-    images: int = Field(5000, ge=8, description="at most so many a data set, drawn at random")
+    images: int = Field(5000, ge=8, description="maximum number per data set, drawn at random")
     c: float = Field(0.1, gt=0, description="inverse of the strength of the regression's L2 penalty, as in sklearn")
 
     def image_passes(self, images: int) -> float:

@@ -42,7 +42,7 @@ class StatisticsShare(Analysis):
     key_name: ClassVar[str] = "rib.analysis.statistics:StatisticsShare"
     same_net: ClassVar[bool] = True
     on: ClassVar[str] = "tested"
-    images: int = Field(2000, ge=1, description="at most so many a data set, drawn at random")
+    images: int = Field(2000, ge=1, description="maximum number per data set, drawn at random")
 
     def image_passes(self, images: int) -> float:
         """One forward pass per image and combination."""

@@ -346,11 +346,11 @@ def _waiting(lease: Lease, stopped: bool, title: str) -> str:
     who = f"process {lease.owner.pid} on {lease.owner.host}"
     if stopped:
         return (
-            f"waiting for {who}, which is stopped (Ctrl-Z) and has: {title}\n  its last sign of life was at {since}; "
-            f"what it has is taken over {STOPPED_EXPIRY:.0f} seconds after that; `fg` continues it, "
+            f"waiting for {who}, which is stopped (Ctrl-Z) and has: {title}\n  its last heartbeat was at {since}; "
+            f"{STOPPED_EXPIRY:.0f} seconds after that, this run takes its steps over; `fg` continues it, "
             f"`kill -9 {lease.owner.pid}` ends it"
         )
     return (
-        f"waiting for {who}, which is at work on: {title}\n  its last sign of life was at {since}; end it there if it "
-        "should not go on, and what it has is taken over"
+        f"waiting for {who}, which runs: {title}\n  its last heartbeat was at {since}; if it "
+        "should not continue, end it there, and this run takes its steps over"
     )

@@ -17,8 +17,8 @@ class RayRuntime(Frozen):
     """Joiners as tasks of Ray."""
 
     address: str | None = Field(None, description="an existing cluster, 'auto' or HOST:PORT; none: start one here")
-    gpus: float | None = Field(None, ge=0, description="GPUs, or a part of one, a joiner; default 1 if there are any")
-    cpus: float = Field(1, gt=0, description="cores a joiner")
+    gpus: float | None = Field(None, ge=0, description="GPUs per joiner, or a part of one; default 1 if there are any")
+    cpus: float = Field(1, gt=0, description="cores per joiner")
     bind: str = Field("127.0.0.1", description="of a cluster started here: any other address lets other machines in")
     dashboard: bool = Field(False, description="whether a cluster started here has a dashboard")
     temporary: str | None = Field(None, description="short folder for Ray's sockets and logs of a cluster started here")
@@ -42,10 +42,10 @@ class SlurmRuntime(Frozen):
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
-    gpus: int = Field(1, ge=0, description="GPUs a job")
-    cpus: int = Field(4, ge=1, description="cores a job")
-    memory_gb: float | None = Field(None, gt=0, description="memory a job")
-    minutes: int = Field(240, ge=1, description="time limit of a job; what it has not done, the next one does")
+    gpus: int = Field(1, ge=0, description="GPUs per job")
+    cpus: int = Field(4, ge=1, description="cores per job")
+    memory_gb: float | None = Field(None, gt=0, description="memory per job")
+    minutes: int = Field(240, ge=1, description="time limit of a job; the next job does the rest")
     logs: str | None = Field(None, description="folder of scripts and logs; default STORE/slurm")
     cluster: Literal["slurm", "local"] = Field("slurm", description="'local' runs the jobs on this machine")
     options: dict[str, Any] = Field(default_factory=dict, description="further options of sbatch")

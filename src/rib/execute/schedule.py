@@ -66,7 +66,7 @@ def _is_large(step: Step, passes: Work) -> bool:
 
 
 def _ranks(needs: Sequence[frozenset[int]], own: Sequence[float]) -> list[float]:
-    """Work of the longest chain that starts with each job, from the needs and the work of each."""
+    """Work of the longest chain of jobs that starts with each job."""
     ranks, waiting = list(own), users_of(needs)
     for number in TopologicalSorter(waiting).static_order():
         ranks[number] += max((ranks[user] for user in waiting.get(number, ())), default=0.0)

@@ -36,7 +36,7 @@ from rib.training.statistics import statistics_names
 TUNED = "tuned"
 """Method of the tuned model's run."""
 
-OWN_DATA = "data of one's own"
+OWN_DATA = "your own data"
 """Name of the tuned set if it is not a data set of the suite."""
 
 LOOKS = ("cka", "drift")

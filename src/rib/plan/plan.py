@@ -135,7 +135,7 @@ class Plan:
         """The runs of a model, a method and a tuned set; None for all of them.
 
         Raises:
-            UserError: the suite has none of that name, or several.
+            UserError: the suite has no model, method or set of that name, or several.
         """
         own = None if model is None else self.suite.model_names.find(model, "model")
         on = None if tuned_on is None else self.suite.set_names.find(tuned_on, "data set")

@@ -21,7 +21,7 @@ def cost_lines(cost: Cost, suite: str, devices: str) -> str:
         listed = ", ".join(map(str, cost.seeds))
         lines.append(f"  seeds    {listed}: one costs 1/{len(cost.seeds)} of the tuning and its scores (--seeds 1)")
     if cost.hours is None:
-        lines.append(f"  time     not measured: rib plan {suite} --calibrate takes a few seconds a model")
+        lines.append(f"  time     not measured: rib plan {suite} --calibrate takes a few seconds per model")
     else:
         lines.append(f"  time     {_hours(cost.hours)} on {devices}, decoding not counted")
     if cost.packed + cost.weights > cost.free:

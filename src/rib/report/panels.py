@@ -39,14 +39,14 @@ class Panel:
 PANELS = (
     Panel(
         "cka",
-        "How alike every layer stayed (CKA)",
+        "How similar every layer stayed (CKA)",
         ("analysis", "on", "model", "size", "tuned_on"),
         "1: the same features up to rotation and scale; near 0: unrelated ones. Lines: mean over the sets tuned on and "
         "seeds; bars: lowest and highest of them.",
     ),
     Panel(
         "square",
-        "Which layer after looks like which before (CKA)",
+        "Which layers before and after are similar (CKA)",
         ("analysis", "on", "model", "method", "size", "tuned_on"),
         "A bright diagonal: every layer still does what it did. Mean over the sets tuned on and seeds.",
         legend=False,
@@ -59,17 +59,17 @@ PANELS = (
     ),
     Panel(
         "distances",
-        "Does distance between data sets foretell the loss?",
+        "Does distance between data sets predict the loss?",
         ("lost_on", "analysis", "measure", "model", "method", "size"),
-        "One mark per pair of tuned on and tested on. Distances in the pretrained model’s features; symbols: the "
-        "set tuned on. p and [ ] come from permuting the data sets, as pairs that share one are not independent.",
+        "One mark per pair of tuned set and test set. Distances in the pretrained model’s features; symbols: the tuned "
+        "set. p and [ ] come from permuting the data sets, as pairs that share a set are not independent.",
     ),
     Panel(
         "effective",
-        "Accuracy beyond what the reference accuracy lets one expect",
+        "Accuracy beyond the value that the reference accuracy predicts",
         ("source", "tested_on", "size"),
         "Probit axes. Above the line: more robust than models of that reference accuracy. Lines join a pretrained "
-        "model and what was made of it; symbols tell models apart.",
+        "model and its tuned models; symbols distinguish models.",
     ),
     Panel(
         "calibration",
@@ -88,8 +88,8 @@ PANELS = (
         "forgetting",
         "Is it the head, or the features?",
         ("analysis", "tested_on", "model", "size"),
-        "Change of accuracy with only the new head, only the new features, both; and of a head fitted anew, which "
-        "tells whether the features still hold what the old head can no longer read.",
+        "Change of accuracy with only the new head, only the new features, both; and of a newly fitted head, which "
+        "shows whether the features still contain what the old head can no longer read.",
     ),
     Panel(
         "statistics",

@@ -29,7 +29,7 @@ class DataDistance(Study):
     claim: ClassVar[str] = "The farther a data set is from the one tuned on, the more accuracy is lost on it."
     measure: ClassVar[str] = "100 × rank correlation of distance and loss of accuracy, mean over models"
     intervals: ClassVar[str] = (
-        "A correlation is the mean over models of each one's own. Its test and its 95 % interval come from permuting "
+        "A correlation is the mean over models of each model's own. Its test and its 95 % interval come from permuting "
         "the data sets, the same way for all models (all 5,040 orders of seven sets). They hold neither images nor "
         "seeds: distances and losses are taken as measured, losses as means over tuning seeds."
     )
@@ -49,7 +49,7 @@ class DataDistance(Study):
         return {"distance": {"measures": list(MEASURES)}}
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """The correlation over all pairs of a family, by measure: the mean over its models and sizes."""
+        """The correlation over all pairs of sets, for each family and measure: the mean over models and sizes."""
         losses = list(distance_losses(numbers.results))
         return [
             Contrast(family, f"100 × rank correlation, {measure}", "above", _over(found, measure))

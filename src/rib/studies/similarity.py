@@ -36,10 +36,10 @@ class Similarity(Study):
     )
     measure: ClassVar[str] = "100 × (1 − CKA), before and after"
     intervals: ClassVar[str] = (
-        "A 95 % interval of 1 − CKA is a t interval over tuning and pretraining seeds; it holds no images, as CKA is "
-        "of one sample of reference images. A correlation is the mean over models and sizes of each one's own over the "
-        "sets tuned on; its test and interval come from permuting the data sets, the same way for all models, and hold "
-        "neither images nor seeds."
+        "A 95 % interval of 1 − CKA is a t interval over tuning and pretraining seeds. It covers no images, as CKA "
+        "uses one sample of reference images. A correlation is the mean over models and sizes of each model's "
+        "correlation over the tuned sets; its test and interval come from permuting the data sets, in the same way for "
+        "all models, and cover neither images nor seeds."
     )
     limits: ClassVar[tuple[str, ...]] = ("CKA is of reference images alone.",)
 

@@ -12,7 +12,7 @@ from rib.errors import UserError, nearest
 
 RESERVED = frozenset(
     {"pretrained", "own", "reference", "mean", "ri", "mri", "all"}
-    | {"data of one's own", "the set tuned on", "other downstream sets"}
+    | {"your own data", "the set tuned on", "other downstream sets"}
 )
 """Words of tables, files and options. No short name is one of them."""
 

@@ -206,7 +206,7 @@ def _of_step(store: Store, path: Path) -> Verified:
 
 def _checkpoint_fault(path: Path) -> str | None:
     try:
-        return None if is_stamped(path) else "it is cut off or changed; its training will begin anew"
+        return None if is_stamped(path) else "it is cut off or changed; its training will start again"
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
 

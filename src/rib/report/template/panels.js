@@ -238,7 +238,7 @@ const panels = (methods, models, ticks) => {
       together: "both",
       by_head: "new head only",
       by_features: "new features only",
-      probe: "head fitted anew",
+      probe: "newly fitted head",
     };
     rows(
       section,
