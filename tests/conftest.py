@@ -64,6 +64,13 @@ QUICK = {
 """Test files of numbers, keys, names and rules: `make quick`."""
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m quick`, import only the files of `make quick`: the others import every library."""
+    name = collection_path.stem.removeprefix("test_")
+    listed = collection_path.is_file() and collection_path.name.startswith("test_")
+    return True if config.getoption("markexpr") == "quick" and listed and name not in QUICK else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its room, and those of `make quick`."""
     rooms = {name: room for room, names in ROOMS.items() for name in names.split()}

@@ -26,8 +26,8 @@ class Candidate:
     """A pretrained model and a method, over all downstream sets.
 
     Attributes:
-        model, method: the candidate; "pretrained" is no tuning at all.
-        own: accuracy on unseen images of the set tuned on, percent.
+        model, method: the candidate; the method "pretrained" means no tuning.
+        own: accuracy on unseen images of the tuned set, percent.
         mri: mRI, points; exactly 0 without tuning.
         ood: accuracy on the other downstream sets after tuning, percent.
         present, absent: mRI over images whose class is in the tuning set, and over the others; None without such
