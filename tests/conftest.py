@@ -19,13 +19,13 @@ torch.set_num_threads(1)
 
 ROOMS = {
     "analysis": "analyses analysis_data analysis_weights correlation orders",
-    "cli": "bad_input grammar printing python tutorial user_code wheel",
+    "cli": "bad_input grammar printing python tutorials user_code wheel",
     "data": (
         "alike caches cells containers corruptions damages data digits drawn feed hostile_images imagenet_data labels "
         "lite modes overlap packs photos sources splits texts views"
     ),
     "execute": "clusters executors linear memory oom processes ray_token resume scale sharing soak",
-    "house": "bench fuzz glossary names oracle paths plain_files promises rooms security sizes",
+    "house": "bench fuzz glossary names oracle paths plain_files promises rooms security site sizes",
     "methods": "hooks merging methods peft protocol terms",
     "metrics": "intervals metrics noise",
     "models": (
