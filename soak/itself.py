@@ -23,6 +23,7 @@ from rib.metrics.estimates import Estimate, mean_over_seeds
 from rib.metrics.intervals import Interval, as_family
 from rib.plan import make_plan
 from rib.plan.plan import Run
+from rib.results.groups import GroupEstimates
 from rib.results.results import Results
 from rib.results.rows import Group
 from rib.steps import How
@@ -82,10 +83,7 @@ def against_copies(results: Results, groups: dict[str, Group]) -> Interval:
 
 def _mri(results: Results, group: Group, runs: dict[Group, list[Run]]) -> float:
     """mRI of a group from some of its runs."""
-    whole = results.groups
-    results.groups = {**whole, **runs}
-    found = results.estimates.mri(group)
-    results.groups = whole
+    found = GroupEstimates(results.plan, results.accuracies, {**results.groups, **runs}).mri(group)
     assert found is not None, "a number is missing"
     return found.value
 
@@ -120,11 +118,10 @@ def marks(results: Results, groups: dict[str, Group], count: int, families: int)
             for name, copy in zip(METHODS, generator.permutation(METHODS), strict=True):
                 mine = [run for run in whole[groups[copy]] if run.seed == seed]
                 renamed.setdefault(groups[name], []).extend(mine)
-        results.groups = renamed
-        found = as_family(results.estimates.compare(groups[other], groups["finetune"]) for other in METHODS[1:])
+        estimates = GroupEstimates(results.plan, results.accuracies, renamed)
+        found = as_family(estimates.compare(groups[other], groups["finetune"]) for other in METHODS[1:])
         known = [each for each in found if each is not None]
         assert len(known) == len(METHODS) - 1, "a number is missing"
         plain += any(each.tests and each.excludes_zero for each in known)
         adjusted += any(each.differs for each in known)
-    results.groups = whole
     return plain, adjusted

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy import stats
 from soak import _answers
 from soak.intervals import Law, coverage, false_marks
+from soak.itself import METHODS, against_copies, marks
 
 from rib.metrics.intervals import LEVEL, Variance, half_length
+from test_report import made_up
 
 REPETITIONS = 4000
 ERROR = 3 * (0.05 * 0.95 / REPETITIONS) ** 0.5
@@ -118,3 +121,19 @@ def test_a_report_finds_those_variances_in_single_answers(seeds: int, ratio: flo
 
 def test_answers_of_one_seed_are_not_tested() -> None:
     assert _answers.coverage(1, 60, 2.0, 30).wrong == 0
+
+
+def test_tables_of_a_method_against_itself_have_the_runs_of_their_seeds(tmp_path: Path) -> None:
+    """Each table has some of the seeds. Here the methods differ, so that one seed is distinguished from another."""
+    kinds = {name: {"kind": "wise_ft", "alpha": 0.5 + place / 10} for place, name in enumerate(METHODS) if place}
+    results = made_up(tmp_path, models=["small"], runs=[{"methods": list(METHODS)}], method=kinds, seeds=(0, 1, 2, 3))
+    groups = {method: ("small", method, None) for method in METHODS}
+    found = against_copies(results, groups)
+    means = [results.estimates.mri(groups[name]) for name in METHODS]
+    values = [each.value for each in means if each]
+    assert found.value == pytest.approx(values[0] - np.mean(values[1:]))
+    assert found.low < found.value < found.high  # seeds differ
+    plain, adjusted = marks(results, groups, 1, 3)
+    assert (plain, adjusted) == (0, 0)  # one seed is not tested
+    plain, adjusted = marks(results, groups, 4, 3)
+    assert 0 <= adjusted <= plain <= 3
