@@ -1,4 +1,5 @@
-"""Completion: the names that a shell offers for what is typed so far. It reads suite files only, to be quick."""
+"""Completion: the names that a shell suggests for the word being typed. It reads only suite files, so that it is
+fast."""
 
 from __future__ import annotations
 
@@ -19,14 +20,14 @@ Document = Mapping[str, Any]
 
 
 def suites(incomplete: str) -> list[str]:
-    """Shipped suites, and suite files and folders."""
+    """Shipped suites, suite files, and folders."""
     from rib.suite.load import shipped
 
     return [*_starting(incomplete, shipped()), *_paths(incomplete, (".toml",))]
 
 
 def models(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Models of the suite, the last of several that commas separate."""
+    """Models of the suite, for the last name of a comma-separated list."""
     return _last_of_several(incomplete, _models(_document(ctx)))
 
 
@@ -43,23 +44,23 @@ def methods(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def downstream(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Sets that the suite tunes on."""
+    """Tuned sets of the suite."""
     return _starting(incomplete, map(short, _listed(_document(ctx).get("downstream"))))
 
 
 def compared(ctx: typer.Context, incomplete: str) -> list[str]:
-    """What `rib compare` takes next: a suite, then models of it, checkpoints and folders."""
+    """The next argument of `rib compare`: a suite, then one of its models, a checkpoint or a folder."""
     first = [] if _words(ctx) else suites(incomplete)
     return list(dict.fromkeys([*first, *one_model(ctx, incomplete), *_paths(incomplete, WEIGHTS)]))
 
 
 def exported(ctx: typer.Context, incomplete: str) -> list[str]:
-    """What `rib export` takes next: a suite, then a folder."""
+    """The next argument of `rib export`: a suite, then a folder."""
     return _paths(incomplete, ()) if any(map(is_suite, _words(ctx))) else suites(incomplete)
 
 
 def studied(ctx: typer.Context, incomplete: str) -> list[str]:
-    """What `rib study` takes next: a suite, or a study that was not named yet."""
+    """The next argument of `rib study`: a suite, or a study that the line does not name yet."""
     from rib import studies
 
     words = _words(ctx)
@@ -68,16 +69,16 @@ def studied(ctx: typer.Context, incomplete: str) -> list[str]:
 
 
 def _words(ctx: typer.Context) -> Sequence[str]:
-    """The arguments so far; those before an option whose value is being typed are not parsed yet."""
+    """The arguments so far. An argument that precedes an option whose value is being typed is not parsed yet."""
     return [*(ctx.params.get("words") or ()), *ctx.args]
 
 
 def _document(ctx: typer.Context) -> Document:
-    """The suite file of this command, as it is; empty if it cannot be read: a shell shows no errors."""
+    """The suite file of this command, unchecked; empty if it cannot be read, because a shell shows no errors."""
     from rib.files import read_toml
     from rib.suite.load import suite_file
 
-    words = [word for word in _words(ctx) if is_suite(word)]  # before the default of the parameter
+    words = [word for word in _words(ctx) if is_suite(word)]  # set before the option's default
     default = "digits-studies" if ctx.command.name == "study" else "digits"
     try:
         return read_toml(suite_file(words[0] if words else ctx.params.get("suite") or default), "the suite file")
@@ -90,7 +91,7 @@ def _models(document: Document) -> list[str]:
 
 
 def _listed(value: Any) -> list[Any]:
-    """A list of a suite file; empty if the file has something else there."""
+    """A list in a suite file; empty if the value is not a list."""
     return value if isinstance(value, list) else []
 
 
@@ -105,7 +106,7 @@ def _last_of_several(incomplete: str, names: Iterable[str]) -> list[str]:
 
 
 def _paths(incomplete: str, suffixes: Sequence[str]) -> list[str]:
-    """Folders, and files of these kinds, that begin like what was typed."""
+    """Folders, and files with these suffixes, whose paths begin with `incomplete`."""
     folder, slash, name = incomplete.rpartition("/")
     try:
         found = sorted(path for path in Path(folder + slash or ".").iterdir() if path.name.startswith(name))

@@ -35,7 +35,7 @@ Cell = tuple[tuple[Seeds, int], ...]
 """The seeds of a run: for each kind, the position of the seed. Empty for a number that does not depend on seeds."""
 
 Place = tuple[str, Cell]
-"""The set that a run tunes on, and its seeds. An empty name: no set, or several."""
+"""The tuned set of a run, and its seeds. The name is empty for no set, or for several."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Estimate:
 
     @classmethod
     def _sum(cls, value: float, parts: Sequence[tuple[float, Estimate, Cell]], tuned_on: str = "") -> Estimate:
-        """A weighted sum of estimates, each with further seeds beside its own, and with the set tuned on."""
+        """A weighted sum of estimates. Each may add seeds to its own; `tuned_on` names their tuned set."""
         found, grouped = cls(value), dict[_Term, list[_Amounts]]()
         found._cells = {}
         for factor, each, cell in parts:
@@ -249,11 +249,11 @@ def seed_variances(contributions: Mapping[Cell, Floats]) -> dict[Seeds, tuple[Fl
 
 
 def variances_by_set(contributions: Mapping[str, Mapping[Cell, Floats]]) -> list[Variance]:
-    """The parts of the variance of K sums due to seeds: of each set tuned on, and what its runs share with the others.
+    """The parts of the variance of K sums due to seeds: one per tuned set, and one that the runs of all sets share.
 
     A tuning seed draws other images from each set, so runs on different sets are independent even if their seeds have
-    the same number. If the sums by seed nevertheless vary more than those of independent runs, what the runs of a seed
-    share is a part of its own. A pretraining seed is the same model for every set.
+    the same number. If the sums by seed nevertheless vary more than sums of independent runs would, the excess is the
+    shared part. A pretraining seed gives the same model for every set.
 
     Args:
         contributions: as in `seed_variances`, for each set. If some belong to no set, all count as one.
@@ -273,9 +273,10 @@ def variances_by_set(contributions: Mapping[str, Mapping[Cell, Floats]]) -> list
 
 
 def _with_shared_part(own: Sequence[Floats], amount: Floats) -> list[Floats]:
-    """Variances of independent runs on sets; if their sum is less than it should be, what these share comes last.
+    """The variances of independent runs, one per set, followed by the part that the runs of all sets share.
 
-    An analysis of variance finds k / (k - 1) of what is lacking as the shared part, for k sets (sets x seeds).
+    The shared part is 0 unless `amount`, the variance of the sums, exceeds the sum of `own`. For k sets, an analysis of
+    variance (sets x seeds) estimates it as k / (k - 1) times the excess. The sum of all parts is then `amount`.
     """
     apart: Floats = np.sum(own, axis=0)
     shared = np.minimum(np.maximum(amount - apart, 0) * len(own) / (len(own) - 1), amount)
@@ -309,7 +310,7 @@ def mean_over_seeds(estimates: Sequence[Estimate], seeds: Seeds | None = None, t
     Args:
         estimates: one per seed.
         seeds: the seeds; default: numbered tuning seeds.
-        tuned_on: the one set that all of these runs tune on; empty if there are several.
+        tuned_on: the tuned set of all of these runs; empty if they have several.
     """
     seeds = seeds or Seeds("tuning", tuple(range(len(estimates))))
     parts = [(1 / len(estimates), each, ((seeds, place),)) for place, each in enumerate(estimates)]

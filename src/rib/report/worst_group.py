@@ -1,4 +1,4 @@
-"""The worst group of every data set with groups, for a terminal."""
+"""The worst group of every data set with groups, as a table for a terminal."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ LEGEND = (
     "before, points; ≈: not distinguishable from 0 among all rows. The lowest of small groups is low partly by chance."
 )
 FEW = 12
-"""Rows of a data set from which on a terminal shows only the pretrained models and `finetune`, at one size."""
+"""Number of rows from which a terminal shows only the pretrained models and `finetune`, at one size."""
 
 
 def group_lines(results: Results, width: int, every: bool = False) -> list[Text]:
-    """A table of each data set with groups; nothing without any.
+    """One table per data set with groups; empty if there are none.
 
     Args:
-        results: what to show.
-        width: columns there are.
-        every: whether long tables are whole.
+        results: the results to show.
+        width: columns of the terminal.
+        every: whether to show every row of long tables.
     """
     found = worst_groups(results)
     lines: list[Text] = []

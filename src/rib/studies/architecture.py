@@ -35,7 +35,8 @@ CONTRASTS: tuple[tuple[str, tuple[str, ...], str], ...] = (
     ("a second net minus regularised, about equal trained parameters", WHOLE, "regularised"),
     ("added modules minus parts of the net, few trained parameters each", ADDED, "few parameters"),
 )
-"""In words, the methods on the left, the group on the right. Fixed before any run, as the groups are."""
+"""For each contrast its words, the methods on the left and the group on the right. Fixed before any run, like the
+groups."""
 
 
 class ArchitectureStudy(Study):
@@ -73,7 +74,8 @@ class ArchitectureStudy(Study):
         return strengths(name for names in _groups(taken).values() for name in names)
 
     def contrasts(self, numbers: StudyNumbers) -> list[Contrast]:
-        """Architectural minus regularised and averaged, at the same gain; and minus what trains as many parameters."""
+        """Architectural minus regularised and minus averaged, at the same gain; and minus methods with as many
+        trained parameters."""
         matched, found = MatchedNumbers(numbers), []
         for family, cohorts in numbers.families.items():
             for says, names, other in CONTRASTS:
@@ -102,7 +104,7 @@ class ArchitectureStudy(Study):
 
 
 def trained_parameters(fit: Fit) -> int | None:
-    """How many parameters a method trains; None for one that trains none itself, such as an average of models."""
+    """The number of parameters that a method trains; None if it trains none itself, such as an average of models."""
     if not isinstance(fit.method, TrainedMethod):
         return None
     classifier = meta_classifier(fit.architecture)

@@ -1,4 +1,4 @@
-"""Groups of a data set: the accuracy of each before and after tuning, and of the worst."""
+"""Groups of a data set: the accuracy of each group and of the worst one, before and after tuning."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from rib.results.results import Results
 
 @dataclass(frozen=True)
 class GroupRow:
-    """Accuracy of one group of a data set, averaged over sets tuned on and seeds.
+    """Accuracy of one group of a data set, averaged over tuned sets and seeds.
 
     Attributes:
-        model, method, size: which.
+        model, method, size: the row of the headline table.
         tested_on: the data set.
-        own: whether it is the set tuned on itself; else the mean is over the other sets tuned on.
-        group: its name.
-        images: test examples of the group.
-        accuracy: masked, in percent.
-        change: against the pretrained model, in points; None of the pretrained model.
+        own: whether the data set is the tuned set itself; otherwise the mean is over the other tuned sets.
+        group: name of the group.
+        images: number of test examples in the group.
+        accuracy: masked accuracy, percent.
+        change: change from the pretrained model, points; None for the pretrained model.
     """
 
     model: str
@@ -45,14 +45,14 @@ class GroupRow:
 
 @dataclass(frozen=True)
 class WorstGroup:
-    """The group with the lowest accuracy before tuning, and that with the lowest after it: two, or the same.
+    """The group with the lowest accuracy before tuning, and the one with the lowest after it; they may be the same.
 
     Attributes:
         model, method, size, tested_on, own: as in `GroupRow`.
         before, after: the groups.
-        change: accuracy of the worst group after less that of the worst before, in points; the changes of all rows
-            are tested together (Holm). None of the pretrained model.
-        groups: how many groups there are.
+        change: the lowest accuracy after tuning minus the lowest before, points; the changes of all rows are one family
+            of tests (Holm). None for the pretrained model.
+        groups: number of groups.
     """
 
     model: str
@@ -74,14 +74,14 @@ def worst_groups(results: Results) -> list[WorstGroup]:
 
 
 def group_rows(results: Results) -> Iterator[GroupRow]:
-    """Every group of the same."""
+    """One row per group, for the same data sets and models."""
     for group in _found(results):
         yield from group.rows(results)
 
 
 @dataclass(frozen=True)
 class _Groups:
-    """Estimates of the groups of one data set before and after tuning; both are the same of a pretrained model."""
+    """Estimates of the groups of one data set, before and after tuning; for a pretrained model both are the same."""
 
     model: str
     method: str
@@ -112,12 +112,12 @@ class _Groups:
 
 
 def _lowest(estimates: Mapping[str, Estimate]) -> str:
-    """The group with the lowest accuracy; of equals the first by name."""
+    """The group with the lowest accuracy; of several, the first by name."""
     return min(estimates, key=lambda group: (estimates[group].value, group))
 
 
 def _found(results: Results) -> Iterator[_Groups]:
-    """In the order of the suite: of each data set with groups, every model, method and size."""
+    """Every data set with groups in the order of the suite, and for each, every model, method and size."""
     for name in results.suite.tested:
         index = results.plan.world[name].index("test")
         if index.groups is None:
@@ -137,7 +137,7 @@ def _found(results: Results) -> Iterator[_Groups]:
 
 
 def _averaged(runs: Sequence[Run], accuracies: _Accuracies) -> dict[str, Estimate] | None:
-    """The mean over seeds, then over the sets tuned on, of each group's accuracy; None with a hole."""
+    """Accuracy of each group, averaged over seeds and then over tuned sets; None if a prediction is missing."""
     found: dict[str, Estimate] = {}
     of = {id(run): accuracies.of(run) for run in runs}
     for group in accuracies.groups:
@@ -152,7 +152,7 @@ def _averaged(runs: Sequence[Run], accuracies: _Accuracies) -> dict[str, Estimat
 
 
 class _Accuracies:
-    """The accuracy of each group of one data set, as estimates over the same resamples as all others."""
+    """The accuracy of each group of one data set, as estimates that share their resamples with all others."""
 
     def __init__(self, results: Results, name: str) -> None:
         self._results, self._name = results, name
