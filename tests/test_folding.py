@@ -100,7 +100,7 @@ def test_a_net_that_answers_otherwise_is_refused(monkeypatch: pytest.MonkeyPatch
     """A convolution that normalises its weights, for one, cannot take the scale of a BatchNorm."""
     plain = net_of("mobilenetv3_small_050")
     monkeypatch.setattr("rib.models.folding.TOLERANCE", 1e-12)
-    with pytest.raises(UserError, match="answers otherwise when its BatchNorms are folded"):
+    with pytest.raises(UserError, match="has other outputs when its BatchNorms are folded"):
         fold_weights(plain.state_dict(), 5, "mobilenetv3_small_050")
 
 

@@ -311,7 +311,7 @@ def test_a_model_without_a_padding_token_says_which_could_be_it(kind: str, tmp_p
 @pytest.mark.parametrize(("kind", "most"), [("bert", 24), ("roberta", 23), ("gpt2", 24), ("opt", 24)])
 def test_texts_longer_than_the_table_of_positions_are_refused(kind: str, most: int, tmp_path: Path) -> None:
     write_model(tmp_path, kind)
-    refused(tmp_path, f"texts of {most + 1} tokens have no positions.*2 to {most}", length=most + 1)
+    refused(tmp_path, f"no positions for texts of {most + 1} tokens.*2 to {most}", length=most + 1)
     classifier, view = loaded(tmp_path, length=most)
     with torch.inference_mode():
         assert classifier(batch(view, [" ".join(["film"] * 40)])).isfinite().all()
@@ -331,7 +331,7 @@ def test_a_folder_that_lacks_a_file_names_it(lost: str, tmp_path: Path) -> None:
 def test_a_checkpoint_without_a_head_is_refused_with_the_way_to_train_one(tmp_path: Path) -> None:
     write_model(tmp_path, "bert", task="MaskedLM")
     row = ModelRow(transformers=str(tmp_path), length=16)
-    with pytest.raises(UserError, match=r'(?s)no head that names classes.*head = "new"'):
+    with pytest.raises(UserError, match=r'(?s)no classification head.*head = "new"'):
         weights_identity("m", row, describe(row, 3), Path(), CLASSES)
 
 

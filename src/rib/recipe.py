@@ -54,7 +54,7 @@ class Recipe(Frozen):
     unhashed: ClassVar[Mapping[str, str]] = {"last_batch": "kept"}
 
     epochs: int = Field(10, ge=1, description="passes over the tuning set")
-    steps: int | None = Field(None, ge=1, description="fixed number of steps; replaces `epochs` when given")
+    steps: int | None = Field(None, ge=1, description="fixed number of steps; replaces `epochs`")
     batch_size: int = Field(64, ge=1)
     optimizer: Literal["sgd", "adamw"] = "sgd"
     lr: float = Field(1e-3, gt=0, description="peak learning rate")
@@ -68,12 +68,12 @@ class Recipe(Frozen):
     eval_precision: Precision = Field("fp32", description="autocast in prediction")
     last_block: LastBlock | None = Field(
         None,
-        description="'pooled': of a transformer's last block only what its pooling takes; equal but for rounding",
+        description="'pooled': compute only the pooled token in a transformer's last block; equal up to rounding",
     )
     last_batch: ShortBatch | None = Field(
         None,
         description="a smaller last batch of an epoch: 'kept'; 'merged' with the batch before it, if it has fewer than "
-        "half of batch_size images; 'dropped', unless it is the only one; default 'merged' where a BatchNorm learns, "
+        "half of batch_size images; 'dropped', unless it is the only one; default 'merged' if a BatchNorm learns, "
         "else 'kept'",
     )
     batchnorm: Annotated[BatchNorm | None, BeforeValidator(lambda given: None if given == "update" else given)] = Field(
@@ -83,7 +83,7 @@ class Recipe(Frozen):
     )
     compile: Compile | None = Field(
         None,
-        description="torch.compile's mode where cross-entropy trains a whole net; 'reduce-overhead': CUDA graphs",
+        description="torch.compile's mode if cross-entropy trains a whole net; 'reduce-overhead': CUDA graphs",
     )
 
     def total_steps(self, examples: int, merged: bool = False) -> int:

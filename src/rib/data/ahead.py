@@ -19,7 +19,7 @@ AHEAD = 2
 
 
 def pieces(rows: Rows, size: int) -> list[Rows]:
-    """Rows, divided into pieces of at most `size` rows."""
+    """Rows int64 (n,), divided into pieces of at most `size` rows."""
     return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 

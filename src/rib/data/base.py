@@ -142,7 +142,7 @@ class DataSet(ABC):
         return [f"{part}/{row}" for row in range(len(self.index(part)))]
 
     def reading_order(self, part: Part) -> NDArray[np.int64]:
-        """Rows of a part in the fastest order to read."""
+        """Rows of a part in the fastest order to read: int64 (N,)."""
         return np.arange(len(self.index(part)))
 
     @abstractmethod

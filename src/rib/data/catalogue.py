@@ -60,7 +60,7 @@ class DataRow(Frozen):
     arrays: str | None = Field(None, description=".npz file with `images` and `labels`")
     text: str | None = Field(None, description="texts: .parquet, .csv or .jsonl; a file, a folder or a pattern")
     text_column: str | None = Field(None, description="column of the texts; default text, sentence, content or review")
-    pair_column: str | None = Field(None, description='column of the second text of pairs; "" says there are none')
+    pair_column: str | None = Field(None, description='column of the second text of pairs; "" if there are no pairs')
     label_column: str | None = Field(None, description="column of the labels; default label, or as in Parquet files")
     group_column: str | None = Field(
         None, description="column of a table of texts or of Parquet files, or array, that names the group of each row"
@@ -72,23 +72,23 @@ class DataRow(Frozen):
     digits: str | None = Field(None, description="a domain of the embedded suite of images")
     fields: str | None = Field(None, description="a domain of the embedded suite of texts")
     imagenet: str | None = Field(None, description="a published ImageNet set")
-    test_folder: str | None = Field(None, description="a second tree, tested on")
-    test_parquet: str | None = Field(None, description="second Parquet files, tested on")
-    test_shards: str | None = Field(None, description="second shards, tested on")
-    test_text: str | None = Field(None, description="second texts, tested on")
-    test_arrays: str | None = Field(None, description="a second .npz file, tested on")
-    test_fraction: float = Field(0.0, ge=0, lt=1, description="share of the source images that is tested on")
+    test_folder: str | None = Field(None, description="a second tree, to test on")
+    test_parquet: str | None = Field(None, description="second Parquet files, to test on")
+    test_shards: str | None = Field(None, description="second shards, to test on")
+    test_text: str | None = Field(None, description="second texts, to test on")
+    test_arrays: str | None = Field(None, description="a second .npz file, to test on")
+    test_fraction: float = Field(0.0, ge=0, lt=1, description="share of the source images to test on")
     classes: tuple[str, ...] | None = Field(
         None, description='class names, in order; "imagenet" for the 1000 WordNet ids of ImageNet-1k'
     )
     absent_classes: bool = Field(False, description="`classes` may name classes that have no images here")
     labels: str | dict[str, str | tuple[str, ...]] = Field(
         default_factory=dict,
-        description="reference classes that a class of another name means; or a named map, such as imagenet:pacs",
+        description="reference classes for classes with other names; or a named map, such as imagenet:pacs",
     )
     combine: Literal["max", "mean", "sum"] = Field(
         "max",
-        description="what a class with several reference classes gets: their largest logit, or their mean or sum of "
+        description="for a class with several reference classes: their largest logit, or the mean or sum of their "
         "probabilities",
     )
     family: str | None = Field(None, description="source family: sets that show the same source images")
@@ -96,12 +96,12 @@ class DataRow(Frozen):
         None,
         description="levels of folders above the classes, or columns or arrays, that name corruption and severity",
     )
-    source: str | None = Field(None, description="pattern with a group (?P<source>…) that finds it in a file name")
+    source: str | None = Field(None, description="pattern of file names whose group (?P<source>…) is the source")
     source_column: str | None = Field(None, description="column of the Parquet files that names the source image")
     source_file: str | None = Field(None, description="CSV with the columns file (CLASS/NAME) and source")
-    url: str = Field("", description="where to get the set; named if it is not there")
+    url: str = Field("", description="where to get the set; shown if it is missing")
     licence: str = Field("", description="its licence, in a few words")
-    allow_incomplete: bool = Field(False, description="take a published set with images missing, and say so")
+    allow_incomplete: bool = Field(False, description="accept a copy with missing images; every result says so")
 
     @field_validator("family")
     @classmethod
@@ -144,7 +144,9 @@ class DataRow(Frozen):
 
     def _grouped(self, kind: str) -> None:
         if self.group_column is not None and kind not in ("parquet", "arrays", "text"):
-            raise ValueError("group_column goes with parquet, arrays, text; of images in other containers, group_file")
+            raise ValueError(
+                "group_column goes with parquet, arrays, text; for images in other containers use group_file"
+            )
         if self.group_file is not None and kind not in CONTAINERS:
             raise ValueError(f"group_file goes with {', '.join(CONTAINERS)}")
         if self.group_column is not None and self.group_file is not None:
@@ -162,7 +164,7 @@ class DataRow(Frozen):
         if len(given) > 1:
             raise ValueError(f"give at most one of {', '.join(SOURCES)} (got {', '.join(given)})")
         if kind == "text" and given and given != ["source_column"]:
-            raise ValueError(f"{given[0]} goes with images; of texts, name the source by source_column")
+            raise ValueError(f"{given[0]} goes with images; for texts use source_column")
         if given and kind not in (*CONTAINERS, "text"):
             raise ValueError(f"{given[0]} goes with {', '.join(CONTAINERS)}; an .npz file has an array `sources`")
         if self.source_column is not None and kind not in ("parquet", "text"):
@@ -192,7 +194,7 @@ class DataRow(Frozen):
             "absent_classes",
         )
         if given := [field for field in (*fixed, *SOURCES, *GROUPS, "cells") if getattr(self, field)]:
-            raise ValueError(f"{given[0]} does not go with imagenet: the published set says so itself")
+            raise ValueError(f"{given[0]} does not go with imagenet: the published set defines it")
         return self
 
     @property

@@ -13,7 +13,7 @@ from rib.data.globs import Found, files_under
 
 
 class FileSetContainer(Container):
-    """The files of one suffix in a folder, or those that a pattern matches.
+    """A container of all files with one suffix in a folder, or of those that a pattern matches.
 
     Args:
         pattern: a folder, searched with its sub-folders, or a pattern such as "DIR/train-*.parquet".
@@ -52,7 +52,7 @@ class FileSetContainer(Container):
         return file_states(self._files)
 
     def stamp(self, rows: Rows) -> object:
-        self.listing()  # the property reads all files, after it notes their states
+        self.listing()  # notes the states, then reads the files
         if (now := file_states(self._files)) != self._states:
             raise changed(f"a file in {self.where}")
         return [rows.tolist(), now]

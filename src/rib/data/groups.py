@@ -1,4 +1,4 @@
-"""Groups: which group each example of a set belongs to, so that a report can say how the worst group fares."""
+"""Groups of the examples of a set, for reports of the worst group's accuracy."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from rib.data.sources import from_file
 from rib.errors import UserError
 
 MOST = 1_000
-"""A column with more values than this names examples rather than groups."""
+"""Maximum number of groups: a column with more values names examples rather than groups."""
 
 
 @dataclass(frozen=True)
 class GroupRule:
-    """How the group of an image is known: at most one of the two; neither of them means that there are no groups.
+    """How to find the group of an image. At most one field is set; with none, there are no groups.
 
     Attributes:
-        column: of the Parquet files, a name or a whole number.
+        column: a column of the Parquet files, with names or whole numbers.
         file: a CSV file with the columns `file` (CLASS/NAME) and `group`.
     """
 
@@ -35,18 +35,18 @@ class GroupRule:
 
 
 UNGROUPED = GroupRule()
-"""No groups."""
+"""The rule of sets without groups."""
 
 
 def container_groups(index: Index, data: str, container: Container, rows: Rows, rule: GroupRule) -> Index:
-    """The index of rows of a container, with their groups if the rule says how they are known.
+    """The index of rows of a container, with their groups if the rule gives them.
 
     Args:
-        index: of the rows.
+        index: the index of the rows.
         data: the data set's name, for errors.
         container: holds the rows.
         rows: int64 (N,), rows of the container.
-        rule: how the groups are known.
+        rule: how to find the groups.
 
     Raises:
         UserError: the rule does not fit the container, or some rows have no group.
@@ -64,10 +64,10 @@ def grouped(index: Index, data: str, values: Sequence[object], where: str) -> In
     """The index with groups.
 
     Args:
-        index: of N examples.
+        index: the index of N examples.
         data: the data set's name, for errors.
         values: the group of each example, a name or a whole number.
-        where: they stand, for people.
+        where: their location, for messages.
 
     Raises:
         UserError: some examples have no group, there are more than `MOST` groups, two differ only in case, or a name
@@ -88,7 +88,7 @@ def grouped(index: Index, data: str, values: Sequence[object], where: str) -> In
             f"data set {data!r}: {where} names {len(found):,} groups of {len(values):,} rows",
             got=f"{found[0]}, {found[1]}, {found[2]}, …",
             valid=f"at most {MOST:,} groups",
-            remedy="name a column of groups; of ids, use source_column",
+            remedy="name a column of groups; for ids use source_column",
         )
     require_shown(data, "a group", found.tolist())
     first: dict[str, str] = {}
@@ -106,5 +106,5 @@ def grouped(index: Index, data: str, values: Sequence[object], where: str) -> In
 
 
 def group_bytes(index: Index) -> bytes:
-    """What a set's fingerprint holds of its groups; nothing without groups."""
+    """The groups as bytes for a set's fingerprint; empty without groups."""
     return b"" if index.groups is None else index.groups.tobytes() + json.dumps(index.group_names).encode()

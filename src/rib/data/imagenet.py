@@ -81,7 +81,7 @@ class ImageNetSet(DataSet):
         self.matched = self.shipped = True
 
     def _read_parts(self) -> dict[str, tuple[Index, Rows]]:
-        """The index of each part, and the rows of the container."""
+        """The index of each part, and the rows of the container that it consists of."""
         published, listing = self._published, self._container.listing()
         matched = match(published, listing, isinstance(self._container, FolderContainer))
         labels, cells = matched.labels[listing.folder_of], matched.cells[listing.folder_of]

@@ -105,7 +105,7 @@ def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
         raise UserError(
             f"cannot read the image {title}",
             got=error,
-            valid="8 bits a channel, or 16-bit values that use the whole range",
+            valid="8 bits per channel, or 16-bit values that use the whole range",
             remedy="save the images as 8-bit, scaled so that white is 255",
         ) from None
     except Exception as error:  # hostile bytes may make decoders raise any error
@@ -113,7 +113,7 @@ def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
 
 
 def decode_here(content: bytes) -> NDArray[np.uint8]:
-    """The part of `decode_pixels` that runs in the child process.
+    """The part of `decode_pixels` that runs in the child process: uint8 (H, W, 3).
 
     Raises:
         Exception: whatever Pillow raises.

@@ -1,4 +1,4 @@
-"""Lengths of texts: how many are longer than a model reads, which costs accuracy without an error."""
+"""Counts the texts that are longer than a model's inputs. They are cut off, which costs accuracy without an error."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from rib.files import read_fact, write_fact
 from rib.identity import digest
 
 MOST = 20_000
-"""Texts of a part to look at; of a larger part, as many that are evenly spread."""
+"""Maximum number of texts of a part that are counted; of a larger part, evenly spaced texts are."""
 
 Pairs = tuple[list[str], list[str] | None]
 """Texts, and the second text of each if they are pairs."""
 
 NAMED = 4
-"""Parts to name in a sentence, those with the largest shares."""
+"""Maximum number of parts that a sentence names: those with the largest shares."""
 
 AT_ONCE = 1_000
-"""Texts to tokenize together."""
+"""Number of texts that are tokenized together."""
 
 
 @dataclass(frozen=True)
@@ -32,10 +32,10 @@ class Cut:
     """Texts that are longer than a view.
 
     Attributes:
-        longer: how many of those that were looked at.
-        looked: how many were looked at.
-        total: texts of the part.
-        longest: tokens of the longest that was looked at.
+        longer: number of longer texts among those counted.
+        looked: number of texts counted.
+        total: number of texts of the part.
+        longest: number of tokens of the longest text counted.
     """
 
     longer: int
@@ -44,7 +44,7 @@ class Cut:
     longest: int
 
     def words(self, label: str) -> str:
-        """The count for people: "reviews (test) 12 of 600", or "about 2.0 % of 90,000" from a sample."""
+        """The count as text: "reviews (test) 12 of 600", or "about 2.0 % of 90,000" from a sample."""
         if self.looked == self.total:
             return f"{label} {self.longer:,} of {self.total:,}"
         return f"{label} about {100 * self.longer / self.looked:.1f} % of {self.total:,}"
@@ -54,10 +54,10 @@ def count_cut(texts: Callable[[list[int]], Pairs], total: int, view: Tokens, kno
     """Count the texts of a part that are longer than a view.
 
     Args:
-        texts: gives the texts, and their second texts, of rows.
+        texts: returns the texts of rows, and their second texts.
         total: number of rows.
-        view: of the model.
-        known: file that keeps the count; None to count again.
+        view: the view of the model.
+        known: file that caches the count; None to count again.
 
     Raises:
         UserError: the tokenizer cannot be read.
@@ -74,12 +74,12 @@ def count_cut(texts: Callable[[list[int]], Pairs], total: int, view: Tokens, kno
 
 
 def cut_fact(folder: Path | None, fingerprint: str, view: Tokens) -> Path | None:
-    """The file of a folder that keeps the count of a part in a view."""
+    """The file that caches the count of a part in a view; None without a folder."""
     return folder / f"{digest(json.dumps(['cut', fingerprint, view.name]).encode())}.json" if folder else None
 
 
 def cut_words(view: View, found: Mapping[str, Cut]) -> str:
-    """One sentence on the parts of data sets that have longer texts than a view; empty if none has."""
+    """A sentence about the parts of data sets with texts that are longer than a view; empty if there are none."""
     cut = {label: one for label, one in found.items() if one.longer}
     if not cut:
         return ""

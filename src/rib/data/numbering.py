@@ -55,7 +55,7 @@ def require_whole(files: Sequence[Path], chosen: bool, data: str) -> tuple[str, 
 
 
 def _totals(files: Sequence[Path]) -> Iterator[tuple[list[str], int]]:
-    """Missing names among files whose names include the total number, and that number."""
+    """Missing names, among files whose names state the total number of files; and that number."""
     groups: dict[tuple[Path, str, str], dict[str, set[int]]] = defaultdict(lambda: defaultdict(set))
     width: dict[tuple[Path, str, str], int] = {}
     for path in files:

@@ -128,7 +128,7 @@ class Compared:
 
     @property
     def seen(self) -> NDArray[np.bool_]:
-        """Which of `theirs` are among `mine`."""
+        """Which of `theirs` are among `mine`: bool (N,)."""
         return np.isin(self.theirs, self.mine)
 
     @property

@@ -21,7 +21,7 @@ class Place(Frozen):
     folder: str | None = Field(None, description="folder tree, laid out as published")
     parquet: str | None = Field(None, description="folder or pattern of Parquet files")
     shards: str | None = Field(None, description="folder or pattern of WebDataset tar shards")
-    allow_incomplete: bool = Field(False, description="use a copy with images missing; every result says so")
+    allow_incomplete: bool = Field(False, description="accept a copy with missing images; every result says so")
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -31,7 +31,7 @@ class Place(Frozen):
 
     @property
     def kind(self) -> str | None:
-        """Which of the three is given."""
+        """The kind of container that is given: "folder", "parquet" or "shards"; None without one."""
         return next((kind for kind in ("folder", "parquet", "shards") if getattr(self, kind) is not None), None)
 
     def path(self, base: Path) -> Path | None:

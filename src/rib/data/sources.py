@@ -52,7 +52,7 @@ class SourceRule:
 
     @property
     def given(self) -> bool:
-        """Whether any of the three is given."""
+        """Whether a pattern, a column or a file is given."""
         return any((self.pattern, self.column, self.file))
 
 
@@ -194,7 +194,7 @@ def _found(data: str, pattern: str, names: Sequence[str]) -> list[str]:
 
 
 def from_file(data: str, file: Path, files: Sequence[str], column: str) -> list[str]:
-    """What a CSV file of the user says about each image.
+    """The value of each image in a CSV file of the user.
 
     Args:
         data: the data set's name, for errors.

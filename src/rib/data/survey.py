@@ -131,7 +131,7 @@ def _unambiguous() -> dict[str, str]:
 def look(name: str, published: Published, container: Container) -> Survey:
     """Compare a container with the published facts. It reads no image."""
     if published.labels == "rib_official_105":
-        published = replace(published, labels="objectnet")  # the folders that are expected, by any names
+        published = replace(published, labels="objectnet")  # the same folders with another label map
     files = isinstance(container, FolderContainer)
     if files and not container.where.is_dir():
         return missing(name, published, [container.where])

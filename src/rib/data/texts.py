@@ -230,7 +230,7 @@ class MisspeltTexts(Texts):
 
 
 def _plain(text: str) -> str:
-    """A text without case, spaces at its ends, and what Unicode writes in two ways: equal for copies of one text."""
+    """A text without differences of case, outer spaces and Unicode form, so that copies of one text are equal."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 

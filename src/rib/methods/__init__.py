@@ -1,4 +1,4 @@
-"""Methods: one file each. A module dropped in here is found by itself; a suite may name one of the user's."""
+"""Methods, one file each. RIB finds every module in this folder; a suite may also name a user's method."""
 
 from rib.methods.base import Ingredient, Method, Passes, Task, TrainedMethod
 from rib.methods.merging import MergeContext, MergedMethod, Merging, SetMerge

@@ -1,4 +1,4 @@
-"""Method: a way to get from pretrained weights to tuned weights."""
+"""Methods: ways from pretrained weights to tuned weights."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ Note = Callable[[str, float | str | list[float]], None]
 
 
 class Passes(NamedTuple):
-    """Images that go through the net of a method.
+    """Number of images that pass through the net in a method.
 
     Attributes:
         trained: forward and backward.
@@ -44,35 +44,35 @@ class Passes(NamedTuple):
 
     @property
     def forwards(self) -> int:
-        """Forward passes of one image."""
+        """Number of forward passes."""
         return self.trained + self.seen
 
     @property
     def cost(self) -> float:
-        """Their cost in forward passes; a backward pass costs two."""
+        """The cost in forward passes; a backward pass costs two."""
         return 3.0 * self.trained + self.seen
 
 
 @dataclass(frozen=True)
 class Task:
-    """The inputs of a method. Never contains an evaluation set.
+    """The inputs of a method. They never include an evaluation set.
 
     Attributes:
-        architecture: of the model.
-        tuning: the downstream training examples, in an order whose prefixes are balanced over classes.
-        held_out: downstream examples of other source images, for choices; may be empty.
-        label_map: of the downstream set.
-        recipe: of the suite, as it applies to this model.
-        seed: of all random draws.
+        architecture: the architecture of the model.
+        tuning: the tuning examples, in an order whose prefixes are balanced over classes.
+        held_out: examples of other source images of the tuned set, for choices; may be empty.
+        label_map: the label map of the tuned set.
+        recipe: the recipe of the suite for this model.
+        seed: seed of all random draws.
         device: where to compute.
-        watch: called with progress, in images that pass forward and backward.
-        seen: called with images that only pass forward.
-        checkpoint: where a training run resumes from and leaves its state.
-        note: keeps a named value in the record.
-        known: the pretrained model's features of the tuning examples, float32 (N, D), if they are kept already.
+        watch: called with the number of images that passed forward and backward.
+        seen: called with the number of images that only passed forward.
+        checkpoint: stores the state of a training, which resumes from it.
+        note: stores a named value in the record.
+        known: the pretrained model's features of the tuning examples, float32 (N, D), if the store has them.
         reference: training images of the reference set, for a method that replays them.
         reference_map: label map of the reference set.
-        extended: architecture of what the method makes of the model, if that is another.
+        extended: architecture of the tuned model, if the method changes it.
         texts: vectors of texts in the space of the model's features, for a method that trains with them.
     """
 
@@ -94,14 +94,14 @@ class Task:
     texts: TextSide | None = None
 
     def build(self, weights: Weights) -> Classifier:
-        """A classifier with these weights, on the task's device: of the base, or of what the method makes of it."""
+        """A classifier with these weights, on the task's device, of the model or of its extended form."""
         architecture = self.extended if self.extended and is_extended(weights) else self.architecture
         classifier = build(architecture, last_block=self.recipe.last_block)
         put_weights(classifier.net, weights)
         return classifier.to(self.device)
 
     def initial(self, start: Weights) -> Weights:
-        """The weights that training starts from: the pretrained ones, and new ones of what the method adds."""
+        """The weights that training starts from: the pretrained ones, with random ones for what the method adds."""
         if self.extended is None:
             return start
         net = build(self.extended, seed=named_seed("extension", self.seed)).net
@@ -110,13 +110,13 @@ class Task:
     def features(self, start: Weights) -> Tensor:
         """The features of the tuning examples in the pretrained model: float32 (N, D), on the task's device.
 
-        The same batches make them whether they are kept already or not, so that the result is the same.
+        They are computed in the same batches whether the store has them or not, so the result is the same.
         """
         if self.known is not None:
             return self.known.to(self.device)
         classifier = self.build(start)
         found = collect(classifier, classifier.features, self.tuning, self.recipe.eval_batch_size, watch=self.seen)
-        return found.clone().to(self.device)  # out of inference mode
+        return found.clone().to(self.device)  # so that they are no inference tensors
 
     def answers(self, start: Weights) -> Tensor:
         """The pretrained model's logits of the tuning examples: float32 (N, classes), on the task's device.
@@ -138,7 +138,7 @@ class Task:
         return f"input of {build(self.architecture).head_name}"
 
     def replay(self, share: float) -> Replayed | None:
-        """The reference images that are added to every batch; None for a share of 0."""
+        """The reference images to add to every batch; None for a share of 0."""
         if not share:
             return None
         assert self.reference is not None
@@ -147,20 +147,20 @@ class Task:
 
     @property
     def training(self) -> Training:
-        """Plain training of all weights on the tuning examples, by the suite's recipe; methods start from it."""
+        """Training of all weights on the tuning examples by the suite's recipe; methods change copies of it."""
         return Training(self.tuning, self.label_map, self.recipe, self.seed)
 
     def train(self, classifier: Classifier, training: Training) -> None:
-        """Train a classifier in place, and note how it went in the record.
+        """Train a classifier in place, and store the outcome in the record.
 
         Args:
-            classifier: of `build`.
-            training: as a rule `dataclasses.replace(task.training, ...)`.
+            classifier: from `build`.
+            training: usually `dataclasses.replace(task.training, ...)`.
 
         Raises:
             StepError: training diverged.
         """
-        passes = self.watch if training.features is None else lambda _: self.watch(0)  # features pass through no net
+        passes = self.watch if training.features is None else lambda _: self.watch(0)  # features skip the net
         outcome = train(classifier, training, self.checkpoint, passes)
         for name, value in ({"first_loss": outcome.losses[0]} | outcome.values).items():
             self.note(name, value)
@@ -169,7 +169,7 @@ class Task:
         self.note("tuning_accuracy_by_epoch", list(outcome.accuracies))
 
     def held_out_accuracy(self, weights: Weights) -> float:
-        """Masked accuracy in percent on the held-out examples; 0 for weights that answer with NaN or infinity."""
+        """Masked accuracy in percent on the held-out examples; 0 if an output is NaN or infinite."""
         classifier = self.build(weights)
         try:
             size = self.recipe.eval_batch_size
@@ -181,13 +181,13 @@ class Task:
 
 @dataclass(frozen=True)
 class Ingredient:
-    """An ingredient that is trained with a seed or a rate of its own, on the same images as the others.
+    """An ingredient that is trained with its own seed or learning rate, on the same images as the others.
 
     Attributes:
         method: as in `Method.ingredients`.
-        replica: which training of it: 0 is the one of the table; each other has an order of the data of its own, and
-            other draws of whatever is random in training.
-        rate: multiplies the learning rate.
+        replica: number of the training: 0 is the one in the table; each other has another order of the data and other
+            random draws in training.
+        rate: factor of the learning rate.
     """
 
     method: str | Method
@@ -196,22 +196,21 @@ class Ingredient:
 
 
 class Method(Frozen, ABC):
-    """A method and its hyper-parameters, which are its fields.
+    """A method. Its fields are its hyper-parameters.
 
     Attributes:
-        name: what a suite calls it.
-        needs_data: whether it looks at the downstream set at all.
+        name: its name in suites.
+        needs_data: whether it uses the downstream set.
         needs_held_out: whether it chooses something on held-out examples.
-        takes_diverged: whether an ingredient may have diverged, because the method chooses among them.
-        reads_features: whether `fit` asks the task for the pretrained model's features of the tuning examples.
-        keeps_backbone: whether its weights differ from the pretrained ones in the head alone, if at all.
-        takes_single_gradients: whether it takes gradients of single images.
+        takes_diverged: whether an ingredient may have diverged, because the method chooses among ingredients.
+        reads_features: whether `fit` reads the pretrained model's features of the tuning examples.
+        keeps_backbone: whether its weights differ from the pretrained ones at most in the head.
+        takes_single_gradients: whether it computes gradients of single images.
         replays: whether it trains on images of the reference set's part `tune`.
         needs_texts: whether it trains with the vectors of texts: `task.texts`.
-        takes: what nets it needs, in words for a list; empty for any.
-        listed: whether a suite may name it; False for what is only an ingredient of others.
-        merges_sets: whether it merges models tuned on different sets; it belongs to `[[merges]]`, all others to
-            `[[runs]]`.
+        takes: which nets it needs, in words; empty for any.
+        listed: whether a suite may name it; False for mere ingredients of other methods.
+        merges_sets: whether it merges models tuned on different sets, and so belongs to `[[merges]]`, not `[[runs]]`.
     """
 
     name: ClassVar[str]
@@ -228,51 +227,47 @@ class Method(Frozen, ABC):
     merges_sets: ClassVar[bool] = False
 
     def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
-        """Methods whose weights this one starts from: values, or names as the suite has them."""
+        """The methods whose weights this one needs: values, or names in the suite."""
         return ()
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """Image passes through the net in `fit`, besides the features that it reads.
+        """Number of images that pass through the net in `fit`, without stored features.
 
         Args:
-            recipe: of the suite.
+            recipe: the recipe of the suite.
             images: number of tuning examples.
             held_out: number of held-out examples.
         """
         return Passes()
 
     def run_recipe(self, recipe: Recipe) -> Recipe:
-        """The suite's recipe with this method's own fields in place."""
+        """The suite's recipe with the values of this method's own fields."""
         return recipe
 
     def extend(self, architecture: Architecture) -> Architecture:
-        """The architecture of the weights that this method makes: as a rule that of the model.
+        """The architecture of the weights that this method returns; by default that of the model.
 
         Args:
-            architecture: of the model; `architecture.extended(function, ...)` is one with more modules.
+            architecture: of the model; `architecture.extended(function, ...)` adds modules to it.
         """
         return architecture
 
     def head_alone(self, recipe: Recipe, images: int) -> int:
-        """Images that go forward through a net of several heads where the heads alone are trained."""
+        """Number of images that pass forward through a net with several heads of which only the heads are trained."""
         return recipe.images(images)
 
     def trains(self, classifier: Classifier) -> frozenset[str] | None:
-        """Names of the parameters that are trained in training mode; None, the default, for all.
-
-        Args:
-            classifier: the model without weights.
-        """
+        """Names of the parameters of a model without weights that are trained in training mode; None for all."""
         return None
 
     def require(self, classifier: Classifier) -> None:
-        """Refuse a model that this method cannot change as it says.
+        """Refuse a model that this method cannot change as described.
 
         Args:
             classifier: the model without weights: names, types and shapes.
 
         Raises:
-            UserError: it cannot.
+            UserError: the method cannot change it.
         """
 
     @abstractmethod
@@ -290,7 +285,7 @@ class Method(Frozen, ABC):
 
 
 class TrainedMethod(Method):
-    """A method that trains: it says what may change and what is added to the loss; the loop is RIB's."""
+    """A method that trains. It states which parameters change and what is added to the loss; RIB runs the loop."""
 
     epochs: int | None = Field(None, ge=1, description="in place of the recipe's")
     steps: int | None = Field(None, ge=1, description="fixed number of steps, in place of epochs")
@@ -301,24 +296,24 @@ class TrainedMethod(Method):
         return None
 
     def trains(self, classifier: Classifier) -> frozenset[str] | None:
-        """Names of the parameters that train; with the head alone, the net stays in evaluation mode."""
+        """Names of the parameters that are trained in training mode; none if only the head is trained."""
         trainable = self.trainable(classifier)
         return frozenset() if trainable == classifier.head_parameters else trainable
 
     def penalty(self, start: Weights, task: Task) -> Penalty | None:
-        """The term that is added to the cross-entropy; None for nothing."""
+        """The term that is added to the cross-entropy; None for none."""
         return None
 
     def pull(self, start: Weights, task: Task) -> Pull | None:
-        """The term that pulls the weights back to their start; None for nothing."""
+        """The term that pulls the weights back to their start; None for none."""
         return None
 
     def hook(self, start: Weights, task: Task) -> StepHook | None:
-        """What changes gradients or weights at every step; None for nothing."""
+        """The hook that changes gradients or weights at every step; None for none."""
         return None
 
     def rate_factors(self, classifier: Classifier, task: Task) -> Mapping[str, float] | None:
-        """Factors of the learning rate by the names of parameters; those without have 1.
+        """Factors of the learning rate by parameter name; 1 for all others.
 
         Args:
             classifier: the model with the weights that training starts from.
@@ -327,11 +322,11 @@ class TrainedMethod(Method):
         return None
 
     def feature_term(self, start: Weights, task: Task) -> FeatureTerm | None:
-        """The term of the loss that sees features; None for nothing."""
+        """The term of the loss that reads features; None for none."""
         return None
 
     def second_pass(self, start: Weights, task: Task) -> SecondPass | None:
-        """Where a step's gradient is taken, at the cost of a second pass; None for where the step begins."""
+        """Moves the weights to where a step's gradient is computed, at the cost of a second pass; None without."""
         return None
 
     def objective(self, start: Weights, task: Task) -> Loss | None:
@@ -342,35 +337,35 @@ class TrainedMethod(Method):
         return None
 
     def replayed(self) -> float:
-        """Share of each batch that is drawn from the reference set; for methods that replay."""
+        """Share of each batch that is drawn from the reference set, for methods that replay."""
         return 0.0
 
     def stop_after(self) -> int | None:
-        """Steps after which the run ends, though its rates are those of the whole run; None for the whole run."""
+        """Number of steps after which the run ends; its learning rates are those of the whole run. None: never."""
         return None
 
     def hold_rate_after(self) -> float:
-        """Share of the run after which the learning rate stays as it is."""
+        """Share of the run after which the learning rate is constant."""
         return 1.0
 
     def initial(self, start: Weights, task: Task) -> Weights:
-        """The weights that training starts from, if there is no ingredient."""
+        """The weights that training starts from if there is no ingredient."""
         return task.initial(start)
 
     def stages(self) -> tuple[float, ...]:
-        """Shares of the tuning set that batches come from, one after the other in equal parts of the run."""
+        """Shares of the tuning set from which batches are drawn; each holds for an equal part of the run, in order."""
         return (1.0,)
 
     def run_recipe(self, recipe: Recipe) -> Recipe:
-        """The suite's recipe with this method's own fields in place."""
+        """The suite's recipe with the values of this method's own fields."""
         return run_recipe(recipe, self.epochs, self.lr, self.steps)
 
     def head_alone(self, recipe: Recipe, images: int) -> int:
-        """Every image of every epoch."""
+        """Counts every image of every epoch."""
         return self.run_recipe(recipe).images(images)
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """Every image of every epoch, and once more to estimate BatchNorm's statistics; of a head alone, none."""
+        """Counts every image of every epoch, and of an estimate of statistics; none if only the head is trained."""
         if self.keeps_backbone:
             return Passes()
         run = self.run_recipe(recipe)
@@ -403,7 +398,7 @@ class TrainedMethod(Method):
 
 
 def run_recipe(recipe: Recipe, epochs: int | None, lr: float | None, steps: int | None = None) -> Recipe:
-    """A recipe with a method's own length and learning rate in place, if it has any."""
+    """A recipe with a method's own length and learning rate, if it has any."""
     changed: dict[str, int | float | None] = {"steps": steps} if epochs or steps else {}
     changed |= {name: value for name, value in (("epochs", epochs), ("lr", lr)) if value is not None}
     return recipe.model_copy(update=changed)

@@ -10,9 +10,9 @@ from rib.models.classifier import Classifier
 
 
 class BitFit(TrainedMethod):
-    """Only biases and the head train (Ben Zaken et al. 2022, arXiv 2106.10199, if they are called BitFit).
+    """Trains only biases and the head (Ben Zaken et al. 2022, arXiv 2106.10199).
 
-    The biases of norm layers are among them. A BatchNorm whose bias trains normalises by the batch, as in `finetune`.
+    The biases of norm layers are included. A BatchNorm with a trained bias normalises by the batch, as in `finetune`.
     """
 
     name: ClassVar[str] = "bitfit"
@@ -20,16 +20,20 @@ class BitFit(TrainedMethod):
     takes: ClassVar[str] = "biases"
 
     def require(self, classifier: Classifier) -> None:
-        """Refuse a model without biases below its head."""
+        """Refuse a model without biases outside its head.
+
+        Raises:
+            UserError: it has none.
+        """
         if not _biases(classifier) - classifier.head_parameters:
-            raise UserError("bitfit trains biases, and this model has none below its head", remedy="leave it out")
+            raise UserError("bitfit trains biases, and this model has none outside its head", remedy="leave it out")
 
     def trainable(self, classifier: Classifier) -> frozenset[str]:
-        """Biases, and the head."""
+        """All biases, and the parameters of the head."""
         return _biases(classifier) | classifier.head_parameters
 
 
 def _biases(classifier: Classifier) -> frozenset[str]:
-    """Parameters that are called bias, alone (`bias`) or with what they are of (`in_proj_bias`, `q_bias`)."""
+    """Names of parameters that are biases, alone (`bias`) or with a prefix (`in_proj_bias`, `q_bias`)."""
     names = (name for name, _ in classifier.net.named_parameters())
     return frozenset(name for name in names if name.rpartition(".")[2].endswith("bias"))

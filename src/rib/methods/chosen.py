@@ -1,4 +1,4 @@
-"""A hyper-parameter chosen on held-out downstream images: `choose` in a suite."""
+"""A hyper-parameter that is chosen on held-out images: `choose` in a suite."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from rib.recipe import Recipe
 
 
 class Chosen(Method):
-    """The candidate with the best accuracy on held-out images of the set tuned on; of equals the first.
+    """The candidate with the best accuracy on held-out images of the tuned set; ties go to the first.
 
-    Candidates that are merges of the same ingredients are made one after the other and are no steps of their own.
+    If all candidates merge the same ingredients, they are computed one after the other and are no steps of their own.
     """
 
     name: ClassVar[str] = "chosen"
@@ -25,24 +25,24 @@ class Chosen(Method):
     needs_held_out: ClassVar[bool] = True
     takes_diverged: ClassVar[bool] = True
     candidates: tuple[Method, ...] = Field(min_length=2)
-    labels: tuple[str, ...] = Field(description="their values, for the record")
+    labels: tuple[str, ...] = Field(description="values of the candidates, for the record")
 
     @property
     def _shared(self) -> tuple[str | Method | Ingredient, ...] | None:
-        """The ingredients of candidates that are merges of the same ones."""
+        """The ingredients that all candidates merge; None if they differ."""
         lists = [one.ingredients() if isinstance(one, Merging) else None for one in self.candidates]
         return lists[0] if all(each == lists[0] for each in lists) else None
 
     def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
-        """What all candidates are merged of, or the candidates."""
+        """The common ingredients of the candidates, or else the candidates."""
         return self.candidates if self._shared is None else self._shared
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """The held-out examples once for each candidate."""
+        """Counts the held-out examples once per candidate."""
         return Passes(seen=len(self.candidates) * held_out)
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
-        """The best; the record notes the held-out accuracy of each candidate, and which was chosen."""
+        """The best candidate's weights. The record has the held-out accuracy of each candidate, and the choice."""
         best: tuple[float, Weights, str] | None = None
         for label, weights in zip(self.labels, self._made(start, task, fitted), strict=True):
             accuracy = task.held_out_accuracy(weights)

@@ -11,16 +11,16 @@ from rib.methods.base import TrainedMethod
 
 
 class Curriculum(TrainedMethod):
-    """Fine-tuning whose batches come from nested, growing tuning sets, and from the whole of it in the end.
+    """Fine-tuning with batches from nested, growing tuning sets, and in the end from the whole set.
 
-    Steps, images per step, schedule and optimizer are those of `finetune`: what differs is which images are seen when.
-    Each share holds for an equal part of the run; a smaller set has every class that the whole has, and its images
-    come round more often.
+    Steps, images per step, schedule and optimizer are those of `finetune`; only the choice and order of the images
+    differ. Each share holds for an equal part of the run. A smaller set has every class of the whole set, and its
+    images are repeated more often.
     """
 
     name: ClassVar[str] = "curriculum"
     key_name: ClassVar[str] = "rib.methods.curriculum:Curriculum"
-    shares: tuple[float, ...] = Field((0.05, 0.2, 1.0), min_length=1, description="of the tuning set, growing to 1")
+    shares: tuple[float, ...] = Field((0.05, 0.2, 1.0), min_length=1, description="growing shares of the tuning set")
 
     @field_validator("shares")
     @classmethod
@@ -30,5 +30,5 @@ class Curriculum(TrainedMethod):
         return shares
 
     def stages(self) -> tuple[float, ...]:
-        """The shares."""
+        """Shares of the tuning set, one per equal part of the run."""
         return self.shares

@@ -15,29 +15,29 @@ from rib.training.hooks import StepHook
 
 
 class DiGraP(TrainedMethod):
-    """Takes from a tensor's gradient a share of what leads away from its start (Huang et al. 2025, arXiv 2502.15895).
+    """Removes a share of each gradient's component along the way from the start (Huang et al. 2025, arXiv 2502.15895).
 
-    With g the gradient of the loss and a = θ - θ0, that of ½ ‖θ - θ0‖²: where gᵀa < 0, g ← g - ω (gᵀa / ‖a‖²) a. ω of
-    each tensor starts at 0 and stays within 0 and 1; it takes an Adam step (betas 0.9 and 0.999) along the gradient of
-    the next batch's loss, gᵀa' (g'ᵀa' / ‖a'‖²) with g' and a' of the last step, where that one was in conflict.
-    Deviations: the gradient of ω is that through a step of plain gradient descent, without its learning rate, which
-    Adam would undo.
+    Let g be the gradient of the loss and a = θ - θ0, the gradient of ½ ‖θ - θ0‖². If gᵀa < 0, they conflict, and g ← g
+    - ω (gᵀa / ‖a‖²) a. Each tensor has its own ω, which starts at 0 and stays in [0, 1]. If the last step had a
+    conflict, with g' and a', ω takes an Adam step (betas 0.9 and 0.999) along the gradient of the next batch's loss,
+    which is gᵀa' (g'ᵀa' / ‖a'‖²). Deviations: the gradient of ω is that through a step of plain gradient descent,
+    without its learning rate, which Adam would cancel.
     """
 
     name: ClassVar[str] = "digrap"
     key_name: ClassVar[str] = "rib.methods.digrap:DiGraP"
-    rate: float = Field(0.1, gt=0, description="μ, Adam's, of ω")
+    rate: float = Field(0.1, gt=0, description="μ, learning rate of ω")
 
     def hook(self, start: Weights, task: Task) -> StepHook:
-        """The projection."""
+        """The hook that projects."""
         return DirectionalProjection({name: value.to(task.device) for name, value in start.items()}, self.rate)
 
 
 class DirectionalProjection(StepHook):
-    """The projection of `DiGraP`. Its state: ω, its moments, and the component that the last step met, each a tensor's.
+    """The projection of `DiGraP`. Its state holds, per tensor, ω, its moments, and the component of the last conflict.
 
     Args:
-        anchor: θ0 by the name of the parameter.
+        anchor: θ0 by parameter name.
         rate: μ.
     """
 
@@ -45,7 +45,7 @@ class DirectionalProjection(StepHook):
         self.anchor, self.rate = anchor, rate
 
     def gradients(self, net: nn.Module, step: int) -> None:
-        """Learn ω, then project."""
+        """Update ω, then project."""
         taken = self.state.setdefault("steps", torch.zeros((), device=next(net.parameters()).device))
         for name, value in net.named_parameters():
             if value.grad is None or name not in self.anchor:
@@ -59,7 +59,7 @@ class DirectionalProjection(StepHook):
         taken += 1
 
     def _share(self, name: str, gradient: Tensor, taken: Tensor) -> Tensor:
-        """ω of a tensor, after its Adam step; 0 at first."""
+        """ω of a tensor after its Adam step; 0 at first."""
         state = self.state
         for part in ("share", "first", "second"):
             state.setdefault(f"{name}/{part}", gradient.new_zeros(()))

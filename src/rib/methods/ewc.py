@@ -23,34 +23,40 @@ from rib.recipe import Recipe
 from rib.training.training import Pull
 
 KEPT = "attention_bias_cache"
-"""Where attentions of timm keep biases that they have worked out once in evaluation mode: they have no gradient then.
-In training mode such a module works them out at each call, and does nothing else differently."""
+"""Where timm's attention layers cache biases in evaluation mode; cached biases have no gradient. In training mode such
+a layer computes them at each call, and is otherwise the same.
+"""
 
 
 class EWC(TrainedMethod):
-    """Adds strength · Σ F (θ - θ0)², F the diagonal Fisher information (Kirkpatrick et al. 2017, arXiv 1612.00796).
+    """Adds strength · Σ F (θ - θ0)², with the diagonal Fisher information F (Kirkpatrick et al. 2017, arXiv
+    1612.00796).
 
-    F is the mean over samples of the squared gradient of log p(y|x) at the pretrained weights, one sample at a time
-    (the square of a batch's mean gradient is another quantity), with y drawn from the model itself. Its source is
-    the downstream tuning set: the pretraining data of a published model are rarely available. F is divided by its
-    mean over all parameters and clipped, so that `strength` means the same for every model, F = 1 is L2-SP, and no
-    single weight makes a step unstable.
+    F is the mean over samples of the squared gradient of log p(y|x) at the pretrained weights, with y drawn from the
+    model. It is computed sample by sample, because the square of a batch's mean gradient is another quantity. The
+    samples come from the tuning set, because the pretraining data of a published model are rarely available. F is
+    divided by its mean over all parameters and clipped. So `strength` has the same meaning for every model, F = 1 is
+    L2-SP, and no single weight makes a step unstable.
     """
 
     name: ClassVar[str] = "ewc"
     takes_single_gradients: ClassVar[bool] = True
     key_name: ClassVar[str] = "rib.methods.ewc:EWC"
     strength: float = Field(1.0, ge=0)
-    samples: int = Field(200, ge=1, description="at most so many tuning images give the Fisher")
-    clip: float = Field(100.0, gt=0, description="largest F after division by its mean")
+    samples: int = Field(200, ge=1, description="maximum number of tuning images for the Fisher information")
+    clip: float = Field(100.0, gt=0, description="maximum of F, after division by its mean")
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """The training, and for the Fisher a draw of the labels and a gradient."""
+        """Counts the training; and for the Fisher information, a forward pass and a gradient per image."""
         samples, trained = min(self.samples, images), super().passes(recipe, images, held_out).trained
         return Passes(trained=trained + samples, seen=samples)
 
     def pull(self, start: Weights, task: Task) -> Pull:
-        """strength · Σ F (θ - θ0)²."""
+        """The term strength · Σ F (θ - θ0)².
+
+        Raises:
+            NotFiniteError: F is not finite at the pretrained weights.
+        """
         chosen = named_generator("fisher samples", task.seed).permutation(len(task.tuning))[: self.samples]
         fisher = diagonal_fisher(
             task.build(start),
@@ -69,16 +75,16 @@ class EWC(TrainedMethod):
 
 
 def diagonal_fisher(classifier: Classifier, examples: Examples, label_map: LabelMap, seed: int) -> dict[str, Tensor]:
-    """Mean squared gradient of log p(y|x) of single samples, y drawn from the masked prediction.
+    """Mean squared gradient of log p(y|x) of single samples, with y drawn from the masked prediction.
 
     Args:
-        classifier: at the weights where the Fisher is wanted; put in evaluation mode.
+        classifier: has the weights at which the Fisher information is computed; is put in evaluation mode.
         examples: the samples.
         label_map: of their data set.
-        seed: of the draw of y.
+        seed: seed of the draw of y.
 
     Returns:
-        One tensor a parameter of `classifier.net`, of its shape.
+        One tensor per parameter of `classifier.net`, of its shape.
     """
     classifier.eval()
     net, device = classifier.net, classifier.device
@@ -105,7 +111,7 @@ def diagonal_fisher(classifier: Classifier, examples: Examples, label_map: Label
         with torch.no_grad():
             probabilities = label_map.mask(net(pixels)).softmax(dim=1).cpu()
         labels = torch.multinomial(probabilities, 1, generator=generator)[:, 0].to(device)
-        with sdpa_kernel(SDPBackend.MATH):  # the fused kernels have no rule for a batch of gradients
+        with sdpa_kernel(SDPBackend.MATH):  # fused kernels do not support batches of gradients
             gradients = _each(per_sample, one_sample, parameters, pixels, labels)
         for name, gradient in gradients.items():
             total[name] += gradient.square().sum(dim=0)
@@ -118,10 +124,10 @@ Gradients = dict[str, Tensor]
 def _each(
     together: Callable[..., Gradients], one: Callable[..., Gradients], theta: Gradients, pixels: Tensor, labels: Tensor
 ) -> Gradients:
-    """Gradients of single samples, together where the net allows it, else one after the other: (n, …) a parameter."""
+    """Gradients of single samples, (n, …) per parameter: batched if the net allows it, else one after the other."""
     try:
         return together(theta, pixels, labels)
-    except Exception as error:  # operations without a rule for a batch of gradients, in place or by value
+    except Exception as error:  # operations that batches of gradients do not support, in place or dependent on values
         if is_memory(error):
             raise
     found = [one(theta, image, label) for image, label in zip(pixels, labels, strict=True)]
@@ -129,7 +135,7 @@ def _each(
 
 
 def normalised(fisher: Mapping[str, Tensor], clip: float) -> dict[str, Tensor]:
-    """The Fisher divided by its mean over all parameters, and clipped at `clip`; all ones where it is zero."""
+    """The Fisher information divided by its mean over all parameters and clipped at `clip`; all ones if it is zero."""
     count = sum(value.numel() for value in fisher.values())
     mean = sum(float(value.double().sum()) for value in fisher.values()) / count
     if mean == 0:

@@ -14,18 +14,18 @@ NetPart = Literal["norm", "head", "statistics"]
 
 
 class FineTune(TrainedMethod):
-    """Cross-entropy on masked logits, all parameters; the baseline of arXiv 2410.21582.
+    """Trains all parameters with cross-entropy on masked logits; the baseline of arXiv 2410.21582.
 
-    With `freeze`, the norm layers' or the head's parameters stay as they are, and so do the statistics of a frozen
-    BatchNorm. `freeze = ["statistics"]` keeps BatchNorm's statistics alone, and trains its scale and shift.
+    With `freeze`, the parameters of norm layers or of the head do not change; a frozen BatchNorm also keeps its
+    statistics. `freeze = ["statistics"]` keeps only BatchNorm's statistics and trains its scale and shift.
     """
 
     name: ClassVar[str] = "finetune"
     key_name: ClassVar[str] = "rib.methods.finetune:FineTune"
-    freeze: tuple[NetPart, ...] = Field((), description="what stays as it was: norm, head, statistics")
+    freeze: tuple[NetPart, ...] = Field((), description="what is not trained: norm, head, statistics")
 
     def trainable(self, classifier: Classifier) -> frozenset[str] | None:
-        """All that is not frozen."""
+        """All parameters that are not frozen."""
         if not set(self.freeze) - {"statistics"}:
             return None
         frozen = {"norm": classifier.norm_parameters, "head": classifier.head_parameters}
@@ -33,6 +33,6 @@ class FineTune(TrainedMethod):
         return everything.difference(*(frozen[part] for part in self.freeze if part in frozen))
 
     def run_recipe(self, recipe: Recipe) -> Recipe:
-        """The suite's recipe with this method's own fields in place."""
+        """The suite's recipe with the values of this method's own fields."""
         own = super().run_recipe(recipe)
         return own.model_copy(update={"batchnorm": "freeze"}) if "statistics" in self.freeze else own

@@ -1,4 +1,4 @@
-"""Fisher merging: a mean whose weights are Fisher information."""
+"""Fisher merging: a mean weighted by Fisher information."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rib.recipe import Recipe
 
 
 class FisherInformation(Method):
-    """The diagonal Fisher information of a tuned model on images of the set it was tuned on, as `ewc` computes it."""
+    """The diagonal Fisher information of a tuned model on images of its tuned set, as `ewc` computes it."""
 
     name: ClassVar[str] = "fisher_information"
     key_name: ClassVar[str] = "rib.methods.fisher:FisherInformation"
@@ -32,12 +32,12 @@ class FisherInformation(Method):
         return (self.tuned,)
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """A draw of the labels and a gradient."""
+        """Counts one forward pass to draw each label, and one gradient per image."""
         samples = min(self.samples, images)
         return Passes(trained=samples, seen=samples)
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
-        """The Fisher information by name of the parameter, in place of weights."""
+        """The Fisher information by parameter name, in place of weights."""
         rows = named_generator("fisher samples", task.seed).permutation(len(task.tuning))[: self.samples]
         seed = named_seed("fisher labels", task.seed)
         found = diagonal_fisher(task.build(fitted[0]), task.tuning.take(rows), task.label_map, seed)
@@ -48,15 +48,15 @@ class FisherInformation(Method):
 
 
 class Fisher(SetMerge):
-    """Σ (Fi + floor) θi / Σ (Fi + floor) in each entry (Matena and Raffel 2022, arXiv 2111.09832).
+    """The mean Σ (Fi + floor) θi / Σ (Fi + floor) of each entry (Matena and Raffel 2022, arXiv 2111.09832).
 
-    Fi is the diagonal Fisher information of model i on images that it was tuned on, with labels drawn from the model.
+    Fi is the diagonal Fisher information of model i on its tuning images, with labels drawn from the model.
     """
 
     name: ClassVar[str] = "fisher"
     key_name: ClassVar[str] = "rib.methods.fisher:Fisher"
-    samples: int = Field(200, ge=1, description="at most so many tuning images of each set give its Fisher")
-    floor: float = Field(1e-6, gt=0, description="least F, so that entries of no information are averaged")
+    samples: int = Field(200, ge=1, description="maximum number of tuning images per set for the Fisher information")
+    floor: float = Field(1e-6, gt=0, description="minimum of F, with which entries without information are averaged")
 
     def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
         """The tuned model and its Fisher information."""
@@ -65,7 +65,7 @@ class Fisher(SetMerge):
     def change(
         self, start: Weights, models: Sequence[Weights], others: Sequence[Sequence[Weights]], place: MergeContext
     ) -> Mapping[str, Tensor]:
-        """The weighted mean, minus θ0; of parameters that are never trained, the plain one."""
+        """The weighted mean minus θ0; for parameters that are never trained, the plain mean minus θ0."""
         found = {}
         for name, tensor in start.items():
             moved = torch.stack([model[name].float() - tensor.float() for model in models])

@@ -14,38 +14,39 @@ from rib.models.weights import Weights
 from rib.training.hooks import StepHook
 
 LEAST = 1e-8
-"""Smallest radius, and what is added to a norm that divides."""
+"""Minimum radius, and a term that keeps divisors from 0."""
 
 
 class FTP(TrainedMethod):
     """Projects every row of every tensor onto a ball around its start after each step, and learns the radius of each
     tensor from the gradients of the next batch (Tian et al. 2023, arXiv 2310.19182, algorithm 1 and its code).
 
-    With θ' the weights after the optimizer's step and n the sum of |θ' - θ0| over a row (the MARS norm; a vector is one
-    row, as in the code): θ ← θ0 + min(1, γ / n) (θ' - θ0). γ starts at 1e-8 and takes an Adam step (rate 0.01, betas
-    0.9 and 0.999) along Σ gᵀ(θ' - θ0) / n, of the present gradient and the last step's weights, times `anneal` where
-    that is positive; it stays between 1e-8 and the largest n.
+    Let θ' be the weights after the optimizer's step and n the sum of |θ' - θ0| over a row (the MARS norm; a vector is
+    one row, as in the code). Then θ ← θ0 + min(1, γ / n) (θ' - θ0). The radius γ starts at 1e-8 and stays between 1e-8
+    and the largest n. It takes an Adam step (rate 0.01, betas 0.9 and 0.999) along Σ gᵀ(θ' - θ0) / n, with the current
+    gradient g and the last step's weights; if that is positive, it is multiplied by `anneal`.
     """
 
     name: ClassVar[str] = "ftp"
     key_name: ClassVar[str] = "rib.methods.ftp:FTP"
-    rate: float = Field(0.01, gt=0, description="Adam's, of the radii; 0.01 in the paper's code")
-    anneal: float = Field(1.0, ge=0, le=1, description="κ, the factor of what shrinks a radius; 0 lets it only grow")
-    exclude_head: bool = Field(False, description="whether the head is left alone")
+    rate: float = Field(0.01, gt=0, description="learning rate of the radii; 0.01 in the paper's code")
+    anneal: float = Field(1.0, ge=0, le=1, description="κ, factor of steps that shrink a radius; with 0 it only grows")
+    exclude_head: bool = Field(False, description="whether the head is not projected")
 
     def hook(self, start: Weights, task: Task) -> StepHook:
-        """The projection."""
+        """The hook that projects."""
         left_out = task.build(start).head_parameters if self.exclude_head else frozenset()
         anchor = {name: value.to(task.device) for name, value in start.items() if name not in left_out}
         return TrainableProjection(anchor, self.rate, self.anneal)
 
 
 class TrainableProjection(StepHook):
-    """The projection of `FTP`. Its state: radius, its moments, and the direction of the last step, a tensor each.
+    """The projection of `FTP`. Its state holds, per tensor, the radius, its moments, and the direction of the last
+    step.
 
     Args:
-        anchor: θ0 by the name of the parameter.
-        rate: of the radii.
+        anchor: θ0 by parameter name.
+        rate: learning rate of the radii.
         anneal: κ.
     """
 
@@ -53,7 +54,7 @@ class TrainableProjection(StepHook):
         self.anchor, self.rate, self.anneal = anchor, rate, anneal
 
     def gradients(self, net: nn.Module, step: int) -> None:
-        """Move each radius by the gradient that it has at the last step's weights."""
+        """Update each radius by its gradient at the last step's weights."""
         state = self.state
         taken = state.setdefault("steps", torch.zeros((), device=next(net.parameters()).device))
         for name, value in net.named_parameters():

@@ -1,4 +1,4 @@
-"""L2-SP: a pull back to the starting point."""
+"""L2-SP: a quadratic penalty on the distance from the pretrained weights."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from rib.training.training import Pull
 
 
 class L2SP(TrainedMethod):
-    """Adds strength · Σ (θ - θ0)² over all parameters, the head included (Li et al. 2018, arXiv 1802.01483).
+    """Adds strength · Σ (θ - θ0)² over all parameters, including the head (Li et al. 2018, arXiv 1802.01483).
 
-    With strength 1 this is what the code of arXiv 2410.21582 runs under the name EWC.
+    With strength 1 this is what the code of arXiv 2410.21582 calls EWC.
     """
 
     name: ClassVar[str] = "l2_sp"
@@ -22,5 +22,5 @@ class L2SP(TrainedMethod):
     strength: float = Field(1.0, ge=0)
 
     def pull(self, start: Weights, task: Task) -> Pull:
-        """strength · Σ (θ - θ0)²."""
+        """The term strength · Σ (θ - θ0)²."""
         return Pull(self.strength, {name: value.to(task.device) for name, value in start.items()})

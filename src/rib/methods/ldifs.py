@@ -1,4 +1,4 @@
-"""LDIFS: the distance of features from those of the pretrained model."""
+"""LDIFS: a penalty on the distance of features from those of the pretrained model."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from rib.training.predict import collect
 
 
 class LDIFS(TrainedMethod):
-    """Adds weight · ‖Φ(x) - Φ0(x)‖², mean over the batch (Mukhoti et al. 2023, arXiv 2308.13320).
+    """Adds weight · ‖Φ(x) - Φ0(x)‖², averaged over the batch (Mukhoti et al. 2023, arXiv 2308.13320).
 
-    Φ is the output of every block and what the head sees, side by side; Φ0 that of the pretrained model. Each layer's
-    output is first averaged over its tokens or places. Deviations: the paper takes the class token, which most nets
-    do not have; it chooses the weight on held-out images for each data set.
+    Φ concatenates the outputs of all blocks and the head's input; Φ0 is the same of the pretrained model. Each layer's
+    output is first averaged over its tokens or positions. Deviations: the paper uses the class token, which most nets
+    lack, and chooses the weight on held-out images for each data set.
     """
 
     name: ClassVar[str] = "ldifs"
@@ -31,12 +31,12 @@ class LDIFS(TrainedMethod):
     weight: float = Field(1.0, ge=0)
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """The training, and once forward for Φ0."""
+        """Counts the training, and one forward pass per image for Φ0."""
         own = super().passes(recipe, images, held_out)
         return own._replace(seen=own.seen + images)
 
     def feature_term(self, start: Weights, task: Task) -> FeatureDistance:
-        """The distance; Φ0 of the tuning set is computed once, as its images never change."""
+        """The penalty. Φ0 of the tuning set is computed once, because its images never change."""
         classifier = task.build(start).eval()
         trial = torch.from_numpy(task.architecture.view.batch(2)).to(task.device)
         layers = choose(classifier, trial)
@@ -50,11 +50,11 @@ class LDIFS(TrainedMethod):
 
 @dataclass(frozen=True)
 class FeatureDistance:
-    """weight · ‖Φ - Φ0‖².
+    """The term weight · ‖Φ - Φ0‖².
 
     Attributes:
-        weight: of the term.
-        layers: whose outputs make Φ, in the order of Φ0.
+        weight: factor of the term.
+        layers: the layers whose outputs are concatenated, in the order of Φ0.
         target: Φ0 of the tuning set, float32 (N, D).
     """
 
@@ -68,7 +68,7 @@ class FeatureDistance:
 
 
 def outputs(classifier: Classifier, layers: Sequence[str], batch: Tensor) -> dict[str, Tensor]:
-    """The outputs of layers for a batch of inputs, in the order of their names."""
+    """The outputs of the named layers for a batch of inputs, in the order of the names."""
     found: dict[str, Tensor] = {}
 
     def see(name: str, output: Tensor) -> None:
@@ -80,10 +80,11 @@ def outputs(classifier: Classifier, layers: Sequence[str], batch: Tensor) -> dic
 
 
 def mean_of(output: Tensor) -> Tensor:
-    """A layer's output as one vector an image: of tokens (n, T, D) the mean, of a map (n, C, H, W) that over places.
+    """A layer's output as one vector per image: the mean over tokens (n, T, D), or over the positions of a map (n, C,
+    H, W).
 
-    A map in which channels come last (n, H, W, C) cannot be told from one in which they come first: its smaller side
-    is taken for its height.
+    Maps with channels last (n, H, W, C) have the same number of dimensions. The smaller of the two possible sides is
+    taken for the height.
     """
     if output.dim() == 4:
         return output.mean(dim=(2, 3))

@@ -9,9 +9,9 @@ from rib.models.classifier import Classifier
 
 
 class LinearProbe(TrainedMethod):
-    """Only the head trains, on frozen features; norm layers keep their parameters and statistics.
+    """Trains only the head, on frozen features; norm layers keep their parameters and statistics.
 
-    Starts from the pretrained head. Stricter than the "HeadOnly" of the paper's code, which also trains class token,
+    Starts from the pretrained head. It is stricter than the paper's "HeadOnly", whose code also trains class token,
     position embedding and norms.
     """
 

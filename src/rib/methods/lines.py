@@ -1,4 +1,4 @@
-"""LiNeS: interpolation whose strength grows with depth."""
+"""LiNeS: interpolation with a strength that grows with depth."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rib.models.weights import Weights
 
 
 class LiNeS(Merging):
-    """θ0 + λ (θ1 - θ0), λ growing from α in the first block to 1 in the last (Wang et al. 2024, arXiv 2410.17146).
+    """θ0 + λ (θ1 - θ0), with λ growing from α in the first block to 1 in the last (Wang et al. 2024, arXiv 2410.17146).
 
-    λ = α + (1 - α) l / (L - 1) in block l of 0 to L - 1. As in the source's code for one model, whatever lies outside
-    the blocks has λ = α. The head, which the source does not tune, has λ = 1.
+    λ = α + (1 - α) l / (L - 1) in block l of 0 to L - 1. Tensors outside the blocks have λ = α, as in the source's code
+    for one model. The head, which the source does not tune, has λ = 1.
     """
 
     name: ClassVar[str] = "lines"

@@ -19,8 +19,8 @@ class LLRD(TrainedMethod):
     """Fine-tuning with layer-wise learning-rate decay: rate · decay^(L - l) (Clark et al. 2020, arXiv 2003.10555;
     Bao et al. 2022, arXiv 2106.08254, with the layers as here).
 
-    Of n blocks, the stem and the embeddings are layer 0, block i is layer i (from 1), and what follows the last block
-    is layer L = n + 1 with the head. What lies between two blocks belongs to the later one.
+    In a net of n blocks, the stem and the embeddings are layer 0 and block i is layer i (from 1). Everything after the
+    last block, including the head, is layer L = n + 1. Parameters between two blocks belong to the later one.
     """
 
     name: ClassVar[str] = "llrd"
@@ -29,7 +29,11 @@ class LLRD(TrainedMethod):
     decay: float = Field(0.75, gt=0, le=1)
 
     def require(self, classifier: Classifier) -> None:
-        """Refuse a model without blocks, in which no depth is known."""
+        """Refuse a model without blocks, because its layers have no known depth.
+
+        Raises:
+            UserError: it has none.
+        """
         if not blocks(classifier.net):
             raise UserError("llrd counts the blocks of a net, and this model has none", remedy="leave it out for it")
 

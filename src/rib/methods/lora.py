@@ -23,9 +23,9 @@ from rib.recipe import Recipe
 class LoRA(Method):
     """Trains W + scale · B A for the query and value parts of every fused qkv projection (arXiv 2106.09685).
 
-    A is drawn as `nn.Linear` draws its weight, B starts at zero, and everything else is frozen. The change is merged
-    into the weights at the end, so that the result is plain weights of the same model. As in the code of arXiv
-    2410.21582: rank 8, scale 1/8.
+    A is drawn as `nn.Linear` draws its weight, B starts at zero, and everything else is frozen. In the end the change
+    is merged into the weights, so the result is plain weights of the same model. As in the code of arXiv 2410.21582:
+    rank 8, scale 1/8.
     """
 
     name: ClassVar[str] = "lora"
@@ -37,11 +37,15 @@ class LoRA(Method):
     epochs: int | None = Field(None, ge=1, description="in place of the recipe's")
     rows: Literal["qkv"] | None = Field(
         None,
-        description="'qkv': whoever writes the suite vouches that fused projections of any class have their rows so",
+        description="'qkv': trust that fused projections of any class have rows of query, key, value",
     )
 
     def require(self, classifier: Classifier) -> None:
-        """Refuse a model without fused projections, or with one whose rows are not known to be query, key, value."""
+        """Refuse a model without fused projections, or with one whose rows are not known to be query, key, value.
+
+        Raises:
+            UserError: there is no such projection, or as `projections`.
+        """
         if not (projections(classifier.net, self.rows is not None) or separate(classifier.net)):
             raise UserError(
                 "lora changes query and value projections, and this model has none",
@@ -50,13 +54,13 @@ class LoRA(Method):
             )
 
     def trains(self, classifier: Classifier) -> frozenset[str]:
-        """The projections; no BatchNorm is among them."""
+        """The names of the projections, none of which is a BatchNorm."""
         fused = (module for module, _ in projections(classifier.net, self.rows is not None))
         found = {id(module) for module in (*fused, *separate(classifier.net))}
         return frozenset(name for name, module in classifier.net.named_modules() if id(module) in found)
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """Every image of every epoch."""
+        """Counts every image of every epoch."""
         return Passes(trained=self._recipe(recipe).images(images))
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
@@ -90,7 +94,7 @@ class LoRA(Method):
 
 
 class WholeLowRank(nn.Module):
-    """Adds scale · B A to a weight that is of queries or of values alone. Args: as `LowRank`."""
+    """Adds scale · B A to a weight of only queries or only values. Args: as `LowRank`."""
 
     FACTORS = ("factor_a", "factor_b")
 
@@ -110,9 +114,9 @@ class LowRank(nn.Module):
     """Adds scale · B A to the first and to the last third of the rows of a qkv weight (3 D, D).
 
     Args:
-        weight: the projection's.
+        weight: the projection's weight.
         rank: r of A (r, D) and B (D, r).
-        scale: of the change.
+        scale: factor of the change.
         generator: draws A.
     """
 
@@ -152,18 +156,18 @@ IN_ROWS = frozenset({
     "torchvision.models.swin_transformer:ShiftedWindowAttention",
     "torchvision.models.swin_transformer:ShiftedWindowAttentionV2",
 })  # fmt: skip
-"""Attentions whose `qkv` has all rows of the queries, then all of the keys, then all of the values."""
+"""Attention layers whose `qkv` has first all rows of the queries, then of the keys, then of the values."""
 
 APART = frozenset({"q", "k", "v", "kv", "qk", "q_proj", "k_proj", "v_proj", "wq", "wk", "wv", "to_q", "to_kv", "qkv"})
-"""Names of projections that are not fused, or not in rows."""
+"""Names of projections that are not fused, or not by rows."""
 
 
 SEPARATE = (("query", "value"), ("q_proj", "v_proj"), ("q_lin", "v_lin"), ("query_proj", "value_proj"))
-"""Names that attentions of transformers give to their projections of queries and of values, each a layer of its own."""
+"""Names of the separate query and value layers in attentions of transformers."""
 
 
 def separate(net: nn.Module) -> list[nn.Linear]:
-    """The projections of queries and values of transformers' attentions that have a layer for each."""
+    """The separate query and value layers in attentions of transformers."""
     return [layer for module in net.modules() for layer in _pair(module)]
 
 
@@ -178,15 +182,15 @@ def _pair(module: nn.Module) -> list[nn.Linear]:
 
 
 def projections(net: nn.Module, vouched: bool = False) -> list[tuple[nn.Module, str]]:
-    """Every fused qkv weight: timm's `qkv` layers, and the `in_proj_weight` of torch's own attention.
+    """Every fused qkv weight: timm's `qkv` layers, and the `in_proj_weight` of torch's attention.
 
     Args:
         net: the model.
-        vouched: whether a `qkv` layer of any class may be taken to have its rows as query, key, value.
+        vouched: whether `qkv` layers of any class are trusted to have rows of query, key, value.
 
     Raises:
-        UserError: there is a projection that is not fused, or whose rows are not known to be query, key, value. To
-            change some attentions of a model and not others would be another method.
+        UserError: a projection is not fused, or its rows are not known to be query, key, value. To change only some
+            attentions of a model would be another method.
     """
     found: list[tuple[nn.Module, str]] = []
     for name, module in net.named_modules():

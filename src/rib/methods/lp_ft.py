@@ -10,7 +10,7 @@ from rib.methods.base import Ingredient, Method, TrainedMethod
 class LPFT(TrainedMethod):
     """Fine-tuning that starts from the linear probe's head (Kumar et al. 2022, arXiv 2202.10054).
 
-    As in arXiv 2410.21582 both stages take the recipe's epochs and learning rate.
+    As in arXiv 2410.21582, both stages use the recipe's epochs and learning rate.
     """
 
     name: ClassVar[str] = "lp_ft"

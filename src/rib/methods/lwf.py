@@ -16,8 +16,8 @@ from rib.training.training import Penalty
 class LwF(TrainedMethod):
     """Adds weight · KL(teacher ‖ student) at a temperature, on masked logits (Li & Hoiem 2016, arXiv 1606.09282).
 
-    The teacher is the pretrained model. As in arXiv 2410.21582: temperature 2, weight 1, mean over the batch, and
-    no factor of temperature².
+    The teacher is the pretrained model. As in arXiv 2410.21582: temperature 2, weight 1, mean over the batch, and no
+    factor temperature².
     """
 
     name: ClassVar[str] = "lwf"
@@ -27,7 +27,7 @@ class LwF(TrainedMethod):
     weight: float = Field(1.0, ge=0)
 
     def penalty(self, start: Weights, task: Task) -> Penalty:
-        """weight · KL(teacher ‖ student)."""
+        """The term weight · KL(teacher ‖ student)."""
         target = (task.label_map.mask(task.answers(start)) / self.temperature).log_softmax(dim=1)
 
         def distil(net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Merging: methods that only compute weights from other weights."""
+"""Merging: methods that compute weights only from other weights."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from rib.models.weights import Weights
 
 @dataclass(frozen=True)
 class MergeContext:
-    """The model and the run that a merge is for.
+    """The model and the run that a merge belongs to.
 
     Attributes:
-        architecture: of the model.
-        seed: of the run; None if the merge draws nothing.
+        architecture: the architecture of the model.
+        seed: the seed of the run; None if the merge draws nothing.
     """
 
     architecture: Architecture
@@ -34,17 +34,17 @@ class MergeContext:
 
     @cached_property
     def classifier(self) -> Classifier:
-        """The model; only its structure and names mean anything, not its weights."""
+        """The model; its structure and names are meaningful, its weights are random."""
         found = skeleton(self.architecture)
         return found.classifier if found else build(self.architecture)
 
 
 class Merging(Method):
-    """Computes weights from the pretrained ones and the ingredients' whenever they are needed; they are not stored.
+    """Computes weights from the pretrained ones and the ingredients whenever they are needed; they are not stored.
 
     Attributes:
-        seeded: whether it draws something at random.
-        kept: whether its weights are stored all the same, because making them takes longer than reading them.
+        seeded: whether it draws random numbers.
+        kept: whether its weights are stored after all, because computing them takes longer than reading them.
     """
 
     seeded: ClassVar[bool] = False
@@ -57,7 +57,7 @@ class Merging(Method):
         Args:
             start: the pretrained weights.
             fitted: the ingredients' weights, in their order.
-            place: what they are weights of.
+            place: the model and the run.
         """
 
     @final
@@ -71,7 +71,7 @@ class MergedMethod(Merging):
 
     @abstractmethod
     def merge(self, start: Weights, fitted: Sequence[Weights]) -> Weights:
-        """Weights made of the pretrained ones and the ingredients'."""
+        """Weights computed from the pretrained ones and the ingredients'."""
 
     @final
     def combine(self, start: Weights, fitted: Sequence[Weights], place: MergeContext) -> Weights:
@@ -80,31 +80,31 @@ class MergedMethod(Merging):
 
 
 class SetMerge(Merging):
-    """Merges models tuned on different data sets, all from the same pretrained weights.
+    """Merges models tuned on different data sets from the same pretrained weights.
 
-    `ingredients` are those of each data set. A subclass says how far the trained tensors move from the pretrained ones.
-    Running statistics of BatchNorm are not trained: they are the mean of the models', as in a soup. Counters are those
-    of the last model.
+    `ingredients` are those of each data set. A subclass computes the change of the trained tensors. Running statistics
+    of BatchNorm are not trained; they become the mean over the models, as in a soup. Counters are those of the last
+    model.
     """
 
     merges_sets: ClassVar[bool] = True
     tuned: str = Field("finetune", description="the method whose models are merged")
 
     def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
-        """What is made on each data set; the tuned model is the first."""
+        """The ingredients for each data set; the first is the tuned model."""
         return (self.tuned,)
 
     @abstractmethod
     def change(
         self, start: Weights, models: Sequence[Weights], others: Sequence[Sequence[Weights]], place: MergeContext
     ) -> Mapping[str, Tensor]:
-        """The merged weights minus the pretrained ones, float32, of every trained tensor.
+        """The merged weights minus the pretrained ones, float32, for every trained tensor.
 
         Args:
             start: the trained tensors of the pretrained model.
             models: those of the model of each data set.
             others: each data set's further ingredients.
-            place: what they are weights of.
+            place: the model and the run.
         """
 
     @final
@@ -129,7 +129,7 @@ STATISTICS = ("running_mean", "running_var")
 
 
 def trained(weights: Weights) -> tuple[str, ...]:
-    """Names of the tensors that training moves by gradients, and of constants, which it does not move."""
+    """Names of the tensors that gradients train, and of constant parameters; without statistics and counters."""
     return tuple(
         name
         for name, tensor in weights.items()

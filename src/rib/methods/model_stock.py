@@ -1,4 +1,4 @@
-"""Model Stock: a few fine-tuned models and their angle tell how far to go from the pretrained weights."""
+"""Model Stock: a few fine-tuned models, whose angle determines how far to move from the pretrained weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ from rib.models.weights import Weights
 
 
 class ModelStock(MergedMethod):
-    """t · mean + (1 - t) θ0 in each tensor, t = N cos φ / (1 + (N - 1) cos φ) (Jang et al. 2024, arXiv 2403.19522).
+    """t · mean + (1 - t) θ0 in each tensor, with t = N cos φ / (1 + (N - 1) cos φ) (Jang et al. 2024, arXiv
+    2403.19522).
 
-    φ is the angle between the changes of two of the N models in that tensor, cos φ its mean over pairs, and t is kept
-    within 0 to 1. The models differ in the order of their data and in what else is random in training. Merged once, at
-    the end; the source also merges after each epoch.
+    φ is the angle between the changes of two of the N models in that tensor, cos φ is averaged over pairs, and t is
+    limited to [0, 1]. The models differ in the order of their data and other random draws in training. They are merged
+    once, at the end; the source also merges after each epoch.
     """
 
     name: ClassVar[str] = "model_stock"
     key_name: ClassVar[str] = "rib.methods.model_stock:ModelStock"
-    runs: int = Field(2, ge=2, description="N, trainings of `tuned`")
+    runs: int = Field(2, ge=2, description="N, number of trainings of `tuned`")
     tuned: str = Field("finetune", description="the method whose models are merged")
 
     def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
@@ -42,7 +43,7 @@ class ModelStock(MergedMethod):
 
 
 def ratio(changes: Sequence[Tensor]) -> float:
-    """t of one tensor; 0 if a model left it as it was."""
+    """t of one tensor; 0 if a model did not change it."""
     flat = [change.flatten().double() for change in changes]
     norms = [float(change.norm()) for change in flat]
     if min(norms) == 0:

@@ -10,10 +10,10 @@ from rib.models.classifier import Classifier
 
 
 class NormTuning(TrainedMethod):
-    """Only norm layers and the head train (Frankle et al. 2021, arXiv 2003.00152, of BatchNorm; Zhao et al. 2024,
-    arXiv 2312.11420, of LayerNorm).
+    """Trains only norm layers and the head (Frankle et al. 2021, arXiv 2003.00152, for BatchNorm; Zhao et al. 2024,
+    arXiv 2312.11420, for LayerNorm).
 
-    BatchNorm's statistics are updated as in `finetune`; the recipe's `batchnorm` says otherwise.
+    BatchNorm's statistics are updated as in `finetune`, unless the recipe's `batchnorm` says otherwise.
     """
 
     name: ClassVar[str] = "norm_tuning"
@@ -21,10 +21,14 @@ class NormTuning(TrainedMethod):
     takes: ClassVar[str] = "norm layers"
 
     def require(self, classifier: Classifier) -> None:
-        """Refuse a model whose norm layers have no parameters."""
+        """Refuse a model whose norm layers have no parameters.
+
+        Raises:
+            UserError: they have none.
+        """
         if not classifier.norm_parameters:
             raise UserError("norm_tuning trains norm layers, and this model has none", remedy="leave it out")
 
     def trainable(self, classifier: Classifier) -> frozenset[str]:
-        """Norm layers, and the head."""
+        """Parameters of the norm layers and the head."""
         return classifier.norm_parameters | classifier.head_parameters

@@ -18,21 +18,21 @@ from rib.models.weights import Weights, take_weights
 from rib.recipe import Recipe
 
 Tuner = Literal["lora", "dora", "ia3", "oft", "boft", "loha", "lokr", "hra"]
-"""Tuners that can be merged into the weights of linear and convolutional layers."""
+"""Tuners whose change can be merged into the weights of linear and convolutional layers."""
 
 HELD = ("target_modules", "modules_to_save", "task_type", "peft_type", "inference_mode", "layers_to_transform")
-"""Fields of a tuner's configuration that are not for `options`."""
+"""Fields of a tuner's configuration that `options` may not set."""
 
 FUSED = frozenset({"qkv", "kv", "qk"})
 
 
 class Peft(Method):
-    """A tuner of the peft library on named layers: LoRA (arXiv 2106.09685), DoRA (2402.09353), IA3 (2205.05638),
+    """Trains a tuner of the peft library on named layers: LoRA (arXiv 2106.09685), DoRA (2402.09353), IA3 (2205.05638),
     OFT (2306.07280), BOFT (2311.06243), LoHa (2108.06098), LoKr (2309.14859), HRA (2405.17484).
 
-    `options` are fields of the tuner's configuration in peft, with peft's defaults. Everything else is frozen, the head
-    too. At the end the change is merged into the weights, so that the result is plain weights of the same model. Needs
-    the extra `peft`.
+    `options` are fields of the tuner's configuration in peft, with peft's defaults. Everything else is frozen,
+    including the head. In the end the change is merged into the weights, so the result is plain weights of the same
+    model. Needs the extra `peft`.
     """
 
     name: ClassVar[str] = "peft"
@@ -40,14 +40,14 @@ class Peft(Method):
     takes: ClassVar[str] = "the extra `peft`, and the layers that `layers` names"
     tuner: Tuner = "lora"
     layers: tuple[str, ...] = Field(
-        ("qkv", "proj", "fc1", "fc2"), min_length=1, description="names of layers, or their last parts"
+        ("qkv", "proj", "fc1", "fc2"), min_length=1, description="names of layers, or the ends of their names"
     )
     options: dict[str, JsonValue] = Field({}, description="fields of the tuner's configuration in peft")
     lr: float | None = Field(None, gt=0, description="in place of the recipe's")
     epochs: int | None = Field(None, ge=1, description="in place of the recipe's")
 
     def __hash__(self) -> int:
-        """By its JSON text: a table has no hash."""
+        """The hash of its JSON text, because dictionaries have no hash."""
         return hash(self.model_dump_json())
 
     @field_validator("options")
@@ -60,7 +60,11 @@ class Peft(Method):
         return options
 
     def require(self, classifier: Classifier) -> None:
-        """Refuse a model without these layers, or with some that the tuner would change wrongly or not at all."""
+        """Refuse a model without these layers, or with layers that the tuner would change wrongly or not at all.
+
+        Raises:
+            UserError: it is refused.
+        """
         _require_installed()
         self.configuration()
         found = list(self._chosen(classifier))
@@ -92,7 +96,7 @@ class Peft(Method):
             )
 
     def _chosen(self, classifier: Classifier) -> Iterator[tuple[str, nn.Module]]:
-        """The layers, as peft finds them: by their whole name, or by its end."""
+        """The layers that peft would find: those whose name is in `layers`, or ends with one of them."""
         for name, module in _linear(classifier.net):
             if any(name == layer or name.endswith(f".{layer}") for layer in self.layers):
                 yield name, module
@@ -118,26 +122,26 @@ class Peft(Method):
             ) from None
 
     def trains(self, classifier: Classifier) -> frozenset[str]:
-        """The layers; no BatchNorm is among them."""
+        """The names of the layers, none of which is a BatchNorm."""
         return frozenset(name for name, _ in self._chosen(classifier))
 
     def run_recipe(self, recipe: Recipe) -> Recipe:
-        """The suite's recipe with this method's own fields in place."""
+        """The suite's recipe with the values of this method's own fields."""
         return run_recipe(recipe, self.epochs, self.lr)
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """Every image of every epoch, and two images twice, to see that the merge changes no answer."""
+        """Counts every image of every epoch, and two images twice, to check that the merge changes no output."""
         return Passes(trained=self.run_recipe(recipe).images(images), seen=2 * min(2, images))
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
         """Train the tuner and merge it.
 
         Raises:
-            StepError: training diverged, or the merged weights answer otherwise than the tuner did.
+            StepError: training diverged, or the outputs of the merged weights differ from the tuner's.
         """
         from peft import inject_adapter_in_model
 
-        task = replace(task, recipe=task.recipe.model_copy(update={"last_block": None}))  # it reads weights of layers
+        task = replace(task, recipe=task.recipe.model_copy(update={"last_block": None}))  # reads weights of layers
         classifier = task.build(start)
         self.require(classifier)
         layers = list(dict(self._chosen(classifier)))
@@ -157,12 +161,12 @@ class Peft(Method):
         if task.seen:
             task.seen(2 * len(batch))
         if not torch.allclose(before, after, rtol=1e-3, atol=1e-3 * float(before.abs().max())):
-            raise StepError(f"peft: {self.tuner} cannot be merged into this model: its answers change when it is")
+            raise StepError(f"peft: {self.tuner} cannot be merged into this model: the outputs change")
         return take_weights(classifier.net)
 
 
 def merge(net: nn.Module) -> None:
-    """Merge every tuner's layer into the layer that it is around, which takes its place again."""
+    """Merge every tuner's layer into the layer that it wraps, and put that one back."""
     from peft.tuners.tuners_utils import BaseTunerLayer
 
     for name, module in list(net.named_modules()):

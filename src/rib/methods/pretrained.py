@@ -1,4 +1,4 @@
-"""The pretrained model as it is: the baseline, on the same road as every method."""
+"""The pretrained model, unchanged: the baseline, treated like every method."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""RegMean: linear layers whose outputs are nearest to those of all models."""
+"""RegMean: linear layers whose outputs are closest to those of all models."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rib.recipe import Recipe
 
 
 class InputGram(Method):
-    """For each linear layer of a tuned model the mean of X'X over images, X the layer's inputs."""
+    """The mean of X'X over images for each linear layer of a tuned model, where X are the layer's inputs."""
 
     name: ClassVar[str] = "input_gram"
     key_name: ClassVar[str] = "rib.methods.regmean:InputGram"
@@ -30,11 +30,11 @@ class InputGram(Method):
         return (self.tuned,)
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """Each of the images once."""
+        """Counts each image once."""
         return Passes(seen=min(self.samples, images))
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
-        """float32 (in, in) by name of the layer's weight, in place of weights."""
+        """float32 (in, in) by the name of the layer's weight, in place of weights."""
         rows = named_generator("gram samples", task.seed).permutation(len(task.tuning))[: self.samples]
         classifier, examples, grams = task.build(fitted[0]).eval(), task.tuning.take(rows), dict[str, Tensor]()
 
@@ -58,17 +58,17 @@ class InputGram(Method):
 
 
 class RegMean(SetMerge):
-    """(Σ Gi)⁻¹ Σ Gi Wi for linear layers, G the Gram matrix of their input; else the mean.
+    """(Σ Gi)⁻¹ Σ Gi Wi for linear layers, where Gi is the Gram matrix of model i's inputs; the mean for all others.
 
-    Jin et al. 2023, arXiv 2212.09849. Off its diagonal, G is multiplied by `off_diagonal`, as in the source.
-    Convolutions, norms and biases are averaged, and so are directions that no input has.
+    Jin et al. 2023, arXiv 2212.09849. As in the source, off-diagonal entries of G are multiplied by `off_diagonal`.
+    Convolutions, norms and biases are averaged, and so are directions in which no input varies.
     """
 
     name: ClassVar[str] = "regmean"
     key_name: ClassVar[str] = "rib.methods.regmean:RegMean"
     kept: ClassVar[bool] = True
-    samples: int = Field(1000, ge=1, description="at most so many tuning images of each set give its Gram matrices")
-    off_diagonal: float = Field(0.9, ge=0, le=1, description="factor of a Gram matrix off its diagonal")
+    samples: int = Field(1000, ge=1, description="maximum number of tuning images per set for its Gram matrices")
+    off_diagonal: float = Field(0.9, ge=0, le=1, description="factor of the off-diagonal entries of a Gram matrix")
 
     def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
         """The tuned model and its Gram matrices."""
@@ -90,12 +90,12 @@ class RegMean(SetMerge):
 
 
 def regression_mean(weights: Sequence[Tensor], grams: Sequence[Tensor], off_diagonal: float) -> Tensor:
-    """The matrix (out, in) whose outputs are nearest to those of all `weights` on their own inputs; float32.
+    """The matrix (out, in) whose outputs are closest to those of all `weights` on their own inputs; float32.
 
     Args:
         weights: (out, in) each.
-        grams: (in, in) of the inputs of each.
-        off_diagonal: factor of a Gram matrix off its diagonal.
+        grams: (in, in), the Gram matrices of their inputs.
+        off_diagonal: factor of the off-diagonal entries of a Gram matrix.
     """
     scaled = [off_diagonal * gram.double() + (1 - off_diagonal) * gram.double().diag().diag() for gram in grams]
     middle = torch.stack([weight.double() for weight in weights]).mean(dim=0)

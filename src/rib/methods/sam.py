@@ -1,4 +1,4 @@
-"""SAM and ASAM: the gradient at the worst weights nearby."""
+"""SAM and ASAM: the gradient at the worst weights in a neighbourhood."""
 
 from __future__ import annotations
 
@@ -18,52 +18,54 @@ from rib.training.hooks import SecondPass
 class SAM(TrainedMethod):
     """Sharpness-aware minimisation: the gradient at θ + ρ g / ‖g‖ (Foret et al. 2021, arXiv 2010.01412, eq. 2 and 3).
 
-    g is the gradient of the batch over all trained weights together. BatchNorm's statistics are those of the first
-    pass.
+    g is the gradient of the batch over all trained weights together. BatchNorm's statistics come from the first pass.
     """
 
     name: ClassVar[str] = "sam"
     key_name: ClassVar[str] = "rib.methods.sam:SAM"
-    rho: float = Field(0.05, gt=0, description="ρ, how far away the gradient is taken")
+    rho: float = Field(0.05, gt=0, description="ρ, distance at which the gradient is computed")
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """Every image twice."""
+        """Counts every image of every epoch twice."""
         return twice(super().passes(recipe, images, held_out))
 
     def second_pass(self, start: Weights, task: Task) -> SecondPass:
-        """θ + ρ g / ‖g‖, and back."""
+        """Moves to θ + ρ g / ‖g‖, and back."""
         return lambda net: climb(net, self.rho, None)
 
 
 class ASAM(TrainedMethod):
-    """Adaptive SAM: the gradient at θ + ρ T² g / ‖T g‖, T = |θ| + η (Kwon et al. 2021, arXiv 2102.11600, eq. 8).
+    """Adaptive SAM: the gradient at θ + ρ T² g / ‖T g‖ with T = |θ| + η (Kwon et al. 2021, arXiv 2102.11600, eq. 8).
 
-    As in the paper's code T is 1 for parameters that are not called weights. BatchNorm's statistics are those of the
-    first pass.
+    As in the paper's code, T is 1 for parameters that are not named weight. BatchNorm's statistics come from the first
+    pass.
     """
 
     name: ClassVar[str] = "asam"
     key_name: ClassVar[str] = "rib.methods.sam:ASAM"
-    rho: float = Field(0.5, gt=0, description="ρ")
-    eta: float = Field(0.01, ge=0, description="η")
+    rho: float = Field(0.5, gt=0, description="ρ, as in sam, in units of T")
+    eta: float = Field(0.01, ge=0, description="η, added to |θ|")
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """Every image twice."""
+        """Counts every image of every epoch twice."""
         return twice(super().passes(recipe, images, held_out))
 
     def second_pass(self, start: Weights, task: Task) -> SecondPass:
-        """θ + ρ T² g / ‖T g‖, and back."""
+        """Moves to θ + ρ T² g / ‖T g‖, and back."""
         return lambda net: climb(net, self.rho, self.eta)
 
 
 def twice(passes: Passes) -> Passes:
-    """Two forward and backward passes for each."""
+    """Two forward and backward passes per image."""
     return passes._replace(trained=2 * passes.trained)
 
 
 @torch.no_grad()
 def climb(net: nn.Module, rho: float, eta: float | None) -> Callable[[], None]:
-    """Move weights with gradients to ρ T² g / ‖T g‖ from here, T = 1 without η; what is returned moves them back."""
+    """Move weights that have gradients by ρ T² g / ‖T g‖, with T = 1 without η.
+
+    The returned function moves them back.
+    """
     scaled, kept = [], []
     for name, value in net.named_parameters():
         if value.grad is None:

@@ -1,4 +1,4 @@
-"""Model soups: the mean of the weights of several methods (Wortsman et al. 2022, arXiv 2203.05482)."""
+"""Model soups: the mean of several methods' weights (Wortsman et al. 2022, arXiv 2203.05482)."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Soup(MergedMethod):
     members: tuple[str, ...] = Field(PAPER_MEMBERS, min_length=2)
 
     def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
-        """The members."""
+        """The names of the members."""
         return self.members
 
     def merge(self, start: Weights, fitted: Sequence[Weights]) -> Weights:
@@ -35,7 +35,7 @@ class Soup(MergedMethod):
 
 
 class GreedySoup(Method):
-    """Members join, best first, while the accuracy of their mean on held-out downstream images does not fall."""
+    """Adds members, best first, while the accuracy of their mean on held-out images does not fall."""
 
     name: ClassVar[str] = "greedy_soup"
     key_name: ClassVar[str] = "rib.methods.soup:GreedySoup"
@@ -43,22 +43,25 @@ class GreedySoup(Method):
     members: tuple[str, ...] = Field(PAPER_MEMBERS, min_length=2)
 
     def ingredients(self) -> tuple[str | Method | Ingredient, ...]:
-        """The members."""
+        """The names of the members."""
         return self.members
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """The held-out examples once for every member, and once for every soup that is tried."""
+        """Counts the held-out examples once per member, and once per soup that is tried."""
         return Passes(seen=(2 * len(self.members) - 1) * held_out)
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
-        """The greedy soup; the record notes which members it kept."""
+        """The greedy soup. The record has its members."""
         kept = greedy(task, fitted)
         task.note("members_kept", ", ".join(self.members[member] for member in sorted(kept)))
         return mean_weights([fitted[index] for index in kept])
 
 
 def greedy(task: Task, fitted: Sequence[Weights]) -> list[int]:
-    """Members that join, best first, while the held-out accuracy of the mean does not fall; notes that accuracy."""
+    """Indices of the chosen members. They join, best first, while the held-out accuracy of the mean does not fall.
+
+    The record gets that accuracy.
+    """
     alone = [task.held_out_accuracy(weights) for weights in fitted]
     ranking = sorted(range(len(fitted)), key=lambda member: -alone[member])
     kept, best = [ranking[0]], alone[ranking[0]]
@@ -71,7 +74,7 @@ def greedy(task: Task, fitted: Sequence[Weights]) -> list[int]:
 
 
 def mean_weights(members: Sequence[Weights]) -> dict[str, Tensor]:
-    """The mean of floating tensors; counters are taken from the last member."""
+    """The mean of floating-point tensors; counters are those of the last member."""
     return {
         name: torch.stack([member[name] for member in members]).mean(dim=0) if last.is_floating_point() else last
         for name, last in members[-1].items()

@@ -14,12 +14,12 @@ from rib.training.hooks import StepHook
 
 
 class SPD(TrainedMethod):
-    """Pulls a tensor back to its start where its gradient points back too (Tian et al. 2024, arXiv 2411.01713, alg. 1).
+    """Pulls a tensor back to its start if its gradient points there, too (Tian et al. 2024, arXiv 2411.01713, alg. 1).
 
-    For each tensor with c = -gᵀ(θ - θ0) < 0 before the step: θ' ← θ' - λ r (θ' - θ0) after it, with
-    r = max(0, ‖θ' - θ0‖ - ‖θ - θ0‖) / ‖θ' - θ0‖. So it acts where momentum carries a tensor on against its gradient;
-    with λ = 1 the tensor is then projected to the distance that it had. Without momentum there is nothing to do. The
-    paper's optimizer is Adam; here it is the recipe's.
+    Each tensor with c = -gᵀ(θ - θ0) < 0 before the step gets θ' ← θ' - λ r (θ' - θ0) after it, with r = max(0, ‖θ' -
+    θ0‖ - ‖θ - θ0‖) / ‖θ' - θ0‖. So it acts if momentum moves a tensor on against its gradient; with λ = 1, the tensor
+    is projected back to its previous distance. Without momentum it never acts. The paper's optimizer is Adam; here it
+    is the recipe's.
     """
 
     name: ClassVar[str] = "spd"
@@ -27,16 +27,16 @@ class SPD(TrainedMethod):
     strength: float = Field(1.0, ge=0, description="λ")
 
     def hook(self, start: Weights, task: Task) -> StepHook:
-        """The decay."""
+        """The hook that applies the decay."""
         return SelectiveDecay(self.strength, {name: value.to(task.device) for name, value in start.items()})
 
 
 class SelectiveDecay(StepHook):
-    """The decay of `SPD`. Within a step it remembers which tensors are chosen, and their distances before.
+    """The decay of `SPD`. Within a step it stores which tensors are chosen, and their distances before the step.
 
     Args:
         strength: λ.
-        anchor: θ0 by the name of the parameter.
+        anchor: θ0 by parameter name.
     """
 
     def __init__(self, strength: float, anchor: Mapping[str, Tensor]) -> None:
@@ -44,7 +44,7 @@ class SelectiveDecay(StepHook):
         self._before: dict[str, Tensor] = {}
 
     def gradients(self, net: nn.Module, step: int) -> None:
-        """Remember the distance of each tensor whose gradient points back; infinite for the others."""
+        """Store the distance of each tensor whose gradient points back to its start; infinity for all others."""
         self._before = {}
         for name, value in net.named_parameters():
             if value.grad is not None and name in self.anchor:

@@ -1,4 +1,4 @@
-"""Surgical fine-tuning: the layers whose gradients are largest, or one part of the net."""
+"""Surgical fine-tuning: mainly the layers with the largest gradients, or one part of the net."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ class Surgical(TrainedMethod):
     """Fine-tuning with a learning rate for each tensor in proportion to its relative gradient norm (Lee et al. 2023,
     arXiv 2210.11466, Auto-RGN).
 
-    RGN = ‖g‖ / ‖θ‖, g the gradient of the mean cross-entropy over the tuning set, divided by the largest RGN of the
-    net. Deviations: the paper computes it again in each epoch; here it is that of the pretrained weights, in evaluation
-    mode, on at most `samples` images.
+    RGN = ‖g‖ / ‖θ‖, where g is the gradient of the mean cross-entropy over the tuning set. It is divided by the largest
+    RGN of the net. Deviations: the paper computes it in each epoch. Here it is computed once, at the pretrained
+    weights, in evaluation mode, on at most `samples` images.
     """
 
     name: ClassVar[str] = "surgical"
     key_name: ClassVar[str] = "rib.methods.surgical:Surgical"
-    samples: int = Field(512, ge=1, description="at most so many tuning images give the gradient")
+    samples: int = Field(512, ge=1, description="maximum number of tuning images for the gradient")
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """The training, and the gradient before it."""
+        """Counts the training, and the images of the gradient before it."""
         own = super().passes(recipe, images, held_out)
         return own._replace(trained=own.trained + min(self.samples, images))
 
@@ -45,9 +45,9 @@ def relative_gradients(classifier: Classifier, task: Task, samples: int) -> dict
     """‖g‖ / ‖θ‖ of each parameter, by name; 0 if there is no gradient or θ is zero.
 
     Args:
-        classifier: at the weights where the gradient is wanted.
-        task: whose first tuning images are read; prefixes are balanced over classes.
-        samples: at most so many.
+        classifier: has the weights at which the gradient is computed.
+        task: gives the first tuning images; prefixes are balanced over classes.
+        samples: maximum number of images.
     """
     count = min(samples, len(task.tuning))
     labels = torch.from_numpy(task.tuning.labels).to(task.device)

@@ -1,4 +1,4 @@
-"""SWA: the mean of the weights along the last part of a training."""
+"""SWA: the mean of the weights over the last part of a training."""
 
 from __future__ import annotations
 
@@ -18,41 +18,41 @@ from rib.training.hooks import StepHook
 class SWA(TrainedMethod):
     """Stochastic weight averaging (Izmailov et al. 2018, arXiv 1803.05407, algorithm 1 with a constant rate).
 
-    After a share `begin` of the run the learning rate stays as it is, and θ̄ becomes the mean of the weights after
-    each cycle of `cycle` steps, the last step's included. BatchNorm's statistics are estimated again with the
-    averaged weights, as in the paper, unless the recipe keeps the pretrained ones. Deviation: the rate that is held is
-    that of the recipe's schedule at `begin`, not one of its own.
+    After the share `begin` of the run the learning rate is constant, and θ̄ becomes the mean of the weights after each
+    cycle of `cycle` steps and after the last step. As in the paper, BatchNorm's statistics are estimated again with the
+    averaged weights, unless the recipe keeps the pretrained ones. Deviation: the constant rate is that of the recipe's
+    schedule at `begin`, not a separate one.
     """
 
     name: ClassVar[str] = "swa"
     key_name: ClassVar[str] = "rib.methods.swa:SWA"
     begin: float = Field(0.75, ge=0, lt=1, description="share of the run before the averaging")
-    cycle: int = Field(1, ge=1, description="steps between two weights that are averaged")
+    cycle: int = Field(1, ge=1, description="steps between two averaged weights")
 
     def run_recipe(self, recipe: Recipe) -> Recipe:
-        """The suite's recipe; statistics are estimated again where it would keep those of the last weights."""
+        """The suite's recipe; if it would keep the statistics of the last weights, they are estimated again instead."""
         own = super().run_recipe(recipe)
         return own if own.batchnorm else own.model_copy(update={"batchnorm": "reestimate"})
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """Every image of every epoch; the estimate of statistics is left out, as nets without BatchNorm have none."""
+        """Counts every image of every epoch. The estimate of statistics, which only BatchNorm needs, is not counted."""
         return Passes(trained=super().passes(recipe, images, held_out).trained)
 
     def hold_rate_after(self) -> float:
-        """From the beginning of the averaging on."""
+        """The share at which the averaging begins."""
         return self.begin
 
     def hook(self, start: Weights, task: Task) -> StepHook:
-        """The average."""
+        """The hook that averages."""
         return Mean(self.begin, self.cycle)
 
 
 class Mean(StepHook):
-    """The mean of a net's weights after some steps; its state is the mean, and how many weights it is of.
+    """The mean of a net's weights after some steps. Its state holds the mean and the number of averaged weights.
 
     Args:
         begin: share of the run before the first cycle.
-        cycle: steps of a cycle.
+        cycle: steps per cycle.
     """
 
     COUNT = "count of means"
@@ -74,5 +74,5 @@ class Mean(StepHook):
         count += 1
 
     def finish(self, net: nn.Module) -> None:
-        """The mean takes the place of the weights."""
+        """Replace the weights by the mean."""
         put(net, self.state)

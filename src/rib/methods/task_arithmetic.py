@@ -15,7 +15,7 @@ from rib.models.weights import Weights
 class TaskArithmetic(SetMerge):
     """θ0 + scale · Σ (θi - θ0) (Ilharco et al. 2023, arXiv 2212.04089); scale = "mean" is the mean of the models.
 
-    0.4 is the scale that its authors advise if there is nothing to choose it on (quoted in arXiv 2306.01708).
+    Its authors advise a scale of 0.4 if there are no data to choose it on (quoted in arXiv 2306.01708).
     """
 
     name: ClassVar[str] = "task_arithmetic"
@@ -31,7 +31,7 @@ class TaskArithmetic(SetMerge):
 
 
 def summed(vectors: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Σ of tensors of the same names."""
+    """The sums of tensors with the same name."""
     found = dict(vectors[0])
     for vector in vectors[1:]:
         found = {name: tensor + vector[name] for name, tensor in found.items()}

@@ -14,11 +14,11 @@ from rib.models.weights import Weights
 
 
 class TIES(SetMerge):
-    """Of each task vector the largest entries; in each place the mean of those that agree with the elected sign.
+    """Keeps the largest entries of each task vector, and averages those that agree with the elected sign.
 
-    Yadav et al. 2023, arXiv 2306.01708. Trimming looks at all entries of a model together. The elected sign is that of
-    the sum of the trimmed entries; if that is 0, the sign that most places have. The defaults are the source's where
-    there is nothing to choose them on.
+    Yadav et al. 2023, arXiv 2306.01708. Trimming ranks all entries of a model together. The elected sign of a position
+    is that of the sum of the trimmed entries; if the sum is 0, it is the most common sign over all positions. The
+    defaults are the source's for the case without data to choose them on.
     """
 
     name: ClassVar[str] = "ties"

@@ -19,35 +19,36 @@ from rib.models.weights import Weights
 from rib.recipe import Recipe
 
 LEAST = 1e-8
-"""Smallest radius, and what is added to a norm that divides."""
+"""Minimum radius, and a term that keeps divisors from 0."""
 
 
 class TPGM(Method):
     """Projects every tensor of the tuned model onto a ball around its start; the radii are learned on held-out images
     (Tian et al. 2023, arXiv 2303.10720, TPGM at the end of training, with the MARS norm of its code).
 
-    With n the sum of |θ - θ0| over each row of a matrix (each entry of a vector): θ ← θ0 + min(1, γ / n) (θ - θ0). γ of
-    each tensor starts at half of its smallest n and takes `steps` Adam steps of the held-out cross-entropy, in
-    evaluation mode; it stays between 1e-8 and the largest n. Statistics and counters are those of the tuned model.
+    Let n be the sum of |θ - θ0| over each row of a matrix (each entry of a vector). Then θ ← θ0 + min(1, γ / n) (θ -
+    θ0). Each tensor has its own radius γ, which starts at half of the tensor's smallest n and takes `steps` Adam steps
+    along the held-out cross-entropy, in evaluation mode; it stays between 1e-8 and the largest n. Statistics and
+    counters are those of the tuned model.
     """
 
     name: ClassVar[str] = "tpgm"
     key_name: ClassVar[str] = "rib.methods.tpgm:TPGM"
     needs_held_out: ClassVar[bool] = True
     tuned: str = Field("finetune", description="the method whose weights are projected")
-    rate: float = Field(0.01, gt=0, description="Adam's, of the radii")
-    steps: int = Field(200, ge=1, description="of the radii, on held-out batches of the recipe's size")
+    rate: float = Field(0.01, gt=0, description="learning rate of the radii")
+    steps: int = Field(200, ge=1, description="steps of the radii, on held-out batches of the recipe's size")
 
     def ingredients(self) -> tuple[str | Method, ...]:
         """The tuned model."""
         return (self.tuned,)
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """A held-out batch at each step."""
+        """Counts one held-out batch per step of the radii."""
         return Passes(trained=self.steps * min(recipe.batch_size, held_out))
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
-        """The projection; the record notes the loss on held-out images at the first and at the last step."""
+        """The projected weights. The record has the held-out loss at the first and at the last step."""
         classifier = task.build(fitted[0]).eval()
         net, device = classifier.net, task.device
         names = [name for name, _ in net.named_parameters() if name not in classifier.frozen]
@@ -78,7 +79,7 @@ class TPGM(Method):
         return {**fitted[0], **found}
 
     def _rows(self, task: Task) -> list[Rows]:
-        """The held-out images of each step: in turns over all of them, each in an order of its own."""
+        """The held-out images of each step: all of them in turn, each time in another order."""
         size, count = task.recipe.batch_size, len(task.held_out)
         size = min(size, count)
         found: list[Rows] = []
@@ -91,12 +92,14 @@ class TPGM(Method):
 
 
 def row_norms(away: Tensor) -> Tensor:
-    """Sums of absolute values over each row of a matrix or kernel, (rows, 1, ...); of a vector, its absolute values."""
+    """Sums of absolute values over each row of a matrix or kernel, (rows, 1, ...); for a vector, its absolute
+    values.
+    """
     return away.abs().sum(dim=tuple(range(1, away.dim())), keepdim=True) if away.dim() > 1 else away.abs()
 
 
 def projected(
     anchor: Mapping[str, Tensor], away: Mapping[str, Tensor], norms: Mapping[str, Tensor], radii: Mapping[str, Tensor]
 ) -> dict[str, Tensor]:
-    """θ0 + min(1, γ / n) (θ - θ0) of each tensor; all four by its name."""
+    """θ0 + min(1, γ / n) (θ - θ0) of each tensor; all arguments are by tensor name."""
     return {name: anchor[name] + (radii[name] / (norms[name] + LEAST)).clamp(max=1) * away[name] for name in anchor}

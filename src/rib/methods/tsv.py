@@ -1,4 +1,4 @@
-"""TSV-M: task singular vectors, made orthogonal across tasks."""
+"""TSV-M: task singular vectors, orthogonalised across tasks."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from rib.models.weights import Weights
 
 
 class TSV(SetMerge):
-    """Of each change of a matrix 1/N of its singular vectors, those of all N models made orthogonal to each other.
+    """Keeps 1/N of the singular vectors of each matrix's change, and orthogonalises those of all N models.
 
-    Gargiulo et al. 2025, arXiv 2412.00081. A convolution is taken as the matrix (outputs, inputs · places); the source
-    has ViTs, whose only one it averages. All that is no matrix is averaged.
+    Gargiulo et al. 2025, arXiv 2412.00081. A convolution is treated as the matrix (outputs, inputs · positions); the
+    source has ViTs, and averages their only convolution. Tensors that are no matrices are averaged.
     """
 
     name: ClassVar[str] = "tsv"
@@ -28,7 +28,7 @@ class TSV(SetMerge):
     def change(
         self, start: Weights, models: Sequence[Weights], others: Sequence[Sequence[Weights]], place: MergeContext
     ) -> Mapping[str, Tensor]:
-        """scale · the merged changes."""
+        """The merged changes of all matrices, and the mean change of all other tensors, times `scale`."""
         vectors, found = task_vectors(start, models), {}
         for name, tensor in start.items():
             changes = [vector[name] for vector in vectors]
@@ -41,7 +41,7 @@ class TSV(SetMerge):
 
 
 def merged_matrix(changes: Sequence[Tensor]) -> Tensor:
-    """U Σ V' (m, n) of the first singular vectors of every change (m, n), U and V made orthogonal."""
+    """U Σ V' (m, n) from the first singular vectors of every change (m, n), with U and V orthogonalised."""
     lefts, values, rights = [], [], []
     for change in changes:
         left, value, right = torch.linalg.svd(change.double(), full_matrices=False)

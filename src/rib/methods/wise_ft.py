@@ -13,7 +13,9 @@ from rib.models.weights import Weights, interpolate
 
 
 class WiseFT(MergedMethod):
-    """θ0 + α (θ1 - θ0) over all parameters and statistics, head included (Wortsman et al. 2022, arXiv 2109.01903)."""
+    """θ0 + α (θ1 - θ0) over all parameters and statistics, including the head (Wortsman et al. 2022,
+    arXiv 2109.01903).
+    """
 
     name: ClassVar[str] = "wise_ft"
     key_name: ClassVar[str] = "rib.methods.wise_ft:WiseFT"

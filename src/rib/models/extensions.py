@@ -109,7 +109,7 @@ def extend(architecture: Architecture, site: Site) -> None:
         )
     if architecture.heads is not None:
         raise UserError(
-            f"{extension.function} extends nets whose answer is what one head makes of its features",
+            f"{extension.function} extends only nets whose output is that of a single head",
             got=", ".join(architecture.heads),
             remedy="leave the method out for this model",
         )
@@ -132,7 +132,7 @@ def _require_known(extension: Extension) -> None:
     sizes = extension.arguments.values()
     if not all(isinstance(size, int) and not isinstance(size, bool) and 1 <= size <= LARGEST for size in sizes):
         got = json.dumps(extension.arguments)
-        raise UserError(f"{extension.function}: sizes that no net has", got=got, valid=f"whole numbers up to {LARGEST}")
+        raise UserError(f"{extension.function}: sizes out of range", got=got, valid=f"whole numbers up to {LARGEST}")
 
 
 # -- adapters ----------------------------------------------------------------------------------------------------------

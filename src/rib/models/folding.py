@@ -151,7 +151,7 @@ def _require_equal(net: nn.Module, folded: nn.Module, name: str) -> None:
     gap, most = float((found - expected).abs().max()), float(expected.abs().max())
     if gap > TOLERANCE * max(most, 1.0):
         raise UserError(
-            f"the timm model {name!r} answers otherwise when its BatchNorms are folded",
+            f"the timm model {name!r} has other outputs when its BatchNorms are folded",
             got=f"logits that differ by {gap:.2g}",
             valid=f"at most {TOLERANCE * max(most, 1.0):.2g}",
             remedy='leave `fold` out; batchnorm = "freeze" keeps the statistics of any net',

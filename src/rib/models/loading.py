@@ -277,13 +277,7 @@ def _converted_by_timm(architecture: Architecture, weights: Mapping[str, Tensor]
                 pretrained_cfg_overlay=overlay,
                 **architecture.arguments,
             )
-    except (
-        RuntimeError,
-        KeyError,
-        ValueError,
-        AttributeError,
-        TypeError,
-    ):  # timm raises many kinds of errors for foreign forms
+    except (RuntimeError, KeyError, ValueError, AttributeError, TypeError):  # timm raises any of these
         return None
     return dict(net.state_dict())
 

@@ -1,4 +1,4 @@
-"""Whether a tokenizer is that of a model, as far as their files tell.
+"""Checks that a tokenizer belongs to a model, as far as their files show it.
 
 A tokenizer of another vocabulary gives a model the wrong words without an error.
 """
@@ -23,14 +23,15 @@ def require_own(tokenizer: Any, folder: Path, config: Mapping[str, Any], home: P
     """Refuse a tokenizer that the model's files contradict.
 
     Args:
-        tokenizer: of transformers, from `folder`.
-        folder: of the tokenizer's files.
-        config: of the model.
+        tokenizer: a tokenizer of transformers, from `folder`.
+        folder: the folder of the tokenizer's files.
+        config: the configuration of the model.
         home: the model's folder.
 
     Returns:
-        Whether the tokenizer lies beside the model, or is equal to one that does. If not, nothing but its size and its
-        special tokens ties it to the model.
+        Whether the tokenizer is in the model's folder, or equals one there. If not, only its size and its special
+        tokens
+        show that it belongs to the model.
 
     Raises:
         UserError: two files of the tokenizer differ; a special token has another id in config.json; or the model's
@@ -57,7 +58,7 @@ def require_own(tokenizer: Any, folder: Path, config: Mapping[str, Any], home: P
 
 
 def _require_one_vocabulary(vocabulary: Mapping[str, int], folder: Path) -> None:
-    """Refuse a folder in which vocab.txt or vocab.json numbers tokens differently than the tokenizer does."""
+    """Refuse a folder whose vocab.txt or vocab.json numbers tokens differently from the tokenizer."""
     for name in ("vocab.txt", "vocab.json"):
         if not (folder / name).is_file():
             continue
@@ -84,7 +85,7 @@ def _listed(file: Path) -> dict[str, int]:
 
 
 def _require_same_marks(tokenizer: Any, folder: Path, config: Mapping[str, Any], home: Path) -> None:
-    """Refuse a special token whose id in config.json is another one than in the tokenizer."""
+    """Refuse a special token whose id in config.json differs from that in the tokenizer."""
     for mark in MARKS:
         mine, its = getattr(tokenizer, f"{mark}_token_id", None), config.get(f"{mark}_token_id")
         if isinstance(mine, int) and isinstance(its, int) and mine != its:

@@ -153,7 +153,7 @@ def of_timm(config: Mapping[str, Any], source: str) -> Preprocessing:
     channels, height, width = data["input_size"]
     if channels != 3 or height != width:
         raise UserError(
-            f"{source} needs images that RIB does not make",
+            f"{source} needs images of a form that RIB does not support",
             got=f"{channels} × {height} × {width}",
             valid="3 channels and a square",
         )
@@ -179,7 +179,9 @@ def of_open_clip(config: Mapping[str, Any], size: int | Sequence[int], source: s
     data = PreprocessCfg(**merge_preprocess_dict(PreprocessCfg(), dict(config)))
     sides = [size] if isinstance(size, int) else list(size)
     if len(set(sides)) != 1:
-        raise UserError(f"{source} needs images that RIB does not make", got=f"{size} pixels", valid="a square")
+        raise UserError(
+            f"{source} needs images of a form that RIB does not support", got=f"{size} pixels", valid="a square"
+        )
     modes: dict[str, Resize | None] = {"shortest": None, "squash": "squash", "longest": "border"}
     return replace(
         stated(
@@ -199,7 +201,7 @@ def known_filter(name: str, source: str) -> Filter:
     """A filter by the name that the libraries share.
 
     Raises:
-        UserError: RIB has none of that name.
+        UserError: RIB has no filter of that name.
     """
     return cast(Filter, _one_of(name, {known: known for known in get_args(Filter)}, source, "interpolation"))
 

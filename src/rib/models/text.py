@@ -81,7 +81,7 @@ def text_input(row: ModelRow, base: Path) -> TextInput:
 
 
 def _of_transformers(row: ModelRow, tokenizer: Any, folder: Path, home: Path, keep: Keep) -> TextInput:
-    """The same of a model of transformers in `home`, whose tokenizer is that of `folder`."""
+    """The inputs of a model of transformers in `home` with the tokenizer in `folder`. Raises as `text_input`."""
     config, ids = read_config(home), max(tokenizer.get_vocab().values()) + 1
     vocabulary = int(config.get("vocab_size", ids))
     if not vocabulary - SPARE < ids <= vocabulary:
@@ -102,7 +102,7 @@ def _of_transformers(row: ModelRow, tokenizer: Any, folder: Path, home: Path, ke
     length = row.length or min(LENGTH, most or LENGTH)
     if most is not None and length > most:
         raise UserError(
-            f"model {row.title!r}: texts of {length:,} tokens have no positions", got=f"length = {length}",
+            f"model {row.title!r}: it has no positions for texts of {length:,} tokens", got=f"length = {length}",
             valid=f"2 to {most:,}, as many as its config.json states", remedy="make `length` smaller",
         )  # fmt: skip
     segments = 2 if int(config.get("type_vocab_size") or 0) > 1 and _tells_segments(tokenizer) else 1
@@ -217,7 +217,7 @@ def read_texts_alike(before: ModelRow, after: ModelRow, base: Path) -> bool:
             "BASE and TUNED read texts differently, so a change would not be one of weights alone",
             got=two.words,
             valid=one.words,
-            remedy="give both one tokenizer, length and end that is kept, in rows of the suite",
+            remedy="give both the same tokenizer, `length` and `keep`, in rows of the suite",
         )
     return True
 
@@ -243,7 +243,7 @@ def _pad(row: ModelRow, tokenizer: Any, config: Mapping[str, Any], home: Path) -
         special = tokenizer.eos_token or next(iter(tokenizer.all_special_tokens), "")
         raise UserError(
             f"model {row.title!r} has no padding token", got=f"none in {home}", valid="a token that pads shorter texts",
-            remedy=f'name one in the model\'s row: pad = "{special}"; attention passes it over',
+            remedy=f'name one in the model\'s row: pad = "{special}"; attention ignores it',
         )  # fmt: skip
     if mine is not None and its is not None and mine != its:
         raise UserError(

@@ -57,7 +57,7 @@ class TransformersNet(nn.Module):
             self.head = nn.Linear(width, classes)
 
     def inputs(self, tokens: Tensor) -> dict[str, Tensor]:
-        """The inputs of transformers' models."""
+        """Keyword arguments for a model of transformers: token ids, attention mask, and segments if it takes them."""
         there, known = tokens >= 0, tokens.clamp(min=0)
         found = {"input_ids": torch.where(there, known % self.vocabulary, self.pad), "attention_mask": there.long()}
         if self.segments:
@@ -130,9 +130,9 @@ def in_net_names(tensors: Mapping[str, Tensor], net: nn.Module, new_head: bool) 
     lost = expected.keys() - found.keys()
     if lost and not new_head and not any(name.startswith(f"model.{base}") and "pooler" not in name for name in lost):
         raise UserError(
-            "the checkpoint has no head that names classes",
+            "the checkpoint has no classification head",
             got=f"no {min(lost).removeprefix('model.')}",
-            valid="a model that was tuned to name classes, as AutoModelForSequenceClassification saves it",
+            valid="a model that was tuned for classification, as AutoModelForSequenceClassification saves it",
             remedy='train a head on the reference set: head = "new" and pooling = "mean" in the model\'s row '
             '(of a decoder, pooling = "last")',
         )

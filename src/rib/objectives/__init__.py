@@ -1,4 +1,4 @@
-"""Objectives: what a pretraining may minimise in place of the cross-entropy, one file each, found by themselves."""
+"""Objectives: losses that a pretraining may minimise instead of the cross-entropy, one file each."""
 
 from rib.objectives.base import Loss, Objective
 from rib.registry import Registry
@@ -6,4 +6,4 @@ from rib.registry import Registry
 __all__ = ["OBJECTIVES", "Loss", "Objective"]
 
 OBJECTIVES = Registry("rib.objectives", Objective, "objective")
-"""Every objective by its name; a suite may name one of the user's as `package.module:Class`."""
+"""Every objective by its name; a suite may name a user's objective as `package.module:Class`."""

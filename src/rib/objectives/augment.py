@@ -1,4 +1,4 @@
-"""Augmentation: another view of the same images, drawn image by image for a whole batch at once."""
+"""Augmentation: random views of a batch of images, drawn separately for each image."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Augmentation(Frozen):
-    """How far a view may go. Every amount is drawn uniformly between its negative and itself, for each image."""
+    """The range of views. Every amount is drawn uniformly between its negative and itself, for each image."""
 
     key_name: ClassVar[str] = "rib.objectives.augment:Augmentation"
 
     rotation: float = Field(15.0, ge=0, le=180, description="degrees")
-    shear: float = Field(0.15, ge=0, lt=1, description="horizontal shift for each unit of height")
+    shear: float = Field(0.15, ge=0, lt=1, description="horizontal shift per unit of height")
     zoom: float = Field(0.2, ge=0, lt=1, description="natural logarithm of the enlargement")
-    shift: float = Field(0.12, ge=0, le=1, description="in each direction, share of half the side")
-    brightness: float = Field(0.3, ge=0, le=1, description="added to all channels, share of the full scale")
-    colour: float = Field(0.4, ge=0, le=1, description="added to each channel, share of the full scale")
+    shift: float = Field(0.12, ge=0, le=1, description="in each direction, as a share of half the side")
+    brightness: float = Field(0.3, ge=0, le=1, description="added to all channels, as a share of the full scale")
+    colour: float = Field(0.4, ge=0, le=1, description="added to each channel, as a share of the full scale")
     contrast: float = Field(0.7, ge=0, lt=2, description="natural logarithm of the factor around the image's mean")
     inversion: float = Field(0.5, ge=0, le=1, description="share of the images whose levels are inverted")
     grey: float = Field(0.5, ge=0, le=1, description="share of the images that lose their colour")
-    noise: float = Field(0.05, ge=0, le=1, description="largest standard deviation, share of the full scale")
+    noise: float = Field(0.05, ge=0, le=1, description="largest standard deviation, as a share of the full scale")
 
     def __call__(self, images: Tensor) -> Tensor:
-        """A view of each image.
+        """A random view of each image.
 
-        The draws come from torch's random state on the CPU, so that they are the same on every device.
+        The draws come from torch's random state on the CPU, so they are the same on every device.
 
         Args:
             images: uint8 (n, H, W, 3).

@@ -1,4 +1,4 @@
-"""Objective: what a net is pretrained to do if that is not to name the class of an image."""
+"""Objectives: what a net is pretrained for, other than the class of an image."""
 
 from __future__ import annotations
 
@@ -15,21 +15,23 @@ from rib.models.classifier import Classifier
 from rib.recipe import Frozen
 
 Features = Callable[[Tensor], Tensor]
-"""Input of the head: images (n, H, W, 3), uint8 or float on the same scale 0 … 255, or token ids (n, L), to (n, D)."""
+"""Computes the head's input: from images (n, H, W, 3), uint8 or float on the scale 0 … 255, or token ids (n, L), to (n,
+D).
+"""
 
 
 class Loss(nn.Module, ABC):
-    """The loss of a batch, with whatever it trains beside the net: its parameters are dropped after the training.
+    """The loss of a batch. Its own parameters are trained with the net and dropped afterwards.
 
     Attributes:
-        reads_tokens: whether `features` gives it what the net knows at each token (n, L, D), not the head's input.
+        reads_tokens: whether `features` gives it the hidden state of each token (n, L, D) instead of the head's input.
     """
 
     reads_tokens: bool = False
 
     @abstractmethod
     def forward(self, features: Features, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """The loss, and how many images were matched right.
+        """The loss, and the number of images that were matched correctly.
 
         Args:
             features: of the net in training.
@@ -37,7 +39,7 @@ class Loss(nn.Module, ABC):
             labels: int64 (n,), the data set's own classes.
 
         Returns:
-            The loss, a scalar, and a count of at most n, a scalar without gradient.
+            The loss, a scalar; and a count of at most n, a scalar without gradient.
         """
 
     def finish(self, classifier: Classifier) -> None:
@@ -45,12 +47,12 @@ class Loss(nn.Module, ABC):
 
 
 class Objective(Frozen, ABC):
-    """An objective and its hyper-parameters, which are its fields.
+    """An objective. Its fields are its hyper-parameters.
 
-    The head has no part in it and keeps the values it was drawn with, so a reference stage must follow.
+    It does not involve the head, which keeps its random weights. So a reference stage must follow.
 
     Attributes:
-        name: what a suite calls it.
+        name: its name in suites.
         views: how often the net sees each image of a batch.
     """
 
@@ -59,19 +61,23 @@ class Objective(Frozen, ABC):
 
     @final
     def drawn(self, classifier: Classifier, classes: int, seed: int) -> Loss:
-        """The loss for a classifier, on its device, drawn from a generator of its own: see `loss`."""
+        """The loss for a classifier, on its device, with parameters from a separate generator; see `loss`."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(named_seed("objective", seed))
             return self.loss(classifier.width, classes).to(classifier.device)
 
     def require_view(self, view: View) -> None:
-        """Refuse the view of a model that it cannot train. Raises UserError."""
+        """Refuse the view of a model that it cannot train.
+
+        Raises:
+            UserError: it cannot train models with that view.
+        """
 
     @abstractmethod
     def loss(self, width: int, classes: int) -> Loss:
-        """The loss, its parameters drawn from torch's random state.
+        """The loss, with parameters drawn from torch's random state.
 
         Args:
-            width: number of features the head sees.
-            classes: of the pretraining set.
+            width: number of features, which are the head's input.
+            classes: number of classes of the pretraining set.
         """

@@ -1,4 +1,4 @@
-"""SimCLR: two views of an image are each other's match among all views of the batch."""
+"""SimCLR: the two views of an image match each other among all views of the batch."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from rib.objectives.base import Features, Loss, Objective
 
 
 class SimCLR(Objective):
-    """Two augmented views of each image, matched by NT-Xent (Chen et al. 2020, arXiv 2002.05709).
+    """Matches two augmented views of each image with NT-Xent (Chen et al. 2020, arXiv 2002.05709).
 
-    Labels are not read. The loss sees the features through a perceptron of one hidden layer, as wide as the
-    features and with batch normalisation as in the authors' code, which is dropped afterwards.
+    It does not use labels. The loss sees the features through an MLP with one hidden layer, which is as wide as the
+    features and has batch normalisation as in the authors' code. The MLP is dropped afterwards.
     """
 
     name: ClassVar[str] = "simclr"
     key_name: ClassVar[str] = "rib.objectives.simclr:SimCLR"
     views: ClassVar[int] = 2
 
-    temperature: float = Field(0.5, gt=0, description="0.5 as published for CIFAR-10")
+    temperature: float = Field(0.5, gt=0, description="divides the cosines; 0.5 as published for CIFAR-10")
     dimensions: int = Field(128, ge=2, description="of the space in which views are compared")
     augmentation: Augmentation = Augmentation()
 
@@ -33,7 +33,7 @@ class SimCLR(Objective):
         as_pixels(view, "of the objective `simclr`, which augments images,")
 
     def loss(self, width: int, classes: int) -> Loss:
-        """NT-Xent of two views through a new projection."""
+        """NT-Xent of two views, with a new projection."""
         return _TwoViews(self, width)
 
 
@@ -55,11 +55,11 @@ class _TwoViews(Loss):
 
 
 def nt_xent(views: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """The normalised temperature-scaled cross-entropy: equation 1 of the paper, its mean over all views.
+    """The normalised temperature-scaled cross-entropy: equation 1 of the paper, averaged over all views.
 
     Args:
-        views: (2n, d), any length; rows i and n + i show the same image.
-        temperature: cosines are divided by it.
+        views: (2n, d), of any length; rows i and n + i show the same image.
+        temperature: divides the cosines.
 
     Returns:
         The loss, and the number of pairs found: half the number of views whose nearest other view is their match.

@@ -1,4 +1,4 @@
-"""Objectives of text: hidden tokens are guessed from the others, or each token from those before it."""
+"""Objectives for texts: predict hidden tokens from the others, or each token from those before it."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ BLANK = bytes_view(4).blank
 
 
 class MaskedTokens(Objective):
-    """Some tokens are hidden, and guessed from all others (Devlin et al. 2019, arXiv 1810.04805), for an encoder.
+    """Hides some tokens and predicts them from all others (Devlin et al. 2019, arXiv 1810.04805), for an encoder.
 
-    Labels are not read. Every chosen token is replaced by the mark of a hidden one. The layer that guesses is
-    dropped afterwards.
+    It does not use labels. Every chosen token is replaced by the mask token. The layer that predicts is dropped
+    afterwards.
     """
 
     name: ClassVar[str] = "masked"
     key_name: ClassVar[str] = "rib.objectives.tokens:MaskedTokens"
 
-    share: float = Field(0.2, gt=0, lt=1, description="of the tokens that is hidden; 0.15 as published")
+    share: float = Field(0.2, gt=0, lt=1, description="share of the tokens that are hidden; 0.15 as published")
 
     def require_view(self, view: View) -> None:
         as_tokens(view, "of the objective `masked`")
@@ -37,9 +37,9 @@ class MaskedTokens(Objective):
 
 
 class NextToken(Objective):
-    """Each token is guessed from those before it (Radford et al. 2018), for a decoder: an encoder would see the answer.
+    """Predicts each token from those before it (Radford et al. 2018), for a decoder: an encoder would see the answer.
 
-    Labels are not read. The layer that guesses is dropped afterwards.
+    It does not use labels. The layer that predicts is dropped afterwards.
     """
 
     name: ClassVar[str] = "next"
@@ -63,7 +63,7 @@ class _Masked(Loss):
     def forward(self, features: Features, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         ids = images.long()
         hidden = (torch.rand(ids.shape, device=ids.device) < self.share) & (ids != BLANK)
-        hidden[:, 1] |= ~hidden.any(dim=1)  # at least one of each text
+        hidden[:, 1] |= ~hidden.any(dim=1)  # at least one per text
         return _guessed(self.guess(features(torch.where(hidden, MASK, ids))[hidden]), ids[hidden], len(ids))
 
 
@@ -81,6 +81,6 @@ class _Next(Loss):
 
 
 def _guessed(logits: Tensor, ids: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """The loss, and the share of right guesses times the number of texts."""
+    """The loss, and the share of correct predictions times the number of texts."""
     right = (logits.detach().argmax(dim=1) == ids).float().mean() * count
     return F.cross_entropy(logits, ids), right

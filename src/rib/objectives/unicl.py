@@ -15,23 +15,23 @@ from rib.objectives.augment import Augmentation
 from rib.objectives.base import Features, Loss, Objective
 
 LARGEST_SCALE = 100.0
-"""Cosines are multiplied by no more than this (Radford et al. 2021, section 2.5)."""
+"""Maximum factor of the cosines (Radford et al. 2021, section 2.5)."""
 
 
 class UniCL(Objective):
-    """Images against class names, every pair of one class positive (Yang et al. 2022, arXiv 2204.03610).
+    """Matches images with class names; every pair of one class is positive (Yang et al. 2022, arXiv 2204.03610).
 
-    This is CLIP's loss (Radford et al. 2021, arXiv 2103.00020) if several images of a batch share their text. The
-    text tower is one learned vector a class; the image's side is a linear projection of the features. Both, and the
+    This is CLIP's loss (Radford et al. 2021, arXiv 2103.00020) in which several images of a batch share their text. The
+    text tower is one learned vector per class; the image's side is a linear projection of the features. Both, and the
     learned temperature, are dropped afterwards.
     """
 
     name: ClassVar[str] = "unicl"
     key_name: ClassVar[str] = "rib.objectives.unicl:UniCL"
 
-    temperature: float = Field(0.07, gt=0, description="at the start; it is learned")
+    temperature: float = Field(0.07, gt=0, description="initial value; it is learned")
     dimensions: int = Field(64, ge=2, description="of the space in which images and names are compared")
-    augmentation: Augmentation | None = Field(None, description="none: images as they are")
+    augmentation: Augmentation | None = Field(None, description="default: none")
 
     def require_view(self, view: View) -> None:
         if self.augmentation is not None:
@@ -63,9 +63,9 @@ def bidirectional(logits: Tensor, labels: Tensor) -> Tensor:
     """Equations 3 and 4 of the paper as means over the batch, and the mean of the two, as in CLIP.
 
     Args:
-        logits: (n, n), image i against the text of image j.
+        logits: (n, n), image i with the text of image j.
         labels: int64 (n,); i and j are a positive pair if they are equal.
     """
     positive = (labels[:, None] == labels[None, :]).to(logits.dtype)
-    target = positive / positive.sum(dim=1, keepdim=True)  # symmetric: a class counts the same in rows and columns
+    target = positive / positive.sum(dim=1, keepdim=True)  # symmetric: a class has the same counts in rows and columns
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2

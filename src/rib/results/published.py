@@ -24,11 +24,11 @@ class PublishedNumbers(Frozen):
 
     accuracy_tolerance: float = Field(0.1, ge=0)
     ood_tolerance: float = Field(0.3, ge=0)
-    ood_change_tolerance: float | None = Field(None, ge=0, description="of after minus before; none: not compared")
-    ood_sets: tuple[str, ...] = Field((), description="the downstream sets that `ood` is a mean over")
-    accuracy: dict[str, dict[str, float]] = Field(default_factory=dict, description="of pretrained models")
+    ood_change_tolerance: float | None = Field(None, ge=0, description="of after minus before; default: not compared")
+    ood_sets: tuple[str, ...] = Field((), description="the downstream sets over which `ood` is a mean")
+    accuracy: dict[str, dict[str, float]] = Field(default_factory=dict, description="accuracy of pretrained models")
     ood: dict[str, tuple[float, float]] = Field(
-        default_factory=dict, description="mean accuracy on the sets not tuned on, before and after `finetune`"
+        default_factory=dict, description="mean accuracy on the other sets, before and after `finetune`"
     )
 
 

@@ -1,1 +1,1 @@
-"""A suite, and how it is loaded."""
+"""Suites: what is compared, and how a suite file is loaded."""

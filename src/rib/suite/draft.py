@@ -1,4 +1,4 @@
-"""Draft: a suite for a folder of data sets, as a commented file that runs."""
+"""Writes a suite for a folder of data sets, as a commented file that runs."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from rib.errors import UserError
 from rib.text.terminal import name_fault
 
 TUNE, TEST = ("train", "training", "tune"), ("test", "testing", "val", "valid", "validation", "eval")
-"""Names of folders that hold the two parts of a set."""
+"""Names of folders with the two parts of a set."""
 
 REFERENCES = ("reference", "ref", "clean", "original", "source", "photo", "photos", "real", "base")
-"""Names of folders that are probably the reference set, most probable first."""
+"""Names of folders that are probably the reference set, the most probable first."""
 
 TEST_FRACTION, HELD_OUT = 0.3, 0.1
 SIZES = (10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
 FEWEST = 2
-"""Classes in common with the reference set that a set needs."""
+"""Minimum number of classes that a set shares with the reference set."""
 
 SCHEMA = "suite.schema.json"
 
@@ -32,10 +32,10 @@ class FoundSet:
     """A data set in a folder.
 
     Attributes:
-        name: of the set: that of its folder.
+        name: name of the set and of its folder.
         tune: the folder of its classes, relative to the root.
-        test: a second folder that is tested on; None without one.
-        images: number of images to tune on or to divide, by class.
+        test: a second folder to test on; None without one.
+        images: number of images to tune on, or to divide into parts, by class.
     """
 
     name: str
@@ -50,7 +50,7 @@ class FoundSet:
 
     @property
     def pool(self) -> int:
-        """About how many of them can be tuned on."""
+        """Approximate number of images that can be tuned on."""
         share = 1.0 if self.test else 1 - TEST_FRACTION
         return int(self.count * share * (1 - HELD_OUT))
 
@@ -63,7 +63,7 @@ class Draft:
         root: the folder.
         reference: the reference set.
         downstream: the sets to tune on and test on.
-        odd: what is left out or needs a look, in sentences.
+        odd: what is left out, or should be checked, in sentences.
     """
 
     root: Path
@@ -73,7 +73,7 @@ class Draft:
 
     @property
     def size(self) -> int:
-        """Images to tune on: at most half of what the smallest set has."""
+        """Number of images to tune on: at most half of those in the smallest set."""
         most = min(each.pool for each in self.downstream) // 2
         return max((size for size in SIZES if size <= most), default=max(most, 1))
 
@@ -83,7 +83,7 @@ def draft(root: Path, reference: str | None = None) -> Draft:
 
     Args:
         root: the folder.
-        reference: name of the reference set; default the most probable one.
+        reference: name of the reference set; default: the most probable one.
 
     Raises:
         UserError: there are fewer than three sets with common classes, or none of that name.
@@ -132,7 +132,7 @@ def _sets(root: Path, odd: list[str]) -> Iterator[FoundSet]:
 
 
 def _reference(sets: Sequence[FoundSet], named: str | None) -> FoundSet:
-    """The named set; else the one whose classes most others have, by its name or its number of images."""
+    """The named set; else the set whose classes most others share, then by its name or its number of images."""
     if named is not None:
         found = next((each for each in sets if each.name == named), None)
         if found is None:
@@ -166,14 +166,14 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 
 
 def draft_text(draft: Draft, name: str, model: Mapping[str, Any] | None = None, root: str = ".") -> str:
-    """The suite file.
+    """The text of the suite file.
 
     Args:
         draft: the sets.
-        name: of the suite.
+        name: name of the suite.
         model: the fields of the model's row, such as `timm` and `weights`; None for a small net that is trained from
             scratch on the reference set.
-        root: the sets' folder, as the file names it.
+        root: the sets' folder, as the file will name it.
     """
     sets, least = [draft.reference, *draft.downstream], min(each.pool for each in draft.downstream)
     names = ", ".join(_text(each.name) for each in draft.downstream)
@@ -237,6 +237,6 @@ def _text(value: Any) -> str:
 
 
 def _key(name: str) -> str:
-    """A name as a key of TOML: quoted unless it is made of plain letters."""
+    """A name as a TOML key, quoted if it is not made of plain letters."""
     plain = name.isascii() and name.replace("-", "").replace("_", "").isalnum()
     return name if plain else _text(name)

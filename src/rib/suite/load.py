@@ -1,4 +1,4 @@
-"""Load: a suite from a TOML file, shipped or the user's own."""
+"""Loads a suite from a TOML file, shipped or the user's own."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ SHIPPED = Path(__file__).parents[1] / "suites"
 
 
 MOST_SEEDS = 1000
-"""Most tuning seeds that `--seeds COUNT` adds; more is a typing error."""
+"""Maximum number of tuning seeds that `--seeds COUNT` adds; a larger number is probably a typing error."""
 
 
 def parse_seeds(text: str) -> int | tuple[int, ...]:
-    """Tuning seeds from text: a number of them such as "3", or the seeds themselves such as "0,1,4" or "7,".
+    """Tuning seeds from text: their number, such as "3", or the seeds themselves, such as "0,1,4" or "7,".
 
     Raises:
         UserError: it is neither, or names a seed twice.
@@ -49,7 +49,11 @@ def shipped() -> dict[str, Path]:
 
 
 def suite_file(name: str | Path) -> Path:
-    """The file of a shipped suite by name, or the path that is given. Raises UserError if no suite has that name."""
+    """The file of a shipped suite by name, or the given path.
+
+    Raises:
+        UserError: there is no suite of that name.
+    """
     path = Path(name)
     if path.suffix == ".toml":
         return path
@@ -60,15 +64,15 @@ def suite_file(name: str | Path) -> Path:
 
 
 def load_suite(name: str | Path, data: Path | None = None) -> Suite:
-    """A shipped suite by name, or a suite file by path.
+    """Load a shipped suite by name, or a suite file by path.
 
     Args:
         name: a name such as "digits", or a path that ends in .toml.
-        data: the folder that relative paths in the suite start from; default RIB_DATA, or else the suite file's own
-            folder, or for a shipped suite the working folder.
+        data: the folder that relative paths in the suite start from. Default: RIB_DATA; else the suite file's own
+            folder, or the working folder for a shipped suite.
 
     Raises:
-        UserError: there is no such suite, or it is not valid TOML, or a key or value is wrong.
+        UserError: there is no such suite, it is not valid TOML, or a key or value is wrong.
     """
     path = suite_file(name)
     if not path.exists():
@@ -81,8 +85,8 @@ def load_suite(name: str | Path, data: Path | None = None) -> Suite:
 
 
 def import_beside(suite: Path) -> None:
-    """Let a suite file name modules beside it, or in the working folder."""
-    real = os.path.realpath(suite)  # unlike Path.resolve, it accepts a link to itself
+    """Allow a suite file to name modules beside it, or in the working folder."""
+    real = os.path.realpath(suite)  # accepts a link to itself, which Path.resolve does not
     for folder in (Path(real).parent if suite.suffix == ".toml" else None, Path.cwd()):
         if folder and folder != SHIPPED and str(folder) not in sys.path:
             sys.path.append(str(folder))
@@ -92,7 +96,7 @@ def parse_suite(document: dict[str, Any], path: Path | str = "suite") -> Suite:
     """A suite from a TOML document.
 
     Raises:
-        UserError: a key is unknown (the valid ones are named) or a value is wrong.
+        UserError: a key is unknown (the message has the valid ones) or a value is wrong.
     """
     _require_printable(document, str(path))
     _require_names(document, str(path))
@@ -100,7 +104,11 @@ def parse_suite(document: dict[str, Any], path: Path | str = "suite") -> Suite:
 
 
 def _require_printable(value: object, where: str) -> None:
-    """Refuse text that would steer a terminal: a name or word with control characters, wherever it stands."""
+    """Refuse text with control characters anywhere in the document, because it could change a terminal's display.
+
+    Raises:
+        UserError: a name or value has one.
+    """
     if isinstance(value, dict):
         for name, item in value.items():
             _require_printable(name, where)
@@ -113,7 +121,11 @@ def _require_printable(value: object, where: str) -> None:
 
 
 def _require_names(document: dict[str, Any], where: str) -> None:
-    """Refuse names of a suite's own things that fit no table, page or file name, before any work starts."""
+    """Refuse names of sets, models or other items that do not fit a table, page or file name, before any work starts.
+
+    Raises:
+        UserError: a name does not fit.
+    """
     for table in ("data", "model", "method", "analysis"):
         rows = document.get(table)
         for name in rows if isinstance(rows, dict) else ():

@@ -1,4 +1,4 @@
-"""Schema: the JSON Schema of a suite file, from the types, for editors that complete and check TOML."""
+"""The JSON Schema of a suite file, made from the types, for editors that complete and check TOML."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rib.recipe import RECIPES
 from rib.suite.suite import Suite
 
 FILE = Path(__file__).parents[1] / "suites" / "suite.schema.json"
-"""The schema beside the shipped suites, which name it in their first line (`#:schema`)."""
+"""The schema beside the shipped suites, whose first line names it (`#:schema`)."""
 
 
 def suite_schema() -> dict[str, Any]:
@@ -32,7 +32,7 @@ def suite_schema() -> dict[str, Any]:
 
 
 def _also(field: dict[str, Any], *words: str) -> None:
-    """Let a field also be one of these words, which the types turn into something else."""
+    """Allow a field to be one of these words, too, which the types convert into another value."""
     kinds = field.pop("anyOf", None) or [{name: field.pop(name) for name in ("$ref", "enum", "type") if name in field}]
     field["anyOf"] = [*kinds, {"enum": list(words)}]
 

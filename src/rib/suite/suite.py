@@ -1,4 +1,4 @@
-"""Suite: what is compared. A strict TOML file, shipped or the user's own."""
+"""Suites: what is compared, as a strict TOML file."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ Size = int | Literal["all"]
 
 
 class Runs(Frozen):
-    """One block of the comparison: every method at every size, for every model, downstream set and seed."""
+    """One block of the comparison: every method at every size, for every model, tuned set and seed."""
 
     methods: tuple[str, ...] = Field(min_length=1)
-    sizes: tuple[Size, ...] = Field(("all",), min_length=1, description="images tuned on, or 'all'")
+    sizes: tuple[Size, ...] = Field(("all",), min_length=1, description="numbers of tuning images, or 'all'")
     models: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
     seeds: tuple[int, ...] | None = Field(None, description="default: the suite's")
     downstream: tuple[str, ...] | None = Field(
-        None, description="default: all of the suite's; the reference set alone: its own small subsets are tuned on"
+        None, description="default: all of the suite's; or only the reference set, to tune on small subsets of it"
     )
 
     @field_validator("sizes")
@@ -44,17 +44,17 @@ class Merges(Frozen):
     """Leave-one-out merges: of the models tuned on all downstream sets but one, scored on that one."""
 
     methods: tuple[str, ...] = Field(min_length=1, description="methods that merge models tuned on several sets")
-    sizes: tuple[Size, ...] = Field(("all",), min_length=1, description="images of each set tuned on, or 'all'")
+    sizes: tuple[Size, ...] = Field(("all",), min_length=1, description="numbers of tuning images per set, or 'all'")
     models: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
     seeds: tuple[int, ...] | None = Field(None, description="default: the suite's")
-    downstream: tuple[str, ...] | None = Field(None, description="sets tuned on or left out; default: the suite's")
+    downstream: tuple[str, ...] | None = Field(None, description="sets to tune on or leave out; default: the suite's")
 
 
 class Looks(Frozen):
-    """One block of looks inside: every analysis for every run of the suite that is chosen here."""
+    """One block of planned analyses: every analysis for every chosen run of the suite."""
 
-    names: tuple[str, ...] = Field(min_length=1, description="analyses, as `[analysis.NAME]` or RIB has them")
-    on: tuple[str, ...] | None = Field(None, description="data sets to look at; default: each analysis' own")
+    names: tuple[str, ...] = Field(min_length=1, description="names of RIB's analyses or of `[analysis.NAME]` tables")
+    on: tuple[str, ...] | None = Field(None, description="data sets to analyse; default: those of each analysis")
     methods: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
     sizes: tuple[Size, ...] | None = Field(None, description="default: all of the suite's")
     models: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
@@ -69,44 +69,44 @@ class StudyChoice(Frozen):
     models: tuple[str, ...] | None = Field(None, min_length=1, description="patterns of names; default: all")
     seeds: tuple[int, ...] | None = Field(None, min_length=1, description="default: the suite's")
     methods: tuple[str, ...] | None = Field(None, min_length=1, description="default: those of the suite's runs")
-    steps: int | None = Field(None, ge=1, description="where steps are fixed; default: those at the middle size")
+    steps: int | None = Field(None, ge=1, description="fixed number of steps; default: that of the middle size")
     diversity: tuple[tuple[str, str], ...] = Field(
-        (), description="pairs of pretraining sets of one size: the less and the more diverse"
+        (), description="pairs of pretraining sets of one size: first the less, then the more diverse"
     )
 
 
 class Suite(Frozen):
-    """Says what to compare.
+    """What to compare.
 
-    RI needs at least two downstream sets: tuned on one, tested on the others.
+    RI needs at least two downstream sets: one to tune on, others to test on.
     """
 
     name: str = Field(pattern=r"^[\w+][\w.+-]*$", max_length=100)
     description: str = ""
-    note: str = Field("", description="what readers of its numbers should know; shown with the report")
-    reference: str = Field(description="data set of the pretrained models' own task; names the classes")
-    downstream: tuple[str, ...] = Field(description="data sets tuned on, and tested on when not")
-    evaluate: tuple[str, ...] = Field((), description="data sets that are only tested on")
+    note: str = Field("", description="a note for readers, shown in the report")
+    reference: str = Field(description="data set of the pretrained models' own task, which defines the classes")
+    downstream: tuple[str, ...] = Field(description="data sets to tune on; each model is tested on the others")
+    evaluate: tuple[str, ...] = Field((), description="data sets to test on only")
     models: tuple[str, ...] = Field(min_length=1)
-    runs: tuple[Runs, ...] = Field((), description="none: the pretrained models are scored, and nothing is tuned")
+    runs: tuple[Runs, ...] = Field((), description="default: only score the pretrained models")
     merges: tuple[Merges, ...] = Field((), description="leave-one-out merges of models tuned on several sets")
     seeds: tuple[int, ...] = Field((0,), min_length=1)
     decode: Decode = Field("exact", description="exact: Pillow's pixels, bit for bit; fast: within 7 grey levels")
-    held_out: float = Field(0.0, ge=0, lt=0.9, description="share of a tuning pool kept for choices")
+    held_out: float = Field(0.0, ge=0, lt=0.9, description="share of a tuning pool that is held out for choices")
     recipe: RecipeField = Field(default_factory=Recipe, description="a table, or 'paper', or { base = 'paper', … }")
     tuning: dict[str, dict[str, Any]] = Field(
-        default_factory=dict, description="recipe fields that differ for some models, by a pattern of names"
+        default_factory=dict, description="recipe fields that differ for models whose name matches the pattern"
     )
-    data: dict[str, DataRow] = Field(default_factory=dict, description="data sets of this suite's own")
-    model: dict[str, ModelRow] = Field(default_factory=dict, description="models of this suite's own")
+    data: dict[str, DataRow] = Field(default_factory=dict, description="further data sets")
+    model: dict[str, ModelRow] = Field(default_factory=dict, description="further models")
     method: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="methods with other hyper-parameters: `kind`, its fields, `sweep`"
     )
-    analyses: tuple[Looks, ...] = Field((), description="looks inside the models")
+    analyses: tuple[Looks, ...] = Field((), description="analyses of the models")
     analysis: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="analyses with other parameters: `kind` and its fields"
     )
-    study: dict[str, StudyChoice] = Field(default_factory=dict, description="what a study takes of this suite")
+    study: dict[str, StudyChoice] = Field(default_factory=dict, description="the part of this suite that a study uses")
     _base: Path = PrivateAttr(default=Path())
 
     @field_validator("data")
@@ -117,7 +117,9 @@ class Suite(Frozen):
     @field_validator("model")
     @classmethod
     def _one_a_seed(cls, rows: dict[str, ModelRow]) -> dict[str, ModelRow]:
-        """A row whose pretraining has several seeds stands for one row each: NAME for seed 0, NAME_1 for seed 1, …"""
+        """Replace a row whose pretraining has several seeds by one row per seed: NAME for seed 0, NAME_1 for
+        seed 1, …
+        """
         found: dict[str, ModelRow] = {}
         for name, row in rows.items():
             for own, each in replicates(name, row):
@@ -175,7 +177,9 @@ class Suite(Frozen):
             _require_known(place, block.downstream, sets, "downstream")
 
     def _require_known_runs(self, look: Looks) -> None:
-        methods = [name.partition(" ")[0] for name in look.methods or ()]  # one of a sweep: "NAME field=value"
+        methods = [
+            name.partition(" ")[0] for name in look.methods or ()
+        ]  # a name of a sweep's method: "NAME field=value"
         _require_known("analyses", methods, [name for run in self.runs for name in run.methods], "methods")
         _require_known("analyses", look.sizes, [size for run in self.runs for size in run.sizes], "sizes")
         _require_known("analyses", look.seeds, [seed for run in self.runs for seed in run.seeds or self.seeds], "seeds")
@@ -184,7 +188,7 @@ class Suite(Frozen):
         _require_known("analyses", look.on, self.tested, "data sets")
 
     def recipe_of(self, model: str) -> Recipe:
-        """The recipe with which a model is tuned: the suite's, changed by every `tuning` whose pattern fits.
+        """The recipe with which a model is tuned: the suite's, changed by every `tuning` table whose pattern matches.
 
         Raises:
             UserError: a changed field does not exist or has a wrong value.
@@ -215,7 +219,7 @@ class Suite(Frozen):
 
     @property
     def tested(self) -> tuple[str, ...]:
-        """Every data set that is scored."""
+        """Every data set that models are scored on."""
         return (*self.downstream, self.reference, *self.evaluate)
 
     @property
@@ -229,10 +233,15 @@ class Suite(Frozen):
         return names_of(self.models)
 
     def find_model(self, given: str, what: str = "model") -> str:
-        """The full name of a model of the suite, else of its rows, else of the catalogue, by its full or short name.
+        """The full name of a model, by its full or short name, among the suite's models, then its rows, then the
+        catalogue.
+
+        Args:
+            given: the name.
+            what: its role, for the error.
 
         Raises:
-            UserError: there is none, or the first of the three that knows the name has several.
+            UserError: there is none, or the first of these that knows the name has several.
         """
         groups = (self.models, (*self.models, *self.model), (*self.models, *self.model, *ROWS))
         if any(given in group for group in groups):
@@ -241,7 +250,7 @@ class Suite(Frozen):
         return Names(near, reserved=frozenset()).find(given, what)
 
     def with_models(self, names: Sequence[str]) -> Suite:
-        """The same suite with these models only: its own, or any of the catalogue, with or without the namespace.
+        """A copy with only these models, from the suite or the catalogue, with or without the namespace.
 
         Raises:
             UserError: there is no such model.
@@ -262,10 +271,10 @@ class Suite(Frozen):
         return self.model_copy(update=changed).based_at(self.base)
 
     def with_seeds(self, seeds: int | Sequence[int]) -> Suite:
-        """The same suite with these tuning seeds, in every block of runs and in every study.
+        """A copy with these tuning seeds in every block of runs and in every study.
 
         Args:
-            seeds: how many: the suite's own first, then the smallest that it does not have. Or exactly these.
+            seeds: the exact seeds; or their number, which takes the suite's own first and then the smallest others.
         """
         chosen = _extended(self.seeds, seeds)
         runs, merges = _seeded(self.runs, seeds), _seeded(self.merges, seeds)
@@ -279,7 +288,7 @@ class Suite(Frozen):
         return self.model_copy(update=changed).based_at(self.base)
 
     def based_at(self, base: Path) -> Suite:
-        """The same suite, with its relative paths starting elsewhere."""
+        """A copy whose relative paths start from another folder."""
         moved = self.model_copy()
         moved._base = base
         return moved
@@ -302,12 +311,12 @@ Seeded = TypeVar("Seeded", Runs, Merges)
 
 
 def _seeded(blocks: Sequence[Seeded], seeds: int | Sequence[int]) -> tuple[Seeded, ...]:
-    """The blocks, those that list seeds with other ones."""
+    """The blocks; those that list seeds get other seeds."""
     return tuple(block.model_copy(update={"seeds": block.seeds and _extended(block.seeds, seeds)}) for block in blocks)
 
 
 def _narrowed(blocks: Sequence[Block], field: str, known: Collection[int | str]) -> tuple[Block, ...]:
-    """The blocks with only these models or seeds, less those that are left with none."""
+    """The blocks with only these models or seeds, without blocks that lose all of theirs."""
     kept = []
     for block in blocks:
         own = getattr(block, field)
@@ -318,7 +327,7 @@ def _narrowed(blocks: Sequence[Block], field: str, known: Collection[int | str])
 
 
 def _extended(own: Sequence[int], seeds: int | Sequence[int]) -> tuple[int, ...]:
-    """The first `seeds` of a list, and the smallest seeds that it lacks if it has fewer; or the seeds given."""
+    """The first `seeds` of a list, with the smallest missing seeds if it has fewer; or the given seeds."""
     if not isinstance(seeds, int):
         return tuple(seeds)
     others = (seed for seed in itertools.count() if seed not in own)

@@ -1,4 +1,4 @@
-"""Validation: a value from plain TOML values, with errors for people."""
+"""Turns plain TOML values into validated objects, with readable errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,16 @@ T = TypeVar("T", bound=BaseModel)
 
 
 def validated(kind: type[T], values: dict[str, Any], where: str) -> T:
-    """`kind` from plain values, with errors for people. Raises UserError."""
+    """An object of type `kind` from plain values.
+
+    Args:
+        kind: the type.
+        values: the values of its fields.
+        where: names the values in errors.
+
+    Raises:
+        UserError: a key is unknown or a value is wrong.
+    """
     try:
         return kind.model_validate(values)
     except ValidationError as error:
@@ -53,7 +62,7 @@ def _explained(kind: type[BaseModel], error: ValidationError, where: str) -> Use
 
 
 def _fields_at(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
-    """Field names of the model that a location leads to."""
+    """Field names of the type at a location of a validation error."""
     current: Any = kind
     for part in loc:
         if isinstance(part, str) and isinstance(current, type) and issubclass(current, BaseModel):

@@ -1,1 +1,1 @@
-"""Text for people: what a terminal can show, and short names."""
+"""Text for users: what a terminal can show, and short names."""

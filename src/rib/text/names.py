@@ -1,4 +1,4 @@
-"""Names: what data sets and models are called in tables, files and options. Short only if no other has that name."""
+"""Names of data sets and models in tables, files and options. A name is shortened only if the short form is unique."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ RESERVED = frozenset(
     {"pretrained", "own", "reference", "mean", "ri", "mri", "all"}
     | {"your own data", "the set tuned on", "other downstream sets"}
 )
-"""Words of tables, files and options. No short name is one of them."""
+"""Words with a fixed meaning in tables, files and options. No short name is one of them."""
 
 
 class Names:
@@ -38,24 +38,24 @@ class Names:
         self._tails = tails
 
     def short(self, name: str) -> str:
-        """The short name, or the full one if another has that short name too; an unknown name as it is."""
+        """The short name; the full one if the short one is not unique. Unknown names are returned unchanged."""
         return self._short.get(name, name)
 
     @property
     def spellings(self) -> Mapping[str, str]:
-        """Every name that means one of them, with its full name."""
+        """Every spelling of every name, with the full name."""
         unique = {short: name for name, short in self._short.items()}
         return MappingProxyType(unique | {name: name for name in self.full})
 
     def find(self, given: str, what: str) -> str:
-        """The full name of what is meant.
+        """The full name for a full or short name.
 
         Args:
-            given: a full name, or a short one.
+            given: a full or short name.
             what: "data set" or "model", for the message.
 
         Raises:
-            UserError: it means none of them, or several.
+            UserError: no name or several names match.
         """
         if given in self.spellings:
             return self.spellings[given]
@@ -71,21 +71,21 @@ class Names:
 
 @lru_cache(maxsize=64)
 def names_of(full: tuple[str, ...], reserved: frozenset[str] = RESERVED) -> Names:
-    """`Names`, worked out once for each tuple of full names."""
+    """`Names`, computed once per tuple of full names."""
     return Names(full, reserved)
 
 
 def few(names: Sequence[str], most: int = 6) -> str:
-    """Names in one line: all of up to `most`; else the first, and how many more there are."""
+    """Names in one line: all of up to `most`; else the first `most`, and the number of others."""
     shown = names if len(names) <= most else [*names[: most - 2], f"{len(names) - most + 2} more"]
     return ", ".join(shown)
 
 
 def short(name: str) -> str:
-    """A name without its namespace. It may mean several things: in a suite, ask `Names`."""
+    """A name without its namespace. It need not be unique: in a suite, use `Names`."""
     return name.rpartition(":")[2] or name
 
 
 def folded(name: str) -> str:
-    """A name as file systems that ignore case and Unicode form compare it."""
+    """A name in the form in which file systems that ignore case and Unicode form compare it."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())

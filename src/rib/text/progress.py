@@ -1,8 +1,8 @@
-"""Progress: how long work reports that it advances."""
+"""Progress: how long-running work reports how far it is."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Advance = Callable[[int], None]
-"""Is called with the number of items that were done since the last call."""
+"""Called with the number of items finished since the last call."""

@@ -1,4 +1,4 @@
-"""Terminal: text of others shown as text, whatever characters are in it and whatever the terminal can show."""
+"""Safe output of text from elsewhere, whatever characters it contains and whatever the terminal can show."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
 
 LONGEST_NAME = 200
-"""Characters of a name. Longer ones fit no table and no file name."""
+"""Maximum number of characters of a name. Longer ones fit no table and no file name."""
 
 UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-"""Characters that move the cursor, break a line, colour or reorder what is shown. Not tab and line feed."""
+"""Characters that move the cursor, break a line, change colours or reorder text. Tab and line feed are allowed."""
 
 
 PLAIN = {
@@ -28,10 +28,10 @@ PLAIN = {
     "○": "o", "━": "-", "─": "-", "█": "#", "°": " deg", "²": "2", "Δ": "d", "α": "alpha", "β": "beta", "σ": "sd",
     "\u00a0": " ", "\u202f": " ", "\u2009": " ",
 }  # fmt: skip
-"""Replacements for characters that a terminal cannot show; any other becomes an escape such as \\xe9."""
+r"""Replacements for characters that a terminal cannot show; all others become escapes such as \xe9."""
 
 DEGRADED = "rib-degraded"
-"""Name of the handler of such characters, for `errors=` of a stream or of `str.encode`."""
+"""Name of the error handler for such characters, for `errors=` of a stream or of `str.encode`."""
 
 
 def _degrade(error: UnicodeError) -> tuple[str, int]:
@@ -45,7 +45,7 @@ codecs.register_error(DEGRADED, _degrade)
 
 
 def degraded(text: str, encoding: str) -> str:
-    """`text` as a stream of an encoding can show it: the nearest plain characters in place of what it lacks."""
+    """`text` with the nearest plain characters in place of those that the encoding lacks."""
     try:
         return text.encode(encoding, DEGRADED).decode(encoding)
     except LookupError:
@@ -53,7 +53,10 @@ def degraded(text: str, encoding: str) -> str:
 
 
 def prepare_streams() -> None:
-    """Let standard output and standard error take any text, whatever their encoding; a closed one swallows it."""
+    """Make standard output and standard error accept any text, whatever their encoding.
+
+    Output to a closed stream is dropped.
+    """
     for name in ("stdout", "stderr"):
         stream: TextIO | None = getattr(sys, name)
         if stream is None:
@@ -63,7 +66,7 @@ def prepare_streams() -> None:
 
 
 def finish_streams() -> bool:
-    """Write out what is still held back; whether somebody read it. A closed pipe takes no more, without a word."""
+    """Flush standard output and standard error. Return False if the reader of a pipe is gone, which is no error."""
     whole = True
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -71,18 +74,21 @@ def finish_streams() -> bool:
         except BrokenPipeError:
             whole = False
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        except (OSError, ValueError):  # a full disk, or closed: what is to be said of it has been said
+        except (OSError, ValueError):  # a full disk or a closed stream, which was reported before
             pass
     return whole
 
 
 def console(stderr: bool = False, highlight: bool = True) -> Console:
-    """A console for tables and lines that shows names literally, even "[red]", ":smile:" or "\\x1b[2J"."""
+    r"""A console for tables and lines that prints names literally, even "[red]", ":smile:" or "\x1b[2J"."""
     return _Plain(stderr=stderr, highlight=highlight, markup=False, emoji=False)
 
 
 def off_screen(width: int, record: bool = False) -> Console:
-    """A console of this width that nothing is seen of: what is printed is captured, or recorded in colour to export."""
+    """A console of this width without visible output.
+
+    It captures what is printed, or records it with colours for export.
+    """
     screen = io.StringIO()
     if record:
         return _Plain(file=screen, width=width, highlight=False, markup=False, emoji=False, record=True)
@@ -90,7 +96,7 @@ def off_screen(width: int, record: bool = False) -> Console:
 
 
 def name_fault(text: str) -> str | None:
-    """Why a text cannot be a name: of a data set, a model, a method or a class. None if it can."""
+    """Why a text cannot be the name of a data set, a model, a method or a class; None if it can."""
     if UNPRINTABLE.search(text) or "\n" in text or "\t" in text:
         return "control characters"
     if len(text) > LONGEST_NAME:
@@ -99,7 +105,7 @@ def name_fault(text: str) -> str | None:
 
 
 def printable(text: str) -> str:
-    """`text` with an escape such as \\x1b in place of every character that is not for show."""
+    r"""`text` with an escape such as \x1b in place of every character that could control the terminal."""
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
@@ -110,14 +116,14 @@ def say(line: str) -> None:
 
 
 class _Plain(Console):
-    """A console that lets through no control characters but those that it makes itself."""
+    """A console that drops all control characters except its own."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
         for segment in super().render(renderable, options):
             yield segment if segment.control else segment._replace(text=self._shown(segment.text))
 
     def on_broken_pipe(self) -> None:
-        """Let the command end in its own way."""
+        """Let the command handle a broken pipe."""
         raise BrokenPipeError
 
     def _shown(self, text: str) -> str:

@@ -1,5 +1,6 @@
-"""Hooks: what a method may do at a training step besides a term of the loss. It can change gradients or weights, read
-features, compute the gradient at other weights, and add images of the reference set."""
+"""Hooks: what a method may do at a training step besides adding a term to the loss. It can change gradients or weights,
+read features, compute the gradient at other weights, and add images of the reference set.
+"""
 
 from __future__ import annotations
 
@@ -37,7 +38,9 @@ class StepHook:
         return {}
 
     def loss(self, net: nn.Module, logits: Tensor, rows: Tensor) -> Tensor | None:
-        """A term that is added to the cross-entropy, like a `Penalty`, for a hook with weights; None for none."""
+        """A term that is added to the cross-entropy, like a `Penalty`, for a hook that has its own weights; None for
+        none.
+        """
         return None
 
     def gradients(self, net: nn.Module, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Loop: the training loop."""
+"""The training loop."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class _Loop:
         keeps = self.head_alone or recipe.batchnorm == "freeze"
         self.norms = frozenset() if keeps else classifier.batch_norms(trainable)
         self.pretrained = take_statistics(classifier.net) if recipe.batchnorm == "pretrained" else {}
-        one = training.objective is not None and recipe.leaves_one(len(examples))  # which neither can use
+        one = training.objective is not None and recipe.leaves_one(len(examples))  # which no objective can use
         merged = bool(self.norms) or one
         self.schedule = Schedule(
             examples.labels, recipe, training.seed, training.stages, merged, training.hold, training.stop
@@ -176,7 +176,7 @@ class _Loop:
                 module.train(module in self.norms)
 
     def _batches(self, epoch: int) -> Iterator[tuple[int, Tensor, Tensor | None]]:
-        """Number, examples and inputs of every step; no inputs if features stand for them."""
+        """Number, examples and inputs of every step; no inputs if features replace them."""
         order, steps, sizes = self.schedule.order(epoch), self.schedule.steps(epoch), self.schedule.sizes
         wanted = np.split(order, np.cumsum(sizes)[:-1])[: len(steps)]
         known = self.features is not None
@@ -213,7 +213,7 @@ class _Loop:
         return reported.detach().float(), right
 
     def _update(self, step: int) -> None:
-        """Apply the optimizer to the present gradients."""
+        """Apply the optimizer to the current gradients."""
         training, net = self.training, self.classifier.net
         if training.pull is not None or training.hook is not None:
             self.scaler.unscale_(self.optimizer)

@@ -1,4 +1,4 @@
-"""Outcome: how a training went, and whether it diverged or learned nothing."""
+"""The outcome of a training, and whether it diverged or learned nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EXPLODED = 3.0
 """See DIVERGED."""
 
 AT_CHANCE = 0.05
-"""A run ends at chance unless guessing the most frequent class would do as well with a probability below this."""
+"""A run ends above chance only if guessing the most frequent class would do as well with at most this probability."""
 
 
 @dataclass(frozen=True)
@@ -71,15 +71,15 @@ def is_diverged(losses: Sequence[float], first_batch: float, classes: int | None
 
 
 def is_at_chance(accuracy: float, chance: float, count: int) -> bool:
-    """Whether an accuracy is consistent with always naming the most frequent class.
+    """Whether an accuracy is no better than that of always guessing the most frequent class.
 
-    It is if a binomial draw at chance gives as many right images or more with P(X >= right) > 0.05. With a single class
-    it always is.
+    It is so if a binomial draw at chance gives as many right images or more with P(X >= right) > 0.05. With a single
+    class it is always so.
 
     Args:
         accuracy: in percent.
         chance: share of the most frequent class, in percent.
-        count: images.
+        count: number of images.
     """
     if not 0 < chance < 100 or not count:
         return False

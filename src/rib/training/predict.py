@@ -24,7 +24,9 @@ Watch = Callable[[int], None]
 """Called with the number of images since its last call."""
 
 JUDGED = 64
-"""Batches whose logits are stored before they are compared with the labels: those of a whole set may exceed memory."""
+"""Number of batches whose logits are stored before they are compared with the labels. Those of a whole set may be too
+large for memory.
+"""
 
 
 @dataclass(frozen=True)
@@ -55,7 +57,7 @@ class Predictions:
 
     @property
     def state(self) -> dict[str, Tensor]:
-        """For a checkpoint."""
+        """The fields as tensors, for a checkpoint."""
         return {each.name: torch.from_numpy(getattr(self, each.name)) for each in fields(self)}
 
     @classmethod
@@ -177,7 +179,7 @@ def finite(found: Tensor) -> Tensor:
     """Check the outputs of a model for N examples, float (N, D), and return them unchanged.
 
     Raises:
-        NotFiniteError: a value is NaN or infinite. The highest of such logits is no answer.
+        NotFiniteError: a value is NaN or infinite, so the highest logit means nothing.
     """
     bad = ~torch.isfinite(found).all(dim=1)
     if count := int(bad.sum()):
@@ -196,7 +198,7 @@ def collected(
     precision: Precision = "fp32",
     watch: Watch | None = None,
 ) -> Iterator[Tensor]:
-    """The result of `collect`, in consecutive pieces."""
+    """The result of `collect`, in consecutive pieces float32 (n, D)."""
     for some in batches(len(examples), JUDGED * batch_size):
         chosen = examples.take(np.arange(some.start, some.stop))
         yield collect(classifier, function, chosen, batch_size, precision, watch)

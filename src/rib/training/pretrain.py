@@ -1,4 +1,4 @@
-"""Pretraining: several trainings in sequence, from new weights to a model for the reference set's classes."""
+"""Pretraining: several trainings in sequence, from random weights to a model for the reference set's classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def pretrain(classifier: Classifier, stages: Sequence[Training], checkpoint: Che
     """Train the stages in order, in place. A run that resumes from any checkpoint equals an uninterrupted one.
 
     Args:
-        classifier: with new weights, on the device to use.
+        classifier: with random weights, on the device to use.
         stages: at least one.
         checkpoint: stores the state; the training resumes from it.
         watch: called with the number of images.
@@ -61,7 +61,7 @@ def _as_none(watch: Watch, images: int) -> None:
 
 @dataclass(frozen=True)
 class _OfStage:
-    """The checkpoint of one stage within the checkpoint of all."""
+    """The checkpoint of one stage within the checkpoint of all stages."""
 
     place: Checkpoint
     number: int

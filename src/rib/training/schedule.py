@@ -1,4 +1,4 @@
-"""Schedule: the learning rate of every step, and the examples of every batch."""
+"""The learning rate of every step, and the examples of every batch."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Schedule:
         return sum(self.sizes[: self._end - epoch * len(self.sizes)])
 
     def order(self, epoch: int) -> Rows:
-        """The examples of an epoch in order; examples of a prefix are repeated until the epoch is full."""
+        """The examples of an epoch in order, int64 (n,); examples of a prefix are repeated until the epoch is full."""
         generator = named_generator("shuffle", self._seed, epoch)
         drawn = []
         steps = range(epoch * len(self.sizes), (epoch + 1) * len(self.sizes))

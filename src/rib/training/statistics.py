@@ -1,4 +1,4 @@
-"""Statistics: the recipe's rules for BatchNorm's running mean and variance in a training."""
+"""The recipe's rules for BatchNorm's running mean and variance in a training."""
 
 from __future__ import annotations
 
@@ -47,14 +47,14 @@ def put_statistics(net: nn.Module, statistics: Statistics) -> None:
 @torch.inference_mode(False)
 @torch.no_grad()
 def estimate_statistics(classifier: Classifier, training: Training, norms: Collection[nn.Module]) -> None:
-    """Estimate the statistics of `norms` again on the whole tuning set, with the current weights.
+    """Estimate the statistics of `norms` on the whole tuning set, with the current weights.
 
-    Each statistic becomes its mean over the recipe's batches, weighted by their images: that of
-    `torch.optim.swa_utils.update_bn` if all batches are equal. The recipe's `last_batch` applies here too; a last
-    batch of one image that it keeps has no variance and is left out if there is another.
+    Each statistic becomes its mean over the recipe's batches, weighted by their numbers of images. With equal batches
+    this is the result of `torch.optim.swa_utils.update_bn`. The recipe's `last_batch` applies here too. If it keeps a
+    last batch of one image, that batch has no variance and is left out, unless it is the only one.
 
     Args:
-        classifier: on the device to be used; left in evaluation mode.
+        classifier: on the device to use; stays in evaluation mode.
         training: provides the examples.
         norms: the BatchNorms that the training has changed.
     """

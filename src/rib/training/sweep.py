@@ -24,11 +24,11 @@ class Asked:
 
     Attributes:
         net: on the device to use; checkpoints with the same features share one net.
-        head: the head, of the net or another one.
-        label_map: of the data.
-        precision: of the forward pass.
+        head: the head, of this net or of another one.
+        label_map: the label map of the data.
+        precision: precision of the forward pass.
         said: predictions of the first examples, in consecutive pieces.
-        error: why it was stopped.
+        error: why it was stopped; None if it was not.
     """
 
     net: Classifier

@@ -1,1 +1,1 @@
-"""User code: the modules that a builder, method, analysis or objective from outside RIB consists of, by content."""
+"""User code: the content of the user's modules with builders, methods, analyses or objectives."""

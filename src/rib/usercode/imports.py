@@ -1,4 +1,4 @@
-"""Reads the imports off the source of a module, and refuses what a source does not name."""
+"""Reads the imports in a module's source, and refuses imports and files that the source does not name."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rib.errors import UserError
 from rib.usercode.modules import SourceFile, find
 
 DECLARED = "RIB_FILES"
-"""Name by which a module lists the files that it reads, as a tuple of patterns."""
+"""The variable in which a module lists the files that it reads, as a tuple of patterns."""
 
 DYNAMIC = {
     *("__import__", "import_module", "exec", "eval", "run_path", "run_module", "spec_from_file_location"),
     *("module_from_spec", "load_module", "exec_module", "load_source", "SourceFileLoader", "entry_points"),
     *("resolve_name", "run_code", "zipimporter"),
 }
-"""Names of functions that bring in code which the source does not name."""
+"""Names of functions that load code which the source does not name."""
 
 LOADERS = {
     **dict.fromkeys(("importlib", "importlib.util", "importlib.machinery", "importlib.metadata", "runpy"), frozenset()),
@@ -27,9 +27,9 @@ LOADERS = {
     "pydoc": frozenset(("locate", "safeimport", "resolve")),
     "hydra.utils": frozenset(("instantiate", "call", "get_class", "get_method", "get_object", "get_static_method")),
 }
-"""Modules whose functions bring in code, and those of their functions whose name in `DYNAMIC` would be too common.
+"""Modules whose functions load code, with those of their functions whose names are too common for `DYNAMIC`.
 
-As a value (`getattr(importlib, name)`), such a module may be any of its functions.
+Such a module used as a value (`getattr(importlib, name)`) may be any of its functions.
 """
 
 READING = frozenset(
@@ -41,12 +41,16 @@ READING_OF = frozenset(("torch", "jit", "np", "numpy", "pickle", "joblib", "dill
 """Modules whose `load` reads weights or objects."""
 
 METHODS_TOO = frozenset(("exec", "eval"))
-"""Names that mean something else as an attribute: `model.eval()` is a mode."""
+"""Names that have another meaning as an attribute: `model.eval()` sets a mode."""
 
 
 def imported(tree: ast.Module, source: SourceFile, declares: bool) -> Iterator[str]:
-    """Names of what a source imports, modules among them. Raises UserError: it does not name them."""
-    written: set[int] = set()  # functions of calls whose module is written out
+    """Names of the modules and other objects that a source imports.
+
+    Raises:
+        UserError: the source loads code or files that it does not name.
+    """
+    written: set[int] = set()  # functions in calls whose module is written as a literal
     loaders = _loaders(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -57,7 +61,7 @@ def imported(tree: ast.Module, source: SourceFile, declares: bool) -> Iterator[s
             written.add(id(node.func))
             yield name
         if isinstance(node, ast.Attribute) and (path := _path(node.value)) in loaders:
-            written.add(id(node.value))  # the module is not a value here: one of its functions is named
+            written.add(id(node.value))  # the module is not used as a value here: the attribute is one of its functions
             found = node.attr in loaders[path]
         else:
             found = _path(node) in loaders
@@ -109,7 +113,7 @@ def _loaders_of(module: str, name: str) -> dict[str, frozenset[str]]:
 
 
 def _path(node: ast.AST) -> str:
-    """A name with dots in it, as it is read; empty for anything else."""
+    """A name with its dots, as written; empty for anything else."""
     if isinstance(node, ast.Name):
         return node.id
     above = _path(node.value) if isinstance(node, ast.Attribute) else ""
@@ -117,7 +121,7 @@ def _path(node: ast.AST) -> str:
 
 
 def _is_dynamic(node: ast.AST) -> bool:
-    """Whether a name or an attribute is a function that brings in code, under whatever name it is then used."""
+    """Whether a name or an attribute is a function that loads code, under whatever name it is used later."""
     if isinstance(node, ast.Name):
         return node.id in DYNAMIC and isinstance(node.ctx, ast.Load)
     if isinstance(node, ast.alias):
@@ -144,7 +148,7 @@ def _reads(node: ast.AST) -> bool:
 
 
 def _written_out(node: ast.Call, source: SourceFile) -> str | None:
-    """The module that a call of import_module imports, where its name is written out."""
+    """The module that a call of import_module imports, if its name is a literal."""
     function = node.func
     called = function.id if isinstance(function, ast.Name) else getattr(function, "attr", "")
     first = node.args[0] if node.args else None
@@ -161,11 +165,11 @@ def _imported_from(node: ast.ImportFrom, source: SourceFile) -> Iterator[str]:
     try:
         base = importlib.util.resolve_name(relative, source.package) if node.level else relative
     except ImportError:
-        return  # it would fail when it is run
+        return  # it would fail at run time
     yield base
     for alias in node.names:
         if alias.name != "*":
-            yield f"{base}.{alias.name}"  # a submodule, or else a name that is found nowhere
+            yield f"{base}.{alias.name}"  # a submodule, or else a name that does not exist
         elif (spec := find(base)) and spec.submodule_search_locations is not None:
             for folder in spec.submodule_search_locations:
                 yield from (f"{base}.{path.stem}" for path in sorted(Path(folder).glob("*.py")))

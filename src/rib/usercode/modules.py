@@ -16,10 +16,10 @@ class SourceFile:
     """A module's file.
 
     Attributes:
-        name: of the module.
-        path: of its file.
+        name: name of the module.
+        path: its file.
         package: the package that its relative imports start from.
-        folders: where its submodules are looked for; none where it is no package.
+        folders: the folders that are searched for its submodules; empty if it is no package.
     """
 
     name: str
@@ -29,8 +29,8 @@ class SourceFile:
 
 
 def find(module: str) -> ModuleSpec | None:
-    """The spec of a module, imported or not. Imports nothing."""
-    if module == "__main__":  # has a file, or was typed in
+    """The spec of a module, imported or not. It imports nothing."""
+    if module == "__main__":  # has a file, or was entered interactively
         return None
     known = sys.modules.get(module)
     if known is not None and isinstance(getattr(known, "__spec__", None), ModuleSpec):
@@ -55,7 +55,7 @@ def find_now(module: str) -> ModuleSpec | None:
 
 
 def is_installed(place: Path) -> bool:
-    """Whether a file is Python's own, or of an installed package."""
+    """Whether a file belongs to Python or to an installed package."""
     full = place.resolve()
     if {"site-packages", "dist-packages"} & set(full.parts):
         return True
@@ -70,7 +70,7 @@ def _installed_folders() -> frozenset[Path]:
 
 
 def origin_of(name: str, spec: ModuleSpec | None) -> Path | None:
-    """The file of a module; None for a namespace, and what is built in."""
+    """The file of a module; None for a namespace package and for built-in modules."""
     if spec is None:
         file = getattr(sys.modules.get(name), "__file__", None)  # __main__ has no spec
         return Path(file) if file and Path(file).is_file() else None

@@ -1,9 +1,9 @@
-"""The source of a user's module and of all user modules that it imports, by content.
+"""The content of a user's module and of all user modules that it imports.
 
 A builder, method, analysis or objective may come from a module outside RIB. Such a module is a user module if it
-belongs neither to Python nor to an installed package. RIB reads its imports off the source, also those within
-functions, and runs nothing. Some modules load code or files whose names only a run knows. RIB cannot follow these and
-refuses them, unless they declare the files:
+belongs neither to Python nor to an installed package. RIB reads the imports in its source, including those within
+functions, without running it. Some modules load code or files whose names are known only at run time. RIB refuses
+these, unless they declare the files:
 
     RIB_FILES = ("plugins/*.py", "table.csv")
 
@@ -32,8 +32,7 @@ class FoundSources:
     Attributes:
         files: content by name of module or file, the module's own first.
         places: the file of each module.
-        states: of all files that were read, and of the folders in which others would be found, to see later whether
-            they are as they were.
+        states: states of all files that were read and of the searched folders, to detect later changes.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
@@ -41,18 +40,18 @@ class FoundSources:
     states: dict[Path, tuple[int, ...]] = field(default_factory=dict)
 
     def is_current(self) -> bool:
-        """Whether the same files would be found now, with the same content."""
+        """Whether a search now would find the same files with the same content."""
         return all(origin_of(name, find(name)) == place for name, place in self.places.items()) and all(
             _state(path) == state for path, state in self.states.items()
         )
 
 
 _known: dict[tuple[str, ...], FoundSources] = {}
-"""Sources by the name of a module and the folders in which modules are looked for."""
+"""Sources by the name of a module and the folders that are searched for modules."""
 
 
 def sources(module: str) -> dict[str, bytes]:
-    """The source of a module and of all modules of the user that it imports, and the files that they declare.
+    """The source of a module and of all user modules that it imports, and the files that they declare.
 
     Args:
         module: its name.
@@ -61,7 +60,7 @@ def sources(module: str) -> dict[str, bytes]:
         Content by name, the module's own first; nothing if it has no file.
 
     Raises:
-        UserError: one of them cannot be read or parsed, or imports what its source does not name.
+        UserError: one of them cannot be read or parsed, or imports something that its source does not name.
     """
     asked = (module, *sys.path)
     found = _known.get(asked)
@@ -72,11 +71,15 @@ def sources(module: str) -> dict[str, bytes]:
 
 
 _imported_as: dict[str, tuple[object, bytes]] = {}
-"""Modules that this process has imported, and their content when that was first seen."""
+"""Modules that this process has imported, and their content when RIB first read it."""
 
 
 def _require_asimported(found: FoundSources) -> None:
-    """Refuse modules whose files have changed since this process imported them: it runs the old code."""
+    """Refuse modules whose files have changed since this process imported them, because it runs the old code.
+
+    Raises:
+        UserError: a file has changed.
+    """
     for name, content in found.files.items():
         module = sys.modules.get(name)
         if module is None:
@@ -93,7 +96,11 @@ def _require_asimported(found: FoundSources) -> None:
 
 
 def _require_one_place(name: str, path: Path, content: bytes) -> None:
-    """Refuse a module that this process has imported from one folder, and a new process would from another."""
+    """Refuse a module that this process imported from one folder, and a new process would import from another.
+
+    Raises:
+        UserError: the folders differ.
+    """
     now = origin_of(name, find_now(name)) if name in sys.modules and name != "__main__" else None
     if now is not None and now != path and _read(now) != content:
         raise UserError(
@@ -128,7 +135,7 @@ def _walk(module: str) -> FoundSources:
 
 
 def _source(name: str, top: str) -> SourceFile | None:
-    """The file of a module that is the user's own, or part of the package that a suite names."""
+    """The file of a module, if it belongs to the user or to the package that a suite names."""
     if name.partition(".")[0] == "rib":
         return None
     spec = find(name)
@@ -140,7 +147,7 @@ def _source(name: str, top: str) -> SourceFile | None:
 
 
 def _parents(name: str) -> list[str]:
-    """The packages that a module is in, whose own code runs before it."""
+    """The packages that contain a module, whose code runs before it."""
     parts = name.split(".")
     return [".".join(parts[:count]) for count in range(1, len(parts))]
 
@@ -162,7 +169,7 @@ def _read(path: Path) -> bytes:
 
 def _parsed(content: bytes, source: SourceFile) -> ast.Module:
     if source.path.suffix != ".py":
-        return ast.Module([], [])  # compiled: what it imports stays unknown, its bytes are known
+        return ast.Module([], [])  # compiled: its imports are unknown, its bytes are known
     try:
         return ast.parse(content, str(source.path))
     except (SyntaxError, ValueError) as error:
@@ -188,7 +195,11 @@ def _declared(tree: ast.Module) -> tuple[str, ...] | None:
 
 
 def _declared_files(source: SourceFile, patterns: Iterable[str] | None) -> list[Path]:
-    """The files that a module's patterns name, beside it. Raises UserError: one names none."""
+    """The files beside a module that match its patterns.
+
+    Raises:
+        UserError: a pattern matches none.
+    """
     found: list[Path] = []
     for pattern in patterns or ():
         try:
@@ -206,6 +217,6 @@ def _declared_files(source: SourceFile, patterns: Iterable[str] | None) -> list[
 
 
 def text_of(content: bytes) -> str:
-    """A source as Python reads it: one kind of line ends, the last line ended."""
+    """A source as Python reads it: uniform line ends, and a line end after the last line."""
     text = importlib.util.decode_source(content)
     return text if not text or text.endswith("\n") else text + "\n"

@@ -25,8 +25,8 @@ Mask = NDArray[np.bool_]
 def spatter(image: Image, level: Level, draws: Draws) -> Image:
     """Drops at high values of smoothed normal noise; drops of water have a shaded rim.
 
-    `level` has the mean and deviation of the noise, the deviation of its blur, the threshold below which there is no
-    drop, the strength of water or the blur of mud, and 1 for mud.
+    `level` holds, in order, the mean and deviation of the noise, the deviation of its blur, the threshold below which
+    there is no drop, the strength of water or the blur of mud, and 1 for mud.
     """
     everything = (slice(None), slice(None))
     liquid = smoothed(draws.normal(level[0], level[1], image.shape[:2], everything), level[2])

@@ -16,8 +16,8 @@ _GREY = np.array([0.299, 0.587, 0.114], np.float32)
 def snow(image: Image, level: Level, draws: Draws) -> Image:
     """Flakes, enlarged and smeared along a line, over a paler image.
 
-    `level` has the mean and deviation of the flakes' normal distribution, their size, the threshold below which there
-    is none, the radius and deviation of the motion, and the share of the image that is kept.
+    `level` holds, in order, the mean and deviation of the flakes' normal distribution, their size, the threshold below
+    which there is none, the radius and deviation of the motion, and the share of the image that is kept.
     """
     height, width = image.shape[:2]
     flakes = _flakes(height, width, level, draws)

@@ -21,7 +21,7 @@ from rib.data.digits.texture import clouds
 
 
 def corrupt(images: Tensor, name: str, severity: int, draws: DigitDraws) -> Tensor:
-    """Apply corruption `name` at `severity` 1..5 with the random numbers of `draws`."""
+    """Images [N, 3, S, S] under corruption `name` at `severity` 1..5, with the random numbers of `draws`."""
     return _KERNELS[name](images, STRENGTHS[name][severity - 1], draws).clamp(0.0, 1.0)
 
 

@@ -26,7 +26,7 @@ def photo(scene: DigitScene, draws: DigitDraws) -> Tensor:
 
 
 def sketch(scene: DigitScene, draws: DigitDraws) -> Tensor:
-    """Dark outlines on near-white paper; some ink is missing, and some strokes are filled."""
+    """Dark outlines on near-white paper; some ink is missing, and some strokes are filled: [N, 3, S, S]."""
     filled = draws.coin(0.25)[:, None, None]
     ink = torch.where(filled, scene.mask, scene.edge)
     worn = (1.0 + draws.uniform((0.4, 1.4), 1, 1) * clouds(draws, 9)).clamp(0.0, 1.0)
@@ -37,7 +37,7 @@ def sketch(scene: DigitScene, draws: DigitDraws) -> Tensor:
 
 
 def cartoon(scene: DigitScene, draws: DigitDraws) -> Tensor:
-    """Four saturated levels per channel, and a black outline."""
+    """Four saturated levels per channel, and a black outline: [N, 3, S, S]."""
     grey = luminance(scene.image)
     loud = (0.5 + 1.3 * (grey - 0.5) + 2.5 * (scene.image - grey)).clamp(0.0, 1.0)
     flat = (loud * 3.0).round() / 3.0
@@ -46,7 +46,7 @@ def cartoon(scene: DigitScene, draws: DigitDraws) -> Tensor:
 
 
 def drawing(scene: DigitScene, draws: DigitDraws) -> Tensor:
-    """Pencil: hatching in the dark areas, on grained paper, with some of the colour."""
+    """Pencil: hatching in the dark areas, on grained paper, with some of the colour: [N, 3, S, S]."""
     x, y = pixel_grid()
     angle = draws.uniform((0.0, math.pi), 1, 1)
     pace = math.pi * SIDE / draws.uniform((2.5, 4.0), 1, 1)

@@ -25,7 +25,11 @@ CELLS = tuple(f"{name}/{severity}" for name in STRENGTHS for severity in SEVERIT
 
 
 def render(domain: str, part: DigitPart, count: int | None = None) -> Rendered:
-    """Render a domain's tuning pool, its test set, or a pretraining set; `digits.render` describes the arguments."""
+    """Render a domain's tuning pool, its test set, or a pretraining set; `digits.render` describes the arguments.
+
+    Raises:
+        ValueError: the domain or the part does not exist, or it has fewer than `count` images.
+    """
     _check(domain, part, count)
     cell = None
     if domain in PRETRAINING_TABLE:
@@ -48,7 +52,7 @@ def render(domain: str, part: DigitPart, count: int | None = None) -> Rendered:
 
 
 def reference_images(stream: str, count: int) -> tuple[Tensor, Tensor]:
-    """Images of the reference set from pretraining scans, with a separate seed: images, scans."""
+    """Images of the reference set from pretraining scans, with a separate seed: uint8 [N, S, S, 3], and scans [N]."""
     return _stream(stream, DOMAIN_TABLE["ref"].look, count)
 
 

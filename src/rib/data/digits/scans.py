@@ -41,7 +41,7 @@ def scan_fields() -> Tensor:
 
 @cache
 def scans_of(part: DigitPart, label: int) -> Tensor:
-    """Indices of the part's scans of one class, in a fixed random order."""
+    """Indices of the part's scans of one class, in a fixed random order: int64 [n]."""
     of_class = torch.nonzero(scan_labels() == label).flatten()
     shuffled = of_class[DigitDraws(1, "split", label).permutation(len(of_class))]
     first = round(SHARES["pretrain"] * len(of_class))
@@ -51,5 +51,5 @@ def scans_of(part: DigitPart, label: int) -> Tensor:
 
 
 def scans_in(part: DigitPart) -> Tensor:
-    """Indices of all scans of the part, ascending."""
+    """Indices of all scans of the part, ascending: int64 [n]."""
     return torch.cat([scans_of(part, label) for label in range(10)]).sort().values
