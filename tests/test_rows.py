@@ -21,6 +21,7 @@ from rib.results.results import Results
 from rib.steps import Fit, How, Workshop
 from rib.store.store import Store
 from rib.suite.load import parse_suite
+from test_report import made_up
 
 
 @pytest.fixture(scope="module")
@@ -120,3 +121,20 @@ def test_a_model_that_is_handed_on_has_its_classes_and_images_beside_it(done: An
     assert "Tuned on 6 images, listed in tuned_on.csv." in card
     start = model_card(results, results.plan.runs[0])
     assert "tuned_on.csv" not in start
+
+
+def test_a_card_has_the_numbers_of_the_tables_and_computes_no_other_rows(tmp_path: Path) -> None:
+    results = made_up(tmp_path, seeds=(0, 1, 2))
+    run = next(run for run in results.plan.runs if run.method == "wise_ft" and run.seed == 1)
+    card = model_card(results, run)
+    assert not {"summaries", "changes"} & vars(results).keys()
+    row = next(row for row in results.summaries if (row.model, row.method) == (run.model, "wise_ft"))
+    ri = row.ri[results.set_name(str(run.tuned_on))]
+    assert ri is not None
+    assert f"{ri.value:+.1f}".replace("-0.0", "0.0") in next(
+        line for line in card.splitlines() if line.startswith("RI ")
+    )
+    assert "mean over seeds 0, 1, 2" in card
+    own = [change for change in results.changes if (change.model, change.method) == (run.model, "wise_ft")]
+    shown = [change for change in own if change.tuned_on == results.set_name(str(run.tuned_on))]
+    assert len([line for line in card.splitlines() if line.startswith("| ")]) - 1 == len(shown)

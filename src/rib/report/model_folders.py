@@ -20,7 +20,6 @@ from rib.plan import Run
 from rib.report.markdown import code, markdown
 from rib.results.draws import draw_csv, drawn
 from rib.results.results import Results
-from rib.results.rows import Summary
 from rib.store.provenance import made_by
 from rib.text.names import folded
 
@@ -214,20 +213,20 @@ def _what(results: Results, run: Run) -> Iterator[str]:
 
 
 def _scores(results: Results, run: Run) -> Iterator[str]:
-    row = next((row for row in results.summaries if _is_of(row, run, results.model_name(run.model))), None)
-    if row and run.tuned_on:
+    group = run.model, run.method, run.size
+    if run.tuned_on:
         yield "## Robustness Improvement"
         yield ""
-        seeds = f", mean over seeds {', '.join(map(str, row.seeds))}" if len(row.seeds) > 1 else ""
-        found = _points(row.ri.get(results.set_name(run.tuned_on)))
+        numbers = sorted({each.seed for each in results.groups[group] if each.seed is not None})
+        seeds = f", mean over seeds {', '.join(map(str, numbers))}" if len(numbers) > 1 else ""
+        found = _points(results.ri_of(group).get(results.set_name(run.tuned_on)))
         yield f"RI {found} points: the mean change of accuracy on the other downstream sets (95 % interval{seeds})."
         yield ""
     yield from ("| data set | role | before, % | after, % | change, points | label map |", "|---|---|---|---|---|---|")
     changes = {
         change.tested_on: change.change
-        for change in results.changes
-        if (change.model, change.method, change.size) == (results.model_name(run.model), run.method, run.size)
-        and change.tuned_on == results.set_name(run.tuned_on or "")
+        for change in results.changes_of(group)
+        if change.tuned_on == results.set_name(run.tuned_on or "")
     }
     before = {
         score.tested_on: score.masked
@@ -246,10 +245,6 @@ def _scores(results: Results, run: Run) -> Iterator[str]:
                 f"{_percent(score.masked)} | {_points(changes.get(score.tested_on))} | {markdown(score.label_map)} |"
             )
     yield ""
-
-
-def _is_of(row: Summary, run: Run, model: str) -> bool:
-    return (row.model, row.method, row.size) == (model, run.method, run.size)
 
 
 def _caveats(results: Results) -> Iterator[str]:

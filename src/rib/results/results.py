@@ -160,9 +160,14 @@ class Results:
     @cached_property
     def changes(self) -> list[Change]:
         """Every cell of the change matrix. The cells of one model, method and size are one family of tests (Holm)."""
-        return [change for group in self.groups for change in self._matrix(group)]
+        return [change for group in self.groups for change in self.changes_of(group)]
 
-    def _matrix(self, group: Group) -> list[Change]:
+    def ri_of(self, group: Group) -> dict[str, Interval | None]:
+        """RI of one model, method and size by tuned set, which are one family of tests (Holm)."""
+        return self._by_tuned_set(group, self.estimates.ri, tested_together=True)
+
+    def changes_of(self, group: Group) -> list[Change]:
+        """The change matrix of one model, method and size."""
         model, method, size = group
         first = {run.tuned_on: run for run in reversed(self.groups[group]) if run.tuned_on is not None}
         cells = [
@@ -198,7 +203,7 @@ class Results:
             mri_present=interval_of(of.mri_by_presence(group, "present")),
             mri_absent=interval_of(of.mri_by_presence(group, "absent")),
             seed_spread=of.seed_spread(group),
-            ri=self._by_tuned_set(group, of.ri, tested_together=True),
+            ri=self.ri_of(group),
             ri_disjoint=self._by_tuned_set(group, partial(of.ri, disjoint=True)),
             ri_present=self._by_tuned_set(group, partial(of.ri_by_presence, presence="present")),
             ri_absent=self._by_tuned_set(group, partial(of.ri_by_presence, presence="absent")),
