@@ -21,7 +21,7 @@ from scipy import stats
 from torch import nn
 
 import rib
-from helpers import CLASSES, Say, classifier, document, pictures, same_weights, toml
+from helpers import CLASSES, PATIENCE, Say, classifier, document, pictures, same_weights, toml
 from rib.api import ComparedModels
 from rib.data.views import Pixels
 from rib.errors import UserError
@@ -313,9 +313,10 @@ def test_the_page_in_a_browser(place: Path, tmp_path: Path) -> None:
     found.page(tmp_path / "page.html")
     assert found.drift
     with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+        browser = engine.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS), timeout=1000 * PATIENCE)
         for width in (390, 1000, 1500):
             view = browser.new_page(viewport={"width": width, "height": 900})
+            view.set_default_timeout(1000 * PATIENCE)
             view.goto((tmp_path / "page.html").as_uri())
             view.wait_for_selector("#drift .main-svg")
             assert view.evaluate(CUT_OFF) == []

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import CLASSES, phrases, tiny
+from helpers import CLASSES, PATIENCE, phrases, tiny
 from rib.cli.compare import _words
 from rib.data.examples import Index
 from rib.plan import make_plan
@@ -178,9 +178,10 @@ def test_samples_are_of_classes_and_cells_apart() -> None:
 def test_no_table_is_cut_off_and_rows_are_filtered(page: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+        browser = engine.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS), timeout=1000 * PATIENCE)
         for width in (390, 1000, 1500):
             view: Any = browser.new_page(viewport={"width": width, "height": 900})
+            view.set_default_timeout(1000 * PATIENCE)
             view.goto(page.as_uri())
             view.wait_for_selector("html[data-drawn]")
             assert view.evaluate("document.documentElement.scrollWidth") <= width

@@ -15,6 +15,7 @@ import pytest
 from rich.cells import cell_len
 from rich.console import Console
 
+from helpers import PATIENCE
 from rib.analysis.cka import CKA
 from rib.analysis.connectivity import Connectivity
 from rib.analysis.distance import Distance
@@ -612,8 +613,9 @@ def test_page_in_a_browser(name: str, request: pytest.FixtureRequest, tmp_path: 
     write_page(request.getfixturevalue(name), tmp_path / "page.html")
     trouble: list[str] = []
     with playwright.sync_playwright() as engine:
-        browser = engine.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS))
+        browser = engine.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS), timeout=1000 * PATIENCE)
         view = browser.new_page(viewport={"width": 390, "height": 844})
+        view.set_default_timeout(1000 * PATIENCE)
         view.on("console", lambda message: trouble.append(message.text))
         view.on("pageerror", lambda error: trouble.append(str(error)))
         view.on("request", lambda sent: trouble.append(sent.url) if sent.url.startswith("http") else None)
