@@ -31,6 +31,9 @@ from rib.store.store import Store
 from rib.suite.load import parse_suite
 from rib.suite.suite import Suite
 
+RIB_FILES = ()
+"""The nets below rest on no other file: `module_at` is for scripts that write pages."""
+
 PATIENCE = 900
 """Seconds that a test waits for another process before it gives up: a machine under load is no fault."""
 

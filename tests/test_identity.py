@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 from pydantic import BaseModel
 
 from helpers import document, write_tree
@@ -134,6 +135,7 @@ CLASSED: dict[type, tuple[set[str], set[str]]] = {
             "one_image",
             "replay",
             "replica",
+            "texts",
         },
         set(),
     ),
@@ -286,6 +288,7 @@ OTHER_FIELD: dict[str, Any] = {
     "floor": 0.5,
     "freeze": ("head",),
     "layers": ("fc1",),
+    "length": 5,
     "lr": 0.5,
     "members": ("finetune", "lwf"),
     "off_diagonal": 0.5,
@@ -304,6 +307,7 @@ OTHER_FIELD: dict[str, Any] = {
     "steps": 9,
     "strength": 0.5,
     "temperature": 3.0,
+    "texts": 40,
     "tuned": "l2_sp",
     "tuner": "dora",
     "weight": 0.5,
@@ -429,7 +433,9 @@ def test_renaming_keeps_keys(tmp_path: Path) -> None:
 def test_other_content_changes_keys(tmp_path: Path) -> None:
     before = planned(tmp_path)
     image = tmp_path / "tree" / "bee" / "2.png"
-    image.write_bytes((tmp_path / "tree" / "ant" / "0.png").read_bytes())
+    with Image.open(image) as picture:
+        turned = picture.transpose(Image.Transpose.ROTATE_180)
+    turned.save(image)
     after = make_plan(before.suite)
     changed = set(keys(before)) - set(keys(after))
     touched = {step.key for step in before.steps if "part" in step.title}
