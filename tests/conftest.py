@@ -25,7 +25,7 @@ ROOMS = {
         "lite modes overlap packs photos sources splits texts views"
     ),
     "execute": "clusters executors linear memory oom processes ray_token resume scale sharing soak",
-    "house": "bench fuzz glossary names oracle paths plain_files promises rooms security site sizes",
+    "house": "bench fuzz glossary map names oracle paths plain_files promises rooms security site sizes",
     "methods": "hooks merging methods peft protocol terms",
     "metrics": "intervals metrics noise",
     "models": (
