@@ -214,11 +214,13 @@ def test_every_cell_of_the_notebook_runs(tmp_path: Path) -> None:
     NotebookClient(
         notebook, timeout=500, startup_timeout=300, resources={"metadata": {"path": str(tmp_path)}}
     ).execute()
-    plan, found, table, changes, plot, page = (cell.outputs for cell in notebook.cells if cell.cell_type == "code")
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    plan, found, table, changes, drawn, plot, page = (cell.outputs for cell in code)
     assert "Fit finetune" in plan[-1].data["text/plain"]
     assert "mRI" in found[-1].data["text/html"]
     assert "mri_low" in table[-1].data["text/html"]
     assert "wise_ft" in changes[-1].data["text/html"]
+    assert "image/png" in drawn[-1].data
     assert "image/png" in plot[-1].data
     assert not page
     assert (tmp_path / "first_look.html").stat().st_size > 100_000
