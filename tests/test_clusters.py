@@ -556,7 +556,7 @@ def raylets() -> Iterator[Raylets]:
     def begin(*gpus: int) -> tuple[str, list[int]]:
         words = [sys.executable, "-W", "ignore", str(HERE / "raylets.py"), folder, *map(str, gpus)]
         said = Path(folder, "said")
-        for _ in range(3):  # a machine at its limits may be too slow for one of Ray's own deadlines
+        for _ in range(6):  # a machine at its limits may be too slow for a deadline of 30 s that Ray has in its code
             with said.open("a") as file:
                 process = subprocess.Popen(
                     words,
