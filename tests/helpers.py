@@ -42,6 +42,9 @@ Said = tuple[int, str]
 
 Say = Callable[..., Said]
 
+RIB_FILES = ()
+"""The nets of this module read no file: only `module_at`, which no net calls, loads code by its place."""
+
 CLASSES = ("ant", "bee", "cat", "dog")
 SIDE = 12
 HALF = (0.5, 0.5, 0.5)

@@ -6,12 +6,12 @@ from types import ModuleType
 from typing import Any
 
 from rib.plan.graph import missing
-from rib.plan.plan import Look, Merge, Plan, Run
+from rib.plan.plan import AdaptedRun, Look, Merge, Plan, Run
 from rib.plan.planner import make_plan
 from rib.plan.variants import Swept, swept
 from rib.steps.world import World
 
-__all__ = ["Look", "Merge", "Plan", "Run", "Swept", "World", "make_plan", "missing", "swept"]
+__all__ = ["AdaptedRun", "Look", "Merge", "Plan", "Run", "Swept", "World", "make_plan", "missing", "swept"]
 
 
 class _CallablePackage(ModuleType):

@@ -9,12 +9,15 @@ from rib.analysis import ANALYSES, Analysis
 from rib.errors import UserError, nearest
 from rib.plan.plan import Look, Run
 from rib.steps import Compare, Fit, World
-from rib.suite.suite import Looks, Suite
+from rib.suite.suite import RunChoice, Suite
 from rib.suite.validation import validated
 
 
-def is_chosen(block: Looks, run: Run, of_pair: bool) -> bool:
-    """Whether a block of analyses selects a run. An analysis of a single model selects pretrained models."""
+def is_chosen(block: RunChoice, run: Run, of_pair: bool) -> bool:
+    """Whether a block of analyses or adapted predictions selects a run.
+
+    An analysis of a single model selects pretrained models.
+    """
     if run.model not in (block.models or (run.model,)):
         return False
     if not of_pair or run.tuned_on is None:

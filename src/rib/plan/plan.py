@@ -10,7 +10,7 @@ from functools import cached_property
 from rib.errors import nearest
 from rib.methods import Passes
 from rib.plan.graph import in_order, with_shared
-from rib.steps import Compare, Fit, Predict, Step, World
+from rib.steps import Adapt, Compare, Fit, Predict, Step, World
 from rib.suite.suite import Suite
 
 
@@ -83,6 +83,21 @@ class Merge:
 
 
 @dataclass(frozen=True)
+class AdaptedRun:
+    """The predictions of a run that adapt to the unlabelled test inputs. Never among its scores.
+
+    Attributes:
+        kind: name of the adaptation, with its fields where they are not the defaults.
+        run: the tuned or pretrained model.
+        scores: its adapted predictions by name of the data set.
+    """
+
+    kind: str
+    run: Run
+    scores: dict[str, Adapt]
+
+
+@dataclass(frozen=True)
 class Look:
     """A planned analysis: one analysis of one run.
 
@@ -109,6 +124,7 @@ class Plan:
         runs: every model, tuned or not, in the order of the suite.
         looks: every planned analysis.
         merges: every leave-one-out merge, in the order of the suite.
+        adapted: every run whose predictions adapt to test inputs.
         assumed: data sets and weights that are missing on this machine; empty for a plan that can run.
         notes: images that data sets share without making a number wrong, in sentences.
         share: whether features that several steps read are computed once; it does not change results.
@@ -122,14 +138,17 @@ class Plan:
     notes: tuple[str, ...] = ()
     share: bool = True
     merges: tuple[Merge, ...] = ()
+    adapted: tuple[AdaptedRun, ...] = ()
 
     @property
     def predictions(self) -> Iterator[tuple[str, Predict]]:
-        """Every prediction of runs and merges, with the name of its data set; some more than once."""
+        """Every prediction of runs, merges and adapted runs, with the name of its data set; some more than once."""
         for run in self.runs:
             yield from run.predictions
         for merge in self.merges:
             yield from merge.predictions
+        for each in self.adapted:
+            yield from each.scores.items()
 
     def chosen(self, model: str | None = None, method: str | None = None, tuned_on: str | None = None) -> list[Run]:
         """The runs of a model, a method and a tuned set; None for all of them.

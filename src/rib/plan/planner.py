@@ -18,6 +18,7 @@ from rib.models.loading import weights_identity
 from rib.models.skeleton import Skeleton, skeleton
 from rib.models.sources import find_weights
 from rib.objectives import OBJECTIVES, Objective
+from rib.plan.adapted import adapted_runs
 from rib.plan.looks import can_look, find_analysis, is_chosen, looks_at
 from rib.plan.merges import left_out, merge_of, require_unseen
 from rib.plan.plan import Look, Merge, Plan, Run
@@ -118,7 +119,8 @@ class _Planner:
         }
         notes = (*self.world.shared(), *statistics_notes(self._statistics))
         made = (listed, tuple(looks.values()), tuple(self.world.assumed), notes)
-        plan = Plan(self.suite, self.world, *made, merges=tuple(merges.values()))
+        adapted = adapted_runs(self.suite, self.world, listed)
+        plan = Plan(self.suite, self.world, *made, merges=tuple(merges.values()), adapted=adapted)
         return replace(plan, notes=(*plan.notes, *self._shortened(plan)))
 
     def _shortened(self, plan: Plan) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from rich.console import Group as Lines
 from rich.text import Text
 
 from rib.metrics.intervals import Interval
+from rib.report.adapted import adapted_lines
 from rib.report.grid import ABSENT, MISSING, cut, first_line, grid, wrapped
 from rib.report.matched_gain import matched_lines
 from rib.report.merges import merge_lines
@@ -76,6 +77,7 @@ def headline(results: Results, console_width: int = 80, every: bool = False) -> 
         else _start_lines(results, console_width)
     )
     lines += matched_lines(results, console_width) + merge_lines(results, console_width)
+    lines += adapted_lines(results, console_width)
     lines += signature_lines(results, console_width)
     lines += _class_lines(results, console_width) + group_lines(results, console_width, every)
     said = claim(results)

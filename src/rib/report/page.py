@@ -27,6 +27,7 @@ from rib.report.profile import row_cells, summary
 from rib.report.results_json import provenance
 from rib.report.samples import samples
 from rib.report.views import unstated, view_lines
+from rib.results.adapted import adapted_rows
 from rib.results.failures import alike
 from rib.results.finding import claim
 from rib.results.inside import inside
@@ -92,6 +93,7 @@ def _render(results: Results, profile: Profile | None) -> str:
         rows=rows,
         tuned=tuned,
         merges=merge_rows(results),
+        adapted=adapted_rows(results),
         matched=matched_gains(results),
         note=note,
         sign=sign,

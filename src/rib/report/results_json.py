@@ -8,6 +8,7 @@ from typing import Any
 
 from rib.metrics.intervals import LEVEL
 from rib.report.views import unstated, view_json
+from rib.results.adapted import adapted_rows
 from rib.results.draws import class_lists, rows_json
 from rib.results.finding import finding
 from rib.results.inside import inside
@@ -23,6 +24,7 @@ def results_json(results: Results) -> dict[str, Any]:
         "finding": finding(results),
         "summaries": [asdict(row) for row in results.summaries],
         "matched_gain": [asdict(row) for row in matched_gains(results)],
+        "adapted_on_test_inputs": [asdict(row) for row in adapted_rows(results)],
         "merges": [asdict(row) | {"protocol": "leave-one-out"} for row in merge_rows(results)],
         "changes": [asdict(change) for change in results.changes],
         "scores": [asdict(score) for score in results.scores],

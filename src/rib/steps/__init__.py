@@ -1,6 +1,7 @@
 """Steps: the kinds of work. Each kind describes, prices and runs itself."""
 
 from rib.data.parts import DataPart
+from rib.steps.adapt import Adapt
 from rib.steps.base import Step, distinct
 from rib.steps.compare import Compare
 from rib.steps.embed import Embed
@@ -18,6 +19,7 @@ KINDS: tuple[type[Step], ...] = (Pretrain, NewHead, Embed, Fit, Predict, Compare
 
 __all__ = [
     "KINDS",
+    "Adapt",
     "Compare",
     "DataPart",
     "Embed",

@@ -39,6 +39,7 @@ class Predict(Step):
     last_block: LastBlock | None = field(default=None, metadata=OPTION)
 
     activity: ClassVar[str] = "predicting"
+    plain: ClassVar[bool] = True  # whether the weights stay as they are, so that several nets can share a pass
 
     @property
     def title(self) -> str:
@@ -139,8 +140,8 @@ def group_accuracies(predictions: Predictions, examples: Examples) -> dict[str, 
 
 
 def predictions_of(steps: Iterable[Step]) -> list[Predict]:
-    """The Predict steps among these."""
-    return [step for step in steps if isinstance(step, Predict)]
+    """The Predict steps among these whose weights stay as they are."""
+    return [step for step in steps if isinstance(step, Predict) and step.plain]
 
 
 def example_columns(examples: Examples) -> dict[str, np.ndarray[Any, Any]]:

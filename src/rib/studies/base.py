@@ -61,6 +61,7 @@ class Study(ABC):
             "seeds": taken.seeds,
             "runs": self.runs(taken),
             "merges": (),
+            "adapted": (),
             "method": {**base.method, **self.methods(taken)},
             "tuning": {
                 pattern: changes

@@ -50,16 +50,31 @@ class Merges(Frozen):
     downstream: tuple[str, ...] | None = Field(None, description="sets to tune on or leave out; default: the suite's")
 
 
-class Looks(Frozen):
-    """One block of planned analyses: every analysis for every chosen run of the suite."""
+class RunChoice(Frozen):
+    """A choice among the runs of the suite."""
 
-    names: tuple[str, ...] = Field(min_length=1, description="names of RIB's analyses or of `[analysis.NAME]` tables")
-    on: tuple[str, ...] | None = Field(None, description="data sets to analyse; default: those of each analysis")
     methods: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
     sizes: tuple[Size, ...] | None = Field(None, description="default: all of the suite's")
     models: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
     seeds: tuple[int, ...] | None = Field(None, description="default: all of the suite's")
     downstream: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
+
+
+class Looks(RunChoice):
+    """One block of planned analyses: every analysis for every chosen run of the suite."""
+
+    names: tuple[str, ...] = Field(min_length=1, description="names of RIB's analyses or of `[analysis.NAME]` tables")
+    on: tuple[str, ...] | None = Field(None, description="data sets to analyse; default: those of each analysis")
+
+
+class Adapted(RunChoice):
+    """One block of predictions that adapt to the unlabelled test inputs, of the runs that are chosen here and of their
+    pretrained models."""
+
+    kind: Literal["bn_adapt", "tent"] = Field(description="how the nets adapt")
+    batch: int | None = Field(None, description="inputs per batch; default 512 for bn_adapt, 64 for tent")
+    prior: int | None = Field(None, description="bn_adapt: images that the net's own statistics count as; default 0")
+    lr: float | None = Field(None, description="tent: learning rate; default 0.00025")
 
 
 class StudyChoice(Frozen):
@@ -102,6 +117,7 @@ class Suite(Frozen):
     method: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="methods with other hyper-parameters: `kind`, its fields, `sweep`"
     )
+    adapted: tuple[Adapted, ...] = Field((), description="predictions that adapt to unlabelled test inputs")
     analyses: tuple[Looks, ...] = Field((), description="analyses of the models")
     analysis: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="analyses with other parameters: `kind` and its fields"
@@ -157,8 +173,7 @@ class Suite(Frozen):
                 "runs tune on the reference set or on downstream sets: mRI is a mean over the sets tuned on, and would "
                 "mix the two; make one suite for each"
             )
-        for look in self.analyses:
-            self._require_known_runs(look)
+        self._require_known_choices()
         return self
 
     def _require_own_words(self) -> None:
@@ -176,16 +191,20 @@ class Suite(Frozen):
             _require_known(place, block.models, self.models, "models")
             _require_known(place, block.downstream, sets, "downstream")
 
-    def _require_known_runs(self, look: Looks) -> None:
-        methods = [
-            name.partition(" ")[0] for name in look.methods or ()
-        ]  # a name of a sweep's method: "NAME field=value"
-        _require_known("analyses", methods, [name for run in self.runs for name in run.methods], "methods")
-        _require_known("analyses", look.sizes, [size for run in self.runs for size in run.sizes], "sizes")
-        _require_known("analyses", look.seeds, [seed for run in self.runs for seed in run.seeds or self.seeds], "seeds")
-        _require_known("analyses", look.models, self.models, "models")
-        _require_known("analyses", look.downstream, self.roles.tuned or self.downstream, "downstream")
-        _require_known("analyses", look.on, self.tested, "data sets")
+    def _require_known_choices(self) -> None:
+        for look in self.analyses:
+            self._require_known_runs("analyses", look)
+            _require_known("analyses", look.on, self.tested, "data sets")
+        for block in self.adapted:
+            self._require_known_runs("adapted", block)
+
+    def _require_known_runs(self, place: str, block: RunChoice) -> None:
+        methods = [name.partition(" ")[0] for name in block.methods or ()]  # one of a sweep: "NAME field=value"
+        _require_known(place, methods, [name for run in self.runs for name in run.methods], "methods")
+        _require_known(place, block.sizes, [size for run in self.runs for size in run.sizes], "sizes")
+        _require_known(place, block.seeds, [seed for run in self.runs for seed in run.seeds or self.seeds], "seeds")
+        _require_known(place, block.models, self.models, "models")
+        _require_known(place, block.downstream, self.roles.tuned or self.downstream, "downstream")
 
     def recipe_of(self, model: str) -> Recipe:
         """The recipe with which a model is tuned: the suite's, changed by every `tuning` table whose pattern matches.
@@ -256,7 +275,8 @@ class Suite(Frozen):
             UserError: there is no such model.
         """
         chosen = tuple(dict.fromkeys(self.find_model(name) for name in names))
-        blocks = {field: _narrowed(getattr(self, field), "models", chosen) for field in ("runs", "merges", "analyses")}
+        fields = ("runs", "merges", "adapted", "analyses")
+        blocks = {field: _narrowed(getattr(self, field), "models", chosen) for field in fields}
         return self.model_copy(update={"models": chosen, **blocks}).based_at(self.base)
 
     def without_sets(self, names: Collection[str]) -> Suite:
@@ -268,6 +288,7 @@ class Suite(Frozen):
         looks = _narrowed(_narrowed(self.analyses, "downstream", kept), "on", kept)
         runs, merges = _narrowed(self.runs, "downstream", kept), _narrowed(self.merges, "downstream", kept)
         changed |= {"runs": runs, "merges": merges, "analyses": looks}
+        changed["adapted"] = _narrowed(self.adapted, "downstream", kept)
         return self.model_copy(update=changed).based_at(self.base)
 
     def with_seeds(self, seeds: int | Sequence[int]) -> Suite:
@@ -285,6 +306,7 @@ class Suite(Frozen):
         known = {seed for block in runs for seed in block.seeds or chosen}
         looks = _narrowed(self.analyses, "seeds", known)
         changed = {"seeds": chosen, "runs": runs, "merges": merges, "study": studies, "analyses": looks}
+        changed["adapted"] = _narrowed(self.adapted, "seeds", known)
         return self.model_copy(update=changed).based_at(self.base)
 
     def based_at(self, base: Path) -> Suite:
@@ -306,7 +328,7 @@ def _require_fitting(place: str, patterns: Iterable[str], names: Sequence[str]) 
         raise ValueError(f"{place}: {idle[0]!r} matches none of the models {', '.join(names)}")
 
 
-Block = TypeVar("Block", Runs, Merges, Looks)
+Block = TypeVar("Block", Runs, Merges, Looks, Adapted)
 Seeded = TypeVar("Seeded", Runs, Merges)
 
 
