@@ -6,6 +6,7 @@ rib run digits-reference --store STORE --json > reference.json
 python -m soak.findings answers.json                    prints every number and verdict, and the changed verdicts
 python -m soak.findings answers.json reference.json     writes soak/findings.json, docs/findings.md and its figures
 python -m soak.findings texts texts.json                 the same of the studies of texts (`fields-studies`)
+python -m soak.findings remedies remedies.json           the same of four studies of methods (`digits-remedies`)
 python -m soak.findings                                 writes docs/findings.md again from soak/findings.json
 
 `python -m soak.photographs` puts the numbers of real pictures into soak/findings.json. `soak/findings.md.jinja` and
@@ -163,6 +164,12 @@ class Numbers:
     reference: Sequence[Mapping[str, Any]] = ()
     photos: Mapping[str, Any] = field(default_factory=dict)
     of_texts: Sequence[Mapping[str, Any]] = ()
+    of_remedies: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def remedies(self) -> Numbers:
+        """The numbers of the studies of methods at matched gain."""
+        return Numbers(self.of_remedies)
 
     @property
     def texts(self) -> Numbers:
@@ -328,7 +335,9 @@ def page(kept: Mapping[str, Any]) -> str:
         autoescape=False,
     )
     return environment.get_template("findings.md.jinja").render(
-        is_=Numbers(kept["answers"], kept["reference"], kept["photos"], kept.get("texts", ()))
+        is_=Numbers(
+            *(kept["answers"], kept["reference"], kept["photos"], kept.get("texts", ()), kept.get("remedies", ()))
+        )
     )
 
 
@@ -384,9 +393,9 @@ def write(kept: Mapping[str, Any]) -> None:
 
 def main() -> None:
     """Print everything, or write the page."""
-    if sys.argv[1:2] == ["texts"]:
-        answers = json.loads(Path(sys.argv[2]).read_text("utf-8"))
-        write(json.loads(KEPT.read_text("utf-8")) | {"texts": stripped(answers)})
+    if (part := "".join(sys.argv[1:2])) in ("texts", "remedies"):
+        answers = [answer for path in sys.argv[2:] for answer in json.loads(Path(path).read_text("utf-8"))]
+        write(json.loads(KEPT.read_text("utf-8")) | {part: stripped(answers)})
         return
     given = [json.loads(Path(path).read_text("utf-8")) for path in sys.argv[1:]]
     if len(given) != 1:
