@@ -32,7 +32,8 @@ def validated(kind: type[T], values: dict[str, Any], where: str) -> T:
 
 def _explained(kind: type[BaseModel], error: ValidationError, where: str) -> UserError:
     first = error.errors()[0]
-    loc = [part for part in first["loc"] if part not in ("after", "before")]
+    markers = {"after", "before"} - kind.model_fields.keys()  # pydantic's own, where no field has the name
+    loc = [part for part in first["loc"] if part not in markers]
     place = ".".join(str(part) for part in loc) or "the top level"
     if first["type"] == "extra_forbidden":
         fields = _fields_at(kind, loc[:-1])
