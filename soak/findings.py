@@ -37,7 +37,13 @@ KEPT = HERE / "findings.json"
 PAGE = HERE.parent / "docs" / "findings.md"
 FIGURES = HERE.parent / "docs" / "images" / "studies"
 
-NAMES = {"resnet": "ResNet", "vit": "ViT", "encoder": "encoder", "decoder": "decoder"}
+NAMES = {
+    "resnet": "ResNet",
+    "vit": "ViT",
+    "tf_efficientnet_lite0": "Lite0",
+    "encoder": "encoder",
+    "decoder": "decoder",
+}
 
 BEFORE: Mapping[tuple[str, str, str], str] = {
     ("size", "resnet", "10 epochs"): "reversed",
@@ -273,6 +279,11 @@ class Numbers:
             gains = [row["gain"]["value"] for row in self.reference if row["model"] == model]
             said.append(f"{model} {points(min(gains))} to {points(max(gains))}")
         return ", ".join(said)
+
+    @property
+    def of_photos(self) -> Numbers:
+        """The answers of the studies of photos, by the same names."""
+        return Numbers(self.photos["answers"])
 
     def photo(self, part: str, method: str, number: str) -> str:
         """A number of a tuned row of photos with its interval; accuracies in percent, changes in points."""

@@ -1,11 +1,11 @@
 """Photographs: numbers of real pictures for docs/findings.md, copied from the reports of their suites.
 
 rib run photos-rates --data DIR --json > rates.json
-rib run photos-quick --data DIR --json > methods.json
-rib run STATISTICS.toml --data DIR --json > statistics.json      a suite with the analysis `statistics`
-rib run SHORT.toml --data DIR --json > short-8.json              a suite of sizes with short last batches; several files
-python -m soak.photographs rates.json methods.json statistics.json short-*.json
-python -m soak.findings                                          writes the page
+rib run photos --data DIR --json > photos.json
+rib study photos size methods rate similarity distance forgetting --data DIR --json > answers.json
+rib run SHORT.toml --data DIR --json > short-8.json          a suite of sizes with short last batches; several files
+python -m soak.photographs rates.json photos.json answers.json short-*.json      without short-*.json: the earlier ones
+python -m soak.findings                                      writes the page
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 
 from rib.files import json_text
-from soak.findings import KEPT, rounded
+from soak.findings import KEPT, rounded, stripped
 
 SPANS = ("mri", "gain", "own_before", "own_after", "reference_before", "reference_after", "against_finetune")
 HELD_OUT = "held_out_accuracy_at_"
@@ -27,16 +27,17 @@ HELD_OUT = "held_out_accuracy_at_"
 
 def photographs(
     rates: Mapping[str, Any],
-    methods: Mapping[str, Any],
-    statistics: Mapping[str, Any],
+    whole: Mapping[str, Any],
+    answers: Sequence[Mapping[str, Any]],
     short: Sequence[Mapping[str, Any]],
 ) -> dict[str, Any]:
     """The part of the reports that the page needs, with three decimals."""
     return {
-        "methods": rows(methods),
+        "methods": rows(whole),
         "best": rows(rates),
         "held_out": held_out(rates),
-        "statistics": splits(statistics),
+        "statistics": splits(whole),
+        "answers": stripped(answers),
         "short": short_batches(short),
     }
 
@@ -88,10 +89,11 @@ def short_batches(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, l
 
 
 def main() -> None:
-    """Write the numbers into soak/findings.json."""
-    rates, methods, statistics, *short = (json.loads(Path(path).read_text("utf-8")) for path in sys.argv[1:])
+    """Write the numbers into soak/findings.json. Without reports of short last batches the earlier ones stay."""
+    rates, whole, answers, *short = (json.loads(Path(path).read_text("utf-8")) for path in sys.argv[1:])
     kept = json.loads(KEPT.read_text("utf-8"))
-    kept["photos"] = photographs(rates, methods, statistics, short)
+    earlier = {} if short else {"short": kept["photos"]["short"]}
+    kept["photos"] = photographs(rates, whole, answers, short) | earlier
     KEPT.write_text(json_text(kept, None) + "\n", "utf-8")
 
 

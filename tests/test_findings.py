@@ -147,7 +147,11 @@ def test_photos_are_copied_from_reports() -> None:
     short = [
         {"suite": f"last-8-s{seed}", "summaries": [row | {"own_after": {"value": 40.0 + seed}}]} for seed in (0, 1)
     ]
-    found = photographs(report, report, report, short)
+    contrast = {"family": "lite", "says": "n = 24 minus n = 96", "claimed": "below", "verdict": "not shown"}
+    contrast |= {"alone": "shown", "interval": span}
+    words = {name: name for name in ("question", "claim", "verdict", "said", "power")}
+    answer = words | {"study": "size", "families": {"lite": "not shown"}, "contrasts": [contrast], "panels": []}
+    found = photographs(report, report, [answer | {"notes": [], "missing": []}], short)
     numbers = Numbers((), (), found)
     assert numbers.photo("methods", "finetune", "mri") == "+1.2 [0.0, +2.0]".replace("0.0", "+0.0", 1)
     assert numbers.photo("best", "finetune", "own_after") == "40.0 [0.0, 2.0]"
@@ -156,4 +160,6 @@ def test_photos_are_copied_from_reports() -> None:
     assert numbers.split("photographs", "of_statistics") == "−61.7"
     assert numbers.split("photographs", "weights") == "66.6"
     assert numbers.short("last-8", 17) == "40.5 (40.0 to 41.0)"
+    assert numbers.of_photos.number("size", "lite", "n = 24") == "+1.2 [+0.0, +2.0]"
+    assert numbers.of_photos.families("size") == "lite: **not shown**"
     assert "pretrained" not in found["methods"]
