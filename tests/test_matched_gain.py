@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,12 +14,21 @@ from rich.console import Console
 
 from handmade import handmade
 from rib.metrics.estimates import Estimate
+from rib.metrics.intervals import Interval
 from rib.report.figure_data import figure_data
 from rib.report.headline import headline
 from rib.report.matched_gain import note, sign
 from rib.report.page import write_page
 from rib.report.results_json import results_json
-from rib.results.matched_gain import CurvePoint, MatchedGain, by_strength, lost_per_point, matched_gains, read_curve
+from rib.results.matched_gain import (
+    CurvePoint,
+    CurveReading,
+    MatchedGain,
+    by_strength,
+    lost_per_point,
+    matched_gains,
+    read_curve,
+)
 from rib.results.results import Results
 from rib.steps import Predict
 
@@ -248,3 +258,28 @@ def readings(repetitions: int) -> tuple[int, int, int]:
 def test_intervals_at_matched_gain_hold_the_truth() -> None:
     """95 of 100: fewer than 88 have a probability of 0.2 % each."""
     assert min(readings(100)) >= 88
+
+
+@dataclass(frozen=True)
+class Noisy:
+    """An estimate with a wide interval, in place of one made of predictions: only value and half length matter here."""
+
+    value: float
+    half: float
+
+    def __sub__(self, other: Noisy) -> Noisy:
+        return Noisy(self.value - other.value, self.half + other.half)
+
+    def interval(self) -> Interval:
+        return Interval(self.value, self.value - self.half, self.value + self.half)
+
+
+def test_a_line_is_not_extended_from_a_small_and_uncertain_gain() -> None:
+    """From a gain of 0.3 to one of 3 the line would be ten times as long, and mRI of -2 would become -20."""
+
+    def point(gain: float, half: float) -> CurvePoint:
+        return CurvePoint("ema", None, cast(Estimate, Noisy(gain, half)), cast(Estimate, Noisy(-2.0, 1.0)))
+
+    assert read_curve(point(3.0, 2.0), [point(0.3, 4.0)]) == CurveReading("uncertain")
+    assert read_curve(point(3.0, 2.0), [point(0.3, 0.1)]) == CurveReading("never")
+    assert read_curve(point(3.0, 4.0), [point(3.0, 4.0)]) == CurveReading("idle")

@@ -67,6 +67,8 @@ def note(row: MatchedGain) -> str:
         return f"never reaches it: gains {most} at most"
     if row.reach == "beyond":
         return f"gains {most} at its one strength: sweep it"
+    if row.reach == "uncertain":
+        return f"gains {most} at most: too uncertain"
     return "missing, or other seeds" if row.reach == "unknown" else ""
 
 

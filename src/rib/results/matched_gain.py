@@ -23,12 +23,17 @@ from rib.results.rows import Group
 
 FINETUNE = "finetune"
 
-Reach = Literal["reached", "never", "beyond", "unknown"]
+Reach = Literal["reached", "never", "beyond", "uncertain", "idle", "unknown"]
 """Whether a method reaches the gain of fine-tuning.
 
 "never": it gains distinguishably less at every strength. "beyond": it has one strength, and gains distinguishably more.
-"unknown": a prediction is missing, or the seeds differ.
+"uncertain": its largest gain is less than half of the target, but not distinguishably less. "idle": fine-tuning itself
+shows no distinguishable gain. "unknown": a prediction is missing, or the seeds differ.
 """
+
+SHARE_TO_EXTEND = 0.5
+"""The smallest share of the target gain from which the line from the pretrained model is extended to the target. With
+less, the extension multiplies the noise of a small gain until the number says nothing."""
 
 
 @dataclass(frozen=True)
@@ -109,7 +114,7 @@ def _places(results: Results) -> list[tuple[str, int | None]]:
 
 def _rows(results: Results, model: str, size: int | None) -> Iterable[MatchedGain]:
     base, sweeps = _known(results, (model, FINETUNE, size), None), swept(results.suite)
-    if base is None or not base.gain.interval().low > 0:
+    if base is None or not gains(base):
         return
     here = [method for one, method, at in results.groups if (one, at) == (model, size)]
     for name, methods in curves(here, sweeps).items():
@@ -206,6 +211,11 @@ def by_strength(curve: Sequence[CurvePoint]) -> list[CurvePoint]:
     return ordered[::-1] if ordered and ordered[-1].gain.value < ordered[0].gain.value else ordered
 
 
+def gains(base: CurvePoint) -> bool:
+    """Whether plain fine-tuning gains distinguishably on the set tuned on. Else its gain is no target."""
+    return base.gain.interval().low > 0
+
+
 def read_curve(base: CurvePoint, curve: Sequence[CurvePoint]) -> CurveReading:
     """The value of a curve at the gain of `base`: at the first crossing from the weak end, or else at its largest gain.
 
@@ -213,6 +223,8 @@ def read_curve(base: CurvePoint, curve: Sequence[CurvePoint]) -> CurveReading:
         base: plain fine-tuning.
         curve: points of a method in the order of `by_strength`; at least one.
     """
+    if not gains(base):
+        return CurveReading("idle")
     target, several = base.gain.value, len(curve) > 1
     for before, after in zip([None, *curve], curve, strict=False):
         low = before.gain.value if before else 0.0
@@ -225,6 +237,8 @@ def read_curve(base: CurvePoint, curve: Sequence[CurvePoint]) -> CurveReading:
         return CurveReading("never")
     if short.low > 0 and not several:
         return CurveReading("beyond")
+    if top.gain.value < SHARE_TO_EXTEND * target:
+        return CurveReading("uncertain")
     return CurveReading("reached", (top.method,), _between(base, None, top))
 
 

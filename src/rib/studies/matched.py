@@ -141,5 +141,7 @@ class MatchedNumbers:
 WORDS: Mapping[Reach, str] = {
     "never": "never reaches the gain of finetune",
     "beyond": "gains more than finetune at its one strength",
+    "uncertain": "gains less than half of what finetune gains, too uncertainly to compare them,",
+    "idle": "not compared, as finetune shows no distinguishable gain,",
     "unknown": "predictions are missing",
 }
