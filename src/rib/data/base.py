@@ -125,12 +125,12 @@ class DataSet(ABC):
         return None
 
     def cut(self, part: Part, view: View, cache: Path | None) -> Cut | None:
-        """The number of rows of which the view cuts off a part; None if it cuts nothing off any row.
+        """The number of rows that are too long for the view, which cuts off their ends; None if it never does.
 
         Args:
             part: which part.
-            view: of a model that reads the set.
-            cache: folder that keeps the count.
+            view: the view of a model that reads the set.
+            cache: folder for the count.
 
         Raises:
             UserError: the view's tokenizer cannot be read.

@@ -1,4 +1,4 @@
-"""Companions: what columns, arrays and fields beside the labels say of the rows: their split, the names of numbers."""
+"""Columns, arrays and fields beside the labels, which state the split of each row, or the names of numeric labels."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ SPLITS = ("split", "subset", "partition", "set", "fold", "phase", "usage")
 """Columns that may name the split of each row, in lower case."""
 
 FLAGS = ("is_train", "is_training", "is_valid", "is_validation", "is_val", "is_test", "train", "test", "valid")
-"""Columns that may say yes or no, in lower case: whether a row belongs to a split."""
+"""Columns, in lower case, that may state with yes or no whether a row belongs to a split."""
 
 NAMES = ("label_name", "label_text", "class_name", "category_name", "label_str", "class_text")
-"""Columns of names for labels that are numbers."""
+"""Columns with the names of labels that are numbers."""
 
 Columns = Mapping[str, Sequence[Any]]
 """Values of each row, by the column's name."""
 
 
 def may_speak(names: Collection[str]) -> list[str]:
-    """The columns, of those with these names, that `require_rows_of_one_split` or `names_beside` would read."""
+    """The columns, among these names, that `require_rows_of_one_split` or `names_beside` would read."""
     return [name for name in names if name.lower() in (*SPLITS, *FLAGS, *NAMES)]
 
 
 def require_rows_of_one_split(columns: Columns, where: object, data: str) -> None:
-    """Refuse rows of which some are for training and others are not, by what a column says.
+    """Refuse rows if a column states that some are for training and others are not.
 
     Args:
-        columns: beside the labels.
+        columns: the columns beside the labels.
         where: the file, for the error.
         data: the data set's name, for the error.
 
@@ -52,16 +52,16 @@ def require_rows_of_one_split(columns: Columns, where: object, data: str) -> Non
 
 
 def names_beside(labels: Sequence[str], columns: Columns, where: object, data: str) -> list[str] | None:
-    """The name of each row's class that a column gives, where labels are numbers; None if no column does.
+    """The name of each row's class from a column, if the labels are numbers; None if no column gives it.
 
     Args:
         labels: a name or a whole number for each row.
-        columns: beside the labels.
+        columns: the columns beside the labels.
         where: the file, for the error.
         data: the data set's name, for the error.
 
     Raises:
-        UserError: a column of names says other classes than the labels.
+        UserError: a column of names contradicts the labels.
     """
     for name, values in columns.items():
         if name.lower() not in NAMES or not all(isinstance(value, str) and value.strip() for value in values):
@@ -80,16 +80,16 @@ def names_beside(labels: Sequence[str], columns: Columns, where: object, data: s
 
 
 def _contradiction(numbers: Sequence[str], names: Sequence[str]) -> tuple[str, str] | None:
-    """A number and its second name, if one has two."""
+    """A number that has two names, and its second name; None if there is none."""
     first: dict[str, str] = {}
     pairs = dict.fromkeys(zip(numbers, names, strict=True))
     return next(((number, name) for number, name in pairs if first.setdefault(number, name) != name), None)
 
 
 def renamed(labels: Sequence[str], names: Sequence[str], data: str) -> tuple[list[str], tuple[str, ...] | None]:
-    """Labels that are numbers by their names, and these names in the order of the numbers.
+    """Numeric labels replaced by their names, and these names in the order of the numbers.
 
-    Where two numbers have one name, as ImageNet's two cranes have, the labels stay numbers, without an order.
+    If two numbers have one name, as ImageNet's two cranes do, the labels stay numbers, without an order.
 
     Args:
         labels: of all rows of a set.

@@ -1,4 +1,6 @@
-"""Metadata files: what files in the root of a folder tree say of its images, as Hugging Face's library reads them."""
+"""Files in the root of a folder tree that state labels or splits of its images, as Hugging Face's library reads
+them.
+"""
 
 from __future__ import annotations
 
@@ -16,14 +18,14 @@ LIST_SUFFIXES = (".txt", ".csv", ".json", ".lst")
 
 
 def require_same_labels(root: Path, data: str) -> None:
-    """Refuse a table of labels that says other classes than the folders. Labels of other words may stand for these.
+    """Refuse a table of labels that contradicts the folders. Its labels may be other words for the same classes.
 
     Args:
-        root: of the tree: <root>/<class>/<image>.
+        root: root of the tree: <root>/<class>/<image>.
         data: the data set's name, for the error.
 
     Raises:
-        UserError: it does, or it cannot be read.
+        UserError: it contradicts them, or cannot be read.
     """
     for file in (root / name for name in FILES):
         if not file.is_file():
@@ -45,7 +47,7 @@ def require_same_labels(root: Path, data: str) -> None:
 
 
 def lists_of_splits(root: Path) -> list[str]:
-    """Names of the files of a folder that are called after several splits, such as train.txt and test.txt."""
+    """Names of the files of a folder that are named after several splits, such as train.txt and test.txt."""
     found = sorted(path.name for path in root.iterdir() if path.suffix.lower() in LIST_SUFFIXES and path.is_file())
     splits = {name: split_of(Path(name).stem) for name in found}
     return [name for name, split in splits.items() if split] if len(set(splits.values()) - {""}) > 1 else []

@@ -1,4 +1,4 @@
-"""CAR-FT: the contexts that the pretrained model sees in an image are kept."""
+"""CAR-FT: keeps what the pretrained model says about the context of an image."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from rib.models.weights import Weights
 class CarFT(TrainedMethod):
     """Adds weight · KL(p0 ‖ p), mean over the batch (Mao et al. 2022, arXiv 2211.16175).
 
-    p is the softmax of scale · cosine between an image's features and the contexts: the vectors of the text templates,
-    each the mean over classes. p0 is that of the pretrained model. Weight 1, as in the paper. The head starts as the
-    zero-shot head. Of a model with class vectors alone these stand for the contexts, which the paper does not have.
+    p is the softmax of scale · cosine between an image's features and the contexts. A context is the vector of a text
+    template, averaged over classes. p0 is the same of the pretrained model. The weight is 1, as in the paper. The head
+    starts as the zero-shot head. If the model has only class vectors, they replace the contexts, unlike in the paper.
     """
 
     name: ClassVar[str] = "car_ft"
@@ -29,7 +29,7 @@ class CarFT(TrainedMethod):
     weight: float = Field(1.0, ge=0)
 
     def feature_term(self, start: Weights, task: Task) -> ContextDivergence:
-        """weight · KL(p0 ‖ p)."""
+        """The term weight · KL(p0 ‖ p)."""
         assert task.texts is not None
         contexts, scale = task.texts.contexts, task.texts.scale
         target = cosines(task.features(start), contexts, scale).log_softmax(dim=1)
@@ -38,11 +38,11 @@ class CarFT(TrainedMethod):
 
 @dataclass(frozen=True)
 class ContextDivergence:
-    """weight · KL(p0 ‖ p).
+    """The term weight · KL(p0 ‖ p).
 
     Attributes:
-        weight: of the term.
-        layer: name of what the head sees.
+        weight: factor of the term.
+        layer: name of the head's input.
         contexts: unit vectors (T, D).
         scale: factor of the cosines.
         target: log p0 of the tuning set (N, T).

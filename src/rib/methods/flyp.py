@@ -20,11 +20,11 @@ from rib.objectives.unicl import LARGEST_SCALE
 class FLYP(TrainedMethod):
     """Trains image and text side with CLIP's contrastive loss (Goyal et al. 2022, arXiv 2212.00638).
 
-    Each image of a batch is matched with a text of its class, by a random template, against those of the other images,
-    and the other way round. The temperature is trained too. Afterwards the head is what the trained text side makes of
-    the reference set's class names. As in the paper, images of one class count as negatives of one another. The text
-    of a class that stands for several of the reference set's is that of the first. Of a model with class vectors
-    alone, the vectors are trained. The cost leaves the text tower out.
+    Each image of a batch is matched with a text of its class, made from a random template, among the texts of all
+    images in the batch, and each text with its image. The temperature is trained, too. Afterwards the head is computed
+    from the reference set's class names by the trained text side. As in the paper, images of one class count as
+    negatives of each other. A class that stands for several reference classes has the text of the first. If the model
+    has only class vectors, these are trained. The cost does not include the text tower.
     """
 
     name: ClassVar[str] = "flyp"
@@ -38,11 +38,11 @@ class FLYP(TrainedMethod):
 
 
 class ImagesAndTexts(Loss):
-    """CLIP's loss of images and texts of their classes.
+    """CLIP's loss of images and the texts of their classes.
 
     Args:
-        tower: the text side, trained.
-        label_map: of the tuning set: its classes among those of the texts.
+        tower: the text side to train.
+        label_map: the label map of the tuning set, which gives the text of each class.
     """
 
     length: Tensor
@@ -69,7 +69,9 @@ class ImagesAndTexts(Loss):
         return loss, (labels[logits.detach().argmax(dim=1)] == labels).sum()
 
     def finish(self, classifier: Classifier) -> None:
-        """The head gives scale · cosine for features of the usual length, which is 1 in a CLIP model."""
+        """Set the head such that it gives scale · cosine for features of the usual length, which is 1 in a CLIP
+        model.
+        """
         matrix = self.scale * self.tower.matrix() / self.length
         values = dict(classifier.net.named_parameters())
         values[f"{classifier.head_name}.weight"].copy_(matrix)

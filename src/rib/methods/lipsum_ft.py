@@ -1,4 +1,4 @@
-"""Lipsum-FT: what images say of random texts is kept."""
+"""Lipsum-FT: keeps the pretrained model's similarities of images and random texts."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from rib.models.weights import Weights
 class LipsumFT(TrainedMethod):
     """Adds weight · ‖v - v0‖² / (2 · texts), mean over the batch (Nam et al. 2024, arXiv 2404.00860).
 
-    v are scale · cosine between an image's features and texts of `length` random tokens, drawn at each step; v0 those
-    of the pretrained model. Weight 1, 80 texts and 8 tokens, as in the authors' code. A random text of a model with
-    class vectors alone is the mean of 8 random class vectors, which the paper does not have. The text tower reads the
-    texts at each step, which the cost leaves out.
+    v is scale · cosine between an image's features and texts of `length` random tokens, drawn at each step; v0 is the
+    same of the pretrained model. Weight 1, 80 texts and 8 tokens, as in the authors' code. If the model has only class
+    vectors, a random text is the mean of 8 random class vectors, unlike in the paper. The text tower reads the texts at
+    each step; the cost does not include it.
     """
 
     name: ClassVar[str] = "lipsum_ft"
@@ -33,19 +33,19 @@ class LipsumFT(TrainedMethod):
     length: int = Field(8, ge=1, description="random tokens of each text")
 
     def feature_term(self, start: Weights, task: Task) -> RandomTextDistance:
-        """weight · ‖v - v0‖² / (2 · texts)."""
+        """The term weight · ‖v - v0‖² / (2 · texts)."""
         assert task.texts is not None
         return RandomTextDistance(self, task.head_input, task.texts, task.features(start))
 
 
 @dataclass(frozen=True)
 class RandomTextDistance:
-    """weight · ‖v - v0‖² / (2 · texts).
+    """The term weight · ‖v - v0‖² / (2 · texts).
 
     Attributes:
         method: its hyper-parameters.
-        layer: name of what the head sees.
-        texts: draw random texts from torch's random state, which depends on seed and epoch alone.
+        layer: name of the head's input.
+        texts: draws random texts from torch's random state, which depends only on seed and epoch.
         before: the pretrained model's features of the tuning set (N, D).
     """
 

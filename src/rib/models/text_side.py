@@ -1,7 +1,7 @@
-"""Text side: the vectors of texts in the space of a model's features, for methods that train with them.
+"""The vectors of texts in the space of a model's features, for methods that train with them.
 
-A CLIP model has a text tower, whose vectors lie in the space of its image tower's features. A model without one may
-have class vectors: one per class, in the space of what its head sees, as UniCL learns them.
+A CLIP model has a text tower, whose vectors are in the space of its image tower's features. A model without one may
+have class vectors: one per class, in the space of the head's input, as UniCL learns them.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from rib.errors import UserError
 from rib.models.weights import first_not_finite, read_weights
 
 NAMES = "classes"
-"""The tensor, (classes, D), of a file of class vectors; `scale`, a number, may stand beside it."""
+"""The tensor in a file of class vectors, (classes, D). The file may also have a number `scale`."""
 
 PLAIN_SCALE = 1 / 0.07
-"""The scale of a file without one: CLIP's at the start of its training."""
+"""The scale if the file has none: CLIP's initial one."""
 
 
 class Tower(nn.Module, ABC):
@@ -33,7 +33,7 @@ class Tower(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, classes: Tensor) -> Tensor:
-        """A text of each class (n,), by a template drawn from torch's random state: unit vectors (n, D)."""
+        """A text of each class (n,), from a template drawn from torch's random state: unit vectors (n, D)."""
 
     @abstractmethod
     def matrix(self) -> Tensor:
@@ -41,11 +41,11 @@ class Tower(nn.Module, ABC):
 
 
 class TextSide(ABC):
-    """The frozen vectors of texts, and a copy to train.
+    """The frozen vectors of texts, which can be copied for training.
 
     Attributes:
-        classes: unit vectors (classes, D) of the reference set's classes, in their order, the mean over templates.
-        contexts: unit vectors (templates, D), the mean over classes; of class vectors alone, the class vectors.
+        classes: unit vectors (classes, D) of the reference set's classes, in their order, averaged over templates.
+        contexts: unit vectors (templates, D), averaged over classes; without a text tower, the class vectors.
         scale: factor of the cosines of features and texts.
     """
 
@@ -70,7 +70,7 @@ class ClassVectors(TextSide):
         self.scale = scale
 
     def random(self, count: int, length: int) -> Tensor:
-        """Means of `length` random class vectors each."""
+        """Means of `length` random class vectors each: (count, D)."""
         drawn = torch.randint(len(self.classes), (count, length)).to(self.classes.device)
         return F.normalize(self.classes[drawn].mean(dim=1), dim=1)
 
@@ -96,12 +96,12 @@ class ClipTexts(TextSide):
     """The text tower of an open_clip model.
 
     Args:
-        read: reads the whole model; it is called when the tower itself is first needed.
-        tokenizer: open_clip's, of the model.
+        read: reads the whole model; called when the tower is first needed.
+        tokenizer: open_clip's tokenizer of the model.
         names: words for the classes.
-        templates: functions or texts with one {}.
+        templates: functions, or texts with one {}.
         device: where the tower runs.
-        known: `classes`, `contexts` and `scale`, if they have been computed before.
+        known: `classes`, `contexts` and `scale`, if they were computed before.
     """
 
     def __init__(
@@ -130,10 +130,10 @@ class ClipTexts(TextSide):
         }
 
     def random(self, count: int, length: int) -> Tensor:
-        """The tower's vectors of `length` random tokens between those for start and end.
+        """The tower's vectors of `length` random tokens between the start and end tokens: (count, D).
 
         Raises:
-            UserError: the tokenizer does not state these two.
+            UserError: the tokenizer does not state these two tokens.
         """
         start, end = (getattr(self._tokenizer, f"{name}_token_id", None) for name in ("sot", "eot"))
         if start is None or end is None:
@@ -153,7 +153,7 @@ class ClipTexts(TextSide):
         return vectors.float()
 
     def tower(self) -> Tower:
-        """The text tower, read again."""
+        """The text tower, read again from its file."""
         return _ClipTower(_text_part(self._read()).to(self._device), self._tokens().to(self._device), self.scale)
 
     @property
@@ -181,7 +181,12 @@ class ClipTexts(TextSide):
 
 
 class _ClipTower(Tower):
-    """Args: model: without its image tower. tokens: int64 (classes, templates, length)."""
+    """The text tower in training.
+
+    Args:
+        model: the CLIP model without its image tower.
+        tokens: int64 (classes, templates, length).
+    """
 
     tokens: Tensor
 
@@ -215,11 +220,11 @@ def read_class_vectors(file: Path, classes: int, width: int, what: str) -> Class
     Args:
         file: a safetensors file with the tensor `classes` (classes, D), and perhaps `scale`.
         classes: number of the reference set's classes.
-        width: D, the number of features that the model's head sees.
-        what: whose they are, for errors.
+        width: D, the number of the head's inputs.
+        what: their owner, for errors.
 
     Raises:
-        UserError: the file is missing, or holds something else.
+        UserError: the file is missing, or has other content.
     """
     found = read_weights(file)
     vectors, scale = found.get(NAMES), float(found.get("scale", torch.tensor(PLAIN_SCALE)))
@@ -240,5 +245,7 @@ def read_class_vectors(file: Path, classes: int, width: int, what: str) -> Class
 
 
 def text_key(content: str, texts: Sequence[Sequence[str]]) -> str:
-    """What identifies a text side: the digest of its checkpoint, class names, and templates for one word, as JSON."""
+    """The identity of a text side as JSON: the digest of its checkpoint, class names, and templates applied to one
+    word.
+    """
     return json.dumps([content, *texts])

@@ -1,4 +1,4 @@
-"""Where the text side of a model comes from: a CLIP checkpoint, or a file of class vectors."""
+"""The source of a model's text side: a CLIP checkpoint, or a file of class vectors."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def text_digest(
     classes: Sequence[str],
     cache_folder: Path | None,
 ) -> str:
-    """Identifies the text side of a model by its content.
+    """The identity of a model's text side, from its content.
 
     Args:
-        name: as the suite names it.
+        name: the name in the suite.
         row: its row.
         architecture: of the row.
         base: the folder that relative paths start from.
         classes: the reference set's classes.
-        cache_folder: folder of digests of files that have not changed.
+        cache_folder: folder for digests of unchanged files.
 
     Raises:
         UserError: the model has no text side, or one that does not fit.
@@ -62,16 +62,16 @@ def load_text(
     device: torch.device,
     expected: str,
 ) -> TextSide:
-    """The text side of a model.
+    """Load the text side of a model.
 
-    The vectors of a CLIP model's texts are kept in the cache: ImageNet has 80,000 sentences.
+    The vectors of a CLIP model's texts are cached, because ImageNet has 80,000 sentences.
 
     Args: as `text_digest`, and
-        device: where the vectors go, and a text tower runs.
-        expected: the `text_digest` that was planned with.
+        device: device of the vectors and of a text tower.
+        expected: the `text_digest` at the time of planning.
 
     Raises:
-        UserError: as `text_digest`, or the file is another than expected.
+        UserError: as `text_digest`, or the file differs from the expected one.
     """
     place = (name, row, architecture, base, classes, cache_folder)
     if row.open_clip is None:

@@ -9,10 +9,10 @@ from rib.steps import World
 
 
 def texts_of(world: World, model: str, architecture: Architecture) -> str:
-    """What identifies the text side of a model.
+    """The identity of a model's text side.
 
     Raises:
-        UserError: it has none, or one that does not fit, or several heads.
+        UserError: it has none, one that does not fit, or several heads.
     """
     suite = world.suite
     row = find_row(model, suite.model)
