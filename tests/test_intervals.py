@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from rib.arrays import Floats
 from rib.metrics.estimates import Estimate, mean_over_seeds
 from rib.metrics.intervals import FEW, Interval, as_family, drawn_interval, gated, t_quantile, t_quantiles, tail
 
 
-def draws(below: int, count: int = 1000) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def draws(below: int, count: int = 1000) -> Floats:
     """`count` draws around 1, of which `below` are not above 0."""
     return np.concatenate([np.full(below, -0.5), np.linspace(0.5, 1.5, count - below)])
 
