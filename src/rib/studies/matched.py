@@ -11,7 +11,7 @@ from rib.metrics.estimates import Estimate
 from rib.metrics.missing import interval_of, mean_if_whole, minus
 from rib.plan import swept
 from rib.results.answer import AnswerPanel
-from rib.results.matched_gain import CurvePoint, CurveReading, Reach, by_strength, curves, read_curve
+from rib.results.matched_gain import CurvePoint, CurveReading, Reach, by_strength, curves, gains, read_curve
 from rib.results.words import size_name
 from rib.studies.cohorts import Cohort
 from rib.studies.numbers import FINETUNE, StudyNumbers
@@ -119,10 +119,16 @@ class MatchedNumbers:
         ]
 
     def notes(self) -> list[str]:
-        """The methods that do not reach the gain everywhere."""
+        """The methods that do not reach the gain everywhere, and where fine-tuning has none."""
         said = []
         for family, cohorts in self.numbers.families.items():
             places = self.places(cohorts)
+            idle = sum(not self._gains(one, size) for one, size in places)
+            if idle:
+                said.append(
+                    f"{family}: no method is compared where finetune shows no distinguishable gain, "
+                    f"in {idle} of {len(places)} pretraining sets and sizes."
+                )
             for name in self.curves:
                 reaches = [self.reading(one, name, size).reach for one, size in places]
                 for reach, words in WORDS.items():
@@ -131,6 +137,11 @@ class MatchedNumbers:
                             f"{family}, {name}: {words} in {count} of {len(places)} pretraining sets and sizes."
                         )
         return said
+
+    def _gains(self, cohort: Cohort, size: int | None) -> bool:
+        """Whether fine-tuning gains distinguishably, or is not known."""
+        base = self._point(cohort, FINETUNE, size)
+        return base is None or gains(base)
 
     def _point(self, cohort: Cohort, method: str, size: int | None) -> CurvePoint | None:
         gain, mri = self.numbers.gain(cohort, method, size), self.numbers.mri(cohort, method, size)
@@ -142,6 +153,5 @@ WORDS: Mapping[Reach, str] = {
     "never": "never reaches the gain of finetune",
     "beyond": "gains more than finetune at its one strength",
     "uncertain": "gains less than half of what finetune gains, too uncertainly to compare them,",
-    "idle": "not compared, as finetune shows no distinguishable gain,",
     "unknown": "predictions are missing",
 }
