@@ -13,8 +13,15 @@ from rib.errors import UserError
 from rib.methods import METHODS, Method
 from rib.suite.validation import validated
 
-NEITHER = object()
-"""A value of no type that a field has."""
+
+class _Neither:
+    """A value of no type that a field has; every process gives it the same name."""
+
+    def __repr__(self) -> str:
+        return "neither"
+
+
+NEITHER = _Neither()
 
 
 def bad_values(kind: type[Method]) -> Iterator[tuple[str, Any]]:
