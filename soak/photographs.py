@@ -34,7 +34,6 @@ def photographs(
     """The part of the reports that the page needs, with three decimals."""
     return {
         "methods": rows(whole),
-        "best": rows(rates),
         "held_out": held_out(rates),
         "statistics": splits(whole),
         "answers": stripped(answers),

@@ -154,7 +154,7 @@ def test_photos_are_copied_from_reports() -> None:
     found = photographs(report, report, [answer | {"notes": [], "missing": []}], short)
     numbers = Numbers((), (), found)
     assert numbers.photo("methods", "finetune", "mri") == "+1.2 [0.0, +2.0]".replace("0.0", "+0.0", 1)
-    assert numbers.photo("best", "finetune", "own_after") == "40.0 [0.0, 2.0]"
+    assert numbers.photo("methods", "finetune", "own_after") == "40.0 [0.0, 2.0]"
     assert numbers.photo_value("methods", "finetune", "mri") == "+1.2"
     assert "| updated (default) | **55.5** |" in numbers.held_out_rates()
     assert numbers.split("photographs", "of_statistics") == "−61.7"
