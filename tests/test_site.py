@@ -225,7 +225,7 @@ def test_the_site_has_every_page_and_loads_nothing_from_the_net(site: Path) -> N
 
 def test_the_site_has_what_the_code_documents(site: Path) -> None:
     text = re.sub(r"<[^>]+>", "", (site / "reference" / "api.html").read_text("utf-8"))
-    for words in ("load_suite", "with_seeds", "to_pandas", "A shipped suite by name, or a suite file by path."):
+    for words in ("load_suite", "with_seeds", "to_pandas", "Load a shipped suite by name, or a suite file by path."):
         assert words in text
     assert "docs/images" not in (site / "index.html").read_text("utf-8")
     assert (site / "examples" / "first_look.ipynb").exists()
