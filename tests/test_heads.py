@@ -271,7 +271,7 @@ def test_features_are_held_against_the_answer_where_they_are_made() -> None:
     model = Classifier(net(4, "one"), 4, HALF, HALF).eval()
     collect(model, model.features, examples(5), 3)
     model = Classifier(net(4, "softmax"), 4, HALF, HALF).eval()
-    with pytest.raises(StepError, match="not what its head 'other' makes of its features"):
+    with pytest.raises(StepError, match="is not that of its head 'other' for its features"):
         collect(model, model.features, examples(5), 3)
 
 

@@ -39,7 +39,8 @@ from rib.training.loop import train
 from rib.training.sweep import predict_chunk
 from rib.training.training import Training
 
-OF_ONE_SET = {name for name, kind in METHODS.classes.items() if not kind.merges_sets}
+OF_ONE_SET = {name for name, kind in METHODS.classes.items() if not (kind.merges_sets or kind.needs_texts)}
+"""Methods for any model: tests/test_text_side.py has those that need the texts of a model."""
 FAMILIES = {
     "resnet": sorted(OF_ONE_SET - {"lora", "peft", "vpt"}),
     "vit": sorted(OF_ONE_SET),

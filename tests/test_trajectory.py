@@ -139,7 +139,7 @@ def test_groups_of_methods_are_compared_where_they_gain_as_much(tmp_path: Path) 
         "ema": (5, 0),
     }
     choice = {"architecture": {"methods": ["adapter", "l2_sp", "wise_ft", "ema"]}}
-    regularised, averaged = answered(tmp_path, "architecture", moves, study=choice)
+    regularised, averaged, *_ = answered(tmp_path, "architecture", moves, study=choice)
     assert regularised.interval is not None
     assert regularised.interval.value == pytest.approx(-1 + 5)
     assert averaged.interval is not None

@@ -39,7 +39,7 @@ def row_name(row: AdaptedRow) -> str:
 
 
 def _level(interval: Interval | None) -> Text:
-    return Text(f"{interval.value:.1f}") if interval else Text(MISSING, style="yellow")
+    return Text(f"{interval.value:z.1f}") if interval else Text(MISSING, style="yellow")
 
 
 def _change(row: AdaptedRow) -> Text:

@@ -30,7 +30,7 @@ class DataDistance(Study):
     measure: ClassVar[str] = "100 × rank correlation of distance and loss of accuracy, mean over models"
     intervals: ClassVar[str] = (
         "A correlation is the mean over models of each model's own. Its test and its 95 % interval come from permuting "
-        "the data sets, the same way for all models (all 5,040 orders of seven sets). They hold neither images nor "
+        "the data sets, the same way for all models (all 5,040 orders of seven sets). They cover neither images nor "
         "seeds: distances and losses are taken as measured, losses as means over tuning seeds."
     )
     limits: ClassVar[tuple[str, ...]] = ("Sets with fewer classes come out farther away by every measure.",)

@@ -41,7 +41,7 @@ class Forgotten(Study):
     )
     measure: ClassVar[str] = "change on the other sets, points"
     intervals: ClassVar[str] = (
-        "A 95 % interval is a t interval over tuning seeds, where there are several, and pretraining seeds. It holds "
+        "A 95 % interval is a t interval over tuning seeds, where there are several, and pretraining seeds. It covers "
         "no images: each analysis has one number for its images."
     )
     limits: ClassVar[tuple[str, ...]] = (
