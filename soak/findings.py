@@ -405,8 +405,8 @@ def write(kept: Mapping[str, Any]) -> None:
 def main() -> None:
     """Print everything, or write the page."""
     if (part := "".join(sys.argv[1:2])) in ("texts", "remedies"):
-        answers = [answer for path in sys.argv[2:] for answer in json.loads(Path(path).read_text("utf-8"))]
-        write(json.loads(KEPT.read_text("utf-8")) | {part: stripped(answers)})
+        of_part = [answer for path in sys.argv[2:] for answer in json.loads(Path(path).read_text("utf-8"))]
+        write(json.loads(KEPT.read_text("utf-8")) | {part: stripped(of_part)})
         return
     given = [json.loads(Path(path).read_text("utf-8")) for path in sys.argv[1:]]
     if len(given) != 1:

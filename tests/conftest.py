@@ -38,7 +38,7 @@ ROOMS = {
         "advice claim classes compare compare_view findings long_tables pages profile reference_page report "
         "report_cache sinks verify"
     ),
-    "results": "groups inside matched_gain merge_rows rows",
+    "results": "analysis_values groups inside matched_gain merge_rows rows",
     "steps": "old_store recipe",
     "store": "faults_storage remote",
     "studies": "inside_studies studies trajectory",

@@ -69,7 +69,8 @@ def test_plan_and_data_check_say_how_many_texts_are_cut(tmp_path: Path) -> None:
     longer = [row | {"text": row["text"] + "z" * 20} if place < 5 else row for place, row in enumerate(rows)]
     (tmp_path / "whole.jsonl").write_text("".join(json.dumps(row) + "\n" for row in longer), "utf-8")
     plan = make_plan(suite, None)
-    here = {part: plan.world["whole"].texts(part, range(24))[0] for part in ("tune", "test")}
+    whole: Any = plan.world["whole"]  # a set of texts
+    here = {part: whole.texts(part, range(24))[0] for part in ("tune", "test")}
     counts = {part: sum(len(text) > 12 for text in texts) for part, texts in here.items()}
     assert sum(counts.values()) == 5
     (note,) = plan.notes

@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, ClassVar, TypeVar, cast
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from rib.data.examples import Examples
 from rib.data.labels import LabelMap
+from rib.errors import UserError
 from rib.models.build import build
 from rib.models.catalogue import Architecture
 from rib.models.classifier import Classifier
@@ -26,8 +29,39 @@ V = TypeVar("V", bound=Values)
 
 
 def typed(values: Values, kind: type[V]) -> V:
-    """The values of a record, with the type that its analysis declares."""
-    return cast(V, values)
+    """The values of a record, with the type that its analysis declares.
+
+    Raises:
+        UserError: a value has another type, so RIB did not write the record; also later, if a missing value is read.
+    """
+    try:
+        _adapter(kind).validate_python(values)
+    except ValidationError as error:
+        for fault in error.errors(include_url=False):
+            if fault["type"] != "missing":
+                raise _foreign(".".join(map(str, fault["loc"])), fault["msg"], f"{fault['input']!r:.60}") from None
+    return cast(V, _Known(values))
+
+
+class _Known(dict[str, Any]):
+    """Values of a record; to read one that it lacks is an error of the record."""
+
+    def __missing__(self, name: str) -> Any:
+        raise _foreign(name, "a value", "nothing")
+
+
+def _foreign(name: str, valid: str, got: str) -> UserError:
+    return UserError(
+        f"the record of an analysis has a value {name!r} that RIB does not write",
+        got=got,
+        valid=valid,
+        remedy="take the records of a store that you trust",
+    )
+
+
+@cache
+def _adapter(kind: type[V]) -> TypeAdapter[V]:
+    return TypeAdapter(kind)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ import math
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar, TypedDict
+from typing import ClassVar
 
 from torch import nn
+from typing_extensions import TypedDict
 
 from rib.analysis.base import Analysis, Scene
 from rib.models.blocks import layer_of, units

@@ -3,13 +3,14 @@ recovers."""
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, TypedDict
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
+from typing_extensions import TypedDict
 
 from rib.analysis.base import Analysis, Scene, Seen, typed
 from rib.analysis.sample import sample

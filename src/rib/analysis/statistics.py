@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, TypedDict
+from typing import ClassVar
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from rib.analysis.base import Analysis, Scene, Seen, Values
 from rib.analysis.connectivity import score
