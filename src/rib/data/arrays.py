@@ -237,14 +237,15 @@ def _cells(
 ) -> tuple[tuple[str, ...], NDArray[np.int16]]:
     """Names of the cells, and the cell of each row, from the named arrays."""
     for field in (*fields, "sources"):
-        found = arrays.get(field)
-        if found is None or found.shape != (count,) or found.dtype.kind not in "iuUS":
-            raise UserError(
-                f"data set {data!r}: {file} lacks an array {field!r} of whole numbers or names, one for each image",
-                got=", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items()),
-                valid=f"{', '.join(fields)} ({count},), which name the cell, and sources ({count},), the source images",
-                remedy="save the file with these arrays",
-            )
+        _named(
+            arrays,
+            field,
+            count,
+            "iuUS",
+            f"data set {data!r}: {file}",
+            valid=f"{', '.join(fields)} ({count},), which name the cell, and sources ({count},), the source images",
+            remedy="save the file with these arrays",
+        )
     columns = [
         _texts(values, file, data) if values.dtype.kind in "US" else [str(value) for value in values.tolist()]
         for values in (arrays[field] for field in fields)
@@ -256,14 +257,15 @@ def _groups(
     arrays: Mapping[str, NDArray[Any]], field: str, count: int, file: Path, data: str
 ) -> tuple[list[object], str]:
     """The group of each row, and where it stands."""
-    found = arrays.get(field)
-    if found is None or found.shape != (count,) or found.dtype.kind not in "biuUS":
-        raise UserError(
-            f"data set {data!r}: {file} lacks an array {field!r} of whole numbers or names, one for each image",
-            got=", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items()),
-            valid=f"{field} ({count},)",
-            remedy="save the file with this array, or correct group_column",
-        )
+    found = _named(
+        arrays,
+        field,
+        count,
+        "biuUS",
+        f"data set {data!r}: {file}",
+        valid=f"{field} ({count},)",
+        remedy="save the file with this array, or correct group_column",
+    )
     values: list[object] = [*(_texts(found, file, data) if found.dtype.kind in "US" else found.tolist())]
     return values, f"the array {field!r} in {file}"
 
@@ -379,3 +381,18 @@ def _sources(sources: NDArray[Any], count: int, file: Path, data: str) -> NDArra
     if (whole < 0).any():
         numbered(data, whole.tolist(), f"the array `sources` in {file}")  # raises an error that names the unknown ones
     return whole
+
+
+def _named(
+    arrays: Mapping[str, NDArray[Any]], field: str, count: int, kinds: str, where: str, *, valid: str, remedy: str
+) -> NDArray[Any]:
+    """The array of a name, with one number or name for each image. Raises UserError if it is another or missing."""
+    found = arrays.get(field)
+    if found is None or found.shape != (count,) or found.dtype.kind not in kinds:
+        raise UserError(
+            f"{where} lacks an array {field!r} of whole numbers or names, one for each image",
+            got=", ".join(f"{key} {array.dtype} {array.shape}" for key, array in arrays.items()),
+            valid=valid,
+            remedy=remedy,
+        )
+    return found
