@@ -26,7 +26,7 @@ GOALS = tuple(
 )
 
 
-LIBRARIES = ("torch", "numpy", "Pillow", "timm", "simplejpeg", "imagecorruptions")
+LIBRARIES = ("torch", "numpy", "Pillow", "timm", "simplejpeg", "imagecorruptions", "tokenizers", "datasets")
 """Libraries that the figures depend on."""
 
 

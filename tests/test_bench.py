@@ -25,6 +25,7 @@ from bench import (
     p6_checkpoints,
     p7_corruptions,
     p8_intervals,
+    p11_texts,
     rates,
 )
 from bench.base import Marks, Row, Setting, at_least, at_most, shown, total_met
@@ -269,6 +270,20 @@ def test_rows_of_corruptions_are_of_their_harmonic_mean() -> None:
     all_published, _, least = p7_corruptions.rows(ratios)
     assert all_published.measured == f"{15 / (14 / 2 + 1 / 0.5):.3g} ×"
     assert (least.what, least.measured, least.met) == ("the slowest, fog", "0.5 ×", False)
+
+
+def test_tokens_of_a_pack_are_compared_with_the_peers_and_a_missing_peer_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    p11_texts.write(tmp_path, 30)
+    peer, rows = p11_texts.texts_of(tmp_path)
+    assert peer == "a list (no datasets)"
+    packed = p11_texts.packed(tmp_path)
+    p11_texts.check(packed, tmp_path, rows)
+    assert sum(len(batch) for batch in p11_texts.through_loader(tmp_path, rows)) == 30
+    with pytest.raises(AssertionError, match="not equal"):
+        p11_texts.check(packed, tmp_path, rows[::-1])
 
 
 # On a GPU, as far as a CPU can tell

@@ -16,6 +16,7 @@ from rib.cli.app import app
 from rib.data import lengths
 from rib.data.catalogue import DataRow, open_data
 from rib.data.overlap import Overlap, Roles, overlaps
+from rib.data.sources import as_one
 from rib.data.tokens import bytes_view
 from rib.plan import make_plan
 
@@ -133,3 +134,24 @@ def test_pairs_are_the_same_only_if_both_texts_are(tmp_path: Path) -> None:
     assert not any(one.refused for one in apart)
     same = found(tmp_path, ref=pairs("r", "NONE"), one=pairs("o", "none"))
     assert any("but for case and spaces" in one.words for one in same)
+
+
+def test_copies_of_one_text_stay_on_one_side_of_a_split(tmp_path: Path) -> None:
+    """Ten texts are there twice, in other capitals and spaces. RIB would refuse the split if it tore them apart."""
+    rows = [(f"text  {place}" if again else f"TEXT {place}", "ab"[place % 2])
+            for again in range(2) for place in range(10)]  # fmt: skip
+    row = table(tmp_path, "o", rows + plain("single", 40)).model_copy(update={"test_fraction": 0.4})
+    data: Any = open_data("one", row, tmp_path, None)
+    sides = [{text.casefold().replace("  ", " ") for text in data.texts(part, range(len(data.index(part))))[0]}
+             for part in ("tune", "test")]  # fmt: skip
+    assert not sides[0] & sides[1]
+    assert len(sides[0] | sides[1]) == 50
+    assert len(np.unique(np.concatenate([data.index(part).sources for part in ("tune", "test")]))) == 50
+    assert not any(one.refused for one in found(tmp_path, ref=table(tmp_path, "r", plain("ref")), one=row))
+
+
+def test_sources_with_a_copy_in_common_are_one_with_the_smallest_number() -> None:
+    sources = np.array([7, 3, 3, 9, 5, 4])
+    copies = np.array([1, 1, 2, 2, 8, 6], np.uint64)  # 7 and 3 share one, 3 and 9 another
+    assert as_one(sources, copies).tolist() == [3, 3, 3, 3, 5, 4]
+    assert as_one(sources, np.arange(6, dtype=np.uint64)).tolist() == sources.tolist()

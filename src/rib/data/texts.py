@@ -22,7 +22,7 @@ from rib.data.groups import group_bytes, grouped
 from rib.data.lengths import Cut, Pairs, count_cut, cut_fact
 from rib.data.misspelling import Misspelling
 from rib.data.orders import author_order
-from rib.data.sources import apart, numbered
+from rib.data.sources import apart, as_one, numbered
 from rib.data.splits import carve, divided
 from rib.data.tables import TextColumns, TextTable, read_table
 from rib.data.tokens import bytes_view, tokenized
@@ -63,7 +63,8 @@ class TextSet(Texts):
         columns: the columns to read.
         base: the folder that relative paths start from.
         test: the table to test on.
-        test_fraction: share of the sources that is used only to test.
+        test_fraction: share of the sources that is used only to test. Sources with copies of one text count as one, so
+            no copy of a text that is tuned on is tested on; not with `family`, whose sets share their sources.
         classes: the classes to use, in order; default: all, in the order of docs/extending.md.
         family: source family, whose sets show the same sources.
         absent: whether some of `classes` may have no texts.
@@ -98,12 +99,19 @@ class TextSet(Texts):
                 index, test_index = apart(index, test_index, None)
             self._parts = {"tune": (tables[0], index, rows), "test": (tables[1], test_index, test_rows)}
         else:
+            if test_fraction and not family:
+                index = replace(index, sources=as_one(index.sources, self._copies(tables[0], rows)))
             split = divided(index, test_fraction) if family else carve(index, test_fraction, 0, "test part")
             first, second = split if self.disjoint else (split[0], split[0])
             self._parts = {
                 "tune": (tables[0], index.take(first), rows[first]),
                 "test": (tables[0], index.take(second), rows[second]),
             }
+
+    @staticmethod
+    def _copies(table: TextTable, rows: Rows) -> NDArray[np.uint64]:
+        """Equal numbers for rows whose texts are equal but for case and spaces: uint64 (N,)."""
+        return _plain_digests(*_pairs(table, rows))
 
     def _read_index(self, table: TextTable, label_of: Rows, columns: TextColumns) -> tuple[Index, Rows]:
         """The index of all rows whose class is used, in the order of the table, and those rows."""
@@ -152,9 +160,7 @@ class TextSet(Texts):
         return Form(True, 0)
 
     def pictures(self, part: Part) -> NDArray[np.uint64]:
-        texts, seconds = self.texts(part, range(len(self.index(part))))
-        plain = [_plain(text) for text in texts]
-        return short_digests(text_digests(plain, None if seconds is None else [_plain(text) for text in seconds]))
+        return _plain_digests(*self.texts(part, range(len(self.index(part)))))
 
     def names(self, part: Part) -> list[str]:
         table, _, rows = self._parts[part]
@@ -162,9 +168,7 @@ class TextSet(Texts):
 
     def texts(self, part: Part, rows: Sequence[int]) -> Pairs:
         table, _, all_rows = self._parts[part]
-        chosen = all_rows[np.asarray(rows, np.int64)]
-        seconds = None if table.seconds is None else table.seconds.take(chosen).to_pylist()
-        return table.texts.take(chosen).to_pylist(), seconds
+        return _pairs(table, all_rows[np.asarray(rows, np.int64)])
 
 
 class MisspeltTexts(Texts):
@@ -227,6 +231,18 @@ class MisspeltTexts(Texts):
         if seconds is None:
             return changed, None
         return changed, [kind.misspelt(text) for kind, text in zip(kinds, seconds, strict=True)]
+
+
+def _pairs(table: TextTable, rows: Rows) -> Pairs:
+    """The texts of rows of a table."""
+    seconds = None if table.seconds is None else table.seconds.take(rows).to_pylist()
+    return table.texts.take(rows).to_pylist(), seconds
+
+
+def _plain_digests(texts: Sequence[str], seconds: Sequence[str] | None) -> NDArray[np.uint64]:
+    """Equal numbers for texts or pairs that are equal but for case and spaces: uint64 (N,)."""
+    plain = [_plain(text) for text in texts]
+    return short_digests(text_digests(plain, None if seconds is None else [_plain(text) for text in seconds]))
 
 
 def _plain(text: str) -> str:
