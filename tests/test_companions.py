@@ -203,7 +203,7 @@ TABLES: dict[str, Table] = {
         'pair_column = "question2"',
     ),
     "a missing group": with_column("g", ["a"] * 7 + ["NaN"], "'g' is empty in 1 rows", group_column="g"),
-    "groups alike": with_column("g", ["a", "A "] * 4, "two groups differ only in case", group_column="g"),
+    "groups alike": with_column("g", ["a", "A "] * 4, "two groups differ only in case or spaces", group_column="g"),
     "no numbers": (["text", "label"], [[text, float(name == "pos")] for text, name in ROWS], {}, "are fractions"),
     "powers": (["text", "label"], [[text, "1e0" if name == "pos" else "0"] for text, name in ROWS], {}, "fractions"),
     "nan": (["text", "label"], [["x", "nan"], *ROWS], {}, "1 of 9 labels are words for a missing value"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import tarfile
@@ -124,6 +125,13 @@ FAULTS: Mapping[str, tuple[list[dict[str, Any]], str]] = {
     "fraction": ([*ROWS, {"text": "x", "label": 0.5, "who": "x"}], r"are neither whole numbers nor names.*row 5"),
     "disagreement": ([{**row, "class": "a" if place else "b"} for place, row in enumerate(ROWS)], r"disagree"),
     "pairs": ([{**row, "hypothesis": "so"} for row in ROWS], r"may hold pairs of texts"),
+    "nothing to see": ([*ROWS, {**ROWS[0], "text": "\u200b\ufeff\x00"}], r"1 of 5 rows have no text.*row 5"),
+    "pandas": ([*ROWS, {"text": "nan", "label": "pos", "who": "x"}], r"1 of 5 rows have no text.*row 5"),
+    "question": ([{**row, "question": "so?"} for row in ROWS], r"may hold pairs of texts.*text, question"),
+    "gold labels": ([{**row, "gold_label": "neg"} for row in ROWS], r"two label columns that disagree"),
+    "labels alike": ([*ROWS, {"text": "x", "label": "pos\u200b", "who": "x"}], r"two classes differ.*t.jsonl"),
+    "spaces alike": ([{**ROWS[0], "label": "a b"}, {**ROWS[0], "label": "a\u00a0b"}], r"two classes differ.*t.jsonl"),
+    "columns alike": ([{**row, "Label": "x"} for row in ROWS], r"t.jsonl differ only in case.*'label', 'Label'"),
     "no source": ([{**ROWS[0], "who": ""}, *ROWS], r"'who' is empty in 1 rows.*row 1"),
 }  # fmt: skip
 
@@ -146,6 +154,13 @@ RAW: Mapping[str, tuple[str, bytes, str]] = {
     "a list": ("t.jsonl", b'["x", "a"]\n', r"no object.*line 1"),
     "no text column": ("t.csv", b"body,label\nx,a\n", r"lacks the column 'text'"),
     "two headers": ("t.csv", b"text,text,label\nx,y,a\n", r"no readable header"),
+    "a second header": ("t.csv", b"text,label\nx,a\ntext,label\ny,b\n", r"header is there twice.*row 2 \(line 3\)"),
+    "UTF-16": ("t.csv", "text,label\nx,a\n".encode("utf-16"), r"not UTF-8.*iconv -f utf-16"),
+    "Windows": ("t.csv", "text,label\n“x”,a\n".encode("cp1252"), r"not UTF-8.*iconv -f windows-1252"),
+    "two encodings": ("t.csv", "é,label\n".encode() + "é,a\n".encode("latin-1"), r"line 2.*repair this text alone"),
+    "gzip": ("t.csv", gzip.compress(b"text,label\nx,a\n"), r"not UTF-8.*gunzip"),
+    "tabs": ("t.tsv", b"text\tlabel\nx\ta\n", r"no table of texts.*read_csv"),
+    "an array": ("t.jsonl", b'[{"text": "x", "label": "a"}]', r"no object.*line 1"),
     "no rows": ("t.csv", b"text,label\n", r"no rows"),
     "parquet": ("t.parquet", b"PAR1 and no more", r"cannot read"),
 }
@@ -160,6 +175,44 @@ def test_a_file_that_is_no_table_is_refused(fault: str, tmp_path: Path) -> None:
     checked = check("mine", DataRow(text=name), tmp_path)
     assert not checked.fine
     assert checked.survey.faults
+
+
+def test_a_column_of_parquet_that_is_there_twice_is_refused(tmp_path: Path) -> None:
+    columns = [pa.array(["x", "y"]), pa.array([0, 1]), pa.array([1, 0])]
+    pq.write_table(pa.Table.from_arrays(columns, names=["text", "label", "label"]), tmp_path / "t.parquet")
+    with pytest.raises(UserError, match=r"(?s)no readable header.*text, label, label"):
+        opened(tmp_path / "t.parquet")
+
+
+@pytest.mark.parametrize(
+    "roles", [{"pair_column": "text"}, {"label_column": "text"}, {"text_column": "label"}], ids=str
+)
+def test_a_column_has_one_role(roles: Mapping[str, str], tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="one column has two roles"):
+        opened(write(tmp_path / "t.csv", ROWS), **roles)
+
+
+def test_columns_that_are_not_read_are_named(tmp_path: Path) -> None:
+    rows = [{**row, "title": "t", "score": 3} for row in ROWS]
+    data = opened(write(tmp_path / "t.csv", rows), source_column="who")
+    assert data.left_out == ("columns of t.csv that are not read: title, score",)
+    assert opened(write(tmp_path / "u.csv", ROWS), source_column="who").left_out == ()
+
+
+def test_files_of_one_set_have_one_kind_of_labels(tmp_path: Path) -> None:
+    write(tmp_path / "d" / "a.csv", [{"text": "x", "label": "0"}, {"text": "y", "label": "1"}])
+    write(tmp_path / "d" / "b.csv", [{"text": "z", "label": "neg"}, {"text": "w", "label": "pos"}])
+    with pytest.raises(
+        UserError, match=r"(?s)numbers for labels, and another has names.*a.csv \(0\) and b.csv \(neg\)"
+    ):
+        opened(tmp_path / "d")
+
+
+@pytest.mark.parametrize("pair", [("d1", "d1 "), ("1", "1.0"), ("\u00e9", "e\u0301")], ids=["space", "point", "form"])
+def test_a_source_is_written_in_one_way(pair: tuple[str, str], tmp_path: Path) -> None:
+    rows = [{**row, "who": pair[place % 2]} for place, row in enumerate(ROWS)]
+    with pytest.raises(UserError, match="a source is written in two ways"):
+        opened(write(tmp_path / "t.csv", rows), source_column="who")
 
 
 def test_labels_of_the_tested_part_that_the_tuned_part_lacks_are_refused(tmp_path: Path) -> None:

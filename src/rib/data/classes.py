@@ -18,6 +18,9 @@ from rib.text.terminal import name_fault
 MISSING = ("nan", "null", "<na>", "n/a", "#n/a")
 """What libraries write in place of a value that is missing, in lower case."""
 
+_NO_WIDTH = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff"))
+"""Characters that show nothing, which a copied name may contain."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -187,7 +190,7 @@ def _words(data: str, container: Labelled, given: Sequence[str]) -> list[str]:
 
 
 def _refuse_alike(data: str, words: Sequence[str], where: object, written: Sequence[str] = ()) -> None:
-    """Refuse names that differ only in case, outer spaces, leading zeros or Unicode form.
+    """Refuse names that differ only in case, spaces, leading zeros, Unicode form or characters of no width.
 
     Args:
         data: the data set's name, for the error.
@@ -200,7 +203,7 @@ def _refuse_alike(data: str, words: Sequence[str], where: object, written: Seque
     """
     seen: dict[str, int] = {}
     for place, word in enumerate(words):
-        plain = word.strip().casefold()
+        plain = looks_of(word)
         key = str(int(plain)) if plain.isascii() and plain.isdigit() else plain
         if key in seen:
             one, other = ((written or words)[each] for each in (seen[key], place))
@@ -213,8 +216,15 @@ def _refuse_alike(data: str, words: Sequence[str], where: object, written: Seque
         seen[key] = place
 
 
+def looks_of(name: str) -> str:
+    """A name without differences that a reader does not see or that rarely matter: case, spaces, Unicode form and
+    characters of no width.
+    """
+    return " ".join(class_name(name.translate(_NO_WIDTH)).casefold().split())
+
+
 def _told_apart(one: str, other: str) -> str:
-    alike = class_name(one) == class_name(other) and one != other
+    alike = one != other and one.casefold() != other.casefold() and looks_of(one) == looks_of(other)
     return f"{one!a} and {other!a}" if alike else f"{one!r} and {other!r}"
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from rib.arrays import Rows
-from rib.data.classes import MISSING, require_shown
+from rib.data.classes import MISSING, looks_of, require_shown
 from rib.data.containers import Container
 from rib.data.examples import Index
 from rib.data.sources import from_file
@@ -70,8 +70,8 @@ def grouped(index: Index, data: str, values: Sequence[object], where: str) -> In
         where: their location, for messages.
 
     Raises:
-        UserError: some examples have no group, there are more than `MOST` groups, two differ only in case, or a name
-            cannot be shown.
+        UserError: some examples have no group, there are more than `MOST` groups, two differ only in case or
+            spaces, or a name cannot be shown.
     """
     names = [str(value).strip() for value in values]
     lost = [place for place, name in enumerate(names) if values[place] is None or name.lower() in ("", *MISSING)]
@@ -92,15 +92,13 @@ def grouped(index: Index, data: str, values: Sequence[object], where: str) -> In
         )
     require_shown(data, "a group", found.tolist())
     first: dict[str, str] = {}
-    alike = [
-        (first[name.casefold()], name) for name in found.tolist() if first.setdefault(name.casefold(), name) != name
-    ]
+    alike = [(first[looks_of(name)], name) for name in found.tolist() if first.setdefault(looks_of(name), name) != name]
     if alike:
         raise UserError(
-            f"data set {data!r}: two groups differ only in case",
-            got=f"{alike[0][0]!r} and {alike[0][1]!r} in {where}",
+            f"data set {data!r}: two groups differ only in case or spaces",
+            got=f"{alike[0][0]!a} and {alike[0][1]!a} in {where}",
             valid="one name for each group",
-            remedy="write the names in one case",
+            remedy="write the names in one way",
         )
     return replace(index, groups=group_of.astype(np.int16), group_names=tuple(found.tolist()))
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from rib.data.classes import disagreement
 from rib.data.columns import LABEL_COLUMNS
 from rib.data.numbering import split_of
-from rib.data.tables import table_columns
+from rib.data.table_files import table_columns
 from rib.errors import UserError
 
 FILES = ("metadata.csv", "metadata.jsonl", "metadata.parquet", "labels.csv")
@@ -30,7 +30,7 @@ def require_same_labels(root: Path, data: str) -> None:
     for file in (root / name for name in FILES):
         if not file.is_file():
             continue
-        table = table_columns(file, data)
+        table, _ = table_columns(file, data)
         names = next((table[name] for name in FILE_COLUMNS if name in table), None)
         label = next((name for name in LABEL_COLUMNS if name in table), None)
         if names is None or label is None:

@@ -169,9 +169,27 @@ def numbered(data: str, values: Sequence[object], where: str) -> SourceNumbers:
             valid="a whole number from 0 up, or a name, for every image",
             remedy="give images of unknown source a source of their own",
         )
+    _require_one_form(data, texts, where)
     return np.array(
         [int(text) if text.isdecimal() and len(text) < 19 else number("", text) for text in texts], np.int64
     )
+
+
+def _require_one_form(data: str, texts: Sequence[str], where: str) -> None:
+    """Refuse sources that are written in two ways: with and without outer spaces, or as 1 and as 1.0.
+
+    Raises:
+        UserError: two are.
+    """
+    first: dict[str, str] = {}
+    for text in dict.fromkeys(texts):
+        plain_text = re.sub(r"(?<=^[0-9])([0-9]*)\.0+$", r"\1", unicodedata.normalize("NFC", text).strip())
+        if first.setdefault(plain_text, text) != text:
+            raise UserError(
+                f"data set {data!r}: a source is written in two ways",
+                got=f"{first[plain_text]!a} and {text!a} in {where}",
+                valid="one name or number for each source", remedy="write it in one way",
+            )  # fmt: skip
 
 
 def as_one(sources: SourceNumbers, copies: NDArray[np.uint64]) -> SourceNumbers:

@@ -1,26 +1,22 @@
-"""Tables of texts: Parquet, CSV and JSON lines with one row per text and columns for labels, sources, groups
-and cells.
-"""
+"""Tables of texts with one row per text and columns for labels, sources, groups and cells."""
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+import unicodedata
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from rib.data.classes import MISSING, disagreement
+from rib.data.classes import MISSING, disagreement, shortened
 from rib.data.columns import LABEL_COLUMNS, class_names, label_words
 from rib.data.companions import may_speak, names_beside, renamed, require_rows_of_one_split
 from rib.data.globs import files_under
+from rib.data.table_files import Column, table_columns
 from rib.errors import UserError
-from rib.files import parse_json, plain, read_plain
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 TEXT_COLUMNS = ("text", "sentence", "content", "review")
@@ -33,13 +29,28 @@ PARTNERS = {
     "context": ("question", "query"),
     "answer": ("question",),
     "document": ("query", "question"),
+    "sentence": ("query", "question", "premise"),
+    "text": ("query", "question", "premise"),
+    "content": ("query", "question"),
 }
 """Columns that are the other text of a pair beside a text of that name."""
 
+SAME_LABEL = (*LABEL_COLUMNS, "gold_label", "gold")
+"""Columns that hold the same labels as the one that is used, perhaps in other words."""
+
+LIBRARIES_NAN = ("nan", "NaN", "<NA>", "NaT")
+"""What pandas writes, as text, in place of a text that is missing."""
+
+_CONVERT = {
+    ".tsv": "convert it, as in pandas.read_csv(FILE, sep='\\t').to_parquet(NEW)",
+    ".json": "write one JSON object per line: pandas.read_json(FILE).to_parquet(NEW) does, as Parquet",
+    ".ndjson": "rename it to .jsonl",
+    ".gz": "unpack it, as in gunzip FILE.gz",
+}
+"""What to do with files that are no table, by their suffix."""
+
 ABSENT = ("", *MISSING)
 """Values that say that there is none, in lower case."""
-
-Column = list[Any]
 
 
 @dataclass(frozen=True)
@@ -139,8 +150,16 @@ def read_table(pattern: Path, columns: TextColumns, data: str, base: Path | None
         [value for part in parts for value in part.groups or ()] if first.groups is not None else None,
         tuple([str(value) for part in parts for value in part.cells[place]] for place in range(len(columns.cells))),
         tuple(files),
-        found.left_out,
+        found.left_out + _unread(parts),
     )
+
+
+def _unread(parts: Sequence[_File]) -> tuple[str, ...]:
+    """The columns that are not read, in words; none if there are none."""
+    names = list(dict.fromkeys(name for part in parts for name in part.unread if name))
+    if not names:
+        return ()
+    return (f"columns of {parts[0].path.name} that are not read: {shortened(names, 5)}",)
 
 
 def _suffix(pattern: Path, data: str) -> str:
@@ -154,13 +173,17 @@ def _suffix(pattern: Path, data: str) -> str:
             remedy="correct the path in the suite file, or set --data / RIB_DATA to the folder it is relative to",
         )  # fmt: skip
     if not pattern.is_dir():
-        raise UserError(f"data set {data!r}: {pattern.name} is no table of texts", got=pattern.suffix or "no suffix",
-                        valid=" ".join(SUFFIXES))  # fmt: skip
+        raise UserError(
+            f"data set {data!r}: {pattern.name} is no table of texts", got=pattern.suffix or "no suffix",
+            valid=" ".join(SUFFIXES), remedy=_CONVERT.get(pattern.suffix.lower()),
+        )  # fmt: skip
     kinds = sorted({suffix for path in pattern.rglob("*") if (suffix := path.suffix.lower()) in SUFFIXES})
     if len(kinds) != 1:
         raise UserError(
             f"data set {data!r}: a folder of texts holds files of one kind", got=", ".join(kinds) or "none of them",
-            valid=" ".join(SUFFIXES), remedy="name the files by a pattern, such as DIR/train-*.parquet",
+            valid=" ".join(SUFFIXES),
+            remedy="name the files by a pattern, such as DIR/train-*.parquet" if kinds
+            else "write one table, with a row for each text and the columns text and label",
         )  # fmt: skip
     return kinds[0]
 
@@ -170,10 +193,11 @@ class _File:
 
     def __init__(self, path: Path, columns: TextColumns, data: str) -> None:
         self.path, self._data = path, data
-        table, metadata = _columns_of(path, data)
+        table, metadata = table_columns(path, data)
         text = self._name(table, columns.text, TEXT_COLUMNS, "text_column")
         label = self._name(table, columns.label, LABEL_COLUMNS, "label_column")
         pair = self._pair(table, text, columns.pair)
+        self._require_roles(text=text, pair=pair, label=label)
         self.names = class_names(metadata, label, path, data)
         self.labels = label_words(table[label], self.names, path, data)
         self._require_one_label(table, label, metadata)
@@ -185,6 +209,17 @@ class _File:
         self.sources = self._filled(table, columns.source)
         self.groups = self._filled(table, columns.group)
         self.cells = [self._filled(table, name) or [] for name in columns.cells]
+        self.unread = [name for name in table if name not in (*columns.named, text, label, pair, *beside)]
+
+    def _require_roles(self, **columns: str | None) -> None:
+        """Refuse one column in two roles: a text that is its own label, or its own second text."""
+        names = [name for name in columns.values() if name]
+        if len(set(names)) < len(names):
+            raise UserError(
+                f"data set {self._data!r}: one column has two roles in {self.path.name}",
+                got=", ".join(f"{role}_column = {name!r}" for role, name in columns.items() if name),
+                valid="a column for each",
+            )
 
     def _name(self, table: Mapping[str, Column], given: str | None, usual: Sequence[str], option: str) -> str:
         several = [name for name in usual if name in table] if usual == TEXT_COLUMNS and not given else []
@@ -199,6 +234,12 @@ class _File:
             raise UserError(
                 f"data set {self._data!r}: {self.path.name} lacks the column {(given or usual[0])!r}",
                 got=", ".join(table), valid=", ".join(usual), remedy=f'name the intended column: {option} = "…"',
+            )  # fmt: skip
+        alike = [other for other in table if other.strip().casefold() == name.strip().casefold()]
+        if not given and len(alike) > 1:
+            raise UserError(
+                f"data set {self._data!r}: names of columns of {self.path.name} differ only in case or spaces",
+                got=", ".join(map(repr, alike)), valid=f'the intended one: {option} = "{name}"',
             )  # fmt: skip
         return name
 
@@ -220,9 +261,7 @@ class _File:
 
     def _texts(self, values: Column, name: str) -> Any:
         """A column of texts. Every row must have a text that is not empty and is valid UTF-8."""
-        empty = [
-            row for row, value in enumerate(values) if value is None or (isinstance(value, str) and not value.strip())
-        ]
+        empty = [row for row, value in enumerate(values) if value is None or (isinstance(value, str) and _blank(value))]
         if empty:
             raise self._fault(f"{len(empty):,} of {len(values):,} rows have no text in {name!r}", empty[0],
                               "fill or remove these rows")  # fmt: skip
@@ -239,7 +278,7 @@ class _File:
 
     def _require_one_label(self, table: Mapping[str, Column], label: str, metadata: dict[bytes, bytes]) -> None:
         """Refuse another column of labels that contradicts the one that is used."""
-        for other in LABEL_COLUMNS:
+        for other in SAME_LABEL:
             if other == label or other not in table or not all(isinstance(one, int | str) for one in table[other]):
                 continue
             words = label_words(
@@ -264,9 +303,16 @@ class _File:
 
 def _is_second(name: str, text: str) -> bool:
     """Whether a column looks like the other text of a pair: by its name, or as question2 does beside question1."""
-    stem, other = (re.sub(r"[_-]?([12]|[ab])$", "", each.lower()) for each in (text, name))
-    numbered = stem == other and other != name.lower()
+    text, name = text.strip().lower(), name.strip().lower()
+    stem, other = (re.sub(r"[_-]?([12]|[ab])$", "", each) for each in (text, name))
+    numbered = stem == other and other != name
     return name != text and (name in SECOND_COLUMNS or numbered or name in PARTNERS.get(text, ()))
+
+
+def _blank(text: str) -> bool:
+    """Whether a text shows nothing: spaces, control and format characters alone, or pandas' word for a missing text."""
+    shows = any(not one.isspace() and unicodedata.category(one) not in ("Cc", "Cf") for one in text)
+    return not shows or text.strip() in LIBRARIES_NAN
 
 
 def _require_one(parts: Sequence[_File], data: str) -> None:
@@ -279,105 +325,13 @@ def _require_one(parts: Sequence[_File], data: str) -> None:
                     got=f"{parts[0].path.name} and {other.path.name}", valid="the same in all files of a set",
                     remedy="write the files again, from one table",
                 )  # fmt: skip
-
-
-def table_columns(path: Path, data: str) -> dict[str, Column]:
-    """The columns of a table by name. Raises UserError if it cannot be read."""
-    return _columns_of(path, data)[0]
-
-
-def _columns_of(path: Path, data: str) -> tuple[dict[str, Column], dict[bytes, bytes]]:
-    """The columns of a file by name, and its metadata."""
-    if path.suffix.lower() == ".parquet":
-        return _of_parquet(path, data)
-    text = _decoded(path, data)
-    return (_of_csv(text, path, data) if path.suffix.lower() == ".csv" else _of_lines(text, path, data)), {}
-
-
-def _of_parquet(path: Path, data: str) -> tuple[dict[str, Column], dict[bytes, bytes]]:
-    try:
-        with pq.ParquetFile(plain(path).absolute(), memory_map=True) as file:
-            schema = file.schema_arrow
-            simple = [field.name for field in schema if not pa.types.is_nested(field.type)]
-            table = file.read(columns=simple)
-            return {name: _listed(table.column(name), name, path, data) for name in simple}, schema.metadata or {}
-    except (OSError, pa.ArrowException) as error:
-        raise UserError(
-            f"data set {data!r}: cannot read {path}", got=str(error).splitlines()[0], valid="a Parquet file",
-            remedy="copy the file again: it may be truncated",
-        ) from None  # fmt: skip
-
-
-def _listed(column: Any, name: str, path: Path, data: str) -> Column:
-    found: Column = []
-    for value in column:
-        try:
-            found.append(value.as_py())
-        except UnicodeDecodeError as error:
-            raise _not_utf8(f"{path}, row {len(found) + 1:,}", error, data) from None
-    return found
-
-
-def _decoded(path: Path, data: str) -> str:
-    content = read_plain(path)
-    try:
-        return content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise _not_utf8(f"{path}, line {line:,}", error, data) from None
-
-
-def _not_utf8(place: str, error: UnicodeDecodeError, data: str) -> UserError:
-    around = error.object[max(0, error.start - 10) : error.start + 10]
-    return UserError(
-        f"data set {data!r}: a text is not UTF-8", got=f"{place}: {around!a}", valid="UTF-8",
-        remedy="convert the file, as in iconv -f latin1 -t utf-8 OLD > NEW, if that is its encoding",
-    )  # fmt: skip
-
-
-def _of_csv(text: str, path: Path, data: str) -> dict[str, Column]:
-    csv.field_size_limit(2**31 - 1)
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    header: list[str] = []
-    rows: list[list[str]] = []
-    try:
-        header = next(reader, [])
-        for row in reader:
-            if row and len(row) != len(header):
-                raise UserError(
-                    f"data set {data!r}: a row with {len(row)} fields, where the header names {len(header)}",
-                    got=f"{path}, row {len(rows) + 1:,} (line {reader.line_num:,})", valid=", ".join(header),
-                    remedy="separate fields by commas, and quote texts that hold commas, quotes or line ends",
-                )  # fmt: skip
-            if row:
-                rows.append(row)
-    except csv.Error as error:
-        raise UserError(
-            f"data set {data!r}: cannot read {path}", got=f"line {reader.line_num:,}: {error}", valid="CSV with commas",
-            remedy='quote texts that hold quotes, and double these: "He said ""no"""',
-        ) from None  # fmt: skip
-    if len(set(header)) < len(header) or (len(header) == 1 and any(mark in header[0] for mark in ";\t|")):
-        raise UserError(f"data set {data!r}: {path} has no readable header", got=", ".join(header)[:200],
-                        valid="a first line with a name for each column, separated by commas")  # fmt: skip
-    return {name: [row[place] for row in rows] for place, name in enumerate(header)}
-
-
-def _of_lines(text: str, path: Path, data: str) -> dict[str, Column]:
-    rows: list[dict[str, Any]] = []
-    for number, document in _documents(text, path, data):
-        if not isinstance(document, dict):
-            raise UserError(f"data set {data!r}: a line is no object", got=f"{path}, line {number:,}",
-                            valid='{"text": "…", "label": "…"}')  # fmt: skip
-        rows.append(document)
-    names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name) for row in rows] for name in names}
-
-
-def _documents(text: str, path: Path, data: str) -> Iterator[tuple[int, Any]]:
-    for number, line in enumerate(text.split("\n"), 1):  # other line separators, such as U+2028, may be part of a text
-        if line.strip():
-            try:
-                yield number, parse_json(line)
-            except ValueError as error:
-                raise UserError(f"data set {data!r}: a line is no JSON", got=f"{path}, line {number:,}: {error}",
-                                valid='{"text": "…", "label": "…"}') from None  # fmt: skip
+    filled = [part for part in parts if part.labels]
+    for other in filled[1:]:
+        one = filled[0]
+        numbers = [all(label.isdecimal() for label in part.labels) for part in (one, other)]
+        if numbers[0] != numbers[1] and not set(one.labels) & set(other.labels):
+            raise UserError(
+                f"data set {data!r}: one file of it has numbers for labels, and another has names",
+                got=f"{one.path.name} ({one.labels[0]}) and {other.path.name} ({other.labels[0]})",
+                valid="the same labels in all files of a set", remedy="write the files again, from one table",
+            )  # fmt: skip
