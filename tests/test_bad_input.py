@@ -567,7 +567,10 @@ def test_data_elsewhere(rib_says: Say, tmp_path: Path) -> None:
     assert_said(rib_says("plan", moved, "--data", tmp_path), 0)
 
 
-def test_two_sets_of_one_class_are_fine(rib_says: Say, tmp_path: Path) -> None:
+def test_a_set_of_one_class_is_named_because_every_model_is_right_there(rib_says: Say, tmp_path: Path) -> None:
     file = written(tmp_path)
+    assert "one class" not in rib_says("plan", file)[1]
     write_arrays(tmp_path / "part.npz", 1, ("bee",), 12)
-    assert_said(rib_says("plan", file), 0)
+    assert_said(rib_says("plan", file), 0, "part: all images have one class")
+    write_arrays(tmp_path / "clean.npz", 2, ("bee",), 12)
+    assert_said(rib_says("plan", file), 2, "the reference set 'clean' has one class")

@@ -81,6 +81,15 @@ def averaged() -> dict[str, Tensor]:
     return dict(AveragedModel(net).state_dict())
 
 
+def by_name(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The parameters alone, without buffers."""
+    return {name: state[name] for name, _ in Net().named_parameters()}
+
+
+def parameters(state: Mapping[str, Tensor]) -> list[Tensor]:
+    return list(by_name(state).values())
+
+
 ARGUMENTS = argparse.Namespace(
     lr=np.float64(0.5), seed=np.int32(-3), flag=np.bool_(True), data=Path("/data/x"), more=types.SimpleNamespace(a=[1])
 )
@@ -125,6 +134,10 @@ SAME: Mapping[str, Callable[[], Any]] = {
     "torchvision": lambda: {"model": T, "optimizer": {}, "lr_scheduler": {}, "epoch": 1, "args": ARGUMENTS},
     "equal averages": lambda: {"model": T, "model_ema": with_prefix("module.") | {"n_averaged": torch.tensor(3)}},
     "arrays beside": lambda: {"state_dict": T, "rng": np.arange(3)},
+    "Apex, with masters": lambda: {"model": floats(Tensor.half), "optimizer": {"fp32_from_fp16": [parameters(T)]}},
+    "lists of an optimizer": lambda: {"model": T, "optimizer": {"exp_avg": parameters(E), "ema": parameters(T)}},
+    "an equal list": lambda: {"model": T, "ema": {"decay": 0.9, "shadow_params": parameters(T)}},
+    "other things of each parameter": lambda: {"model": T, "fisher": by_name(E), "masks": by_name(E), "ema": [0.9]},
 }
 
 
@@ -190,6 +203,14 @@ SEVERAL: Mapping[str, tuple[Any, str, str]] = {
         "state_dict/model_ema",
     ),
     "flat": (with_prefix("student.") | with_prefix("teacher.module.", E), "student", "teacher"),
+    "DINO": (
+        {
+            "student": with_prefix("module.backbone.") | {"module.head.mlp.weight": torch.ones(3)},
+            "teacher": with_prefix("backbone.", E) | {"head.mlp.weight": torch.ones(3)},
+        },
+        "student/module.backbone",
+        "teacher/backbone",
+    ),
 }
 
 
@@ -205,6 +226,68 @@ def test_of_several_sets_of_weights_one_is_named(form: str, tmp_path: Path) -> N
     with pytest.raises(UserError, match="no set of weights 'nothing'") as error:
         fitted(content, tmp_path, "nothing")
     assert "remedy" in str(error.value)
+
+
+OTHERS: Mapping[str, tuple[Any, str, str]] = {
+    "torch_ema": ({"model": T, "ema": {"decay": 0.9, "shadow_params": parameters(E)}}, "model", "ema/shadow_params"),
+    "Lightning's callback": (
+        {"state_dict": with_prefix("net."), "callbacks": {"EMA": {"ema_weights": parameters(E)}}},
+        "state_dict",
+        "callbacks/EMA/ema_weights",
+    ),
+    "NeMo's optimizer": (
+        {"state_dict": T, "optimizer_states": [{"state": {0: {"exp_avg": E["fc.bias"]}}, "ema": tuple(parameters(E))}]},
+        "state_dict",
+        "optimizer_states/0/ema",
+    ),
+    "without buffers": ({"model": T, "model_ema": with_prefix("module.", by_name(E))}, "model", "model_ema"),
+    "Composer": (
+        {"state": {"model": T, "algorithms": [["EMA", {"ema_model": {"parameters": by_name(E)}}]]}},
+        "state/model",
+        "state/algorithms/0/1/ema_model/parameters",
+    ),
+    "names without dots": (
+        {
+            "state_dict": with_prefix("model.")
+            | {f"model_ema.{name.replace('.', '')}": tensor for name, tensor in by_name(E).items()}
+            | {"model_ema.decay": torch.tensor(0.9)}
+        },
+        "state_dict/model",
+        "state_dict/model_ema",
+    ),
+}
+
+
+@pytest.mark.parametrize("form", OTHERS)
+def test_averages_that_cannot_be_loaded_are_not_overlooked(form: str, tmp_path: Path) -> None:
+    content, plain, average = OTHERS[form]
+    with pytest.raises(UserError, match="other values for the same parameters") as error:
+        fitted(content, tmp_path)
+    assert str(error.value.got).startswith(f"{plain}, and {average} (")
+    assert f'weights_key = "{plain}"' in str(error.value.remedy)
+    assert torch.equal(fitted(content, tmp_path, plain)["fc.weight"], T["fc.weight"])
+
+
+def test_an_entry_whose_name_says_that_it_holds_no_weights(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no weights by the name of its only entry"):
+        fitted({"delta": T, "base": "x"}, tmp_path)
+    assert torch.equal(fitted({"delta": T, "base": "x"}, tmp_path, "delta")["fc.weight"], T["fc.weight"])
+
+
+@pytest.mark.parametrize(
+    ("start", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
+        (b"<!DOCTYPE html><html>", "a web page"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(50), "an HDF5 file"),
+        (b"\x1f\x8b\x08" + bytes(50), "gzip -d"),
+    ],
+)
+def test_files_of_another_kind_are_called_by_it(start: bytes, words: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.pth").write_bytes(start)
+    with pytest.raises(UserError, match="cannot read the checkpoint") as error:
+        read_checkpoint(tmp_path / "mine.pth")
+    assert words in str(error.value)
 
 
 @pytest.mark.parametrize(

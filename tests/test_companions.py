@@ -138,6 +138,50 @@ def test_a_mapping_of_numbers_to_names_in_the_metadata(tmp_path: Path) -> None:
     assert opened(tmp_path, parquet="p").classes == ORDER
 
 
+def categories(order: Sequence[str], made: Sequence[Item], ordered: bool = False) -> pa.Table:
+    """A table whose labels are codes and a list of names, as Pandas and Polars write categories."""
+    codes = pa.array([order.index(item.label) for item in made], pa.int8())
+    column = pa.DictionaryArray.from_arrays(codes, pa.array(list(order)), ordered=ordered)
+    return holders.table(made, [item.label for item in made]).set_column(1, "label", column)
+
+
+@pytest.mark.parametrize(
+    ("listed", "ordered", "mixed", "expected"),
+    [
+        (ORDER, True, False, ORDER),
+        (ORDER, False, True, ORDER),
+        (("ant", "bee", "dog"), False, True, ("ant", "bee", "dog")),
+    ],
+    ids=["ordered", "chosen", "alphabet"],
+)
+def test_the_order_of_categories_is_the_authors(
+    tmp_path: Path, listed: Sequence[str], ordered: bool, mixed: bool, expected: Sequence[str]
+) -> None:
+    made = holders.shuffled(MADE) if mixed else MADE
+    assert not mixed or tuple(dict.fromkeys(item.label for item in made)) not in (listed, expected)
+    holders.parquet(tmp_path / "p", categories(listed, made, ordered), 2)
+    data = opened(tmp_path, parquet="p")
+    assert data.classes == expected
+    assert all(name in path for name, path in pairs(data))
+
+
+def test_categories_in_the_order_of_their_first_rows_say_no_order(tmp_path: Path) -> None:
+    """Libraries make such lists by themselves; rows of a class after the other give the list's order."""
+    first = tuple(dict.fromkeys(item.label for item in holders.shuffled(MADE)))
+    assert first != ("ant", "bee", "dog")
+    holders.parquet(tmp_path / "p", categories(first, holders.shuffled(MADE)))
+    assert opened(tmp_path, parquet="p").classes == ("ant", "bee", "dog")
+
+
+def test_files_with_categories_in_two_orders_are_refused(tmp_path: Path) -> None:
+    holders.parquet(tmp_path / "p", categories(ORDER, MADE, ordered=True), name="train")
+    holders.parquet(
+        tmp_path / "p", categories(ORDER[::-1], items(("ant", "bee", "dog"), seed=3), ordered=True), name="a"
+    )
+    with pytest.raises(UserError, match="give the classes in different orders"):
+        opened(tmp_path, parquet="p")
+
+
 @pytest.mark.parametrize("kind", ["tree", "numbers"])
 def test_a_data_card_says_the_order(tmp_path: Path, kind: str) -> None:
     if kind == "tree":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import shutil
@@ -259,6 +260,73 @@ def an_image_of_fractions(root: Path) -> Row:
 def an_image_that_is_a_page(root: Path) -> Row:
     row = tree(root)
     (root / "x" / "bee" / "000.png").write_text("<html>404</html>")
+    return row
+
+
+def beside_each(root: Path, name: str, suffix: str = ".png") -> Row:
+    """A tree with another picture beside each image; `{}` stands for the image's stem."""
+    row = tree(root)
+    for item, other in zip(MADE, items(CLASSES, seed=7), strict=True):
+        stem = item.name.removesuffix(".png")
+        folder = root / "x" / item.label
+        (folder / item.name).rename(folder / f"{stem}{suffix}")
+        (folder / name.format(stem)).write_bytes(other.content)
+    return row
+
+
+@damage("12 of 24 images look by their names like masks")
+def masks_beside_the_images(root: Path) -> Row:
+    return beside_each(root, "{}_mask.png")
+
+
+@damage("000.seg.png beside 000.jpg")
+def masks_with_a_second_suffix(root: Path) -> Row:
+    return beside_each(root, "{}.seg.png", ".jpg")
+
+
+@damage("mask_000_1.png beside image_000_1.png")
+def masks_with_a_word_before(root: Path) -> Row:
+    row = tree(root)
+    for item, other in zip(MADE, items(CLASSES, seed=7), strict=True):
+        folder = root / "x" / item.label
+        (folder / item.name).rename(folder / f"image_{item.name.removesuffix('.png')}_1.png")
+        (folder / f"mask_{item.name.removesuffix('.png')}_1.png").write_bytes(other.content)
+    return row
+
+
+@damage("12 of 24 images have the name of another image of their class, with another suffix")
+def two_formats_of_every_image(root: Path) -> Row:
+    return beside_each(root, "{}.png", ".jpg")
+
+
+@damage("12 images without a class in")
+def images_without_class_folders(root: Path) -> Row:
+    (root / "x").mkdir()
+    for place, item in enumerate(MADE):
+        (root / "x" / f"{place}.png").write_bytes(item.content)
+    return {"folder": "x"}
+
+
+@damage("all images lie in one folder 'images', which names no class")
+def one_folder_of_all_images(root: Path) -> Row:
+    (root / "x" / "images").mkdir(parents=True)
+    for place, item in enumerate(MADE):
+        (root / "x" / "images" / f"val_{place}.JPEG").write_bytes(item.content)
+    (root / "x" / "val_annotations.txt").write_text("val_0.JPEG\tant\t0\t0\t62\t62\n")
+    return {"folder": "x"}
+
+
+@damage("the others are sets of their own: photo, sketch")
+def a_folder_of_domains(root: Path) -> Row:
+    for seed, domain in enumerate(("art", "photo", "sketch")):
+        holders.tree(root / "x" / domain, items(CLASSES, seed=seed))
+    return {"folder": "x"}
+
+
+@damage("fetch the files: git lfs pull")
+def images_that_are_pointers(root: Path) -> Row:
+    row = tree(root)
+    (root / "x" / "bee" / "000.png").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
     return row
 
 
@@ -655,6 +723,26 @@ def _in_json() -> list[tuple[str, bytes]]:
     ]
 
 
+@damage("labels are lists of numbers ('[0 0 1]')")
+def one_hot_labels_as_text(root: Path) -> Row:
+    said = {name: str(np.eye(3, dtype=int)[place]) for place, name in enumerate(CLASSES)}
+    return shards(root, members(MADE, said))
+
+
+@damage("look by their names like masks")
+def masks_with_labels_of_their_own(root: Path) -> Row:
+    masks = [(name.replace(".", "_mask."), data) for name, data in members(items(CLASSES, seed=7))]
+    return shards(root, [*WHOLE, *masks])
+
+
+@damage("a file compressed by gzip")
+def a_shard_that_is_compressed_under_its_plain_name(root: Path) -> Row:
+    row = shards(root, WHOLE)
+    file = root / "x" / "a.tar"
+    file.write_bytes(gzip.compress(file.read_bytes()))
+    return row
+
+
 @damage("1 labels in .cls and .json files differ")
 def two_labels_that_differ(root: Path) -> Row:
     return shards(root, [*WHOLE, ("ant_000.json", b'{"label": "bee"}')])
@@ -791,6 +879,26 @@ def two_lists_of_classes(root: Path) -> Row:
 @damage("has images that are all but black")
 def images_of_nought_and_one(root: Path) -> Row:
     return arrays(root, images=np.stack([item.pixels for item in MADE]) // 128)
+
+
+@damage("another part goes into a file of its own, under test_arrays")
+def arrays_of_several_parts(root: Path) -> Row:
+    pixels = np.stack([item.pixels for item in MADE])
+    parts = {"train_images": pixels, "train_labels": np.array(NUMBERS), "test_images": pixels[:3]}
+    np.savez(root / "x.npz", **parts)
+    return {"arrays": "x.npz"}
+
+
+@damage("one NumPy array (.npy)")
+def one_array_alone(root: Path) -> Row:
+    np.save(root / "x.npy", np.stack([item.pixels for item in MADE]))
+    return {"arrays": "x.npy"}
+
+
+@damage("a MAT-file")
+def arrays_of_matlab(root: Path) -> Row:
+    (root / "x.npz").write_bytes(b"MATLAB 5.0 MAT-file, Platform: GLNXA64" + bytes(100))
+    return {"arrays": "x.npz"}
 
 
 @damage("images.reshape(N, H, W, 3)")

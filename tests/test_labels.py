@@ -44,6 +44,21 @@ def test_classes_are_matched_by_name_and_not_by_place() -> None:
     assert not match_classes("x", REFERENCE[::-1], REFERENCE).whole
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Dog", "'Dog' = 'dog'"),
+        ("_dog ", "'_dog ' = 'dog'"),
+        ("dog ", "got:    'dog '"),
+        ("wasp", "'wasp' = 'a class of the reference set'"),
+    ],
+)
+def test_the_remedy_for_a_class_without_a_partner_names_no_wrong_one(name: str, words: str) -> None:
+    with pytest.raises(UserError) as error:
+        match_classes("x", (name,), REFERENCE)
+    assert words in str(error.value)
+
+
 def test_other_names_and_synonyms() -> None:
     found = match_classes("x", ("hound", "insect", "cat"), REFERENCE, {"hound": ["dog"], "insect": ["bee", "ant"]})
     assert found.groups == ((3,), (1, 0), (2,))

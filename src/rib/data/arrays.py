@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 
 from rib.data.base import DataSet, Form
 from rib.data.cells import joined, number_cells, require_every_class
-from rib.data.classes import Labelled, name_classes, refuse_labels
+from rib.data.classes import PLAIN_LABELS, Labelled, name_classes, refuse_labels
 from rib.data.companions import may_speak, names_beside, renamed, require_rows_of_one_split
 from rib.data.containers import Listing, short_digests
 from rib.data.examples import Index, Part
+from rib.data.foreign import kind_of_file
 from rib.data.groups import group_bytes, grouped
 from rib.data.images import apply_view
 from rib.data.orders import orders_beside
@@ -186,7 +187,13 @@ def _load(file: Path, data: str, cells: Sequence[str], groups: str | None) -> _F
     arrays = _arrays(file, data)
     images, labels = arrays.get("images"), arrays.get("labels")
     if images is None or labels is None:
-        raise UserError(f"data set {data!r}: {file} lacks arrays", got=", ".join(arrays), valid="images, labels")
+        raise UserError(
+            f"data set {data!r}: {file} lacks arrays",
+            got=", ".join(arrays),
+            valid="images, labels",
+            remedy="save images and labels of one part under these names: np.savez(FILE, images=…, labels=…); "
+            "another part goes into a file of its own, under test_arrays",
+        )
     _require_form(images, labels, file, data)
     beside = _companions(arrays, len(labels))
     require_rows_of_one_split(beside, file, data)
@@ -222,12 +229,13 @@ def _arrays(file: Path, data: str) -> dict[str, NDArray[Any]]:
             remedy="correct the path in the suite file, or set --data / RIB_DATA to the folder it is relative to",
         ) from None
     except (OSError, ValueError, EOFError, BadZipFile, AttributeError, TypeError) as error:
-        pickled = "Object arrays" in str(error)
+        cause = kind_of_file(file, besides="a zip archive") or (str(error), "save the file again with np.savez")
+        if "Object arrays" in cause[0]:
+            cause = "an array of Python objects", "save the arrays as numbers and strings, without objects"
+        elif "allow_pickle" in cause[0]:  # NumPy's advice to read it all the same
+            cause = "a file of another kind", cause[1]
         raise UserError(
-            f"data set {data!r}: cannot read {file}",
-            got="an array of Python objects" if pickled else "one array" if isinstance(error, TypeError) else error,
-            valid="an .npz file",
-            remedy="save the arrays as numbers and strings, without objects" if pickled else None,
+            f"data set {data!r}: cannot read {file}", got=cause[0], valid="an .npz file", remedy=cause[1]
         ) from None
     return arrays
 
@@ -302,7 +310,8 @@ def _way_out(images: NDArray[Any], labels: NDArray[Any]) -> str | None:
     if images.ndim == 4 and images.shape[-1] == 4:
         return "leave alpha out: images[..., :3]"
     if images.dtype.kind == "f":
-        return "save whole numbers from 0 to 255: (images * 255).round().astype('uint8') of values from 0 to 1"
+        whole = "images" if images.size and images.max() > 1 else "(images * 255)"
+        return f"save whole numbers from 0 to 255: {whole}.round().astype('uint8'), after undoing any normalisation"
     if labels.ndim == 2 and labels.shape[1] == 1:
         return "labels have one axis: labels[:, 0]"
     return "of one-hot labels or scores, save labels.argmax(1)" if labels.ndim == 2 else None
@@ -358,7 +367,8 @@ def _words(labels: NDArray[Any], names: tuple[str, ...] | None, file: Path, data
     if labels.dtype.kind in "US":
         return _texts(labels, file, data)
     if labels.dtype.kind not in "iu":
-        raise refuse_labels(data, file, total, total, f"are of type {labels.dtype}, neither whole numbers nor names")
+        fault = f"are of type {labels.dtype}, neither whole numbers nor names"
+        raise refuse_labels(data, file, total, total, fault, PLAIN_LABELS)
     if (bad := int((labels < 0).sum())) > 0:
         raise refuse_labels(data, file, bad, total, f"are negative ({labels.min()})")
     if names is not None and (bad := int((labels >= len(names)).sum())) > 0:

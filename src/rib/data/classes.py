@@ -21,6 +21,11 @@ MISSING = ("nan", "null", "<na>", "n/a", "#n/a")
 _NO_WIDTH = dict.fromkeys(map(ord, "\u00ad\u200b\u200e\u200f\u2060\ufeff"))
 """Characters that show nothing, which a copied name may contain."""
 
+PLAIN_LABELS = "save each label as one whole number, or as a name; of one-hot labels or scores, the argmax"
+
+_LIST = re.compile(r"[\[({]\s*[-+.0-9eE]+([\s,;]+[-+.0-9eE]+)+[\s,;]*[])}]")
+"""A list of two numbers or more as text, such as a one-hot label."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -88,7 +93,7 @@ def require_shown(data: str, what: str, names: Sequence[str]) -> None:
             )
 
 
-def refuse_labels(data: str, where: object, bad: int, total: int, words: str) -> UserError:
+def refuse_labels(data: str, where: object, bad: int, total: int, words: str, remedy: str = "") -> UserError:
     """An error about labels that are no class.
 
     Args:
@@ -97,12 +102,13 @@ def refuse_labels(data: str, where: object, bad: int, total: int, words: str) ->
         bad: number of such labels.
         total: number of all labels.
         words: the fault, such as "are negative (such as -1)".
+        remedy: what to do about it; default: label the images or remove them.
     """
     return UserError(
         f"data set {data!r}: {bad:,} of {total:,} labels {words}",
         got=where,
         valid="a name or a whole number from 0 up for every image",
-        remedy="label these images, or remove them",
+        remedy=remedy or "label these images, or remove them",
     )
 
 
@@ -182,6 +188,9 @@ def _words(data: str, container: Labelled, given: Sequence[str]) -> list[str]:
         if bad:
             count = int(listing.counts[bad].sum())
             raise refuse_labels(data, container.where, count, len(listing), f"{fault} ({words[bad[0]]!r})")
+    if lists := [place for place, word in enumerate(words) if _LIST.fullmatch(word) and word not in given]:
+        count, fault = int(listing.counts[lists].sum()), f"are lists of numbers ({words[lists[0]]!r})"
+        raise refuse_labels(data, container.where, count, len(listing), fault, PLAIN_LABELS)
     if absent := [place for place, word in enumerate(words) if word.lower() in MISSING and word not in given]:
         count, fault = int(listing.counts[absent].sum()), f"stand for a missing value ({words[absent[0]]!r})"
         raise refuse_labels(data, container.where, count, len(listing), fault)

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rib.data.classes import MISSING, disagreement, refuse_labels
+from rib.data.classes import MISSING, PLAIN_LABELS, disagreement, refuse_labels
 from rib.data.companions import may_speak
 from rib.errors import UserError
 from rib.files import parse_json
@@ -37,11 +37,12 @@ def find_columns(schema: pa.Schema, path: Path, data: str) -> tuple[str, str]:
     image = _first(IMAGE_COLUMNS, schema) or (holding[0] if len(holding) == 1 else None)
     label = _first(LABEL_COLUMNS, schema)
     if image is None or label is None or image not in holding or schema.names.count(image) > 1:
+        empty = image is not None and image not in holding
         raise UserError(
-            f"data set {data!r}: {path} lacks a column",
+            f"data set {data!r}: {path} lacks a column" + (" of encoded images" if empty else ""),
             got=", ".join(f"{field.name}: {field.type}" for field in schema),
             valid="one `image` (struct of bytes and path, or bytes) and one `label` (integer or name)",
-            remedy="rename the intended columns",
+            remedy="write the file with the bytes of each image file" if empty else "rename the intended columns",
         )
     return image, label
 
@@ -80,6 +81,39 @@ def class_names(metadata: dict[bytes, bytes], column: str, path: Path, data: str
     if len(set(found)) < len(found):
         raise UserError(f"data set {data!r}: {path} names a class twice", got=", ".join(found[:12]))
     return found
+
+
+def category_order(file: pq.ParquetFile, column: str, path: Path, data: str) -> tuple[str, ...] | None:
+    """Names of a categorical column in the order of its codes, where their author chose it; None otherwise.
+
+    Pandas and Polars write categories as codes and a list of names, and programs read the codes as labels. A list in
+    alphabetical order, or in the order in which the names first appear, is what libraries make by themselves.
+
+    Raises:
+        UserError: the column is marked as ordered, and its parts have different lists.
+    """
+    kind: Any = file.schema_arrow.field(column).type
+    if not pa.types.is_dictionary(kind) or not _is_label(kind.value_type) or pa.types.is_integer(kind.value_type):
+        return None
+    chunks = [chunk for chunk in file.read(columns=[column]).column(0).chunks if len(chunk)]
+    orders = {tuple(map(_text, chunk.dictionary.to_pylist())) for chunk in chunks}
+    if len(orders) != 1:
+        if kind.ordered and orders:
+            raise UserError(
+                f"data set {data!r}: the categories of the column {column!r} have different orders within {path}",
+                got="; ".join(", ".join(order[:5]) for order in orders),
+                valid="one order",
+                remedy="write the file again, from one table",
+            )
+        return None
+    (order,) = orders
+    codes = dict.fromkeys(code for chunk in chunks for code in chunk.indices.drop_null().unique().to_pylist())
+    made_by_library = list(order) == sorted(order) or list(codes) == sorted(codes)
+    return None if made_by_library and not kind.ordered else order
+
+
+def _text(value: Any) -> str:
+    return value.decode(errors="replace") if isinstance(value, bytes) else str(value)
 
 
 def require_images(file: pq.ParquetFile, column: str, path: Path, data: str) -> None:
@@ -188,7 +222,8 @@ def read_labels(file: pq.ParquetFile, column: str, names: tuple[str, ...] | None
     """
     kind, total = _plain_type(file.schema_arrow, column), file.metadata.num_rows
     if not _is_label(kind):
-        raise refuse_labels(data, path, total, total, f"are of type {kind}, neither whole numbers nor names")
+        fault = f"are of type {kind}, neither whole numbers nor names"
+        raise refuse_labels(data, path, total, total, fault, PLAIN_LABELS)
     try:
         values: list[Any] = file.read(columns=[column]).column(0).to_pylist()
         values = [value.decode() if isinstance(value, bytes) else value for value in values]
@@ -227,7 +262,8 @@ def label_words(values: Sequence[Any], names: tuple[str, ...] | None, path: Path
         ]
     for words, bad in faults.items():
         if any(bad):
-            raise refuse_labels(data, f"{path}, first in row {bad.index(True) + 1:,}", sum(bad), len(values), words)
+            where, remedy = f"{path}, first in row {bad.index(True) + 1:,}", PLAIN_LABELS if "numbers" in words else ""
+            raise refuse_labels(data, where, sum(bad), len(values), words, remedy)
     return [names[value] if names and isinstance(value, int) else str(value) for value in values]
 
 

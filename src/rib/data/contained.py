@@ -21,6 +21,7 @@ from rib.data.examples import Index, Part
 from rib.data.generated import generated_caveat
 from rib.data.groups import UNGROUPED, GroupRule, container_groups, group_bytes
 from rib.data.images import SUFFIXES, apply_view, decode_pixels
+from rib.data.masks import require_pictures_of_their_own
 from rib.data.modes import image_digest
 from rib.data.orders import author_order
 from rib.data.pictures import form_of, picture_digests
@@ -77,6 +78,8 @@ class ContainedSet(DataSet):
         self.disjoint = bool(test or test_fraction)
         found = name_classes(name, [_labelled(one, name, classes is None) for one in containers], classes, absent)
         self.classes = found.names
+        for one in containers:
+            require_pictures_of_their_own(name, one, sources.given)
         self.left_out = (*dict.fromkeys(note for one in containers for note in one.listing().left_out), *found.left_out)
         index, rows = self._read_index(tune, found.label_of[0])
         if test is not None:

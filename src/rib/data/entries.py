@@ -129,12 +129,24 @@ def way_to_images(root: Path, folder: str) -> str:
     if len(parents) == 1:
         depth = len(parents[0].parts)
         return f"point the data set {LEVELS.get(depth, f'{depth} levels')} deeper, at {root / parents[0]}"
+    if len(parts) < 2 and (sets := _sets_of_classes(holding)):
+        others = f"; the others are sets of their own: {', '.join(map(str, sets[1:6]))}" if len(sets) > 1 else ""
+        return f"point the data set one level deeper, at {root / sets[0]}{others}"
     if len(parts) > 1:
         return (
             f"point the data set one level deeper, at {root / parents[0]}, and test_folder at another part: "
             + ", ".join(str(path) for path in parents[1:6])
         )
     return f"move the images up, from {below[0]} into {folder}: <root>/<class>/<image>"
+
+
+def _sets_of_classes(holding: Sequence[Path]) -> list[Path]:
+    """Folders whose sub-folders have the same two names or more in all of them: the same classes in several domains."""
+    below: dict[Path, set[str]] = {}
+    for path in holding:
+        below.setdefault(path.parent, set()).add(path.name)
+    common = set.intersection(*below.values()) if below else set()
+    return sorted(below) if len(below) > 1 and len(common) > 1 else []
 
 
 def _folders_with_images(root: Path) -> list[Path]:

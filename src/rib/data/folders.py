@@ -28,6 +28,11 @@ from rib.data.metadata_files import lists_of_splits, require_same_labels
 from rib.errors import UserError
 from rib.files import state
 
+_NO_CLASSES = ("images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data", "files", "samples")
+"""Names of folders, in lower case, that hold the images of all classes."""
+
+_TO_FOLDERS = "move each image into a folder with the name of its class, by the table of labels that comes with the set"
+
 
 class FolderContainer(Container):
     """A folder tree.
@@ -186,11 +191,19 @@ def check_class_folders(container: FolderContainer, data: str) -> None:
     Raises:
         UserError: it has none.
     """
-    listing = container.listing()
-    if not listing.folders:
+    folders = container.listing().folders
+    if not folders:
+        images = len(look_into(str(container.where)).images)
         raise UserError(
             f"data set {data!r}: no class folders",
-            got=container.where,
+            got=f"{images:,} images without a class in {container.where}" if images else container.where,
             valid="<root>/<class>/<image>",
-            remedy="check the path",
+            remedy=_TO_FOLDERS if images else "check the path",
+        )
+    if len(folders) == 1 and folders[0].lower() in _NO_CLASSES:
+        raise UserError(
+            f"data set {data!r}: all images lie in one folder {folders[0]!r}, which names no class",
+            got=container.where / folders[0],
+            valid="<root>/<class>/<image>",
+            remedy=_TO_FOLDERS,
         )

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from rib.data import apart
+from rib.data.foreign import kind_of
 from rib.data.modes import UnclearError, as_rgb, is_deep_grey
 from rib.data.views import Pixels
 from rib.errors import UserError
@@ -100,7 +101,8 @@ def decode_pixels(content: bytes, title: str) -> NDArray[np.uint8]:
     except MemoryError:
         raise
     except UnidentifiedImageError:
-        raise _unreadable(title, f"no {', '.join(FORMATS)}" if content else "an empty file") from None
+        fault = f"no {', '.join(FORMATS)}" if content else "an empty file"
+        raise _unreadable(title, *(kind_of(content) or (fault,))) from None
     except UnclearError as error:
         raise UserError(
             f"cannot read the image {title}",
@@ -347,9 +349,7 @@ def _crops_first(side: int, short: int, view: Pixels) -> bool:
     return np.array_equal(np.asarray(whole), np.asarray(_resize_cropped(noise, short, crop, view)))
 
 
-def _unreadable(title: str, error: Exception | str) -> UserError:
-    return UserError(
-        f"cannot read the image {title}",
-        got=str(error).strip() or type(error).__name__,
-        remedy="copy the file again, or take it out of the data set",
-    )
+def _unreadable(
+    title: str, error: Exception | str, remedy: str = "copy the file again, or take it out of the data set"
+) -> UserError:
+    return UserError(f"cannot read the image {title}", got=str(error).strip() or type(error).__name__, remedy=remedy)

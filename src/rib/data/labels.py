@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -119,9 +120,9 @@ def match_classes(
         if missing:
             raise UserError(
                 f"the label map of {data!r} does not cover class {each!r}",
-                got=", ".join(missing),
+                got=", ".join(map(_visible, missing)),
                 valid=_some(reference),
-                remedy=f"add a line for it under [data.{data}.labels], e.g. {each!r} = {reference[0]!r}",
+                remedy=f"add a line for it under [data.{data}.labels]: {each!r} = {_meant(each, reference)}",
             )
         groups.append(tuple(position[target] for target in targets))
     taken = [index for group in groups for index in group]
@@ -130,6 +131,17 @@ def match_classes(
         raise UserError(f"the label map of {data!r} gives the reference class {twice!r} to two classes")
     several = any(len(group) > 1 for group in groups)
     return LabelMap(name, tuple(groups), len(reference), combine if several else None)
+
+
+def _visible(name: str) -> str:
+    """A name, in quotes if it begins or ends with spaces."""
+    return name if name == name.strip() else repr(name)
+
+
+def _meant(name: str, reference: Sequence[str]) -> str:
+    """The reference class that a name probably means, as TOML; else a placeholder, because a guess would be copied."""
+    plain = {re.sub(r"[\W_]+", "", known.casefold()): known for known in reference}
+    return repr(plain.get(re.sub(r"[\W_]+", "", name.casefold()), "a class of the reference set"))
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from rib.arrays import Rows
 from rib.data.columns import (
+    category_order,
     class_names,
     find_columns,
     read_companions,
@@ -27,6 +28,7 @@ from rib.data.columns import (
 from rib.data.companions import names_beside, renamed, require_rows_of_one_split
 from rib.data.containers import Listing, listed
 from rib.data.filesets import FileSetContainer
+from rib.data.foreign import kind_of_file
 from rib.errors import UserError
 from rib.files import plain
 
@@ -82,6 +84,8 @@ class ParquetContainer(FileSetContainer):
             with self._open(path) as file, self._readable(path):
                 image, label = found = find_columns(file.schema_arrow, path, self._data)
                 names = class_names(file.schema_arrow.metadata or {}, label, path, self._data)
+                if names is None and self._names:
+                    names = category_order(file, label, path, self._data)
                 columns.setdefault(found, path)
                 orders.setdefault(names, path)
                 count = len(pairs)
@@ -144,11 +148,10 @@ class ParquetContainer(FileSetContainer):
         try:
             yield
         except (OSError, pa.ArrowException) as error:
+            cause = str(error).splitlines()[0], "copy the file again: it may be truncated"
+            got, remedy = kind_of_file(path, besides="a Parquet file") or cause
             raise UserError(
-                f"data set {self._data!r}: cannot read {path}",
-                got=str(error).splitlines()[0],
-                valid="a Parquet file",
-                remedy="copy the file again: it may be truncated",
+                f"data set {self._data!r}: cannot read {path}", got=got, valid="a Parquet file", remedy=remedy
             ) from None
 
     def listing(self) -> Listing:

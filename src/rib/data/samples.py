@@ -14,6 +14,7 @@ from typing import Any
 
 from rib.data.classes import MISSING, disagreement, refuse_labels
 from rib.data.companions import may_speak, names_beside, require_rows_of_one_split
+from rib.data.foreign import kind_of_file
 from rib.data.globs import is_junk
 from rib.data.images import SUFFIXES
 from rib.data.numbering import require_one_split
@@ -107,11 +108,12 @@ def read_shard(path: Path, data: str) -> tuple[list[Sample], Counter[str]]:
             _require_end(tar, path, total)
             keys = _by_key(tar, _plain(members, shard), shard)
     except (tarfile.TarError, OSError, EOFError) as error:
+        got, remedy = kind_of_file(path) or (str(error), "copy the shard again")
         raise UserError(
             f"data set {data!r}: the shard {path} is truncated or damaged at {ascii(name)[1:-1]}",
-            got=error,
+            got=got,
             valid="an uncompressed tar file",
-            remedy="copy the shard again",
+            remedy=remedy,
         ) from None
     return _samples(keys, shard)
 

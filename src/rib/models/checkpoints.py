@@ -14,6 +14,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor
 
+from rib.data.foreign import kind_of_file
 from rib.errors import UserError, is_memory
 from rib.files import plain
 
@@ -78,13 +79,18 @@ class CheckpointFile:
     def no_state(self, content: Any) -> UserError:
         """The error for an entry that is no state dict."""
         named = content if isinstance(content, dict) else {"": content}
-        odd = [f"{type(value).__name__} {name}" for name, value in named.items() if not isinstance(value, Tensor)]
+        odd = [f"{_type(value)} {name}" for name, value in named.items() if not isinstance(value, Tensor)]
         return UserError(
             f"{self.path} does not hold a state dict",
             got=", ".join(odd[:4]).strip() or "nothing",
             valid="names to tensors, alone or under `state_dict`, `model_state_dict` or `model`",
             remedy="save the state dict itself: torch.save(model.state_dict(), file)",
         )
+
+
+def _type(value: Any) -> str:
+    """The type of a value, for errors; arrays of NumPy are never read, and stand as None."""
+    return "None or a NumPy array" if value is None else type(value).__name__
 
 
 def _states(content: Any, entry: str, depth: int) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -140,6 +146,13 @@ def _read_torch(path: Path) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> UserError:
+    if found := kind_of_file(path, besides="a zip archive"):
+        return UserError(
+            f"cannot read the checkpoint {path}",
+            got=found[0],
+            valid="a safetensors file, or a state dict saved by torch.save",
+            remedy=found[1],
+        )
     scripted = "TorchScript" in str(error)
     return UserError(
         f"cannot read the checkpoint {path}",

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from rib.errors import UserError
+from rib.models.averages import require_one_set
 from rib.models.checkpoints import CheckpointFile
 from rib.models.weights import Weights, differences, misfit, put_weights, shapes, take_weights
 
@@ -86,6 +87,8 @@ def fit_weights(
         raise _ambiguous(checkpoint, list(fitting), what)
     if fitting:
         entry, named = next(iter(fitting.items()))
+        if key is None:
+            require_one_set(checkpoint, entry, named, net, what)
     else:
         entry = _only_entry(checkpoint, what) if key is None else key
         found = _part(checkpoint, entry)
@@ -116,11 +119,21 @@ class _Matching:
             if (named := self.renamed(tensors)) is not None:
                 found[entry] = named
                 continue
-            for first in dict.fromkeys(name.partition(".")[0] for name in tensors):
-                part = {name: value for name, value in tensors.items() if name.startswith(f"{first}.")}
-                if (named := self.renamed(part)) is not None:
-                    found[f"{entry}/{first}" if entry else first] = named
+            for first, part in self._parts(tensors):
+                found[f"{entry}/{first}" if entry else first] = part
         return found
+
+    def _parts(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Groups of tensors that share the first one to three parts of their names and have the net's names."""
+        found: list[str] = []
+        for count in (1, 2, 3):
+            for first in dict.fromkeys(".".join(name.split(".")[:count]) for name in tensors):
+                part = {name: value for name, value in tensors.items() if name.startswith(f"{first}.")}
+                nested = any(first.startswith(f"{outer}.") for outer in found)
+                few = count > 1 and len(part) < len(self.expected) - len(self.optional)
+                if not nested and not few and (named := self.renamed(part)) is not None:
+                    found.append(first)
+                    yield first, named
 
     def renamed(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
         """The tensors under the net's names; None if their names are others."""

@@ -117,7 +117,7 @@ class _Planner:
             for block in self.suite.merges
             for merge in self._merges(block)
         }
-        notes = (*self.world.shared(), *statistics_notes(self._statistics))
+        notes = (*self.world.notes(), *statistics_notes(self._statistics))
         made = (listed, tuple(looks.values()), tuple(self.world.assumed), notes)
         adapted = adapted_runs(self.suite, self.world, listed)
         plan = Plan(self.suite, self.world, *made, merges=tuple(merges.values()), adapted=adapted)

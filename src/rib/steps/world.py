@@ -14,6 +14,7 @@ from rib.data.overlap import overlaps
 from rib.data.parts import DataPart
 from rib.data.splits import tuning_rows
 from rib.data.views import View
+from rib.errors import UserError
 from rib.suite.suite import Suite
 from rib.text.names import short
 
@@ -90,6 +91,19 @@ class World:
             raise refused.error()
         return tuple(one.words for one in shared)
 
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of results should know of the sets: common images, and sets of one class.
+
+        Raises:
+            UserError: as `shared`.
+        """
+        alone = [self.called(name) for name in self.suite.tested if len(self[name].classes) == 1]
+        words = (
+            f"{', '.join(alone)}: all images have one class, so accuracy among the set's classes is 100 % for every "
+            "model and its change is 0, which draws RI towards 0"
+        )
+        return (*self.shared(), *([words] if alone else []))
+
     def called(self, name: str) -> str:
         """Name of a data set in step titles."""
         names = self.suite.set_names
@@ -103,5 +117,17 @@ class World:
 
     @property
     def classes(self) -> int:
-        """Number of classes of the reference set, which is the number of model outputs."""
-        return len(self[self.suite.reference].classes)
+        """Number of classes of the reference set, which is the number of model outputs.
+
+        Raises:
+            UserError: it has one class.
+        """
+        names = self[self.suite.reference].classes
+        if len(names) < 2:
+            raise UserError(
+                f"the reference set {self.suite.reference!r} has one class, which every model predicts",
+                got=", ".join(names),
+                valid="two classes or more",
+                remedy="check the folder of the set: its class folders may lie elsewhere",
+            )
+        return len(names)
