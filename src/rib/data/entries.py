@@ -130,8 +130,8 @@ def way_to_images(root: Path, folder: str) -> str:
         depth = len(parents[0].parts)
         return f"point the data set {LEVELS.get(depth, f'{depth} levels')} deeper, at {root / parents[0]}"
     if len(parts) < 2 and (sets := _sets_of_classes(holding)):
-        others = f"; the others are sets of their own: {', '.join(map(str, sets[1:6]))}" if len(sets) > 1 else ""
-        return f"point the data set one level deeper, at {root / sets[0]}{others}"
+        rest = ", ".join(map(str, sets[1:6]))
+        return f"point the data set one level deeper, at {root / sets[0]}; the others are sets of their own: {rest}"
     if len(parts) > 1:
         return (
             f"point the data set one level deeper, at {root / parents[0]}, and test_folder at another part: "
