@@ -7,6 +7,8 @@ import colorsys
 import io
 import re
 import shlex
+import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helpers import CLASSES, PATIENCE, phrases, tiny
+from helpers import CLASSES, PATIENCE, Say, document, phrases, tiny, toml
 from rib.cli.compare import _words
 from rib.data.examples import Index
 from rib.plan import make_plan
@@ -22,6 +24,7 @@ from rib.report import page as page_module
 from rib.report.figure_data import GREY, METHOD_COLOURS
 from rib.report.page import packed, unpacked, write_page
 from rib.report.samples import COUNT, LETTERS, SIDE, chosen_rows, samples
+from rib.results.results import Results
 from test_report import CHROMIUM, FLAGS, made_up
 
 CUT_TABLES = """[...document.querySelectorAll('.scroll > table')].filter((table) =>
@@ -160,6 +163,43 @@ def test_a_set_that_cannot_be_read_any_more_has_no_samples(tmp_path: Path) -> No
     for file in (folder / "whole").rglob("*.png"):
         file.unlink()
     assert [one.name for one in samples(plan)] == ["clean", "part"]
+
+
+def test_a_page_without_samples_has_no_pixel_of_the_data(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    results = made_up(folder)
+    private = Results(replace(results.plan, suite=results.suite.without_samples()), results.store)
+    write_page(results, tmp_path / "open.html")
+    write_page(private, tmp_path / "private.html")
+    shown, hidden = ((tmp_path / name).read_text("utf-8") for name in ("open.html", "private.html"))
+    assert "data:image" in shown
+    assert "--no-samples" in shown
+    assert "data:image" not in hidden
+    assert 'id="samples"' not in hidden
+    assert len(results.plan.steps) == len(private.plan.steps), "the option is part of no key"
+    assert make_plan(results.suite.without_samples()).steps[0].key == make_plan(results.suite).steps[0].key
+
+
+def test_every_command_that_writes_a_page_can_leave_the_samples_out(rib_says: Say, tmp_path: Path) -> None:
+    suite, store = tmp_path / "tiny.toml", tmp_path / "store"
+    suite.write_text(toml(document(tmp_path, runs=[])))
+    words, page = ("--store", store, "--no-samples"), store / "reports" / "tiny.html"
+    assert rib_says("run", suite, "--store", store, "--workers", 1)[0] == 0
+    assert "data:image" in page.read_text("utf-8")
+    assert rib_says("run", suite, *words)[0] == 0, "the page that is there is another"
+    assert "data:image" not in page.read_text("utf-8")
+    assert rib_says("report", suite, *words, "--html", tmp_path / "own.html")[0] == 0
+    assert "data:image" not in (tmp_path / "own.html").read_text("utf-8")
+    assert rib_says("store", "export", suite, tmp_path / "all.tar.gz", *words)[0] == 0
+    with tarfile.open(tmp_path / "all.tar.gz") as archive:
+        file = archive.extractfile("page.html")
+        assert file is not None
+        assert b"data:image" not in file.read()
+    suite.write_text("samples = false\n" + suite.read_text())
+    for verb in (("run", suite), ("report", suite, "--html", page)):
+        assert rib_says(*verb, "--store", store)[0] == 0
+        assert "data:image" not in page.read_text("utf-8")
+    assert "--no-samples" in rib_says("report", suite, "--store", "none", "--no-samples")[1], "the hint keeps it"
 
 
 def test_samples_are_of_classes_and_cells_apart() -> None:

@@ -26,13 +26,16 @@ def plan_of(
     models: str | None = None,
     seeds: str | None = None,
     assume: bool = False,
+    samples: bool = True,
 ) -> tuple[Plan, Store]:
+    """The plan of a suite and its store. Without `samples`, pages contain no test images or texts."""
     from rib.plan import make_plan
     from rib.store.store import Store
 
     place = Store(store)
     with console(stderr=True).status("reading the suite, its data and its weights"):
-        plan = make_plan(suite_of(suite, data, models, seeds), place.facts, assume)
+        chosen = suite_of(suite, data, models, seeds)
+        plan = make_plan(chosen if samples else chosen.without_samples(), place.facts, assume)
     for note in plan.notes[:MOST_NOTES]:
         print(printable(f"note: {note}"), file=sys.stderr)
     if (more := len(plan.notes) - MOST_NOTES) > 0:
@@ -126,4 +129,6 @@ def as_given(suite: str) -> str:
         name, equals, _ = word.partition("=")
         if name in ("--store", "--data", "--models", "--seeds"):
             kept += [word] if equals else words[place : place + 2]
+        elif word == "--no-samples":
+            kept.append(word)
     return shlex.join([suite, *kept])

@@ -64,6 +64,9 @@ PackBudget = Annotated[
     str | None,
     typer.Option("--pack-budget", help="disk space for decoded data, e.g. 200GB; default: free space minus a reserve"),
 ]
+NoSamples = Annotated[
+    bool, typer.Option("--no-samples", help="leave the sample images or texts of the data sets out of the page")
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 Workers = Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, or one per GPU")]

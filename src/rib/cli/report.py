@@ -9,7 +9,7 @@ import typer
 
 from rib.cli import completion
 from rib.cli.inputs import as_given, is_suite, plan_of
-from rib.cli.options import STORE, DataPath, Json, ModelNames, SeedsOption, StorePath, SuiteName
+from rib.cli.options import STORE, DataPath, Json, ModelNames, NoSamples, SeedsOption, StorePath, SuiteName
 from rib.cli.output import note_unstated, print_report, require_records, results_of, write_file, write_report_page
 from rib.errors import UserError
 from rib.files import json_text
@@ -32,10 +32,11 @@ def report(
     models: ModelNames = None,
     seeds: SeedsOption = None,
     every: Annotated[bool, typer.Option("--all", help="all rows of a long table")] = False,
+    no_samples: NoSamples = False,
     as_json: Json = False,
 ) -> None:
     """Show the results of finished steps; run nothing. Reads the labels and sources of the data sets."""
-    plan, place = plan_of(suite, store, data, models, seeds)
+    plan, place = plan_of(suite, store, data, models, seeds, samples=not no_samples)
     results = results_of(plan, place)
     require_records(results, place, suite)
     print_report(results, as_json, every)

@@ -16,6 +16,7 @@ from rib.cli.options import (
     DeviceName,
     Json,
     ModelNames,
+    NoSamples,
     PackBudget,
     SeedsOption,
     StorePath,
@@ -68,6 +69,7 @@ def run(
         bool, typer.Option("--retry-failed", help="also retry failures that would fail the same way")
     ] = False,
     profiled: Annotated[bool, typer.Option("--profile", help="show where the time went, here and on the page")] = False,
+    no_samples: NoSamples = False,
     as_json: Json = False,
 ) -> None:
     """Run the missing steps of a suite, then show the report."""
@@ -81,7 +83,7 @@ def run(
     where = read_runtime(
         runtime, executor=executor, step_minutes=step_limit, retry_failed=True if retry_failed else None
     )
-    plan, place = plan_of(suite, store, data, models, seeds)
+    plan, place = plan_of(suite, store, data, models, seeds, samples=not no_samples)
     outcome = with_progress(lambda watcher: execute(plan, place, how, watcher, where))
     print_outcome(outcome, suite)
     if outcome.interrupted:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rib.cli.inputs import plan_of, require_device, suite_of
-from rib.cli.options import STORE, DataPath, StorePath, WholeHelp, store_place
+from rib.cli.options import STORE, DataPath, NoSamples, StorePath, WholeHelp, store_place
 from rib.cli.output import with_progress
 from rib.errors import UserError
 from rib.text.terminal import console, printable, say
@@ -86,6 +86,7 @@ def store_export(
     store: StorePath = STORE,
     data: DataPath = None,
     weights: Annotated[bool, typer.Option("--weights", help="also the weights, so that others can continue")] = False,
+    no_samples: NoSamples = False,
 ) -> None:
     """Write the finished steps of a suite into one archive: records, predictions, suite file, page."""
     from rib.report.page import write_page
@@ -94,7 +95,7 @@ def store_export(
     from rib.upkeep.archive import pack
 
     _existing(store)
-    plan, place = plan_of(suite, store, data)
+    plan, place = plan_of(suite, store, data, samples=not no_samples)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder) / "page.html"
         beside = {"suite.toml": suite_file(suite)}

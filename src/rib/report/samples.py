@@ -55,8 +55,8 @@ class Samples:
 
 
 def samples(plan: Plan) -> list[Samples]:
-    """Samples of the sets of a suite; a set whose files cannot be read now has none."""
-    return list(_readable(plan))
+    """Samples of the sets of a suite, unless it leaves them out; a set whose files cannot be read now has none."""
+    return list(_readable(plan)) if plan.suite.samples else []
 
 
 def _readable(plan: Plan) -> Iterator[Samples]:

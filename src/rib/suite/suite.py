@@ -99,6 +99,7 @@ class Suite(Frozen):
     name: str = Field(pattern=r"^[\w+][\w.+-]*$", max_length=100)
     description: str = ""
     note: str = Field("", description="a note for readers, shown in the report")
+    samples: bool = Field(True, description="whether pages contain a few test images or texts of each data set")
     reference: str = Field(description="data set of the pretrained models' own task, which defines the classes")
     downstream: tuple[str, ...] = Field(description="data sets to tune on; each model is tested on the others")
     evaluate: tuple[str, ...] = Field((), description="data sets to test on only")
@@ -308,6 +309,10 @@ class Suite(Frozen):
         changed = {"seeds": chosen, "runs": runs, "merges": merges, "study": studies, "analyses": looks}
         changed["adapted"] = _narrowed(self.adapted, "seeds", known)
         return self.model_copy(update=changed).based_at(self.base)
+
+    def without_samples(self) -> Suite:
+        """A copy whose pages contain no test images or texts."""
+        return self.model_copy(update={"samples": False}).based_at(self.base)
 
     def based_at(self, base: Path) -> Suite:
         """A copy whose relative paths start from another folder."""
