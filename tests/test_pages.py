@@ -166,8 +166,7 @@ def test_a_set_that_cannot_be_read_any_more_has_no_samples(tmp_path: Path) -> No
 
 
 def test_a_page_without_samples_has_no_pixel_of_the_data(tmp_path: Path) -> None:
-    folder = tmp_path / "made"
-    results = made_up(folder)
+    results = made_up(tmp_path)
     private = Results(replace(results.plan, suite=results.suite.without_samples()), results.store)
     write_page(results, tmp_path / "open.html")
     write_page(private, tmp_path / "private.html")
@@ -226,6 +225,10 @@ def test_no_table_is_cut_off_and_rows_are_filtered(page: Path) -> None:
             view.wait_for_selector("html[data-drawn]")
             assert view.evaluate("document.documentElement.scrollWidth") <= width
             assert view.evaluate(CUT_TABLES) == [], width
+            form = view.evaluate("document.querySelector('#headline table').className")
+            assert ("cards" in form) == (width < 1000), "rows can be compared where they fit"
+            wider = view.evaluate("document.querySelector('#matrix .scroll').classList.contains('wider')")
+            assert wider == (width < 1000), "a figure that is cut off says so"
             view.click("#headline .tools button")
             view.wait_for_timeout(50)
             assert view.evaluate(CUT_TABLES) == [], "all columns"

@@ -48,7 +48,7 @@ PANELS = (
         "square",
         "Which layers before and after are similar (CKA)",
         ("analysis", "on", "model", "method", "size", "tuned_on"),
-        "A bright diagonal: every layer still does what it did. Mean over the sets tuned on and seeds.",
+        "1 on the diagonal: every layer still does what it did. Mean over the sets tuned on and seeds.",
         legend=False,
     ),
     Panel(

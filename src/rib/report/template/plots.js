@@ -61,6 +61,8 @@ const RIB = (() => {
       toImageButtonOptions: { filename: section.id, scale: 2 },
     };
     Plotly.react(element, traces, layout(more), config);
+    const box = element.parentElement;
+    box.classList.toggle("wider", box.scrollWidth > box.clientWidth + 1);
   }
 
   const hidden = {};
@@ -229,8 +231,11 @@ const RIB = (() => {
   }
 
   function fit(table, box) {
-    table.classList.remove("cards");
-    table.classList.toggle("cards", box.scrollWidth > box.clientWidth + 1);
+    for (const form of ["", "tight", "cards"]) {
+      table.classList.remove("tight", "cards");
+      if (form) table.classList.add(form);
+      if (box.scrollWidth <= box.clientWidth + 1) break;
+    }
   }
 
   document.querySelectorAll(".scroll > table").forEach((table) => {
