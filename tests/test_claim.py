@@ -104,6 +104,28 @@ def test_where_nothing_is_learned_nothing_is_ranked(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize("two", [-12.0, -1.0])
+def test_a_certain_loss_after_tuning_on_one_set_is_not_hidden_by_the_mean(two: float, tmp_path: Path) -> None:
+    """Elsewhere: +6 after tuning on one and on three, `two` after tuning on two; so the mean is 0 or is a gain."""
+    moves = {"one": 6.0, "two": two, "three": 6.0}
+
+    def skill(step: Predict) -> float:
+        seen = step.fit.tuned_on
+        return 60.0 + (0 if seen is None else 20 if seen.name == step.data.name else moves[seen.name])
+
+    found = handmade(tmp_path, skill, sets=SETS, methods=["finetune"], seeds=(0, 1, 2))
+    hidden = " Tuned on two, it lost 12.0 points elsewhere."
+    assert (hidden in claim(found).lead) == (two == -12.0)
+    if two == -12.0:
+        assert claim(found).lead.startswith(
+            "finetune gained +20.0 points on the set tuned on and shows no distinguishable change elsewhere, on net."
+        )
+
+
+def test_a_loss_that_the_mean_shows_is_said_once(tmp_path: Path) -> None:
+    assert "Tuned on" not in finding(results(tmp_path, {"finetune": (20, -8)}))
+
+
 def collapsed(fit: Fit) -> dict[str, Any]:
     """What a training leaves that answers one class for every image of the set `two`, with one seed."""
     at_chance = fit.method.name == "finetune" and fit.data and fit.data.name == "two" and fit.seed == 1

@@ -31,6 +31,7 @@ from rib.models.small import small_vit
 from rib.models.weights import Weights, take_weights
 from rib.plan import Plan, make_plan
 from rib.plan.merges import require_unseen
+from rib.report.settings import method_words, settings_json
 from rib.steps import Fit, How, Workshop
 from rib.store.store import Store
 from rib.suite.load import parse_suite
@@ -363,6 +364,9 @@ def test_a_chosen_strength_is_that_of_wise_ft_held_out(tmp_path: Path) -> None:
     fits = {run.method: run.fit for run in plan.runs}
     assert fits["wise"].ingredients == fits["wise_ft_held_out"].ingredients  # nothing is trained or stored for a value
     assert [fit.method.name for fit in fits["l2"].ingredients] == ["l2_sp", "l2_sp"]
+    candidates = settings_json(plan)["methods"]["l2"]["candidates"]
+    assert [one["strength"] for one in candidates] == [0.0, 0.1]
+    assert method_words(plan)["l2"] == "chosen on held-out images: strength=0, strength=0.1"
     finished = rib.run(suite, store=tmp_path / "store", how=ALONE)
     assert not finished.failed
     shop = Workshop(suite, Store(tmp_path / "store"), How(device="cpu"), lambda *_: None)

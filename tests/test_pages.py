@@ -19,6 +19,7 @@ from PIL import Image
 from helpers import CLASSES, PATIENCE, Say, document, phrases, tiny, toml
 from rib.cli.compare import _words
 from rib.data.examples import Index
+from rib.data.imagenet_classes import spoken, wnids
 from rib.plan import make_plan
 from rib.report import page as page_module
 from rib.report.figure_data import GREY, METHOD_COLOURS
@@ -214,6 +215,15 @@ def test_samples_are_of_classes_and_cells_apart() -> None:
 
 
 @pytest.mark.skipif(not CHROMIUM.exists(), reason="needs chromium")
+def test_wordnet_ids_are_shown_as_names() -> None:
+    """Two classes are a crane: the id keeps them apart. Names that are no ids of ImageNet stay."""
+    shown = {wnid: spoken(wnid) for wnid in wnids()}
+    assert shown["n01443537"] == "goldfish"
+    assert {shown["n02012849"], shown["n03126707"]} == {"crane (n02012849)", "crane (n03126707)"}
+    assert len(set(shown.values())) == 1000
+    assert [spoken(name) for name in ("n99999999", "dog", "crane")] == ["n99999999", "dog", "crane"]
+
+
 def test_no_table_is_cut_off_and_rows_are_filtered(page: Path) -> None:
     playwright = pytest.importorskip("playwright.sync_api")
     with playwright.sync_playwright() as engine:

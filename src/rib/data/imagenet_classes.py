@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -51,6 +52,19 @@ def class_names() -> Mapping[str, str]:
     wanted = set(wnids())
     lines = (line.split("\t", 1) for line in _read("imagenet_synset_to_lemma.txt").splitlines())
     return {wnid: names for wnid, names in lines if wnid in wanted}
+
+
+def spoken(name: str) -> str:
+    """The first English name of an ImageNet class that is called by its WordNet id, with the id if two classes share
+    that name. Every other name stays as it is."""
+    return _spoken().get(name, name)
+
+
+@cache
+def _spoken() -> Mapping[str, str]:
+    first = {wnid: names.partition(",")[0] for wnid, names in class_names().items()}
+    count = Counter(first.values())
+    return {wnid: name if count[name] == 1 else f"{name} ({wnid})" for wnid, name in first.items()}
 
 
 @cache

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
-from pydantic import Field
+from pydantic import Field, SerializeAsAny
 
 from rib.methods.base import Ingredient, Method, Passes, Task
 from rib.methods.merging import MergeContext, Merging
@@ -24,7 +24,7 @@ class Chosen(Method):
     listed: ClassVar[bool] = False
     needs_held_out: ClassVar[bool] = True
     takes_diverged: ClassVar[bool] = True
-    candidates: tuple[Method, ...] = Field(min_length=2)
+    candidates: tuple[SerializeAsAny[Method], ...] = Field(min_length=2)
     labels: tuple[str, ...] = Field(description="values of the candidates, for the record")
 
     @property

@@ -15,6 +15,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from rib.data.imagenet_classes import spoken
 from rib.files import json_text, write_aside
 from rib.metrics.intervals import Interval
 from rib.report.figure_data import figure_data
@@ -26,6 +27,7 @@ from rib.report.profile import HEADS as PROFILE_HEADS
 from rib.report.profile import row_cells, summary
 from rib.report.results_json import provenance
 from rib.report.samples import samples
+from rib.report.settings import method_words
 from rib.report.views import unstated, view_lines
 from rib.results.adapted import adapted_rows
 from rib.results.failures import alike
@@ -108,6 +110,7 @@ def _render(results: Results, profile: Profile | None) -> str:
         limit=max([1.0, *(abs(ri.value) for row in tuned for ri in row.ri.values() if ri)]),
         drawn={"sizes": bool(data.curves), "tradeoff": bool(data.tradeoffs)},
         signed=told,
+        split=any(sign.evidence for row in told for sign in row.signs if sign.name == "statistics"),
         heads=HEADS,
         verdicts=VERDICTS,
         measured=measured,
@@ -143,7 +146,13 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         lstrip_blocks=True,
     )
     environment.filters |= {"points": _points, "percent": _percent, "duration": duration, "size": size_name}
-    environment.filters |= {"typeset": typeset, "two_digits": _two_digits, "share": _share, "limit": limit}
+    environment.filters |= {
+        "typeset": typeset,
+        "two_digits": _two_digits,
+        "share": _share,
+        "limit": limit,
+        "spoken": spoken,
+    }
     return environment.get_template(template).render(
         suite=results.suite,
         caveats=results.caveats,
@@ -153,6 +162,7 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         holes=holes(results),
         failures=alike(results.failures),
         provenance=provenance(results),
+        methods=method_words(results.plan),
         figures=packed(json_text(figures, None)),
         suite_text=json.dumps(results.suite.model_dump(mode="json"), indent=2, ensure_ascii=False),
         style=_asset("page.css"),

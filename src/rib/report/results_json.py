@@ -6,6 +6,8 @@ from collections import Counter
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
+
 from rib.metrics.intervals import LEVEL
 from rib.report.views import unstated, view_json
 from rib.results.adapted import adapted_rows
@@ -70,6 +72,7 @@ def _data_row(results: Results, name: str) -> dict[str, Any]:
         "role": "downstream" if name in results.suite.downstream else role,
         "family": data.family,
         "classes": len(data.classes),
+        "tested_classes": len(np.unique(data.index("test").labels)),
         "tested_images": len(data.index("test")),
         "label_map": test.label_map.name,
         "fingerprint": test.fingerprint,

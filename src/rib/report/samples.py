@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from rib.data.base import DataSet
 from rib.data.examples import Index
+from rib.data.imagenet_classes import spoken
 from rib.data.texts import Texts
 from rib.data.views import Inputs, Pixels
 from rib.errors import RibError
@@ -94,7 +95,7 @@ def _row(index: Index, label: int, share: float) -> int:
 
 
 def _label(data: DataSet, index: Index, row: int) -> str:
-    name = data.classes[int(index.labels[row])]
+    name = spoken(data.classes[int(index.labels[row])])
     return name if index.cells is None else f"{name}, {index.cell_names[int(index.cells[row])]}"
 
 

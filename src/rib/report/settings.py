@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from rib.plan import Plan
@@ -33,10 +33,7 @@ def settings_lines(plan: Plan) -> Iterator[str]:
     for words, models in alike.items():
         whose = "all models" if len(alike) == 1 else few([names.short(model) for model in models])
         yield f"{whose}: {words}"
-    for method, fields in found["methods"].items():
-        given = [f"{field} {_plain(value)}" for field, value in fields.items() if value not in (None, [], ())]
-        if given:
-            yield f"{method}: {', '.join(given)}"
+    yield from (f"{method}: {words}" for method, words in method_words(plan).items())
     held_out = f"{100 * found['held_out']:g} % of each tuning pool held out" if found["held_out"] else "none held out"
     if found["methods"]:
         yield f"seeds {_plain(found['seeds'])}; sizes {_plain(found['sizes'])}; {held_out}"
@@ -59,6 +56,21 @@ def recipe_words(recipe: Recipe, trains: bool = True) -> str:
         *([f"compile {recipe.compile}"] if recipe.compile else []),
     ]
     return "; ".join([*([", ".join(words)] if trains else []), ", ".join([predicted, *options])])
+
+
+def method_words(plan: Plan) -> dict[str, str]:
+    """The hyper-parameters of each method that has any, in words; a method's own field replaces the recipe's."""
+    words = {method: ", ".join(_field_words(fields)) for method, fields in settings_json(plan)["methods"].items()}
+    return {method: text for method, text in words.items() if text}
+
+
+def _field_words(fields: Mapping[str, Any]) -> list[str]:
+    """The fields of a method that have a value; of candidates, how they differ, and the fields that they share."""
+    if "candidates" in fields:
+        first, *others = fields["candidates"]
+        shared = {field: value for field, value in first.items() if all(other[field] == value for other in others)}
+        return [f"chosen on held-out images: {_plain(fields['labels'])}", *_field_words(shared)]
+    return [f"{field} {_plain(value)}" for field, value in fields.items() if value not in (None, [], ())]
 
 
 def _plain(value: Any) -> str:

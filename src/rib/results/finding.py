@@ -50,7 +50,8 @@ def claim(results: Results) -> Claim:
     partial = any(row.missing for row in results.summaries)
     cost = _cost(contests)
     detail = " ".join(filter(None, (cost.detail, _by_heart(contests), _chance(contests), _ranking(contests))))
-    return Claim(f"{'Of the rows that are complete: ' if partial else ''}{cost.lead}{_forgotten(contests)}", detail)
+    lead = f"{cost.lead}{_hidden(contests)}{_forgotten(contests)}"
+    return Claim(f"{'Of the rows that are complete: ' if partial else ''}{lead}", detail)
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,22 @@ def _one_cost(row: Summary) -> Claim:
         return Claim(f"{row.method} {_change(row.mri, ' points')} on the other sets, on {row.model}.", _UNMEASURED)
     ends = f"With 95 % intervals: {_spanned(gain)} on {where}, {_spanned(row.mri)} elsewhere."
     return Claim(f"{row.method} {_gain(gain)} on {where} and {_change(row.mri)} elsewhere, on {row.model}.", ends)
+
+
+def _hidden(contests: Sequence[_Contest]) -> str:
+    """The largest certain loss after tuning on one set, as a sentence, of models whose mean over the sets shows no
+    certain loss; empty if none exceeds `LOSS` points."""
+    rows = [one.shown for one in contests if not (one.shown.mri and one.shown.mri.marked and one.shown.mri.value < 0)]
+    lost = [
+        (ri.value, name, row.model)
+        for row in rows
+        for name, ri in row.ri.items()
+        if ri and ri.marked and ri.value < LOSS and len(row.ri) > 1
+    ]
+    if not lost:
+        return ""
+    value, name, model = min(lost)
+    return f" Tuned on {name}, {'it' if len(contests) == 1 else model} lost {-value:z.1f} points elsewhere."
 
 
 def _forgotten(contests: Sequence[_Contest]) -> str:

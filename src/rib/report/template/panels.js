@@ -310,7 +310,7 @@ const panels = (methods, models, ticks) => {
         ...ladder(names, 26),
         barmode: "overlay",
         bargap: 0.2,
-        xaxis: axis("← became wrong, % of images, became right →", {
+        xaxis: axis(narrow() ? "← % became wrong, % became right →" : "← became wrong, % of images, became right →", {
           zeroline: true,
           zerolinecolor: css("muted"),
           range: [-most, most],
