@@ -74,6 +74,7 @@ def test_other_names_and_synonyms() -> None:
         (("ant",), {"wasp": ["bee"]}, "names a class that the data set does not have"),
         (("ant", "pismire"), {"pismire": ["ant"]}, "gives the reference class 'ant' to two classes"),
         (("a", "b"), {"a": ["ant", "bee"], "b": ["bee"]}, "gives the reference class 'bee' to two classes"),
+        (("a", "b"), {"a": ["ant", "bee", "ant"], "b": ["cat"]}, "names the reference class 'ant' twice for class 'a'"),
     ],
 )
 def test_maps_that_do_not_fit(classes: tuple[str, ...], labels: dict[str, list[str]], text: str) -> None:
@@ -146,6 +147,13 @@ def test_the_shipped_maps_have_the_published_sizes(tmp_path: Path) -> None:
 def test_a_file_that_is_no_map_is_refused(text: str, tmp_path: Path) -> None:
     (tmp_path / "map.toml").write_text(text)
     with pytest.raises(UserError, match=r"map\.toml"):
+        read_map("map.toml", tmp_path)
+
+
+def test_one_class_written_in_two_ways_is_refused(tmp_path: Path) -> None:
+    """ "é" as one character, and as a letter with an accent: the second line would replace the first."""
+    (tmp_path / "map.toml").write_text('"caf\u00e9" = "ant"\n"cafe\u0301" = "bee"\n', "utf-8")
+    with pytest.raises(UserError, match="two lines for the class 'café'"):
         read_map("map.toml", tmp_path)
 
 

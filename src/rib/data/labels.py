@@ -103,7 +103,7 @@ def match_classes(
 
     Raises:
         UserError: a class has no reference class, `labels` names one that does not exist, or a reference class would
-            stand for two classes of the data set.
+            stand for two classes of the data set, or twice for one.
     """
     labels = labels or {}
     position = {name: index for index, name in enumerate(reference)}
@@ -125,10 +125,7 @@ def match_classes(
                 remedy=f"add a line for it under [data.{data}.labels]: {each!r} = {_meant(each, reference)}",
             )
         groups.append(tuple(position[target] for target in targets))
-    taken = [index for group in groups for index in group]
-    if len(set(taken)) != len(taken):
-        twice = next(reference[index] for index in taken if taken.count(index) > 1)
-        raise UserError(f"the label map of {data!r} gives the reference class {twice!r} to two classes")
+    _require_once(data, classes, reference, groups)
     several = any(len(group) > 1 for group in groups)
     return LabelMap(name, tuple(groups), len(reference), combine if several else None)
 
@@ -142,6 +139,23 @@ def _meant(name: str, reference: Sequence[str]) -> str:
     """The reference class that a name probably means, as TOML; else a placeholder, because a guess would be copied."""
     plain = {re.sub(r"[\W_]+", "", known.casefold()): known for known in reference}
     return repr(plain.get(re.sub(r"[\W_]+", "", name.casefold()), "a class of the reference set"))
+
+
+def _require_once(
+    data: str, classes: Sequence[str], reference: Sequence[str], groups: Sequence[tuple[int, ...]]
+) -> None:
+    """Raises UserError if a reference class stands for two classes, or twice for one, which would weigh it double."""
+    owners: dict[int, str] = {}
+    for each, group in zip(classes, groups, strict=True):
+        for index in group:
+            other = owners.setdefault(index, each)
+            if other != each:
+                what = f"the label map of {data!r} gives the reference class {reference[index]!r} to two classes"
+                raise UserError(what, got=f"{other}, {each}")
+        if len(set(group)) != len(group):
+            twice = next(reference[index] for index in group if group.count(index) > 1)
+            what = f"the label map of {data!r} names the reference class {twice!r} twice for class {each!r}"
+            raise UserError(what, remedy="name it once")
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:

@@ -38,9 +38,17 @@ def read_map(name: str, base: Path) -> Targets:
 
 
 def targets_of(labels: Mapping[str, str | tuple[str, ...]]) -> Targets:
-    """A map in which every value is a tuple, and every name is in the form of `class_name`."""
+    """A map in which every value is a tuple, and every name is in the form of `class_name`.
+
+    Raises:
+        UserError: two labels have one name in that form.
+    """
     each = {label: (to,) if isinstance(to, str) else to for label, to in labels.items()}
-    return {class_name(label): tuple(class_name(one) for one in to) for label, to in each.items()}
+    found = {class_name(label): tuple(class_name(one) for one in to) for label, to in each.items()}
+    if len(found) < len(each):
+        twice = next(label for label in found if sum(class_name(one) == label for one in each) > 1)
+        raise UserError(f"a label map has two lines for the class {twice!r}, written with different characters")
+    return found
 
 
 def _names(label: str, value: object, path: Path) -> tuple[str, ...]:
