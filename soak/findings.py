@@ -312,10 +312,39 @@ class Numbers:
             lines.append(f"| {names[method]} | " + " | ".join(cells) + " |")
         return "\n".join(lines)
 
+    def held_out_settings(self) -> str:
+        """Held-out accuracy of photos by setting, at the better rate of each line, as a table."""
+        lines = [
+            "| setting | updated: rate | four sets | art and cue | frozen: rate | four sets | art and cue |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for title, model, ending, size in _SETTINGS:
+            cells = [cell for method in ("tuned", "frozen") for cell in self._held_out(model, method + ending, size)]
+            lines.append(f"| {title} | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def _held_out(self, model: str, method: str, size: int) -> tuple[str, str, str]:
+        """The better rate, and the mean accuracy over all sets and over art and cue; empty where it was not run."""
+        rows = [
+            row
+            for row in self.photos["settings"]
+            if (row["model"], row["method"], row["size"]) == (model, method, size)
+        ]
+        if not rows:
+            return "", "", ""
+        best = max(rows, key=lambda row: sum(row["sets"].values()))
+        sets = best["sets"]
+        two = (sets["pacs_art"] + sets["cue"]) / 2
+        return best["rate"], f"{sum(sets.values()) / 4:.1f}" if len(sets) == 4 else "", f"{two:.1f}"
+
     def split(self, tested_on: str, part: str) -> str:
         """A share of a change of accuracy on photos in points, or the accuracy at a corner in percent."""
         value = self.photos["statistics"][tested_on][part]
         return points(value) if part in ("change", "of_weights", "of_statistics") else f"{value:.1f}"
+
+    def folded(self, model: str, method: str, number: str) -> str:
+        """A number of a tuned row of photos-folded with its interval."""
+        return self._shown(self.photos["folded"][model][method][number], number)
 
     def short(self, suite: str, size: int) -> str:
         """Accuracy on unseen pictures after tuning on `size` images: mean over seeds, lowest and highest."""
@@ -330,6 +359,16 @@ class Numbers:
         ]
         return "\n".join(["| study | family | contrast | before | now |", "|---|---|---|---|---|", *rows])
 
+
+_SETTINGS = (
+    ("128 pixels, 5 epochs, 96 pictures (`photos`)", "lite0", "", 96),
+    ("64 pixels", "lite0_64", "", 96),
+    ("224 pixels", "lite0_224", "", 96),
+    ("10 epochs", "lite0", "_10", 96),
+    ("24 pictures", "lite0", "", 24),
+    ("BatchNorm folded", "lite0_folded", "", 96),
+)
+"""Settings of photos: title, model, ending of the methods' names, and size."""
 
 _LEVELS = ("own_before", "own_after", "reference_before", "reference_after")
 """Numbers of rows that are accuracies."""

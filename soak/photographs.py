@@ -1,11 +1,15 @@
 """Photographs: numbers of real pictures for docs/findings.md, copied from the reports of their suites.
 
 rib run photos-rates --data DIR --json > rates.json
+rib run photos-settings --data DIR --json > settings.json
 rib run photos --data DIR --json > photos.json
+rib run photos-folded --data DIR --json > folded.json
 rib study photos size methods rate similarity distance forgetting --data DIR --json > answers.json
 rib run SHORT.toml --data DIR --json > short-8.json          a suite of sizes with short last batches; several files
-python -m soak.photographs rates.json photos.json answers.json short-*.json      without short-*.json: the earlier ones
-python -m soak.findings                                      writes the page
+python -m soak.photographs rates.json photos.json answers.json …      any of the files, in any order
+python -m soak.findings                                               writes the page
+
+A part of the numbers stays as it was if none of the files has it.
 """
 
 from __future__ import annotations
@@ -25,20 +29,31 @@ SPANS = ("mri", "gain", "own_before", "own_after", "reference_before", "referenc
 HELD_OUT = "held_out_accuracy_at_"
 
 
-def photographs(
-    rates: Mapping[str, Any],
-    whole: Mapping[str, Any],
-    answers: Sequence[Mapping[str, Any]],
-    short: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
-    """The part of the reports that the page needs, with three decimals."""
-    return {
-        "methods": rows(whole),
-        "held_out": held_out(rates),
-        "statistics": splits(whole),
-        "answers": stripped(answers),
-        "short": short_batches(short),
-    }
+def photographs(documents: Sequence[Any]) -> dict[str, Any]:
+    """The numbers that the page needs of each document, with three decimals.
+
+    Args:
+        documents: reports of suites, as `rib run --json` writes them, and lists of answers of `rib study --json`.
+    """
+    found: dict[str, Any] = {}
+    short = []
+    for document in documents:
+        if isinstance(document, list):
+            found["answers"] = stripped(document)
+        elif document["suite"] == "photos":
+            found |= {"methods": rows(document), "statistics": splits(document)}
+        elif document["suite"] == "photos-rates":
+            found["held_out"] = held_out(document)
+        elif document["suite"] == "photos-settings":
+            found["settings"] = settings(document)
+        elif document["suite"] == "photos-folded":
+            found["folded"] = {
+                model: rows({"summaries": [row for row in document["summaries"] if row["model"] == model]})
+                for model in dict.fromkeys(row["model"] for row in document["summaries"])
+            }
+        else:
+            short.append(document)
+    return found | ({"short": short_batches(short)} if short else {})
 
 
 def rows(report: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,6 +77,22 @@ def held_out(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
         method: {rate: round(float(np.mean(values)), 3) for rate, values in by_rate.items()}
         for method, by_rate in found.items()
     }
+
+
+def settings(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Held-out accuracy in percent by data set at every setting and learning rate, means over seeds."""
+    found: dict[tuple[str, str, int, str], dict[str, list[float]]] = {}
+    for note in report["notes"]:
+        for name, accuracy in note["values"].items():
+            if name.startswith(HELD_OUT):
+                rate = name.removeprefix(HELD_OUT).removeprefix("lr=")
+                place = note["model"], note["method"], note["size"], rate
+                found.setdefault(place, {}).setdefault(note["tuned_on"], []).append(accuracy)
+    return [
+        {"model": model, "method": method, "size": size, "rate": rate}
+        | {"sets": {name: round(float(np.mean(values)), 3) for name, values in sets.items()}}
+        for (model, method, size, rate), sets in found.items()
+    ]
 
 
 def splits(report: Mapping[str, Any]) -> dict[str, dict[str, float]]:
@@ -88,11 +119,10 @@ def short_batches(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, l
 
 
 def main() -> None:
-    """Write the numbers into soak/findings.json. Without reports of short last batches the earlier ones stay."""
-    rates, whole, answers, *short = (json.loads(Path(path).read_text("utf-8")) for path in sys.argv[1:])
+    """Write the numbers into soak/findings.json."""
+    documents = [json.loads(Path(path).read_text("utf-8")) for path in sys.argv[1:]]
     kept = json.loads(KEPT.read_text("utf-8"))
-    earlier = {} if short else {"short": kept["photos"]["short"]}
-    kept["photos"] = photographs(rates, whole, answers, short) | earlier
+    kept["photos"] = kept["photos"] | photographs(documents)
     KEPT.write_text(json_text(kept, None) + "\n", "utf-8")
 
 

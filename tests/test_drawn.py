@@ -80,7 +80,7 @@ FEWER = {
     "digits-studies": "two, as each of its points is a mean over three pretraining seeds too",
     "fields-rates": "looks for a learning rate on held-out texts and compares no methods",
     "fields-studies": "two, as each of its points is a mean over three pretraining seeds too",
-    "photos-quick": "two, as a tuning of real weights takes eleven seconds of a core",
+    "photos-settings": "compares settings on held-out images and compares no methods",
 }
 """Shipped suites with fewer than three seeds, and why."""
 

@@ -151,7 +151,14 @@ def test_photos_are_copied_from_reports() -> None:
     contrast |= {"alone": "shown", "interval": span}
     words = {name: name for name in ("question", "claim", "verdict", "said", "power")}
     answer = words | {"study": "size", "families": {"lite": "not shown"}, "contrasts": [contrast], "panels": []}
-    found = photographs(report, report, [answer | {"notes": [], "missing": []}], short)
+    found = photographs(
+        [
+            report | {"suite": "photos-rates"},
+            report | {"suite": "photos"},
+            [answer | {"notes": [], "missing": []}],
+            *short,
+        ]
+    )
     numbers = Numbers((), (), found)
     assert numbers.photo("methods", "finetune", "mri") == "+1.2 [0.0, +2.0]".replace("0.0", "+0.0", 1)
     assert numbers.photo("methods", "finetune", "own_after") == "40.0 [0.0, 2.0]"
@@ -163,3 +170,32 @@ def test_photos_are_copied_from_reports() -> None:
     assert numbers.of_photos.number("size", "lite", "n = 24") == "+1.2 [+0.0, +2.0]"
     assert numbers.of_photos.families("size") == "lite: **not shown**"
     assert "pretrained" not in found["methods"]
+    assert photographs(short).keys() == {"short"}  # what no document has is left as it was
+
+
+def test_settings_of_photos_are_compared_at_the_better_rate_of_each() -> None:
+    """Means by hand: over four sets 40 and 45; over art and cue 30 and 25. Two sets have no mean of four."""
+    sets = ("pacs_art", "pacs_cartoon", "pacs_sketch", "cue")
+    low = dict(zip(sets, (40.0, 50.0, 50.0, 20.0), strict=True))
+    high = dict(zip(sets, (30.0, 60.0, 70.0, 20.0), strict=True))
+    notes = [
+        {"model": "lite0", "method": "tuned", "size": 96, "tuned_on": name}
+        | {"values": {"held_out_accuracy_at_lr=0.01": low[name], "held_out_accuracy_at_lr=0.03": high[name]}}
+        for name in sets
+    ]
+    notes += [
+        note | {"model": "lite0_224", "values": {"held_out_accuracy_at_lr=0.01": 80.0, "chosen": "lr=0.01"}}
+        for note in (notes[0], notes[3])
+    ]
+    found = photographs([{"suite": "photos-settings", "notes": notes}])
+    table = Numbers((), (), found).held_out_settings()
+    assert "| 128 pixels, 5 epochs, 96 pictures (`photos`) | 0.03 | 45.0 | 25.0 |  |  |  |" in table
+    assert "| 224 pixels | 0.01 |  | 80.0 |  |  |  |" in table
+
+
+def test_a_folded_net_has_rows_of_its_own() -> None:
+    span = {"value": 1.0, "low": 0.0, "high": 2.0}
+    row = {"method": "finetune_frozen", "size": 96, "mri": span}
+    report = {"suite": "photos-folded", "summaries": [row | {"model": name} for name in ("lite0", "lite0_folded")]}
+    numbers = Numbers((), (), photographs([report]))
+    assert numbers.folded("lite0_folded", "finetune_frozen", "mri") == "+1.0 [+0.0, +2.0]"

@@ -22,7 +22,7 @@ from rib.report.data_check import check_table
 from rib.studies import find_study
 from rib.suite.load import load_suite
 
-SUITES = ("photos", "photos-quick", "photos-rates", "photos-reference")
+SUITES = ("photos", "photos-quick", "photos-rates", "photos-reference", "photos-settings", "photos-folded")
 STUDIES = ("size", "methods", "rate", "similarity", "distance", "forgetting")
 
 
@@ -81,13 +81,27 @@ def test_a_suite_is_planned_on_the_layout_of_the_docs(name: str, laid_out: Path)
         assert world["photos:cue"].family == world["photos:edges"].family == world["photos:silhouettes"].family
     assert sum("BatchNorm" in note for note in plan.notes) == 1  # 15 steps
     tuned_on = {run.tuned_on for run in plan.runs if run.tuned_on}
-    assert tuned_on == ({"photos:samples"} if name == "photos-reference" else set(suite.downstream))
+    fewer = {"photos-reference": {"photos:samples"}, "photos-quick": {"photos:pacs_art", "photos:pacs_sketch"}}
+    assert tuned_on == fewer.get(name, set(suite.downstream))
 
 
 def test_the_quick_suite_is_a_part_of_the_whole_one(laid_out: Path) -> None:
     require_weights()
     whole, quick = ({step.key for step in make_plan(load_suite(name, laid_out)).steps} for name in SUITES[:2])
     assert quick < whole
+
+
+def test_the_settings_and_the_folded_net_share_steps_with_the_whole_suite(laid_out: Path) -> None:
+    """So the settings that photos has are compared by its own models; a folded net has steps of its own alone."""
+    require_weights()
+    plans = {name: make_plan(load_suite(name, laid_out)) for name in ("photos", "photos-settings", "photos-folded")}
+    whole, settings, folded = ({run.fit.key: run for run in plan.runs} for plan in plans.values())
+    trained = {step.key for step in plans["photos-settings"].steps}
+    shared = {run.tuned_on for key, run in whole.items() if key in trained and run.tuned_on}
+    assert shared == set(plans["photos"].suite.downstream)
+    apart = {(run.model, run.method) for key, run in folded.items() if key not in whole and run.tuned_on}
+    assert apart == {("lite0_folded", "finetune_frozen")}
+    assert {run.size for run in settings.values() if run.tuned_on} == {24, 96}
 
 
 @pytest.mark.parametrize("name", STUDIES)
@@ -111,12 +125,18 @@ def test_what_one_pretraining_set_cannot_say_is_refused(name: str, laid_out: Pat
         find_study(name, base).suite(base)
 
 
+def test_the_check_counts_the_classes_that_have_images(laid_out: Path) -> None:
+    """Three of the 1,000 classes that the reference set's model knows."""
+    assert check("photos:photographs", ROWS["photos:photographs"], laid_out).survey.classes == 3
+
+
 @pytest.mark.parametrize("name", SUITES)
 def test_what_is_not_there_is_said_with_its_place(name: str, tmp_path: Path) -> None:
     suite = load_suite(name, tmp_path)
     with pytest.raises(UserError, match="'photos:photographs': folder not found") as caught:
         make_plan(suite)
     assert "get it from https://github.com/ZhengyuZhao/PerC-Adversarial (CC BY 2.0, each image)" in str(caught.value)
+    assert "rib data check SUITE lists all sets that are missing" in str(caught.value)
     rows = {one: ROWS[one] for one in suite.tested}
     found = [check(one, row, tmp_path) for one, row in rows.items()]
     assert {one.survey.state for one in found} == {"missing"}

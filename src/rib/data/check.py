@@ -198,7 +198,7 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance, v
             Survey(name, where, state, faults=faults, remedy=error.remedy), name, licence=row.licence, url=row.url
         )
     images = sum(len(data.index(part)) for part in data.parts)
-    classes = len(data.classes)
+    classes = len(np.unique(np.concatenate([data.index(part).labels for part in data.parts])))
     where = next(
         (str(value) for value in (row.folder, row.parquet, row.shards, row.arrays, row.text) if value), "embedded"
     )

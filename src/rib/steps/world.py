@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from rib.data.base import DataSet
-from rib.data.catalogue import find_row, open_data, require_some
+from rib.data.catalogue import DataRow, find_row, open_data, require_some
 from rib.data.decoded import Decoded
 from rib.data.examples import Part
 from rib.data.expected import ExpectedSet, is_absent
@@ -43,8 +43,19 @@ class World:
                 self._open[name] = ExpectedSet(name, row.imagenet)
                 self.assumed.append(name)
             else:
-                self._open[name] = open_data(name, row, self.suite.base, self.cache)
+                self._open[name] = self._opened(name, row)
         return self._open[name]
+
+    def _opened(self, name: str, row: DataRow) -> DataSet:
+        """Raises UserError as `open_data` does. If the set is missing, others may be too, so it names the command that
+        lists them."""
+        try:
+            return open_data(name, row, self.suite.base, self.cache)
+        except UserError as error:
+            if "not found" not in error.problem:
+                raise
+            remedy = f"{error.remedy or 'correct its path'}; rib data check SUITE lists all sets that are missing"
+            raise UserError(error.problem, got=error.got, valid=error.valid, remedy=remedy) from None
 
     def part(self, name: str, part: Part) -> DataPart:
         """A part, identified by content, with its label map to the reference set's classes."""
