@@ -33,7 +33,7 @@ from rib.results.adapted import adapted_rows
 from rib.results.failures import alike
 from rib.results.finding import claim
 from rib.results.inside import inside
-from rib.results.inside.signatures import HEADS, VERDICTS, held_against, limit, measured, telling
+from rib.results.inside.signatures import HEADS, VERDICTS, SignatureRow, held_against, limit, measured, telling
 from rib.results.matched_gain import matched_gains
 from rib.results.merges import merge_rows
 from rib.results.profile import Profile
@@ -108,9 +108,8 @@ def _render(results: Results, profile: Profile | None) -> str:
         classes=any(row.mri_absent for row in tuned),
         starts=_starts(results),
         limit=max([1.0, *(abs(ri.value) for row in tuned for ri in row.ri.values() if ri)]),
-        drawn={"sizes": bool(data.curves), "tradeoff": bool(data.tradeoffs)},
+        drawn={"sizes": bool(data.curves), "tradeoff": bool(data.tradeoffs), "statistics": _split(told)},
         signed=told,
-        split=any(sign.evidence for row in told for sign in row.signs if sign.name == "statistics"),
         heads=HEADS,
         verdicts=VERDICTS,
         measured=measured,
@@ -209,6 +208,11 @@ def scale(shown: Iterable[Interval | None]) -> Scale:
     high = max([0.0, *(interval.high for interval in known)])
     margin = 0.04 * ((high - low) or 1.0)
     return Scale(low - margin, high + margin)
+
+
+def _split(rows: Iterable[SignatureRow]) -> bool:
+    """Whether a share of running statistics is among the signs."""
+    return any(sign.evidence for row in rows for sign in row.signs if sign.name == "statistics")
 
 
 def _starts(results: Results) -> list[tuple[str, list[tuple[float | None, float | None]]]]:
