@@ -68,6 +68,12 @@ class ImagesAndTexts(Loss):
         loss = (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs)) / 2
         return loss, (labels[logits.detach().argmax(dim=1)] == labels).sum()
 
+    def chance(self, labels: Tensor, batch_size: int) -> float:
+        """Percent of a batch that has the class of one of its texts: that of an image's own text, and of the others."""
+        shares = torch.bincount(labels).double() / len(labels)
+        same = float(shares.square().sum())
+        return 100 * max(float(shares.max()), (1 + (batch_size - 1) * same) / batch_size)
+
     def finish(self, classifier: Classifier) -> None:
         """Set the head such that it gives scale · cosine for features of the usual length, which is 1 in a CLIP
         model.

@@ -42,6 +42,18 @@ class Loss(nn.Module, ABC):
             The loss, a scalar; and a count of at most n, a scalar without gradient.
         """
 
+    def chance(self, labels: Tensor, batch_size: int) -> float | None:
+        """Percent of the images that are matched correctly in the mean if the net does not tell them apart.
+
+        Args:
+            labels: int64 (N,), of the whole training set.
+            batch_size: images of a batch.
+
+        Returns:
+            None if no chance is known: the training is then never said to end at chance.
+        """
+        return None
+
     def finish(self, classifier: Classifier) -> None:
         """Change the net after the last step, without gradients: write its head, for example."""
 

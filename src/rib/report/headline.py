@@ -34,7 +34,7 @@ LEARNED = {
 }
 MARKS = {
     "∅": "gained distinguishably less on the set tuned on than 90 % of the most that a method gained there",
-    "✗": "a training ended at chance",
+    "✗": "a training ended at chance or diverged",
     "≈": "mRI not distinguishable from 0 among all rows, even where its own interval excludes 0",
     "▲": "mRI distinguishably above finetune's",
     "▼": "mRI distinguishably below finetune's",

@@ -54,7 +54,7 @@ def _heads(heads: list[str], names: list[str], cells: list[list[Text]], width: i
 
 
 def _collapsed(row: SignatureRow) -> str:
-    return " (ended at chance)" if row.at_chance else ""
+    return " (ended at chance)" if row.at_chance else " (diverged)" if row.diverged else ""
 
 
 def _sign(sign: Signature) -> Text:

@@ -239,9 +239,13 @@ def _ends_of(rows: Sequence[Summary], numbers: Sequence[Interval | None]) -> tup
 
 
 def _chance(contests: Sequence[_Contest]) -> str:
-    """The trainings of the shown rows that ended at chance, in a sentence."""
-    rows = [contest.shown for contest in contests if contest.shown.at_chance]
-    return " ".join(f"{row.method} of {row.model} ended at chance on {listed(row.at_chance)}." for row in rows)
+    """The trainings of the shown rows that ended at chance or diverged, a sentence each."""
+    endings = (
+        (contest.shown, how, sets)
+        for contest in contests
+        for how, sets in (("ended at chance", contest.shown.at_chance), ("diverged", contest.shown.diverged))
+    )
+    return " ".join(f"{row.method} of {row.model} {how} on {listed(sets)}." for row, how, sets in endings if sets)
 
 
 # -- who kept most, at matched gain ------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from rib.metrics.intervals import Interval, as_family, gated
 from rib.metrics.missing import interval_of, minus
 from rib.plan import Plan, Run
 from rib.results.accuracies import Accuracies
+from rib.results.endings import Ending, ended
 from rib.results.groups import GroupEstimates, runs_by_group, tuned_sets
 from rib.results.orders import order_faults
 from rib.results.rows import Change, Group, ResultNote, Score, SeenSet, Summary, shown_first
@@ -216,7 +217,8 @@ class Results:
             seen_after=interval_of(seen_after),
             seen_gain=interval_of(minus(seen_after, seen_before)),
             matched=of.matched(group),
-            at_chance=self.at_chance(runs),
+            at_chance=self.ended(runs, "at_chance"),
+            diverged=self.ended(runs, "diverged"),
             reference_before=interval_of(of.on(group, self.suite.reference, before=True)),
             reference_after=interval_of(of.on(group, self.suite.reference)),
             evaluate={
@@ -257,12 +259,9 @@ class Results:
             missing=self._missing(self.groups[group]),
         )
 
-    def at_chance(self, runs: Sequence[Run]) -> tuple[str, ...]:
-        """Tuned sets on which a training of these runs ended at chance, according to its record; with the seed if
-        there are several."""
-        several = len({run.seed for run in runs}) > 1
-        found = [run for run in runs if (record := self.records.get(run.fit.key)) and record.values.get("at_chance")]
-        return tuple(self.set_name(str(run.tuned_on)) + (f" (seed {run.seed})" if several else "") for run in found)
+    def ended(self, runs: Sequence[Run], how: Ending) -> tuple[str, ...]:
+        """Tuned sets on which a training of these runs ended like that; with the seed if there are several."""
+        return tuple(ended(self.records, runs, how, self.set_name))
 
     def _missing(self, runs: list[Run]) -> tuple[str, ...]:
         return tuple(

@@ -65,6 +65,7 @@ class Summary:
             memorised, and ranks nothing.
         matched: whether `gain` is not distinguishably below `MATCHED` times the largest gain of its model and size.
         at_chance: tuned sets on which a training ended no better than a constant answer, with the seed.
+        diverged: tuned sets on which a training ended with a loss well above its start, with the seed.
         reference_before, reference_after: accuracy on the reference set, percent.
         evaluate: accuracy (before, after) on each evaluation-only set, percent.
         against_finetune: mRI minus that of `finetune` at the same model, size and seeds, points.
@@ -95,6 +96,7 @@ class Summary:
     seen_gain: Interval | None = None
     matched: bool | None = None
     at_chance: tuple[str, ...] = ()
+    diverged: tuple[str, ...] = ()
     reference_before: Interval | None = None
     reference_after: Interval | None = None
     evaluate: dict[str, tuple[Interval | None, Interval | None]] = field(default_factory=dict)

@@ -51,14 +51,15 @@ def spanned(interval: Interval, width: int = 0) -> str:
 
 
 def marks(row: Summary) -> str:
-    """Marks of a row: ∅ if it learned less than other methods, ✗ if a training ended at chance.
+    """Marks of a row: ∅ if it learned less than other methods, ✗ if a training ended at chance or
+    diverged.
 
     ≈ means that mRI is not distinguishable from 0; ▲ and ▼ that it is distinguishable from the mRI of finetune. Each of
     these two holds for the whole table together (`Results.summaries`). A difference that lacks seeds has no mark.
     """
     zero = "≈" if row.mri and not row.mri.marked else ""
     against = row.against_finetune
-    learned = ("∅" if row.matched is False else "") + ("✗" if row.at_chance else "")
+    learned = ("∅" if row.matched is False else "") + ("✗" if row.at_chance or row.diverged else "")
     return learned + zero + ("" if against is None or not against.differs else "▲" if against.value > 0 else "▼")
 
 

@@ -171,14 +171,16 @@ class Fit(Step):
         return merged
 
     def _ingredients(self, shop: Workshop) -> list[Weights]:
-        for ingredient in self.ingredients:
-            record = shop.store.record(ingredient.key)
-            if record and record.values.get("diverged") and not self.method.takes_diverged:
-                raise StepError(
-                    f"its ingredient {ingredient.title} diverged (loss "
-                    f"{record.values['first_loss']:.2f} → {record.values['last_loss']:.2f}); try a lower learning rate "
-                    "or another strength for it"
-                )
+        records = [(ingredient, shop.store.record(ingredient.key)) for ingredient in self.ingredients]
+        diverged = [(each, record.values) for each, record in records if record and record.values.get("diverged")]
+        none_left = len(diverged) == sum(each.method.needs_data for each in self.ingredients)
+        if diverged and (none_left or not self.method.takes_diverged):
+            ingredient, values = diverged[0]
+            several = f" and so did its {len(diverged) - 1} others" if none_left and len(diverged) > 1 else ""
+            raise StepError(
+                f"its ingredient {ingredient.title} diverged (loss {values['first_loss']:.2f} → "
+                f"{values['last_loss']:.2f}){several}; try a lower learning rate or another strength for it"
+            )
         return [shop.weights(ingredient) for ingredient in self.ingredients]
 
     def _task(self, shop: Workshop, watch: Count, values: dict[str, Any]) -> Task:

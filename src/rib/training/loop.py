@@ -78,10 +78,12 @@ def train(
 
 
 def _outcome(loop: _Loop, state: _State) -> Outcome:
-    training, chance, classes = loop.training, None, None
+    training, labels, classes = loop.training, loop.training.examples.labels, None
     if training.objective is None:
-        chance = 100 * float(np.bincount(training.examples.labels).max()) / len(training.examples)
+        chance: float | None = 100 * float(np.bincount(labels).max()) / len(labels)
         classes = len(training.label_map.groups)
+    else:
+        chance = training.objective.chance(torch.from_numpy(labels), max(loop.schedule.sizes))
     diverged = is_diverged(state.losses, state.began, classes)
     return Outcome(tuple(state.losses), tuple(state.rights), diverged, chance, loop.schedule.seen(state.epoch - 1))
 

@@ -24,7 +24,8 @@ from rib.results.words import signed
 class SignatureRow:
     """The signatures of one model, method and size, over tuned sets and seeds.
 
-    `at_chance` names the sets on which a training ended at chance. The signs of such a group are those of a collapse.
+    `at_chance` and `diverged` name the sets on which a training ended so. The signs of such a group are those of a
+    collapse.
     """
 
     model: str
@@ -32,6 +33,7 @@ class SignatureRow:
     size: int | None
     signs: tuple[Signature, ...]
     at_chance: tuple[str, ...] = ()
+    diverged: tuple[str, ...] = ()
 
 
 def signature_rows(results: Results) -> list[SignatureRow]:
@@ -49,7 +51,8 @@ def signature_rows(results: Results) -> list[SignatureRow]:
         )
         signs = signatures(evidence)
         if any(sign.verdict != "unknown" for sign in signs):
-            rows.append(SignatureRow(results.model_name(group[0]), group[1], group[2], signs, results.at_chance(runs)))
+            endings = (results.ended(runs, "at_chance"), results.ended(runs, "diverged"))
+            rows.append(SignatureRow(results.model_name(group[0]), group[1], group[2], signs, *endings))
     return rows
 
 
