@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import Field
 
@@ -20,7 +20,7 @@ class BestRate(Method):
     key_name: ClassVar[str] = "rib.methods.best_rate:BestRate"
     needs_held_out: ClassVar[bool] = True
     takes_diverged: ClassVar[bool] = True
-    rates: tuple[float, ...] = Field((3e-4, 1e-3, 3e-3, 1e-2, 3e-2), min_length=2)
+    rates: tuple[Annotated[float, Field(gt=0)], ...] = Field((3e-4, 1e-3, 3e-3, 1e-2, 3e-2), min_length=2)
     freeze: tuple[NetPart, ...] | None = Field(None, description="what is not trained, as in finetune")
 
     def ingredients(self) -> tuple[str | Method | Ingredient, ...]:

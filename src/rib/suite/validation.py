@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Sequence
-from typing import Any, TypeVar, get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin
 
+from annotated_types import Ge, Gt, Le, Lt, MinLen
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from rib.errors import UserError
 
@@ -57,9 +61,65 @@ def _explained(kind: type[BaseModel], error: ValidationError, where: str) -> Use
         )
     more = f" (and {error.error_count() - 1} more)" if error.error_count() > 1 else ""
     got = first["input"] if not isinstance(first["input"], dict) else None
+    field, explained = _field_at(kind, loc), first["type"] == "value_error"
     return UserError(
-        f"{where}: {place}: {first['msg'].removeprefix('Value error, ').replace('valid tuple', 'list')}{more}", got=got
+        f"{where}: {place}: {first['msg'].removeprefix('Value error, ').replace('valid tuple', 'list')}{more}",
+        got=got,
+        valid=valid_values(field.annotation, field.metadata) if field and not explained else None,
+        remedy=_remedy(str(loc[-1]) if isinstance(loc[-1], str) else place, field) if field else None,
     )
+
+
+def _remedy(name: str, field: FieldInfo) -> str:
+    if field.is_required():
+        return f"change {name!r}"
+    default = field.get_default(call_default_factory=True, validated_data={})
+    plain = isinstance(default, bool | int | float | str)
+    return f"change {name!r}, or leave it out{f' for {json.dumps(default)}' if plain else ''}"
+
+
+def _field_at(kind: type[BaseModel], loc: Sequence[int | str]) -> FieldInfo | None:
+    """The field at the location of a validation error; None if the location is in no field."""
+    current: type[BaseModel] | None = kind
+    found: FieldInfo | None = None
+    for part in loc:
+        if current is not None and isinstance(part, str) and part in current.model_fields:
+            found = current.model_fields[part]
+            current = _inner_model(found.annotation)
+    return found
+
+
+_PLAIN = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+_BOUNDS = (
+    (Gt, "above {0.gt:g}"),
+    (Ge, "of at least {0.ge:g}"),
+    (Lt, "below {0.lt:g}"),
+    (Le, "of at most {0.le:g}"),
+    (MinLen, "of {0.min_length} or more"),
+)
+
+
+def valid_values(annotation: Any, metadata: Sequence[Any] = ()) -> str | None:
+    """The values of a type in words: "a whole number of at least 1"; None if there are no plain words for it."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        bounds = [each for one in inner[1:] for each in (one.metadata if isinstance(one, FieldInfo) else [one])]
+        return valid_values(inner[0], [*bounds, *metadata])
+    limits = [words.format(each) for kind, words in _BOUNDS for each in metadata if isinstance(each, kind)]
+    bounded = " and ".join(limits)
+    if annotation in _PLAIN:
+        return " ".join(filter(None, (_PLAIN[annotation], bounded)))
+    if origin is Literal:
+        return " or ".join(map(json.dumps, inner))
+    if origin in (tuple, list):
+        item = valid_values(inner[0])
+        return item and " ".join(filter(None, ("a list", bounded))) + f", each {item}"
+    if origin is dict:
+        return "a table"
+    if origin in (Union, UnionType):
+        parts = [valid_values(each, metadata) for each in inner if each is not NoneType]
+        return ", or ".join(part for part in parts if part) if None not in parts else None
+    return None
 
 
 def _fields_at(kind: type[BaseModel], loc: Sequence[int | str]) -> list[str]:
