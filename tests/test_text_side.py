@@ -378,3 +378,65 @@ def test_each_method_on_an_embedded_unicl_model(tmp_path: Path) -> None:
     assert not torch.equal(
         stored["head.weight"], read_weights(named_file("zoo:resnet_unicl_large", Path()))["head.weight"]
     )
+
+
+# -- what a method needs is found by the plan --------------------------------------------------------------------------
+
+
+def clip_suite(folder: Path, **lipsum: Any) -> Suite:
+    clip_model(folder / "clip")
+    given = document(folder, runs=[{"methods": ["lipsum_ft"]}], method={"lipsum_ft": lipsum})
+    given |= {"models": ["clip"], "model": {"clip": clip_row().model_dump(exclude_unset=True)}}
+    return parse_suite(given).based_at(folder)
+
+
+def test_texts_longer_than_the_tower_reads_are_refused_by_the_plan(tmp_path: Path) -> None:
+    """The tower reads 12 tokens: 10 random ones, the first and the last."""
+    assert make_plan(clip_suite(tmp_path, length=10)).runs
+    with pytest.raises(UserError, match="longer than what the model's text tower reads") as caught:
+        make_plan(clip_suite(tmp_path, length=11))
+    assert (caught.value.got, "at most 10" in str(caught.value.valid)) == ("length = 11", True)
+
+
+def test_a_tokenizer_without_first_and_last_token_is_refused_by_the_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other:
+        """A tokenizer of another library."""
+
+    monkeypatch.setattr("rib.models.clip.tokenizer_of", lambda name: Other())
+    suite = clip_suite(tmp_path)
+    with pytest.raises(UserError, match="tokenizer does not state") as caught:
+        make_plan(suite)
+    assert caught.value.got == "Other"
+    others = suite.model_copy(update={"runs": (suite.runs[0].model_copy(update={"methods": ("car_ft", "flyp")}),)})
+    assert make_plan(others).runs
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        ("lora", "changes query and value projections, and this model has none"),
+        ("peft", "the model has none of the layers"),
+        ("norm_tuning", "trains norm layers, and this model has none"),
+        ("bitfit", "trains biases, and this model has none outside its head"),
+    ],
+)
+def test_a_net_of_ribs_own_that_lacks_what_a_method_changes_is_refused_by_the_plan(
+    tmp_path: Path, method: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such nets have no trial run, and were once refused only when training began."""
+    from rib.models import skeleton
+
+    suite = tiny(tmp_path, runs=[{"methods": [method], "downstream": ["part"]}])
+    if method in ("norm_tuning", "bitfit"):
+        net = classifier("resnet")
+        for module in net.net.modules():
+            module._parameters.pop("bias", None) if method == "bitfit" and module is not net.head else None
+            if "norm" in type(module).__name__.lower():
+                module._parameters.clear()
+        monkeypatch.setattr(skeleton, "meta_classifier", lambda architecture: net)
+        skeleton._bare_net.cache_clear()
+    with pytest.raises(UserError, match=words):
+        make_plan(suite)
+    skeleton._bare_net.cache_clear()

@@ -256,6 +256,10 @@ class Method(Frozen, ABC):
         """Number of images that pass forward through a net with several heads of which only the heads are trained."""
         return recipe.images(images)
 
+    def random_tokens(self) -> int:
+        """Number of random tokens in the texts that this method draws; 0 if it draws none."""
+        return 0
+
     def trains(self, classifier: Classifier) -> frozenset[str] | None:
         """Names of the parameters of a model without weights that are trained in training mode; None for all."""
         return None

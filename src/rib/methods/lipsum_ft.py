@@ -32,6 +32,10 @@ class LipsumFT(TrainedMethod):
     texts: int = Field(80, ge=1, description="random texts at each step")
     length: int = Field(8, ge=1, description="random tokens of each text")
 
+    def random_tokens(self) -> int:
+        """Tokens of each random text."""
+        return self.length
+
     def feature_term(self, start: Weights, task: Task) -> RandomTextDistance:
         """The term weight · ‖v - v0‖² / (2 · texts)."""
         assert task.texts is not None

@@ -147,6 +147,16 @@ def _heads(found: Trace, classifier: Classifier, architecture: Architecture) -> 
     return heads
 
 
+def bare_net(architecture: Architecture) -> Classifier:
+    """A model without weights and without a trial run, for RIB's own nets. Raises as `build`."""
+    return _bare_net(architecture.model_dump_json())
+
+
+@lru_cache(maxsize=256)
+def _bare_net(document: str) -> Classifier:
+    return meta_classifier(Architecture.model_validate_json(document))
+
+
 def width_of(architecture: Architecture) -> int:
     """Number of features that the head of a model sees. Raises as `build`."""
     return meta_classifier(architecture).width

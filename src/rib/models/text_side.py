@@ -133,19 +133,11 @@ class ClipTexts(TextSide):
         """The tower's vectors of `length` random tokens between the start and end tokens: (count, D).
 
         Raises:
-            UserError: the tokenizer does not state these two tokens.
+            UserError: as `first_and_last`.
         """
-        start, end = (getattr(self._tokenizer, f"{name}_token_id", None) for name in ("sot", "eot"))
-        if start is None or end is None:
-            raise UserError(
-                "the model's tokenizer does not state the tokens at which a text starts and ends",
-                got=type(self._tokenizer).__name__,
-                valid="a model with CLIP's own tokenizer",
-                remedy="leave out lipsum_ft for this model",
-            )
         whole = int(self._tower.context_length)
+        start, end = first_and_last(self._tokenizer, length, whole)
         tokens = torch.zeros(count, whole, dtype=torch.int64)
-        length = min(length, whole - 2)
         tokens[:, 0], tokens[:, length + 1] = start, end
         tokens[:, 1 : length + 1] = torch.randint(start, (count, length))
         with torch.no_grad():
@@ -178,6 +170,35 @@ class ClipTexts(TextSide):
             "contexts": F.normalize(contexts, dim=1),
             "scale": scale.detach().float(),
         }
+
+
+def first_and_last(tokenizer: Any, length: int, context: int) -> tuple[int, int]:
+    """The tokens at which a text starts and ends.
+
+    Args:
+        tokenizer: open_clip's tokenizer of a model.
+        length: number of random tokens between them.
+        context: number of tokens that the text tower reads.
+
+    Raises:
+        UserError: the tokenizer does not state these two tokens, or the tower reads fewer tokens.
+    """
+    start, end = (getattr(tokenizer, f"{name}_token_id", None) for name in ("sot", "eot"))
+    if start is None or end is None:
+        raise UserError(
+            "the model's tokenizer does not state the tokens at which a text starts and ends",
+            got=type(tokenizer).__name__,
+            valid="a model with CLIP's own tokenizer",
+            remedy="leave out lipsum_ft for this model",
+        )
+    if length > context - 2:
+        raise UserError(
+            "texts of random tokens are longer than what the model's text tower reads",
+            got=f"length = {length}",
+            valid=f"at most {context - 2}: the tower reads {context} tokens, with the first and the last",
+            remedy="set a smaller `length` under [method.lipsum_ft]",
+        )
+    return int(start), int(end)
 
 
 class _ClipTower(Tower):

@@ -16,8 +16,11 @@ from rib.models.catalogue import Architecture, ModelRow, named_file
 from rib.models.loading import is_classifier, replaced, words_of
 from rib.models.skeleton import width_of
 from rib.models.sources import cached_digest, weights_file
-from rib.models.text_side import ClipTexts, TextSide, read_class_vectors, text_key
+from rib.models.text_side import ClipTexts, TextSide, first_and_last, read_class_vectors, text_key
 from rib.models.weights import read_weights, write_weights
+
+CONTEXT = 77
+"""Number of tokens that open_clip's text towers read if their configuration does not state it."""
 
 
 def text_digest(
@@ -50,6 +53,24 @@ def text_digest(
         raise _without(name, "a checkpoint of the image tower and its head")
     texts = clip.text_identity(words_of(row, classes), row.prompts)
     return digest(text_key(cached_digest(file, cache_folder), texts).encode())
+
+
+def require_random(row: ModelRow, base: Path, length: int) -> None:
+    """Refuse a model whose text tower cannot read texts of random tokens.
+
+    Args:
+        row: of the model.
+        base: the folder that relative paths start from.
+        length: number of random tokens in a text.
+
+    Raises:
+        UserError: as `first_and_last`, or the tokenizer cannot be built.
+    """
+    if row.open_clip is None:  # a text of random tokens is then a mean of class vectors
+        return
+    config, _ = clip.model_config(row.open_clip, row.tag, base)
+    tokenizer = clip.tokenizer_of(str(clip.clip_folder(row.open_clip, base) or row.open_clip))
+    first_and_last(tokenizer, length, int(config.get("text_cfg", {}).get("context_length", CONTEXT)))
 
 
 def load_text(

@@ -15,7 +15,7 @@ from rib.methods import METHODS, Ingredient, Merging, Method, TrainedMethod
 from rib.models.catalogue import Architecture, HeadRow, ModelRow, PretrainRow, find_row
 from rib.models.describe import describe
 from rib.models.loading import weights_identity
-from rib.models.skeleton import Skeleton, skeleton
+from rib.models.skeleton import Skeleton, bare_net, skeleton
 from rib.models.sources import find_weights
 from rib.objectives import OBJECTIVES, Objective
 from rib.plan.adapted import adapted_runs
@@ -251,8 +251,8 @@ class _Planner:
         recipe, drawn = self.suite.recipe_of(model), self._require_drawable(downstream, size)
         found, what = self._skeleton(model, method), f"{method.name} of {model!r} on {downstream!r}"
         last, one = None, None
+        method.require(found.classifier if found else bare_net(start.architecture))
         if found is not None:
-            method.require(found.classifier)
             own, trained = method.run_recipe(recipe), method.trains(found.classifier)
             last = found.last_batch(trained, own, drawn, what)
             batches = own.batches(drawn, merged=last is not None) if trained != frozenset() else []
@@ -262,7 +262,7 @@ class _Planner:
                 self._statistics[model] = min(before[0], smallest[0]), min(before[1], smallest[1])
             one = found.one_image(method.takes_single_gradients or 1 in batches)
         replay = replayable(self.world, method.name) if method.replays else None
-        texts = texts_of(self.world, model, start.architecture) if method.needs_texts else None
+        texts = texts_of(self.world, model, start.architecture, method.random_tokens()) if method.needs_texts else None
         drawn_as = (part, size, held, recipe, seed)
         return Fit(start, method, *drawn_as, ingredients, last, one, replay, at.replica or None, texts)
 

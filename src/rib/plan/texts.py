@@ -4,18 +4,26 @@ from __future__ import annotations
 
 from rib.errors import UserError
 from rib.models.catalogue import Architecture, find_row
-from rib.models.text_sources import text_digest
+from rib.models.text_sources import require_random, text_digest
 from rib.steps import World
 
 
-def texts_of(world: World, model: str, architecture: Architecture) -> str:
+def texts_of(world: World, model: str, architecture: Architecture, random_tokens: int = 0) -> str:
     """The identity of a model's text side.
 
+    Args:
+        world: the suite's data sets.
+        model: the name of the model.
+        architecture: of the model.
+        random_tokens: as `Method.random_tokens` of the method that trains with the texts.
+
     Raises:
-        UserError: it has none, one that does not fit, or several heads.
+        UserError: it has none, one that does not fit or cannot read such texts, or several heads.
     """
     suite = world.suite
     row = find_row(model, suite.model)
+    if random_tokens:
+        require_random(row, suite.base, random_tokens)
     if row.open_clip and f"weights of {model}" in world.assumed:
         return f"expected {model}"
     if architecture.heads:
