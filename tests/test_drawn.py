@@ -75,7 +75,6 @@ def test_bold_numbers_of_a_matrix_are_those_without_the_mark_in_its_table(tmp_pa
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FEWER = {
-    "digits-methods": "two, as it trains every method there is",
     "digits-rates": "looks for a learning rate on held-out images and compares no methods",
     "digits-studies": "two, as each of its points is a mean over three pretraining seeds too",
     "fields-rates": "looks for a learning rate on held-out texts and compares no methods",

@@ -11,6 +11,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from rib.errors import UserError
 from rib.methods import METHODS, Method
+from rib.suite.load import load_suite
 from rib.suite.validation import valid_values, validated
 
 
@@ -114,3 +115,12 @@ def test_valid_values_in_words() -> None:
     assert valid_values(int | None, [Ge(1)]) == "a whole number of at least 1"
     assert valid_values(bool | str) == "true or false, or text"
     assert valid_values(object) is None
+
+
+def test_the_suite_of_all_methods_has_all_of_them() -> None:
+    suite = load_suite("digits-methods")
+    named = {method for block in (*suite.runs, *suite.merges) for method in block.methods}
+    listed = {name for name, kind in METHODS.classes.items() if kind.listed}
+    assert listed - named == {"pretrained", "peft"}, "the first is the baseline, the second needs an extra"
+    for block in (*suite.runs, *suite.merges):
+        assert block.sizes == (1000,)
