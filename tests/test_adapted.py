@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 import torch.nn.functional as F
@@ -20,6 +21,7 @@ from rib.errors import UserError
 from rib.models.classifier import Classifier
 from rib.plan import make_plan
 from rib.report.headline import headline
+from rib.report.parquet import write_parquet
 from rib.report.results_json import results_json
 from rib.steps import Adapt, How
 from rib.studies import find_study
@@ -133,6 +135,11 @@ def test_no_other_number_contains_adapted_predictions(tmp_path: Path) -> None:
     assert both.results.scores == plain.results.scores
     assert both.results.changes == plain.results.changes
     rows = {(row["kind"], row["method"]): row for row in results_json(both.results)["adapted_on_test_inputs"]}
+    files = {file.stem: pq.read_table(file).to_pylist() for file in write_parquet(both.results, tmp_path / "out")}
+    assert {(row["kind"], row["method"]): row["change"] for row in files["adapted"]} == {
+        place: row["change"]["value"] for place, row in rows.items()
+    }
+    assert not any("kind" in row for row in files["summaries"])
     assert set(rows) == {("bn_adapt batch=8", name) for name in ("pretrained", "finetune", "linear_probe")} | {
         ("tent batch=8 lr=0.01", name) for name in ("pretrained", "finetune")
     }

@@ -5,17 +5,25 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+import torch
 from rich.console import Console
 
 from handmade import handmade
+from helpers import Say, document, toml
+from rib.models.weights import read_weights
+from rib.plan import make_plan
 from rib.report.headline import headline
 from rib.report.page import write_page
+from rib.report.parquet import write_parquet
 from rib.report.results_json import results_json
 from rib.results.finding import finding
 from rib.results.merges import MergeRow, merge_rows
 from rib.results.results import Results
 from rib.steps import Predict
+from rib.store.store import Store
+from rib.suite.load import load_suite
 
 SETS = {"clean": "abcd", "one": "abcd", "two": "abcd", "three": "abcd"}
 BEFORE = {"clean": 90, "one": 50, "two": 40, "three": 30}
@@ -124,3 +132,49 @@ def test_a_suite_without_merges_shows_none(tmp_path: Path) -> None:
     assert merge_rows(results) == []
     write_page(results, tmp_path / "page.html")
     assert 'id="merges"' not in (tmp_path / "page.html").read_text("utf-8")
+
+
+def test_parquet_has_them_in_tables_of_their_own(tmp_path: Path) -> None:
+    results = made(tmp_path)
+    files = {file.stem: pq.read_table(file).to_pylist() for file in write_parquet(results, tmp_path / "out")}
+    assert [(row["method"], row["mri"], row["singles"], row["against_singles"]) for row in files["merges"]] == [
+        (name, pytest.approx(4), pytest.approx(-2), pytest.approx(6)) for name in ("task_arithmetic", "ties")
+    ]
+    left = {(row["method"], row["left_out"]): (row["ri"], row["merged"]) for row in files["merge_ri"]}
+    assert left["ties", "two"] == (pytest.approx(9), ["one", "three"])
+    assert len(left) == 6
+    for name in ("summaries", "scores", "changes", "ri", "predictions"):
+        assert {row["method"] for row in files[name]} <= {"pretrained", "finetune"}, name
+    assert files["adapted"] == []
+
+
+def test_merged_models_are_exported_with_the_sets_on_their_cards(tmp_path: Path, rib_says: Say) -> None:
+    """The weights are those of the merge: half of the sum of two tuned models' changes, by hand."""
+    fields = document(
+        tmp_path,
+        downstream=["whole", "part", "other"],
+        merges=[{"methods": ["task_arithmetic"], "sizes": [8]}],
+        runs=[{"methods": ["finetune"], "sizes": [8]}],
+        method={"task_arithmetic": {"scale": 0.5}},
+    )
+    (tmp_path / "s.toml").write_text(toml(fields))
+    assert rib_says("run", tmp_path / "s.toml", "--store", tmp_path / "store", "--workers", 1)[0] == 0
+    words = ("export", tmp_path / "s.toml", tmp_path / "out", "--store", tmp_path / "store")
+    code, said = rib_says(*words, "--method", "task_arithmetic")
+    assert code == 0
+    assert "models: 3 in" in said
+    names = {file.stem for file in (tmp_path / "out").glob("*.safetensors")}
+    assert names == {f"resnet-task_arithmetic-without-{left}-8-0" for left in ("whole", "part", "other")}
+    card = (tmp_path / "out" / "resnet-task_arithmetic-without-part-8-0.md").read_text("utf-8")
+    assert "merged by `task_arithmetic` from the models tuned on `whole`, `other` each; `part` is left out" in card
+    assert re.search(r"\| part \| left out \| \d+\.\d\d \| \d+\.\d\d \| [+-]?\d", card)
+    plan = make_plan(load_suite(tmp_path / "s.toml"))
+    store = Store(tmp_path / "store")
+    merge = next(each for each in plan.merges if each.left_out == "part")
+    start = read_weights(tmp_path / "resnet-0.safetensors")
+    tuned = [store.weights(fit.key) for fit in merge.fit.ingredients]
+    found = read_weights(tmp_path / "out" / "resnet-task_arithmetic-without-part-8-0.safetensors")
+    expected = start["head.weight"] + 0.5 * sum(each["head.weight"] - start["head.weight"] for each in tuned)
+    torch.testing.assert_close(found["head.weight"], expected)
+    code, said = rib_says(*words, "--method", "finetune", "--tuned-on", "part")
+    assert "models: 1 in" in said

@@ -16,6 +16,7 @@ from rib.files import json_text
 from rib.text.terminal import console, say
 
 if TYPE_CHECKING:
+    from rib.plan import Merge, Run
     from rib.results.results import Results
 
 
@@ -97,14 +98,17 @@ def export(
     models: ModelNames = None,
     seeds: SeedsOption = None,
 ) -> None:
-    """Write finished models, merged ones too, each with a model card; timm loads the folders of timm models."""
+    """Write finished models, merged ones too, each with a model card; timm loads the folders of timm models.
+
+    Models of leave-one-out merges are written unless --tuned-on is given, as they are tuned on several sets."""
     from rib.report.model_folders import release, require_free
     from rib.steps import How, Workshop
 
     suite, folder = _suite_and_folder(words)
     plan, place = plan_of(suite, store, data, models, seeds)
     workshop = Workshop(plan.suite, place, How(device="cpu"), lambda _images, _passes: None)
-    chosen = plan.chosen(model, method, tuned_on)
+    chosen: list[Run | Merge] = [*plan.chosen(model, method, tuned_on)]
+    chosen += plan.chosen_merges(model, method) if tuned_on is None else []
     wanted = [item for item in chosen if place.has(item.fit.key)]
     if not wanted:
         what = f"none of the {len(chosen):,} matching models is finished" if chosen else "no model of the suite matches"

@@ -158,13 +158,18 @@ class Plan:
         """
         own = None if model is None else self.suite.model_names.find(model, "model")
         on = None if tuned_on is None else self.suite.set_names.find(tuned_on, "data set")
-        if method is not None and method not in (known := {run.method for run in self.runs}):
+        if method is not None and method not in (known := {each.method for each in (*self.runs, *self.merges)}):
             raise nearest(method, known, "method of the suite:")
         return [
             run
             for run in self.runs
             if own in (None, run.model) and method in (None, run.method) and on in (None, run.tuned_on)
         ]
+
+    def chosen_merges(self, model: str | None = None, method: str | None = None) -> list[Merge]:
+        """The leave-one-out merges of a model and a method; None for all of them. Raises as `chosen`."""
+        own = None if model is None else self.suite.model_names.find(model, "model")
+        return [each for each in self.merges if own in (None, each.model) and method in (None, each.method)]
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:

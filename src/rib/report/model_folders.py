@@ -13,10 +13,11 @@ from rib.errors import UserError
 from rib.files import file_name
 from rib.identity import digest
 from rib.metrics.intervals import Interval
+from rib.metrics.missing import interval_of, minus
 from rib.models.build import build
 from rib.models.cards import input_lines, task
 from rib.models.weights import Weights, put_weights, write_weights
-from rib.plan import Run
+from rib.plan import Merge, Run
 from rib.report.markdown import code, markdown
 from rib.results.draws import draw_csv, drawn
 from rib.results.results import Results
@@ -27,17 +28,21 @@ MOST_CLASSES = 20
 """Maximum number of classes that a card lists."""
 
 
-def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
+Model = Run | Merge
+"""A model that can be written: pretrained, tuned on one set, or merged of models of several sets."""
+
+
+def release(results: Results, run: Model, weights: Weights, folder: Path) -> Path:
     """Write a finished model.
 
     A timm model becomes a folder that `timm.create_model("local-dir:…", pretrained=True)` loads: config.json with the
     preprocessing and the classes in order, model.safetensors, README.md. Any other model, or one with modules that a
     method has added, becomes NAME.safetensors, with NAME.json (how to build it, its preprocessing, its classes in
-    order) and NAME.md beside it. tuned_on.csv lists its tuning images.
+    order) and NAME.md beside it. tuned_on.csv lists its tuning images; a merge has none of its own.
 
     Args:
         results: results of the suite, for the card.
-        run: the run of the model.
+        run: the run of the model, or the merge.
         weights: its weights.
         folder: target folder.
 
@@ -62,19 +67,19 @@ def release(results: Results, run: Run, weights: Weights, folder: Path) -> Path:
     return target
 
 
-def _loads_in_timm(run: Run) -> bool:
+def _loads_in_timm(run: Model) -> bool:
     """Whether timm can load the net. It does not know modules that a method has added."""
     return run.fit.architecture.timm is not None and run.fit.architecture.extension is None
 
 
-def _write_rows(results: Results, run: Run, folder: Path, prefix: str = "") -> None:
-    if run.tuned_on in results.suite.roles.tuned:
+def _write_rows(results: Results, run: Model, folder: Path, prefix: str = "") -> None:
+    if isinstance(run, Run) and run.tuned_on in results.suite.roles.tuned:
         images = draw_csv(results.plan, drawn(results.plan, run))
         (folder / f"{prefix}tuned_on.csv").write_text(images, "utf-8")
 
 
-def run_name(results: Results, run: Run) -> str:
-    """A file name: model, method, tuned set, size and seed, as far as the run has them.
+def run_name(results: Results, run: Model) -> str:
+    """A file name: model, method, tuned set (of a merge, "without" the set left out), size and seed, if it has them.
 
     If another run of the plan has the same name on a file system that ignores case, a digest follows.
     """
@@ -85,19 +90,22 @@ def run_name(results: Results, run: Run) -> str:
 @lru_cache(maxsize=1)
 def _counts(results: Results) -> Counter[str]:
     """The number of runs with each name."""
-    return Counter(folded(_plain_name(results, run)) for run in results.plan.runs)
+    return Counter(folded(_plain_name(results, run)) for run in (*results.plan.runs, *results.plan.merges))
 
 
-def _plain_name(results: Results, run: Run) -> str:
-    words = [results.model_name(run.model), run.method, results.set_name(run.tuned_on or ""), run.size, run.seed]
+def _plain_name(results: Results, run: Model) -> str:
+    of = run.tuned_on or "" if isinstance(run, Run) else run.left_out
+    on = results.set_name(of) if isinstance(run, Run) else f"without-{results.set_name(of)}"
+    words = [results.model_name(run.model), run.method, on, run.size, run.seed]
     return file_name("-".join(str(word) for word in words if word not in (None, "")))
 
 
-def _full_name(run: Run) -> str:
-    return json.dumps([run.model, run.method, run.tuned_on, run.size, run.seed])
+def _full_name(run: Model) -> str:
+    on = run.tuned_on if isinstance(run, Run) else ["without", run.left_out]
+    return json.dumps([run.model, run.method, on, run.size, run.seed])
 
 
-def require_free(results: Results, runs: Iterable[Run], folder: Path) -> None:
+def require_free(results: Results, runs: Iterable[Model], folder: Path) -> None:
     """Refuse to overwrite another model, which is one whose card does not name the step of the run.
 
     Raises:
@@ -117,7 +125,7 @@ def require_free(results: Results, runs: Iterable[Run], folder: Path) -> None:
             )
 
 
-def _save_for_timm(run: Run, weights: Weights, target: Path, classes: Sequence[str]) -> None:
+def _save_for_timm(run: Model, weights: Weights, target: Path, classes: Sequence[str]) -> None:
     from timm.models import save_for_hf
 
     architecture = run.fit.architecture
@@ -141,12 +149,12 @@ def _save_for_timm(run: Run, weights: Weights, target: Path, classes: Sequence[s
     )
 
 
-def _description(run: Run, classes: Sequence[str]) -> dict[str, Any]:
+def _description(run: Model, classes: Sequence[str]) -> dict[str, Any]:
     architecture = run.fit.architecture.model_dump(mode="json")
     return {"rib": made_by()["rib"], "architecture": architecture, "classes": list(classes)}
 
 
-def model_card(results: Results, run: Run) -> str:
+def model_card(results: Results, run: Model) -> str:
     """The card in Markdown, with the metadata header that model hubs read."""
     parts = (
         _header(results, run),
@@ -158,7 +166,7 @@ def model_card(results: Results, run: Run) -> str:
     return "\n".join(line for part in parts for line in part) + "\n"
 
 
-def _header(results: Results, run: Run) -> Iterator[str]:
+def _header(results: Results, run: Model) -> Iterator[str]:
     kind = task(run.fit.architecture)
     yield from ("---", f"tags: [{kind}, robustness, rib]", f"pipeline_tag: {kind}")
     if _loads_in_timm(run):
@@ -166,18 +174,18 @@ def _header(results: Results, run: Run) -> Iterator[str]:
     yield from ("---", "", f"# {markdown(run_name(results, run))}", "")
 
 
-def _what(results: Results, run: Run) -> Iterator[str]:
+def _what(results: Results, run: Model) -> Iterator[str]:
     suite, architecture = results.suite, run.fit.architecture
     made = code(architecture.timm or architecture.build or "")
-    tuned = f"tuned on {code(run.tuned_on)} by {code(run.method)}" if run.tuned_on else "as pretrained"
-    size = f", {run.size:,} images" if run.size is not None else ""
+    tuned = _tuned(run)
+    size = f", {run.size:,} images{' each' if isinstance(run, Merge) else ''}" if run.size is not None else ""
     yield f"{made}, {tuned}{size}, in the suite {code(suite.name)} of RIB, the Robustness Inheritance Benchmark."
     classes = results.plan.world[suite.reference].classes
     named = ", ".join(map(markdown, classes[:MOST_CLASSES])) + (
         ", … (all in the JSON file)" if len(classes) > MOST_CLASSES else ""
     )
     yield from ("", f"- Classes: {architecture.classes}, those of {code(suite.reference)}, in this order: {named}.")
-    if run.tuned_on in suite.roles.tuned:
+    if isinstance(run, Run) and run.tuned_on in suite.roles.tuned:
         yield f"- Tuned on {len(drawn(results.plan, run).tuning):,} images, listed in tuned_on.csv."
     yield from (f"- {line}" for line in input_lines(architecture))
     yield f"- Method: {code(json.dumps(run.fit.method.model_dump(mode='json')))}."
@@ -212,7 +220,37 @@ def _what(results: Results, run: Run) -> Iterator[str]:
         )
 
 
-def _scores(results: Results, run: Run) -> Iterator[str]:
+def _tuned(run: Model) -> str:
+    if isinstance(run, Merge):
+        return (
+            f"merged by {code(run.method)} from the models tuned on {', '.join(map(code, run.of))} each; "
+            f"{code(run.left_out)} is left out"
+        )
+    return f"tuned on {code(run.tuned_on)} by {code(run.method)}" if run.tuned_on else "as pretrained"
+
+
+_TABLE = ("| data set | role | before, % | after, % | change, points | label map |", "|---|---|---|---|---|---|")
+
+
+def _merged_scores(results: Results, merge: Merge) -> Iterator[str]:
+    """Accuracy before and after the merge, on the set left out and on all others."""
+    yield from ("## Leave-one-out merging", "")
+    yield f"No merged model has seen an image of {code(merge.left_out)} or of a set of its source family."
+    yield from ("", *_TABLE)
+    for name, predict in {merge.left_out: merge.score, **merge.others}.items():
+        after, before = results.accuracies.of_step(predict), results.estimates.pretrained(merge.model, name)
+        role = "left out" if name == merge.left_out else "reference" if name == results.suite.reference else "own"
+        values = [_percent(each.value if (each := interval_of(one)) else None) for one in (before, after)]
+        change = _points(interval_of(minus(after, before)))
+        label_map = markdown(predict.data.label_map.name)
+        yield f"| {markdown(results.set_name(name))} | {role} | {' | '.join(values)} | {change} | {label_map} |"
+    yield ""
+
+
+def _scores(results: Results, run: Model) -> Iterator[str]:
+    if isinstance(run, Merge):
+        yield from _merged_scores(results, run)
+        return
     group = run.model, run.method, run.size
     if run.tuned_on:
         yield "## Robustness Improvement"
@@ -222,7 +260,7 @@ def _scores(results: Results, run: Run) -> Iterator[str]:
         found = _points(results.ri_of(group).get(results.set_name(run.tuned_on)))
         yield f"RI {found} points: the mean change of accuracy on the other downstream sets (95 % interval{seeds})."
         yield ""
-    yield from ("| data set | role | before, % | after, % | change, points | label map |", "|---|---|---|---|---|---|")
+    yield from _TABLE
     changes = {
         change.tested_on: change.change
         for change in results.changes_of(group)
@@ -257,7 +295,7 @@ def _caveats(results: Results) -> Iterator[str]:
         )
 
 
-def _making(results: Results, run: Run) -> Iterator[str]:
+def _making(results: Results, run: Model) -> Iterator[str]:
     record = results.records.get(run.fit.key)
     versions = record.made_by if record else made_by()
     yield from ("## How it was made", "")

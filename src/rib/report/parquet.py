@@ -18,8 +18,10 @@ from rib.errors import nearest
 from rib.files import written_aside
 from rib.metrics.intervals import Interval
 from rib.plan import Run
+from rib.results.adapted import AdaptedRow, adapted_rows
 from rib.results.draws import draw_rows, draws, label_rows
 from rib.results.inside.worst_group import GroupRow, group_rows
+from rib.results.merges import MergeRow, merge_rows
 from rib.results.results import Results
 from rib.results.rows import Change, Score, Summary
 from rib.steps import Predict
@@ -87,7 +89,8 @@ def write_parquet(results: Results, folder: Path, *, wrote: Callable[[Path], Non
     accuracy of each prediction in percent. `summaries.parquet` has the headline rows, `ri.parquet` RI by tuned set, and
     `changes.parquet` the change matrices, all in points, with the ends of 95 % intervals as `_low` and `_high`.
     `analyses.parquet` has every number and word of the analyses. `tuning.parquet` lists the images of each tuning, and
-    `labels.parquet` the class of each label.
+    `labels.parquet` the class of each label. Apart from the methods, `merges.parquet` has leave-one-out merges,
+    `merge_ri.parquet` their change on each set left out, and `adapted.parquet` predictions that adapt to test inputs.
 
     Args:
         results: the results to write.
@@ -109,6 +112,7 @@ def write_parquet(results: Results, folder: Path, *, wrote: Callable[[Path], Non
         "analyses": pa.Table.from_pylist(list(_found_rows(results)), _FOUND),
         "labels": pa.Table.from_pylist(list(label_rows(results.plan)), LABELS),
         "groups": _table(GroupRow, list(group_rows(results))),
+        **_apart(results),
     }
     written: list[Path] = []
     streams = {"predictions": (PREDICTIONS, _batches), "tuning": (TUNING, _draws)}
@@ -124,11 +128,29 @@ def write_parquet(results: Results, folder: Path, *, wrote: Callable[[Path], Non
     return written
 
 
+def _apart(results: Results) -> dict[str, pa.Table]:
+    """Tables of rows that no ranking contains; empty if the suite has no such rows."""
+    merges = merge_rows(results)
+    return {
+        "merges": _table(MergeRow, merges),
+        "merge_ri": pa.Table.from_pylist(list(_merge_ri_rows(merges)), _MERGE_RI),
+        "adapted": _table(AdaptedRow, adapted_rows(results)),
+    }
+
+
 def schemas() -> dict[str, pa.Schema]:
     """The columns of each table that `write_parquet` writes, by its name."""
     kinds: dict[str, _Kind] = {"scores": Score, "summaries": Summary, "changes": Change, "groups": GroupRow}
+    kinds |= {"merges": MergeRow, "adapted": AdaptedRow}
     made = {name: _table(kind, []).schema for name, kind in kinds.items()}
-    fixed = {"predictions": PREDICTIONS, "tuning": TUNING, "labels": LABELS, "ri": _RI, "analyses": _FOUND}
+    fixed = {
+        "predictions": PREDICTIONS,
+        "tuning": TUNING,
+        "labels": LABELS,
+        "ri": _RI,
+        "analyses": _FOUND,
+        "merge_ri": _MERGE_RI,
+    }
     return made | fixed
 
 
@@ -226,7 +248,7 @@ def _cell_names(cells: np.ndarray[Any, Any], names: Sequence[str]) -> Any:
     return pa.array(names, pa.string()).take(places)
 
 
-_Kind = type[Score] | type[Summary] | type[Change] | type[GroupRow]
+_Kind = type[Score] | type[Summary] | type[Change] | type[GroupRow] | type[MergeRow] | type[AdaptedRow]
 
 
 def _table(kind: _Kind, rows: Sequence[Any]) -> pa.Table:
@@ -290,6 +312,24 @@ def _ri_rows(summaries: Iterable[Summary]) -> Iterator[dict[str, Any]]:
             for name in RI_KINDS:
                 place |= _interval_columns(name, getattr(row, name)[tuned_on])
             yield place
+
+
+_MERGE_RI = _schema(
+    model=pa.string(),
+    method=pa.string(),
+    size=pa.int64(),
+    left_out=pa.string(),
+    merged=pa.list_(pa.string()),
+    **dict.fromkeys(_interval_names("ri"), pa.float64()),
+)
+"""Columns of merge_ri.parquet."""
+
+
+def _merge_ri_rows(rows: Iterable[MergeRow]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        for left_out, ri in row.ri.items():
+            place = {"model": row.model, "method": row.method, "size": row.size, "left_out": left_out}
+            yield {**place, "merged": list(row.merged[left_out]), **_interval_columns("ri", ri)}
 
 
 _FOUND = _schema(
