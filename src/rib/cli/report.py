@@ -16,7 +16,6 @@ from rib.files import json_text
 from rib.text.terminal import console, say
 
 if TYPE_CHECKING:
-    from rib.plan import Merge, Run
     from rib.results.results import Results
 
 
@@ -107,8 +106,7 @@ def export(
     suite, folder = _suite_and_folder(words)
     plan, place = plan_of(suite, store, data, models, seeds)
     workshop = Workshop(plan.suite, place, How(device="cpu"), lambda _images, _passes: None)
-    chosen: list[Run | Merge] = [*plan.chosen(model, method, tuned_on)]
-    chosen += plan.chosen_merges(model, method) if tuned_on is None else []
+    chosen = plan.chosen_models(model, method, tuned_on)
     wanted = [item for item in chosen if place.has(item.fit.key)]
     if not wanted:
         what = f"none of the {len(chosen):,} matching models is finished" if chosen else "no model of the suite matches"

@@ -166,10 +166,12 @@ class Plan:
             if own in (None, run.model) and method in (None, run.method) and on in (None, run.tuned_on)
         ]
 
-    def chosen_merges(self, model: str | None = None, method: str | None = None) -> list[Merge]:
-        """The leave-one-out merges of a model and a method; None for all of them. Raises as `chosen`."""
+    def chosen_models(self, model: str | None, method: str | None, tuned_on: str | None) -> list[Run | Merge]:
+        """The chosen runs, and if no tuned set is named the chosen leave-one-out merges. Args, raises: as `chosen`."""
         own = None if model is None else self.suite.model_names.find(model, "model")
-        return [each for each in self.merges if own in (None, each.model) and method in (None, each.method)]
+        merges = self.merges if tuned_on is None else ()
+        wanted = [each for each in merges if own in (None, each.model) and method in (None, each.method)]
+        return [*self.chosen(model, method, tuned_on), *wanted]
 
     @cached_property
     def steps(self) -> tuple[Step, ...]:
