@@ -97,9 +97,7 @@ def export(
     models: ModelNames = None,
     seeds: SeedsOption = None,
 ) -> None:
-    """Write finished models, merged ones too, each with a model card; timm loads the folders of timm models.
-
-    Models of leave-one-out merges are written unless --tuned-on is given, as they are tuned on several sets."""
+    """Write finished models, merged ones too, each with a model card; timm loads the folders of timm models."""
     from rib.report.model_folders import release, require_free
     from rib.steps import How, Workshop
 
