@@ -614,7 +614,7 @@ def test_nothing_to_test_on(tmp_path: Path, rib_says: Say) -> None:
 
 
 def test_the_cache_is_the_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from rib.api import cache_store
+    from rib.store.store import cache_store
 
     monkeypatch.delenv("RIB_STORE", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,8 +13,8 @@ from rib.errors import StoppedError, UserError
 from rib.execute.progress import Bar, Watcher
 from rib.execute.run import RunOutcome, execute
 from rib.execute.runtime import Runtime
-from rib.files import at_home
 from rib.gates import parse_gate
+from rib.given import instance_in, path_in, texts_in
 from rib.plan import Plan, make_plan
 from rib.plan.cost import Cost, CostEstimate
 from rib.plan.pair import Pair, make_pair
@@ -26,7 +25,7 @@ from rib.results.recommendation import Advice, advise
 from rib.results.results import Results
 from rib.results.rows import Summary
 from rib.steps import How, Step
-from rib.store.store import Store, store_folder
+from rib.store.store import Store, cache_store, store_folder
 from rib.studies import find_study
 from rib.suite.load import load_suite
 from rib.suite.suite import Suite
@@ -70,13 +69,13 @@ class Finished(Shown):
         """Write the page, one HTML file. Raises UserError if the file cannot be written."""
         from rib.report.page import write_page
 
-        write_page(self.results, Path(path))
+        write_page(self.results, path_in(path, "the path of the page"))
 
     def figures(self, folder: str | Path) -> list[Path]:
         """Write the figures as PDF and PNG. Needs matplotlib."""
         from rib.report.figures import write_figures
 
-        return list(write_figures(self.results, Path(folder)))
+        return list(write_figures(self.results, path_in(folder, "the folder")))
 
     def plot(self, kind: str = "mri") -> MatplotlibFigure:
         """One figure of the main size, as a matplotlib figure; a notebook shows it after `%matplotlib inline`.
@@ -145,13 +144,13 @@ class Studied(Shown):
         """Write the page, one HTML file. Raises UserError if the file cannot be written."""
         from rib.report.answer_page import write_answer
 
-        write_answer(self.answer, self.results, Path(path))
+        write_answer(self.answer, self.results, path_in(path, "the path of the page"))
 
     def figures(self, folder: str | Path) -> list[Path]:
         """Write the figure as PDF and PNG. Needs matplotlib."""
         from rib.report.answer_figures import write_answer_figure
 
-        return write_answer_figure(self.answer, Path(folder))
+        return write_answer_figure(self.answer, path_in(folder, "the folder"))
 
     def to_json(self) -> dict[str, Any]:
         """The answer as JSON types."""
@@ -173,7 +172,7 @@ class ComparedModels(Comparison, Shown):
         """Write the page, one HTML file. Raises UserError if the file cannot be written."""
         from rib.report.comparison_page import write_comparison
 
-        write_comparison(self, Path(path))
+        write_comparison(self, path_in(path, "the path of the page"))
 
 
 class Planned(Shown):
@@ -222,7 +221,9 @@ class Recommended(Shown):
 
 
 def _suite(suite: str | Path | Suite, data: str | Path | None) -> Suite:
-    return suite if isinstance(suite, Suite) else load_suite(suite, Path(data) if data else None)
+    if not isinstance(suite, Suite):
+        return load_suite(suite, data)
+    return suite if data is None else suite.based_at(data)
 
 
 @contextmanager
@@ -312,17 +313,12 @@ def run(
 def _executed(
     planned: Plan, place: Store, how: How | None, watcher: Watcher | None, runtime: Runtime | None
 ) -> RunOutcome:
+    how, runtime = instance_in(how or How(), How, "how"), instance_in(runtime or Runtime(), Runtime, "runtime")
     with _watching(watcher) as shown:
-        outcome = execute(planned, place, how, shown, runtime)
+        outcome = execute(planned, place, how.available(), shown, runtime)
     if outcome.interrupted:
         raise StoppedError("interrupted; finished steps are kept, call again to continue")
     return outcome
-
-
-def cache_store() -> Path:
-    """The default store of comparisons: RIB_STORE, or a folder in the user's cache. Raises UserError without either."""
-    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
-    return at_home(os.environ.get("RIB_STORE") or home / "rib" / "store")
 
 
 def study(
@@ -365,9 +361,9 @@ def compare(
     model: str | None = None,
     tuned_on: str | None = None,
     images: int | None = None,
-    layers: Sequence[str] = (),
+    layers: Sequence[str] | str = (),
     view: Mapping[str, Any] | None = None,
-    fail_if: Sequence[str] = (),
+    fail_if: Sequence[str] | str = (),
     store: str | Path | None = None,
     data: str | Path | None = None,
     how: How | None = None,
@@ -382,10 +378,10 @@ def compare(
         model: architecture of a base that is a file: a model's name, or KIND:NAME.
         tuned_on: the tuned set, if it is a data set of the suite.
         images: number of tuning images.
-        layers: patterns of layers for CKA; by default the stem, the blocks, and the input of the head.
+        layers: patterns of layers for CKA, or one pattern; by default the stem, the blocks, and the input of the head.
         view: preprocessing of both models, if it is not the one that BASE states: any of size, crop, resize,
             interpolation, mean and std, as in a model's row.
-        fail_if: gates, such as "ri < -2" (`rib.gates`).
+        fail_if: gates, such as "ri < -2" (`rib.gates`); one text is one gate.
         store: folder of the store; by default `cache_store()`.
         data: folder to which the suite's paths are relative.
         how: workers and device.
@@ -396,15 +392,15 @@ def compare(
         StoppedError: the user stopped the run; call again to continue.
     """
     chosen = _suite(suite, data)
-    place = Store(store_folder(store) if store else cache_store())
+    place = Store(cache_store() if store is None else store_folder(store))
     options: dict[str, Any] = {"model": model, "tuned_on": tuned_on, "images": images, "layers": layers, "view": view}
-    pair = make_pair(chosen, str(base), str(tuned), **options, cache=place.facts)
+    pair = make_pair(chosen, base, tuned, **options, cache=place.facts)
     return _compared(pair, fail_if, place, how, watcher)
 
 
 def _compared(
-    pair: Pair, fail_if: Sequence[str], place: Store, how: How | None, watcher: Watcher | None
+    pair: Pair, fail_if: Sequence[str] | str, place: Store, how: How | None, watcher: Watcher | None
 ) -> ComparedModels:
-    gates = [parse_gate(text, gate_names(pair)) for text in fail_if]
+    gates = [parse_gate(text, gate_names(pair)) for text in texts_in(fail_if, "fail_if")]
     outcome = _executed(pair.plan, place, how, watcher, Runtime(retry_failed=True))
     return ComparedModels(pair, Results(pair.plan, place), gates, done=outcome.done)

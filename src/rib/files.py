@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from rib.errors import RibError, StepError, UserError, conceal
+from rib.given import at_home, perhaps_at_home
 from rib.identity import digest
 
 DIGITS = 40
@@ -42,9 +43,10 @@ def written_aside(path: Path, durable: bool = False) -> Iterator[Path]:
         durable: wait until the file is on disk, so that it survives a power cut.
 
     Raises:
-        UserError: the file cannot be written.
+        UserError: the file cannot be written, or the path names a folder, a device or a pipe.
         StepError: the disk is full, or fails.
     """
+    _require_replaceable(path)
     aside = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,6 +63,25 @@ def written_aside(path: Path, durable: bool = False) -> Iterator[Path]:
     finally:
         with suppress(OSError):
             aside.unlink()
+
+
+def _require_replaceable(path: Path) -> None:
+    """Refuse a path that names a folder, a device or a pipe, or that is in /dev or /proc: a rename removes a device.
+
+    Raises:
+        UserError: it is such a path.
+    """
+    try:
+        found, folder = path.stat(), path.parent.stat()
+        of_system = folder.st_dev in _kernel_devices() or path.parent.samefile("/dev")
+    except OSError:  # missing, or not accessible: writing shows it
+        return
+    if of_system or not stat.S_ISREG(found.st_mode):
+        raise UserError(
+            f"cannot write {path}",
+            got="a folder" if stat.S_ISDIR(found.st_mode) else "a device, a pipe or a file of the system",
+            valid="the path of a file, new or to be replaced",
+        )
 
 
 @contextmanager
@@ -123,22 +144,6 @@ def read_plain(path: Path) -> bytes:
     return plain(path).read_bytes()
 
 
-def at_home(path: str | Path) -> Path:
-    """A path with `~` expanded.
-
-    Raises:
-        UserError: the path begins with `~`, and the system knows no such home folder, as for a user without an account.
-    """
-    try:
-        return Path(path).expanduser()
-    except RuntimeError:
-        raise UserError(
-            f"no home folder is known for the path {str(path)!r}",
-            got=f"HOME is {os.environ.get('HOME', 'not set')}",
-            remedy="give the full path, or set HOME; RIB_STORE or --store names the folder of records",
-        ) from None
-
-
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{([^}]*)\})", re.ASCII)
 
 
@@ -161,14 +166,6 @@ def expanded(base: Path, text: str) -> Path:
         if value and not os.path.lexists(perhaps_at_home(value)):
             conceal(value, match[0])
     return base / at_home(os.path.expandvars(text))
-
-
-def perhaps_at_home(path: str | Path) -> Path:
-    """A path with `~` expanded, if the home folder is known."""
-    try:
-        return at_home(path)
-    except UserError:
-        return Path(path)
 
 
 # -- digests -----------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Generic, TypeVar
 
 from rib.errors import UserError, nearest
+from rib.given import text_in
 from rib.identity import import_object
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class Registry(Generic[T]):
         Raises:
             UserError: there is no such class, or it is abstract.
         """
-        if ":" not in name:
+        if ":" not in text_in(name, f"the name of a {self.noun}"):
             if name not in self.classes:
                 raise nearest(name, self.classes, self.noun)
             return self.classes[name]

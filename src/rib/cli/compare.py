@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rib.cli import completion
-from rib.cli.inputs import channels_in, names_in, require_device
+from rib.cli.inputs import channels_in, names_in
 from rib.cli.options import (
     DataPath,
     DeviceName,
@@ -20,6 +20,8 @@ from rib.cli.options import (
     ViewSize,
     ViewStd,
     Workers,
+    page_place,
+    store_place,
 )
 from rib.cli.output import print_page_path, with_progress
 from rib.errors import UserError
@@ -40,9 +42,19 @@ Gates = Annotated[
     list[str] | None,
     typer.Option(help="a gate, for exit code 1: 'ri < -2', 'ri.high < 0', 'change[sketch] < -5', …"),
 ]
-OwnStore = Annotated[Path | None, typer.Option(envvar="RIB_STORE", help="the store; default: in the user's cache")]
+OwnStore = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="RIB_STORE", parser=store_place, metavar="PATH", help="the store; default: in the user's cache"
+    ),
+]
 PagePath = Annotated[
-    Path | None, typer.Option(help="path of the page; default: STORE/reports/compare-BASE-TUNED-DIGEST.html")
+    Path | None,
+    typer.Option(
+        parser=page_place,
+        metavar="PATH",
+        help="path of the page; default: STORE/reports/compare-BASE-TUNED-DIGEST.html",
+    ),
 ]
 
 
@@ -78,8 +90,8 @@ def compare(
     """Compare a tuned model with its base. Exit code 1 if a --fail-if condition holds or a step failed."""
     from rib import api
     from rib.steps import How
+    from rib.store.store import cache_store
 
-    require_device(device)
     suite, base, tuned = _words(words, suite)
     view = {"size": size, "crop": crop, "resize": resize, "interpolation": interpolation}
     options: dict[str, Any] = {
@@ -91,9 +103,9 @@ def compare(
         "view": {**view, "mean": channels_in("--mean", mean), "std": channels_in("--std", std)},
         "fail_if": fail_if or (),
         "data": data,
-        "how": How(workers=workers, device=device),
+        "how": How(workers=workers, device=device).available(),
     }
-    place = store or api.cache_store()
+    place = store or cache_store()
     found = with_progress(lambda watcher: api.compare(base, tuned, **options, store=place, watcher=watcher))
     _show(found, html or place / "reports" / found.pair.page_name, as_json)
 

@@ -107,21 +107,6 @@ def bytes_in(text: str | None) -> int | None:
     return None if text is None else parse_bytes(text)
 
 
-def require_device(device: str) -> None:
-    import torch
-
-    try:
-        kind = torch.device("cpu" if device == "auto" else device).type
-    except RuntimeError:
-        kind = "unknown"
-    if kind not in ("cpu", "cuda", "mps"):
-        raise UserError("unknown device", got=device, valid="auto, cpu, cuda, cuda:1, mps")
-    if kind == "cuda" and not torch.cuda.is_available():
-        raise UserError("no CUDA device is available", got=device, valid="auto, cpu", remedy="leave --device out")
-    if kind == "mps" and not torch.backends.mps.is_available():
-        raise UserError("no MPS device is available", got=device, valid="auto, cpu", remedy="leave --device out")
-
-
 def as_given(suite: str) -> str:
     """Return the suite, and the options of this call that select a part of it, for use in a suggested command."""
     words, kept = sys.argv[1:], []

@@ -28,13 +28,28 @@ STORE = Path("rib-store")
 
 def store_place(name: str | Path) -> Path:
     """Return the folder of a store named on the command line. Raises UserError, as `store_folder`."""
+    from rib.given import path_in
     from rib.store.remote import remote_url
 
     if remote_url(name) is None:
-        return Path(name)
+        return path_in(name, "--store")
     from rib.store.store import store_folder
 
     return store_folder(name)
+
+
+def page_place(path: str) -> Path:
+    """The path of a page to write. Raises UserError, as `target_in`."""
+    from rib.report.targets import PAGE_START, target_in
+
+    return target_in(path, "--html", PAGE_START)
+
+
+def table_place(path: str) -> Path:
+    """The path of a LaTeX table to write. Raises UserError, as `target_in`."""
+    from rib.report.targets import LATEX_START, target_in
+
+    return target_in(path, "--latex", LATEX_START)
 
 
 HELP = "the store: a folder, or an address such as s3://bucket/folder"

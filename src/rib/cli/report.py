@@ -9,7 +9,18 @@ import typer
 
 from rib.cli import completion
 from rib.cli.inputs import as_given, is_suite, plan_of
-from rib.cli.options import STORE, DataPath, Json, ModelNames, NoSamples, SeedsOption, StorePath, SuiteName
+from rib.cli.options import (
+    STORE,
+    DataPath,
+    Json,
+    ModelNames,
+    NoSamples,
+    SeedsOption,
+    StorePath,
+    SuiteName,
+    page_place,
+    table_place,
+)
 from rib.cli.output import note_unstated, print_report, require_records, results_of, write_file, write_report_page
 from rib.errors import UserError
 from rib.files import json_text
@@ -23,11 +34,15 @@ def report(
     suite: SuiteName = "digits",
     store: StorePath = STORE,
     data: DataPath = None,
-    html: Annotated[Path | None, typer.Option(help="write the page to this file")] = None,
+    html: Annotated[
+        Path | None, typer.Option(parser=page_place, metavar="PATH", help="write the page to this file")
+    ] = None,
     parquet: Annotated[
         Path | None, typer.Option(help="write per-example predictions and scores into this folder")
     ] = None,
-    latex: Annotated[Path | None, typer.Option(help="write the LaTeX table to this file")] = None,
+    latex: Annotated[
+        Path | None, typer.Option(parser=table_place, metavar="PATH", help="write the LaTeX table to this file")
+    ] = None,
     figures: Annotated[Path | None, typer.Option(help="write PDF and PNG figures into this folder")] = None,
     models: ModelNames = None,
     seeds: SeedsOption = None,

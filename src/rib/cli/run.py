@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from rib.cli.inputs import as_given, bytes_in, page_in, plan_of, require_device
+from rib.cli.inputs import as_given, bytes_in, page_in, plan_of
 from rib.cli.options import (
     STORE,
     DataPath,
@@ -22,6 +22,7 @@ from rib.cli.options import (
     StorePath,
     SuiteName,
     Workers,
+    page_place,
 )
 from rib.cli.output import (
     note_unstated,
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
     from rib.store.store import Store
 
 
+ReportPath = Annotated[
+    Path | None,
+    typer.Option(parser=page_place, metavar="PATH", help="path of the page; default: STORE/reports/SUITE.html"),
+]
+
+
 def run(
     suite: SuiteName = "digits",
     store: StorePath = STORE,
@@ -51,7 +58,7 @@ def run(
     workers: Workers = None,
     device: DeviceName = "auto",
     keep: Annotated[str, typer.Option(help="weights to keep: all, pretrained, none")] = "all",
-    html: Annotated[Path | None, typer.Option(help="path of the page; default: STORE/reports/SUITE.html")] = None,
+    html: ReportPath = None,
     models: ModelNames = None,
     seeds: SeedsOption = None,
     pack_budget: PackBudget = None,
@@ -78,8 +85,7 @@ def run(
     from rib.steps import How
 
     _require_keep(keep)
-    require_device(device)
-    how = How(workers=workers, device=device, keep=keep, pack_budget=bytes_in(pack_budget), at_once=at_once)
+    how = How(workers, device, keep=keep, pack_budget=bytes_in(pack_budget), at_once=at_once).available()
     where = read_runtime(
         runtime, executor=executor, step_minutes=step_limit, retry_failed=True if retry_failed else None
     )
@@ -165,8 +171,9 @@ def show_plan(
     from rib.report.settings import settings_lines
     from rib.report.unshared import unshared_lines
     from rib.report.views import view_lines
+    from rib.steps import How
 
-    require_device(device)
+    How(device=device).available()
     plan, place = plan_of(suite, store, data, models, seeds, assume=True)
     estimate, measured = CostEstimate(plan, place), find_device(device)
     workers, devices = crew(measured)

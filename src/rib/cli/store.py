@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from rib.cli.inputs import plan_of, require_device, suite_of
+from rib.cli.inputs import plan_of, suite_of
 from rib.cli.options import STORE, DataPath, NoSamples, StorePath, WholeHelp, store_place
 from rib.cli.output import with_progress
 from rib.errors import UserError
@@ -144,12 +144,13 @@ def _spotted(
     theirs: Store, own: Store, how: tuple[int, int, str, float], suite: str | None, data: Path | None
 ) -> list[str]:
     """Repeat steps of an archive and return lines to print. Raises UserError as `rib.upkeep.spot.spot`."""
+    from rib.steps import How
     from rib.suite.load import load_suite
     from rib.upkeep.archive import SUITE
     from rib.upkeep.spot import Wanted, spot
 
     wanted = Wanted(*how)
-    require_device(wanted.device)
+    How(device=wanted.device).available()
     kept = theirs.root / SUITE
     if suite is None and not kept.is_file():
         raise UserError("the archive has no suite file, so its steps cannot be repeated", remedy="give --suite")

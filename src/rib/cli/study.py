@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rib.cli import completion
-from rib.cli.inputs import is_suite, page_in, require_device, suite_of
-from rib.cli.options import STORE, DataPath, DeviceName, Json, ModelNames, SeedsOption, StorePath, Workers
+from rib.cli.inputs import is_suite, page_in, suite_of
+from rib.cli.options import STORE, DataPath, DeviceName, Json, ModelNames, SeedsOption, StorePath, Workers, page_place
 from rib.cli.output import note_unstated, print_columns, print_outcome, print_page_path, with_progress, write_file
 from rib.files import json_text
 
@@ -39,7 +39,7 @@ def study(
     data: DataPath = None,
     workers: Workers = None,
     device: DeviceName = "auto",
-    html: Annotated[Path | None, typer.Option(help=PAGE)] = None,
+    html: Annotated[Path | None, typer.Option(parser=page_place, metavar="PATH", help=PAGE)] = None,
     figures: Annotated[Path | None, typer.Option(help="write the figures as PDF and PNG into this folder")] = None,
     models: ModelNames = None,
     seeds: SeedsOption = None,
@@ -54,12 +54,12 @@ def study(
     if not names:
         print_columns([(name, studies.STUDIES.find(name).question) for name in studies.names()])
         return
-    require_device(device)
+    how = How(workers=workers, device=device).available()
     base = suite_of(suite, data, models, seeds)
     asked = studies.names(of_all=True) if names == ["all"] else list(dict.fromkeys(names))
     for name in asked:  # report a mistake in the last name at once, not after the first study
         studies.find_study(name, base).suite(base)
-    how, found = How(workers=workers, device=device), []
+    found = []
     for name in asked:
         one = with_progress(partial(_ask, name, base, store, how))
         print_outcome(one.outcome, suite)

@@ -14,7 +14,7 @@ from rich.text import Text
 from rib.cli.inputs import as_given, plan_of
 from rib.cli.options import STORE, DataPath, StorePath, SuiteName
 from rib.errors import UserError
-from rib.files import at_home
+from rib.given import at_home
 from rib.text.terminal import console, printable
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 
 from rib.errors import UserError, nearest
-from rib.files import expanded, perhaps_at_home, read_toml
+from rib.files import expanded, read_toml
+from rib.given import perhaps_at_home
 from rib.recipe import Frozen
 
 

@@ -149,7 +149,7 @@ class ModelRow(Frozen):
     )
     reference: HeadRow | None = Field(None, description="how a new head is trained; default: see its fields")
     extension: Extension | None = Field(None, description="what a method of RIB has added to the net")
-    size: int | None = Field(None, ge=8, description="input side in pixels; default the library's, else required")
+    size: int | None = Field(None, ge=8, le=4096, description="side in pixels; default the library's, else required")
     crop: float | None = Field(
         None, ge=0.05, le=1, description="share that the crop keeps; default the library's, else 1"
     )

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from rib import _compat
 from rib.errors import RibError, UserError, nearest, told
-from rib.files import parse_json, perhaps_at_home, read_plain
+from rib.files import parse_json, read_plain
+from rib.given import perhaps_at_home
 from rib.models.checkpoints import read_checkpoint
 from rib.models.fitting import require_numbers
 from rib.models.guard import nothing_but_building

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rib.errors import UserError
-from rib.files import expanded, file_digest, perhaps_at_home, read_fact, state, write_fact
+from rib.files import expanded, file_digest, read_fact, state, write_fact
+from rib.given import perhaps_at_home
 from rib.identity import digest
 from rib.models import clip, lite, vision
 from rib.models.catalogue import ModelRow, weights_path

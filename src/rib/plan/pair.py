@@ -11,7 +11,7 @@ from typing import Any
 
 from rib.analysis import ANALYSES
 from rib.errors import StepError, UserError, nearest
-from rib.files import perhaps_at_home
+from rib.given import number_in, path_in, perhaps_at_home, text_in, texts_in
 from rib.identity import digest
 from rib.models import clip
 from rib.models.build import build
@@ -25,7 +25,7 @@ from rib.models.recorded import RecordedAccuracy, recorded_accuracy
 from rib.models.skeleton import skeleton
 from rib.models.text import is_transformers
 from rib.plan.looks import can_look, find_analysis, looks_at
-from rib.plan.pair_view import require_one_view, with_view
+from rib.plan.pair_view import fields_of, require_one_view, with_view
 from rib.plan.plan import Look, Plan, Run
 from rib.plan.planner import make_plan
 from rib.plan.tuned import in_base
@@ -103,13 +103,13 @@ class Pair:
 
 def make_pair(
     suite: Suite,
-    base: str,
-    tuned: str,
+    base: str | Path,
+    tuned: str | Path,
     *,
     model: str | None = None,
     tuned_on: str | None = None,
     images: int | None = None,
-    layers: Sequence[str] = (),
+    layers: Sequence[str] | str = (),
     view: Mapping[str, Any] | None = None,
     cache: Path | None = None,
 ) -> Pair:
@@ -127,10 +127,13 @@ def make_pair(
         cache: folder for fingerprints of data and weights that do not change.
 
     Raises:
-        UserError: a name is unknown, a file is missing, the architectures differ, or no layer fits a pattern.
+        UserError: a name is unknown, a file is missing, the architectures differ, no layer fits a pattern, or an
+            argument has another type.
     """
-    on = _full_name(tuned_on, suite) if tuned_on else None
-    view = {name: value for name, value in (view or {}).items() if value is not None}
+    base, tuned = _given(base, "BASE"), _given(tuned, "TUNED")
+    on = None if tuned_on is None else _full_name(text_in(tuned_on, "the tuned set"), suite)
+    images = None if images is None else number_in(images, "the number of images")
+    layers, view = texts_in(layers, "layers"), fields_of(view)
     before = with_view(_row(base, _architecture(base, model, suite), suite, "BASE"), view)
     after = with_view(_row(tuned, before, suite, "TUNED"), view)
     names = (base, tuned if tuned != base else f"{tuned} ({TUNED})")
@@ -145,7 +148,8 @@ def make_pair(
     if layers:
         _require_layers(first.fit.architecture, layers)
     plan = replace(plan, runs=(first, run), looks=tuple(_looks(plan, first, run, layers)))
-    return Pair(plan, base, tuned, on, images, view, _recorded(before, view, suite))
+    seen = {name: getattr(before, name) for name in view}
+    return Pair(plan, base, tuned, on, images, seen, _recorded(before, view, suite))
 
 
 def _looks(plan: Plan, before: Run, after: Run, layers: Sequence[str]) -> Iterator[Look]:
@@ -206,7 +210,7 @@ def _architecture(base: str, model: str | None, suite: Suite) -> ModelRow | None
         return None
     if model is None:
         raise UserError(f"the architecture of BASE is unknown: {base}", got="a file alone", valid=ARCHITECTURES)
-    return _named_row(model, suite, "--model: ", LIBRARIES)
+    return _named_row(text_in(model, "the architecture of BASE"), suite, "--model: ", LIBRARIES)
 
 
 def _row(text: str, architecture: ModelRow | None, suite: Suite, role: str) -> ModelRow:
@@ -229,6 +233,12 @@ def _row(text: str, architecture: ModelRow | None, suite: Suite, role: str) -> M
                 remedy="check the path",
             )
     return _named_row(text, suite, f"{role}: ", f"{LIBRARIES}; a checkpoint file or folder")
+
+
+def _given(model: str | Path, role: str) -> str:
+    """A model's name or path as a text. Raises UserError if it is neither."""
+    path_in(model, role)
+    return str(model)
 
 
 def _file_and_key(text: str) -> tuple[Path, str | None]:

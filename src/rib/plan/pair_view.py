@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator, Mapping
 from filecmp import cmp
 from typing import Any
 
-from rib.errors import UserError
+from rib.errors import UserError, nearest
 from rib.models.catalogue import ROWS, ModelRow, weights_path
 from rib.models.checkpoints import read_checkpoint
 from rib.models.class_order import documents
@@ -16,6 +16,19 @@ from rib.models.preprocessing import FIELDS, Preprocessing, differing, option_of
 from rib.models.text import read_texts_alike
 from rib.suite.suite import Suite
 from rib.suite.validation import validated
+
+
+def fields_of(view: Mapping[str, Any] | None) -> dict[str, Any]:
+    """The stated fields of a view, without those that are None.
+
+    Raises:
+        UserError: it is no table, or a field is not one of the preprocessing.
+    """
+    if not isinstance(view, Mapping | None):
+        raise UserError("the view is not a table", got=repr(view), valid="such as {'size': 224, 'crop': 0.9}")
+    if unknown := [name for name in view or () if name not in FIELDS]:
+        raise nearest(str(unknown[0]), FIELDS, "field of the view:")
+    return {name: value for name, value in (view or {}).items() if value is not None}
 
 
 def with_view(row: ModelRow, view: Mapping[str, Any]) -> ModelRow:

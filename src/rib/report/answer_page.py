@@ -10,6 +10,7 @@ from rib.report.answer_figures import bounds, is_lacking, line_style, reach
 from rib.report.answer_text import said
 from rib.report.page import render, scale, typeset
 from rib.report.page_json import page_json
+from rib.report.targets import PAGE_START, require_kind
 from rib.results.answer import RULE, Answer
 from rib.results.results import Results
 from rib.results.words import extent, lacking
@@ -39,6 +40,7 @@ def write_answer(answer: Answer, results: Results, path: Path) -> None:
         lacking=lacking(span for panel in answer.panels for line in panel.lines for span in line.spans),
         scale=scale([one.interval for one in answer.contrasts]),
     )
+    require_kind(path, PAGE_START)
     write_aside(path, page.encode())
 
 

@@ -12,6 +12,7 @@ from rib.metrics.intervals import Interval
 from rib.plan.pair import OWN_DATA
 from rib.report.page import render, scale, typeset
 from rib.report.page_json import page_json
+from rib.report.targets import PAGE_START, require_kind
 from rib.report.views import seen_by_both
 from rib.results.comparison import Comparison
 from rib.results.comparison_finding import comparison_claim, gates_finding, meaning_of_ri, reason
@@ -66,6 +67,7 @@ def write_comparison(found: Comparison, path: Path) -> None:
         worst=found.worst_classes,
         scale=scale([found.ri, *(row.change for row in tested)]),
     )
+    require_kind(path, PAGE_START)
     write_aside(path, page.encode())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rib.errors import UserError, nearest
+from rib.given import text_in
 from rib.metrics.intervals import Interval
 from rib.report.figure_data import (
     GREY,
@@ -76,7 +77,7 @@ def plot(results: Results, kind: str) -> Figure:
         "tradeoff": (bool(tradeoffs), lambda: _tradeoff_figure(data, tradeoffs)),
         "sizes": (bool(data.curves), lambda: _sizes_figure(data)),
     }
-    if kind not in kinds:
+    if text_in(kind, "the kind of plot") not in kinds:
         raise nearest(kind, kinds, "plot")
     there, draw = kinds[kind]
     if not there:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rib.files import write_aside
 from rib.metrics.intervals import Interval
+from rib.report.targets import LATEX_START, require_kind
 from rib.results.results import Results
 from rib.results.rows import Summary
 from rib.results.words import extent, ordered, signed, size_name
@@ -33,6 +34,7 @@ def write_latex(results: Results, path: Path) -> None:
     Raises:
         UserError: the file cannot be written.
     """
+    require_kind(path, LATEX_START)
     write_aside(path, _latex_table(results).encode())
 
 

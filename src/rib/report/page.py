@@ -28,6 +28,7 @@ from rib.report.profile import row_cells, summary
 from rib.report.results_json import provenance
 from rib.report.samples import samples
 from rib.report.settings import method_words
+from rib.report.targets import PAGE_START, require_kind
 from rib.report.views import unstated, view_lines
 from rib.results.adapted import adapted_rows
 from rib.results.failures import alike
@@ -72,6 +73,7 @@ def write_page(results: Results, path: Path, profile: Profile | None = None) -> 
     Raises:
         UserError: the file cannot be written.
     """
+    require_kind(path, PAGE_START)
     write_aside(path, _render(results, profile).encode())
 
 

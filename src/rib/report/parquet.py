@@ -14,10 +14,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rib.analysis import Analysis
-from rib.errors import nearest
+from rib.errors import UserError, nearest
 from rib.files import written_aside
+from rib.given import text_in
 from rib.metrics.intervals import Interval
 from rib.plan import Run
+from rib.report.targets import require_kind
 from rib.results.adapted import AdaptedRow, adapted_rows
 from rib.results.draws import draw_rows, draws, label_rows
 from rib.results.inside.worst_group import GroupRow, group_rows
@@ -114,8 +116,11 @@ def write_parquet(results: Results, folder: Path, *, wrote: Callable[[Path], Non
         "groups": _table(GroupRow, list(group_rows(results))),
         **_apart(results),
     }
-    written: list[Path] = []
     streams = {"predictions": (PREDICTIONS, _batches), "tuning": (TUNING, _draws)}
+    columns = {name: schema for name, (schema, _) in streams.items()}
+    for name, schema in (columns | {name: table.schema for name, table in tables.items()}).items():
+        _require_own(folder / f"{name}.parquet", schema)
+    written: list[Path] = []
     for name, (schema, batches) in streams.items():
         written.append(folder / f"{name}.parquet")
         _write_rows(written[-1], schema, batches(results))
@@ -136,6 +141,22 @@ def _apart(results: Results) -> dict[str, pa.Table]:
         "merge_ri": pa.Table.from_pylist(list(_merge_ri_rows(merges)), _MERGE_RI),
         "adapted": _table(AdaptedRow, adapted_rows(results)),
     }
+
+
+def _require_own(path: Path, schema: pa.Schema) -> None:
+    """Refuse to replace a file that is not RIB's table of that name, such as a user's own labels. Raises UserError."""
+    require_kind(path, b"par1")
+    try:
+        found = pq.read_schema(path).names if path.is_file() and path.stat().st_size else schema.names
+    except (pa.ArrowException, OSError):  # cut off
+        found = []
+    if found and not {*schema.names[:3]} <= {*found}:
+        raise UserError(
+            "RIB does not replace a table of another kind",
+            got=f"{path} with the columns {', '.join(found)}",
+            valid=f"a folder without it, or with RIB's own table: {', '.join(schema.names)}",
+            remedy="choose another folder",
+        )
 
 
 def schemas() -> dict[str, pa.Schema]:
@@ -170,7 +191,7 @@ def rows_of(results: Results, name: str) -> list[dict[str, Any]]:
         "scores": lambda: _table(Score, results.scores).to_pylist(),
         "changes": lambda: _table(Change, results.changes).to_pylist(),
     }
-    if name not in tables:
+    if text_in(name, "the table") not in tables:
         raise nearest(name, tables, "table")
     return list(tables[name]())
 

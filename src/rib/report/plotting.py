@@ -14,6 +14,7 @@ from rib.files import written_aside
 from rib.identity import digest
 from rib.metrics.intervals import Interval
 from rib.report.figure_data import Style
+from rib.report.targets import require_kind
 from rib.results.inside.averages import Spread
 from rib.text.names import folded
 
@@ -87,6 +88,10 @@ def apart(drawn: Iterable[tuple[str, Figure]]) -> Iterator[tuple[str, Figure]]:
         yield free, figure
 
 
+STARTS = {"pdf": b"%pdf-", "png": b"\x89png"}
+"""First bytes of files by suffix, in lower case."""
+
+
 def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> Iterable[Path]:
     layout = figure.get_layout_engine()
     if layout is not None:  # once for all formats, not once per format
@@ -96,6 +101,7 @@ def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> It
         path = folder / f"{name}.{suffix}"
         # no date, so that equal results give equal files
         metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
+        require_kind(path, STARTS.get(suffix, b""))
         with written_aside(path) as aside:
             figure.savefig(aside, format=suffix, dpi=200, metadata=metadata)
         yield path

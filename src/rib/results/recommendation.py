@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rib.given import number_in
 from rib.metrics.estimates import Estimate
 from rib.metrics.intervals import Interval
 from rib.metrics.pareto import pareto
@@ -101,7 +102,11 @@ def advise(results: Results, images: int) -> Advice:
     Args:
         results: the finished records.
         images: size of the tuning set.
+
+    Raises:
+        UserError: `images` is no number of images.
     """
+    images = number_in(images, "the number of images")
     sizes = sorted({size for _, method, size in results.groups if method != "pretrained" and size is not None})
     near = min(sizes, key=lambda size: abs(math.log(size / images)), default=None)
     entries = _entries(results, near) if near is not None else []

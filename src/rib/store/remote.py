@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from rib.errors import UserError
-from rib.files import at_home, file_name, plain, write_aside, written_aside
+from rib.files import file_name, plain, write_aside, written_aside
+from rib.given import at_home
 from rib.identity import digest
 
 MARKER = "remote.json"

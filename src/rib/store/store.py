@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from rib.errors import StepError, UserError
 from rib.files import explained, plain, sync, sync_folders, try_write, unreadable, write_aside
+from rib.given import at_home, path_in
 from rib.identity import KEY_VERSION
 from rib.store.artifacts import Artifacts
 from rib.store.provenance import made_by, processor, rib_version
@@ -232,11 +233,17 @@ def store_folder(store: str | Path) -> Path:
     """The folder of a store. For a URL of object storage this is a local folder, after new records are downloaded.
 
     Raises:
-        UserError: the URL cannot be reached.
+        UserError: it is no path or URL, or the URL cannot be reached.
     """
-    url = remote_url(store)
+    url = remote_url(store) if isinstance(store, str | Path) else None
     if url is None:
-        return Path(store)
+        return path_in(store, "the store")
     folder = working_folder(url)
     Store(folder).meet()
     return folder
+
+
+def cache_store() -> Path:
+    """The default store of comparisons: RIB_STORE, or a folder in the user's cache. Raises UserError without either."""
+    home = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache")
+    return at_home(os.environ.get("RIB_STORE") or home / "rib" / "store")

@@ -10,15 +10,12 @@ from typing import Any
 
 from rib.errors import UserError, nearest
 from rib.files import read_toml
-from rib.suite.suite import Suite
+from rib.given import path_in
+from rib.suite.suite import MOST_SEEDS, Suite
 from rib.suite.validation import validated
 from rib.text.terminal import UNPRINTABLE, name_fault
 
 SHIPPED = Path(__file__).parents[1] / "suites"
-
-
-MOST_SEEDS = 1000
-"""Maximum number of tuning seeds that `--seeds COUNT` adds; a larger number is probably a typing error."""
 
 
 def parse_seeds(text: str) -> int | tuple[int, ...]:
@@ -54,7 +51,7 @@ def suite_file(name: str | Path) -> Path:
     Raises:
         UserError: there is no suite of that name.
     """
-    path = Path(name)
+    path = path_in(name, "the suite")
     if path.suffix == ".toml":
         return path
     if str(name) not in shipped():
@@ -63,7 +60,7 @@ def suite_file(name: str | Path) -> Path:
     return shipped()[str(name)]
 
 
-def load_suite(name: str | Path, data: Path | None = None) -> Suite:
+def load_suite(name: str | Path, data: str | Path | None = None) -> Suite:
     """Load a shipped suite by name, or a suite file by path.
 
     Args:
@@ -80,7 +77,7 @@ def load_suite(name: str | Path, data: Path | None = None) -> Suite:
     import_beside(path)
     document = read_toml(path, "the suite file")
     own = path.resolve().parent
-    base = data or (Path(os.environ["RIB_DATA"]) if os.environ.get("RIB_DATA") else None)
+    base = (os.environ.get("RIB_DATA") or None) if data is None else path_in(data, "the folder of the data")
     return parse_suite(document, path).based_at(base or (Path.cwd() if own == SHIPPED.resolve() else own))
 
 

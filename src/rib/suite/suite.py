@@ -13,12 +13,17 @@ from pydantic import Field, PrivateAttr, field_validator, model_validator
 from rib.data.catalogue import DataRow, with_families
 from rib.data.overlap import Roles
 from rib.data.views import Decode
+from rib.errors import UserError
+from rib.given import number_in, numbers_in, path_in, texts_in
 from rib.models.catalogue import ROWS, ModelRow, replicates
 from rib.recipe import Frozen, Recipe, RecipeField
 from rib.suite.validation import validated
 from rib.text.names import RESERVED, Names, folded, names_of, short
 
 Size = int | Literal["all"]
+
+MOST_SEEDS = 1000
+"""Maximum number of tuning seeds that a count adds; a larger number is probably a typing error."""
 
 
 class Runs(Frozen):
@@ -273,16 +278,19 @@ class Suite(Frozen):
         """A copy with only these models, from the suite or the catalogue, with or without the namespace.
 
         Raises:
-            UserError: there is no such model.
+            UserError: there is no such model, or no model is named.
         """
-        chosen = tuple(dict.fromkeys(self.find_model(name) for name in names))
+        chosen = tuple(dict.fromkeys(self.find_model(name) for name in texts_in(names, "models")))
+        if not chosen:
+            raise UserError("no model is named", got="an empty list", valid=", ".join(self.models))
         fields = ("runs", "merges", "adapted", "analyses")
         blocks = {field: _narrowed(getattr(self, field), "models", chosen) for field in fields}
         return self.model_copy(update={"models": chosen, **blocks}).based_at(self.base)
 
     def without_sets(self, names: Collection[str]) -> Suite:
         """A copy without these data sets, for parts of a suite; it may have fewer than two sets to tune on."""
-        kept = frozenset(name for name in (*self.tested, *self.roles.tuned) if name not in names)
+        dropped = texts_in(names, "the data sets")
+        kept = frozenset(name for name in (*self.tested, *self.roles.tuned) if name not in dropped)
         changed = {
             role: tuple(name for name in getattr(self, role) if name in kept) for role in ("downstream", "evaluate")
         }
@@ -297,7 +305,11 @@ class Suite(Frozen):
 
         Args:
             seeds: the exact seeds; or their number, which takes the suite's own first and then the smallest others.
+
+        Raises:
+            UserError: it is neither, or a seed appears twice.
         """
+        seeds = _seeds_in(seeds)
         chosen = _extended(self.seeds, seeds)
         runs, merges = _seeded(self.runs, seeds), _seeded(self.merges, seeds)
         studies = {
@@ -314,10 +326,10 @@ class Suite(Frozen):
         """A copy whose pages contain no test images or texts."""
         return self.model_copy(update={"samples": False}).based_at(self.base)
 
-    def based_at(self, base: Path) -> Suite:
-        """A copy whose relative paths start from another folder."""
+    def based_at(self, base: str | Path) -> Suite:
+        """A copy whose relative paths start from another folder. Raises UserError if `base` is no path."""
         moved = self.model_copy()
-        moved._base = base
+        moved._base = path_in(base, "the folder of the data")
         return moved
 
 
@@ -351,6 +363,12 @@ def _narrowed(blocks: Sequence[Block], field: str, known: Collection[int | str])
         if left is None or left:
             kept.append(block.model_copy(update={field: left}))
     return tuple(kept)
+
+
+def _seeds_in(seeds: Any) -> int | tuple[int, ...]:
+    """The number of seeds, or the seeds. Raises UserError for anything else."""
+    listed = isinstance(seeds, Iterable) and not isinstance(seeds, str | bytes)
+    return numbers_in(seeds, "seeds") if listed else number_in(seeds, "the number of seeds", most=MOST_SEEDS)
 
 
 def _extended(own: Sequence[int], seeds: int | Sequence[int]) -> tuple[int, ...]:

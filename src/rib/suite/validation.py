@@ -48,6 +48,9 @@ def _explained(kind: type[BaseModel], error: ValidationError, where: str) -> Use
             valid=", ".join(fields),
             remedy=f"did you mean {close[0]!r}?" if close else None,
         )
+    if first["type"] == "missing" and isinstance(loc[-1], int):
+        place = ".".join(map(str, loc[:-1])) or "the top level"
+        return UserError(f"{where}: {place} has too few entries", got=f"{loc[-1]} entries or fewer")
     if first["type"] == "missing":
         return UserError(
             f"{where}: {place!r} is missing",

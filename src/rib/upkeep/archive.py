@@ -98,6 +98,7 @@ def pack(store: Store, plan: Plan, beside: Mapping[str, Path], target: Path, wei
     compression = next((kind for end, kind in COMPRESSIONS.items() if target.name.endswith(end)), None)
     if compression is None:
         raise UserError("unknown kind of archive", got=target.name, valid=f"a name in {', '.join(COMPRESSIONS)}")
+    _require_replaceable(target)
     keys = [step.key for step in plan.steps if store.record(step.key)]
     if not keys:
         raise UserError(f"the store has no records of suite {plan.suite.name!r}", got=store.root, remedy="run it")
@@ -118,6 +119,24 @@ def pack(store: Store, plan: Plan, beside: Mapping[str, Path], target: Path, wei
         for name, path in files.items():
             _add_file(tar, name, path, sealed[name].size)
     return len(keys)
+
+
+def _require_replaceable(target: Path) -> None:
+    """Refuse to replace a file that is no archive of RIB, such as a shard of images. Raises UserError."""
+    if not target.is_file() or not target.stat().st_size:
+        return
+    try:
+        with _opened(target) as stream, tarfile.open(fileobj=cast(IO[bytes], stream), mode="r|") as tar:
+            first = tar.next()
+    except (*_DAMAGED, OSError):
+        first = None
+    if first is None or first.name != MANIFEST:
+        raise UserError(
+            "RIB does not replace a file that is not its own archive",
+            got=target,
+            valid="a new path, or an archive of `rib store export`",
+            remedy="choose another path, or remove the file",
+        )
 
 
 def _files(store: Store, keys: Sequence[str], weights: bool) -> Iterator[tuple[str, Path]]:
