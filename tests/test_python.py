@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,15 @@ def test_plan_is_a_function_and_a_package(tmp_path: Path, before: str) -> None:
     environment = surroundings()
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_callers_random_numbers_stay_as_they_are() -> None:
+    """Rich draws one when it is imported, which happens when a name of rib is first used."""
+    code = (
+        "import random, sys, rib; random.seed(5); rib.run; assert 'rich.style' in sys.modules; print(random.random())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) == random.Random(5).random()
 
 
 def test_a_plan_says_what_is_to_do(tmp_path: Path, finished: rib.Finished) -> None:

@@ -47,8 +47,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import a public name when it is first used: importing torch takes seconds, which `rib --help` should not."""
+    """Import a public name when it is first used: importing torch takes seconds, which `rib --help` should not.
+
+    The caller's random numbers stay as they are: some libraries draw one when they are imported.
+    """
     import importlib
+    import random
 
     if name == "__version__":
         from importlib.metadata import version
@@ -56,8 +60,12 @@ def __getattr__(name: str) -> Any:
         return version("rib-benchmark")
     if name not in _HOMES:
         raise AttributeError(f"module 'rib' has no attribute {name!r}")
-    home = importlib.import_module(_HOMES[name])
-    return importlib.import_module("rib.plan") if name == "plan" else getattr(home, name)
+    state = random.getstate()
+    try:
+        home = importlib.import_module(_HOMES[name])
+        return importlib.import_module("rib.plan") if name == "plan" else getattr(home, name)
+    finally:
+        random.setstate(state)
 
 
 def __dir__() -> list[str]:
