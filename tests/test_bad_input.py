@@ -125,7 +125,10 @@ def test_a_suite_file_that_is_no_text(rib_says: Say, tmp_path: Path) -> None:
     [
         ({"downstream": []}, ["downstream needs at least two data sets"]),
         ({"downstream": ["part"]}, ["downstream needs at least two data sets"]),
-        ({"downstream": ["part", "part"]}, ["downstream names something twice"]),
+        ({"downstream": ["part", "part"]}, ["downstream names 'part' twice"]),
+        ({"seeds": [0, 1, 0]}, ["seed 0 is named twice"]),
+        ({"runs": [{"methods": ["finetune"], "seeds": [2, 2]}]}, ["seed 2 is named twice"]),
+        ({"merges": [{"methods": ["soup"], "sizes": [0]}]}, ["sizes are positive numbers of images"]),
         ({"downstream": ["part", "clean"]}, ["cannot be a downstream set as well", "[[runs]] downstream"]),
         ({"models": []}, ["models"]),
         ({"runs": [{"methods": []}]}, ["runs.0.methods"]),
@@ -394,6 +397,12 @@ BUILT = "rib.models.small:small_resnet"
         ({"timm": TIMM, "arguments": TINY | {"depth": "x"}}, ["timm cannot build 'vit_tiny", "TypeError"]),
         ({"timm": TIMM, "arguments": TINY | {"num_heads": 0}}, ["timm cannot build", "ZeroDivision"]),
         ({"timm": TIMM, "arguments": TINY | {"img_size": 32}}, ["fails at an image of 12 pixels"]),
+        (
+            {"build": "mine:flat", "mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]},
+            ["model.resnet.mean: these numbers are for pixels from 0 to 255", "divide them by 255"],
+        ),
+        ({"build": "mine:flat", "mean": [0.5, 0.5, 0.5]}, ["needs both `mean` and `std`"]),
+        ({"build": "mine:flat", "mean": [0.5], "std": [0.5]}, ["model.resnet.mean has too few entries"]),
     ],
 )
 def test_models_that_a_plan_cannot_count(rib_says: Say, tmp_path: Path, row: dict[str, Any], texts: list[str]) -> None:

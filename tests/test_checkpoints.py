@@ -559,6 +559,8 @@ def test_two_heads_are_not_reordered(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         ({"mean": [0.5, 0.5, 0.5]}, "mean"),
         ({"std": (1.0, 1.0, 1.0)}, "std"),
+        ({"mean": [127.5, 127.5, 127.5]}, "mean"),
+        ({"mean": [123.675, 116.28, 103.53], "std": [58.395, 57.12, 57.375]}, None),
         ({"crop_pct": 0.95}, "crop"),
         ({"interpolation": "bicubic"}, "interpolation"),
         ({"val_crop_size": 224, "val_resize_size": 232}, "crop"),

@@ -16,16 +16,11 @@ from rib.files import expanded
 from rib.identity import source_digest
 from rib.models import imagenet, language, lite
 from rib.models.embedded import DIGITS_IMAGES, DIGITS_MODELS, FIELDS_MODELS, SEEDS
+from rib.models.preprocessing import Deviations, Means
 from rib.recipe import Frozen, Recipe, RecipeField
 
 ZOO = Path(__file__).parent / "zoo"
 """Folder of the small weights that RIB ships."""
-
-Finite = Annotated[float, Field(allow_inf_nan=False)]
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Mean = tuple[Finite, Finite, Finite]
-Deviation = tuple[Positive, Positive, Positive]
-
 
 KINDS = ("timm", "torchvision", "open_clip", "hf", "transformers", "build")
 """Origins of a model: fields of `ModelRow`."""
@@ -157,8 +152,8 @@ class ModelRow(Frozen):
         None, description="which sides are resized: the shorter, both, or the longer; default the library's"
     )
     interpolation: Filter | None = Field(None, description="Pillow's filter; default the library's, else bicubic")
-    mean: Mean | None = Field(None, description="normalisation, 0 … 1 scale; default the library's, else 0.5")
-    std: Deviation | None = Field(None, description="default as for mean")
+    mean: Means | None = Field(None, description="normalisation, 0 … 1 scale; default the library's, else 0.5")
+    std: Deviations | None = Field(None, description="default as for mean")
     family: str = Field("", description="architecture and size; this and the next fields are for tables and studies")
     objective: str = Field("", description="what its pretraining minimised")
     pretraining: str = Field("", description="the pretraining set")
@@ -234,6 +229,8 @@ class ModelRow(Frozen):
             raise ValueError("a model of `build` that takes texts needs their `length` in tokens")
         if self.build and not self.is_text and self.size is None:
             raise ValueError("a model of `build` needs its input size in pixels")
+        if self.build and (self.mean is None) != (self.std is None):
+            raise ValueError("a model of `build` needs both `mean` and `std`, or neither")
         if self.pooling and not (self.transformers and self.has_new_head):
             raise ValueError('`pooling` says what a new head of a model of `transformers` sees: add head = "new"')
 
@@ -267,8 +264,8 @@ class Architecture(Frozen):
     size: int = Field(1, ge=1, le=4096)
     crop: float = Field(1.0, ge=0.05, le=8, description="above 1 the image is padded")
     interpolation: Filter = "bicubic"
-    mean: Mean = (0.0, 0.0, 0.0)
-    std: Deviation = (1.0, 1.0, 1.0)
+    mean: Means = (0.0, 0.0, 0.0)
+    std: Deviations = (1.0, 1.0, 1.0)
     resize: Resize | None = Field(None, description="how the image is resized, if not by its shorter side")
     fill: tuple[int, int, int] | None = Field(None, description="colour of the padding")
     decode: Literal["fast"] | None = Field(None, description="how its images are decoded, if not exactly")

@@ -65,7 +65,10 @@ def describe(row: ModelRow, classes: int, base: Path = Path(), decode: Decode = 
     except ValidationError as error:  # raised for errors in a folder's configuration
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"]))
-        raise UserError(f"model {row.title!r}: {place}: {first['msg']}", got=ascii(first["input"])[:200]) from None
+        raise UserError(
+            f"model {row.title!r}: {place}: {first['msg'].removeprefix('Value error, ')}",
+            got=ascii(first["input"])[:200],
+        ) from None
     _require_size(architecture)
     if row.extension is not None:
         return architecture.extended(row.extension.function, **row.extension.arguments)

@@ -5,13 +5,29 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, cast, get_args
+from typing import Annotated, Any, cast, get_args
+
+from pydantic import AfterValidator, Field
 
 from rib import _compat
 from rib.data.views import Filter, Resize
 from rib.errors import UserError, nearest
 
 Triple = tuple[float, float, float]
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _of_unit_scale(values: tuple[float, ...]) -> tuple[float, ...]:
+    if max(values) > 1:
+        raise ValueError("these numbers are for pixels from 0 to 255; for pixels from 0 to 1, divide them by 255")
+    return values
+
+
+Means = Annotated[tuple[Finite, Finite, Finite], AfterValidator(_of_unit_scale)]
+Deviations = Annotated[tuple[Positive, Positive, Positive], AfterValidator(_of_unit_scale)]
+"""A mean or standard deviation of each channel, for pixels from 0 to 1."""
 
 HALF = (0.5, 0.5, 0.5)
 
@@ -303,8 +319,9 @@ def _agree(said: Any, own: Any) -> bool:
     if isinstance(own, str) or own is None:
         return (said or "shortest") == (own or "shortest")
     try:
-        pairs = zip(triple(said, "args"), triple(own, "view"), strict=True)
-        return all(abs(one - other) < ROUNDED for one, other in pairs)
+        values, mine = triple(said, "args"), triple(own, "view")
+        scale = 255 if max(values) > 1 >= max(mine) else 1  # of a mean or std for pixels from 0 to 255
+        return all(abs(one / scale - other) < ROUNDED for one, other in zip(values, mine, strict=True))
     except (TypeError, ValueError, UserError):
         return True  # not a number, so the entry means something else
 

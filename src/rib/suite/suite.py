@@ -6,9 +6,9 @@ import itertools
 from collections.abc import Collection, Iterable, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
-from pydantic import Field, PrivateAttr, field_validator, model_validator
+from pydantic import AfterValidator, Field, PrivateAttr, field_validator, model_validator
 
 from rib.data.catalogue import DataRow, with_families
 from rib.data.overlap import Roles
@@ -26,32 +26,41 @@ MOST_SEEDS = 1000
 """Maximum number of tuning seeds that a count adds; a larger number is probably a typing error."""
 
 
+def _positive(sizes: Sizes) -> tuple[Size, ...]:
+    if any(size != "all" and size < 1 for size in sizes):
+        raise ValueError("sizes are positive numbers of images, or 'all'")
+    return sizes
+
+
+def _distinct(seeds: tuple[int, ...]) -> tuple[int, ...]:
+    if twice := [seed for place, seed in enumerate(seeds) if seed in seeds[:place]]:
+        raise ValueError(f"seed {twice[0]} is named twice, and would be one run")
+    return seeds
+
+
+Sizes = Annotated[tuple[Size, ...], AfterValidator(_positive)]
+TuningSeeds = Annotated[tuple[int, ...], AfterValidator(_distinct)]
+
+
 class Runs(Frozen):
     """One block of the comparison: every method at every size, for every model, tuned set and seed."""
 
     methods: tuple[str, ...] = Field(min_length=1)
-    sizes: tuple[Size, ...] = Field(("all",), min_length=1, description="numbers of tuning images, or 'all'")
+    sizes: Sizes = Field(("all",), min_length=1, description="numbers of tuning images, or 'all'")
     models: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
-    seeds: tuple[int, ...] | None = Field(None, description="default: the suite's")
+    seeds: TuningSeeds | None = Field(None, description="default: the suite's")
     downstream: tuple[str, ...] | None = Field(
         None, description="default: all of the suite's; or only the reference set, to tune on small subsets of it"
     )
-
-    @field_validator("sizes")
-    @classmethod
-    def _positive(cls, sizes: tuple[Size, ...]) -> tuple[Size, ...]:
-        if any(size != "all" and size < 1 for size in sizes):
-            raise ValueError("sizes are positive numbers of images, or 'all'")
-        return sizes
 
 
 class Merges(Frozen):
     """Leave-one-out merges: of the models tuned on all downstream sets but one, scored on that one."""
 
     methods: tuple[str, ...] = Field(min_length=1, description="methods that merge models tuned on several sets")
-    sizes: tuple[Size, ...] = Field(("all",), min_length=1, description="numbers of tuning images per set, or 'all'")
+    sizes: Sizes = Field(("all",), min_length=1, description="numbers of tuning images per set, or 'all'")
     models: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
-    seeds: tuple[int, ...] | None = Field(None, description="default: the suite's")
+    seeds: TuningSeeds | None = Field(None, description="default: the suite's")
     downstream: tuple[str, ...] | None = Field(None, description="sets to tune on or leave out; default: the suite's")
 
 
@@ -59,9 +68,9 @@ class RunChoice(Frozen):
     """A choice among the runs of the suite."""
 
     methods: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
-    sizes: tuple[Size, ...] | None = Field(None, description="default: all of the suite's")
+    sizes: Sizes | None = Field(None, description="default: all of the suite's")
     models: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
-    seeds: tuple[int, ...] | None = Field(None, description="default: all of the suite's")
+    seeds: TuningSeeds | None = Field(None, description="default: all of the suite's")
     downstream: tuple[str, ...] | None = Field(None, description="default: all of the suite's")
 
 
@@ -111,7 +120,7 @@ class Suite(Frozen):
     models: tuple[str, ...] = Field(min_length=1)
     runs: tuple[Runs, ...] = Field((), description="default: only score the pretrained models")
     merges: tuple[Merges, ...] = Field((), description="leave-one-out merges of models tuned on several sets")
-    seeds: tuple[int, ...] = Field((0,), min_length=1)
+    seeds: TuningSeeds = Field((0,), min_length=1)
     decode: Decode = Field("exact", description="exact: Pillow's pixels, bit for bit; fast: within 7 grey levels")
     held_out: float = Field(0.0, ge=0, lt=0.9, description="share of a tuning pool that is held out for choices")
     recipe: RecipeField = Field(default_factory=Recipe, description="a table, or 'paper', or { base = 'paper', … }")
@@ -155,8 +164,8 @@ class Suite(Frozen):
         if len(self.downstream) < 2:
             raise ValueError("downstream needs at least two data sets: tuned on one, tested on the others")
         for role, names in (("downstream", self.downstream), ("evaluate", self.evaluate), ("models", self.models)):
-            if len(set(names)) != len(names):
-                raise ValueError(f"{role} names something twice")
+            if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+                raise ValueError(f"{role} names {twice[0]!r} twice")
         _require_fitting("tuning", self.tuning, self.models)
         for name, choice in self.study.items():
             _require_fitting(f"study.{name}", choice.models or (), self.models)
