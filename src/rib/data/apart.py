@@ -25,6 +25,9 @@ MEMORY = 4 << 30
 XCPU = getattr(signal, "SIGXCPU", 0)
 """The signal that ends a process which has used up its processor time."""
 
+KILL = getattr(signal, "SIGKILL", 9)
+"""The signal by which the kernel ends a process if memory runs out."""
+
 Answer = tuple[dict[str, Any], bytes]
 
 
@@ -79,7 +82,9 @@ def ask(question: str, content: bytes) -> Answer:
         return found
     if found == -XCPU:
         raise LimitError(f"it takes more than {SECONDS} s of processor time to decode")
-    raise LimitError(f"its decoder crashed ({f'signal {-found}' if found < 0 else f'exit code {found}'})")
+    how = f"signal {-found}" if found < 0 else f"exit code {found}"
+    hint = ": out of memory? try fewer workers" if found == -KILL else ""
+    raise LimitError(f"its decoder crashed ({how}){hint}")
 
 
 def _ask(question: str, content: bytes) -> Answer | int:

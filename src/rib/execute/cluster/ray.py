@@ -68,8 +68,8 @@ class RayEngine(Engine):
         }
         logging.getLogger("ray").setLevel(logging.ERROR)
         _require_answer(runtime.where)
-        if not runtime.address and os.environ.get("RAY_AUTH_MODE") == "token":
-            keep_token_private()
+        if not runtime.address and os.environ.get("RAY_AUTH_MODE", "token").lower() == "token":
+            keep_token_private()  # also if ray was imported before: newer versions then require a token by themselves
         self._aside.enter_context(redirect_stdout(sys.stderr))  # Ray prints the state of nodes at any log level
         try:
             self._ray.init(
@@ -81,12 +81,11 @@ class RayEngine(Engine):
             )
             self._require_loopback()
             self._require_place()
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except BaseException as error:
             self.__exit__()
-            raise _unreachable(error) from None
-        except BaseException:
-            self.__exit__()
-            raise
+            if isinstance(error, UserError) or not isinstance(error, Exception):
+                raise
+            raise _unreachable(error) from None  # Ray raises a plain Exception if a node takes too long to start
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -193,11 +192,12 @@ def keep_token_private() -> None:
     Raises:
         UserError: the file cannot be written, or its permissions cannot be changed.
     """
-    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & os.environ.keys():
-        return  # the user's own
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return  # the user's own; Ray takes an empty variable for none
     try:
         path = Path.home() / ".ray" / "auth_token"
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path.parent.chmod(path.parent.stat().st_mode & ~0o022)  # others could replace the file
         with (
             suppress(FileExistsError),
             os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as new,
@@ -210,7 +210,3 @@ def keep_token_private() -> None:
             got=error,
             remedy="set HOME to a folder of yours, or RAY_AUTH_TOKEN_PATH to a file of yours with permissions 0600",
         ) from None
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
