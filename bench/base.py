@@ -189,6 +189,22 @@ def at_most(goal: str, what: str, against: str, wanted: float, ratio: float, not
     return Row(goal, what, against, f"≤ {wanted:g} ×", f"{ratio:.3g} ×", ratio <= wanted, note, limit)
 
 
+def share(goal: str, what: str, against: str, wanted: float, ratio: float, note: str = "", limit: str = "") -> Row:
+    """A row whose work must reach a share of its limit.
+
+    Args:
+        goal: number of the goal.
+        what: the measured work.
+        against: the limit.
+        wanted: the goal in percent.
+        ratio: time of the limit / time of the work.
+        note: what a reader should know.
+        limit: what keeps it from its goal.
+    """
+    percent = 100 * ratio
+    return Row(goal, what, against, f"≥ {wanted:g} %", f"{percent:.3g} %", percent >= wanted, note, limit)
+
+
 def shown(goal: str, what: str, against: str, measured: str, note: str = "") -> Row:
     """A row without a goal."""
     return Row(goal, what, against, "", measured, None, note)

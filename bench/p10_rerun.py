@@ -12,6 +12,7 @@ from time import perf_counter, process_time
 from typing import Any
 
 from bench.base import Row, Setting, at_most
+from bench.commands import interactive
 from rib.execute.schedule import jobs
 from rib.models.build import build
 from rib.models.catalogue import ModelRow
@@ -41,6 +42,7 @@ def reruns(setting: Setting, folder: Path) -> list[Row]:
     again = sorted(command(name, store) for _ in range(setting.repeats(5)))
     seconds = again[len(again) // 2][0]
     assert all(shown == first for _, shown in again), "the report of a finished run changed"
+    waited = interactive(setting, name, store)
 
     before, plan = store.keys(), make_plan(with_method(suite, ADDED), store.facts)
     own = {step.key for step in missing(plan.steps, store)}
@@ -51,7 +53,6 @@ def reruns(setting: Setting, folder: Path) -> list[Row]:
     made = store.keys() - before
     what = f"finished {name} ({len(before):,} records)"
     return [
-        Row("P10", f"{what} again", "the clock", "≤ 2 s", f"{seconds:.2f} s", seconds <= 2),
         at_most("P10", f"{what} again", f"its cold run, {cold:.0f} s", 0.01, seconds / cold, caution(setting)),
         Row(
             "P10",
@@ -61,6 +62,7 @@ def reruns(setting: Setting, folder: Path) -> list[Row]:
             f"{len(made):,} steps",
             made == own == expected,
         ),
+        *waited,
     ]
 
 

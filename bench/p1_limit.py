@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 import rib
-from bench.base import Row, Setting, interleaved, one_thread
+from bench.base import Row, Setting, interleaved, one_thread, share
 from bench.images import tree
 from rib.data.views import View
 from rib.methods.base import Passes
@@ -28,6 +28,7 @@ from rib.steps import How
 from rib.store.store import Store
 from rib.suite.load import parse_suite
 from rib.suite.suite import Suite
+from rib.training.predict import autocast
 
 METHODS = ["finetune", "lp_ft", "l2_sp", "lwf", "wise_ft"]
 IMAGES = 64
@@ -110,17 +111,10 @@ def _share(sweep: Sweep, setting: Setting) -> Row:
                 rib.run(sweep.suite, store=store, how=How(workers=1, device=setting.device))
 
         timings = interleaved({"sweep": sweeping, "bare": limit.run}, setting.repeats(3), setting.clock)
-    share = 100 * timings.ratio("bare", "sweep")
     trained, seen = (sum(getattr(each, name) for each in limit.passes.values()) for name in ("trained", "seen"))
-    return Row(
-        "P1",
-        f"share of the limit, {sweep.name}",
-        "the bare passes of its nets",
-        f"≥ {sweep.wanted:g} %",
-        f"{share:.3g} %",
-        share >= sweep.wanted,
-        f"{len(plan.steps):,} steps; {trained:,} images trained on, {seen:,} seen",
-    )
+    note = f"{len(plan.steps):,} steps; {trained:,} images trained on, {seen:,} seen"
+    ratio = timings.ratio("bare", "sweep")
+    return share("P1", f"share of the limit, {sweep.name}", "the bare passes of its nets", sweep.wanted, ratio, note)
 
 
 def with_methods(suite: Suite, methods: list[str]) -> Suite:
@@ -166,7 +160,9 @@ def train_barely(classifier: Classifier, inputs: Tensor, steps: int, recipe: Rec
     optimizer = kind(net.parameters(), lr=1e-6, fused=True)
     for _ in range(steps):
         optimizer.zero_grad(set_to_none=True)
-        F.cross_entropy(net(inputs), labels).backward()
+        with autocast(inputs.device, recipe.precision):
+            loss = F.cross_entropy(net(inputs), labels)
+        loss.backward()
         optimizer.step()
 
 
@@ -175,7 +171,8 @@ def see_barely(classifier: Classifier, inputs: Tensor, steps: int, recipe: Recip
     """Forward passes of one batch."""
     net = classifier.net.eval()
     for _ in range(steps):
-        net(inputs)
+        with autocast(inputs.device, recipe.eval_precision):
+            net(inputs)
 
 
 def batch_of(classifier: Classifier, view: View, size: int) -> Tensor:

@@ -87,6 +87,12 @@ def test_what_an_interval_distinguishes(
         assert (found.excludes_zero, found.marked, found.differs) == expected
 
 
+def test_the_second_family_waits_for_the_largest_p_value_of_the_first() -> None:
+    listed = [Interval(1.0, 0.5, 1.5, p=p) for p in (0.02, 0.001, 0.03, 0.005)]
+    found = gated([*listed, None], [True, True, False, False, False])
+    assert [each and each.adjusted for each in found] == [0.02, 0.002, 0.03, 0.02, None]
+
+
 def test_without_a_first_family_the_second_is_tested_as_it_is() -> None:
     listed = [Interval(1.0, 0.5, 1.5, p=p) for p in (0.01, 0.04)]
     assert [each and each.adjusted for each in gated(listed, [False, False])] == [0.02, 0.04]

@@ -231,7 +231,8 @@ def test_a_difference_of_models_with_one_pretraining_seed_says_so() -> None:
         mean_over_seeds([mean_over_seeds([Estimate(value), Estimate(value + 1)])], Seeds("pretraining", (name,), name))
         for name, value in (("a", 1.0), ("b", 3.0))
     ]
-    assert (alone[0] - alone[1]).interval().lacks == ("pretraining seeds",)
+    for difference in (alone[0] - alone[1], (alone[0] - alone[1]) / 8):
+        assert difference.interval().lacks == ("pretraining seeds",)
     assert mean(alone).interval().lacks == ()  # of these two models
     other = mean_over_seeds([Estimate(0.0), Estimate(1.5)])
     method = mean_over_seeds([other], Seeds("pretraining", ("a",), "a"))
@@ -282,6 +283,10 @@ def test_images_and_seeds_add_up(overlap: bool) -> None:
     assert found.kind == "images and seeds"
     assert found.se == pytest.approx(whole, rel=1e-6) or found.se == pytest.approx(images_only, rel=1e-6)
     assert found.high - found.low >= 2 * 1.95 * images_only
+    if not overlap:  # Satterthwaite (1946): the two sets' variances over images, each with count - 1 degrees of freedom
+        parts = [each.mean(axis=0).var(ddof=1) / count for each in tables]
+        freedom = sum(parts) ** 2 / (sum(part**2 for part in parts) / (count - 1))
+        assert mean(mean_over_seeds(each) for each in sets)._variances()[0].df == pytest.approx(freedom, rel=1e-6)
 
 
 NO_IMAGES = (Variance(0, 1), Variance(0, 1))
@@ -436,6 +441,7 @@ def test_p_values_agree_with_intervals() -> None:
     assert found.beyond(1.0) == pytest.approx(stats.t.sf(1, 4))
     turned = found.times(-10)
     assert (turned.low, turned.high, turned.se) == pytest.approx((-10 * found.high, -10 * found.low, 10))
+    assert turned.times(2).se == pytest.approx(20)
 
 
 def test_holm_by_hand() -> None:
