@@ -156,7 +156,7 @@ def test_a_suite_without_models(rib_says: Say, tmp_path: Path, change: Callable[
 
 def test_a_size_that_cannot_be_drawn(rib_says: Say, tmp_path: Path) -> None:
     file = written(tmp_path, runs=[{"methods": ["finetune"], "sizes": [9999], "downstream": ["whole"]}])
-    texts = ["a tuning set of 9999 images cannot be drawn from 'whole'", "got:    9999", "valid:", "remedy:"]
+    texts = ["a tuning set of 9999 cannot be drawn from 'whole'", "got:    9999", "valid:", "remedy:"]
     assert_said(rib_says("plan", file), 2, *texts)
 
 

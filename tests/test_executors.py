@@ -669,7 +669,7 @@ def test_a_model_too_large_for_the_device_is_refused_with_a_word(
     monkeypatch.setattr(worker, "build", too_large)
     fault = worker.attempt(workshop, step, work)
     assert fault is not None
-    assert fault.reason.startswith("the model is too large for cpu: not even one image passes")
+    assert fault.reason.startswith("the model is too large for cpu: not even one input passes")
     assert not fault.again
     monkeypatch.undo()
     fault = worker.attempt(workshop, step, work)

@@ -69,7 +69,7 @@ def test_a_study_says_what_there_is_to_do_before_it_begins() -> None:
     Announced(Watcher(), "size").begin(1200, 200, 34567.0)
     Announced(Watcher(), "size").begin(5, 5, 0.0)
     assert said == [
-        *("size: 1,000 of 1,200 steps to do, 34,567 image passes", "begins"),
+        *("size: 1,000 of 1,200 steps to do, 34,567 forward passes", "begins"),
         *("size: 0 of 5 steps to do", "begins"),
     ]
 

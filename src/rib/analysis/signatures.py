@@ -7,13 +7,14 @@ reference set, and accuracy lost to BatchNorm's running statistics.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from rib.errors import UserError
 from rib.metrics.intervals import Interval
+from rib.text.wording import about
 
 Verdict = Literal["present", "suggested", "absent", "unknown"]
 """"present": the whole interval is beyond the threshold. "suggested": the value alone is. "absent": neither is.
@@ -319,3 +320,8 @@ def _require(numbers: Sequence[float], most: float, what: str) -> None:
 def _signed(value: float) -> str:
     """Points with one decimal, never "-0.0"."""
     return f"{value + 0.0:+.1f}".replace("-0.0", "0.0")
+
+
+def worded(signs: tuple[Signature, ...], noun: str) -> tuple[Signature, ...]:
+    """Signs whose sentences have the word for what the sets hold, such as "texts"."""
+    return tuple(replace(sign, words=about(noun, sign.words)) for sign in signs)

@@ -189,7 +189,7 @@ def show_plan(
         return
     console().print(plan_table(plan, place, every))
     if not every:
-        print("\n" + cost_lines(cost, as_given(suite), devices))
+        print("\n" + cost_lines(cost, as_given(suite), devices, plan.noun))
         screen = console(highlight=False)
         parts = {"Settings": settings_lines, "Models see": view_lines, "Features": unshared_lines}
         for head, lines in parts.items():

@@ -107,7 +107,7 @@ def check(suite: SuiteName, store: StorePath = STORE, data: DataPath = None) -> 
         screen.print(Padding(Text(line), (0, 0, 0, 2)))
     for words in unstated(plan):
         screen.print(Text(f"note: {words}"))
-    print("\n" + cost_lines(CostEstimate(plan, place).cost, as_given(suite), "this machine"))
+    print("\n" + cost_lines(CostEstimate(plan, place).cost, as_given(suite), "this machine", plan.noun))
 
 
 def _classes(plan: Plan, name: str) -> str:
@@ -132,7 +132,7 @@ def explained(plan: Plan) -> list[str]:
             parts = (
                 f"{tune:,} to tune on, {test:,} to test on"
                 if data.disjoint
-                else f"{test:,} images, tuned and tested whole"
+                else f"{test:,} {data.noun}, tuned and tested whole"
             )
             lines.append(f"{role:<10} {names.short(name)}: {_classes(plan, name)}, {parts}")
     lines.append(f"models     {', '.join(map(suite.model_names.short, suite.models))}")
@@ -141,6 +141,7 @@ def explained(plan: Plan) -> list[str]:
     sizes = ", ".join(dict.fromkeys("all" if run.size is None else f"{run.size:,}" for run in tuned)) or "no"
     seeds = len({run.seed for run in tuned})
     lines.append(
-        f"tunes      {methods}; {sizes} images; {seeds} seed{'' if seeds == 1 else 's'}: {len(tuned):,} tuned models"
+        f"tunes      {methods}; {sizes} {plan.noun}; {seeds} seed{'' if seeds == 1 else 's'}: "
+        f"{len(tuned):,} tuned models"
     )
     return lines

@@ -307,8 +307,8 @@ def require_some(data: DataSet, part: Part) -> None:
         UserError: it has no images.
     """
     if not len(data.index(part)):
-        what = f"data set {data.name!r} has no images to {part} on"
-        raise UserError(what, got="0 images", remedy="give it more images, or another test_fraction")
+        what = f"data set {data.name!r} has no {data.noun} to {part} on"
+        raise UserError(what, got=f"0 {data.noun}", remedy=f"give it more {data.noun}, or another test_fraction")
 
 
 def _open(name: str, row: DataRow, base: Path, cache: Path | None) -> DataSet:

@@ -46,6 +46,7 @@ class Checked:
         allowed: whether the copy may be incomplete.
         notes: facts that a reader of results should know, such as ignored files.
         licence, url: its terms, and where to get it, if known.
+        noun: plural of what it holds.
     """
 
     survey: Survey
@@ -58,6 +59,7 @@ class Checked:
     notes: tuple[str, ...] = ()
     licence: str = ""
     url: str = ""
+    noun: str = "images"
 
     @property
     def fine(self) -> bool:
@@ -195,8 +197,9 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance, v
         state: SetState = "missing" if "not found" in error.problem else "unreadable"
         where = str(error.got or "")
         return Checked(
-            Survey(name, where, state, faults=faults, remedy=error.remedy), name, licence=row.licence, url=row.url
-        )
+            Survey(name, where, state, faults=faults, remedy=error.remedy), name, licence=row.licence, url=row.url,
+            noun="texts" if row.text or row.fields else "images",
+        )  # fmt: skip
     images = sum(len(data.index(part)) for part in data.parts)
     classes = len(np.unique(np.concatenate([data.index(part).labels for part in data.parts])))
     where = next(
@@ -211,7 +214,7 @@ def _check_own(name: str, row: DataRow, base: Path, deep: bool, tell: Advance, v
             failed += _try_one(data, part, place)
             count += 1
             tell(1)
-    return _with_faults(Checked(survey, name, decoded=count, notes=notes), failed)
+    return _with_faults(Checked(survey, name, decoded=count, notes=notes, noun=data.noun), failed)
 
 
 def _shortened(data: DataSet, views: Sequence[View]) -> tuple[str, ...]:

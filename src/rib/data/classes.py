@@ -107,8 +107,8 @@ def refuse_labels(data: str, where: object, bad: int, total: int, words: str, re
     return UserError(
         f"data set {data!r}: {bad:,} of {total:,} labels {words}",
         got=where,
-        valid="a name or a whole number from 0 up for every image",
-        remedy=remedy or "label these images, or remove them",
+        valid="a name or a whole number from 0 up in every row",
+        remedy=remedy or "label these rows, or remove them",
     )
 
 

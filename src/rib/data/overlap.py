@@ -213,7 +213,8 @@ def _unpaired(sets: Mapping[str, DataSet]) -> Iterator[Overlap]:
                 continue
             yield Overlap(
                 (name, other),
-                f"data sets {name!r} and {other!r} are of the family {family!r}, but their images do not pair: {words}",
+                f"data sets {name!r} and {other!r} are of the family {family!r}, but their {members[name].noun} "
+                f"do not pair: {words}",
                 "give images of one source the same class and file name, or say how the source is found: `source`, "
                 "`source_column`, `source_file`, or an array `sources` (docs/datasets.md); or leave out `family`",
             )
@@ -230,7 +231,7 @@ def _paired(first: DataSet, second: DataSet) -> tuple[float, str]:
     one, two = (np.unique(np.concatenate(_every_source(data))) for data in (first, second))
     common = len(np.intersect1d(one, two, assume_unique=True))
     fewer = min(len(one), len(two))
-    return common / max(1, fewer), f"{common:,} of {fewer:,} source images are in both"
+    return common / max(1, fewer), f"{common:,} of {fewer:,} source {first.noun} are in both"
 
 
 def _every_source(data: DataSet) -> list[NDArray[np.int64]]:
@@ -330,7 +331,7 @@ def _seen(one: str, first: DataSet, two: str, second: DataSet, parts: Parts) -> 
             f"{count:,} of {len(seen):,} {second.noun} of {tested} are {compared.how} among {tuned}, such as {example}"
         )
         most = SAME if one != two and first.family == second.family else MOST_SEEN
-        yield Overlap((one, two), words, _apart(one, two) if count > most * len(seen) else "")
+        yield Overlap((one, two), words, _apart(one, two, first.noun) if count > most * len(seen) else "")
     if first.matched and second.matched and first.units == second.units and first.disjoint and second.disjoint:
         yield from _sources_seen(one, first, two, second, tested, tuned)
 
@@ -343,13 +344,15 @@ def _sources_seen(one: str, first: DataSet, two: str, second: DataSet, tested: s
         example = second.names("test")[int(np.flatnonzero(seen)[0])]
         seen_words = f"{count:,} of {len(theirs):,} {second.noun} of {tested} show source {first.noun} of {tuned}"
         words = f"{seen_words}, such as {example}"
-        yield Overlap((one, two), words, _apart(one, two) if one == two and count > MOST_SEEN * len(theirs) else "")
+        yield Overlap(
+            (one, two), words, _apart(one, two, first.noun) if one == two and count > MOST_SEEN * len(theirs) else ""
+        )
 
 
-def _apart(one: str, two: str) -> str:
+def _apart(one: str, two: str, noun: str) -> str:
     if one == two:
-        return "test on images that are not tuned on: remove the copies, or another second set"
-    return f"take {one!r} or {two!r} out of the suite, or remove the common images from one of them"
+        return f"test on {noun} that are not tuned on: remove the copies, or another second set"
+    return f"take {one!r} or {two!r} out of the suite, or remove the common {noun} from one of them"
 
 
 def _same(parts: Parts, roles: Roles) -> Iterator[Overlap]:

@@ -122,7 +122,7 @@ def tuning_rows(index: Index, size: int | None, held_out: float, seed: int, data
     fewest = min(len(np.unique(index.labels)), ENOUGH)
     if size is not None and not fewest <= size <= len(pool):
         raise UserError(
-            f"a tuning set of {size} images cannot be drawn from {data!r}",
+            f"a tuning set of {size} cannot be drawn from {data!r}",
             got=size,
             valid=f"{fewest} ({_why(fewest)}) to {len(pool)} (all that are not held out), or 'all'",
             remedy="change `sizes` in the suite",

@@ -61,7 +61,7 @@ def prepare(
     _decode(wanted, store, watcher)
     for one in streamed:
         often = "in every epoch" if one.part == "tune" else "each time it is read"
-        what = f"{one.data.label} ({one.part}, {len(one.index):,} images)"
+        what = f"{one.data.label} ({one.part}, {len(one.index):,} {one.data.noun})"
         watcher.say(f"{what} is decoded {often}: no room for its pack")
     left_out = frozenset(pack_file(one, store.packs).name for one in streamed)
     tuned_on = {pack_file(one, store.packs) for one in packed if one.part == "tune"}

@@ -56,7 +56,7 @@ class Announced:
         self.now, self.images, self.finished, self.say = watcher.now, watcher.images, watcher.finished, watcher.say
 
     def begin(self, steps: int, done: int, work: float) -> None:
-        cost = f", {work:,.0f} image passes" if steps > done else ""
+        cost = f", {work:,.0f} forward passes" if steps > done else ""
         self.say(f"{self._name}: {steps - done:,} of {steps:,} steps to do{cost}")
         self._watcher.begin(steps, done, work)
 
@@ -140,7 +140,7 @@ class PlainLines:
             return
         self._last = time.monotonic()
         tally = self._tally
-        self.say(f"{tally.counts('images/s')} · {tally.title}")
+        self.say(f"{tally.counts('inputs/s')} · {tally.title}")
 
 
 class Bar(_Tally):
@@ -197,7 +197,7 @@ class _Counts(ProgressColumn):
         self._tally = tally
 
     def render(self, task: Task) -> Text:
-        return Text(self._tally.counts("img/s"))
+        return Text(self._tally.counts("inputs/s"))
 
 
 def duration(seconds: float | None) -> str:

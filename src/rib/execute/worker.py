@@ -120,7 +120,7 @@ def attempt(workshop: Workshop, step: Step, work: Callable[[], object]) -> StepF
     if fault is not None and fault.kind == "memory":
         workshop.forget()  # the traceback would hold memory that the second try needs
         if not fits(step.architecture, workshop.device):
-            reason = f"the model is too large for {workshop.device}: not even one image passes. {ONE_DEVICE}"
+            reason = f"the model is too large for {workshop.device}: not even one input passes. {ONE_DEVICE}"
             return replace(fault, reason=reason, again=False)
     return fault
 

@@ -79,11 +79,13 @@ def require_unseen(world: World, fit: Fit, tested: str) -> None:
         if seen.name == tested or seen.fingerprint in prints:
             why = f"it was tuned on {seen.name!r}"
         elif world[seen.name].family == data.family:
-            why = f"it was tuned on {seen.name!r}, which shows source images of {tested!r} (family {data.family!r})"
+            why = (
+                f"it was tuned on {seen.name!r}, which shows source {data.noun} of {tested!r} (family {data.family!r})"
+            )
         else:
             continue
         raise UserError(
-            f"a merge would be scored on images that one of its ingredients saw: {fit.title} on {tested!r}",
+            f"a merge would be scored on {data.noun} that one of its ingredients saw: {fit.title} on {tested!r}",
             got=f"{_owner(fit, seen.name).title}: {why}",
             valid="ingredients tuned on sets of other source families",
             remedy=f"leave what is tuned on {seen.name!r} out of the merge",

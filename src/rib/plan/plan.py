@@ -141,6 +141,11 @@ class Plan:
     adapted: tuple[AdaptedRun, ...] = ()
 
     @property
+    def noun(self) -> str:
+        """Plural of what the data sets hold: "images" or "texts"."""
+        return self.world[self.suite.reference].noun
+
+    @property
     def predictions(self) -> Iterator[tuple[str, Predict]]:
         """Every prediction of runs, merges and adapted runs, with the name of its data set; some more than once."""
         for run in self.runs:

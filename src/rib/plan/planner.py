@@ -244,7 +244,7 @@ class _Planner:
         held = self.suite.held_out
         if method.needs_held_out and not held:
             raise UserError(
-                f"method {method.name!r} chooses on held-out downstream images, and the suite holds none out",
+                f"method {method.name!r} chooses on held-out data, and the suite holds none out",
                 got="held_out = 0",
                 remedy="set held_out in the suite, e.g. held_out = 0.1",
             )
@@ -356,9 +356,9 @@ class _Planner:
         seen = {part.label_map.groups[label][0] for label in set(data.index("tune").labels.tolist())}
         if lost := [each for number, each in enumerate(reference.classes) if number not in seen]:
             raise UserError(
-                f"{where}: {name!r} has no images to train some classes of the head on",
+                f"{where}: {name!r} has no {data.noun} to train some classes of the head on",
                 got=", ".join(lost[:5]) + (f" and {len(lost) - 5} more" if len(lost) > 5 else ""),
-                valid=f"images of all {len(reference.classes)} classes of {self.suite.reference!r}",
+                valid=f"{data.noun} of all {len(reference.classes)} classes of {self.suite.reference!r}",
             )
         last = self._last_batch(model, part, row.finetune) if row.finetune else None
         return NewHead(loaded, part, row.probe, row.seed, row.finetune, last, loaded.called)
@@ -367,10 +367,10 @@ class _Planner:
         """Refuse a set to train a pretrained model on that is tested on the same images. Raises UserError."""
         if name in self.suite.tested and not self.world[name].disjoint:
             raise UserError(
-                f"{where}: {name!r} is tested on the images that the model is trained on",
+                f"{where}: {name!r} is tested on what the model is trained on",
                 got="a set that is tuned on and tested whole",
-                valid="a set with images that are only tested on",
-                remedy=f"add test_fraction = 0.5 to [data.{name}], or give it images to tune on and others to test on",
+                valid="a set with a part that is only tested on",
+                remedy=f"add test_fraction = 0.5 to [data.{name}], or give it a part to tune on and one to test on",
             )
 
     def _pretrain(self, model: str, architecture: Architecture, row: PretrainRow) -> Pretrain:

@@ -24,7 +24,7 @@ def replayable(world: World, method: str) -> DataPart:
     own = world[reference]
     if not own.disjoint:
         raise UserError(
-            f"{method} replays training images of the reference set {reference!r}, and all of its images are scored",
+            f"{method} replays training {own.noun} of the reference set {reference!r}, and all of them are scored",
             got="a reference set that is tested whole",
             valid="one with a training part of its own: train and test folders, or test_fraction",
             remedy=f"leave {method} out, or split the reference set",
@@ -40,8 +40,8 @@ def replayable(world: World, method: str) -> DataPart:
             common = int(compared.seen.sum()) if compared else 0
         if common:
             raise UserError(
-                f"{method} replays training images of {reference!r}, and {name!r} is scored on {common:,} of them",
-                got="the same images, or other versions of them",
+                f"{method} replays training {own.noun} of {reference!r}, and {name!r} is scored on {common:,} of them",
+                got=f"the same {own.noun}, or other versions of them",
                 valid="a training part that no scored set shows",
                 remedy=f"leave {method} out, or take {name!r} out of the suite",
             )

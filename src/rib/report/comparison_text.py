@@ -19,6 +19,7 @@ from rib.results.comparison import Comparison
 from rib.results.comparison_finding import comparison_claim, meaning_of_ri
 from rib.results.failures import alike
 from rib.results.words import spanned
+from rib.text.wording import about
 
 ROOMY = 100
 """Minimum number of terminal columns that shows every column of the table."""
@@ -59,18 +60,25 @@ def comparison_lines(found: Comparison, width: int = 80) -> Lines:
 
 def _legend(found: Comparison) -> str:
     signs = "" if found.pair.identical else " ● sign of lost robustness, ◐ perhaps, ○ not there, ? not known."
-    return (
-        f"{meaning_of_ri(found)} Accuracy over each data set's own classes. [ ]: 95 % interval, paired bootstrap over "
+    key = about(
+        found.results.plan.noun,
+        "Accuracy over each data set's own classes. [ ]: 95 % interval, paired bootstrap over "
         "source images; ≈: not distinguishable from 0, all sets tested together. lost: right before and wrong after; "
-        f"gained: the reverse.{signs}"
+        f"gained: the reverse.{signs}",
     )
+    return f"{meaning_of_ri(found)} {key}"
 
 
 def _table(found: Comparison, width: int) -> Table:
     roomy = width >= ROOMY
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     table.add_column("tested on", overflow="fold")
-    for head in ("before", "after", "change, points", *(["lost", "gained", "images"] if roomy else ["lost"])):
+    for head in (
+        "before",
+        "after",
+        "change, points",
+        *(["lost", "gained", found.results.plan.noun] if roomy else ["lost"]),
+    ):
         table.add_column(head, justify="right", no_wrap=True)
     table.add_column("role", style="dim", no_wrap=True)
     for row in sorted(found.tested, key=lambda row: row.role != "downstream"):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from rib.data.budget import shown_bytes
 from rib.plan.cost import Cost
+from rib.text.wording import IMAGES
 
 
-def cost_lines(cost: Cost, suite: str, devices: str) -> str:
-    """The cost as text; `devices` names the kind of device that the hours refer to."""
+def cost_lines(cost: Cost, suite: str, devices: str, noun: str = IMAGES) -> str:
+    """The cost as text; `devices` names the kind of device that the hours refer to, `noun` what the sets hold."""
     lines = [
         "What is to do:",
-        f"  decode   {cost.decoded:,} images, {shown_bytes(cost.packed)} of packs",
-        f"  compute  {cost.forward:,} images forward, {cost.trained:,} through training, {_flops(cost.flops)}",
+        f"  decode   {cost.decoded:,} {noun}, {shown_bytes(cost.packed)} of packs",
+        f"  compute  {cost.forward:,} {noun} forward, {cost.trained:,} through training, {_flops(cost.flops)}",
         f"  keep     {cost.models:,} sets of weights, {shown_bytes(cost.weights)} (--keep none: while they are needed)",
         f"  disk     {shown_bytes(cost.packed + cost.weights)} wanted, {shown_bytes(cost.free)} free",
     ]
     if cost.streamed:
-        lines.insert(2, f"  stream   {cost.streamed:,} images more: no room for the packs of the largest sets")
+        lines.insert(2, f"  stream   {cost.streamed:,} {noun} more: no room for the packs of the largest sets")
     if len(cost.seeds) > 1:
         listed = ", ".join(map(str, cost.seeds))
         lines.append(f"  seeds    {listed}: one costs 1/{len(cost.seeds)} of the tuning and its scores (--seeds 1)")
@@ -25,7 +26,7 @@ def cost_lines(cost: Cost, suite: str, devices: str) -> str:
     else:
         lines.append(f"  time     {_hours(cost.hours)} on {devices}, decoding not counted")
     if cost.packed + cost.weights > cost.free:
-        lines.append("  The disk is too small for all of it: keep fewer weights, or score fewer images.")
+        lines.append(f"  The disk is too small for all of it: keep fewer weights, or score fewer {noun}.")
     if cost.assumed:
         lines.append(
             f"  absent   {len(cost.assumed)} data sets and weights are not on this machine; counted as published:"

@@ -23,7 +23,8 @@ def check_table(found: Sequence[Checked], shared: Sequence[Overlap] = ()) -> Ren
     table.add_column("set", no_wrap=True)
     table.add_column("state", no_wrap=True)
     counted = any(checked.survey.expected for checked in found)
-    for column in ("images", *(["expected"] if counted else []), "classes"):
+    nouns = dict.fromkeys(checked.noun for checked in found)
+    for column in (" or ".join(nouns) or "images", *(["expected"] if counted else []), "classes"):
         table.add_column(column, justify="right", no_wrap=True)
     for checked in found:
         survey = checked.survey

@@ -129,7 +129,10 @@ class Tradeoff:
 
 @dataclass(frozen=True)
 class FigureData:
-    """The content of all figures. `size` is shown first; `lacking` explains intervals that lack seeds."""
+    """The content of all figures. `size` is shown first; `lacking` explains intervals that lack seeds.
+
+    `noun` is the plural of what the sets hold.
+    """
 
     methods: list[Style]
     models: list[Style]
@@ -139,6 +142,7 @@ class FigureData:
     curves: list[Curves]
     tradeoffs: list[Tradeoff]
     lacking: bool
+    noun: str
 
 
 def figure_data(results: Results) -> FigureData:
@@ -161,6 +165,7 @@ def figure_data(results: Results) -> FigureData:
         curves=list(_curves(models, methods, sizes, found)) if len(sizes) > 1 else [],
         tradeoffs=list(_tradeoffs(models, sizes, tuned, matched_gains(results))),
         lacking=any(row.mri and row.mri.lacks for row in tuned),
+        noun=results.plan.noun,
     )
 
 

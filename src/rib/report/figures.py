@@ -284,7 +284,7 @@ def _sizes_figure(data: FigureData) -> Figure:
         axes.set_xlim(-0.4, len(curves.sizes) - 0.6)
         axes.grid(axis="y", linewidth=0.4, alpha=0.5)
         axes.set_title(curves.model, fontsize=8)
-    figure.supxlabel("images tuned on", fontsize=8)
+    figure.supxlabel(f"{data.noun} tuned on", fontsize=8)
     figure.supylabel("mRI, percentage points", fontsize=8)
     legend(figure, [style for style in data.methods if style.name in used])
     return figure
@@ -309,7 +309,9 @@ def _tradeoff_figure(data: FigureData, tradeoffs: list[Tradeoff]) -> Figure:
             )  # fmt: skip
         axes.grid(linewidth=0.4, alpha=0.5)
         axes.set_title(tradeoff.model, fontsize=8)
-    figure.supxlabel("accuracy on unseen images of the set tuned on, % (black edge, dotted: Pareto front)", fontsize=8)
+    figure.supxlabel(
+        f"accuracy on unseen {data.noun} of the set tuned on, % (black edge, dotted: Pareto front)", fontsize=8
+    )
     figure.supylabel("mRI, percentage points", fontsize=8)
     legend(figure, [style for style in data.methods if style.name in used])
     return figure

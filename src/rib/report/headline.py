@@ -21,6 +21,7 @@ from rib.results.finding import claim
 from rib.results.results import Results
 from rib.results.rows import Group, Summary, main_size
 from rib.results.words import ONE_SEED, extent, holes, lacking, marks, ordered, signed, size_name, spanned, suite_word
+from rib.text.wording import about
 
 LEGEND = (
     "OOD: mean accuracy on the downstream sets not tuned on, before → after. mRI: its change in percentage points. "
@@ -286,7 +287,10 @@ def _class_lines(results: Results, width: int) -> list[Text]:
     ]
     if not said:
         return []
-    text = "Some sets tuned on lack classes. mRI on images whose class was tuned on (present) or was not (absent): "
+    text = about(
+        results.plan.noun,
+        "Some sets tuned on lack classes. mRI on images whose class was tuned on (present) or was not (absent): ",
+    )
     return [Text(), *wrapped(f"{text}{'; '.join(said)}.", width, "")]
 
 
@@ -343,11 +347,12 @@ def _legend(results: Results, tuned: list[Summary], width: int) -> list[Text]:
     if not tuned:
         return wrapped("Accuracy over each data set's own classes.", width, "dim")
     several = len({seed for row in tuned for seed in row.seeds}) > 1
-    text = LEGEND.format(
+    noun = results.plan.noun
+    text = about(noun, LEGEND).format(
         reference=results.set_name(results.suite.reference),
         seeds=" and seeds" if several else "",
-        learned=LEARNED[_learned(tuned)],
-        n=" n: images tuned on." if len({row.size for row in tuned}) > 1 else "",
+        learned=about(noun, LEARNED[_learned(tuned)]),
+        n=f" n: {noun} tuned on." if len({row.size for row in tuned}) > 1 else "",
     )
     used = {mark for row in tuned for mark in marks(row)}
     said = "; ".join(f"{mark} {meaning}" for mark, meaning in MARKS.items() if mark in used)

@@ -144,12 +144,13 @@ def _latex_points(row: Summary) -> str:
 
 
 def _caption(results: Results, shown: _Shown) -> str:
-    classes = "Present, Absent: mRI on images whose class was tuned on, and on the others. " if shown.classes else ""
-    seen = "Seen: accuracy (\\%) on the very images tuned on. " if shown.seen else ""
-    seeds = " $^{\\circ}$: interval over images only, from one seed." if shown.lacking else ""
+    noun = results.plan.noun
+    classes = f"Present, Absent: mRI on {noun} whose class was tuned on, and on the others. " if shown.classes else ""
+    seen = f"Seen: accuracy (\\%) on the very {noun} tuned on. " if shown.seen else ""
+    seeds = f" $^{{\\circ}}$: interval over {noun} only, from one seed." if shown.lacking else ""
     return (
         f"{latex(results.suite.name)}. OOD: mean accuracy (\\%) on the downstream sets not tuned on. mRI: its change "
         "against the pretrained model, in percentage points, with its paired 95\\,\\% interval; "
-        f"$\\approx$: not distinguishable from 0. {classes}Own: accuracy (\\%) on unseen images of the set tuned on. "
+        f"$\\approx$: not distinguishable from 0. {classes}Own: accuracy (\\%) on unseen {noun} of the set tuned on. "
         f"{seen}Reference: accuracy (\\%) on {latex(results.set_name(results.suite.reference))}.{seeds}"
     )

@@ -10,6 +10,7 @@ from rib.report.grid import ABSENT, grid, wrapped
 from rib.results.matched_gain import FINETUNE, MatchedGain, matched_gains
 from rib.results.results import Results
 from rib.results.words import signed, size_name, spanned
+from rib.text.wording import about
 
 HEADS = ("lost per point", "mRI there [95 %]", "- finetune's [95 %]", "")
 LEGEND = (
@@ -30,7 +31,7 @@ def matched_lines(results: Results, width: int) -> list[Text]:
     """Methods at the gain of `finetune`, for suites that sweep a strength."""
     rows = matched_gains(results)
     if not rows and swept(results.suite) and any(method == FINETUNE for _, method, _ in results.groups):
-        return [Text(), *wrapped(IDLE, width, "dim")]
+        return [Text(), *wrapped(about(results.plan.noun, IDLE), width, "dim")]
     if not any(row.field for row in rows):
         return []
     several = {field: len({getattr(row, field) for row in rows}) > 1 for field in ("model", "size")}

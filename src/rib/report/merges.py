@@ -9,6 +9,7 @@ from rib.report.grid import ABSENT, MISSING, grid, wrapped
 from rib.results.merges import MergeRow, merge_rows
 from rib.results.results import Results
 from rib.results.words import signed, size_name, spanned
+from rib.text.wording import about
 
 HEADS = ("mRI, leave-one-out [95 %]", "- its models", "gain", "reference %")
 LEGEND = (
@@ -43,7 +44,7 @@ def merge_lines(results: Results, width: int) -> list[Text]:
         Text(),
         Text("Leave-one-out merging", style="bold"),
         *grid("method", names, HEADS, cells, width),
-        *wrapped(LEGEND, width, "dim"),
+        *wrapped(about(results.plan.noun, LEGEND), width, "dim"),
     ]
 
 

@@ -178,7 +178,7 @@ def _what(results: Results, run: Model) -> Iterator[str]:
     suite, architecture = results.suite, run.fit.architecture
     made = code(architecture.timm or architecture.build or "")
     tuned = _tuned(run)
-    size = f", {run.size:,} images{' each' if isinstance(run, Merge) else ''}" if run.size is not None else ""
+    size = f", {run.size:,} {results.plan.noun}{' each' if isinstance(run, Merge) else ''}" if run.size is not None else ""
     yield f"{made}, {tuned}{size}, in the suite {code(suite.name)} of RIB, the Robustness Inheritance Benchmark."
     classes = results.plan.world[suite.reference].classes
     named = ", ".join(map(markdown, classes[:MOST_CLASSES])) + (
@@ -186,7 +186,7 @@ def _what(results: Results, run: Model) -> Iterator[str]:
     )
     yield from ("", f"- Classes: {architecture.classes}, those of {code(suite.reference)}, in this order: {named}.")
     if isinstance(run, Run) and run.tuned_on in suite.roles.tuned:
-        yield f"- Tuned on {len(drawn(results.plan, run).tuning):,} images, listed in tuned_on.csv."
+        yield f"- Tuned on {len(drawn(results.plan, run).tuning):,} {results.plan.noun}, listed in tuned_on.csv."
     yield from (f"- {line}" for line in input_lines(architecture))
     yield f"- Method: {code(json.dumps(run.fit.method.model_dump(mode='json')))}."
     if run.seed is not None:

@@ -30,6 +30,7 @@ from rib.report.samples import samples
 from rib.report.settings import method_words
 from rib.report.targets import PAGE_START, require_kind
 from rib.report.views import unstated, view_lines
+from rib.report.wording import Wording
 from rib.results.adapted import adapted_rows
 from rib.results.failures import alike
 from rib.results.finding import claim
@@ -41,6 +42,7 @@ from rib.results.profile import Profile
 from rib.results.results import Results
 from rib.results.rows import main_size
 from rib.results.words import extent, holes, lacking, ordered, signed, size_name, suite_word
+from rib.text.wording import about
 
 SCRIPTS = ("plots.js", "panels.js", "page.js")
 """Scripts of the page, in order: shared ones first, then its own."""
@@ -116,7 +118,7 @@ def _render(results: Results, profile: Profile | None) -> str:
         verdicts=VERDICTS,
         measured=measured,
         held_against=held_against,
-        panels=shown_panels(insides),
+        panels=shown_panels(insides, results.plan.noun),
         groups=found.groups,
         worst_groups=found.worst_groups,
         worst=[row for row in found.classes if row.size == main_size(rows)],
@@ -145,7 +147,9 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        extensions=[Wording],
     )
+    environment.extend(noun=(noun := results.plan.noun))
     environment.filters |= {"points": _points, "percent": _percent, "duration": duration, "size": size_name}
     environment.filters |= {
         "typeset": typeset,
@@ -167,7 +171,7 @@ def render(template: str, scripts: Iterable[str], results: Results, figures: Any
         figures=packed(json_text(figures, None)),
         suite_text=json.dumps(results.suite.model_dump(mode="json"), indent=2, ensure_ascii=False),
         style=_asset("page.css"),
-        script=packed("\n".join(map(_asset, scripts))),
+        script=packed(about(noun, "\n".join(map(_asset, scripts)))),
         plotly=_packed_plotly(),
         unpack=_asset("unpack.js"),
         **values,

@@ -18,6 +18,7 @@ from rib.report.views import unstated, view_json
 from rib.results.failures import alike
 from rib.steps import distinct
 from rib.store.store import Store
+from rib.text.wording import about
 
 if TYPE_CHECKING:
     from rib.store.leases import Lease
@@ -120,7 +121,7 @@ def plan_table(plan: Plan, store: Store, every: bool) -> Table:
     for step in plan.steps:
         groups.setdefault(step.group, []).append(step)
     table.add_column("step", no_wrap=True)
-    for column in ("all", "to do", "image passes to do"):
+    for column in ("all", "to do", about(plan.noun, "image passes to do")):
         table.add_column(column, justify="right")
     for name, steps in [*groups.items(), ("all", list(plan.steps))]:
         left = [step for step in steps if step.key in todo]

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from rib.results.recommendation import Advice, Candidate
 from rib.results.words import signed, spanned
+from rib.text.wording import about
 
 ROOMY = 100
 """Minimum number of columns that shows the tuned set with the lowest RI."""
@@ -22,7 +23,7 @@ def advice_lines(advice: Advice, width: int = 80) -> Lines:
     reach += [Text(f"data: {caveat}", style="yellow") for caveat in advice.caveats]
     if advice.declined:
         reasons = [Text(f"  {reason}") for reason in advice.declined]
-        head = Text(f"No recommendation for {advice.images:,} images: the evidence is too thin.", style="bold")
+        head = Text(f"No recommendation for {advice.images:,} {advice.noun}: the evidence is too thin.", style="bold")
         return Lines(head, *reasons, Text(), *reach)
     table = Table(box=None, padding=(0, 2, 0, 0))
     table.add_column("  model and method", overflow="fold")
@@ -43,7 +44,7 @@ def advice_lines(advice: Advice, width: int = 80) -> Lines:
             *([low] if roomy else []),
             style="bold" if item.front else "dim",
         )
-    asked = f"For {advice.images:,} images" + (
+    asked = f"For {advice.images:,} {advice.noun}" + (
         f" (measured at {advice.measured_at:,})" if advice.measured_at != advice.images else ""
     )
     key = (
@@ -62,7 +63,7 @@ def advice_lines(advice: Advice, width: int = 80) -> Lines:
         table,
         Text(),
         Text(f"{advice.beaten} more were compared and are beaten.", style="dim"),
-        Text(key, style="dim"),
+        Text(about(advice.noun, key), style="dim"),
         *reach,
     )
 
@@ -96,7 +97,7 @@ def _worst_absent(advice: Advice) -> str:
         return ""
     value, item = min(known, key=lambda pair: pair[0])
     return (
-        "Some sets tuned on lack classes of the others: on images of those classes, the front changes by "
+        f"Some sets tuned on lack classes of the others: on {advice.noun} of those classes, the front changes by "
         f"{signed(value)} points at worst ({item.model} {item.method})."
     )
 

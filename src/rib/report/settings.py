@@ -8,6 +8,7 @@ from typing import Any
 from rib.plan import Plan
 from rib.recipe import Recipe
 from rib.text.names import few
+from rib.text.wording import IMAGES
 
 
 def settings_json(plan: Plan) -> dict[str, Any]:
@@ -37,7 +38,8 @@ def settings_lines(plan: Plan) -> Iterator[str]:
     held_out = f"{100 * found['held_out']:g} % of each tuning pool held out" if found["held_out"] else "none held out"
     if found["methods"]:
         yield f"seeds {_plain(found['seeds'])}; sizes {_plain(found['sizes'])}; {held_out}"
-    yield f"images decoded: {found['decode']}"
+    if plan.noun == IMAGES:
+        yield f"images decoded: {found['decode']}"
 
 
 def recipe_words(recipe: Recipe, trains: bool = True) -> str:

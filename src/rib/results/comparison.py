@@ -10,7 +10,7 @@ from pathlib import Path
 from rib.analysis.base import typed
 from rib.analysis.cka import CKA, CKAValues
 from rib.analysis.drift import Drift, DriftValues
-from rib.analysis.signatures import Evidence, Signature, signatures
+from rib.analysis.signatures import Evidence, Signature, signatures, worded
 from rib.analysis.statistics import StatisticsShare, StatisticsValues
 from rib.gates import Gate, GateVerdict, quantity_names, tested_together, worst_of
 from rib.metrics.intervals import Interval
@@ -160,7 +160,7 @@ class Comparison:
             shares=statistics_shares(self.results, (self.pair.after.model, self.pair.after.method, None)),
             keeps_statistics=any(isinstance(look.step.analysis, StatisticsShare) for look in self.pair.plan.looks),
         )
-        return signatures(evidence)
+        return worded(signatures(evidence), self.results.plan.noun)
 
     @cached_property
     def calibration_errors(self) -> dict[str, tuple[float, float]]:

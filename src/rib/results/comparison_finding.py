@@ -111,7 +111,8 @@ def meaning_of_ri(found: Comparison) -> str:
         return f"RI: mean change over all {count} downstream sets, as none was named as the one tuned on (--tuned-on)."
     text = f"RI: mean change over the {count} downstream sets other than {found.tuned_on}, which was tuned on."
     if found.by_classes["absent"]:
-        text += f" RI present, RI absent: over images whose class {found.tuned_on} has, and over the others."
+        noun = found.results.plan.noun
+        text += f" RI present, RI absent: over {noun} whose class {found.tuned_on} has, and over the others."
     return text
 
 

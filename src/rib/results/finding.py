@@ -16,6 +16,7 @@ from rib.results.inside.signatures import reference_changes
 from rib.results.results import Results
 from rib.results.rows import Group, Summary, learned, main_size, shown_first
 from rib.results.words import ordered, signed
+from rib.text.wording import about
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,8 @@ def claim(results: Results) -> Claim:
     cost = _cost(contests)
     detail = " ".join(filter(None, (cost.detail, _by_heart(contests), _chance(contests), _ranking(contests))))
     lead = f"{cost.lead}{_hidden(contests)}{_forgotten(contests)}"
-    return Claim(f"{'Of the rows that are complete: ' if partial else ''}{lead}", detail)
+    lead = f"{'Of the rows that are complete: ' if partial else ''}{lead}"
+    return Claim(about(results.plan.noun, lead), about(results.plan.noun, detail))
 
 
 @dataclass(frozen=True)

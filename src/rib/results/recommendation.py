@@ -13,6 +13,7 @@ from rib.metrics.pareto import pareto
 from rib.results.results import Results
 from rib.results.rows import Group
 from rib.results.words import size_name
+from rib.text.wording import IMAGES
 
 FARTHEST = 3.0
 """Maximum ratio between the nearest measured size and the one asked for. The sizes of the shipped suites differ by
@@ -65,6 +66,7 @@ class Advice:
         declined: why there is no advice; empty if there is.
         reach: extent of the evidence, in sentences.
         caveats: known or possible faults of data and models, in sentences.
+        noun: plural of what the sets hold.
     """
 
     images: int
@@ -74,6 +76,7 @@ class Advice:
     declined: tuple[str, ...]
     reach: tuple[str, ...]
     caveats: tuple[str, ...] = ()
+    noun: str = IMAGES
 
 
 @dataclass(frozen=True)
@@ -111,13 +114,13 @@ def advise(results: Results, images: int) -> Advice:
     near = min(sizes, key=lambda size: abs(math.log(size / images)), default=None)
     entries = _entries(results, near) if near is not None else []
     if declined := _too_thin(results, images, near, entries):
-        return Advice(images, near, (), 0, declined, _reach(results, sizes), results.caveats)
+        return Advice(images, near, (), 0, declined, _reach(results, sizes), results.caveats, results.plan.noun)
     assert near is not None
     front = {entries[place].group for place in pareto([(item.own.value, item.ood.value) for item in entries])}
     listed = [_candidate(results, item, entries, item.group in front) for item in entries]
     kept = sorted((item for item in listed if item.beaten_by is None), key=lambda item: -item.own.value)
     reach = (*_reach(results, sizes), *_elsewhere(results, images, near, sizes))
-    return Advice(images, near, tuple(kept), len(listed) - len(kept), (), reach, results.caveats)
+    return Advice(images, near, tuple(kept), len(listed) - len(kept), (), reach, results.caveats, results.plan.noun)
 
 
 def _entries(results: Results, size: int) -> list[_Entry]:
@@ -141,19 +144,19 @@ def _too_thin(results: Results, images: int, near: int | None, entries: Sequence
     """Reasons to give no advice."""
     if near is None:
         return ("no tuning set of a counted size is in this suite",)
-    reasons = []
+    reasons, noun = [], results.plan.noun
     if max(images / near, near / images) > FARTHEST:
         reasons.append(
-            f"the nearest measured size is {near:,} images, more than {FARTHEST:g} times away from {images:,}"
+            f"the nearest measured size is {near:,} {noun}, more than {FARTHEST:g} times away from {images:,}"
         )
     if len(results.suite.downstream) < FEWEST_SETS:
         reasons.append(f"models were tuned on {len(results.suite.downstream)} sets only; {FEWEST_SETS} are the least")
     if not any(item.group[1] != "pretrained" for item in entries):
         scored = any(run.tuned_on in run.scores for run in results.plan.runs)
         reasons.append(
-            f"no method is complete at {near:,} images"
+            f"no method is complete at {near:,} {noun}"
             if scored
-            else "no set tuned on has unseen images of its own, so accuracy downstream is not known"
+            else f"no set tuned on has unseen {noun} of its own, so accuracy downstream is not known"
         )
     return tuple(reasons)
 
@@ -190,9 +193,10 @@ def _reach(results: Results, sizes: Sequence[int]) -> tuple[str, ...]:
     suite = results.suite
     seeds = {run.seed for run in results.plan.runs if run.seed is not None}
     names = ", ".join(results.set_name(name) for name in suite.downstream)
+    noun = results.plan.noun
     said = [
         f"Tuned on {len(suite.downstream)} sets ({names}) at {', '.join(size_name(size) for size in sizes) or 'no'} "
-        f"images with {len(seeds)} seed{'' if len(seeds) == 1 else 's'}; intervals cover test images"
+        f"{noun} with {len(seeds)} seed{'' if len(seeds) == 1 else 's'}; intervals cover test {noun}"
         + (" and seeds." if len(seeds) > 1 else ", not seeds."),
         "A set unlike all of these, or a model that is not listed, is outside of what was measured.",
     ]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any, ClassVar, final
 
@@ -14,6 +15,7 @@ from rib.studies.cohorts import Cohort
 from rib.studies.numbers import StudyNumbers
 from rib.studies.selection import Taken
 from rib.suite.suite import Looks, Runs, StudyChoice, Suite
+from rib.text.wording import about
 
 
 class Study(ABC):
@@ -117,7 +119,7 @@ class Study(ABC):
         taken = self.taken(results.suite)
         numbers = StudyNumbers(results, taken, self.cohorts(taken))
         contrasts = as_one_family(self.contrasts(numbers))
-        return Answer(
+        found = Answer(
             study=self.name,
             suite=results.suite.name,
             question=self.question,
@@ -138,3 +140,23 @@ class Study(ABC):
             missing=tuple(f"{name}: {len(lost)} missing" for name, lost in holes(results)),
             caveats=results.caveats,
         )
+        return _worded(found, results.plan.noun)
+
+
+def _worded(answer: Answer, noun: str) -> Answer:
+    """An answer whose sentences have the word for what the sets hold."""
+
+    def each(sentences: Iterable[str]) -> tuple[str, ...]:
+        return tuple(about(noun, sentence) for sentence in sentences)
+
+    return replace(
+        answer,
+        question=about(noun, answer.question),
+        measure=about(noun, answer.measure),
+        contrasts=tuple(replace(one, says=about(noun, one.says)) for one in answer.contrasts),
+        panels=tuple(replace(one, across=about(noun, one.across)) for one in answer.panels),
+        intervals=about(noun, answer.intervals),
+        notes=each(answer.notes),
+        limits=each(answer.limits),
+        power=about(noun, answer.power),
+    )

@@ -184,7 +184,7 @@ def finite(found: Tensor) -> Tensor:
     bad = ~torch.isfinite(found).all(dim=1)
     if count := int(bad.sum()):
         raise NotFiniteError(
-            f"the model outputs NaN or infinity for {count} of {len(found)} images. If it was tuned, its training may "
+            f"the model outputs NaN or infinity for {count} of {len(found)} inputs. If it was tuned, its training may "
             "have diverged: try a lower learning rate. Otherwise look at its weights and at its mean and std, and "
             "predict in fp32 (`eval_precision`)"
         )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from rib.analysis.cka import CKA, CKAValues
 from rib.analysis.drift import Drift, DriftValues
-from rib.analysis.signatures import SMALL_SET, Evidence, Signature, signatures
+from rib.analysis.signatures import SMALL_SET, Evidence, Signature, signatures, worded
 from rib.data.splits import tuning_rows
 from rib.metrics.estimates import Estimate, mean
 from rib.metrics.intervals import Interval, as_family
@@ -49,7 +49,7 @@ def signature_rows(results: Results) -> list[SignatureRow]:
             reference=references[group],
             shares=statistics_shares(results, group),
         )
-        signs = signatures(evidence)
+        signs = worded(signatures(evidence), results.plan.noun)
         if any(sign.verdict != "unknown" for sign in signs):
             endings = (results.ended(runs, "at_chance"), results.ended(runs, "diverged"))
             rows.append(SignatureRow(results.model_name(group[0]), group[1], group[2], signs, *endings))
