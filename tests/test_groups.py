@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
+import json
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -12,16 +15,19 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+import rib
 from handmade import handmade
+from helpers import document, model_row, toml
 from rib.data.catalogue import DataRow, open_data
 from rib.errors import UserError
+from rib.report.comparison_json import comparison_json
 from rib.report.headline import headline
 from rib.report.page import write_page
 from rib.report.parquet import schemas, write_parquet
 from rib.report.results_json import results_json
 from rib.results.inside.worst_group import worst_groups
 from rib.results.results import Results
-from rib.steps import Predict
+from rib.steps import How, Predict
 
 SETS = {"ref": "ab", "one": "ab", "two": "ab"}
 
@@ -125,13 +131,30 @@ def as_parquet(folder: Path, who: list[str]) -> DataRow:
     return DataRow(parquet="data.parquet", group_column="who")
 
 
+def as_shards(folder: Path, who: list[str]) -> DataRow:
+    """Pictures in two tar files, named as WebDataset does; the groups are in a file beside them."""
+    paths = sorted(pictures(folder).rglob("*.png"))
+    (folder / "shards").mkdir(exist_ok=True)
+    for number in range(2):
+        with tarfile.open(folder / "shards" / f"{number:03d}.tar", "w") as tar:
+            for path in paths[3 * number : 3 * number + 3]:
+                for suffix, content in (("png", path.read_bytes()), ("cls", path.parent.name.encode())):
+                    item = tarfile.TarInfo(f"{path.parent.name}-{path.stem}.{suffix}")
+                    item.size = len(content)
+                    tar.addfile(item, io.BytesIO(content))
+    names = [f"{path.parent.name}/{path.parent.name}-{path.name}" for path in paths]
+    with (folder / "who.csv").open("w", newline="") as handle:
+        csv.writer(handle).writerows([("file", "group"), *zip(names, who, strict=True)])
+    return DataRow(shards="shards", group_file="who.csv")
+
+
 def as_arrays(folder: Path, who: list[str]) -> DataRow:
     images = np.zeros((6, 4, 4, 3), np.uint8) + np.arange(6, dtype=np.uint8)[:, None, None, None]
     np.savez(folder / "a.npz", images=images, labels=["ant"] * 3 + ["bee"] * 3, who=who)
     return DataRow(arrays="a.npz", group_column="who")
 
 
-@pytest.mark.parametrize("kind", [as_file, as_parquet, as_arrays])
+@pytest.mark.parametrize("kind", [as_file, as_parquet, as_arrays, as_shards])
 def test_groups_of_images_are_read_and_change_the_key(kind, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     row = kind(tmp_path, WHO)
     data = open_data("mine", row, tmp_path, None)
@@ -143,7 +166,7 @@ def test_groups_of_images_are_read_and_change_the_key(kind, tmp_path: Path) -> N
     assert bare.fingerprint("test") != data.fingerprint("test")
 
 
-@pytest.mark.parametrize("kind", [as_file, as_parquet, as_arrays])
+@pytest.mark.parametrize("kind", [as_file, as_parquet, as_arrays, as_shards])
 def test_a_row_without_a_group_is_refused(kind, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(UserError, match="no group"):
         open_data("mine", kind(tmp_path, [*WHO[:5], ""]), tmp_path, None)
@@ -169,3 +192,45 @@ def test_a_column_of_ids_is_no_column_of_groups(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", images=images, labels=np.array(["a", "b"])[np.arange(count) % 2], who=np.arange(count))
     with pytest.raises(UserError, match="1,001 groups"):
         open_data("mine", DataRow(arrays="a.npz", group_column="who"), tmp_path, None)
+
+
+# -- two models compared -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", ["resnet", "text"])
+def test_a_comparison_has_the_accuracy_of_each_group_and_of_the_worst(family: str, tmp_path: Path) -> None:
+    """Of images and of texts: counted from the predictions of each row, by hand."""
+    made = document(tmp_path, (family,))
+    model_row(tmp_path, family, seed=1)
+    row = made["data"]["whole"]
+    if family == "text":
+        file = tmp_path / row["text"]
+        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
+        file.write_text("\n".join(json.dumps({**one, "who": "xyz"[at % 3]}) for at, one in enumerate(rows)), "utf-8")
+    else:
+        arrays = dict(np.load(tmp_path / row["arrays"]))
+        np.savez(tmp_path / row["arrays"], **arrays, who=["xyz"[at % 3] for at in range(len(arrays["labels"]))])
+    row["group_column"] = "who"
+    (tmp_path / "tiny.toml").write_text(toml(made), "utf-8")
+    found = rib.compare(family, str(tmp_path / f"{family}-1.safetensors"), suite=tmp_path / "tiny.toml",
+                        store=tmp_path / "store", how=How(workers=1, device="cpu"))  # fmt: skip
+    results = found.results
+    index = results.plan.world["whole"].index("test")
+    assert index.groups is not None
+    levels: list[dict[str, float]] = []
+    for run in results.plan.runs:
+        right = np.array(results.store.predictions(run.scores["whole"].key).to_pydict()["masked_right"])
+        levels.append({name: 100 * right[index.groups == at].mean() for at, name in enumerate(index.group_names)})
+    before, after = levels
+    known = comparison_json(found)
+    assert {one["group"]: one["accuracy"]["value"] for one in known["groups"] if one["change"]} == pytest.approx(after)
+    (worst,) = (one for one in known["worst_groups"] if one["change"])
+    assert worst["before"]["accuracy"]["value"] == pytest.approx(min(before.values()))
+    assert worst["after"]["accuracy"]["value"] == pytest.approx(min(after.values()))
+    assert worst["change"]["value"] == pytest.approx(min(after.values()) - min(before.values()))
+    found.page(tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    assert "Worst group, before and after" in page
+    console = Console(width=100, record=True)
+    console.print(found.lines(100))
+    assert "Worst of 3 groups: whole" in console.export_text()

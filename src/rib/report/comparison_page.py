@@ -17,6 +17,7 @@ from rib.report.views import seen_by_both
 from rib.results.comparison import Comparison
 from rib.results.comparison_finding import comparison_claim, gates_finding, meaning_of_ri, reason
 from rib.results.inside.signatures import HEADS, VERDICTS, held_against
+from rib.results.inside.worst_group import group_rows, worst_groups
 
 
 def write_comparison(found: Comparison, path: Path) -> None:
@@ -64,6 +65,8 @@ def write_comparison(found: Comparison, path: Path) -> None:
         tested=tested,
         summary=found.summary,
         errors=found.calibration_errors,
+        groups=group_rows(found.results),
+        worst_groups=worst_groups(found.results),
         worst=found.worst_classes,
         scale=scale([found.ri, *(row.change for row in tested)]),
     )
