@@ -9,7 +9,7 @@ from typing import Any
 from rib.analysis.effective import probit
 from rib.report.page_json import five_digits, page_json
 from rib.results.inside import Inside
-from rib.text.wording import about
+from rib.text.wording import IMAGES, about
 
 TICKS = (0.1, 0.5, 1, 2, 5, 10, 20, 30, 40, 50, 60, 70, 80, 90, 95, 98, 99, 99.5, 99.9)
 """Percentages that may label a probit axis."""
@@ -131,7 +131,7 @@ def panel_data(found: Inside) -> dict[str, Any]:
     }
 
 
-def shown_panels(data: Mapping[str, Any], noun: str) -> list[tuple[Panel, bool]]:
+def shown_panels(data: Mapping[str, Any], noun: str = IMAGES) -> list[tuple[Panel, bool]]:
     """The panels that have data, in the word for what the sets hold, and whether each is open at first."""
     panels = [replace(panel, note=about(noun, panel.note)) for panel in PANELS if data[panel.name]]
     return [(panel, place < OPEN) for place, panel in enumerate(panels)]
