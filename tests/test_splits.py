@@ -142,5 +142,5 @@ def test_the_smallest_size_is_explained(classes: int, why: str) -> None:
 @pytest.mark.parametrize("size", [0, 11])
 def test_sizes_out_of_reach(size: int) -> None:
     index = Index(np.arange(10) % 2, np.arange(10))
-    with pytest.raises(UserError, match=rf"tuning set of {size} images cannot be drawn from 'x'"):
+    with pytest.raises(UserError, match=rf"tuning set of {size} cannot be drawn from 'x'"):
         tuning_rows(index, size, 0.0, 0, "x")

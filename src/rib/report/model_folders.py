@@ -178,7 +178,8 @@ def _what(results: Results, run: Model) -> Iterator[str]:
     suite, architecture = results.suite, run.fit.architecture
     made = code(architecture.timm or architecture.build or "")
     tuned = _tuned(run)
-    size = f", {run.size:,} {results.plan.noun}{' each' if isinstance(run, Merge) else ''}" if run.size is not None else ""
+    each = " each" if isinstance(run, Merge) else ""
+    size = f", {run.size:,} {results.plan.noun}{each}" if run.size is not None else ""
     yield f"{made}, {tuned}{size}, in the suite {code(suite.name)} of RIB, the Robustness Inheritance Benchmark."
     classes = results.plan.world[suite.reference].classes
     named = ", ".join(map(markdown, classes[:MOST_CLASSES])) + (
