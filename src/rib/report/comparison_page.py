@@ -61,17 +61,24 @@ def write_comparison(found: Comparison, path: Path) -> None:
         cka_on=found.results.set_name(found.results.suite.reference),
         drift=found.drift,
         statistics=found.statistics,
-        most_images=max((split["images"] for split in found.statistics.values()), default=0),
         tested=tested,
         summary=found.summary,
         errors=found.calibration_errors,
-        groups=group_rows(found.results),
-        worst_groups=worst_groups(found.results),
+        **_tables(found),
         worst=found.worst_classes,
         scale=scale([found.ri, *(row.change for row in tested)]),
     )
     require_kind(path, PAGE_START)
     write_aside(path, page.encode())
+
+
+def _tables(found: Comparison) -> dict[str, Any]:
+    """The accuracy of groups, and the number of images behind the split of a change into its parts."""
+    return {
+        "groups": group_rows(found.results),
+        "worst_groups": worst_groups(found.results),
+        "most_images": max((split["images"] for split in found.statistics.values()), default=0),
+    }
 
 
 def figures(found: Comparison) -> dict[str, Any]:
