@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rib.data.classes import MISSING, disagreement, refuse_labels
+from rib.data.classes import MISSING, PLAIN_LABELS, disagreement, refuse_labels
 from rib.data.companions import may_speak, names_beside, require_rows_of_one_split
 from rib.data.foreign import kind_of_file
 from rib.data.globs import is_junk
@@ -22,6 +22,10 @@ from rib.errors import UserError
 from rib.files import parse_json, plain
 
 LABEL_FIELDS = ("label", "cls", "wnid", "class")
+
+AGAIN = "write the shard again"
+
+_NO_DOTS = "a key ends at the first dot, so write the shard again with keys that contain none"
 
 CLS = ".cls file"
 """Origin of a label in a .cls file, as opposed to a JSON field."""
@@ -70,7 +74,7 @@ class _Shard:
     path: Path
     data: str
 
-    def refuse(self, names: Sequence[str], words: str, valid: str, remedy: str = "write the shard again") -> None:
+    def refuse(self, names: Sequence[str], words: str, valid: str, remedy: str = AGAIN) -> None:
         """Raise UserError if there are names, in words that begin with their number."""
         if names:
             shown = ascii(names[0])[1:-1]
@@ -189,15 +193,17 @@ def _samples(keys: Mapping[str, _Files], shard: _Shard) -> tuple[list[Sample], C
     ]
     shard.refuse(several, "keys have several images", valid)
     missing = [f"{key} (it has {_few(files)})" for key, files in whole.items() if not files.images]
-    shard.refuse(missing, "keys have no image", valid)
+    dotted = any("." in suffix for files in whole.values() if not files.images for suffix in files.others)
+    shard.refuse(missing, "keys have no image", valid, _NO_DOTS if dotted else AGAIN)
     labels = f"KEY.cls, or KEY.json with one of {', '.join(LABEL_FIELDS)}"
     faults: dict[str, list[str]] = defaultdict(list)
     texts = {key: _texts(key, files, faults) for key, files in whole.items()}
     fields = {key: _fields(key, said, faults) for key, said in texts.items()}
     found = {key: _labels(key, texts[key], fields[key], faults) for key in whole}
     for words, names in faults.items():
-        shard.refuse(names, words, labels)
-    shard.refuse([f"no label for {key}" for key, said in found.items() if not said], "images have no label", labels)
+        shard.refuse(names, words, labels, PLAIN_LABELS if words.endswith("nor a name") else AGAIN)
+    lost = [f"no label for {key}" for key, said in found.items() if not said]
+    shard.refuse(lost, "images have no label", labels, "label these images, or remove them")
     differing = [f"{key}: {' and '.join(said.values())}" for key, said in found.items() if _contradict(said)]
     shard.refuse(differing, "labels in .cls and .json files differ", labels)
     _require_agreement(found, shard)
