@@ -70,7 +70,8 @@ def _state(checked: Checked) -> str:
 
 def _details(checked: Checked) -> Text:
     survey = checked.survey
-    lines = [f"\n{survey.name}" + (f" in {survey.where}" if survey.where else "")]
+    repeated = any(survey.where in fault for fault in survey.faults)
+    lines = [f"\n{survey.name}" + (f" in {survey.where}" if survey.where and not repeated else "")]
     lines += [f"  {fault}" for fault in survey.faults[:MOST]]
     pairs = list(zip(checked.unreadable, checked.reasons, strict=True))[:MOST]
     lines += [f"  cannot be decoded: {name}" + (f" ({why})" if why else "") for name, why in pairs]
