@@ -313,29 +313,24 @@ class Numbers:
         return "\n".join(lines)
 
     def held_out_settings(self) -> str:
-        """Held-out accuracy of photos by setting, at the better rate of each line, as a table."""
-        lines = [
-            "| setting | updated: rate | four sets | art and cue | frozen: rate | four sets | art and cue |",
-            "|---|---|---|---|---|---|---|",
-        ]
+        """Held-out accuracy of photos by setting, at the better rate of each, as a table."""
+        head = ("setting", "updated: rate", "art", "cue", "mean", "frozen: rate", "art", "cue", "mean")
+        lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
         for title, model, ending, size in _SETTINGS:
             cells = [cell for method in ("tuned", "frozen") for cell in self._held_out(model, method + ending, size)]
-            lines.append(f"| {title} | {' | '.join(cells)} |")
+            if any(cells):
+                lines.append(f"| {title} | {' | '.join(cells)} |")
         return "\n".join(lines)
 
-    def _held_out(self, model: str, method: str, size: int) -> tuple[str, str, str]:
-        """The better rate, and the mean accuracy over all sets and over art and cue; empty where it was not run."""
-        rows = [
-            row
-            for row in self.photos["settings"]
-            if (row["model"], row["method"], row["size"]) == (model, method, size)
-        ]
+    def _held_out(self, model: str, method: str, size: int) -> tuple[str, ...]:
+        """The rate that is better on average, the accuracy on each set, and the mean; empty where it was not run."""
+        wanted = (model, method, size)
+        rows = [row for row in self.photos["settings"] if (row["model"], row["method"], row["size"]) == wanted]
         if not rows:
-            return "", "", ""
+            return ("",) * 4
         best = max(rows, key=lambda row: sum(row["sets"].values()))
-        sets = best["sets"]
-        two = (sets["pacs_art"] + sets["cue"]) / 2
-        return best["rate"], f"{sum(sets.values()) / 4:.1f}" if len(sets) == 4 else "", f"{two:.1f}"
+        accuracies = [best["sets"]["pacs_art"], best["sets"]["cue"]]
+        return best["rate"], *(f"{value:.1f}" for value in (*accuracies, sum(accuracies) / 2))
 
     def split(self, tested_on: str, part: str) -> str:
         """A share of a change of accuracy on photos in points, or the accuracy at a corner in percent."""
