@@ -122,6 +122,17 @@ def test_a_certain_loss_after_tuning_on_one_set_is_not_hidden_by_the_mean(two: f
         )
 
 
+def test_a_model_without_finetune_is_shown_by_another_method_and_the_sentence_says_so(tmp_path: Path) -> None:
+    """ewc gained more than finetune on small, and yet small is shown by finetune."""
+    moves = {"small finetune": (20, -8), "small ewc": (25, -6), "large ewc": (10, -2), "large finetune": (0, 0)}
+    runs = [{"methods": ["finetune", "ewc"], "models": ["small"]}, {"methods": ["ewc"], "models": ["large"]}]
+    text = finding(results(tmp_path, moves, models=["small", "large"], runs=runs))
+    assert text.startswith(
+        "finetune, or the method that gained most where it was not run, gained +10.0 to +20.0 points on the set tuned "
+        "on and lost 2.0 to 8.0 points elsewhere"
+    )
+
+
 def test_a_loss_that_the_mean_shows_is_said_once(tmp_path: Path) -> None:
     assert "Tuned on" not in finding(results(tmp_path, {"finetune": (20, -8)}))
 

@@ -193,6 +193,8 @@ def _several_costs(rows: Sequence[Summary]) -> Claim:
     """The range of gains over several models, and the range of changes on the other sets."""
     methods = list(dict.fromkeys(row.method for row in rows))
     name = methods[0] if len(methods) == 1 else "The method that gained most"
+    if len(methods) > 1 and "finetune" in methods:
+        name = "finetune, or the method that gained most where it was not run,"
     changed, extremes = _over([_value(row.mri) for row in rows]), _extremes(rows)
     gains = [gain for gain, _ in map(_learned, rows)]
     places = dict.fromkeys(where for _, where in map(_learned, rows))
