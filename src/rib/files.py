@@ -89,8 +89,10 @@ def explained(path: Path) -> Iterator[None]:
     """Turn errors of the block, which writes for `path`, into RIB's errors. Raises as `written_aside`."""
     try:
         yield
-    except OSError as error:
-        raise _explained(error, path) from error
+    except Exception as error:
+        if isinstance(error, RibError) or (cause := _os_error(error)) is None:
+            raise
+        raise _explained(cause, path) from error
 
 
 def write_aside(path: Path, data: bytes, durable: bool = False) -> None:

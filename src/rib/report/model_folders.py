@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
+from stat import S_IMODE
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from rib.errors import UserError
-from rib.files import file_name
+from rib.files import explained, file_name
 from rib.identity import digest
 from rib.metrics.intervals import Interval
 from rib.metrics.missing import interval_of, minus
@@ -53,18 +56,42 @@ def release(results: Results, run: Model, weights: Weights, folder: Path) -> Pat
     classes = results.plan.world[results.suite.reference].classes
     card = model_card(results, run)
     if not _loads_in_timm(run):
-        file = folder / f"{name}.safetensors"
-        write_weights(file, weights)
-        file.with_suffix(".json").write_text(json.dumps(_description(run, classes), indent=2) + "\n", "utf-8")
-        file.with_suffix(".md").write_text(card, "utf-8")
-        _write_rows(results, run, folder, f"{name}.")
-        return file
+        with _written_together(folder, f"{name}.safetensors") as aside:
+            write_weights(aside / f"{name}.safetensors", weights)
+            (aside / f"{name}.json").write_text(json.dumps(_description(run, classes), indent=2) + "\n", "utf-8")
+            (aside / f"{name}.md").write_text(card, "utf-8")
+            _write_rows(results, run, aside, f"{name}.")
+        return folder / f"{name}.safetensors"
     target = folder / name
-    target.mkdir(parents=True, exist_ok=True)
-    _save_for_timm(run, weights, target, classes)
-    (target / "README.md").write_text(card, "utf-8")
-    _write_rows(results, run, target)
+    with _written_together(target, "model.safetensors") as aside:
+        _save_for_timm(run, weights, aside, classes)
+        (aside / "README.md").write_text(card, "utf-8")
+        _write_rows(results, run, aside)
     return target
+
+
+@contextmanager
+def _written_together(folder: Path, weights: str) -> Iterator[Path]:
+    """A new folder, whose files move into `folder` when the block succeeds: the card first, the weights last.
+
+    So an export that was stopped leaves no model, or a card that lets the next export replace it.
+
+    Args:
+        folder: target folder; created if missing.
+        weights: name of the file with the weights.
+
+    Raises as `written_aside`.
+    """
+    with explained(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryDirectory(prefix=".", dir=folder) as place:
+            yield Path(place)
+            (usual := Path(place, ".mode")).touch()
+            mode = S_IMODE(usual.stat().st_mode)  # with the permissions of the user's umask
+            usual.unlink()
+            for path in sorted(Path(place).iterdir(), key=lambda path: (path.name == weights, path.suffix != ".md")):
+                path.chmod(mode)  # safetensors makes files that only their owner can read
+                path.replace(folder / path.name)
 
 
 def _loads_in_timm(run: Model) -> bool:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import shutil
 import tarfile
@@ -24,6 +25,7 @@ from rib.errors import DamagedError, UserError
 from rib.files import BLOCK, Seal, parse_json, plain, written_aside
 from rib.identity import KEY_VERSION, digest
 from rib.plan import Plan
+from rib.store.owners import new_id, place, started_at
 from rib.store.record import DROPPABLE, SEALED
 from rib.store.store import Store
 from rib.upkeep.merge import Merged, merge, require_whole
@@ -187,8 +189,7 @@ def unpack(archive: Path, store: Store, check: Callable[[Store], object] | None 
     """
     _require_file(archive)
     store.prepare()
-    staging = Store(store.root / f".import-{digest(str(archive.resolve()).encode())[:12]}")
-    shutil.rmtree(staging.root, ignore_errors=True)
+    staging = Store(_staging(store.root))
     try:
         (staging.root / "records").mkdir(parents=True)
         with _refusing(archive), _opened(archive) as stream:
@@ -203,6 +204,16 @@ def unpack(archive: Path, store: Store, check: Callable[[Store], object] | None 
         return Unpacked(name, merged, tuple(_beside(staging.root, store.root, name)))
     finally:
         shutil.rmtree(staging.root, ignore_errors=True)
+
+
+def _staging(root: Path) -> Path:
+    """A new folder for one import; those of imports on this machine that were killed are removed."""
+    prefix = f".import-{digest(place().encode())[:8]}-"
+    for left in root.glob(f"{prefix}*"):
+        pid = left.name.removeprefix(prefix).partition("-")[0]
+        if pid.isdecimal() and started_at(int(pid)) is None:
+            shutil.rmtree(left, ignore_errors=True)
+    return root / f"{prefix}{os.getpid()}-{new_id()}"
 
 
 def _require_file(archive: Path) -> None:
