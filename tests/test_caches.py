@@ -292,7 +292,7 @@ def test_a_kept_report_is_shown_only_where_nothing_has_changed(tmp_path: Path) -
     plan = make_plan(parse_suite(document(tmp_path)).based_at(tmp_path))
     store, page = Store(tmp_path / "store"), tmp_path / "page.html"
     page.write_text("page one")
-    kept = ReportCache(plan, store, page, 80)
+    kept = ReportCache(plan.suite, [step.key for step in plan.steps], store, page, 80)
     kept.write("RI +1.4")
     assert kept.read() == "RI +1.4"
     (file,) = store.facts.glob("report-*.json")

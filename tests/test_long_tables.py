@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -54,6 +55,17 @@ def test_a_long_table_repeats_its_head_and_says_what_it_folds(
     folded = sum(int(line.split()[1]) for line in text if line.startswith("  … "))
     assert shown + folded == tuned
     assert (folded == 0) if every else (folded == sum(folded_rows([s for s in results.summaries if s.mri])))
+
+
+@pytest.mark.parametrize("width", [40, 50, 60, 80])
+def test_a_narrow_table_keeps_mri_with_its_interval(width: int, tmp_path: Any) -> None:
+    from test_report import made_up, printed
+
+    results = made_up(tmp_path, runs=({"methods": ["finetune", "linear_probe"], "sizes": [20]},), seeds=(0, 1))
+    text = printed(headline.headline(results, width), width)
+    whole = r"  (finetune|linear_probe) .* [+-]?\d+\.\d \[ *[+-]?\d+\.\d, +[+-]?\d+\.\d\]"
+    assert len([line for line in text if re.match(whole, line)]) == 4, text
+    assert max(map(len, text)) <= width
 
 
 def test_a_long_latex_table_breaks_over_pages(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:

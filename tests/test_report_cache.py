@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
+import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from helpers import Say, document, toml
+from rib.cli import run as cli_run
 from rib.report import cache, page
 from rib.results.results import Results
 from rib.store.record import encode_record
+from rib.suite.load import load_suite, parse_suite
 
 
 @pytest.fixture
@@ -106,10 +112,85 @@ def test_a_run_with_a_hole_is_not_kept(suite: Path, rib_says: Say, monkeypatch: 
     assert "a bad day" not in rib_says(*words)[1]
 
 
+OWN = """
+name = "own"
+reference = "digits:ref"
+downstream = ["digits:sketch", "digits:drawing"]
+models = ["digits:resnet_small"]
+"""
+
+
+def test_a_finished_suite_of_ribs_own_parts_is_shown_without_a_plan(
+    rib_says: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, store = tmp_path / "own.toml", tmp_path / "store"
+    suite.write_text(OWN)
+    words, plans = ("run", suite, "--store", store, "--workers", 1), []
+    plan_of = cli_run.plan_of
+    monkeypatch.setattr(cli_run, "plan_of", lambda *given, **more: (plans.append(1), plan_of(*given, **more))[1])
+    first = rib_says(*words)
+    assert (first[0], len(plans)) == (0, 1)
+    again = rib_says(*words)
+    assert (told(again), len(plans)) == (told(first), 1)
+    assert "0 steps done, 4 done before" in again[1]
+
+    lazily = "import sys; from rib.cli import main\ntry: main()\nfinally: print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", lazily, *map(str, words)], capture_output=True, text=True, check=True)
+    assert done.stdout.endswith("False\n"), "neither data nor nets are needed"
+
+    def is_planned(*more: object) -> None:
+        before = len(plans)
+        assert rib_says(*words, *more)[0] == 0
+        assert len(plans) == before + 1
+
+    is_planned("--json")
+    is_planned("--profile")
+    is_planned("--keep", "none")
+    is_planned("--step-limit", 5)
+    rib_says(*words)
+    record = next((store / "records").rglob("*.json"))
+    record.write_bytes(record.read_bytes())
+    is_planned()
+    record.unlink()
+    is_planned()
+    for changed in ("_libraries", "_shipped"):
+        monkeypatch.setattr(cache, changed, lambda: ["another"])
+        is_planned()
+    suite.write_text(OWN + "seeds = [1]\n")
+    is_planned()
+    (fact,) = (store / "facts").glob("plan-own.json")
+    fact.write_bytes(fact.read_bytes().replace(b'"keys": ["', b'"keys": ["0'))
+    is_planned()
+
+
+@pytest.mark.parametrize(
+    ("name", "embedded"),
+    [("digits", True), ("digits-quick", True), ("fields", True), ("photos", False), ("imagenet_rib", False),
+     ("digits-pretrain", False), ("sentiment", False)],
+)  # fmt: skip
+def test_only_a_suite_without_anything_of_the_user_is_embedded(name: str, embedded: bool) -> None:
+    assert cache.is_embedded(load_suite(name)) == embedded
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        '[[runs]]\nmethods = ["mine:Method"]',
+        '[[runs]]\nmethods = ["other"]\n[method.other]\nkind = "mine:Method"',
+        '[[runs]]\nmethods = ["finetune"]\n[[analyses]]\nnames = ["mine:Look"]',
+        '[data."digits:ref"]\nfolder = "photos"',
+        '[model."digits:resnet_small"]\ntimm = "resnet18"',
+    ],
+)
+def test_what_a_user_may_change_is_planned_again(more: str) -> None:
+    assert cache.is_embedded(parse_suite(tomllib.loads(OWN)))
+    assert not cache.is_embedded(parse_suite(tomllib.loads(OWN + more)))
+
+
 def told(said: tuple[int, str]) -> str:
-    """What was said, less how many steps were done now and before."""
+    """What was said, less how many steps were done, which a slow run also says meanwhile."""
     assert said[0] == 0
-    return "\n".join(line for line in said[1].splitlines() if "steps done" not in line)
+    return "\n".join(line for line in said[1].splitlines() if not re.match(r"\d+ steps done|\d+/\d+ steps", line))
 
 
 def page_path(said: tuple[int, str]) -> Path:

@@ -14,7 +14,7 @@ from helpers import Say, write_tree
 from rib.errors import UserError
 from rib.plan import make_plan
 from rib.suite.draft import draft, draft_text
-from rib.suite.load import load_suite, shipped
+from rib.suite.load import SHIPPED, load_suite, shipped
 from rib.suite.schema import FILE, schema_text, suite_schema
 
 ANIMALS = ("ant", "bee", "cat", "dog")
@@ -112,6 +112,22 @@ def test_mistakes(tmp_path: Path, rib_says: Say, words: list[str], text: str) ->
     code, said = rib_says("suite", "new", *words)
     assert (code, text in said) == (2, True), said
     assert not list(tmp_path.rglob("suite.toml"))
+
+
+def test_a_folder_in_the_place_of_a_suite_is_answered_with_the_next_command(tmp_path: Path, rib_says: Say) -> None:
+    (tmp_path / "own").mkdir()
+    code, said = rib_says("run", "own")
+    assert (code, "rib suite new own" in said) == (2, True)
+    (tmp_path / "own" / "suite.toml").write_text("")
+    code, said = rib_says("run", "own")
+    assert (code, "name the file: own/suite.toml" in said) == (2, True)
+
+
+@pytest.mark.parametrize("change", [lambda b: b.replace(b"\n", b"\r\n"), lambda b: b"\xef\xbb\xbf" + b])
+def test_a_suite_file_may_have_the_line_ends_and_mark_of_windows(tmp_path: Path, change: Any) -> None:
+    whole = (SHIPPED / "digits-quick.toml").read_bytes()
+    (tmp_path / "s.toml").write_bytes(change(whole))
+    assert load_suite(tmp_path / "s.toml").model_dump() == load_suite("digits-quick").model_dump()
 
 
 @pytest.mark.parametrize("place", ["inside", "elsewhere"])

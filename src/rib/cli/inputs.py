@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,12 +53,13 @@ def suite_of(name: str, data: Path | None, models: str | None, seeds: str | None
     return suite if seeds is None else suite.with_seeds(parse_seeds(seeds))
 
 
-def page_in(store: Store, plan: Plan, suite: str, name: str | None = None) -> Path:
+def page_in(store: Store, made: Suite, keys: Sequence[str], suite: str, name: str | None = None) -> Path:
     """Path of the page of a suite's report, or of one of its studies.
 
     Args:
         store: the store with the results.
-        plan: the plan behind the page.
+        made: the suite behind the page.
+        keys: keys of its steps.
         suite: the name or path that the user gave.
         name: name of the page; by default the suite's.
     """
@@ -65,13 +67,11 @@ def page_in(store: Store, plan: Plan, suite: str, name: str | None = None) -> Pa
     from rib.suite.load import SHIPPED, suite_file
 
     file = suite_file(suite).resolve()
-    origin = file.stem if file.is_relative_to(SHIPPED.resolve()) else f"{file}, data of {plan.suite.base}"
-    owner = owner_of(f"{origin}: {name or 'report'}", (step.key for step in plan.steps))
-    page = page_of(store, name or plan.suite.name, owner)
-    if page.stem != (name or plan.suite.name):
-        print(
-            printable(f"note: {page.with_stem(name or plan.suite.name)} is the page of another suite"), file=sys.stderr
-        )
+    origin = file.stem if file.is_relative_to(SHIPPED.resolve()) else f"{file}, data of {made.base}"
+    owner = owner_of(f"{origin}: {name or 'report'}", keys)
+    page = page_of(store, name or made.name, owner)
+    if page.stem != (name or made.name):
+        print(printable(f"note: {page.with_stem(name or made.name)} is the page of another suite"), file=sys.stderr)
     return page
 
 

@@ -35,7 +35,7 @@ def with_progress(job: Callable[[Any], T]) -> T:
 
 
 def print_outcome(outcome: RunOutcome, suite: str) -> None:
-    words = f"{outcome.done} steps done, {outcome.before} done before"
+    words = steps_done(outcome.done, outcome.before)
     if outcome.elsewhere:
         words += f", {outcome.elsewhere} done meanwhile by other drivers"
     if outcome.failed:
@@ -43,6 +43,10 @@ def print_outcome(outcome: RunOutcome, suite: str) -> None:
     if outcome.interrupted:
         words = f"interrupted: {words}. Continue with: rib {shlex.join(sys.argv[1:]) or f'run {suite}'}"
     say(words)
+
+
+def steps_done(now: int, before: int) -> str:
+    return f"{now} steps done, {before} done before"
 
 
 def note_unstated(plan: Plan) -> None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.text import Text
 
-from rib.cli.inputs import as_given, bytes_in, page_in, plan_of
+from rib.cli.inputs import as_given, bytes_in, page_in, plan_of, suite_of
 from rib.cli.options import (
     STORE,
     DataPath,
@@ -31,18 +32,21 @@ from rib.cli.output import (
     print_report,
     report_text,
     results_of,
+    steps_done,
     with_progress,
     write_file,
     write_report_page,
 )
 from rib.errors import UserError
 from rib.files import json_text
-from rib.text.terminal import console, printable
+from rib.text.terminal import console, printable, say
 
 if TYPE_CHECKING:
     from rib.execute.run import RunOutcome
     from rib.plan import Plan
+    from rib.report.cache import ReportCache
     from rib.store.store import Store
+    from rib.suite.suite import Suite
 
 
 ReportPath = Annotated[
@@ -80,11 +84,19 @@ def run(
     as_json: Json = False,
 ) -> None:
     """Run the missing steps of a suite, then show the report."""
+    _require_keep(keep)
+    as_usual = keep == "all" and device in ("auto", "cpu") and not profiled
+    if as_usual and (runtime, executor, step_limit, pack_budget) == (None, None, None, None):
+        from rib.store.store import Store
+
+        chosen = suite_of(suite, data, models, seeds)
+        if _shown_again(suite, chosen.without_samples() if no_samples else chosen, Store(store), html, as_json):
+            return
+
     from rib.execute.run import execute
     from rib.execute.runtime import read_runtime
     from rib.steps import How
 
-    _require_keep(keep)
     how = How(workers, device, keep=keep, pack_budget=bytes_in(pack_budget), at_once=at_once).available()
     where = read_runtime(
         runtime, executor=executor, step_minutes=step_limit, retry_failed=True if retry_failed else None
@@ -95,7 +107,7 @@ def run(
     if outcome.interrupted:
         raise typer.Exit(130)
     show = _profiled if profiled else _reported
-    page = html or page_in(place, plan, suite)
+    page = html or page_in(place, plan.suite, [step.key for step in plan.steps], suite)
     complete = show(plan, place, page, as_json, outcome)
     print_page_path(page, as_json)
     if not complete:
@@ -107,18 +119,47 @@ def _require_keep(keep: str) -> None:
         raise UserError("unknown --keep", got=keep, valid="all, pretrained, none")
 
 
-def _reported(plan: Plan, store: Store, page: Path, as_json: bool, outcome: RunOutcome) -> bool:
-    """Show the report and write its page, or show the cached report. Return whether all steps are done."""
+def _shown_again(name: str, suite: Suite, store: Store, html: Path | None, as_json: bool) -> bool:
+    """Show the cached report of a finished suite without planning it again. Return False if there is none."""
+    from rib.report.cache import KeysCache
+
+    keys = KeysCache(suite, store).read()
+    if keys is None:
+        return False
+    page = html or page_in(store, suite, keys, name)
+    cache = _cache_of(suite, keys, store, page, as_json)
+    text = cache.read() if cache.whole else None
+    if text is None:
+        return False
+    say(steps_done(0, len(keys)))
+    sys.stdout.write(text)
+    print_page_path(page, as_json)
+    return True
+
+
+def _cache_of(suite: Suite, keys: Sequence[str], store: Store, page: Path, as_json: bool) -> ReportCache:
+    """The cached report for this terminal."""
     from rib.report.cache import ReportCache
 
     screen = console()
-    cache = ReportCache(plan, store, page, as_json, screen.width, screen.color_system, screen.encoding)
+    return ReportCache(suite, keys, store, page, as_json, screen.width, screen.color_system, screen.encoding)
+
+
+def _reported(plan: Plan, store: Store, page: Path, as_json: bool, outcome: RunOutcome) -> bool:
+    """Show the report and write its page, or show the cached report. Return whether all steps are done."""
+    from rib.report.cache import KeysCache
+
+    keys = [step.key for step in plan.steps]
+    cache = _cache_of(plan.suite, keys, store, page, as_json)
     text = None if outcome.done or outcome.failed else cache.read()
+    known = None if plan.notes or plan.assumed else KeysCache(plan.suite, store)  # notes are printed by every run
     if text is not None:
         sys.stdout.write(text)
+        if known and known.read() is None:
+            known.write(keys)
         return True
     results = results_of(plan, store)
-    text = report_text(results, as_json, screen)
+    text = report_text(results, as_json, console())
     try:
         write_report_page(results, page)
     finally:
@@ -126,6 +167,8 @@ def _reported(plan: Plan, store: Store, page: Path, as_json: bool, outcome: RunO
     complete = not results.unfinished()
     if complete:
         cache.write(text)
+        if known:
+            known.write(keys)
     return complete
 
 

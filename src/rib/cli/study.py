@@ -65,7 +65,8 @@ def study(
         print_outcome(one.outcome, suite)
         note_unstated(one.results.plan)
         found.append(one)
-        page = html or page_in(Store(store), one.results.plan, suite, one.answer.suite)
+        plan = one.results.plan
+        page = html or page_in(Store(store), plan.suite, [step.key for step in plan.steps], suite, one.answer.suite)
         if html and len(asked) > 1:
             page = html.with_stem(f"{html.stem}-{name}")
         try:

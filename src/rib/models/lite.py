@@ -13,11 +13,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
-
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from rib.errors import UserError
 from rib.files import plain
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 SCHEME = "installed:"
 """Prefix of `weights` in an installed distribution; the distribution's name follows."""

@@ -162,21 +162,21 @@ def _columns(rows: list[Summary]) -> list[_Column]:
     columns = [
         _Column(0, "  method", [Text(f"  {row.method}") for row in rows], left=True),
         _Column(0, "n", [Text(size_name(row.size)) for row in rows]) if several else None,
-        _Column(0, "OOD %", _pairs(rows, [(row.ood_before, row.ood_after) for row in rows]), left=True),
+        _Column(1, "OOD %", _pairs(rows, [(row.ood_before, row.ood_after) for row in rows]), left=True),
         _Column(0, _head(rows), _points(rows, [row.mri for row in rows]), left=True),
         _Column(0, "", [Text(marks(row).rjust(2)) for row in rows], left=True),
         _forest(rows),
         _Column(
-            1,
+            2,
             f"{learned} %",
             _pairs(rows, [(getattr(row, f"{learned}_before"), getattr(row, f"{learned}_after")) for row in rows]),
             left=True,
         ),
         _Column(
-            3, "reference %", _pairs(rows, [(row.reference_before, row.reference_after) for row in rows]), left=True
+            4, "reference %", _pairs(rows, [(row.reference_before, row.reference_after) for row in rows]), left=True
         ),
-        _Column(3, "present, absent", _by_classes(rows), left=True) if any(row.mri_absent for row in rows) else None,
-        _Column(4, "mRI - finetune's", _points(rows, [row.against_finetune for row in rows]), left=True)
+        _Column(4, "present, absent", _by_classes(rows), left=True) if any(row.mri_absent for row in rows) else None,
+        _Column(5, "mRI - finetune's", _points(rows, [row.against_finetune for row in rows]), left=True)
         if compared
         else None,
     ]
@@ -326,7 +326,7 @@ def _forest(rows: list[Summary]) -> _Column:
     head = [*left.ljust(FOREST)]
     head[FOREST - len(right) :] = right
     head[at(0)] = "0"
-    return _Column(2, "".join(head), [draw(row.mri) for row in rows], left=True)
+    return _Column(3, "".join(head), [draw(row.mri) for row in rows], left=True)
 
 
 def _start_lines(results: Results, width: int) -> list[Text]:

@@ -11,13 +11,14 @@ import numpy as np
 
 from rib.errors import DamagedError, UserError
 from rib.files import plain, written_aside
-from rib.models.weights import Weights, read_weights, write_weights
 from rib.store.folder import StoreFolder
-from rib.training.predict import Predictions
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # records are read without torch
     import pyarrow as pa
     import pyarrow.parquet as pq
+
+    from rib.models.weights import Weights
+    from rib.training.predict import Predictions
 
 
 class Artifacts(StoreFolder):
@@ -33,6 +34,8 @@ class Artifacts(StoreFolder):
 
     def weights(self, key: str) -> dict[str, Any]:
         """Read a step's weights. Raises DamagedError if the file is missing or differs from what was written."""
+        from rib.models.weights import read_weights
+
         path = self.whole("weights", key)
         try:
             return read_weights(path)
@@ -41,6 +44,8 @@ class Artifacts(StoreFolder):
 
     def write_weights(self, key: str, weights: Weights) -> None:
         """Write a step's weights, which are valid once its record is written. Raises as `written_aside`."""
+        from rib.models.weights import write_weights
+
         write_weights(self.weights_path(key), weights)
         self._seal("weights", key)
 
