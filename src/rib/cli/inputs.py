@@ -35,8 +35,7 @@ def plan_of(
 
     place = Store(store)
     with console(stderr=True).status("reading the suite, its data and its weights"):
-        chosen = suite_of(suite, data, models, seeds)
-        plan = make_plan(chosen if samples else chosen.without_samples(), place.facts, assume)
+        plan = make_plan(suite_of(suite, data, models, seeds, samples), place.facts, assume)
     for note in plan.notes[:MOST_NOTES]:
         print(printable(f"note: {note}"), file=sys.stderr)
     if (more := len(plan.notes) - MOST_NOTES) > 0:
@@ -44,13 +43,14 @@ def plan_of(
     return plan, place
 
 
-def suite_of(name: str, data: Path | None, models: str | None, seeds: str | None) -> Suite:
-    """Load a suite, with only these models and with these tuning seeds, if given."""
+def suite_of(name: str, data: Path | None, models: str | None, seeds: str | None, samples: bool = True) -> Suite:
+    """Load a suite, with only these models, these tuning seeds, and without samples on its page, if so given."""
     from rib.suite.load import load_suite, parse_seeds
 
     suite = load_suite(name, data)
     suite = suite if models is None else suite.with_models(names_in(models))
-    return suite if seeds is None else suite.with_seeds(parse_seeds(seeds))
+    suite = suite if seeds is None else suite.with_seeds(parse_seeds(seeds))
+    return suite if samples else suite.without_samples()
 
 
 def page_in(store: Store, made: Suite, keys: Sequence[str], suite: str, name: str | None = None) -> Path:

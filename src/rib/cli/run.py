@@ -55,6 +55,12 @@ ReportPath = Annotated[
 ]
 
 
+ExecutorName = Annotated[str | None, typer.Option(help="local, ray, slurm; default: the runtime file's, or local")]
+
+PLAIN = ("all", True, False, None, None, None, None)
+"""Values of options with which a run of a finished suite has nothing to check."""
+
+
 def run(
     suite: SuiteName = "digits",
     store: StorePath = STORE,
@@ -67,9 +73,7 @@ def run(
     seeds: SeedsOption = None,
     pack_budget: PackBudget = None,
     at_once: Annotated[int, typer.Option(min=1, help="models that share one pass over unpacked data")] = 16,
-    executor: Annotated[
-        str | None, typer.Option(help="local, ray, slurm; default: the runtime file's, or local")
-    ] = None,
+    executor: ExecutorName = None,
     runtime: Annotated[
         Path | None, typer.Option(help="TOML file that says where and how steps run; docs/clusters.md")
     ] = None,
@@ -85,29 +89,23 @@ def run(
 ) -> None:
     """Run the missing steps of a suite, then show the report."""
     _require_keep(keep)
-    as_usual = keep == "all" and device in ("auto", "cpu") and not profiled
-    if as_usual and (runtime, executor, step_limit, pack_budget) == (None, None, None, None):
-        from rib.store.store import Store
-
-        chosen = suite_of(suite, data, models, seeds)
-        if _shown_again(suite, chosen.without_samples() if no_samples else chosen, Store(store), html, as_json):
-            return
-
+    own = (keep, device in ("auto", "cpu"), profiled, runtime, executor, step_limit, pack_budget)
+    chosen = (suite, data, models, seeds, not no_samples)
+    if own == PLAIN and _shown_again(suite, suite_of(*chosen), store, html, as_json):
+        return
     from rib.execute.run import execute
     from rib.execute.runtime import read_runtime
     from rib.steps import How
 
     how = How(workers, device, keep=keep, pack_budget=bytes_in(pack_budget), at_once=at_once).available()
-    where = read_runtime(
-        runtime, executor=executor, step_minutes=step_limit, retry_failed=True if retry_failed else None
-    )
+    where = read_runtime(runtime, executor=executor, step_minutes=step_limit, retry_failed=retry_failed or None)
     plan, place = plan_of(suite, store, data, models, seeds, samples=not no_samples)
     outcome = with_progress(lambda watcher: execute(plan, place, how, watcher, where))
     print_outcome(outcome, suite)
     if outcome.interrupted:
         raise typer.Exit(130)
     show = _profiled if profiled else _reported
-    page = html or page_in(place, plan.suite, [step.key for step in plan.steps], suite)
+    page = html or page_in(place, plan.suite, plan.keys, suite)
     complete = show(plan, place, page, as_json, outcome)
     print_page_path(page, as_json)
     if not complete:
@@ -119,10 +117,12 @@ def _require_keep(keep: str) -> None:
         raise UserError("unknown --keep", got=keep, valid="all, pretrained, none")
 
 
-def _shown_again(name: str, suite: Suite, store: Store, html: Path | None, as_json: bool) -> bool:
+def _shown_again(name: str, suite: Suite, folder: Path, html: Path | None, as_json: bool) -> bool:
     """Show the cached report of a finished suite without planning it again. Return False if there is none."""
     from rib.report.cache import KeysCache
+    from rib.store.store import Store
 
+    store = Store(folder)
     keys = KeysCache(suite, store).read()
     if keys is None:
         return False
@@ -149,14 +149,13 @@ def _reported(plan: Plan, store: Store, page: Path, as_json: bool, outcome: RunO
     """Show the report and write its page, or show the cached report. Return whether all steps are done."""
     from rib.report.cache import KeysCache
 
-    keys = [step.key for step in plan.steps]
-    cache = _cache_of(plan.suite, keys, store, page, as_json)
+    cache = _cache_of(plan.suite, plan.keys, store, page, as_json)
     text = None if outcome.done or outcome.failed else cache.read()
     known = None if plan.notes or plan.assumed else KeysCache(plan.suite, store)  # notes are printed by every run
     if text is not None:
         sys.stdout.write(text)
         if known and known.read() is None:
-            known.write(keys)
+            known.write(plan.keys)
         return True
     results = results_of(plan, store)
     text = report_text(results, as_json, console())
@@ -168,7 +167,7 @@ def _reported(plan: Plan, store: Store, page: Path, as_json: bool, outcome: RunO
     if complete:
         cache.write(text)
         if known:
-            known.write(keys)
+            known.write(plan.keys)
     return complete
 
 

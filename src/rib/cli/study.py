@@ -61,12 +61,11 @@ def study(
         studies.find_study(name, base).suite(base)
     found = []
     for name in asked:
-        one = with_progress(partial(_ask, name, base, store, how))
-        print_outcome(one.outcome, suite)
-        note_unstated(one.results.plan)
-        found.append(one)
+        found.append(one := with_progress(partial(_ask, name, base, store, how)))
         plan = one.results.plan
-        page = html or page_in(Store(store), plan.suite, [step.key for step in plan.steps], suite, one.answer.suite)
+        print_outcome(one.outcome, suite)
+        note_unstated(plan)
+        page = html or page_in(Store(store), plan.suite, plan.keys, suite, one.answer.suite)
         if html and len(asked) > 1:
             page = html.with_stem(f"{html.stem}-{name}")
         try:

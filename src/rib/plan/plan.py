@@ -185,6 +185,11 @@ class Plan:
         needed = in_order(itertools.chain(predictions, (look.step for look in self.looks)))
         return tuple(with_shared(needed)) if self.share else needed
 
+    @property
+    def keys(self) -> list[str]:
+        """Key of every step, in the order of `steps`."""
+        return [step.key for step in self.steps]
+
     @cached_property
     def _shared(self) -> frozenset[str]:
         return frozenset(step.key for step in self.steps if step.optional)
