@@ -73,6 +73,14 @@ def test_the_page_says_what_was_asked_and_what_to_do_next(page: Path) -> None:
     assert text.index("<footer") > text.index("</main>")
 
 
+def test_an_incomplete_page_proposes_to_finish_the_run(tmp_path: Path) -> None:
+    write_page(made_up(tmp_path, lost=lambda step: "linear_probe" in step.title), tmp_path / "page.html")
+    text = (tmp_path / "page.html").read_text("utf-8")
+    header = text[text.index("<header>") : text.index("</header>")]
+    assert "<code>rib run SUITE</code> does what is missing" in header
+    assert "rib recommend" not in header
+
+
 def test_what_the_page_proposes_is_a_command(page: Path) -> None:
     commands = [shlex.split(found) for found in re.findall(r"<code>(rib [^<]*)</code>", page.read_text("utf-8"))]
     assert [words[1] for words in commands] == ["recommend", "compare"]
