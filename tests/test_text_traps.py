@@ -155,3 +155,23 @@ def test_sources_with_a_copy_in_common_are_one_with_the_smallest_number() -> Non
     copies = np.array([1, 1, 2, 2, 8, 6], np.uint64)  # 7 and 3 share one, 3 and 9 another
     assert as_one(sources, copies).tolist() == [3, 3, 3, 3, 5, 4]
     assert as_one(sources, np.arange(6, dtype=np.uint64)).tolist() == sources.tolist()
+
+
+@pytest.mark.parametrize(
+    ("columns", "words"),
+    [
+        (("premise", "hypothesis"), ""),
+        (("hypothesis", "premise"), "models read hypothesis + premise of 'one' and premise + hypothesis of 'ref'"),
+        (("premise", ""), "models read premise of 'one' and premise + hypothesis of 'ref'"),
+    ],
+)
+def test_pairs_in_another_order_and_single_texts_beside_pairs_are_named(
+    columns: tuple[str, str], words: str, tmp_path: Path
+) -> None:
+    sets = {}
+    for name, (text, pair) in {"ref": ("premise", "hypothesis"), "one": columns}.items():
+        rows = [{"premise": f"{name} p {at}", "hypothesis": f"{name} h {at}", "label": "ab"[at % 2]} for at in range(8)]
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        sets[name] = DataRow(text=f"{name}.jsonl", text_column=text, pair_column=pair)
+    notes = [one for one in found(tmp_path, **sets) if "models read" in one.words]
+    assert [one.words.startswith(words) and not one.refused for one in notes] == [True] * bool(words)

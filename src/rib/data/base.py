@@ -50,6 +50,7 @@ class DataSet(ABC):
         shipped: whether the set is in the catalogue, which knows its overlap with other sets.
         caveat: a warning that is shown with every result on this set, for example about an incomplete copy.
         noun: what its rows are, for messages.
+        columns: of texts, the columns that are read: one, or the two of pairs.
         copied: how `pictures` compares rows, for messages.
         cuts: whether a view may cut off a part of a row (`cut`).
         left_out: files beside the images that RIB ignores, in words; shown with the caveat, not part of a result.
@@ -70,6 +71,7 @@ class DataSet(ABC):
     caveat: str = ""
     left_out: tuple[str, ...] = ()
     noun: str = "images"
+    columns: tuple[str, ...] = ()
     copied: str = "pixel for pixel"
     cuts: bool = False
 

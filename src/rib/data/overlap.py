@@ -101,6 +101,7 @@ def overlaps(sets: Mapping[str, DataSet], roles: Roles, deep: bool = False) -> l
     parts = Parts(sets, None if deep else MOST_PIXELS)
     found = [
         *_unpaired(sets),
+        *_other_texts(roles, sets),
         *(one for name in roles.tested for one in _within(name, parts)),
         *(one for pair in pairs_of(roles, sets) for one in _seen(*pair, parts)),
         *_pretrained(parts, roles),
@@ -240,6 +241,16 @@ def _every_source(data: DataSet) -> list[NDArray[np.int64]]:
 
 def _row_classes(data: DataSet) -> list[list[str]]:
     return [[data.classes[label] for label in data.index(part).labels.tolist()] for part in ("tune", "test")]
+
+
+def _other_texts(roles: Roles, sets: Mapping[str, DataSet]) -> Iterator[Overlap]:
+    """Tested sets of pairs beside sets of single texts, and pairs in the other order: a model reads these otherwise."""
+    named = [(name, sets[name].columns) for name in roles.tested if sets[name].columns]
+    for (one, first), (two, second) in combinations(named, 2):
+        if len(first) != len(second) or (first != second and set(first) == set(second)):
+            read = " and ".join(f"{' + '.join(columns)} of {name!r}" for name, columns in named if name in (one, two))
+            yield Overlap((one, two), f"models read {read}: one text and two, or two in another order")
+            return
 
 
 # -- one set -----------------------------------------------------------------------------------------------------------

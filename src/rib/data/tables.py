@@ -93,6 +93,7 @@ class TextTable:
         cells: values of the columns that name the cell.
         files: name of each file with the number of its first row here.
         left_out: other files there, which are not read, in words.
+        read: names of the columns of the texts, and of the second texts if the rows are pairs.
     """
 
     root: Path
@@ -105,6 +106,7 @@ class TextTable:
     cells: tuple[Sequence[str], ...]
     files: tuple[tuple[str, int], ...]
     left_out: tuple[str, ...]
+    read: tuple[str, ...]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -151,6 +153,7 @@ def read_table(pattern: Path, columns: TextColumns, data: str, base: Path | None
         tuple([str(value) for part in parts for value in part.cells[place]] for place in range(len(columns.cells))),
         tuple(files),
         found.left_out + _unread(parts),
+        first.read,
     )
 
 
@@ -198,6 +201,7 @@ class _File:
         label = self._name(table, columns.label, LABEL_COLUMNS, "label_column")
         pair = self._pair(table, text, columns.pair)
         self._require_roles(text=text, pair=pair, label=label)
+        self.read = tuple(name for name in (text, pair) if name)
         self.names = class_names(metadata, label, path, data)
         self.labels = label_words(table[label], self.names, path, data)
         self._require_one_label(table, label, metadata)

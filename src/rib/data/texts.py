@@ -88,6 +88,7 @@ class TextSet(Texts):
     ) -> None:
         self.name, self.family, self.units = name, family or name, family or name
         tables = [read_table(path, columns, name, base) for path in (tune, test) if path]
+        self.columns = tables[0].read
         found = name_classes(name, [_labelled(table, name, classes is None) for table in tables], classes, absent)
         self.classes = found.names
         self.left_out = (*dict.fromkeys(note for table in tables for note in table.left_out), *found.left_out)
@@ -195,6 +196,7 @@ class MisspeltTexts(Texts):
     ) -> None:
         self.name, self.family, self.units, self.classes = name, clean.family, clean.units, clean.classes
         self.disjoint, self.matched, self.shipped = True, clean.matched, clean.shipped
+        self.columns = clean.columns
         self._clean = clean
         self._cells = [
             Misspelling.of(kind, severity) for kind in kinds or Misspelling.kinds() for severity in severities
