@@ -229,7 +229,7 @@ def test_the_extension_is_part_of_the_key() -> None:
 # -- everything that RIB does ------------------------------------------------------------------------------------------
 
 
-def test_extended_nets_are_predicted_compared_and_exported(tmp_path: Path) -> None:
+def test_extended_nets_are_predicted_compared_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     suite = tiny(
         tmp_path,
         ("vit",),
@@ -246,24 +246,31 @@ def test_extended_nets_are_predicted_compared_and_exported(tmp_path: Path) -> No
     assert {row.method for row in finished.summaries if row.mri is not None} == {"adapter", "vpt", "shifted"}
     plan, store = make_plan(suite), Store(tmp_path / "store")
     shop = Workshop(suite, store, How(device="cpu"), lambda _images, _passes: None)
-    run = next(run for run in plan.runs if run.method == "adapter")
-    net = shop.classifier(run.fit, None)
-    images = shop.examples(run.scores["whole"].data, run.fit.architecture.view)
-    inputs = torch.from_numpy(images.batch(slice(None)))
-    chosen = net.eval()(inputs).argmax(dim=1)
-    right = float((chosen == torch.from_numpy(images.labels)).float().mean())
-    kept = store.predictions(run.scores["whole"].key).column("masked_class").to_numpy()
-    assert right == pytest.approx(float((kept == np.asarray(images.labels)).mean()))
-    file = release(finished.results, run, shop.weights(run.fit), tmp_path / "models")
-    card, described = file.with_suffix(".md").read_text("utf-8"), json.loads(file.with_suffix(".json").read_text())
-    code = card.partition("```python\n")[2].partition("```")[0].replace("NAME", str(file.with_suffix("")))
-    names: dict[str, Any] = {}
-    exec(code, names)
-    torch.testing.assert_close(names["classifier"].eval()(inputs), net(inputs))
-    assert described["architecture"]["extension"]["function"] == "rib.models.extensions:adapter"
-    compared = rib.compare("vit", file, suite=suite, tuned_on="part", store=tmp_path / "store", how=How(workers=1))
-    table = {score.tested_on: score.masked for score in finished.results.scores if score.method == "adapter"}
-    assert found_in(compared) == pytest.approx(table)
+    for name in ("adapter", "vpt"):
+        run = next(run for run in plan.runs if run.method == name)
+        net = shop.classifier(run.fit, None)
+        images = shop.examples(run.scores["whole"].data, run.fit.architecture.view)
+        inputs = torch.from_numpy(images.batch(slice(None)))
+        chosen = net.eval()(inputs).argmax(dim=1)
+        right = float((chosen == torch.from_numpy(images.labels)).float().mean())
+        kept = store.predictions(run.scores["whole"].key).column("masked_class").to_numpy()
+        assert right == pytest.approx(float((kept == np.asarray(images.labels)).mean()))
+        file = release(finished.results, run, shop.weights(run.fit), tmp_path / "models")
+        card, described = file.with_suffix(".md").read_text("utf-8"), json.loads(file.with_suffix(".json").read_text())
+        names: dict[str, Any] = {}
+        with monkeypatch.context() as inside:
+            inside.chdir(tmp_path / "models")
+            exec(card.partition("```python\n")[2].partition("```")[0], names)
+        torch.testing.assert_close(names["classifier"](inputs), net(inputs))
+        assert described["architecture"]["extension"]["function"] == f"rib.models.extensions:{name}"
+        assert f"`rib compare BASE {file.name}`" in card
+        compared = rib.compare("vit", file, suite=suite, tuned_on="part", store=tmp_path / "store", how=How(workers=1))
+        table = {score.tested_on: score.masked for score in finished.results.scores if score.method == name}
+        assert found_in(compared) == pytest.approx(table)
+        assert f"added, as the JSON file beside its weights states: {name}, " in str(compared.pair.plan.notes)
+        file.with_suffix(".json").unlink()
+        with pytest.raises(UserError, match="keep the JSON file of the same name"):
+            rib.compare("vit", file, suite=suite, tuned_on="part", store=tmp_path / "store", how=How(workers=1))
 
 
 def found_in(compared: Any) -> dict[str, float]:

@@ -129,11 +129,15 @@ def misfit(wrong: Mapping[str, str], expected: Shapes, got: Shapes, what: str, h
             remedy="use a suite whose reference set has its classes; or add to its row of the suite "
             'head = "new", to train a head of the suite\'s classes on these weights',
         )
+    added = any(name.startswith(f"{EXTENSION}.") for name in wrong)
     return UserError(
         f"the checkpoint of {what} does not fit the model",
         got=first_few(wrong),
         valid=f"{len(expected)} tensors as the model has them, its head with as many outputs as classes",
-        remedy="check the model's name, its arguments and its number of classes",
+        remedy="a method added modules to the net of this checkpoint: keep the JSON file of the same name that "
+        "`rib export` wrote beside it, which describes them"
+        if added
+        else "check the model's name, its arguments and its number of classes",
     )
 
 

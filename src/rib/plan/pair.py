@@ -147,9 +147,22 @@ def make_pair(
     run = Run(names[0], TUNED, None, None, on or OWN_DATA, fit, _scores(second, fit, on, plan.world))
     if layers:
         _require_layers(first.fit.architecture, layers)
-    plan = replace(plan, runs=(first, run), looks=tuple(_looks(plan, first, run, layers)))
+    notes = (*plan.notes, *_added({"BASE": first.fit, "TUNED": fit}))
+    plan = replace(plan, runs=(first, run), looks=tuple(_looks(plan, first, run, layers)), notes=notes)
     seen = {name: getattr(before, name) for name in view}
     return Pair(plan, base, tuned, on, images, seen, _recorded(before, view, suite))
+
+
+def _added(fits: Mapping[str, Fit]) -> Iterator[str]:
+    """A sentence on each net to which a method has added modules."""
+    for role, fit in fits.items():
+        if extension := fit.architecture.extension:
+            arguments = "".join(f", {name} = {value}" for name, value in extension.arguments.items())
+            yield (
+                f"{role} is the model with modules that a method added, as the JSON file beside its weights states: "
+                f"{extension.function.rpartition(':')[2]}{arguments}. Accuracies are those of the whole net; analyses "
+                "of layers and weights compare what both nets have"
+            )
 
 
 def _looks(plan: Plan, before: Run, after: Run, layers: Sequence[str]) -> Iterator[Look]:

@@ -222,22 +222,10 @@ def _what(results: Results, run: Model) -> Iterator[str]:
     yield ""
     if architecture.extension:
         added = code(f"{architecture.extension.function}({json.dumps(architecture.extension.arguments)})")
-        yield from (
-            f"A method has added modules to the net: {added}. No library loads the result as it is. In Python, with "
-            "the name of this file for NAME:",
-            "",
-            "```python",
-            "import json",
-            "from pathlib import Path",
-            "from rib.models.build import build",
-            "from rib.models.catalogue import Architecture",
-            "from rib.models.weights import put_weights, read_weights",
-            'described = json.loads(Path("NAME.json").read_text())',
-            'classifier = build(Architecture.model_validate(described["architecture"]))',
-            'put_weights(classifier.net, read_weights(Path("NAME.safetensors")))',
-            "```",
-            "",
-        )
+        yield f"A method has added modules to the net: {added}. No other library loads the result as it is."
+        yield ""
+    if not _loads_in_timm(run):
+        yield from _loading(run_name(results, run))
     if _loads_in_timm(run):
         yield from (
             "```python",
@@ -246,6 +234,27 @@ def _what(results: Results, run: Model) -> Iterator[str]:
             "```",
             "",
         )
+
+
+def _loading(name: str) -> Iterator[str]:
+    """How RIB loads the files of a model, for a card."""
+    yield from (
+        f"`rib compare BASE {name}.safetensors` compares it, with the pretrained model for BASE. Keep "
+        f"{code(f'{name}.json')} beside it. In Python, in this folder:",
+        "",
+        "```python",
+        "import json",
+        "from pathlib import Path",
+        "from rib.models.build import build",
+        "from rib.models.catalogue import Architecture",
+        "from rib.models.weights import put_weights, read_weights",
+        f'described = json.loads(Path("{name}.json").read_text())',
+        'classifier = build(Architecture.model_validate(described["architecture"])).eval()',
+        f'put_weights(classifier.net, read_weights(Path("{name}.safetensors")))',
+        "# logits = classifier(inputs), where inputs are images, uint8 (n, H, W, 3), or token ids (n, L)",
+        "```",
+        "",
+    )
 
 
 def _tuned(run: Model) -> str:

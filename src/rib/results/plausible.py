@@ -21,7 +21,7 @@ FAR_BELOW_RECORDED = 10.0
 
 CAUSES = "the usual causes: other preprocessing (size, crop, mean and std), another order of classes, other weights"
 
-REMEDY = "state the preprocessing that it was trained with: --size, --crop, --mean, --std"
+REMEDY = "State the preprocessing that it was trained with: --size, --crop, --mean, --std"
 
 
 def chance(results: Results, name: str) -> float:
