@@ -62,6 +62,7 @@ soak: setup  ## look for rare faults at random: drivers, workers and nodes kille
 	$(BIN)/python -m soak clusters
 	$(BIN)/python -m soak intervals
 	$(BIN)/python -m soak itself --seeds 6
+	$(BIN)/python -m soak matched
 
 clean:
 	rm -rf $(VENV) .venv-lowest rib-store .pytest_cache .mypy_cache .ruff_cache .hypothesis
