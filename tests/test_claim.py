@@ -114,7 +114,7 @@ def test_a_certain_loss_after_tuning_on_one_set_is_not_hidden_by_the_mean(two: f
         return 60.0 + (0 if seen is None else 20 if seen.name == step.data.name else moves[seen.name])
 
     found = handmade(tmp_path, skill, sets=SETS, methods=["finetune"], seeds=(0, 1, 2))
-    hidden = " Tuned on two, it lost 12.0 points elsewhere."
+    hidden = " But tuned on two, it lost 12.0 points elsewhere."
     assert (hidden in claim(found).lead) == (two == -12.0)
     if two == -12.0:
         assert claim(found).lead.startswith(
@@ -134,7 +134,7 @@ def test_a_model_without_finetune_is_shown_by_another_method_and_the_sentence_sa
 
 
 def test_a_loss_that_the_mean_shows_is_said_once(tmp_path: Path) -> None:
-    assert "Tuned on" not in finding(results(tmp_path, {"finetune": (20, -8)}))
+    assert "uned on t" not in finding(results(tmp_path, {"finetune": (20, -8)}))
 
 
 def collapsed(fit: Fit) -> dict[str, Any]:

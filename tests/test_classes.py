@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from handmade import CLASSES, handmade
 from rib.errors import UserError
 from rib.gates import parse_gate
 from rib.plan.pair import TUNED, Pair
+from rib.report.comparison_page import write_comparison
 from rib.report.headline import headline
 from rib.report.latex import write_latex
 from rib.report.page import write_page
@@ -161,6 +163,15 @@ def test_gates_can_be_on_either_part(results: Results) -> None:
     lost = compared(results, "part", "ri_absent < -30")
     del lost.results.records[lost.pair.after.scores["other"].key]
     assert lost.verdicts[0].words.startswith("requires ri_absent ≥ -30; ri_absent is missing (no prediction on other)")
+
+
+def test_the_page_of_a_comparison_shows_either_part(results: Results, tmp_path: Path) -> None:
+    """By hand: -10 on images of the classes tuned on, -40 on the others."""
+    for tuned_on, shown_there in (("part", True), ("whole", False)):
+        write_comparison(compared(results, tuned_on), tmp_path / f"{tuned_on}.html")
+        page = (tmp_path / f"{tuned_on}.html").read_text("utf-8")
+        rows = dict(re.findall(r"<b>RI (present|absent)</b>.*?>(?:≈ )?(−[0-9.]+)</span>", page, re.DOTALL))
+        assert rows == ({"present": "−10.0", "absent": "−40.0"} if shown_there else {})
 
 
 @pytest.mark.parametrize("name", ["ri_present", "ri_absent"])

@@ -267,8 +267,8 @@ def _statistics(evidence: Evidence) -> Signature:
     cost = _point(shares.of_statistics)
     verdict = _below(cost, LOSS)
     split = (
-        f"on the data sets not tuned on, they changed accuracy by {_signed(shares.of_statistics)} points on average, "
-        f"and the weights by {_signed(shares.of_weights)}"
+        f"on average over the sets that were analysed and not tuned on, they changed accuracy by "
+        f"{_signed(shares.of_statistics)} points, and the weights by {_signed(shares.of_weights)}"
     )
     return Signature(
         name,

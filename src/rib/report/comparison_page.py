@@ -63,10 +63,11 @@ def write_comparison(found: Comparison, path: Path) -> None:
         statistics=found.statistics,
         tested=tested,
         summary=found.summary,
+        by_classes=found.by_classes,
         errors=found.calibration_errors,
         **_tables(found),
         worst=found.worst_classes,
-        scale=scale([found.ri, *(row.change for row in tested)]),
+        scale=scale([found.ri, *found.by_classes.values(), *(row.change for row in tested)]),
     )
     require_kind(path, PAGE_START)
     write_aside(path, page.encode())

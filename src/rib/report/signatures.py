@@ -37,7 +37,7 @@ def signature_lines(results: Results, width: int) -> list[Text]:
     legend = ", ".join(f"{mark} {VERDICTS[verdict]}" for verdict, (mark, _) in SIGNS.items() if verdict in used)
     units = "Drop, RI, loss and statistics in points; CKA, mean over layers; share of the change in late layers."
     if "statistics" in [list(HEADS)[at] for at in shown]:
-        units += " Statistics: their share of the change on all sets not tuned on, the reference set included."
+        units += " Statistics: their share of the change, mean over all analysed sets but the one tuned on."
     return [
         Text(),
         *wrapped(f"Signatures of lost robustness{what}", width, "bold"),

@@ -147,7 +147,7 @@ def _hidden(contests: Sequence[_Contest]) -> str:
     if not lost:
         return ""
     value, name, model = min(lost)
-    return f" Tuned on {name}, {'it' if len(contests) == 1 else model} lost {-value:z.1f} points elsewhere."
+    return f" But tuned on {name}, {'it' if len(contests) == 1 else model} lost {-value:z.1f} points elsewhere."
 
 
 def _forgotten(contests: Sequence[_Contest]) -> str:
