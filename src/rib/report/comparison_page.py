@@ -63,7 +63,6 @@ def write_comparison(found: Comparison, path: Path) -> None:
         statistics=found.statistics,
         tested=tested,
         summary=found.summary,
-        by_classes=found.by_classes,
         errors=found.calibration_errors,
         **_tables(found),
         worst=found.worst_classes,
@@ -74,8 +73,9 @@ def write_comparison(found: Comparison, path: Path) -> None:
 
 
 def _tables(found: Comparison) -> dict[str, Any]:
-    """The accuracy of groups, and the number of images behind the split of a change into its parts."""
+    """RI by presence of classes, the accuracy of groups, and the number of images behind the split of a change."""
     return {
+        "by_classes": found.by_classes,
         "groups": group_rows(found.results),
         "worst_groups": worst_groups(found.results),
         "most_images": max((split["images"] for split in found.statistics.values()), default=0),
