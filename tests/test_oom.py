@@ -148,3 +148,34 @@ def test_a_driver_that_the_kernel_kills(cage: Cage, suite: Path) -> None:
     assert killed.returncode == -9, killed.stderr
     assert cage.kills == 1
     assert "was killed (out of memory?)" in assert_nothing_lost(suite)
+
+
+EATS = """
+import os, sys
+
+def eat():
+    held = []
+    while True:
+        held.append(b"x" * (32 << 20))
+
+if os.environ.get("TEST_EATS") in sys.orig_argv:
+    eat()
+"""
+"""A module that Python imports first; it takes all memory in a process that runs the named module."""
+
+
+def eating(folder: Path) -> str:
+    """PYTHONPATH with the module that takes memory."""
+    (folder / "sitecustomize.py").write_text(EATS)
+    return os.pathsep.join([str(folder), *filter(None, [surroundings().get("PYTHONPATH")])])
+
+
+def test_a_decoder_that_the_kernel_kills(cage: Cage, tmp_path: Path) -> None:
+    """Its parent lives, tries once more, and refuses the image in words that name memory."""
+    code = (
+        "from rib.data.apart import ask, LimitError\ntry:\n    ask('form', b'x')\nexcept LimitError as e:\n    print(e)"
+    )
+    done = cage.run([sys.executable, "-c", code], PYTHONPATH=eating(tmp_path), TEST_EATS="rib.data.decoder")
+    assert done.returncode == 0, done.stderr
+    assert cage.kills == 2
+    assert "its decoder crashed (signal 9): out of memory? try fewer workers" in done.stdout

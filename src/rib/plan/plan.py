@@ -163,7 +163,8 @@ class Plan:
         """
         own = None if model is None else self.suite.model_names.find(model, "model")
         on = None if tuned_on is None else self.suite.set_names.find(tuned_on, "data set")
-        if method is not None and method not in (known := {each.method for each in (*self.runs, *self.merges)}):
+        known = {run.method for run in self.runs} | {merge.method for merge in self.merges}
+        if method is not None and method not in known:
             raise nearest(method, known, "method of the suite:")
         return [
             run

@@ -117,7 +117,8 @@ def run_name(results: Results, run: Model) -> str:
 @lru_cache(maxsize=1)
 def _counts(results: Results) -> Counter[str]:
     """The number of runs with each name."""
-    return Counter(folded(_plain_name(results, run)) for run in (*results.plan.runs, *results.plan.merges))
+    models: list[Model] = [*results.plan.runs, *results.plan.merges]
+    return Counter(folded(_plain_name(results, model)) for model in models)
 
 
 def _plain_name(results: Results, run: Model) -> str:
