@@ -363,6 +363,18 @@ def test_no_writer_replaces_a_pipe_a_device_or_a_folder(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_bytes() == b"y"
 
 
+def test_a_file_in_place_of_a_folder_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"mine")
+    for below in ("page.html", "a/b/page.html"):
+        with pytest.raises(UserError, match="cannot write") as told:
+            write_aside(tmp_path / "file" / below, b"x")
+        assert "choose another path" in str(told.value)
+    with pytest.raises(UserError, match="cannot write"):
+        write_aside(tmp_path / ("x" * 300), b"x")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    assert (tmp_path / "file").read_bytes() == b"mine"
+
+
 def drawn() -> Any:
     """A figure without content."""
     return pytest.importorskip("matplotlib.figure").Figure((1, 1))

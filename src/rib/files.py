@@ -401,7 +401,7 @@ def unreadable(error: OSError, path: Path) -> UserError:
 def _explained(error: OSError, path: Path) -> Exception:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StepError(f"the disk is full: {path} could not be written; free some space and run again")
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR):
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG):
         remedy = "choose another path with --store or --out, or change its permissions"
         return UserError(f"cannot write {path}", got=error.strerror, remedy=remedy)
     if error.errno is None:  # an error of a library, not of the system
