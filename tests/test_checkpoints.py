@@ -268,6 +268,24 @@ def test_averages_that_cannot_be_loaded_are_not_overlooked(form: str, tmp_path: 
     assert torch.equal(fitted(content, tmp_path, plain)["fc.weight"], T["fc.weight"])
 
 
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (dict(list(T.items())[:5]), "one of several shards"),
+        (
+            with_prefix("base_model.model.") | {"base_model.model.fc.lora_A.weight": torch.ones(2, 4)},
+            "merge_and_unload",
+        ),
+        (T | {"fc.extra": torch.zeros(3)}, "check the model's name"),
+    ],
+    ids=["shard", "adapter", "other"],
+)
+def test_parts_of_a_model_are_called_so(content: Any, words: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="does not fit the model") as error:
+        fitted(content, tmp_path)
+    assert words in str(error.value.remedy)
+
+
 def test_an_entry_whose_name_says_that_it_holds_no_weights(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no weights by the name of its only entry"):
         fitted({"delta": T, "base": "x"}, tmp_path)
@@ -279,6 +297,7 @@ def test_an_entry_whose_name_says_that_it_holds_no_weights(tmp_path: Path) -> No
     [
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n", "git lfs pull"),
         (b"<!DOCTYPE html><html>", "a web page"),
+        (b"", "an empty file"),
         (b"\x89HDF\r\n\x1a\n" + bytes(50), "an HDF5 file"),
         (b"\x1f\x8b\x08" + bytes(50), "gzip -d"),
     ],

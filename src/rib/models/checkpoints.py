@@ -153,10 +153,10 @@ def _unreadable(path: Path, error: Exception) -> UserError:
             valid="a safetensors file, or a state dict saved by torch.save",
             remedy=found[1],
         )
-    scripted = "TorchScript" in str(error)
+    scripted, empty = "TorchScript" in str(error), not path.stat().st_size
     return UserError(
         f"cannot read the checkpoint {path}",
-        got="a TorchScript archive, which holds code" if scripted else _reason(error),
+        got="a TorchScript archive, which holds code" if scripted else "an empty file" if empty else _reason(error),
         valid="a safetensors file, or a state dict saved by torch.save",
         remedy="if you trust its author: torch.save(torch.jit.load(FILE).state_dict(), NEW)"
         if scripted

@@ -129,16 +129,28 @@ def misfit(wrong: Mapping[str, str], expected: Shapes, got: Shapes, what: str, h
             remedy="use a suite whose reference set has its classes; or add to its row of the suite "
             'head = "new", to train a head of the suite\'s classes on these weights',
         )
-    added = any(name.startswith(f"{EXTENSION}.") for name in wrong)
     return UserError(
         f"the checkpoint of {what} does not fit the model",
         got=first_few(wrong),
         valid=f"{len(expected)} tensors as the model has them, its head with as many outputs as classes",
-        remedy="a method added modules to the net of this checkpoint: keep the JSON file of the same name that "
-        "`rib export` wrote beside it, which describes them"
-        if added
-        else "check the model's name, its arguments and its number of classes",
+        remedy=_way_out(wrong, expected, got),
     )
+
+
+def _way_out(wrong: Mapping[str, str], expected: Shapes, got: Shapes) -> str:
+    """What to do about weights that do not fit."""
+    if any(name.startswith(f"{EXTENSION}.") for name in wrong):
+        return (
+            "a method added modules to the net of this checkpoint: keep the JSON file of the same name that "
+            "`rib export` wrote beside it, which describes them"
+        )
+    if any("lora_" in name for name in wrong):
+        return "the file holds an adapter: merge it into the model (PEFT: merge_and_unload) and save the state dict"
+    if got.keys() < expected.keys():
+        return (
+            "the file holds a part of the model: if it is one of several shards, save the whole state dict in one file"
+        )
+    return "check the model's name, its arguments and its number of classes"
 
 
 def first_not_finite(weights: Weights) -> str | None:
