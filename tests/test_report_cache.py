@@ -17,6 +17,7 @@ from rib.cli import run as cli_run
 from rib.report import cache, page
 from rib.results.results import Results
 from rib.store.record import encode_record
+from rib.store.store import Store
 from rib.suite.load import load_suite, parse_suite
 
 
@@ -161,6 +162,20 @@ def test_a_finished_suite_of_ribs_own_parts_is_shown_without_a_plan(
     (fact,) = (store / "facts").glob("plan-own.json")
     fact.write_bytes(fact.read_bytes().replace(b'"keys": ["', b'"keys": ["0'))
     is_planned()
+
+
+def test_no_plan_is_cached_without_the_versions_of_all_libraries(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    suite, store = parse_suite(tomllib.loads(OWN)), Store(tmp_path)
+    cache.KeysCache(suite, store).write(["k"])
+    assert cache.KeysCache(suite, store).read() == ["k"]
+    monkeypatch.setattr(cache, "requires", lambda _: ["torch>=2", "no-such-library; python_version > '3'"])
+    unknown = cache.KeysCache(suite, store)
+    assert unknown.read() is None
+    unknown.write(["other"])
+    monkeypatch.undo()
+    assert cache.KeysCache(suite, store).read() == ["k"]
 
 
 @pytest.mark.parametrize(

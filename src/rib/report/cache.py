@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cache
-from importlib.metadata import requires, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rib.files import read_fact, state, write_fact
 from rib.identity import digest
 from rib.models.catalogue import ROWS as MODELS
 from rib.store.store import Store
-from rib.suite.suite import Suite
+from rib.suite.suite import Merges, Runs, Suite
 
 HOME = Path(__file__).parents[1]
 """RIB's own files."""
@@ -79,8 +80,11 @@ class KeysCache:
     """
 
     def __init__(self, suite: Suite, store: Store) -> None:
-        self._file = store.facts / f"plan-{suite.name}.json" if is_embedded(suite) else None
-        self._stamp = digest(json.dumps([_suite(suite), _code(), _shipped(), _libraries()]).encode())
+        self._file: Path | None = None
+        if is_embedded(suite):
+            with suppress(PackageNotFoundError):  # a library without its metadata: its version is not known
+                self._stamp = digest(json.dumps([_suite(suite), _code(), _shipped(), _libraries()]).encode())
+                self._file = store.facts / f"plan-{suite.name}.json"
 
     def read(self) -> list[str] | None:
         """Return the keys; None if there are none or something has changed since."""
@@ -98,7 +102,8 @@ class KeysCache:
 
 def is_embedded(suite: Suite) -> bool:
     """Whether everything behind a suite's plan is part of RIB: rendered data, shipped weights, RIB's own methods."""
-    named = [name for run in (*suite.runs, *suite.merges) for name in run.methods]
+    blocks: tuple[Runs | Merges, ...] = (*suite.runs, *suite.merges)
+    named = [name for block in blocks for name in block.methods]
     named += [name for look in suite.analyses for name in look.names]
     tables = json.dumps([named, suite.method, suite.analysis])
     if suite.data or suite.model or ":" in re.sub(r'": ', "", tables):
@@ -127,7 +132,7 @@ def _shipped() -> list[Any]:
 
 
 def _libraries() -> list[str]:
-    """The versions of the libraries that RIB needs."""
+    """The versions of the libraries that RIB needs. Raises PackageNotFoundError."""
     needed = [line for line in requires("rib-benchmark") or () if "extra ==" not in line]
     return [version(re.split(r"[^\w.-]", line, maxsplit=1)[0]) for line in needed]
 
