@@ -18,6 +18,8 @@ from rib.plan import make_plan
 from rib.steps.how import How
 from rib.store.store import Store
 from rib.suite.load import load_suite
+from rib.upkeep.archive import pack, unpack
+from rib.upkeep.merge import require_whole
 
 LIMIT = 2 << 30
 """Bytes for a driver and its workers; they take less than a quarter of them before a step eats the rest."""
@@ -163,6 +165,49 @@ if os.environ.get("TEST_EATS") in sys.orig_argv:
 """
 """A module that Python imports first; it takes all memory in a process that runs the named module."""
 
+KILLED_AT = """
+import sys
+from pathlib import Path
+import rib.store.store as place
+from sitecustomize import eat
+from rib.cli import main
+
+real, written = place.write_aside, []
+
+def write(path, data, durable=False):
+    written.append(path)
+    if "records" in path.parts and len([one for one in written if "records" in one.parts]) == 3:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.with_name(f".{path.name}.1-1").write_bytes(data[: len(data) // 2])
+        eat()
+    real(path, data, durable)
+
+place.write_aside = write
+main()
+"""
+"""`rib`, which takes all memory with half of its third record written, and the lease of the step held."""
+
+IMPORT = """
+import sys
+from pathlib import Path
+import rib.upkeep.merge as merge
+from sitecustomize import eat
+from rib.store.store import Store
+from rib.upkeep.archive import unpack
+
+real, steps = merge._merge_step, []
+
+def step(*words):
+    steps.append(words)
+    if len(steps) == 3:
+        eat()
+    real(*words)
+
+merge._merge_step = step
+unpack(Path(sys.argv[1]), Store(Path(sys.argv[2])))
+"""
+"""An import that takes all memory while it copies its third step."""
+
 
 def eating(folder: Path) -> str:
     """PYTHONPATH with the module that takes memory."""
@@ -179,3 +224,33 @@ def test_a_decoder_that_the_kernel_kills(cage: Cage, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert cage.kills == 2
     assert "its decoder crashed (signal 9): out of memory? try fewer workers" in done.stdout
+
+
+def test_a_driver_that_is_killed_while_it_writes_a_record_and_while_it_imports(
+    cage: Cage, suite: Path, tmp_path: Path
+) -> None:
+    """Half a record is none; the next run does the step again, and the next import takes the rest."""
+    made = document(tmp_path, per_class=6) | {"runs": [{"methods": ["linear_probe"]}]}
+    suite.write_text(toml(made))
+    words = ["run", str(suite), "--store", str(tmp_path / "store"), "--device", "cpu", "--workers", "1"]
+    killed = cage.run([sys.executable, "-c", KILLED_AT, *words], PYTHONPATH=eating(tmp_path))
+    assert killed.returncode == -9, killed.stderr
+    assert cage.kills == 1
+    assert len(Store(tmp_path / "store").keys()) == 2
+    plan, store, other = make_plan(load_suite(suite)), Store(tmp_path / "store"), Store(tmp_path / "other")
+    heard = Heard()
+    assert execute(plan, store, How(workers=1), heard).failed == {}
+    assert "was killed (out of memory?)" in " ".join(heard.lines)
+    assert execute(plan, Store(tmp_path / "undisturbed"), How(workers=1)).failed == {}
+    assert_same(plan, store.root, tmp_path / "undisturbed")
+
+    pack(store, plan, {}, tmp_path / "a.tar.gz")
+    importing = [sys.executable, "-c", IMPORT, str(tmp_path / "a.tar.gz"), str(other.root)]
+    assert cage.run(importing, PYTHONPATH=eating(tmp_path)).returncode == -9
+    assert cage.kills == 2
+    assert len(other.keys()) == 2
+    require_whole(other)
+    merged = unpack(tmp_path / "a.tar.gz", other).merged
+    assert (merged.taken, merged.same, merged.clean) == (len(store.keys()) - 2, 2, True)
+    assert other.keys() == store.keys()
+    assert list(other.root.glob(".import-*")) == []
