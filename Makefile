@@ -13,7 +13,7 @@ test: setup lint types tests  ## everything that must hold
 
 setup: $(VENV)/.installed
 
-$(VENV)/.demo: pyproject.toml constraints.txt  # RIB alone: a third of what its tests need
+$(VENV)/.demo: pyproject.toml constraints.txt  # RIB without the tools of its tests
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
