@@ -132,7 +132,7 @@ FAULTS: Mapping[str, tuple[list[dict[str, Any]], str]] = {
     "labels alike": ([*ROWS, {"text": "x", "label": "pos\u200b", "who": "x"}], r"two classes differ.*t.jsonl"),
     "spaces alike": ([{**ROWS[0], "label": "a b"}, {**ROWS[0], "label": "a\u00a0b"}], r"two classes differ.*t.jsonl"),
     "columns alike": ([{**row, "Label": "x"} for row in ROWS], r"t.jsonl differ only in case.*'label', 'Label'"),
-    "no source": ([{**ROWS[0], "who": ""}, *ROWS], r"'who' is empty in 1 rows.*row 1"),
+    "no source": ([{**ROWS[0], "who": ""}, *ROWS], r"'who' is empty in 1 rows.*row 1.*a value in every row"),
 }  # fmt: skip
 
 

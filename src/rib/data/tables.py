@@ -260,7 +260,9 @@ class _File:
             return None
         values = table[self._name(table, name, (), "column")]
         if empty := [row for row, value in enumerate(values) if value is None or str(value).strip().lower() in ABSENT]:
-            raise self._fault(f"the column {name!r} is empty in {len(empty):,} rows", empty[0], "fill it")
+            raise self._fault(
+                f"the column {name!r} is empty in {len(empty):,} rows", empty[0], "fill it", "a value in every row"
+            )
         return values
 
     def _texts(self, values: Column, name: str) -> Any:
@@ -296,11 +298,11 @@ class _File:
                     remedy=f'name the intended one: label_column = "{label}"; and drop or rename the other',
                 )  # fmt: skip
 
-    def _fault(self, words: str, row: int, remedy: str) -> UserError:
+    def _fault(self, words: str, row: int, remedy: str, valid: str = "a text in UTF-8 in every row") -> UserError:
         return UserError(
             f"data set {self._data!r}: {words}",
             got=f"{self.path}, row {row + 1:,}",
-            valid="a text in UTF-8 in every row",
+            valid=valid,
             remedy=remedy,
         )
 
