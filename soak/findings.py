@@ -325,7 +325,8 @@ class Numbers:
     def _held_out(self, model: str, method: str, size: int) -> tuple[str, ...]:
         """The rate that is better on average, the accuracy on each set, and the mean; empty where it was not run."""
         wanted = (model, method, size)
-        rows = [row for row in self.photos["settings"] if (row["model"], row["method"], row["size"]) == wanted]
+        whole = [row for row in self.photos["settings"] if {"pacs_art", "cue"} <= row["sets"].keys()]
+        rows = [row for row in whole if (row["model"], row["method"], row["size"]) == wanted]
         if not rows:
             return ("",) * 4
         best = max(rows, key=lambda row: sum(row["sets"].values()))
