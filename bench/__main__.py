@@ -40,8 +40,11 @@ def main() -> int:
     for name in chosen:
         began = time.perf_counter()
         print(f"{name} …", file=sys.stderr, flush=True)
-        rows += measured(name, setting)
+        found = measured(name, setting)
+        for row in found:
+            print(f"  {row.what}: {row.measured} {row.wanted and f'({row.wanted})'}", file=sys.stderr, flush=True)
         print(f"{name}: {time.perf_counter() - began:.0f} s", file=sys.stderr, flush=True)
+        rows += found
     show(rows, setting, options.markdown)
     return int(any(row.met is False for row in rows))
 

@@ -53,7 +53,7 @@ def measure(setting: Setting) -> list[Row]:
 
 
 def _measured(setting: Setting) -> list[Row]:
-    batch, steps = (64, 20) if setting.gpu else (32, 3 if setting.quick else 6)
+    batch, steps = (64, 20) if setting.gpu else (16, 3 if setting.quick else 6)
     architecture = describe(ModelRow(timm=setting.model), classes=CLASSES)
     recipe = Recipe(epochs=1, batch_size=batch, eval_batch_size=batch, precision=setting.precision)
     start = take_weights(build(architecture).net)
@@ -64,7 +64,7 @@ def _measured(setting: Setting) -> list[Row]:
     }  # few for the Fisher, which is computed before the first step
     methods = {name: own.get(name) or METHODS.find(name)() for name in ("finetune", *GOALS)}
     seconds: dict[str, list[float]] = {name: [] for name in methods}
-    for turn in range(1 + setting.repeats(5)):
+    for turn in range(1 + setting.repeats(3)):
         for method, value in methods.items():
             net = value.extend(architecture)
             extended = net if net.extension else None
