@@ -24,12 +24,15 @@ def tree(root: Path, count: int, side: int | None = None, shift: int = 0) -> Pat
         root: target folder.
         count: number of images.
         side: width and height; None keeps photographs unchanged, and renders images of 500 × 375.
-        shift: pixels by which every image is shifted sideways, so that sets with different shifts share no image.
+        shift: 0 to 9, pixels by which every image is shifted sideways: sets with different shifts share no image. Where
+            there are fewer originals than images, each further use of them is shifted by ten more.
     """
-    for number, image in enumerate(islice(cycle(originals()), count)):
+    found = originals()
+    for number, image in enumerate(islice(cycle(found), count)):
         file = root / f"class{number % CLASSES}" / f"{number:05}.jpg"
         file.parent.mkdir(parents=True, exist_ok=True)
-        shifted = ImageChops.offset(image, shift, 0) if shift else image
+        offset = shift + 10 * (number // len(found))
+        shifted = ImageChops.offset(image, offset, 0) if offset else image
         shown = shifted if side is None else cropped(shifted, side)
         shown.save(file, quality=85, optimize=True)
     return root

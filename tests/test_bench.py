@@ -246,6 +246,15 @@ def test_a_step_and_a_pass_are_measured_of_a_small_model() -> None:
 
 
 @pytest.mark.usefixtures("one_original")
+def test_no_two_images_of_the_sets_of_a_benchmark_are_equal(tmp_path: Path) -> None:
+    """RIB refuses sets with copies, and sets that share images."""
+    for shift in range(2):
+        images.tree(tmp_path / str(shift), 12, 64, shift)
+    files = [*tmp_path.rglob("*.jpg")]
+    assert len({file.read_bytes() for file in files}) == len(files) == 24
+
+
+@pytest.mark.usefixtures("one_original")
 def test_decoding_is_compared_with_the_decoder_alone_and_a_pack_with_its_peer(tmp_path: Path) -> None:
     root = p3_decode.tree(tmp_path / "224", 4, 224)
     rows = p3_decode._rows(QUICK, root, "224 px", goal=True)
