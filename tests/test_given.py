@@ -154,7 +154,7 @@ def test_data_of_a_loaded_suite_are_not_ignored(suite: Suite, place: Path, tmp_p
     assert rib.plan(suite, store=place / "store", data=str(place)).cost.trained == 0
     for wrong in ("", 0, 3, b"x", [place]):
         with pytest.raises(UserError, match="the folder of the data"):
-            rib.plan(suite, store=place / "store", data=wrong)  # type: ignore[arg-type]
+            rib.plan(suite, store=place / "store", data=wrong)
 
 
 @pytest.mark.parametrize("images", [0, -1, NAN, math.inf, 1.5, "8", None, True, 10**400, [8]])
@@ -178,7 +178,7 @@ def test_models_may_be_one_text(suite: Suite) -> None:
     assert suite.with_models("resnet").models == suite.with_models(iter(["resnet"])).models == ("resnet",)
     for wrong in ([], None, [None], [3], 3, b"resnet", {"resnet": 1}):
         with pytest.raises(UserError, match="model"):
-            suite.with_models(wrong)  # type: ignore[arg-type]
+            suite.with_models(wrong)
 
 
 def test_sets_may_be_one_text(suite: Suite) -> None:
@@ -186,12 +186,12 @@ def test_sets_may_be_one_text(suite: Suite) -> None:
     assert suite.without_sets("whole").downstream == ("part", "other")
     assert suite.without_sets("whole part").downstream == suite.downstream
     with pytest.raises(UserError, match="data sets"):
-        suite.without_sets(3)  # type: ignore[arg-type]
+        suite.without_sets(3)
 
 
 def test_seeds_are_a_number_or_a_list(suite: Suite) -> None:
     for three in (3, np.int64(3), [0, 1, 2], np.arange(3), range(3), (seed for seed in range(3)), {0, 1, 2}):
-        seeded = suite.with_seeds(three)  # type: ignore[arg-type]
+        seeded = suite.with_seeds(three)
         assert seeded.seeds == (0, 1, 2)
         assert all(type(seed) is int for seed in seeded.seeds)
 
@@ -206,7 +206,7 @@ def test_other_seeds_are_refused(suite: Suite, seeds: Any) -> None:
 
 def test_seeds_of_a_generator_reach_every_block(place: Path) -> None:
     made = tiny(place, per_class=8, runs=[{"methods": ["finetune"], "seeds": [5]}, {"methods": ["linear_probe"]}])
-    seeded = made.with_seeds(seed for seed in (1, 2))  # type: ignore[arg-type]
+    seeded = made.with_seeds(seed for seed in (1, 2))
     assert [block.seeds or seeded.seeds for block in seeded.runs] == [(1, 2), (1, 2)]
 
 
@@ -229,7 +229,7 @@ def test_how_with_another_value_is_refused(fields: dict[str, Any]) -> None:
 
 
 def test_how_takes_numbers_of_numpy() -> None:
-    assert How(workers=np.int64(2)) == How(workers=2)  # type: ignore[arg-type]
+    assert How(workers=np.int64(2)) == How(workers=2)
     assert How(checkpoint_seconds=math.inf).checkpoint_seconds == math.inf
 
 
