@@ -9,7 +9,6 @@ from typing import Annotated, Any, cast, get_args
 
 from pydantic import AfterValidator, Field
 
-from rib import _compat
 from rib.data.views import Filter, Resize
 from rib.errors import UserError, nearest
 
@@ -162,6 +161,8 @@ def of_timm(config: Mapping[str, Any], source: str) -> Preprocessing:
     Raises:
         UserError: the images are not square, not in colour, or resized in a way that RIB does not support.
     """
+    from rib import _compat
+
     _compat.declare_missing_operators()
     from timm.data.config import resolve_data_config
 
