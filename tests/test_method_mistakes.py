@@ -119,8 +119,8 @@ def test_valid_values_in_words() -> None:
 
 def test_the_suite_of_all_methods_has_all_of_them() -> None:
     suite = load_suite("digits-methods")
-    named = {method for block in (*suite.runs, *suite.merges) for method in block.methods}
+    named = {method for run in suite.runs for method in run.methods}
+    named |= {method for merge in suite.merges for method in merge.methods}
     listed = {name for name, kind in METHODS.classes.items() if kind.listed}
     assert listed - named == {"pretrained", "peft"}, "the first is the baseline, the second needs an extra"
-    for block in (*suite.runs, *suite.merges):
-        assert block.sizes == (1000,)
+    assert {run.sizes for run in suite.runs} == {merge.sizes for merge in suite.merges} == {(1000,)}

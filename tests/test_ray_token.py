@@ -103,7 +103,7 @@ class FakeRay:
 def engine(error: BaseException) -> tuple[RayEngine, FakeRay]:
     pytest.importorskip("ray")
     made, fake = RayEngine(RayRuntime()), FakeRay(error)
-    made._ray = fake
+    made._ray = fake  # type: ignore[assignment]
     return made, fake
 
 
