@@ -53,7 +53,7 @@ def measure(setting: Setting) -> list[Row]:
 
 
 def _measured(setting: Setting) -> list[Row]:
-    batch, steps = (64, 20) if setting.gpu else (16, 3 if setting.quick else 6)
+    batch, steps = (64, 20) if setting.gpu else (8, 3 if setting.quick else 4)
     architecture = describe(ModelRow(timm=setting.model), classes=CLASSES)
     recipe = Recipe(epochs=1, batch_size=batch, eval_batch_size=batch, precision=setting.precision)
     start = take_weights(build(architecture).net)
