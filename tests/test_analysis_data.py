@@ -688,7 +688,7 @@ def test_a_collapse_shows_all_six() -> None:
     assert found[4].evidence == Interval(-24.6, -29.0, -20.0)
     assert found[4].words.endswith("accuracy on the reference set changed by -24.6 points.")
     assert found[5].evidence == Interval(-37.6, -37.6, -37.6)
-    assert "changed accuracy by -37.6 points on average, and the weights by -1.1" in found[5].words
+    assert "they changed accuracy by -37.6 points, and the weights by -1.1" in found[5].words
     assert all(each.present for each in found)
     assert found[0].evidence == Interval(-38, -39, -37)
     assert found[1].evidence == Interval(*[pytest.approx(2.55 / 6)] * 3)
