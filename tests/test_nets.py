@@ -33,7 +33,7 @@ def test_answers_that_are_not_finite_are_no_predictions(value: float) -> None:
     net, seen = classifier("resnet"), examples(9)
     with torch.no_grad():
         net.net.get_parameter("head.bias")[2] = value  # of one class of four
-    with pytest.raises(NotFiniteError, match="NaN or infinity for 9 of 9 images"):
+    with pytest.raises(NotFiniteError, match="NaN or infinity for 9 of 9 inputs"):
         predict(net, seen, WHOLE, batch_size=4)
     features = collect(net, net.features, seen, 4)
     with pytest.raises(NotFiniteError):
@@ -46,7 +46,7 @@ def test_answers_to_some_images_that_are_not_finite() -> None:
     images = np.array(pool.images)
     images[4] = 255
     net.net.register_forward_hook(lambda _, given, out: out / (1 - (given[0].amin((1, 2, 3)) > 0.99).float())[:, None])
-    with pytest.raises(NotFiniteError, match="for 1 of 9 images"):
+    with pytest.raises(NotFiniteError, match="for 1 of 9 inputs"):
         predict(net, Examples.whole(images, pool.index), LabelMap("part", ((3,), (1,), (0,), (2,)), 4), batch_size=4)
 
 

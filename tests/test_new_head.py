@@ -274,7 +274,7 @@ def test_a_reference_set_that_is_tested_whole_cannot_train_a_model(tmp_path: Pat
     if how == "pretrain":
         made["model"]["resnet"] = {**RESNET, "pretrain": {}}
     del made["data"]["clean"]["test_fraction"]
-    with pytest.raises(UserError, match="tested on the images that the model is trained on"):
+    with pytest.raises(UserError, match="tested on what the model is trained on"):
         make_plan(parse_suite(made).based_at(tmp_path))
 
 
