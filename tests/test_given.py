@@ -290,9 +290,10 @@ def test_a_view_changes_the_preprocessing_alone(compared: Function, place: Path,
 
 
 def test_a_view_is_a_table_with_values_in_range(compared: Function) -> None:
-    assert compared(view={"size": np.int64(12), "mean": np.array([0.5, 0.5, 0.5])}).pair.view == {
+    assert compared(view={"size": np.int64(12), "mean": np.array([0.5] * 3), "std": [0.5] * 3}).pair.view == {
         "size": 12,
         "mean": (0.5,) * 3,
+        "std": (0.5,) * 3,
     }
     for wrong in (
         "size",

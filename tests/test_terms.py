@@ -142,7 +142,7 @@ def test_a_hundredth_of_each_batch_is_carried_over() -> None:
 def test_replay_is_refused_where_the_reference_set_is_scored_whole(tmp_path: Path) -> None:
     fields = document(tmp_path, runs=[{"methods": ["replay"]}])
     del fields["data"]["clean"]["test_fraction"]
-    with pytest.raises(UserError, match="all of its images are scored") as error:
+    with pytest.raises(UserError, match="all of them are scored") as error:
         make_plan(parse_suite(fields).based_at(tmp_path))
     assert "leave replay out" in str(error.value)
 

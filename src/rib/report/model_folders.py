@@ -226,7 +226,7 @@ def _what(results: Results, run: Model) -> Iterator[str]:
         yield f"A method has added modules to the net: {added}. No other library loads the result as it is."
         yield ""
     if not _loads_in_timm(run):
-        yield from _loading(run_name(results, run))
+        yield from _loading(run_name(results, run), results.plan.noun)
     if _loads_in_timm(run):
         yield from (
             "```python",
@@ -237,8 +237,9 @@ def _what(results: Results, run: Model) -> Iterator[str]:
         )
 
 
-def _loading(name: str) -> Iterator[str]:
-    """How RIB loads the files of a model, for a card."""
+def _loading(name: str, noun: str) -> Iterator[str]:
+    """How RIB loads the files of a model, for a card. The noun is what the model sees, "images" or "texts"."""
+    inputs = "images, uint8 (n, H, W, 3)" if noun == "images" else "token ids of texts (n, L)"
     yield from (
         f"`rib compare BASE {name}.safetensors` compares it, with the pretrained model for BASE. Keep "
         f"{code(f'{name}.json')} beside it. In Python, in this folder:",
@@ -252,7 +253,7 @@ def _loading(name: str) -> Iterator[str]:
         f'described = json.loads(Path("{name}.json").read_text())',
         'classifier = build(Architecture.model_validate(described["architecture"])).eval()',
         f'put_weights(classifier.net, read_weights(Path("{name}.safetensors")))',
-        "# logits = classifier(inputs), where inputs are images, uint8 (n, H, W, 3), or token ids (n, L)",
+        f"# logits = classifier(inputs), where inputs are {inputs}",
         "```",
         "",
     )

@@ -32,7 +32,9 @@ def target_in(value: Any, what: str, starts: bytes) -> Path:
 
 
 def require_kind(path: Path, starts: bytes) -> None:
-    """Refuse to replace a file of another kind, such as a checkpoint. An empty file may be replaced.
+    """Refuse to replace a file of another kind, such as a checkpoint.
+
+    An empty file may be replaced, and so may a damaged page in a store's own folder of reports: it stops no run.
 
     Args:
         path: where a file will be written.
@@ -41,7 +43,7 @@ def require_kind(path: Path, starts: bytes) -> None:
     Raises:
         UserError: the file there begins with other bytes.
     """
-    if not path.is_file():
+    if not path.is_file() or _is_of_a_store(path):
         return
     try:
         with plain(path).open("rb") as file:
@@ -55,3 +57,9 @@ def require_kind(path: Path, starts: bytes) -> None:
             valid=f"a new path, or a file that begins with {starts.decode('ascii', 'backslashreplace')!r}",
             remedy="choose another path, or remove the file",
         )
+
+
+def _is_of_a_store(path: Path) -> bool:
+    """Whether a file lies in a store's folder of reports, where only RIB writes."""
+    folder = path.absolute().parent
+    return folder.name == "reports" and (folder.parent / "store.json").is_file()

@@ -296,7 +296,7 @@ class Suite(Frozen):
         blocks = {field: _narrowed(getattr(self, field), "models", chosen) for field in fields}
         return self.model_copy(update={"models": chosen, **blocks}).based_at(self.base)
 
-    def without_sets(self, names: Collection[str]) -> Suite:
+    def without_sets(self, names: Sequence[str]) -> Suite:
         """A copy without these data sets, for parts of a suite; it may have fewer than two sets to tune on."""
         dropped = texts_in(names, "the data sets")
         kept = frozenset(name for name in (*self.tested, *self.roles.tuned) if name not in dropped)

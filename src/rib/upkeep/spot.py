@@ -231,7 +231,7 @@ def _plan(suite: Suite, own: Store) -> tuple[Plan | None, str]:
     except UserError as error:
         first = _line(error)
     lost = {name: reason for name in _sets(suite) if (reason := _fault(lambda: _open(suite, own, name)))}  # noqa: B023
-    left = suite.without_sets(lost)
+    left = suite.without_sets(tuple(lost))
     models = {name: _fault(lambda: make_plan(left.with_models([name]), own.facts)) for name in suite.models}  # noqa: B023
     there = [name for name, reason in models.items() if reason is None]
     reasons = [*lost.values(), *(reason for reason in models.values() if reason)] or [first]
