@@ -464,12 +464,12 @@ def labels_of_several_levels(root: Path) -> Row:
     return two_columns(root, LABELS, ["animal"] * 12, "fine_label")
 
 
-@damage("3 of 12 source images are unknown")
+@damage("3 of 12 sources are unknown")
 def a_column_of_sources_that_are_unknown(root: Path) -> Row:
     return two_columns(root, LABELS, [-1, -1, -1, *range(9)], "scan") | {"source_column": "scan"}
 
 
-@damage("2 of 12 source images are unknown")
+@damage("2 of 12 sources are unknown")
 def a_column_of_sources_that_are_not_available(root: Path) -> Row:
     return two_columns(root, LABELS, ["N/A", "-inf", *map(str, range(10))], "scan") | {"source_column": "scan"}
 
@@ -482,7 +482,7 @@ def cells_of_columns_whose_names_run_together(root: Path) -> Row:
     return {"parquet": "x", "cells": ["c", "d"]}
 
 
-@damage("1 of 12 source images are unknown")
+@damage("1 of 12 sources are unknown")
 def a_column_with_a_source_that_is_no_number(root: Path) -> Row:
     return two_columns(root, LABELS, [float("nan"), *map(float, range(11))], "scan") | {"source_column": "scan"}
 
@@ -951,17 +951,17 @@ def too_few_sources(root: Path) -> Row:
     return arrays(root, sources=np.arange(11))
 
 
-@damage("2 of 12 source images are unknown")
+@damage("2 of 12 sources are unknown")
 def sources_that_are_unknown(root: Path) -> Row:
     return arrays(root, sources=np.array([-1, -1, *range(10)]))
 
 
-@damage("1 of 12 source images are unknown")
+@damage("1 of 12 sources are unknown")
 def a_source_without_a_name(root: Path) -> Row:
     return arrays(root, sources=np.array(["", *map(str, range(11))]))
 
 
-@damage("12 of 12 source images are unknown")
+@damage("12 of 12 sources are unknown")
 def sources_beyond_what_a_number_holds(root: Path) -> Row:
     return arrays(root, sources=np.full(12, 2**64 - 1, np.uint64))
 

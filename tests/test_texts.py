@@ -218,7 +218,7 @@ def test_a_source_is_written_in_one_way(pair: tuple[str, str], tmp_path: Path) -
 def test_labels_of_the_tested_part_that_the_tuned_part_lacks_are_refused(tmp_path: Path) -> None:
     write(tmp_path / "a.csv", ROWS)
     write(tmp_path / "b.csv", [*ROWS, {"text": "x", "label": "mixed", "who": "x"}])
-    with pytest.raises(UserError, match=r"classes that are not in"):
+    with pytest.raises(UserError, match=r"texts of classes that are not in"):
         open_data("mine", DataRow(text="a.csv", test_text="b.csv"), tmp_path, None)
     chosen = open_data("mine", DataRow(text="a.csv", test_text="b.csv", classes=("pos", "neg")), tmp_path, None)
     assert len(chosen.index("test")) == 4

@@ -58,6 +58,10 @@ class Tokens(View):
     def words(self) -> str:
         return f"{self.length} tokens"
 
+    @property
+    def form(self) -> str:
+        return f"token ids, uint16 (n, {self.length})"
+
 
 class Sentences(DataSet):
     """Sentences of random words; the label is written in the first one's remainder."""

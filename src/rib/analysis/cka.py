@@ -195,7 +195,7 @@ def gram(features: Tensor) -> Tensor:
 
 @torch.inference_mode()
 def layer_grams(classifier: Classifier, layers: Sequence[str], images: Tensor, precision: Precision) -> Tensor:
-    """Gram matrices of layers' outputs for uint8 (n, H, W, 3) images: float32 (L, n, n), on the CPU.
+    """Gram matrices of layers' outputs for a batch of inputs: float32 (L, n, n), on the CPU.
 
     Raises:
         StepError: an output is not finite.

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rib.data.examples import Index, Part
 from rib.data.lengths import Cut
-from rib.data.views import Inputs, Pixels, View, as_pixels
+from rib.data.views import Decode, Inputs, Pixels, View, as_pixels
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,14 @@ class DataSet(ABC):
         Raises:
             UserError: an image is missing or empty.
         """
+
+    def words(self, part: Part, rows: Sequence[int]) -> list[str]:
+        """Some rows as text; empty if rows are images, which `read` gives."""
+        return []
+
+    def settings(self, decode: Decode) -> tuple[str, ...]:
+        """What of the suite's settings concerns only rows of this kind, in words."""
+        return (f"images decoded: {decode}",)
 
     @abstractmethod
     def index(self, part: Part) -> Index:

@@ -39,6 +39,7 @@ class Labelled:
         prefixes: folders of the container's files, which come before the labels in the listing.
         beside: orders in files beside the container, each with its file. One belongs to this set if it names its
             classes.
+        noun: plural of what it holds, for messages.
     """
 
     where: Path
@@ -47,6 +48,7 @@ class Labelled:
     says: str = ""
     prefixes: tuple[str, ...] = ("",)
     beside: Sequence[tuple[tuple[str, ...], Path]] = ()
+    noun: str = "images"
 
 
 @dataclass(frozen=True)
@@ -358,10 +360,10 @@ def _beyond(
     beyond = np.where(labels < 0, container.listing.counts, 0)
     others, count = [words[place] for place in np.flatnonzero(beyond).tolist()], int(beyond.sum())
     if chosen:
-        return f"{count:,} images of classes that `classes` does not name ({shortened(others, 3)})"
+        return f"{count:,} {container.noun} of classes that `classes` does not name ({shortened(others, 3)})"
     first = next((each.says for each in containers if each.says), f"{containers[0].where}")
     raise UserError(
-        f"data set {data!r}: {count:,} images of classes that are not in {first} ({len(others):,})",
+        f"data set {data!r}: {count:,} {container.noun} of classes that are not in {first} ({len(others):,})",
         got=f"{shortened(others)} in {container.where}",
         valid="the same classes everywhere in a set",
         remedy="complete the other part, or give [data] `classes` to choose among them",

@@ -164,10 +164,10 @@ def numbered(data: str, values: Sequence[object], where: str) -> SourceNumbers:
     texts = [str(value) for value in values]
     if bad := [text for text in texts if _NO_SOURCE.fullmatch(text)]:
         raise UserError(
-            f"data set {data!r}: {len(bad):,} of {len(texts):,} source images are unknown",
+            f"data set {data!r}: {len(bad):,} of {len(texts):,} sources are unknown",
             got=f"{bad[0]!r} in {where}",
-            valid="a whole number from 0 up, or a name, for every image",
-            remedy="give images of unknown source a source of their own",
+            valid="a whole number from 0 up, or a name, for every row",
+            remedy="give rows of unknown source a source of their own",
         )
     _require_one_form(data, texts, where)
     return np.array(

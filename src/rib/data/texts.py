@@ -26,7 +26,7 @@ from rib.data.sources import apart, as_one, numbered
 from rib.data.splits import carve, divided
 from rib.data.tables import TextColumns, TextTable, read_table
 from rib.data.tokens import bytes_view, tokenized
-from rib.data.views import Inputs, View, as_tokens
+from rib.data.views import Decode, Inputs, View, as_tokens
 from rib.identity import digest
 
 
@@ -44,6 +44,13 @@ class Texts(DataSet):
     def texts(self, part: Part, rows: Sequence[int]) -> Pairs:
         """The texts of some rows."""
         raise NotImplementedError
+
+    def words(self, part: Part, rows: Sequence[int]) -> list[str]:
+        firsts, seconds = self.texts(part, rows)
+        return [" | ".join(pair) for pair in zip(firsts, seconds, strict=True)] if seconds else list(firsts)
+
+    def settings(self, decode: Decode) -> tuple[str, ...]:
+        return ()
 
     def cut(self, part: Part, view: View, cache: Path | None) -> Cut:
         tokens = as_tokens(view, self.name)
@@ -284,4 +291,4 @@ def _listing(table: TextTable) -> Listing:
 def _labelled(table: TextTable, data: str, ordered: bool) -> Labelled:
     """A table's labels; with `ordered`, also the order of classes that its author states."""
     names, says, near = author_order(table.root, data, table.names, table.root, ordered)
-    return Labelled(table.root / table.files[0][0], _listing(table), names, says, beside=near)
+    return Labelled(table.root / table.files[0][0], _listing(table), names, says, beside=near, noun="texts")

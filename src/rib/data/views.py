@@ -46,6 +46,11 @@ class View(ABC):
         """A description for messages, such as "224 pixels"."""
 
     @property
+    @abstractmethod
+    def form(self) -> str:
+        """A batch in words, for people who call a model: what it holds, its type and shape."""
+
+    @property
     def one_thread(self) -> bool:
         """Whether torch must use one thread while examples are decoded, because they are decoded in parallel."""
         return False
@@ -107,6 +112,11 @@ class Pixels(View):
     def words(self) -> str:
         """Its side in pixels."""
         return f"{self.size} pixels"
+
+    @property
+    def form(self) -> str:
+        """Images of this side."""
+        return f"images, {self.dtype} (n, {self.size}, {self.size}, 3)"
 
     @property
     def one_thread(self) -> bool:
@@ -179,6 +189,11 @@ class Tokens(View):
     def words(self) -> str:
         """Its length in tokens."""
         return f"{self.length} tokens"
+
+    @property
+    def form(self) -> str:
+        """Token ids of texts of this length."""
+        return f"token ids of texts, {self.dtype} (n, {self.length}), padded with {self.blank}"
 
 
 def as_tokens(view: View, name: str) -> Tokens:

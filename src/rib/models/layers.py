@@ -23,7 +23,7 @@ def choose(classifier: Classifier, images: Tensor, patterns: Sequence[str] = ())
 
     Args:
         classifier: the model.
-        images: uint8 (n, H, W, 3), a few images for a trial run that shows which modules are used.
+        images: a few inputs of the model for a trial run that shows which modules are used.
         patterns: names in the net, in which `*` and `?` match within one part of a dotted name and `**` matches across
             parts; "*" alone is every module without submodules. `input of HEAD` is the input of a head. None: the stem,
             every block, and the head's input; for a net without blocks, as "*", and the head's input.
@@ -52,7 +52,7 @@ def visible(classifier: Classifier, images: Tensor) -> tuple[str, ...]:
 
     Args:
         classifier: the model, in evaluation mode.
-        images: uint8 (n, H, W, 3) for a trial run.
+        images: a few inputs of the model for a trial run.
     """
     fits: dict[str, bool] = {}
 
@@ -141,7 +141,7 @@ def depths(classifier: Classifier, images: Tensor) -> dict[str, int]:
 
     Args:
         classifier: the model, in evaluation mode.
-        images: uint8 (n, H, W, 3) for a trial run, which shows the order of the blocks.
+        images: a few inputs of the model for a trial run, which shows the order of the blocks.
     """
     known = visible(classifier, images)
     order = [name for name in known if name in set(blocks(classifier.net))]

@@ -35,7 +35,7 @@ class Loss(nn.Module, ABC):
 
         Args:
             features: of the net in training.
-            images: uint8 (n, H, W, 3).
+            images: a batch of the model's inputs (n, *view.shape).
             labels: int64 (n,), the data set's own classes.
 
         Returns:

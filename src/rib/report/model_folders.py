@@ -226,7 +226,7 @@ def _what(results: Results, run: Model) -> Iterator[str]:
         yield f"A method has added modules to the net: {added}. No other library loads the result as it is."
         yield ""
     if not _loads_in_timm(run):
-        yield from _loading(run_name(results, run), results.plan.noun)
+        yield from _loading(run_name(results, run), architecture.view.form)
     if _loads_in_timm(run):
         yield from (
             "```python",
@@ -237,9 +237,8 @@ def _what(results: Results, run: Model) -> Iterator[str]:
         )
 
 
-def _loading(name: str, noun: str) -> Iterator[str]:
-    """How RIB loads the files of a model, for a card. The noun is what the model sees, "images" or "texts"."""
-    inputs = "images, uint8 (n, H, W, 3)" if noun == "images" else "token ids of texts (n, L)"
+def _loading(name: str, inputs: str) -> Iterator[str]:
+    """How RIB loads the files of a model, for a card. `inputs` are what the model takes, in words."""
     yield from (
         f"`rib compare BASE {name}.safetensors` compares it, with the pretrained model for BASE. Keep "
         f"{code(f'{name}.json')} beside it. In Python, in this folder:",

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from rib.data.base import DataSet
 from rib.data.examples import Index
 from rib.data.imagenet_classes import spoken
-from rib.data.texts import Texts
 from rib.data.views import Inputs, Pixels
 from rib.errors import RibError
 from rib.plan import Plan
@@ -74,10 +73,8 @@ def _of_set(plan: Plan, name: str, data: DataSet) -> Samples:
     rows = chosen_rows(index)
     labels = tuple(_label(data, index, row) for row in rows)
     about = plan.suite.set_names.short(name), _role(plan, name), len(index), labels
-    if isinstance(data, Texts):
-        firsts, seconds = data.texts("test", rows)
-        both = [" | ".join(pair) for pair in zip(firsts, seconds, strict=True)] if seconds else firsts
-        return Samples(*about, texts=tuple(map(_shortened, both)))
+    if texts := data.words("test", rows):
+        return Samples(*about, texts=tuple(map(_shortened, texts)))
     images = data.read("test", rows, Pixels(SIDE))
     return Samples(*about, picture=_strip(images), width=len(rows) * (SIDE + GAP) - GAP, height=SIDE)
 

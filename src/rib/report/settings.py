@@ -8,7 +8,6 @@ from typing import Any
 from rib.plan import Plan
 from rib.recipe import Recipe
 from rib.text.names import few
-from rib.text.wording import IMAGES
 
 
 def settings_json(plan: Plan) -> dict[str, Any]:
@@ -38,8 +37,7 @@ def settings_lines(plan: Plan) -> Iterator[str]:
     held_out = f"{100 * found['held_out']:g} % of each tuning pool held out" if found["held_out"] else "none held out"
     if found["methods"]:
         yield f"seeds {_plain(found['seeds'])}; sizes {_plain(found['sizes'])}; {held_out}"
-    if plan.noun == IMAGES:
-        yield f"images decoded: {found['decode']}"
+    yield from plan.world[plan.suite.reference].settings(plan.suite.decode)
 
 
 def recipe_words(recipe: Recipe, trains: bool = True) -> str:
