@@ -9,6 +9,9 @@ python -m soak.class_vectors
 
 from __future__ import annotations
 
+import argparse
+import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -56,7 +59,13 @@ def fitted(name: str) -> dict[str, torch.Tensor]:
     return {NAMES: made, "scale": log_scale.detach().exp().clamp(max=LARGEST_SCALE)}
 
 
-if __name__ == "__main__":
+def main(words: Sequence[str]) -> None:
+    """Write the class vectors of every model that has some."""
+    argparse.ArgumentParser(prog="python -m soak class_vectors", description=__doc__).parse_args(words)
     for name, row in ROWS.items():
         if row.class_vectors:
             write_weights(named_file(row.class_vectors, Path()), fitted(name))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -9,9 +9,9 @@ python -m soak.findings texts texts.json                 the same of the studies
 python -m soak.findings remedies remedies.json           the same of four studies of methods (`digits-remedies`)
 python -m soak.findings                                 writes docs/findings.md again from soak/findings.json
 
-`python -m soak.photographs` puts the numbers of real pictures into soak/findings.json. `soak/findings.md.jinja` and
-`soak/findings_text.md.jinja` have the prose of the page and name the numbers; `soak/findings.json` has the needed part
-of the answers.
+`python -m soak.photographs` puts the numbers of real pictures into soak/findings.json, and `python -m soak.methods`
+those of the suite of all methods. `soak/findings*.md.jinja` have the prose of the page and name the numbers;
+`soak/findings.json` has the needed part of the answers.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ class Numbers:
     photos: Mapping[str, Any] = field(default_factory=dict)
     of_texts: Sequence[Mapping[str, Any]] = ()
     of_remedies: Sequence[Mapping[str, Any]] = ()
+    of_methods: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def remedies(self) -> Numbers:
@@ -347,6 +348,38 @@ class Numbers:
         values = self.photos["short"][suite][str(size)]
         return f"{sum(values) / len(values):.1f} ({min(values):.1f} to {max(values):.1f})"
 
+    def method(self, model: str, method: str, number: str) -> str:
+        """A number of a row of digits-methods with its interval; accuracies in percent, changes in points."""
+        return self._shown(self._method(model, method)[number], number)
+
+    def _method(self, model: str, method: str) -> Mapping[str, Any]:
+        return next(row for row in self.of_methods["rows"] if (row["model"], row["method"]) == (model, method))
+
+    def all_methods(self, *models: str) -> str:
+        """Gain, mRI and the difference from fine-tuning at its gain, of each method on some models, as a table."""
+        rows = {(row["model"], row["method"]): row for row in self.of_methods["rows"] if row["model"] in models}
+        head = [
+            "method",
+            *(f"{_net(model)}: {words}" for model in models for words in ("gain", "mRI", "at equal gain")),
+        ]
+        lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        for method in dict.fromkeys(method for _, method in rows):
+            found = [rows.get((model, method)) for model in models]
+            cells = [cell for row in found for cell in (_of_method(row) if row else ("", "", ""))]
+            lines.append(f"| `{method}` | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
+    def merged(self, *models: str) -> str:
+        """mRI of leave-one-out merges, and the difference from the models that are merged, as a table."""
+        rows = {(row["model"], row["method"]): row for row in self.of_methods["merges"]}
+        head = ["merge", *(f"{_net(model)}: {words}" for model in models for words in ("mRI", "minus its models"))]
+        lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        for method in dict.fromkeys(method for _, method in rows):
+            found = [rows[model, method] for model in models]
+            cells = [spanned(row[number]) for row in found for number in ("mri", "against_singles")]
+            lines.append(f"| `{method}` | {' | '.join(cells)} |")
+        return "\n".join(lines)
+
     def changed(self) -> str:
         """The verdicts that differ between the two rules, as a table."""
         rows = [
@@ -366,7 +399,7 @@ _SETTINGS = (
 )
 """Settings of photos: title, model, ending of the methods' names, and size."""
 
-_LEVELS = ("own_before", "own_after", "reference_before", "reference_after")
+_LEVELS = ("own_before", "own_after", "reference_before", "reference_after", "ood_before")
 """Numbers of rows that are accuracies."""
 
 
@@ -382,9 +415,26 @@ def page(kept: Mapping[str, Any]) -> str:
     )
     return environment.get_template("findings.md.jinja").render(
         is_=Numbers(
-            *(kept["answers"], kept["reference"], kept["photos"], kept.get("texts", ()), kept.get("remedies", ()))
+            *(kept["answers"], kept["reference"], kept["photos"], kept.get("texts", ()), kept.get("remedies", ())),
+            kept.get("methods", {}),
         )
     )
+
+
+def _of_method(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Cells of a method: gain, mRI, and the difference at equal gain; bold if it is distinguishable among all."""
+    there = row["there"]
+    words = _REACHES[row["reach"]] if there is None else spanned(there)
+    bold = there is not None and there["adjusted"] is not None and there["adjusted"] <= 0.05
+    return points(row["gain"]["value"]), spanned(row["mri"]), f"**{words}**" if bold else words
+
+
+def _net(model: str) -> str:
+    return NAMES[model.partition("_")[0]]
+
+
+_REACHES = {"": "", "never": "gains less", "beyond": "gains more", "uncertain": "too uncertain"}
+"""Words for a method without a number at the gain of fine-tuning."""
 
 
 def points(value: float) -> str:
@@ -437,13 +487,13 @@ def write(kept: Mapping[str, Any]) -> None:
     PAGE.write_text(text, "utf-8")
 
 
-def main() -> None:
+def main(words: Sequence[str]) -> None:
     """Print everything, or write the page."""
-    if (part := "".join(sys.argv[1:2])) in ("texts", "remedies"):
-        of_part = [answer for path in sys.argv[2:] for answer in json.loads(Path(path).read_text("utf-8"))]
+    if (part := "".join(words[:1])) in ("texts", "remedies"):
+        of_part = [answer for path in words[1:] for answer in json.loads(Path(path).read_text("utf-8"))]
         write(json.loads(KEPT.read_text("utf-8")) | {part: stripped(of_part)})
         return
-    given = [json.loads(Path(path).read_text("utf-8")) for path in sys.argv[1:]]
+    given = [json.loads(Path(path).read_text("utf-8")) for path in words]
     if len(given) != 1:
         answers = {"answers": stripped(given[0]), "reference": starts(given[1])} if given else {}
         for answer in given[0] if given else ():
@@ -458,4 +508,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -120,13 +121,13 @@ def by_rib(
     return counts, asked
 
 
-def main() -> None:
+def main(words: Sequence[str]) -> int:
     """Print both numbers for every model and set; exit code 1 if they differ."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m soak lite", description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--size", type=int)
     parser.add_argument("--models", type=int, nargs="+", default=[0, 1, 2])
-    given = parser.parse_args()
+    given = parser.parse_args(words)
     torch.set_num_threads(1)
     counts, asked = by_rib(given.models, given.data, given.size)
     differ = 0
@@ -136,8 +137,8 @@ def main() -> None:
             found = counts[number][name]
             differ += found != wanted
             print(f"lite{number} {name}: {found} of {len(asked[name])} right, plain loop {wanted}", flush=True)
-    raise SystemExit(bool(differ))
+    return int(bool(differ))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -118,13 +118,13 @@ def short_batches(reports: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, l
     return found
 
 
-def main() -> None:
+def main(words: Sequence[str]) -> None:
     """Write the numbers into soak/findings.json."""
-    documents = [json.loads(Path(path).read_text("utf-8")) for path in sys.argv[1:]]
+    documents = [json.loads(Path(path).read_text("utf-8")) for path in words]
     kept = json.loads(KEPT.read_text("utf-8"))
     kept["photos"] = kept["photos"] | photographs(documents)
     KEPT.write_text(json_text(kept, None) + "\n", "utf-8")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 from jinja2 import UndefinedError
 from soak.findings import BEFORE, KEPT, PAGE, Numbers, before, moved, page, starts, stripped
+from soak.methods import kept as kept_methods
 from soak.photographs import photographs
 
 from rib.metrics.intervals import Interval
@@ -193,3 +196,40 @@ def test_a_folded_net_has_rows_of_its_own() -> None:
     report = {"suite": "photos-folded", "summaries": [row | {"model": name} for name in ("lite0", "lite0_folded")]}
     numbers = Numbers((), (), photographs([report]))
     assert numbers.folded("lite0_folded", "finetune_frozen", "mri") == "+1.0 [+0.0, +2.0]"
+
+
+def test_methods_are_copied_from_the_report_of_their_suite() -> None:
+    """A difference at equal gain is bold only if it is distinguishable among all; a method that gains less has none."""
+
+    def span(value: float, adjusted: float | None = None) -> dict[str, Any]:
+        return asdict(Interval(value, value - 1, value + 1, "images and seeds", (), 0.5, 4.0, 0.01, adjusted))
+
+    def row(method: str) -> dict[str, Any]:
+        numbers = {"mri": span(-2.25), "gain": span(7.0), "reference_after": span(80.0)}
+        return {"model": "resnet_small", "method": method, **numbers}
+
+    matched = [
+        {"model": "resnet_small", "method": "replay", "reach": "reached", "against_finetune": span(4.0, 0.05)},
+        {"model": "resnet_small", "method": "lwf", "reach": "reached", "against_finetune": span(4.0, 0.051)},
+        {"model": "resnet_small", "method": "ewc", "reach": "never", "against_finetune": None},
+    ]
+    merge = {"model": "resnet_small", "method": "ties", **dict.fromkeys(("mri", "against_singles", "gain"), span(1.5))}
+    summaries = [row(name) for name in ("pretrained", "finetune", "replay", "lwf", "ewc")]
+    found = kept_methods({"summaries": summaries, "matched_gain": matched, "merges": [merge]})
+    numbers = Numbers((), of_methods=found)
+    head, _, *lines = numbers.all_methods("resnet_small").splitlines()
+    assert head == "| method | ResNet: gain | ResNet: mRI | ResNet: at equal gain |"
+    assert lines == [
+        "| `finetune` | +7.0 | −2.2 [−3.2, −1.2] |  |",
+        "| `replay` | +7.0 | −2.2 [−3.2, −1.2] | **+4.0 [+3.0, +5.0]** |",
+        "| `lwf` | +7.0 | −2.2 [−3.2, −1.2] | +4.0 [+3.0, +5.0] |",
+        "| `ewc` | +7.0 | −2.2 [−3.2, −1.2] | gains less |",
+    ]
+    assert numbers.merged("resnet_small").splitlines()[-1] == "| `ties` | +1.5 [+0.5, +2.5] | +1.5 [+0.5, +2.5] |"
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "soak").glob("[!_]*.py")), ids=lambda file: file.stem)
+def test_each_script_takes_the_words_of_its_command(file: Path) -> None:
+    """`python -m soak NAME …` passes the words after the name to `main`."""
+    functions = (one for one in ast.parse(file.read_text("utf-8")).body if isinstance(one, ast.FunctionDef))
+    assert [len(one.args.args) for one in functions if one.name == "main"] == [1]
