@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import ast
+import io
+import re
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pytest
+from fontTools.subset import Options
+from fontTools.ttLib import TTFont
 from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from PIL import Image
 
 import rib
 from handmade import CLASSES, handmade
 from rib.metrics.intervals import Interval
 from rib.report.answer_figures import _draw_map, _line_figure
 from rib.report.answer_page import figures
+from rib.report.cell_texts import CellText, CellTexts
 from rib.report.figure_data import figure_data
-from rib.report.plotting import new
+from rib.report.plotting import in_style, new, write_drawn
+from rib.report.raster import lean_fonts
 from rib.results.answer import Answer, AnswerLine, AnswerPanel
 from rib.steps import Predict
 from rib.suite.load import SHIPPED, load_suite
@@ -108,3 +118,94 @@ def test_an_interval_stays_an_interval_up_to_the_page() -> None:
     assert [ast.unparse(one) for one in triples(ast.parse("spans = [(x.value, x.low, x.high) for x in y]"))] != []
     package = Path(rib.__file__).parent
     assert {file.name for file in package.rglob("*.py") if list(triples(ast.parse(file.read_text("utf-8"))))} == set()
+
+
+# -- files -------------------------------------------------------------------------------------------------------------
+
+
+def cells(*texts: CellText) -> Figure:
+    """A figure of 2 x 1 in with these texts only, on axes from (0, 0) to (2, 1)."""
+    with in_style():
+        figure = Figure(figsize=(2, 1))
+        axes = figure.add_axes((0, 0, 1, 1), xlim=(0, 2), ylim=(0, 1))
+    axes.set_axis_off()
+    axes.add_artist(CellTexts(texts))
+    return figure
+
+
+def pixels(folder: Path, figure: Figure) -> np.ndarray[Any, Any]:
+    (path,) = write_drawn([("cells", figure)], folder, ("png",))
+    return np.asarray(Image.open(path).convert("L")).astype(int)
+
+
+renderers = pytest.mark.parametrize("renderer", ["pypdfium2", "matplotlib"])
+
+
+def only(renderer: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if renderer == "matplotlib":
+        monkeypatch.setattr("rib.report.plotting.has_renderer", lambda: False)
+    else:
+        pytest.importorskip("pypdfium2")
+
+
+@renderers
+@pytest.mark.parametrize("bold", [False, True])
+def test_the_number_of_a_cell_is_in_its_centre(
+    renderer: str, bold: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(renderer, monkeypatch)
+    ink = np.argwhere(pixels(tmp_path, cells(CellText(0.5, 0.75, "0800", bold=bold))) < 128)
+    assert len(ink) > 100
+    row, column = (ink.min(axis=0) + ink.max(axis=0)) / 2
+    assert (row, column) == (pytest.approx(50, abs=1.5), pytest.approx(100, abs=1.5))
+
+
+@renderers
+def test_numbers_are_bold_and_white_where_they_say_so(
+    renderer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(renderer, monkeypatch)
+    plain, bold, white = (
+        (255 - pixels(tmp_path, cells(CellText(1, 0.5, "+1.5", colour, bold=bold)))).sum()
+        for colour, bold in (("black", False), ("black", True), ("white", False))
+    )
+    assert bold > 1.15 * plain > 0
+    assert white == 0
+
+
+@renderers
+def test_equal_figures_are_equal_files(renderer: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    only(renderer, monkeypatch)
+    texts = [CellText(x / 4, 0.5, f"{x:+.1f}") for x in range(8)]
+    once, again = (write_drawn([("a", cells(*texts))], tmp_path / name) for name in ("once", "again"))
+    assert [path.name for path in once] == ["a.pdf", "a.png"]
+    assert [path.read_bytes() for path in once] == [path.read_bytes() for path in again]
+    with Image.open(once[1]) as found:
+        assert found.size == (400, 200)
+        assert found.info["dpi"] == pytest.approx((200, 200), abs=0.01)
+
+
+def test_numbers_of_a_pdf_can_be_searched_and_its_fonts_are_embedded_without_layout_tables(tmp_path: Path) -> None:
+    pypdfium2 = pytest.importorskip("pypdfium2")
+    (path,) = write_drawn(
+        [("a", cells(CellText(0.5, 0.5, "−1.2"), CellText(1.5, 0.5, "miss.", bold=True)))], tmp_path, ("pdf",)
+    )
+    page = pypdfium2.PdfDocument(path)[0].get_textpage().get_text_range()
+    assert sorted(page.split()) == ["miss.", "−1.2"]
+    fonts = [
+        zlib.decompress(found)
+        for found in re.findall(rb"/Length1 .*?stream\n(.*?)\nendstream", path.read_bytes(), re.DOTALL)
+    ]
+    tables = [set(TTFont(io.BytesIO(font)).keys()) for font in fonts]
+    assert len(tables) == 2
+    assert all({"glyf", "hmtx"} <= found and not found & {"GPOS", "GSUB", "GDEF", "kern"} for found in tables)
+
+
+def test_other_uses_of_fonttools_keep_their_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = list(Options().drop_tables)
+    with lean_fonts():
+        assert {"GPOS", "kern"} <= {*Options().drop_tables}
+    assert Options().drop_tables == before
+    monkeypatch.delattr(Options, "_drop_tables_default")
+    with lean_fonts():
+        assert not hasattr(Options, "_drop_tables_default")

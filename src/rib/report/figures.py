@@ -22,7 +22,7 @@ from rib.report.figure_data import (
     slots,
 )
 from rib.report.panel_figures import panel_figures
-from rib.report.plotting import MARKERS, dotted, in_style, legend, new, panels, slug, whiskers, write_drawn
+from rib.report.plotting import MARKERS, dotted, in_style, legend, new, outer, panels, slug, whiskers, write_drawn
 from rib.results.inside import inside
 from rib.results.results import Results
 from rib.results.words import signed
@@ -173,8 +173,7 @@ def _change_figure(matrices: list[Matrix]) -> Figure:
     limit = colour_limit(matrices)
     alike = len({(one.tuned_on == first.tuned_on, one.downstream == first.downstream) for one in matrices}) == 1
     for place, (matrix, axes) in enumerate(zip(matrices, all_axes, strict=True)):
-        first_column, last_line = place % 2 == 0, place + 2 >= len(matrices)
-        _draw_matrix(axes, matrix, limit, (first_column or not alike, last_line or not alike))
+        _draw_matrix(axes, matrix, limit, outer(place, len(matrices), 2) if alike else (True, True))
     words = "change of accuracy in points\ngrey: the set tuned on itself; bold: distinguishable from 0 among all cells"
     figure.suptitle(f"{first.model}: {words}", fontsize=8)
     return figure
@@ -198,11 +197,9 @@ def _draw_matrix(axes: Axes, matrix: Matrix, limit: float, named: tuple[bool, bo
     axes.set_xlim(-0.5, xs[-1] + 0.5)
     axes.set_ylim(len(matrix.tuned_on) - 0.5, -0.5)
     rows, columns = named
-    axes.set_xticks([*xs, ri_x])
-    axes.set_xticklabels(
-        [*names, "RI"] if columns else [], rotation=40, ha="right", rotation_mode="anchor", fontsize=6.5
-    )
-    axes.set_yticks(range(len(matrix.tuned_on)), matrix.tuned_on if rows else [""] * len(matrix.tuned_on), fontsize=6.5)
+    ticks, slanted = [*xs, ri_x] if columns else [], {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
+    axes.set_xticks(ticks, [*names, "RI"] if columns else [], fontsize=6.5, **slanted)
+    axes.set_yticks(range(len(matrix.tuned_on)) if rows else [], matrix.tuned_on if rows else [], fontsize=6.5)
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
@@ -243,26 +240,19 @@ def _cell(x: float, y: int, span: Interval | None, marked: bool, empty: str, lim
 
 
 def _draw_cells(axes: Axes, cells: Sequence[_Cell]) -> None:
-    """All squares as one collection; their numbers lie inside the axes, so the layout needs not measure them."""
+    """All squares as one collection, and all numbers as one artist."""
     from matplotlib import colormaps
     from matplotlib.collections import PolyCollection
 
+    from rib.report.cell_texts import CellText, CellTexts
+
     corners = [(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]
     squares = [[(cell.x + dx, cell.y + dy) for dx, dy in corners] for cell in cells]
-    colours: list[Any] = ["#cfd3d9" if cell.share is None else colormaps["RdBu"](cell.share) for cell in cells]
+    scale = colormaps["RdBu"]  # each look-up of a name makes a new one
+    colours: list[Any] = ["#cfd3d9" if cell.share is None else scale(cell.share) for cell in cells]
     axes.add_collection(PolyCollection(squares, facecolors=colours, edgecolors="white", linewidths=0.5))
-    for cell in cells:
-        text = axes.text(
-            cell.x,
-            cell.y,
-            cell.text,
-            ha="center",
-            va="center",
-            fontsize=5.5,
-            weight="bold" if cell.bold else "normal",
-            color="white" if cell.dark else "black",
-        )
-        text.set_in_layout(False)
+    texts = [CellText(cell.x, cell.y, cell.text, "white" if cell.dark else "black", cell.bold) for cell in cells]
+    axes.add_artist(CellTexts(texts))
 
 
 def _sizes_figure(data: FigureData) -> Figure:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from rib.report.figure_data import METHOD_COLOURS, SYMBOLS, Style, slots
-from rib.report.plotting import MARKERS, legend, panels, slug, whiskers
+from rib.report.plotting import MARKERS, legend, outer, panels, slug, whiskers
 from rib.results.inside import Inside
 from rib.results.inside.averages import OTHERS
 from rib.results.inside.distances import DistanceLoss
@@ -21,6 +21,9 @@ T = TypeVar("T")
 
 PROFILES = {"CKA": ("cka", "CKA, before with after"), "drift by layer": ("drift", "relative change of weights")}
 """The profiles to draw, each with its file name and the label of its axis."""
+
+SLANTED: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor", "fontsize": 6}
+"""The names of layers below an axis."""
 
 MOST = 20
 """Maximum number of layers with a name each on an axis."""
@@ -97,7 +100,7 @@ def _draw_profile(axes: Axes, profile: LayerProfile, styles: dict[str, Style]) -
     step = -(-len(profile.places) // MOST)
     named = range(0, len(profile.places), step)
     labels = [profile.places[at] for at in named]
-    axes.set_xticks(list(named), labels, rotation=40, ha="right", rotation_mode="anchor", fontsize=6)
+    axes.set_xticks(list(named), labels, **SLANTED)
     if profile.what == "CKA":  # the axis stays long enough for small changes to look small
         lowest = min((item.low for line in profile.values for item in line if item), default=0.0)
         axes.set_ylim(min(0.8, lowest) - 0.03, 1.03)
@@ -110,23 +113,28 @@ def _squares_figure(squares: Sequence[Square]) -> Figure:
     count, longest = len(squares[0].layers), max(map(len, squares[0].layers))
     side = 0.8 + 0.05 * longest + max(0.1, min(0.34, 4 / count)) * count
     figure, all_axes = panels(len(squares), side, side)
-    for square, axes in zip(squares, all_axes, strict=True):
-        _draw_square(axes, square)
+    alike = len({tuple(square.layers) for square in squares}) == 1
+    for place, (square, axes) in enumerate(zip(squares, all_axes, strict=True)):
+        _draw_square(axes, square, outer(place, len(squares)) if alike else (True, True))
     first = squares[0]
     figure.suptitle(f"{first.model}, n = {size_name(first.size)}: CKA of layers before (rows) and after", fontsize=8)
     return figure
 
 
-def _draw_square(axes: Axes, square: Square) -> None:
+def _draw_square(axes: Axes, square: Square, named: tuple[bool, bool]) -> None:
+    """Draw one matrix; `named`: whether its rows and its columns have their names here."""
     cells = [[float("nan") if value is None else value for value in row] for row in square.cells]
     axes.imshow(cells, vmin=0, vmax=1, cmap="Blues")
-    for row, line in enumerate(cells if len(cells) <= MOST // 2 else []):
-        for column, value in enumerate(line):
-            colour = "white" if value > 0.6 else "black"
-            text = axes.text(column, row, f"{max(value, 0):z.2f}", ha="center", va="center", fontsize=5.5, color=colour)
-            text.set_in_layout(False)  # it lies inside the axes
-    axes.set_xticks(range(len(cells)), square.layers, rotation=40, ha="right", rotation_mode="anchor", fontsize=6)
-    axes.set_yticks(range(len(cells)), square.layers, fontsize=6)
+    if len(cells) <= MOST // 2:
+        from rib.report.cell_texts import CellText, CellTexts
+
+        places = [(column, row, value) for row, line in enumerate(cells) for column, value in enumerate(line)]
+        texts = [CellText(x, y, f"{max(value, 0):z.2f}", "white" if value > 0.6 else "black") for x, y, value in places]
+        axes.add_artist(CellTexts(texts))
+    rows, columns = named
+    places = range(len(cells))
+    axes.set_xticks(places, square.layers if columns else [""] * len(cells), **SLANTED)
+    axes.set_yticks(places, square.layers if rows else [""] * len(cells), fontsize=6)
     axes.set_title(square.method, fontsize=8)
 
 

@@ -9,7 +9,6 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,7 +17,7 @@ from rib.errors import UserError, nearest
 from rib.files import written_aside
 from rib.given import text_in
 from rib.metrics.intervals import Interval
-from rib.plan import Run
+from rib.report.prediction_table import PREDICTIONS, ROWS, prediction_tables
 from rib.report.targets import require_kind
 from rib.results.adapted import AdaptedRow, adapted_rows
 from rib.results.draws import draw_rows, draws, label_rows
@@ -26,36 +25,11 @@ from rib.results.inside.worst_group import GroupRow, group_rows
 from rib.results.merges import MergeRow, merge_rows
 from rib.results.results import Results
 from rib.results.rows import Change, Score, Summary
-from rib.steps import Predict
 
 
 def _schema(**types: Any) -> pa.Schema:
     return pa.schema([pa.field(name, kind) for name, kind in types.items()])
 
-
-PREDICTIONS = _schema(
-    model=pa.string(),
-    method=pa.string(),
-    size=pa.int32(),
-    seed=pa.int64(),
-    tuned_on=pa.string(),
-    tested_on=pa.string(),
-    role=pa.string(),
-    example=pa.int32(),
-    name=pa.string(),
-    source=pa.int64(),
-    label=pa.int16(),
-    cell=pa.string(),
-    masked_class=pa.int16(),
-    masked_confidence=pa.float32(),
-    masked_label_probability=pa.float32(),
-    masked_brier=pa.float32(),
-    masked_right=pa.bool_(),
-    unmasked_class=pa.int16(),
-    unmasked_confidence=pa.float32(),
-    unmasked_right=pa.bool_(),
-)
-"""Columns of predictions.parquet. A null size means all images; tuned_on and seed are null for a pretrained model."""
 
 TUNING = _schema(
     tuned_on=pa.string(),
@@ -79,9 +53,6 @@ LABELS = pa.schema(
     ]
 )
 """Columns of labels.parquet."""
-
-ROWS = 1 << 18
-"""Rows that are collected before they are written."""
 
 
 def write_parquet(results: Results, folder: Path, *, wrote: Callable[[Path], None] = lambda _: None) -> list[Path]:
@@ -116,14 +87,14 @@ def write_parquet(results: Results, folder: Path, *, wrote: Callable[[Path], Non
         "groups": _table(GroupRow, list(group_rows(results))),
         **_apart(results),
     }
-    streams = {"predictions": (PREDICTIONS, _batches), "tuning": (TUNING, _draws)}
+    streams = {"predictions": (PREDICTIONS, prediction_tables), "tuning": (TUNING, _draws)}
     columns = {name: schema for name, (schema, _) in streams.items()}
     for name, schema in (columns | {name: table.schema for name, table in tables.items()}).items():
         _require_own(folder / f"{name}.parquet", schema)
     written: list[Path] = []
-    for name, (schema, batches) in streams.items():
+    for name, (schema, tables_of) in streams.items():
         written.append(folder / f"{name}.parquet")
-        _write_rows(written[-1], schema, batches(results))
+        _write_rows(written[-1], schema, tables_of(results))
         wrote(written[-1])
     for name, table in tables.items():
         written.append(folder / f"{name}.parquet")
@@ -196,77 +167,28 @@ def rows_of(results: Results, name: str) -> list[dict[str, Any]]:
     return list(tables[name]())
 
 
-def _draws(results: Results) -> Iterator[pa.RecordBatch]:
+def _draws(results: Results) -> Iterator[pa.Table]:
     for one in draws(results.plan):
-        yield pa.RecordBatch.from_pylist(list(draw_rows(results.plan, one)), TUNING)
+        yield pa.Table.from_pylist(list(draw_rows(results.plan, one)), TUNING)
 
 
-def _write_rows(path: Path, schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
-    """Stream batches into one file, with at most `ROWS` rows and one batch in memory."""
+def _write_rows(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Stream tables into one file, with at most `ROWS` rows and one table in memory."""
+    # a dictionary of numbers that hardly ever repeat costs time and bytes
+    repeating = [column.name for column in schema if column.type != pa.float32()]
     with (
         written_aside(path) as aside,
         aside.open("wb") as file,
-        pq.ParquetWriter(file, schema, compression="zstd") as writer,
+        pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=repeating) as writer,
     ):
-        held: list[pa.RecordBatch] = []
-        for batch in batches:
-            held.append(batch)
-            if sum(len(one) for one in held) >= ROWS:
-                writer.write_table(pa.Table.from_batches(held))
+        held: list[pa.Table] = []
+        for table in tables:
+            held.append(table)
+            if sum(map(len, held)) >= ROWS:
+                writer.write_table(pa.concat_tables(held))
                 held = []
         if held:
-            writer.write_table(pa.Table.from_batches(held))
-
-
-def _batches(results: Results) -> Iterator[pa.RecordBatch]:
-    """Finished predictions, with columns for model, method, size, seed and data sets."""
-    for run in results.plan.runs:
-        for name, predict in run.predictions:
-            if predict.key in results.records:
-                data = results.plan.world[name]
-                constant = _constant(results, run, name, results.role(run, name))
-                names = pa.array(data.names("test"), pa.string())
-                for batch in _stored(results, predict):
-                    yield _described(batch, constant, data.index("test").cell_names, names)
-
-
-def _stored(results: Results, predict: Predict) -> Iterator[pa.RecordBatch]:
-    yield from results.store.predictions_file(predict.key).iter_batches(ROWS, use_threads=False)  # small files
-
-
-def _constant(results: Results, run: Run, name: str, role: str) -> dict[str, Any]:
-    return {
-        "model": results.model_name(run.model),
-        "method": run.method,
-        "size": run.size,
-        "seed": run.seed,
-        "tuned_on": results.set_name(run.tuned_on) if run.tuned_on else None,
-        "tested_on": results.set_name(name),
-        "role": role,
-    }
-
-
-def _described(
-    batch: pa.RecordBatch, constant: dict[str, Any], cells: Sequence[str], names: pa.Array
-) -> pa.RecordBatch:
-    """The constant columns followed by the stored ones, with names of cells and images."""
-    columns = {}
-    for field in PREDICTIONS:
-        if field.name in constant:
-            columns[field.name] = pa.repeat(pa.scalar(constant[field.name], field.type), len(batch))
-        elif field.name == "cell":
-            columns["cell"] = _cell_names(batch.column("cell").to_numpy(), cells)
-        elif field.name == "name":
-            columns["name"] = names.take(batch.column("example"))
-        else:
-            columns[field.name] = batch.column(field.name).cast(field.type)
-    return pa.RecordBatch.from_pydict(columns, PREDICTIONS)
-
-
-def _cell_names(cells: np.ndarray[Any, Any], names: Sequence[str]) -> Any:
-    """Names such as "fog/3" for int16 (N,) cells; null for -1."""
-    places = pa.array(cells, pa.int16(), mask=cells < 0)
-    return pa.array(names, pa.string()).take(places)
+            writer.write_table(pa.concat_tables(held))
 
 
 _Kind = type[Score] | type[Summary] | type[Change] | type[GroupRow] | type[MergeRow] | type[AdaptedRow]

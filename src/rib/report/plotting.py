@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import itertools
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -14,6 +15,7 @@ from rib.files import written_aside
 from rib.identity import digest
 from rib.metrics.intervals import Interval
 from rib.report.figure_data import Style
+from rib.report.raster import DOTS, has_renderer, lean_fonts, png_of
 from rib.report.targets import require_kind
 from rib.results.inside.averages import Spread
 from rib.text.names import folded
@@ -70,9 +72,12 @@ def in_style() -> Iterator[None]:
         "axes.spines.right": False,
         "text.parse_math": False,  # names may contain a dollar sign
         "pdf.fonttype": 42,
+        "ps.fonttype": 42,  # matplotlib 3.11 reads it for PDF too: with 3, a minus sign gets a font of its own
         "svg.hashsalt": "rib",
         "axes.axisbelow": True,
         "legend.frameon": False,
+        "figure.autolayout": False,
+        "figure.constrained_layout.use": False,
     }
     with mpl.rc_context(style):
         yield
@@ -96,15 +101,30 @@ def _save(figure: Figure, folder: Path, name: str, formats: Sequence[str]) -> It
     layout = figure.get_layout_engine()
     if layout is not None:  # once for all formats, not once per format
         layout.execute(figure)
-        figure.set_layout_engine("none")
+        figure.set_layout_engine(None)  # with "none", matplotlib would draw each file twice
+    page = b""
     for suffix in formats:
         path = folder / f"{name}.{suffix}"
-        # no date, so that equal results give equal files
-        metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
         require_kind(path, STARTS.get(suffix, b""))
         with written_aside(path) as aside:
-            figure.savefig(aside, format=suffix, dpi=200, metadata=metadata)
+            if suffix == "png" and has_renderer():
+                page = page or _drawn(figure, "pdf")
+                aside.write_bytes(png_of(page))
+            elif suffix == "pdf":
+                page = page or _drawn(figure, "pdf")
+                aside.write_bytes(page)
+            else:
+                aside.write_bytes(_drawn(figure, suffix))
         yield path
+
+
+def _drawn(figure: Figure, suffix: str) -> bytes:
+    """The figure as a file of this kind, without a date, so that equal results give equal files."""
+    made = io.BytesIO()
+    metadata = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}.get(suffix, {})
+    with lean_fonts():
+        figure.savefig(made, format=suffix, dpi=DOTS, metadata=metadata)
+    return made.getvalue()
 
 
 LONGEST_NAME = 150
@@ -135,6 +155,11 @@ def panels(count: int, width: float, height: float, most: int = 3) -> tuple[Figu
     for spare in axes[count:]:
         spare.remove()
     return figure, axes[:count]
+
+
+def outer(place: int, count: int, most: int = 3) -> tuple[bool, bool]:
+    """Whether a panel of `panels` is the first of its row, and the last of its column: only these name their ticks."""
+    return place % most == 0, place + most >= count
 
 
 def whiskers(spans: Iterable[Interval | Spread]) -> tuple[list[float], list[list[float]]]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:  # records are read without torch
     import pyarrow.parquet as pq
 
     from rib.models.weights import Weights
+    from rib.store.record import Record
     from rib.training.predict import Predictions
 
 
@@ -111,12 +112,17 @@ class Artifacts(StoreFolder):
         """Path of a step's predictions."""
         return self.path("predictions", key)
 
-    def predictions_file(self, key: str) -> pq.ParquetFile:
-        """The open file of per-example predictions of a finished step. Raises DamagedError as `weights`."""
+    def predictions_file(self, key: str, record: Record | None = None) -> pq.ParquetFile:
+        """The open file of per-example predictions of a finished step. Raises DamagedError as `weights`.
+
+        Args:
+            key: key of the step.
+            record: its record, if the caller has read it.
+        """
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        path = self.whole("predictions", key)
+        path = self.whole("predictions", key, record)
         try:
             return pq.ParquetFile(plain(path).absolute())  # pyarrow would read a relative path with a colon as a URL
         except (OSError, pa.ArrowException) as error:

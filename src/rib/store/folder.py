@@ -80,9 +80,15 @@ class StoreFolder:
             self.remote.fetch(self._name(folder, key), path)
         return path
 
-    def whole(self, folder: str, key: str) -> Path:
-        """The file of a step in one of the folders of `SEALED`. Raises DamagedError if it is missing or damaged."""
-        path, record = self.fetched(folder, key), self.record(key)
+    def whole(self, folder: str, key: str, record: Record | None = None) -> Path:
+        """The file of a step in one of the folders of `SEALED`. Raises DamagedError if it is missing or damaged.
+
+        Args:
+            folder: the folder.
+            key: key of the step.
+            record: the record of the step, if the caller has read it.
+        """
+        path, record = self.fetched(folder, key), record or self.record(key)
         seal = record.seal(folder) if record else None
         if fault := (seal.fault(path) if seal else None if path.exists() else "it is gone"):
             raise DamagedError(path, fault)
