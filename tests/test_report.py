@@ -474,6 +474,26 @@ def test_parquet_has_a_row_for_every_example(broken: Results, tmp_path: Path) ->
     assert len(pq.read_table(tmp_path / "ri.parquet")) == 6 * 3
 
 
+@pytest.mark.parametrize("most", [50, 1 << 18])
+def test_predictions_are_the_stored_rows_in_the_order_of_the_runs(
+    broken: Results, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """However many rows are written at once, and though the columns of examples are read once for each set."""
+    for module in ("parquet", "prediction_table"):
+        monkeypatch.setattr(f"rib.report.{module}.ROWS", most)
+    write_parquet(broken, tmp_path)
+    rows = iter(pq.read_table(tmp_path / "predictions.parquet").to_pylist())
+    for run in broken.plan.runs:
+        group = {"model": run.model, "method": run.method, "size": run.size, "seed": run.seed, "tuned_on": run.tuned_on}
+        for name, predict in run.predictions:
+            if predict.key not in broken.records:
+                continue
+            names, place = broken.plan.world[name].names("test"), {"tested_on": name, "role": broken.role(run, name)}
+            for row in broken.store.predictions(predict.key).to_pylist():
+                assert next(rows) == group | place | row | {"name": names[row["example"]], "cell": None}
+    assert next(rows, None) is None
+
+
 def test_parquet_names_lost_predictions_and_the_way_out(tmp_path: Path) -> None:
     results = made_up(tmp_path, models=["small"], runs=[])
     key = results.plan.runs[0].scores["paint"].key

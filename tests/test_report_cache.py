@@ -13,7 +13,11 @@ from typing import Any
 import pytest
 
 from helpers import Say, document, toml
+from rib.cli import collector
 from rib.cli import run as cli_run
+from rib.cli.app import app
+from rib.errors import UserError
+from rib.plan import make_plan
 from rib.report import cache, page
 from rib.results.results import Results
 from rib.store.record import encode_record
@@ -240,3 +244,53 @@ def test_a_suite_keeps_its_page_where_it_is_moved_and_takes_that_of_nobody(
     other = tmp_path / "other.toml"
     other.write_text(toml(document(tmp_path, runs=[{"methods": ["linear_probe"]}])))
     assert page_path(rib_says("run", other, *store)) == first
+
+
+# -- short commands ----------------------------------------------------------------------------------------------------
+
+
+def test_a_short_command_pauses_the_collector_until_it_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[str] = []
+    enabled = True
+    monkeypatch.setattr(collector.gc, "isenabled", lambda: enabled)
+    for name in ("disable", "enable", "freeze"):
+        monkeypatch.setattr(collector.gc, name, lambda name=name: calls.append(name))
+    for words in ([], ["run", "digits"], ["compare", "report"], ["--version"]):
+        collector.pause_collector(words)
+    collector.resume_collector()
+    assert calls == []
+    collector.pause_collector(["report", "digits"])
+    enabled = False
+    collector.resume_collector()
+    assert calls == ["disable", "freeze", "enable"]
+
+
+def test_every_short_command_is_one() -> None:
+    named = {each.name for each in app.registered_commands}
+    assert set(collector.SHORT) <= named
+
+
+PLANNED = """
+import sys
+from pathlib import Path
+from rib.plan import make_plan
+from rib.suite.load import load_suite
+suite = load_suite("digits-quick")
+plan = make_plan(suite, Path(sys.argv[1]))
+print(len(plan.runs), "timm" in sys.modules)
+"""
+
+
+def test_a_shipped_net_is_not_built_for_a_plan(tmp_path: Path) -> None:
+    """Neither timm nor torchvision is imported, which take longer than the rest of the plan."""
+    done = subprocess.run([sys.executable, "-c", PLANNED, str(tmp_path)], capture_output=True, text=True, check=True)
+    count, built = done.stdout.split()
+    assert int(count) > 10
+    assert built == "False"
+
+
+def test_a_shipped_net_is_built_for_a_method_that_looks_at_it(tmp_path: Path) -> None:
+    suite = load_suite("digits-quick").with_models(["digits:resnet_small"])
+    block = suite.runs[0].model_copy(update={"methods": ("lora",)})
+    with pytest.raises(UserError, match="lora changes query and value projections, and this model has none"):
+        make_plan(suite.model_copy(update={"runs": (block,), "analyses": ()}), tmp_path)

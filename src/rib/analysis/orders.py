@@ -50,8 +50,6 @@ def better_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes:
         answers: (N,), the model's answers, among the same classes.
         classes: number of classes.
     """
-    from scipy.optimize import linear_sum_assignment  # importing takes half a second
-
     if not 1 < classes <= MOST_CLASSES or len(labels) < 4:
         return None
     rows = np.argsort(labels, kind="stable")
@@ -59,6 +57,9 @@ def better_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes:
     confusion = np.zeros((classes, classes))
     np.add.at(confusion, (answers[chosen], labels[chosen]), 1)
     confusion[np.diag_indices(classes)] += 0.5  # a class without evidence for another one stays itself
+    if _is_diagonal(confusion):
+        return None
+    from scipy.optimize import linear_sum_assignment  # importing takes half a second
 
     means = linear_sum_assignment(confusion, maximize=True)[1].astype(np.int64)
     right, renamed = answers == labels, means[answers[tried]] == labels[tried]
@@ -68,6 +69,13 @@ def better_order(labels: NDArray[np.int64], answers: NDArray[np.int64], classes:
     if _by_guessing(right, labels, classes) < AT_CHANCE and gain < GAIN:
         return None
     return Order(100 * float(right.mean()), 100 * float(renamed.mean()), means)
+
+
+def _is_diagonal(confusion: NDArray[np.float64]) -> bool:
+    """Whether the largest number of each column is on the diagonal, so that no permutation is as good as none."""
+    others = confusion.copy()
+    np.fill_diagonal(others, -1)
+    return bool((np.diag(confusion) > others.max(axis=0)).all())
 
 
 def _by_guessing(right: NDArray[np.bool_], labels: NDArray[np.int64], classes: int) -> float:

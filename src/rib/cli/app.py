@@ -14,6 +14,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from rib.cli import compare, data, listing, report, run, store, study, suite
+from rib.cli.collector import pause_collector
 from rib.cli.options import WholeHelp
 from rib.errors import RibError, StoppedError, UserError
 from rib.text.terminal import finish_streams, prepare_streams, say
@@ -93,6 +94,7 @@ def main() -> NoReturn:
     atexit.register(gc.freeze)  # otherwise a last garbage collection over torch's objects takes a third of a second
     os.environ.setdefault("HF_HUB_OFFLINE", "1")  # libraries download nothing unless the user sets HF_HUB_OFFLINE=0
     prepare_streams()
+    pause_collector(sys.argv[1:])
     try:
         code = _finished()
     except BrokenPipeError:

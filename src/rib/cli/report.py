@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from rib.cli import completion
+from rib.cli.collector import resume_collector
 from rib.cli.inputs import as_given, is_suite, plan_of
 from rib.cli.options import (
     STORE,
@@ -55,6 +56,7 @@ def report(
     results = results_of(plan, place)
     require_records(results, place, suite)
     print_report(results, as_json, every)
+    resume_collector()
     if html:
         write_report_page(results, html)
         say(f"page: {html.absolute()}")
@@ -137,6 +139,7 @@ def export(
     results = results_of(plan, place)
     require_free(results, wanted, folder)
     screen = console(stderr=True)
+    resume_collector()
     for number, item in enumerate(wanted):
         with screen.status(f"writing model {number + 1:,} of {len(wanted):,} into {folder}"):
             written = release(results, item, workshop.weights(item.fit), folder)

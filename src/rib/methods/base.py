@@ -265,14 +265,16 @@ class Method(Frozen, ABC):
         return None
 
     def require(self, classifier: Classifier) -> None:
-        """Refuse a model that this method cannot change as described.
-
-        Args:
-            classifier: the model without weights: names, types and shapes.
+        """Refuse a model that this method cannot change as described; planning builds it without weights.
 
         Raises:
             UserError: the method cannot change it.
         """
+
+    @property
+    def inspects(self) -> bool:
+        """Whether it refuses some models, by their nets."""
+        return type(self).require is not Method.require
 
     @abstractmethod
     def fit(self, start: Weights, task: Task, fitted: Sequence[Weights]) -> Weights:

@@ -249,12 +249,12 @@ class _Planner:
                 remedy="set held_out in the suite, e.g. held_out = 0.1",
             )
         recipe, drawn = self.suite.recipe_of(model), self._require_drawable(downstream, size)
-        found, what = self._skeleton(model, method), f"{method.name} of {model!r} on {downstream!r}"
-        last, one = None, None
-        method.require(found.classifier if found else bare_net(start.architecture))
+        last, one, found = None, None, self._skeleton(model, method)
+        if found or method.inspects or model in self.suite.model:  # no other net of RIB's own needs to be built
+            method.require(found.classifier if found else bare_net(start.architecture))
         if found is not None:
             own, trained = method.run_recipe(recipe), method.trains(found.classifier)
-            last = found.last_batch(trained, own, drawn, what)
+            last = found.last_batch(trained, own, drawn, f"{method.name} of {model!r} on {downstream!r}")
             batches = own.batches(drawn, merged=last is not None) if trained != frozenset() else []
             if own.batchnorm is None and found.learns_statistics(trained, own):
                 smallest = min(batches), own.total_steps(drawn, last == "merged")
@@ -263,8 +263,8 @@ class _Planner:
             one = found.one_image(method.takes_single_gradients or 1 in batches)
         replay = replayable(self.world, method.name) if method.replays else None
         texts = texts_of(self.world, model, start.architecture, method.random_tokens()) if method.needs_texts else None
-        drawn_as = (part, size, held, recipe, seed)
-        return Fit(start, method, *drawn_as, ingredients, last, one, replay, at.replica or None, texts)
+        how = (ingredients, last, one, replay, at.replica or None, texts)
+        return Fit(start, method, part, size, held, recipe, seed, *how)
 
     @staticmethod
     def _require_one_net(method: Method, architecture: Architecture, ingredients: Sequence[Fit]) -> None:

@@ -197,8 +197,10 @@ def _draw_matrix(axes: Axes, matrix: Matrix, limit: float, named: tuple[bool, bo
     axes.set_xlim(-0.5, xs[-1] + 0.5)
     axes.set_ylim(len(matrix.tuned_on) - 0.5, -0.5)
     rows, columns = named
-    ticks, slanted = [*xs, ri_x] if columns else [], {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
-    axes.set_xticks(ticks, [*names, "RI"] if columns else [], fontsize=6.5, **slanted)
+    axes.set_xticks(
+        [*xs, ri_x] if columns else [], [*names, "RI"] if columns else [],
+        rotation=40, ha="right", rotation_mode="anchor", fontsize=6.5,
+    )  # fmt: skip
     axes.set_yticks(range(len(matrix.tuned_on)) if rows else [], matrix.tuned_on if rows else [], fontsize=6.5)
     axes.tick_params(length=0)
     for spine in axes.spines.values():

@@ -132,9 +132,9 @@ def _draw_square(axes: Axes, square: Square, named: tuple[bool, bool]) -> None:
         texts = [CellText(x, y, f"{max(value, 0):z.2f}", "white" if value > 0.6 else "black") for x, y, value in places]
         axes.add_artist(CellTexts(texts))
     rows, columns = named
-    places = range(len(cells))
-    axes.set_xticks(places, square.layers if columns else [""] * len(cells), **SLANTED)
-    axes.set_yticks(places, square.layers if rows else [""] * len(cells), fontsize=6)
+    nameless = [""] * len(cells)
+    axes.set_xticks(range(len(cells)), square.layers if columns else nameless, **SLANTED)
+    axes.set_yticks(range(len(cells)), square.layers if rows else nameless, fontsize=6)
     axes.set_title(square.method, fontsize=8)
 
 
