@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from statistics import NormalDist
 from typing import Any
@@ -55,6 +55,12 @@ def results(tmp_path_factory: pytest.TempPathFactory) -> Results:
 @pytest.fixture(scope="module")
 def found(results: Results) -> Inside:
     return inside(results)
+
+
+def test_some_values_are_read_without_the_others(results: Results, found: Inside) -> None:
+    few = inside(results, ("squares", "distances"))
+    assert few == replace(Inside(*[()] * len(fields(Inside))), squares=found.squares, distances=found.distances)
+    assert few.squares
 
 
 @pytest.fixture(scope="module")

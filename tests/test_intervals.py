@@ -47,6 +47,7 @@ def test_quantiles_and_tails_are_scipys(df: float) -> None:
     law = stats.norm if math.isinf(df) else stats.t(df)
     for share in (0.6, 0.975, 0.9999):
         assert t_quantile(share, df) == pytest.approx(law.ppf(share), rel=1e-9)
+        assert t_quantile(share, df) == t_quantiles(share, np.array([df]))[0]  # bit for bit
     for distance in (0.1, 1.0, 4.0):
         assert tail(distance * 3, 3.0, df) == pytest.approx(law.sf(distance), rel=1e-7)
     assert t_quantiles(0.975, np.array([df, 3.0])) == pytest.approx([law.ppf(0.975), stats.t.ppf(0.975, 3)])

@@ -120,7 +120,18 @@ class Estimate:
         return found
 
     def __sub__(self, other: Estimate) -> Estimate:
-        return self._sum(self.value - other.value, [(1, self, ()), (-1, other, ())])
+        if not self._is_bare or not other._is_bare or self._terms.keys() != other._terms.keys():
+            return self._sum(self.value - other.value, [(1, self, ()), (-1, other, ())])
+        found = Estimate(self.value - other.value)  # the same sum in a quarter of the time, for most differences
+        found._terms = {
+            term: _Amounts.sum((amounts, other._terms[term].times(-1))) for term, amounts in self._terms.items()
+        }
+        return found
+
+    @property
+    def _is_bare(self) -> bool:
+        """Whether it depends on no seeds and on no other estimate, as the accuracy of one prediction."""
+        return not self._weights and len(self._cells) == 1 and self._cells.get(("", ())) == self.value
 
     def __truediv__(self, number: float) -> Estimate:
         return self._sum(self.value / number, [(1 / number, self, ())])

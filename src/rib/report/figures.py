@@ -21,7 +21,7 @@ from rib.report.figure_data import (
     figure_data,
     slots,
 )
-from rib.report.panel_figures import panel_figures
+from rib.report.panel_figures import DRAWN, panel_figures
 from rib.report.plotting import MARKERS, dotted, in_style, legend, new, outer, panels, slug, whiskers, write_drawn
 from rib.results.inside import inside
 from rib.results.results import Results
@@ -54,7 +54,7 @@ def write_figures(
     """
     data = figure_data(results)
     own = ((name, dotted(figure) if data.lacking else figure) for name, figure in _figures(data))
-    drawn = itertools.chain(own, panel_figures(inside(results), data.methods))
+    drawn = itertools.chain(own, panel_figures(inside(results, DRAWN), data.methods))
     return write_drawn(drawn, folder, formats, wrote)
 
 

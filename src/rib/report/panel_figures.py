@@ -22,6 +22,9 @@ T = TypeVar("T")
 PROFILES = {"CKA": ("cka", "CKA, before with after"), "drift by layer": ("drift", "relative change of weights")}
 """The profiles to draw, each with its file name and the label of its axis."""
 
+DRAWN = ("profiles", "squares", "distances")
+"""The values of analyses that have a figure."""
+
 SLANTED: dict[str, Any] = {"rotation": 40, "ha": "right", "rotation_mode": "anchor", "fontsize": 6}
 """The names of layers below an axis."""
 

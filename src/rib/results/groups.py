@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -38,12 +38,24 @@ class GroupEstimates:
         self._plan, self._suite = plan, plan.suite
         self._accuracies, self._groups = accuracies, groups
         self._by_classes = ByClasses(plan, accuracies.bootstrap, accuracies.right)
+        self._recent: dict[Group, dict[tuple[object, ...], Estimate | None]] = {}
+        self._gains: dict[Group, float | None] = {}
+
+    def _once(self, group: Group, what: tuple[object, ...], make: Callable[[], Estimate | None]) -> Estimate | None:
+        """An estimate of a group, which is kept while no more than one other group is asked for: all would not fit."""
+        known = self._recent[group] = self._recent.pop(group, {})  # the last used is last
+        if len(self._recent) > 2:
+            del self._recent[next(iter(self._recent))]
+        if what not in known:
+            known[what] = make()
+        return known[what]
 
     # -- RI --------------------------------------------------------------------------------------------------------
 
     def mri(self, group: Group, kind: str = "masked") -> Estimate | None:
         """mRI: the mean of RI over the sets tuned on, in points."""
-        return mean_if_whole([self.ri(group, name, kind) for name in tuned_sets(self._groups[group])])
+        sets = tuned_sets(self._groups[group])
+        return self._once(group, (kind,), lambda: mean_if_whole([self.ri(group, name, kind) for name in sets]))
 
     def ri(self, group: Group, tuned_on: str, kind: str = "masked", disjoint: bool = False) -> Estimate | None:
         """RI after tuning on one data set, averaged over tuning seeds, in points.
@@ -54,8 +66,10 @@ class GroupEstimates:
             kind: "masked" or "unmasked" accuracy.
             disjoint: use only sets of other source families; the result is None if there are none.
         """
-        runs = self._runs(group, tuned_on)
-        return over_seeds_if_whole(runs, [self._ri_of(run, kind, disjoint) for run in runs])
+        runs, what = self._runs(group, tuned_on), (tuned_on, kind, disjoint)
+        return self._once(
+            group, what, lambda: over_seeds_if_whole(runs, [self._ri_of(run, kind, disjoint) for run in runs])
+        )
 
     def mri_disjoint(self, group: Group) -> Estimate | None:
         """The mean of all source-disjoint RIs that exist; None if a prediction of any RI is missing."""
@@ -67,8 +81,10 @@ class GroupEstimates:
 
     def ri_by_presence(self, group: Group, tuned_on: str, presence: Presence) -> Estimate | None:
         """RI over images of the classes that the tuned set contains, or lacks, averaged over tuning seeds."""
-        runs = self._runs(group, tuned_on)
-        return over_seeds_if_whole(runs, [self._by_classes.ri(run, presence) for run in runs])
+        runs, what = self._runs(group, tuned_on), (tuned_on, presence)
+        return self._once(
+            group, what, lambda: over_seeds_if_whole(runs, [self._by_classes.ri(run, presence) for run in runs])
+        )
 
     def mri_by_presence(self, group: Group, presence: Presence) -> Estimate | None:
         """The mean of `ri_by_presence` over the tuned sets that have such images; None if mRI is missing."""
@@ -171,11 +187,20 @@ class GroupEstimates:
         """Whether the gain of a group matches the largest gain of its model and size; None if that is unknown."""
         model, _, size = group
         rivals = [other for other in self._groups if other[::2] == (model, size) and other[1] != "pretrained"]
-        gains = {other: gain for other in rivals if (gain := self.gain(other)) is not None}
+        gains = {other: gain for other in rivals if (gain := self._gain_value(other)) is not None}
         if group not in gains or len(gains) < len(rivals):
             return None
-        best = max(gains, key=lambda other: gains[other].value)
-        return group == best or not (gains[group] - gains[best] / (1 / MATCHED)).interval().high < 0
+        best = max(gains, key=gains.__getitem__)
+        own, most = self.gain(group), self.gain(best)
+        assert own is not None
+        assert most is not None
+        return group == best or not (own - most / (1 / MATCHED)).interval().high < 0
+
+    def _gain_value(self, group: Group) -> float | None:
+        if group not in self._gains:
+            found = self.gain(group)
+            self._gains[group] = found.value if found else None
+        return self._gains[group]
 
     def _runs(self, group: Group, tuned_on: str) -> list[Run]:
         return [run for run in self._groups[group] if run.tuned_on == tuned_on]

@@ -65,6 +65,7 @@ class ByClasses:
 
     def __init__(self, plan: Plan, bootstrap: Bootstrap, right: Callable[[Run, str], Flags | None]) -> None:
         self._plan, self._bootstrap, self._right = plan, bootstrap, right
+        self._starts = {run.model: run for run in reversed(plan.runs) if run.method == "pretrained"}
         self._outputs: dict[tuple[str, int | None, int | None], frozenset[int]] = {}
         self._masks: dict[tuple[frozenset[int], str], Flags] = {}
         self._known: dict[tuple[frozenset[int], str, Presence], dict[str, Estimate]] = {}
@@ -98,8 +99,7 @@ class ByClasses:
 
     def _change(self, run: Run, name: str, presence: Presence) -> Estimate | None:
         found = self._accuracies(self._outputs_of(run), name, presence)
-        start = next(each for each in self._plan.runs if each.model == run.model and each.method == "pretrained")
-        before, after = (found.get(each.scores[name].key) for each in (start, run))
+        before, after = (found.get(each.scores[name].key) for each in (self._starts[run.model], run))
         return after - before if before is not None and after is not None else None
 
     def _accuracies(self, outputs: frozenset[int], name: str, presence: Presence) -> dict[str, Estimate]:

@@ -33,12 +33,13 @@ class Results:
     def __init__(self, plan: Plan, store: Store, draws: int = 2000) -> None:
         self.plan, self.suite, self.store = plan, plan.suite, store
         self.draws = draws
+        self._set_names = self.suite.set_names
 
     # -- names ---------------------------------------------------------------------------------------------------
 
     def set_name(self, name: str) -> str:
         """Name of a data set of the suite in tables: short if no other has that name."""
-        return self.suite.set_names.short(name)
+        return self._set_names.short(name)
 
     def model_name(self, name: str) -> str:
         """Name of a model of the suite in tables: short if no other has that name."""

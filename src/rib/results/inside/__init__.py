@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, fields
+from typing import Any
 
 from rib.results.inside.calibration import CalibrationChange, calibration_changes
 from rib.results.inside.churn import ChurnRow, WorstClasses, churn_rows, worst_classes
@@ -56,23 +58,25 @@ class Inside:
         return not any(getattr(self, field.name) for field in fields(self))
 
 
-def inside(results: Results) -> Inside:
-    """All values that the finished records give."""
-    return Inside(
-        signatures=tuple(signature_rows(results)),
-        wholes=tuple(wholes(results)),
-        profiles=tuple(profiles(results)),
-        squares=tuple(squares(results)),
-        calibration=tuple(calibration_changes(results)),
-        churn=tuple(churn_rows(results)),
-        classes=tuple(worst_classes(results)),
-        effective=tuple(effective_robustness(results)),
-        distances=tuple(distance_losses(results)),
-        forgetting=tuple(splits(results)),
-        statistics=tuple(statistics_splits(results)),
-        groups=tuple(group_rows(results)),
-        worst_groups=tuple(worst_groups(results)),
-    )
+def inside(results: Results, only: Collection[str] = ()) -> Inside:
+    """All values that the finished records give; if `only` names some of them, the others stay empty."""
+    read: dict[str, Callable[[Results], Iterable[object]]] = {
+        "signatures": signature_rows,
+        "wholes": wholes,
+        "profiles": profiles,
+        "squares": squares,
+        "calibration": calibration_changes,
+        "churn": churn_rows,
+        "classes": worst_classes,
+        "effective": effective_robustness,
+        "distances": distance_losses,
+        "forgetting": splits,
+        "statistics": statistics_splits,
+        "groups": group_rows,
+        "worst_groups": worst_groups,
+    }
+    found: dict[str, Any] = {name: tuple(of(results)) if name in (only or read) else () for name, of in read.items()}
+    return Inside(**found)
 
 
 __all__ = ["Inside", "inside"]
