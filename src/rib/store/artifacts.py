@@ -104,8 +104,10 @@ class Artifacts(StoreFolder):
         import pyarrow.parquet as pq
 
         table = pa.table(dict(columns) | {one.name: getattr(predictions, one.name) for one in fields(predictions)})
+        # pyarrow would read a path with a colon as a URL
         with written_aside(self.path("predictions", key)) as aside, aside.open("wb") as file:
-            pq.write_table(table, file, compression="zstd")  # pyarrow would read a path with a colon as a URL
+            # without dictionaries, files of few rows are smaller and faster to write and to read
+            pq.write_table(table, file, compression="zstd", use_dictionary=False)
         self._seal("predictions", key)
 
     def predictions_path(self, key: str) -> Path:
