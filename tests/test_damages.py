@@ -515,6 +515,32 @@ def a_column_that_says_what_is_tested_on(root: Path) -> Row:
     return two_columns(root, LABELS, [False] * 8 + [True] * 4, "is_test")
 
 
+@damage("rows of several splits in one set")
+def a_column_that_numbers_the_splits(root: Path) -> Row:
+    return two_columns(root, LABELS, [0] * 6 + [1] * 2 + [2] * 4, "partition")
+
+
+@damage("12 of 12 labels differ from the folder of their image")
+def names_in_another_order_than_the_folders_of_the_paths(root: Path) -> Row:
+    return parquet(root, NUMBERS, names=(*CLASSES[1:], CLASSES[0]))
+
+
+@damage("two files have labels of different kinds")
+def files_with_numbers_and_with_names(root: Path) -> Row:
+    parquet(root, NUMBERS)
+    pq.write_table(table(MADE, LABELS), root / "x" / "more.parquet")
+    return {"parquet": "x"}
+
+
+@damage("lacks a column")
+def a_label_column_that_stands_there_twice(root: Path) -> Row:
+    whole = table(MADE, LABELS)
+    (root / "x").mkdir()
+    twice = pa.table([*whole.columns, pa.array(LABELS[::-1])], names=["image", "label", "label"])
+    pq.write_table(twice, root / "x" / "a.parquet")
+    return {"parquet": "x"}
+
+
 @damage("labels and their names disagree")
 def one_number_with_two_names(root: Path) -> Row:
     return two_columns(root, NUMBERS, ["wasp", *LABELS[1:]], "label_name")
@@ -684,6 +710,30 @@ def a_label_of_minus_one(root: Path) -> Row:
         (name, str(CLASSES.index(data.decode())).encode() if name.endswith("cls") else data) for name, data in WHOLE
     ]
     return shards(root, [*numbers[:-1], ("dog_003.cls", b"-1")]) | {"classes": CLASSES}
+
+
+@damage("two shards have labels of different kinds")
+def shards_with_numbers_and_with_names(root: Path) -> Row:
+    shards(root, WHOLE[:16])
+    numbers = {label: place for place, label in enumerate(CLASSES)}
+    holders.shard(root / "x" / "b.tar", members(MADE[4:], numbers))
+    return {"shards": "x"}
+
+
+@damage("1 of 12 labels differ from the folder of their image")
+def a_label_that_contradicts_the_folder_in_a_shard(root: Path) -> Row:
+    below = [(f"{name.partition('_')[0]}/{name}", data) for name, data in WHOLE]
+    return shards(root, [*below[:-1], (below[-1][0], b"bee")])
+
+
+@damage("12 of 12 labels have control characters")
+def labels_of_bytes(root: Path) -> Row:
+    return shards(root, [(n, np.int64(len(d)).tobytes() if n.endswith("cls") else d) for n, d in WHOLE])
+
+
+@damage("12 of 12 labels are several numbers each ('0 1')")
+def labels_of_several_numbers(root: Path) -> Row:
+    return shards(root, members(MADE, {label: f"{place} 1" for place, label in enumerate(CLASSES)}))
 
 
 @damage("12 of 12 labels are fractions or no numbers")

@@ -23,7 +23,7 @@ from rib.data.examples import Index, Part
 from rib.data.foreign import kind_of_file
 from rib.data.groups import group_bytes, grouped
 from rib.data.images import apply_view
-from rib.data.orders import orders_beside
+from rib.data.orders import near_folders, orders_beside
 from rib.data.pictures import picture_digest
 from rib.data.sources import apart, numbered
 from rib.data.splits import carve, divided
@@ -67,7 +67,9 @@ class ArraySet(DataSet):
         if classes is None and not any(each.named for each in files):
             raise UserError(
                 f"data set {name!r}: integer labels without class names",
+                got=f"whole numbers in {file}",
                 valid="`classes` in the suite file or an array `classes` in the .npz file",
+                remedy='name the classes in the order of their numbers: classes = ["…", "…"] in the set\'s row',
             )
         found = name_classes(name, [each.labelled for each in files], classes)
         self.classes, self.left_out = found.names, found.left_out
@@ -206,7 +208,7 @@ def _load(file: Path, data: str, cells: Sequence[str], groups: str | None) -> _F
     named = names is not None or labels.dtype.kind in "USO"
     says = f"the array `classes` in {file}" if names is not None else ""
     sources = _sources(arrays["sources"], len(labels), file, data) if "sources" in arrays else None
-    labelled = Labelled(file, listing, names, says, beside=orders_beside(file))
+    labelled = Labelled(file, listing, names, says, beside=orders_beside(file), folders=near_folders(file)[1:])
     found_file = _File(np.ascontiguousarray(images), labelled, sources, named)
     if groups is not None:
         found_file = replace(found_file, groups=_groups(arrays, groups, len(labels), file, data))

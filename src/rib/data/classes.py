@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from rib.data.class_lists import lists_of_names, only_order
 from rib.data.containers import Listing
 from rib.errors import UserError
 from rib.text.terminal import name_fault
@@ -26,6 +27,9 @@ PLAIN_LABELS = "save each label as one whole number, or as a name; of one-hot la
 _LIST = re.compile(r"[\[({]\s*[-+.0-9eE]+([\s,;]+[-+.0-9eE]+)+[\s,;]*[])}]")
 """A list of two numbers or more as text, such as a one-hot label."""
 
+_SEVERAL = re.compile(r"[0-9]+([\s,;|]+[0-9]+)+")
+"""Several numbers without brackets, such as the labels of an image with two objects."""
+
 
 @dataclass(frozen=True)
 class Labelled:
@@ -40,6 +44,7 @@ class Labelled:
         beside: orders in files beside the container, each with its file. One belongs to this set if it names its
             classes.
         noun: plural of what it holds, for messages.
+        folders: folders with files that may list its classes.
     """
 
     where: Path
@@ -49,6 +54,7 @@ class Labelled:
     prefixes: tuple[str, ...] = ("",)
     beside: Sequence[tuple[tuple[str, ...], Path]] = ()
     noun: str = "images"
+    folders: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -193,6 +199,9 @@ def _words(data: str, container: Labelled, given: Sequence[str]) -> list[str]:
     if lists := [place for place, word in enumerate(words) if _LIST.fullmatch(word) and word not in given]:
         count, fault = int(listing.counts[lists].sum()), f"are lists of numbers ({words[lists[0]]!r})"
         raise refuse_labels(data, container.where, count, len(listing), fault, PLAIN_LABELS)
+    if words and all(_SEVERAL.fullmatch(word) and word not in given for word in words):
+        fault = f"are several numbers each ({words[0]!r})"
+        raise refuse_labels(data, container.where, len(listing), len(listing), fault, PLAIN_LABELS)
     if absent := [place for place, word in enumerate(words) if word.lower() in MISSING and word not in given]:
         count, fault = int(listing.counts[absent].sum()), f"stand for a missing value ({words[absent[0]]!r})"
         raise refuse_labels(data, container.where, count, len(listing), fault)
@@ -271,6 +280,7 @@ def _order(data: str, containers: Sequence[Labelled], words: Sequence[str]) -> t
             if names is not None and names != order:
                 raise _two_orders(data, says, str(file))
             names, says = order, str(file)
+    names, says = _listed(data, containers, names, says, words)
     if names is None:
         _refuse_unnamed(data, containers[0], words, beside)
     found = names or _natural(words)
@@ -282,13 +292,35 @@ def _order(data: str, containers: Sequence[Labelled], words: Sequence[str]) -> t
     return found
 
 
+def _listed(
+    data: str, containers: Sequence[Labelled], names: tuple[str, ...] | None, says: str, words: Sequence[str]
+) -> tuple[tuple[str, ...] | None, str]:
+    """The order of the classes and its source, after a look at files of any name that list exactly these classes.
+
+    Raises:
+        UserError: such a file states another order than a source of higher rank, or than another such file.
+    """
+    classes = names or words
+    if all(word.isdecimal() for word in classes):
+        return names, says
+    folders = tuple(folder for each in containers for folder in each.folders)
+    remedy = "give [data] `classes`, in the intended order, or move one of the files away"
+    found = only_order(folders, classes, f"data set {data!r}", remedy)
+    if found is None:
+        return names, says
+    if names is not None and names != found[0]:
+        raise _two_orders(data, says, str(found[1]))
+    return found[0], says if names is not None else str(found[1])
+
+
 def _refuse_unnamed(
     data: str, container: Labelled, words: Sequence[str], beside: Mapping[tuple[str, ...], Path]
 ) -> None:
     """Refuse labels that are the numbers from 0 up, if a file beside the set has as many names. Raises UserError."""
     if sorted(words) != sorted(map(str, range(len(words)))):
         return
-    for order, file in beside.items():
+    listed: dict[tuple[str, ...], Path] = {} if len(words) < 2 else dict(lists_of_names(container.folders, len(words)))
+    for order, file in {**beside, **listed}.items():
         if len(order) == len(words) and not set(order) & set(words):
             raise UserError(
                 f"data set {data!r}: the labels are numbers, and a file beside the set has as many names",

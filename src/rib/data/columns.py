@@ -36,7 +36,8 @@ def find_columns(schema: pa.Schema, path: Path, data: str) -> tuple[str, str]:
         )
     image = _first(IMAGE_COLUMNS, schema) or (holding[0] if len(holding) == 1 else None)
     label = _first(LABEL_COLUMNS, schema)
-    if image is None or label is None or image not in holding or schema.names.count(image) > 1:
+    twice = next((name for name in (image, label) if schema.names.count(name) > 1), None)
+    if image is None or label is None or image not in holding or twice:
         empty = image is not None and image not in holding
         raise UserError(
             f"data set {data!r}: {path} lacks a column" + (" of encoded images" if empty else ""),
@@ -192,6 +193,11 @@ def _plain_type(schema: pa.Schema, column: str) -> Any:
     return kind.value_type if pa.types.is_dictionary(kind) else kind
 
 
+def kind_of_labels(file: pq.ParquetFile, column: str) -> str:
+    """What a column of labels holds: "numbers" or "names"."""
+    return "numbers" if pa.types.is_integer(_plain_type(file.schema_arrow, column)) else "names"
+
+
 def _is_label(kind: Any) -> bool:
     """Whether a column of this type can hold labels: whole numbers or names."""
     texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_binary, pa.types.is_large_binary)
@@ -281,8 +287,10 @@ def _mixed(values: Sequence[Any]) -> list[bool]:
     return names if any(isinstance(value, int) for value in values) else [False] * len(values)
 
 
-def read_names(file: pq.ParquetFile, column: str, path: Path, data: str) -> tuple[list[str], bool]:
-    """The name of each image, and whether all names come from a path. An image without a path is named by its row.
+def read_names(file: pq.ParquetFile, column: str, path: Path, data: str) -> tuple[list[str], list[str], bool]:
+    """The name of each image, the name of its folder, and whether all names come from a path.
+
+    An image without a path is named by its row. The folder is empty if the path has none.
 
     Raises:
         UserError: a path is not UTF-8.
@@ -290,11 +298,12 @@ def read_names(file: pq.ParquetFile, column: str, path: Path, data: str) -> tupl
     kind = file.schema_arrow.field(column).type
     plain = [f"{path.stem}-{row:07d}" for row in range(file.metadata.num_rows)]
     if not pa.types.is_struct(kind) or all(kind.field(place).name != "path" for place in range(kind.num_fields)):
-        return plain, False
+        return plain, [""] * len(plain), False
     structs: Any = file.read(columns=[f"{column}.path"]).column(0).combine_chunks()
     try:
         paths = structs.field("path").to_pylist()
     except UnicodeDecodeError as error:
         raise UserError(f"data set {data!r}: a path in {path} is not UTF-8", got=ascii(error.object[:60])) from None
-    names = [text.rpartition("/")[2] if text else name for text, name in zip(paths, plain, strict=True)]
-    return names, all(paths)
+    parts = [(text or "").rpartition("/") for text in paths]
+    names = [name or row for (*_, name), row in zip(parts, plain, strict=True)]
+    return names, [folder.rpartition("/")[2] for folder, *_ in parts], all(paths)

@@ -15,7 +15,13 @@ SPLITS = ("split", "subset", "partition", "set", "fold", "phase", "usage")
 FLAGS = ("is_train", "is_training", "is_valid", "is_validation", "is_val", "is_test", "train", "test", "valid")
 """Columns, in lower case, that may state with yes or no whether a row belongs to a split."""
 
-NAMES = ("label_name", "label_text", "class_name", "category_name", "label_str", "class_text")
+CODED = ("split", "partition", "subset")
+"""Those of them that number the splits in published sets: 0 to train, 1 to validate, 2 to test."""
+
+NAMES = (
+    *("label_name", "label_names", "label_text", "label_str", "label_desc", "label_description"),
+    *("class_name", "classname", "class_text", "class_str", "category_name", "target_name"),
+)
 """Columns with the names of labels that are numbers."""
 
 Columns = Mapping[str, Sequence[Any]]
@@ -42,13 +48,42 @@ def require_rows_of_one_split(columns: Columns, where: object, data: str) -> Non
         seen = dict.fromkeys(str(value).strip().lower() for value in values if value is not None)
         several = {split_of(word) for word in seen} - {""}
         flags = {"true", "1", "yes"} & seen.keys() and {"false", "0", "no"} & seen.keys()
-        if (name.lower() in SPLITS and len(several) > 1) or (name.lower() in FLAGS and len(seen) == 2 and flags):
+        coded = name.lower() in CODED and len(seen) > 1 and seen.keys() <= {"0", "1", "2"}
+        if (
+            coded
+            or (name.lower() in SPLITS and len(several) > 1)
+            or (name.lower() in FLAGS and len(seen) == 2 and flags)
+        ):
             raise UserError(
                 f"data set {data!r}: rows of several splits in one set",
                 got=f"{name} is {' and '.join(list(seen)[:4])} in {where}",
                 valid="rows of one split",
                 remedy="write a file for each split and name one to test on; or rename the column to take all rows",
             )
+
+
+def require_same_folders(labels: Sequence[str], folders: Sequence[str], where: object, data: str) -> None:
+    """Refuse rows whose images come from folders with the names of the classes, if a folder contradicts a label.
+
+    Args:
+        labels: of all rows of a file.
+        folders: the name of the folder that each image had; empty if it is not known.
+        where: the file, for the error.
+        data: the data set's name, for the error.
+
+    Raises:
+        UserError: the folders and the labels are the same names, and some images have two different ones.
+    """
+    if set(labels) != set(folders):
+        return
+    if wrong := [place for place, label in enumerate(labels) if label != folders[place]]:
+        first = wrong[0]
+        raise UserError(
+            f"data set {data!r}: {len(wrong):,} of {len(labels):,} labels differ from the folder of their image",
+            got=f"label {labels[first]!r} of an image in folder {folders[first]!r} in {where}",
+            valid="the same class in both",
+            remedy="correct the labels or the order of their names; or write the images without their folders",
+        )
 
 
 def names_beside(labels: Sequence[str], columns: Columns, where: object, data: str) -> list[str] | None:

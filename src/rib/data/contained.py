@@ -23,7 +23,7 @@ from rib.data.groups import UNGROUPED, GroupRule, container_groups, group_bytes
 from rib.data.images import SUFFIXES, apply_view, decode_pixels
 from rib.data.masks import require_pictures_of_their_own
 from rib.data.modes import image_digest
-from rib.data.orders import author_order
+from rib.data.orders import author_order, near_folders
 from rib.data.pictures import form_of, picture_digests
 from rib.data.sources import BY_NAME, SourceRule, apart, row_sources
 from rib.data.splits import carve, divided
@@ -216,4 +216,5 @@ def _labelled(container: Container, data: str, ordered: bool) -> Labelled:
     """A container's labels; with `ordered`, also the order of classes that its author states."""
     listing, where = container.listing(), container.where
     names, says, near = author_order(container.root, data, container.class_names(), where, ordered)
-    return Labelled(where, listing, names, says, container.prefixes, near)
+    folders = near_folders(container.root) if ordered else ()
+    return Labelled(where, listing, names, says, container.prefixes, near, folders=folders)

@@ -24,13 +24,18 @@ CARDS = ("README.md",)
 """A data card of the Hugging Face Hub, whose front matter may number the names of the classes."""
 
 
+def near_folders(folder: Path) -> tuple[Path, Path]:
+    """The folder of a set, and the one above the place that it is named by, not above what it links to."""
+    return folder, Path(os.path.abspath(folder)).parent  # noqa: PTH100 -- `resolve` would follow links
+
+
 def orders_beside(folder: Path) -> list[tuple[tuple[str, ...], Path]]:
     """The orders in files of the folder above a set's own folder, each with its file.
 
     They may belong to another set, so unreadable files are ignored.
     """
     found = []
-    above = Path(os.path.abspath(folder)).parent  # noqa: PTH100 -- of the place as it is named, not of what it links to
+    above = near_folders(folder)[1]
     for file in (above / name for name in (*FILES, *DOCUMENTS, *CARDS)):
         try:
             names = _read(file, "") if file.is_file() else None

@@ -19,13 +19,14 @@ from rib.data.columns import (
     category_order,
     class_names,
     find_columns,
+    kind_of_labels,
     read_companions,
     read_labels,
     read_names,
     require_agreement,
     require_images,
 )
-from rib.data.companions import names_beside, renamed, require_rows_of_one_split
+from rib.data.companions import names_beside, renamed, require_rows_of_one_split, require_same_folders
 from rib.data.containers import Listing, listed
 from rib.data.filesets import FileSetContainer
 from rib.data.foreign import kind_of_file
@@ -77,8 +78,10 @@ class ParquetContainer(FileSetContainer):
         pairs: list[tuple[str, str]] = []
         groups: list[_Group] = []
         columns: dict[tuple[str, str], Path] = {}
+        kinds: dict[tuple[str], Path] = {}
         orders: dict[tuple[str, ...] | None, Path] = {}
         said: list[list[str] | None] = []
+        above: list[tuple[Path, Sequence[str], Sequence[str]]] = []
         named = True
         for place, (path, prefix) in enumerate(self._files):
             with self._open(path) as file, self._readable(path):
@@ -87,6 +90,7 @@ class ParquetContainer(FileSetContainer):
                 if names is None and self._names:
                     names = category_order(file, label, path, self._data)
                 columns.setdefault(found, path)
+                kinds.setdefault((kind_of_labels(file, label),), path)
                 orders.setdefault(names, path)
                 count = len(pairs)
                 for number in range(file.num_row_groups):
@@ -95,14 +99,18 @@ class ParquetContainer(FileSetContainer):
                 require_images(file, image, path, self._data)
                 labels = read_labels(file, label, names, path, self._data)
                 require_agreement(file, label, labels, path, self._data)
-                titles, own = read_names(file, image, path, self._data)
+                titles, folders, own = read_names(file, image, path, self._data)
                 named = named and own
                 beside = read_companions(file)
                 require_rows_of_one_split(beside, path, self._data)
                 said.append(names_beside(labels, beside, path, self._data) if self._names else None)
+                above.append((path, said[-1] or labels, folders))
             pairs += [(prefix + word, name) for word, name in zip(labels, titles, strict=True)]
         self._require_one(columns, "name the columns differently")
+        self._require_one(kinds, "have labels of different kinds")
         self._require_one(orders, "give the classes in different orders, or only one of them does")
+        for path, words, parents in above:
+            require_same_folders(words, parents, path, self._data)
         if not pairs:
             raise UserError(f"data set {self._data!r}: no images", got=self.where, remedy="copy the files again")
         (image, _), (order,) = next(iter(columns)), orders
@@ -193,7 +201,12 @@ class ParquetContainer(FileSetContainer):
             self._kept = (group, self._read_group(group))
         content = self._kept[1][at - group.first].as_py()
         if not content:
-            raise UserError(f"no image in {self.title(row)}", remedy="write the file with its images embedded")
+            raise UserError(
+                f"no image in {self.title(row)}",
+                got="0 bytes",
+                valid="the bytes of an image in every row",
+                remedy="write the file with its images embedded",
+            )
         return bytes(content)
 
     def _read_group(self, group: _Group) -> Any:

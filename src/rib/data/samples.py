@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rib.data.classes import MISSING, PLAIN_LABELS, disagreement, refuse_labels
-from rib.data.companions import may_speak, names_beside, require_rows_of_one_split
+from rib.data.companions import may_speak, names_beside, require_rows_of_one_split, require_same_folders
 from rib.data.foreign import kind_of_file
 from rib.data.globs import is_junk
 from rib.data.images import SUFFIXES
@@ -208,6 +208,8 @@ def _samples(keys: Mapping[str, _Files], shard: _Shard) -> tuple[list[Sample], C
     shard.refuse(differing, "labels in .cls and .json files differ", labels)
     _require_agreement(found, shard)
     _require_classes([_first(said) for said in found.values()], shard)
+    above = [posixpath.basename(posixpath.dirname(key)) for key in found]
+    require_same_folders([_first(said) for said in found.values()], above, shard.path, shard.data)
     said = _names(fields, [_first(each) for each in found.values()], shard)
     samples = [
         Sample(key, name, member.offset_data, member.size, _first(found[key]), said.get(key, ""))
@@ -319,6 +321,9 @@ def _require_classes(labels: Sequence[str], shard: _Shard) -> None:
         "are empty": [not label for label in labels],
         "are words for a missing value": [label.lower() in MISSING for label in labels],
         "are negative, such as -1": [re.fullmatch("-[0-9]+", label) is not None for label in labels],
+        "have control characters, as binary numbers and several lines have": [
+            any(ord(letter) < 32 for letter in label) for label in labels
+        ],
         "are fractions or no numbers": [numbers and re.fullmatch("-?[0-9]+", label) is None for label in labels],
     }
     for words, bad in faults.items():

@@ -46,7 +46,7 @@ class ShardContainer(FileSetContainer):
             raise UserError(
                 f"data set {self._data!r}: no images", got=self.where, valid="pairs of KEY.jpg and KEY.cls in a shard"
             )
-        labels, order = self._named([sample for _, sample in found])
+        labels, order = self._named(found)
         titles = self._told_apart(found)
         pairs = [
             (self._files[place][1] + label, name) for (place, _), label, name in zip(found, labels, titles, strict=True)
@@ -56,13 +56,14 @@ class ShardContainer(FileSetContainer):
         left_out = (*self._found.left_out, *([f"{beside.total():,} files in shards ({kinds})"] if beside else []))
         return replace(listing, left_out=left_out), [found[row] for row in rows.tolist()], order
 
-    def _named(self, samples: Sequence[Sample]) -> tuple[list[str], tuple[str, ...] | None]:
+    def _named(self, found: Sequence[tuple[int, Sample]]) -> tuple[list[str], tuple[str, ...] | None]:
         """The label of each sample, and the order of the classes where fields give names to numbers.
 
         Raises:
             UserError: only some of the shards name the classes, or two name them differently.
         """
-        labels, said = [sample.label for sample in samples], [sample.said for sample in samples]
+        labels, said = [sample.label for _, sample in found], [sample.said for _, sample in found]
+        self._require_one_kind(found)
         if not any(said) or not self._names:
             return labels, None
         if not all(said):
@@ -73,6 +74,23 @@ class ShardContainer(FileSetContainer):
                 remedy="write the shards again",
             )
         return renamed(labels, said, self._data)
+
+    def _require_one_kind(self, found: Sequence[tuple[int, Sample]]) -> None:
+        """Refuse shards of which some have several numbers as labels, and others only names. Raises UserError."""
+        by_shard: dict[int, set[str]] = {}
+        for place, sample in found:
+            by_shard.setdefault(place, set()).add(sample.label)
+        numbers = {place: {word.isdecimal() for word in words} for place, words in by_shard.items()}
+        numbered = [place for place, kinds in numbers.items() if kinds == {True} and len(by_shard[place]) > 1]
+        named = [place for place, kinds in numbers.items() if kinds == {False}]
+        if numbered and named:
+            one, other = self._files[numbered[0]][0].name, self._files[named[0]][0].name
+            raise UserError(
+                f"data set {self._data!r}: two shards have labels of different kinds",
+                got=f"{one}: numbers; {other}: names, in {self.where}",
+                valid="the same in all files of a set",
+                remedy="write the shards again, from one table",
+            )
 
     def _told_apart(self, found: Sequence[tuple[int, Sample]]) -> list[str]:
         """The name of each sample's image, prefixed with its shard's name if the shards use the same keys.

@@ -21,7 +21,7 @@ from rib.data.examples import Index, Part
 from rib.data.groups import group_bytes, grouped
 from rib.data.lengths import Cut, Pairs, count_cut, cut_fact
 from rib.data.misspelling import Misspelling
-from rib.data.orders import author_order
+from rib.data.orders import author_order, near_folders
 from rib.data.sources import apart, as_one, numbered
 from rib.data.splits import carve, divided
 from rib.data.tables import TextColumns, TextTable, read_table
@@ -291,4 +291,7 @@ def _listing(table: TextTable) -> Listing:
 def _labelled(table: TextTable, data: str, ordered: bool) -> Labelled:
     """A table's labels; with `ordered`, also the order of classes that its author states."""
     names, says, near = author_order(table.root, data, table.names, table.root, ordered)
-    return Labelled(table.root / table.files[0][0], _listing(table), names, says, beside=near, noun="texts")
+    folders = near_folders(table.root) if ordered else ()
+    return Labelled(
+        table.root / table.files[0][0], _listing(table), names, says, beside=near, noun="texts", folders=folders
+    )

@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rib.data.class_lists import lists_of
 from rib.errors import UserError
 from rib.files import parse_json, plain, read_plain
 from rib.models.checkpoints import CheckpointFile
@@ -131,7 +132,8 @@ def stated_by_files(checkpoint: CheckpointFile, classes: Sequence[str] = ()) -> 
 
     Raises:
         UserError: as `stated_in`; two statements differ; the checkpoint names a missing file of classes; or an entry
-            with an unknown name has the reference set's classes in another order.
+            with an unknown name, or a file of any name beside the checkpoint, has the reference set's classes in
+            another order.
     """
     path = checkpoint.path
     found = [stated for document, source in documents(checkpoint) if (stated := stated_in(document, source))]
@@ -140,6 +142,8 @@ def stated_by_files(checkpoint: CheckpointFile, classes: Sequence[str] = ()) -> 
     if not found and isinstance(named, str) and named:
         return _class_map(named, path)
     found = found or list(_found_by_content(checkpoint, classes))
+    if not found:
+        _require_no_other_order(path, classes)
     alike = [one for one in found if set(one.names) == set(found[0].names)]
     return _agreed(found, [one for one in alike if one.names != found[0].names], str(path))
 
@@ -162,6 +166,22 @@ def _found_by_content(checkpoint: CheckpointFile, classes: Sequence[str]) -> Ite
                     remedy="if it is the order of the outputs, state it as `outputs` in the model's row; if not, state "
                     "the right one there",
                 )
+
+
+def _require_no_other_order(path: Path, classes: Sequence[str]) -> None:
+    """Refuse a checkpoint that states no order, if a file beside it lists the reference set's classes in another.
+
+    Such a file, `labels.txt` for instance, may state the order of the outputs, or belong to something else. Raises
+    UserError.
+    """
+    for names, file in lists_of((path.parent,), classes):
+        if names != tuple(classes):
+            raise UserError(
+                f"a file beside the checkpoint {path.name} lists the reference set's classes in another order",
+                got=f"{file}: {_some(names)}",
+                valid=f"the reference set's order: {_some(classes)}",
+                remedy="state the class of each output as `outputs` in the model's row, or move the file away",
+            )
 
 
 DEEPEST = 5

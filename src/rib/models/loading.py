@@ -11,6 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from rib.data.class_lists import lists_of
 from rib.data.imagenet_classes import wnids
 from rib.errors import UserError
 from rib.files import file_digest, read_fact, read_plain, state, write_fact
@@ -170,7 +171,7 @@ def weights_identity(
         row.outputs,
         stated,
     ]
-    seen += [_beside(file), row.has_new_head]
+    seen += [_beside(file, classes), row.has_new_head]
     known = cache_folder / f"fits-{digest(json.dumps([*seen, _READINGS]).encode())}.txt" if cache_folder else None
     text = read_fact(known) if known else None
     if text is None:
@@ -182,14 +183,15 @@ def weights_identity(
     return _identity(row, content, text.decode())
 
 
-_READINGS = 6
+_READINGS = 7
 """Version of what `weights_identity` caches, and of what it refuses."""
 
 
-def _beside(file: Path) -> list[str]:
-    """Digests of the configurations beside a checkpoint, which may state its classes."""
+def _beside(file: Path, classes: Sequence[str]) -> list[object]:
+    """Digests of the configurations beside a checkpoint, and orders of the classes in other files there."""
     places = (file.with_suffix(".json"), file.with_name("config.json"))
-    return [digest(read_plain(place)) for place in places if place.is_file()]
+    found = [digest(read_plain(place)) for place in places if place.is_file()]
+    return [*found, *(order for order, _ in lists_of((file.parent,), classes))]
 
 
 def _reading(
