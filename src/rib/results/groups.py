@@ -82,6 +82,8 @@ class GroupEstimates:
     def ri_by_presence(self, group: Group, tuned_on: str, presence: Presence) -> Estimate | None:
         """RI over images of the classes that the tuned set contains, or lacks, averaged over tuning seeds."""
         runs, what = self._runs(group, tuned_on), (tuned_on, presence)
+        if presence == "present" and all(map(self._by_classes.lacks_none, runs)):
+            return self.ri(group, tuned_on)
         return self._once(
             group, what, lambda: over_seeds_if_whole(runs, [self._by_classes.ri(run, presence) for run in runs])
         )

@@ -84,6 +84,13 @@ class ByClasses:
         known = [change for change in changes if change is not None]
         return mean(known) if known and len(known) == len(changes) else None
 
+    def lacks_none(self, run: Run) -> bool:
+        """Whether all images of the other downstream sets are of present classes, so that `ri` is the usual RI."""
+        if run.tuned_on is None or run.tuned_on not in self._plan.suite.tested:
+            return False
+        others, outputs = (name for name in self._plan.suite.downstream if name != run.tuned_on), self._outputs_of(run)
+        return all(self._chosen(outputs, name, "present").all() for name in others)
+
     def _outputs_of(self, run: Run) -> frozenset[int]:
         place = (str(run.tuned_on), run.size, run.seed)
         if place not in self._outputs:
