@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import io
 import re
+import sys
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,7 @@ from rib.report.answer_page import figures
 from rib.report.cell_texts import CellText, CellTexts
 from rib.report.figure_data import figure_data
 from rib.report.plotting import in_style, new, write_drawn
-from rib.report.raster import lean_fonts
+from rib.report.raster import has_renderer, lean_fonts
 from rib.results.answer import Answer, AnswerLine, AnswerPanel
 from rib.steps import Predict
 from rib.suite.load import SHIPPED, load_suite
@@ -209,3 +210,20 @@ def test_other_uses_of_fonttools_keep_their_tables(monkeypatch: pytest.MonkeyPat
     monkeypatch.delattr(Options, "_drop_tables_default")
     with lean_fonts():
         assert not hasattr(Options, "_drop_tables_default")
+
+
+@pytest.mark.parametrize("fault", [None, ImportError, OSError])  # OSError: its library does not load on this machine
+def test_a_png_is_drawn_by_matplotlib_where_pypdfium2_does_not_run(
+    fault: type[Exception] | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Finder:
+        @staticmethod
+        def find_spec(name: str, *_: object) -> None:
+            if name == "pypdfium2" and fault:
+                raise fault
+
+    if fault is None:
+        pytest.importorskip("pypdfium2")
+    monkeypatch.delitem(sys.modules, "pypdfium2", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Finder, *sys.meta_path])
+    assert has_renderer.__wrapped__() == (fault is None)

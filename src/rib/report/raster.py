@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
+from functools import cache
 
 DOTS = 200
 """Resolution of every PNG, in dots per inch."""
@@ -14,9 +14,14 @@ LAYOUT_TABLES = ("GDEF", "GPOS", "GSUB", "kern", "MATH")
 """Tables of a font that place glyphs. A PDF states the place of each glyph and uses none of them."""
 
 
+@cache
 def has_renderer() -> bool:
-    """Whether pypdfium2, which is part of the extra `figures`, is installed."""
-    return find_spec("pypdfium2") is not None
+    """Whether pypdfium2, which is part of the extra `figures`, is installed and runs on this machine."""
+    try:
+        import pypdfium2  # noqa: F401
+    except (ImportError, OSError):
+        return False
+    return True
 
 
 def png_of(pdf: bytes) -> bytes:
