@@ -11,9 +11,8 @@ from rich.text import Text
 from rib.metrics.intervals import Interval
 from rib.report import headline, latex
 from rib.report.grid import grid
-from rib.report.headline import folded_rows
 from rib.report.signatures import _heads
-from rib.results.rows import Summary
+from rib.results.rows import Summary, folded_rows
 
 
 def row(method: str, mri: float | None, differs: bool | None = None, model: str = "m", size: int = 10) -> Summary:

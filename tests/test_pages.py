@@ -32,6 +32,10 @@ CUT_TABLES = """[...document.querySelectorAll('.scroll > table')].filter((table)
   table.parentElement.scrollWidth > table.parentElement.clientWidth + 1).map((table) => table.closest('section').id)"""
 
 
+CHART = "(({top, bottom}) => [top, bottom])(document.querySelector('#mri .figure').getBoundingClientRect())"
+"""Where the first chart begins and ends, in pixels from the top of the page."""
+
+
 PANELS = """(() => {{
   const figure = document.querySelector('#{} .figure'), shown = figure._fullLayout;
   const panels = Object.keys(shown).filter((key) => /^xaxis\\d*$/.test(key)).length;
@@ -66,10 +70,12 @@ def test_the_page_says_what_was_asked_and_what_to_do_next(page: Path) -> None:
     main = text[text.index("<main>") :]
     assert main.index('id="mri"') < main.index('id="headline"'), "the chart first"
     assert "present below −10.0" in main
-    assert header.index("mean change of accuracy") < header.index("rib recommend"), (
-        "a word is explained where it is used"
-    )
-    assert "https://arxiv.org/abs/2410.21582" in header
+    first = main[: main.index("</section>")]
+    assert 'id="mri"' in first
+    assert "mean change of accuracy" in first, "the chart's word is explained with the chart"
+    assert header.count('<p class="note">') == 1, "the first warning is in sight, the others are folded"
+    assert "more warnings</summary>" in header
+    assert "https://arxiv.org/abs/2410.21582" in first
     assert text.index("<footer") > text.index("</main>")
 
 
@@ -242,7 +248,12 @@ def test_no_table_is_cut_off_and_rows_are_filtered(page: Path) -> None:
             view.goto(page.as_uri())
             view.wait_for_selector("html[data-drawn]")
             assert view.evaluate("document.documentElement.scrollWidth") <= width
+            top, bottom = view.evaluate(CHART)
+            assert top < 700, "the chart begins on the first screen, below question, answer and next step"
+            assert width < 1000 or bottom < 900, "and ends there"
             assert view.evaluate(CUT_TABLES) == [], width
+            rows_kept = view.evaluate("!document.querySelector('#ri table').classList.contains('cards')")
+            assert rows_kept == (width >= 1000), "intervals go below their numbers before a table becomes a list"
             form = view.evaluate("document.querySelector('#headline table').className")
             assert ("cards" in form) == (width < 1000), "rows can be compared where they fit"
             wider = view.evaluate("document.querySelector('#matrix .scroll').classList.contains('wider')")

@@ -11,7 +11,7 @@ from rib.metrics.intervals import Interval
 from rib.metrics.pareto import pareto
 from rib.results.matched_gain import MatchedGain, matched_gains
 from rib.results.results import Results
-from rib.results.rows import Change, Summary, main_size, size_order
+from rib.results.rows import Change, Summary, folded_rows, main_size, size_order
 from rib.results.words import ordered, size_name
 
 GREY = "#8b919b"
@@ -131,7 +131,8 @@ class Tradeoff:
 class FigureData:
     """The content of all figures. `size` is shown first; `lacking` explains intervals that lack seeds.
 
-    `noun` is the plural of what the sets hold.
+    `noun` is the plural of what the sets hold. `first` names the methods that a long figure shows first: those
+    with a row that a long table keeps (`folded_rows`).
     """
 
     methods: list[Style]
@@ -143,6 +144,7 @@ class FigureData:
     tradeoffs: list[Tradeoff]
     lacking: bool
     noun: str
+    first: list[str]
 
 
 def figure_data(results: Results) -> FigureData:
@@ -166,6 +168,7 @@ def figure_data(results: Results) -> FigureData:
         tradeoffs=list(_tradeoffs(models, sizes, tuned, matched_gains(results))),
         lacking=any(row.mri and row.mri.lacks for row in tuned),
         noun=results.plan.noun,
+        first=list(dict.fromkeys(row.method for row, like in zip(tuned, folded_rows(tuned), strict=True) if not like)),
     )
 
 

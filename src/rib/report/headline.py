@@ -19,8 +19,8 @@ from rib.report.worst_group import group_lines
 from rib.results.failures import alike
 from rib.results.finding import claim
 from rib.results.results import Results
-from rib.results.rows import Group, Summary, main_size
-from rib.results.words import ONE_SEED, extent, holes, lacking, marks, ordered, signed, size_name, spanned, suite_word
+from rib.results.rows import Group, Summary, folded_rows, held_back, main_size
+from rib.results.words import ONE_SEED, extent, holes, lacking, marks, ordered, signed, size_name, spanned
 from rib.text.wording import about
 
 LEGEND = (
@@ -72,11 +72,7 @@ def headline(results: Results, console_width: int = 80, every: bool = False) -> 
     lines = [*wrapped(f"{results.suite.name} · {extent(results)}", console_width, "bold"), Text()]
     long = len(tuned) > LONG
     lines += _legend(results, tuned, console_width) if long else []
-    lines += (
-        _tuned_lines(rows, tuned, console_width, every, suite_word(results))
-        if tuned
-        else _start_lines(results, console_width)
-    )
+    lines += _tuned_lines(rows, tuned, console_width, every) if tuned else _start_lines(results, console_width)
     lines += matched_lines(results, console_width) + merge_lines(results, console_width)
     lines += adapted_lines(results, console_width)
     lines += signature_lines(results, console_width)
@@ -98,33 +94,7 @@ LONG = 24
 are like `finetune`."""
 
 
-def folded_rows(rows: list[Summary]) -> list[bool]:
-    """Which rows of a long table are left out.
-
-    The table keeps `finetune`, the best row of each model and size, the best among rows of matched gain, and every row
-    that is incomplete or distinguishable from `finetune`.
-    """
-    best: dict[tuple[str, int | None, bool], float] = {}
-    for row in rows:
-        for learned in (False, True):
-            if row.mri and not (learned and row.matched is False):
-                place = (row.model, row.size, learned)
-                best[place] = max(best.get(place, row.mri.value), row.mri.value)
-
-    def like_finetune(row: Summary) -> bool:
-        compared = row.against_finetune
-        if row.mri is None or compared is None or row.method == "finetune":
-            return False
-        return not compared.differs and all(
-            row.mri.value != best.get((row.model, row.size, learned)) for learned in (False, True)
-        )
-
-    return [like_finetune(row) for row in rows]
-
-
-def _tuned_lines(
-    rows: list[tuple[Group, Summary]], tuned: list[Summary], width: int, every: bool, suite: str
-) -> list[Text]:
+def _tuned_lines(rows: list[tuple[Group, Summary]], tuned: list[Summary], width: int, every: bool) -> list[Text]:
     columns = _fitting(_columns(tuned), width)
     long = len(tuned) > LONG
     left_out = folded_rows(tuned) if long and not every else [False] * len(tuned)
@@ -132,20 +102,19 @@ def _tuned_lines(
     lines, place, folded = [] if long else [head], 0, 0
     for (_, method, _), row in rows:
         if method == "pretrained":
-            lines += _folded_line(folded, suite) + ([Text(), head] if long else [])
+            lines += _folded_line(folded) + ([Text(), head] if long else [])
             lines.append(_model_line(row, width))
             folded = 0
             continue
         folded += left_out[place]
         lines += [] if left_out[place] else [_joined([_padded(column.cells[place], column) for column in columns])]
         place += 1
-    return lines + _folded_line(folded, suite)
+    return lines + _folded_line(folded)
 
 
-def _folded_line(count: int, suite: str) -> list[Text]:
+def _folded_line(count: int) -> list[Text]:
     rows = f"{count:,} more row" + ("s" if count > 1 else "")
-    words = f"  … {rows} not distinguishable from finetune's (rib report {suite} --all)"
-    return [Text(words, style="dim")] if count else []
+    return [Text(f"  … {rows} not distinguishable from finetune's: --all", style="dim")] if count else []
 
 
 def _model_line(row: Summary, width: int) -> Text:
@@ -357,6 +326,7 @@ def _legend(results: Results, tuned: list[Summary], width: int) -> list[Text]:
     used = {mark for row in tuned for mark in marks(row)}
     said = "; ".join(f"{mark} {meaning}" for mark, meaning in MARKS.items() if mark in used)
     lines = wrapped(text, width, "dim") + (wrapped(f"{said}.", width, "dim") if said else [])
+    lines += wrapped(held_back(tuned), width, "dim")
     return lines + wrapped(lacking(row.mri for row in tuned), width, "dim")
 
 

@@ -73,6 +73,15 @@ def note(row: MatchedGain) -> str:
     return "missing, or other seeds" if row.reach == "unknown" else ""
 
 
+BRIEF = {
+    "never": "gains less",
+    "beyond": "gains more: sweep it",
+    "uncertain": "too uncertain",
+    "unknown": "missing, or other seeds",
+}
+"""Why there is no mRI at the target gain, by `reach`, where the method's own gain stands beside it."""
+
+
 def sign(against: Interval | None) -> str:
     """▲ ▼ if a difference is distinguishable among all rows, △ ▽ if it is distinguishable only by itself."""
     if against is None or not against.tests or not against.excludes_zero:

@@ -20,7 +20,7 @@ from rib.files import json_text, write_aside
 from rib.metrics.intervals import Interval
 from rib.report.figure_data import figure_data
 from rib.report.grid import duration
-from rib.report.matched_gain import note, sign
+from rib.report.matched_gain import BRIEF, note, sign
 from rib.report.page_json import page_json
 from rib.report.panels import panel_data, shown_panels
 from rib.report.profile import HEADS as PROFILE_HEADS
@@ -40,7 +40,7 @@ from rib.results.matched_gain import matched_gains
 from rib.results.merges import merge_rows
 from rib.results.profile import Profile
 from rib.results.results import Results
-from rib.results.rows import main_size
+from rib.results.rows import held_back, main_size
 from rib.results.words import extent, holes, lacking, ordered, signed, size_name, suite_word
 from rib.text.wording import about
 
@@ -102,11 +102,14 @@ def _render(results: Results, profile: Profile | None) -> str:
         adapted=adapted_rows(results),
         matched=matched_gains(results),
         note=note,
+        brief=BRIEF,
         sign=sign,
         scale=scale([row.mri for row in tuned]),
         several_sizes=len({row.size for row in tuned}) > 1,
         several_seeds=len({seed for row in tuned for seed in row.seeds}) > 1,
         lacking=lacking(row.mri for row in tuned),
+        held_back=held_back(tuned),
+        chart_height=84 + 22 * min(len({row.method for row in tuned}), len(data.first)),
         own=any(row.own_after for row in tuned),
         seen=any(row.seen_after for row in tuned),
         classes=any(row.mri_absent for row in tuned),

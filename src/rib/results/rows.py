@@ -181,3 +181,48 @@ def shown_first(rows: Iterable[Summary]) -> Summary | None:
     plain = [row for row in compared if row.method == "finetune"]
     most = max(compared, key=lambda row: gain.value if (gain := learned(row)) else float("-inf"), default=None)
     return plain[0] if plain else most
+
+
+def folded_rows(rows: list[Summary]) -> list[bool]:
+    """Which rows of a long table are left out.
+
+    The table keeps `finetune`, the best row of each model and size, the best among rows of matched gain, and every row
+    that is incomplete or distinguishable from `finetune`.
+    """
+    best: dict[tuple[str, int | None, bool], float] = {}
+    for row in rows:
+        for learned in (False, True):
+            if row.mri and not (learned and row.matched is False):
+                place = (row.model, row.size, learned)
+                best[place] = max(best.get(place, row.mri.value), row.mri.value)
+
+    def like_finetune(row: Summary) -> bool:
+        compared = row.against_finetune
+        if row.mri is None or compared is None or row.method == "finetune":
+            return False
+        return not compared.differs and all(
+            row.mri.value != best.get((row.model, row.size, learned)) for learned in (False, True)
+        )
+
+    return [like_finetune(row) for row in rows]
+
+
+def held_back(rows: Iterable[Summary]) -> str:
+    """Says why rows whose interval excludes 0 have no mark; empty if there is no such row.
+
+    No row of the second stage is distinguishable from 0 unless all rows of the first are (`Results.summaries`).
+    """
+    tuned = [row for row in rows if row.method != "pretrained" and row.mri]
+    models = dict.fromkeys(row.model for row in tuned)
+    first = [row for model in models if (row := shown_first(row for row in tuned if row.model == model))]
+    unclear = [row for row in first if row.mri and not row.mri.marked]
+    others = [row for row in tuned if not any(row is one for one in first)]
+    if not unclear or not any(row.mri and row.mri.excludes_zero and not row.mri.marked for row in others):
+        return ""
+    methods = " or ".join(dict.fromkeys(row.method for row in unclear))
+    names = ", ".join(row.model for row in unclear[:3])
+    more = f" and {len(unclear) - 3} more" if len(unclear) > 3 else ""
+    return (
+        f"The rows of the first sentence are tested first. As {methods} on {names}{more} is not distinguishable "
+        "from 0, no other row can be, however far its interval is from 0."
+    )

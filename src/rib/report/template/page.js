@@ -14,6 +14,7 @@
     around0,
     draw,
     legend,
+    some,
     slots,
     onColour,
     begin,
@@ -32,18 +33,31 @@
     const [panels, rows] = turned ? [one.methods, one.models] : [one.models, one.methods];
     const at = (panel, row) => (turned ? [panel, row] : [row, panel]);
     const box = section.querySelector(".scroll").clientWidth || 360;
-    const names = rows.map((name) => escape(name.length > 30 ? "…" + name.slice(-29) : name));
-    const left = 16 + 6.9 * Math.max(...rows.map((name) => Math.min(name.length, 30)));
+    const chosen = turned ? rows : some(section, rows, data.first);
+    const places = rows.map((_, row) => row).filter((row) => chosen.includes(rows[row]));
+    const label = (row) => escape(rows[row].length > 30 ? "…" + rows[row].slice(-29) : rows[row]);
+    const left = 16 + 6.9 * Math.max(...chosen.map((name) => Math.min(name.length, 30)));
     const columns = Math.max(1, Math.min(panels.length, 4, Math.floor((box - left) / 210)));
-    const lines = Math.ceil(panels.length / columns),
-      head = 24,
+    // panels beside each other have the same rows; a panel with a line of its own has only the rows that are planned there
+    const shown = panels.map((_, panel) => {
+      const mine = places.filter((row) => ((method, model) => one.planned[method][model])(...at(panel, row)));
+      return columns > 1 || !mine.length ? places : mine;
+    });
+    const head = 24,
       foot = 30,
-      inner = 22 * rows.length,
-      tall = head + inner + foot,
-      whole = lines * tall;
+      inner = (panel) => 22 * shown[panel].length,
+      tops = [];
+    let whole = 0;
+    for (let panel = 0; panel < panels.length; panel += columns) {
+      tops.push(...Array(columns).fill(whole + head));
+      whole += head + inner(panel) + foot;
+    }
     // every panel shows as many points, so that an effect has the same length in all; each is centred on its own
     const ends = panels.map((_, panel) => {
-      const values = [...words.always(panel, at), ...rows.flatMap((_, row) => of(...at(panel, row)) || [])];
+      const values = [
+        ...words.always(panel, at, shown[panel]),
+        ...shown[panel].flatMap((row) => of(...at(panel, row)) || []),
+      ];
       return values.length ? [Math.min(...values), Math.max(...values)] : [0, 0];
     });
     const shared = words.shared && [Math.min(...ends.map((end) => end[0])), Math.max(...ends.map((end) => end[1]))];
@@ -58,7 +72,7 @@
       annotations = [];
     panels.forEach((name, panel) => {
       const column = panel % columns,
-        top = Math.floor(panel / columns) * tall + head,
+        top = tops[panel],
         number = panel ? panel + 1 : "";
       axes["xaxis" + number] = axis("", {
         ...words.axis,
@@ -71,10 +85,10 @@
       axes["yaxis" + number] = axis("", {
         automargin: false,
         anchor: "x" + number,
-        domain: [1 - (top + inner) / whole, 1 - top / whole],
-        range: [rows.length - 0.5, -0.5],
-        tickvals: rows.map((_, row) => row),
-        ticktext: names,
+        domain: [1 - (top + inner(panel)) / whole, 1 - top / whole],
+        range: [shown[panel].length - 0.5, -0.5],
+        tickvals: shown[panel].map((_, place) => place),
+        ticktext: shown[panel].map(label),
         showticklabels: column === 0,
         ticks: "",
       });
@@ -88,20 +102,21 @@
         yanchor: "bottom",
         showarrow: false,
       });
-      traces.push(...words.before(panel, at, number), ...dots(panel, number));
+      traces.push(...words.before(panel, at, number, shown[panel]), ...dots(panel, number));
     });
     annotations.push({ ...BOTTOM, text: words.title, font: { color: css("muted") } });
 
     // by what the table says of a row: gained, lost, or no distinguishable change
     function dots(panel, number) {
-      const known = rows.map((_, row) => row).filter((row) => of(...at(panel, row)));
-      rows.forEach((_, row) => {
+      const known = shown[panel].filter((row) => of(...at(panel, row))),
+        place = (row) => shown[panel].indexOf(row);
+      shown[panel].forEach((row) => {
         const [method, model] = at(panel, row);
         if (of(method, model) || !one.planned[method][model]) return;
         annotations.push({
           text: "missing",
           x: range(panel)[0],
-          y: row,
+          y: place(row),
           xref: "x" + number,
           yref: "y" + number,
           xanchor: "left",
@@ -122,7 +137,7 @@
           xaxis: "x" + number,
           yaxis: "y" + number,
           x: found.map((span) => span[0]),
-          y: mine,
+          y: mine.map(place),
           marker: { color: css(colour), symbol: colour === "muted" ? "circle-open" : "circle", size: 8 },
           error_x: {
             type: "data",
@@ -163,16 +178,15 @@
       title: "accuracy, %",
       axis: {},
       shared: false,
-      always: (panel, at) =>
-        (one.models.length > one.methods.length ? one.models : one.methods).flatMap((_, row) => {
+      always: (panel, at, shown) =>
+        shown.flatMap((row) => {
           const start = one.before[at(panel, row)[1]];
           return start ? [start[0]] : [];
         }),
       hover: (method, model) =>
         `before ${one.before[model] ? percent(one.before[model]) : "missing"}<br>after ${percent(one.after[method][model])}`,
-      before: (panel, at, number) => {
-        const rows = one.models.length > one.methods.length ? one.models : one.methods;
-        const kept = rows.map((_, row) => row).filter((row) => one.before[at(panel, row)[1]]);
+      before: (panel, at, number, shown) => {
+        const kept = shown.filter((row) => one.before[at(panel, row)[1]]);
         return [
           {
             type: "scatter",
@@ -180,7 +194,7 @@
             xaxis: "x" + number,
             yaxis: "y" + number,
             x: kept.map((row) => one.before[at(panel, row)[1]][0]),
-            y: kept,
+            y: kept.map((row) => shown.indexOf(row)),
             marker: { symbol: "line-ns-open", size: 11, color: css("text"), line: { width: 1.6, color: css("text") } },
             hoverinfo: "skip",
           },
@@ -465,7 +479,7 @@
   }
 
   const of = data.inside,
-    inner = panels(methods, models, of.ticks);
+    inner = panels(methods, models, of.ticks, data.first);
   begin(
     {
       ...Object.fromEntries(Object.entries(inner).map(([name, show]) => [name, [show, of[name]]])),

@@ -1,8 +1,9 @@
 "use strict";
 // Panels on the insides of models. Each draws plain entries into a section; `show(section, chosen, left)` is given what
 // the pickers say and the entries that fit it. methods, models: styles by name.
-const panels = (methods, models, ticks) => {
-  const { fixed, narrow, css, escape, points, spanned, above, below, axis, around0, draw, legend, slots, onColour } = RIB;
+// first: the methods to see first where there are many; all if not given
+const panels = (methods, models, ticks, first) => {
+  const { fixed, narrow, css, escape, points, spanned, above, below, axis, around0, draw, legend, some, slots, onColour } = RIB;
   const style = (name) => methods[name] || { name, colour: css("text"), symbol: "circle" };
   const range = (span, digits) =>
     `${fixed(span[0], digits)}` +
@@ -208,13 +209,20 @@ const panels = (methods, models, ticks) => {
     };
   }
 
+  // the entries of the methods to see first
+  function few(section, left) {
+    const names = some(section, left.map((one) => one.method), first);
+    return left.filter((one) => names.includes(one.method));
+  }
+
   const SCORES = {
     ece: ["expected calibration error, %", 1],
     nll: ["negative log-likelihood, nats", 3],
     brier: ["Brier score, 0 to 2", 3],
   };
-  function calibration(section, chosen, left) {
-    const [title, digits] = SCORES[chosen.score];
+  function calibration(section, chosen, all) {
+    const [title, digits] = SCORES[chosen.score],
+      left = few(section, all);
     rows(
       section,
       left.map((one) => one.method),
@@ -227,7 +235,8 @@ const panels = (methods, models, ticks) => {
     );
   }
 
-  function forgetting(section, _, left) {
+  function forgetting(section, _, all) {
+    const left = few(section, all);
     const parts = [
       ["together", css("text"), "diamond"],
       ["by_head", css("muted"), "circle"],
@@ -276,8 +285,9 @@ const panels = (methods, models, ticks) => {
     );
   }
 
-  function churn(section, _, left) {
-    const names = left.map((one) => one.method),
+  function churn(section, _, all) {
+    const left = few(section, all),
+      names = left.map((one) => one.method),
       most = Math.max(1, ...left.flatMap((one) => [one.lost[2], one.gained[2]])) * 1.06;
     const side = (key, sign, colour, words) => ({
       type: "bar",

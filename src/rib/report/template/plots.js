@@ -85,6 +85,27 @@ const RIB = (() => {
     return (name) => !off.has(name);
   }
 
+  // of many rows, those to see first; a button shows the others, in every figure that leaves some out
+  const MANY = 16;
+  let every = false;
+  function some(section, names, first) {
+    const kept = first ? names.filter((name) => first.includes(name)) : names;
+    const form = section.querySelector("form.pick"),
+      left = names.length - kept.length,
+      long = names.length > MANY && kept.length > 0 && left > 0;
+    form?.querySelector("button")?.remove();
+    if (!long || !form) return names;
+    const button = Object.assign(document.createElement("button"), { type: "button" });
+    button.textContent = every ? "fewer methods" : `${left} more methods, not distinguishable from finetune`;
+    button.setAttribute("aria-expanded", String(every));
+    button.onclick = () => {
+      every = !every;
+      redraws.forEach((update) => update());
+    };
+    form.append(button);
+    return every ? names : kept;
+  }
+
   const SHAPES = {
     circle: "M8 3a5 5 0 1 0 .01 0z",
     square: "M3 3h10v10H3z",
@@ -174,7 +195,8 @@ const RIB = (() => {
     update();
   }
 
-  // -- tables: a table that is wider than its box shows each row as a list of named values, so nothing is cut off
+  // -- tables: a table that is wider than its box is set tighter, then with intervals below their numbers, and at last shows each
+  // row as a list of named values, so nothing is cut off
 
   function label(table) {
     const heads = [...table.tHead.rows[0].cells].map((cell) => cell.textContent.replace(/\s+/g, " ").trim());
@@ -231,9 +253,9 @@ const RIB = (() => {
   }
 
   function fit(table, box) {
-    for (const form of ["", "tight", "cards"]) {
-      table.classList.remove("tight", "cards");
-      if (form) table.classList.add(form);
+    for (const form of ["", "tight", "tight stacked", "cards"]) {
+      table.classList.remove("tight", "stacked", "cards");
+      if (form) table.classList.add(...form.split(" "));
       if (box.scrollWidth <= box.clientWidth + 1) break;
     }
   }
@@ -314,6 +336,7 @@ const RIB = (() => {
     layout,
     draw,
     legend,
+    some,
     mark,
     slots,
     onColour,
