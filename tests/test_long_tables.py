@@ -12,7 +12,7 @@ from rib.metrics.intervals import Interval
 from rib.report import headline, latex
 from rib.report.grid import grid
 from rib.report.signatures import _heads
-from rib.results.rows import Summary, folded_rows
+from rib.results.rows import Summary, folded_rows, held_back
 
 
 def row(method: str, mri: float | None, differs: bool | None = None, model: str = "m", size: int = 10) -> Summary:
@@ -92,3 +92,17 @@ def test_heads_of_signs_are_shortened_where_one_line_does_not_hold_them() -> Non
     short = _heads(heads, ["encoder_small"], cells, 80)
     assert short == ["large drop", "low CKA", "late shift", "neg. RI", "ref. loss", "statistics"]
     assert len(grid("", ["encoder_small"], short, cells, 80)) == 2, "one line of heads, one of numbers"
+
+
+def test_a_page_says_why_no_other_row_is_marked() -> None:
+    """An interval far from 0 beside a ≈ looks like an error, unless the reason stands beside it."""
+    clear, far = Interval(5.0, 4.0, 6.0, adjusted=0.001), Interval(-9.0, -12.0, -6.0, adjusted=0.4)
+    unclear, near = Interval(0.5, -1.0, 2.0, adjusted=0.4), Interval(0.1, -1.0, 1.2, adjusted=0.9)
+
+    def rows(first: Interval, other: Interval) -> list[Summary]:
+        return [Summary("m", "finetune", 10, (0,), mri=first), Summary("m", "sam", 10, (0,), mri=other)]
+
+    assert "As finetune on m is not distinguishable from 0, no other row can be" in held_back(rows(unclear, far))
+    assert held_back(rows(clear, far)) == "", "the other row was tested"
+    assert held_back(rows(unclear, near)) == "", "its own interval says it"
+    assert held_back([]) == ""

@@ -21,8 +21,9 @@ from rib.cli.compare import _words
 from rib.data.examples import Index
 from rib.data.imagenet_classes import spoken, wnids
 from rib.plan import make_plan
+from rib.report import figure_data as figure_module
 from rib.report import page as page_module
-from rib.report.figure_data import GREY, METHOD_COLOURS
+from rib.report.figure_data import GREY, METHOD_COLOURS, figure_data
 from rib.report.page import packed, unpacked, write_page
 from rib.report.samples import COUNT, LETTERS, SIDE, chosen_rows, samples
 from rib.results.results import Results
@@ -275,4 +276,39 @@ def test_no_table_is_cut_off_and_rows_are_filtered(page: Path) -> None:
             said = view.evaluate("[[-0.04, 1], [-0.06, 1], [0.004, 2], [-3, 0]].map((one) => RIB.fixed(...one))")
             assert said == ["0.0", "-0.1", "0.00", "-3"]
             view.close()
+        browser.close()
+
+
+def test_a_chart_of_many_methods_shows_those_that_differ_and_opens(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    playwright = pytest.importorskip("playwright.sync_api")
+    sweep = [round(0.04 * place, 2) for place in range(1, 20)]
+    runs = ({"methods": ["finetune", "wise"], "sizes": [20]},)
+    results = made_up(
+        tmp_path,
+        models=("only",),
+        runs=runs,
+        images=60,
+        method={"wise": {"kind": "wise_ft", "sweep": {"alpha": sweep}}},
+    )
+    shown = ("finetune", "wise alpha=0.2")
+    monkeypatch.setattr(figure_module, "folded_rows", lambda rows: [row.method not in shown for row in rows])
+    first = figure_data(results).first
+    names = {row.method for row in results.summaries} - {"pretrained"}
+    assert len(names) > 16
+    assert first == list(shown)
+    write_page(results, tmp_path / "page.html")
+    with playwright.sync_playwright() as engine:
+        browser = engine.chromium.launch(executable_path=str(CHROMIUM), args=list(FLAGS), timeout=1000 * PATIENCE)
+        view: Any = browser.new_page(viewport={"width": 1000, "height": 900})
+        view.set_default_timeout(1000 * PATIENCE)
+        view.goto((tmp_path / "page.html").as_uri())
+        view.wait_for_selector("html[data-drawn]")
+        assert view.evaluate(PANELS.format("mri"))["texts"] == len(first)
+        assert view.inner_text("#mri form button").startswith(f"{len(names) - len(first)} more methods")
+        view.click("#mri form button")
+        assert [view.evaluate(PANELS.format(name))["texts"] for name in ("mri", "accuracy")] == [len(names)] * 2
+        view.click("#accuracy form button")
+        assert view.evaluate(PANELS.format("mri"))["texts"] == len(first)
         browser.close()
