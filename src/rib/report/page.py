@@ -64,6 +64,10 @@ class Scale:
         return f"{100 * (interval.high - interval.low) / (self.high - self.low):z.1f}%"
 
 
+MATCHED: dict[str, Any] = {"note": note, "brief": BRIEF, "sign": sign}
+"""What the table of matched gain needs."""
+
+
 def write_page(results: Results, path: Path, profile: Profile | None = None) -> None:
     """Write the page of a suite.
 
@@ -101,15 +105,13 @@ def _render(results: Results, profile: Profile | None) -> str:
         merges=merge_rows(results),
         adapted=adapted_rows(results),
         matched=matched_gains(results),
-        note=note,
-        brief=BRIEF,
-        sign=sign,
+        **MATCHED,
         scale=scale([row.mri for row in tuned]),
         several_sizes=len({row.size for row in tuned}) > 1,
         several_seeds=len({seed for row in tuned for seed in row.seeds}) > 1,
         lacking=lacking(row.mri for row in tuned),
         held_back=held_back(tuned),
-        chart_height=84 + 22 * min(len({row.method for row in tuned}), len(data.first)),
+        chart_height=84 + 22 * len(data.first),
         own=any(row.own_after for row in tuned),
         seen=any(row.seen_after for row in tuned),
         classes=any(row.mri_absent for row in tuned),
