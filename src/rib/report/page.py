@@ -127,13 +127,18 @@ def _render(results: Results, profile: Profile | None) -> str:
         groups=found.groups,
         worst_groups=found.worst_groups,
         worst=[row for row in found.classes if row.size == main_size(rows)],
-        profile=profile,
-        profile_heads=PROFILE_HEADS,
-        profiled=[(line.title, row_cells(line, profile.total)) for line in (*profile.lines, profile.total)]
-        if profile
-        else [],
-        profile_summary=summary(profile) if profile else "",
+        **_profile(profile),
     )
+
+
+def _profile(profile: Profile | None) -> dict[str, Any]:
+    lines = [*profile.lines, profile.total] if profile else []
+    return {
+        "profile": profile,
+        "profile_heads": PROFILE_HEADS,
+        "profiled": [(line.title, row_cells(line, profile.total)) for line in lines if profile],
+        "profile_summary": summary(profile) if profile else "",
+    }
 
 
 def render(template: str, scripts: Iterable[str], results: Results, figures: Any, **values: Any) -> str:
