@@ -290,6 +290,10 @@ def test_an_entry_whose_name_says_that_it_holds_no_weights(tmp_path: Path) -> No
     with pytest.raises(UserError, match="holds no weights by the name of its only entry"):
         fitted({"delta": T, "base": "x"}, tmp_path)
     assert torch.equal(fitted({"delta": T, "base": "x"}, tmp_path, "delta")["fc.weight"], T["fc.weight"])
+    for content in ({"square_avg": T}, {"optimizer": {"by_name": T}}, {"posterior_variance": T}, {"velocity": T}):
+        with pytest.raises(UserError, match="holds no weights by the name of its only entry"):
+            fitted(content, tmp_path)
+    assert torch.equal(fitted({"best_acc_state": {"net": T}}, tmp_path)["fc.weight"], T["fc.weight"])
 
 
 @pytest.mark.parametrize(

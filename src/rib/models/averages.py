@@ -19,7 +19,8 @@ _DEPTH = 7
 _AVERAGED = re.compile(r"ema|shadow|averag|swa|polyak", re.IGNORECASE)
 
 _NO_WEIGHTS = re.compile(
-    r"optim|sched|scaler|momentum|exp_avg|grad|fisher|importance|omega|mask|delta|diff$|task_vector|collected|running",
+    r"optim|sched|scaler|momentum|exp_avg|grad|fisher|importance|omega|mask|delta|diff$|task_vector|collected|running"
+    r"|square|sq_|hessian|variance|velocity|precondition|first_moment|second_moment",
     re.IGNORECASE,
 )
 """Names of entries whose tensors have the shapes of weights and are none."""
@@ -45,8 +46,9 @@ def require_one_set(
     Raises:
         UserError: there are such values, or the entry's name says that it holds no weights.
     """
-    last = entry.rpartition("/")[2]
-    if entry and _NO_WEIGHTS.search(last) and not _AVERAGED.search(last):
+    *above, last = entry.split("/")
+    of_optimizer = any(re.search("optim|sched|scaler", part, re.IGNORECASE) for part in above)
+    if entry and (_NO_WEIGHTS.search(last) or of_optimizer) and not _AVERAGED.search(last):
         raise UserError(
             f"the checkpoint of {what} holds no weights by the name of its only entry: {checkpoint.path}",
             got=entry,
