@@ -14,6 +14,9 @@ from helpers import document, toml
 from rib.errors import UserError
 from rib.execute.run import execute
 from rib.identity import digest, source_digest
+from rib.models.build import build
+from rib.models.catalogue import Architecture, ModelRow
+from rib.models.describe import describe
 from rib.plan import make_plan
 from rib.steps import How
 from rib.store.store import Store
@@ -346,3 +349,80 @@ def test_what_a_net_carries_is_that_of_its_own_code(two: tuple[Path, Path], monk
     monkeypatch.setattr(sys, "path", [str(two[1]), *sys.path[1:]])
     reimported("carrying")
     assert preprocessing(row, classes=3).mean == (0.2, 0.5, 0.5)
+
+
+READERS = {
+    "at its import": ("with open(PLACE) as file:\n    W = float(file.read())", "W"),
+    "in the builder": ("", "json.loads(Path(PLACE).read_text())"),
+    "in a helper": ("from a_helper import width", "width()"),
+    "as an array": ("import numpy", "numpy.loadtxt(PLACE)"),
+    "under another name": ("from json import loads as parsed", "parsed(Path(PLACE).read_bytes())"),
+    "as bytes": ("", "os.read(os.open(PLACE, os.O_RDONLY), 9)"),
+    "through a link": ("", "PLACE.with_name('link.json').read_text()"),
+}
+
+
+def builder(folder: Path, form: str, declares: str = "") -> Architecture:
+    """A builder of the user's that reads a file beside it."""
+    (folder / "width.json").write_text("8")
+    (folder / "link.json").unlink(missing_ok=True)
+    (folder / "link.json").symlink_to(folder / "width.json")
+    first, width = READERS[form]
+    head = "import json, os\nfrom pathlib import Path\nPLACE = Path(__file__).with_name('width.json')\n"
+    (folder / "a_helper.py").write_text(f"{head}{declares}\ndef width():\n    return json.loads(PLACE.read_bytes())\n")
+    (folder / "reader.py").write_text(
+        f"from torch import nn\n{head}{declares}\n{first}\ndef net(num_classes):\n    wide = int({width})\n"
+        "    return nn.Sequential(nn.Conv2d(3, wide, 3), nn.AdaptiveAvgPool2d(1), nn.Flatten(), "
+        "nn.Linear(wide, num_classes))\n"
+    )
+    return describe(ModelRow(build="reader:net", size=12, weights="w.pth"), 3, folder)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import torch as t\nW = t.load('w.pt')",
+        "from torch import load\nW = load('w.pt')",
+        "from numpy import load as read\nW = read('w.npy')",
+        "from safetensors.torch import load_file as lf\nW = lf('w.safetensors')",
+        "import pickle as pk\nW = pk.loads(b'')",
+        "from joblib import load\nW = load('w.pkl')",
+    ],
+)
+def test_weights_read_under_another_name_are_declared(own: Path, text: str) -> None:
+    (own / "renamed.py").write_text(text)
+    with pytest.raises(UserError, match="reads a file that the module does not declare"):
+        source_digest("renamed")
+
+
+@pytest.mark.parametrize("form", READERS)
+def test_a_file_that_a_builder_opens_is_declared(own: Path, form: str) -> None:
+    with pytest.raises(UserError, match="reads a file that it does not declare") as found:
+        build(builder(own, form))
+    assert str(found.value.got) == str(own / "width.json")
+    forget(own)
+    assert build(builder(own, form, "RIB_FILES = ('width.json',)")).net[0].out_channels == 8  # type: ignore[index]
+    before = source_digest("reader")
+    (own / "width.json").write_text("9")
+    forget(own)
+    assert source_digest("reader") != before
+
+
+def test_files_of_others_may_be_read(own: Path) -> None:
+    (own / ".cache").mkdir()
+    (own / ".cache" / "fonts.json").write_text("1")
+    (own / "quiet.py").write_text(
+        "import json, os, tempfile\nfrom pathlib import Path\nfrom torch import nn\n"
+        "for place in (Path(__file__).parent / '.cache' / 'fonts.json', os.__file__, __file__, '/proc/cpuinfo'):\n"
+        "    Path(place).read_bytes()\n"
+        "Path(__file__).with_name('log.txt').write_text('x')\n"
+        "def net(num_classes):\n    return nn.Sequential(nn.Flatten(), nn.Linear(432, num_classes))\n"
+    )
+    build(describe(ModelRow(build="quiet:net", size=12, weights="w.pth"), 3, own))
+
+
+def test_a_package_without_init_in_another(own: Path) -> None:
+    (own / "outer" / "inner").mkdir(parents=True)
+    (own / "outer" / "inner" / "leaf.py").write_text("VALUE = 1\n")
+    (own / "top.py").write_text("from outer.inner.leaf import VALUE\n")
+    assert changes(own, "top", "outer/inner/leaf.py")

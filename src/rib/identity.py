@@ -17,6 +17,7 @@ from pydantic import BaseModel
 
 from rib.errors import UserError
 from rib.usercode.modules import is_installed
+from rib.usercode.reading import files_read, require_declared
 from rib.usercode.sources import sources, text_of
 
 KEY_VERSION = 2
@@ -225,7 +226,8 @@ def import_object(path: str, what: str) -> Any:
             remedy=f"if you trust the suite: export {TRUSTED}={module.partition('.')[0]}",
         )
     try:
-        home = importlib.import_module(module)
+        with files_read() as read:
+            home = importlib.import_module(module)
     except ImportError as error:
         raise UserError(
             f"cannot import the {what} {path!r}: {error}",
@@ -238,6 +240,7 @@ def import_object(path: str, what: str) -> Any:
             got=f"{type(error).__name__}: {error}",
             remedy=f"python -c 'import {module}' shows where",
         ) from None
+    require_declared(module, read)
     found: Any = getattr(home, name, None)
     if found is None:
         raise UserError(f"module {module!r} has no {name!r}", got=path, remedy="check the name")

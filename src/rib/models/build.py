@@ -17,6 +17,7 @@ from rib.models.extensions import Site, extend
 from rib.models.guard import nothing_but_building
 from rib.models.last_block import compute_pooled_only
 from rib.recipe import LastBlock
+from rib.usercode.reading import files_read, require_declared
 
 
 def build(architecture: Architecture, seed: int = 0, last_block: LastBlock | None = None) -> Classifier:
@@ -102,7 +103,8 @@ def _own_net(architecture: Architecture) -> nn.Module:
     assert architecture.build is not None
     function = import_object(architecture.build, "model builder")
     try:
-        net = function(num_classes=architecture.classes, **architecture.arguments)
+        with files_read() as read:
+            net = function(num_classes=architecture.classes, **architecture.arguments)
     except Exception as error:
         _unbuilt(
             error,
@@ -110,6 +112,7 @@ def _own_net(architecture: Architecture) -> nn.Module:
             valid="a function that takes num_classes and the suite's `arguments`",
             remedy="check `arguments`",
         )
+    require_declared(architecture.build.partition(":")[0], read)
     if not isinstance(net, nn.Module):
         raise UserError(f"{architecture.build!r} built no torch.nn.Module", got=type(net).__name__)
     return net

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib.machinery
 import importlib.util
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rib.errors import UserError
@@ -51,7 +51,7 @@ def imported(tree: ast.Module, source: SourceFile, declares: bool) -> Iterator[s
         UserError: the source loads code or files that it does not name.
     """
     written: set[int] = set()  # functions in calls whose module is written as a literal
-    loaders = _loaders(tree)
+    loaders, names = _loaders(tree), _full_names(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -67,7 +67,7 @@ def imported(tree: ast.Module, source: SourceFile, declares: bool) -> Iterator[s
             found = _path(node) in loaders
         if not declares and id(node) not in written and (found or _is_dynamic(node)):
             raise _unknown(node, source)
-        if not declares and _reads(node):
+        if not declares and _reads(node, names):
             raise _undeclared(node, source)
 
 
@@ -137,11 +137,28 @@ def _is_dynamic(node: ast.AST) -> bool:
     return node.attr in DYNAMIC or (node.attr == "load" and owner == "hub")
 
 
-def _reads(node: ast.AST) -> bool:
-    """Whether a call reads weights or objects from a file that the source does not declare."""
+def _full_names(tree: ast.Module) -> dict[str, str]:
+    """The full name behind each imported name: "torch" for "t" after `import torch as t`."""
+    found: dict[str, str] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.asname: alias.name for alias in node.names if alias.asname}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            found |= {alias.asname or alias.name: f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def _reads(node: ast.AST, names: Mapping[str, str]) -> bool:
+    """Whether a call reads weights or objects from a file that the source does not declare.
+
+    Args:
+        node: any node of the source.
+        names: from `_full_names`.
+    """
     if not isinstance(node, ast.Call):
         return False
-    path = _path(node.func)
+    first, dot, rest = _path(node.func).partition(".")
+    path = names.get(first, first) + dot + rest
     owner, _, name = path.rpartition(".")
     called = name or getattr(node.func, "attr", "")
     return called in READING or (called in ("load", "loads") and owner.rpartition(".")[2] in READING_OF)

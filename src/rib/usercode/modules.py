@@ -49,9 +49,14 @@ def find_now(module: str) -> ModuleSpec | None:
         try:
             if spec := finder.find_spec(module, folders, None):
                 return spec
-        except (ImportError, AttributeError, ValueError):
+        except (ImportError, AttributeError, ValueError, KeyError):  # KeyError: a namespace that is not imported yet
             continue
-    return None
+    inner = [str(path) for folder in folders or () if (path := Path(folder) / module.rpartition(".")[2]).is_dir()]
+    if not inner:
+        return None
+    spec = ModuleSpec(module, None, is_package=True)
+    spec.submodule_search_locations = inner
+    return spec
 
 
 def is_installed(place: Path) -> bool:

@@ -33,11 +33,13 @@ class FoundSources:
         files: content by name of module or file, the module's own first.
         places: the file of each module.
         states: states of all files that were read and of the searched folders, to detect later changes.
+        declares: whether one of the modules declares files.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     places: dict[str, Path] = field(default_factory=dict)
     states: dict[Path, tuple[int, ...]] = field(default_factory=dict)
+    declares: bool = False
 
     def is_current(self) -> bool:
         """Whether a search now would find the same files with the same content."""
@@ -62,12 +64,27 @@ def sources(module: str) -> dict[str, bytes]:
     Raises:
         UserError: one of them cannot be read or parsed, or imports something that its source does not name.
     """
+    found = _current(module)
+    _require_asimported(found)
+    return found.files
+
+
+def declared_or_none(module: str) -> frozenset[Path] | None:
+    """The files of a module and of its imports; None if one of them declares files, and so answers for all.
+
+    Raises:
+        UserError: as `sources`.
+    """
+    found = _current(module)
+    return None if found.declares else frozenset(path.resolve() for path in found.states)
+
+
+def _current(module: str) -> FoundSources:
     asked = (module, *sys.path)
     found = _known.get(asked)
     if found is None or not found.is_current():
         _known[asked] = found = _walk(module)
-    _require_asimported(found)
-    return found.files
+    return found
 
 
 _imported_as: dict[str, tuple[object, bytes]] = {}
@@ -126,6 +143,7 @@ def _walk(module: str) -> FoundSources:
         found.files[name] = content
         tree = _parsed(content, source)
         declared = _declared(tree)
+        found.declares = found.declares or declared is not None
         for path in _declared_files(source, declared):
             found.states |= {path: _state(path), path.parent: _state(path.parent)}
             found.files[f"{name}: {path.relative_to(source.path.parent).as_posix()}"] = _read(path)
