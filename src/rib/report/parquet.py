@@ -82,7 +82,7 @@ def write_parquet(results: Results, folder: Path, *, wrote: Callable[[Path], Non
         "summaries": _table(Summary, results.summaries),
         "changes": _table(Change, results.changes),
         "ri": pa.Table.from_pylist(list(_ri_rows(results.summaries)), _RI),
-        "analyses": pa.Table.from_pylist(list(_found_rows(results)), _FOUND),
+        "analyses": _found_table(results),
         "labels": pa.Table.from_pylist(list(label_rows(results.plan)), LABELS),
         "groups": _table(GroupRow, list(group_rows(results))),
         **_apart(results),
@@ -293,10 +293,11 @@ _FOUND = _schema(
 rows and columns."""
 
 
-def _found_rows(results: Results) -> Iterator[dict[str, Any]]:
+def _found_table(results: Results) -> pa.Table:
+    columns: dict[str, list[Any]] = {name: [] for name in _FOUND.names}
     for seen in results.seen(Analysis):
         run = seen.run
-        place = {
+        place: dict[str, Any] = {
             "analysis": seen.name,
             "model": results.model_name(run.model),
             "method": run.method,
@@ -306,13 +307,27 @@ def _found_rows(results: Results) -> Iterator[dict[str, Any]]:
             "on": [results.set_name(name) for name in seen.on],
         }
         for name, value in seen.values.items():
-            for at, item in _items(value):
-                number = None if item is None or isinstance(item, str) else float(item) + 0.0
-                word = item if isinstance(item, str) else None
-                if number is not None and not math.isfinite(number):
-                    number, word = None, f"not finite: {number}"
-                where = dict(zip(("row", "column"), at, strict=False))
-                yield place | where | {"name": name, "number": number, "word": word}
+            items = list(_items(value))
+            for column, each in (place | {"name": name}).items():
+                columns[column] += [each] * len(items)
+            for at, item in items:
+                number, word = _number_or_word(item)
+                found = {
+                    "row": at[0] if at else None,
+                    "column": at[1] if at[1:] else None,
+                    "number": number,
+                    "word": word,
+                }
+                for column, each in found.items():
+                    columns[column].append(each)
+    return pa.Table.from_pydict(columns, _FOUND)
+
+
+def _number_or_word(item: Any) -> tuple[float | None, str | None]:
+    if item is None or isinstance(item, str):
+        return None, item
+    number = float(item) + 0.0
+    return (number, None) if math.isfinite(number) else (None, f"not finite: {number}")
 
 
 def _items(value: Any, at: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ...], Any]]:
