@@ -91,6 +91,28 @@ def test_too_little_or_too_much_to_look_at(labels: list[int], classes: int) -> N
     assert better_order(np.array(labels, np.int64), np.array(labels, np.int64), classes) is None
 
 
+def test_what_rib_tunes_itself_has_the_order_of_its_pretrained_model(tmp_path: Path) -> None:
+    """A training at chance may exchange classes by accident; only a file of weights can have another order."""
+    rendered = digits.render("ref", "test", 120)
+    for name, images in (("ref", rendered.images), ("a", rendered.images[:, ::-1]), ("b", rendered.images[:, :, ::-1])):
+        arrays = {"images": np.ascontiguousarray(images), "labels": 9 - rendered.labels}
+        np.savez(tmp_path / f"{name}.npz", **arrays, classes=digits.CLASSES[::-1])
+    made = {
+        "name": "orders",
+        "reference": "ref",
+        "downstream": ["a", "b"],
+        "models": ["digits:resnet_small"],
+        "runs": [{"methods": ["finetune"], "sizes": [20]}],
+        "recipe": {"epochs": 1, "lr": 1e-6},
+        "data": {name: {"arrays": f"{name}.npz", "test_fraction": 0.5} for name in ("a", "b")}
+        | {"ref": {"arrays": "ref.npz"}},
+    }
+    suite = parse_suite(made).based_at(tmp_path)
+    caveats = rib.run(suite, store=tmp_path / "store", how=How(workers=1)).results.caveats
+    named = [caveat.partition(":")[0] for caveat in caveats if "probably another order" in caveat]
+    assert named == ["resnet_small"]
+
+
 @pytest.mark.parametrize("reversed_", [True, False])
 def test_report_page_json_and_comparison_name_it(reversed_: bool, tmp_path: Path) -> None:
     names = digits.CLASSES[::-1] if reversed_ else digits.CLASSES

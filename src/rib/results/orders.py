@@ -8,6 +8,7 @@ import numpy as np
 
 from rib.analysis.orders import Order, better_order
 from rib.errors import DamagedError
+from rib.methods.pretrained import Pretrained
 from rib.plan import Plan, Run
 from rib.store.record import Record, unpack_bits
 from rib.store.store import Store
@@ -19,7 +20,8 @@ MOST_NAMED = 3
 def order_faults(plan: Plan, records: Mapping[str, Record], store: Store) -> Iterator[str]:
     """One sentence for each model whose answers fit the reference set only after a permutation of its classes.
 
-    RIB checks pretrained models, and tuned models whose accuracy on the reference set is at chance.
+    RIB checks pretrained models, and tuned models of others whose accuracy on the reference set is at chance. What RIB
+    tunes itself keeps the order of its pretrained model; if it ends at chance, any class may stand for another.
     """
     reference = plan.suite.reference
     classes = plan.world[reference].classes
@@ -32,7 +34,7 @@ def order_faults(plan: Plan, records: Mapping[str, Record], store: Store) -> Ite
 def _order(run: Run, reference: str, classes: int, records: Mapping[str, Record], store: Store) -> Order | None:
     predict = run.scores.get(reference)
     record = records.get(predict.key) if predict else None
-    if predict is None or record is None:
+    if predict is None or record is None or not isinstance(run.fit.method, Pretrained):
         return None
     if run.tuned_on is not None and _share(record) > 2 / classes:
         return None  # above chance, so the order is right: tuning does not change the order of the outputs
