@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -355,3 +355,56 @@ def test_which_columns_name_splits(name: str, values: list[Any], refused: bool) 
     with pytest.raises(UserError, match="rows of several splits"):
         require_rows_of_one_split({name: values}, "x.csv", "x")
     return None
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "list_eval_partition.csv"])
+@pytest.mark.parametrize(("column", "values"), [("split", ["train", "test"]), ("partition", [0, 2])])
+def test_columns_of_splits_beside_the_classes_are_said(
+    tmp_path: Path, name: str, column: str, values: list[Any]
+) -> None:
+    holders.tree(tmp_path / "x", MADE)
+    rows = [f"{item.label}/{item.name},{values[place % 2]}" for place, item in enumerate(MADE)]
+    (tmp_path / "x" / name).write_text(f"img_filename,{column}\n" + "\n".join(rows))
+    said = f"the splits in `{column}` of {name}: all images are taken as one set"
+    assert said in opened(tmp_path, folder="x").left_out
+    (tmp_path / "x" / name).write_text(f"img_filename,{column}\n" + rows[0])
+    assert opened(tmp_path, folder="x").left_out == ()
+
+
+def test_a_table_of_any_name_that_contradicts_the_folders_is_refused(tmp_path: Path) -> None:
+    holders.tree(tmp_path / "x", MADE)
+    rows = [f"{item.label}/{item.name},{item.label}" for item in MADE]
+    (tmp_path / "x" / "train.csv").write_text("image,label\n" + "\n".join(rows))
+    (tmp_path / "x" / "half.jsonl").write_text("{")
+    assert opened(tmp_path, folder="x").classes == ("ant", "bee", "dog")
+    (tmp_path / "x" / "train.csv").write_text("image,label\n" + "\n".join([*rows[:-1], rows[-1][:-3] + "ant"]))
+    with pytest.raises(UserError, match=r"train\.csv says other classes than the folders"):
+        opened(tmp_path, folder="x")
+
+
+def in_shards(root: Path, numbers: dict[str, int]) -> dict[str, str]:
+    files = holders.members(MADE, numbers)
+    named = [(f"{name.partition('_')[0]}/{name}", data) for name, data in files]
+    return {"shards": str(holders.shard(root / "a.tar", named))}
+
+
+def in_parquet(root: Path, numbers: dict[str, int]) -> dict[str, str]:
+    return {"parquet": str(holders.parquet(root, holders.table(MADE, [numbers[item.label] for item in MADE])))}
+
+
+@pytest.mark.parametrize("write", [in_shards, in_parquet])
+def test_numbers_that_mean_other_folders_in_the_test_part_are_refused(
+    tmp_path: Path, write: Callable[[Path, dict[str, int]], dict[str, str]]
+) -> None:
+    numbers, others = {"ant": 0, "bee": 1, "dog": 2}, {"ant": 1, "bee": 0, "dog": 2}
+    tune = write(tmp_path / "a", numbers)
+    for folder, codes in (("b", numbers), ("c", others)):
+        test = {f"test_{kind}": place for kind, place in write(tmp_path / folder, codes).items()}
+        if codes is numbers:
+            assert opened(tmp_path, **tune, **test).classes == ("0", "1", "2")
+            continue
+        with pytest.raises(UserError, match="labels and the folders of the images disagree"):
+            opened(tmp_path, **tune, **test)
+    assert opened(tmp_path, **tune, classes=["ant", "bee", "dog"]).classes == ("ant", "bee", "dog")
+    with pytest.raises(UserError, match="from folder 'ant' have label '0', which is class 'dog'"):
+        opened(tmp_path, **tune, classes=["dog", "bee", "ant"])

@@ -86,6 +86,13 @@ def require_same_folders(labels: Sequence[str], folders: Sequence[str], where: o
         )
 
 
+def one_to_one(labels: Sequence[str], folders: Sequence[str]) -> dict[str, str]:
+    """The folder of each label; empty if a row has none, or if two labels share one or one label has two."""
+    pairs = set(zip(labels, folders, strict=True))
+    found = dict(pairs)
+    return found if len(pairs) == len(found) == len(set(found.values())) and all(found.values()) else {}
+
+
 def names_beside(labels: Sequence[str], columns: Columns, where: object, data: str) -> list[str] | None:
     """The name of each row's class from a column, if the labels are numbers; None if no column gives it.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rib.arrays import Rows
 from rib.data.base import DataSet, Form
 from rib.data.cells import CelledContainer
-from rib.data.classes import Labelled, name_classes
+from rib.data.classes import Classes, Labelled, name_classes
 from rib.data.containers import Container, Listing, changed, digests, short_digests
 from rib.data.examples import Index, Part
 from rib.data.generated import generated_caveat
@@ -78,6 +78,7 @@ class ContainedSet(DataSet):
         self.disjoint = bool(test or test_fraction)
         found = name_classes(name, [_labelled(one, name, classes is None) for one in containers], classes, absent)
         self.classes = found.names
+        _require_same_origins(name, containers, found)
         for one in containers:
             require_pictures_of_their_own(name, one, sources.given)
         self.left_out = (*dict.fromkeys(note for one in containers for note in one.listing().left_out), *found.left_out)
@@ -210,6 +211,27 @@ def decoded(
 
     side_by_side(one, range(len(rows)))  # decoding and resizing release the GIL
     return images
+
+
+def _require_same_origins(data: str, containers: Sequence[Container], classes: Classes) -> None:
+    """Refuse labels if the folders that the images had are classes too, and are other ones.
+
+    Raises:
+        UserError: a folder has the name of another class than its label, or another label in the second container.
+    """
+    seen = {name: label for label, name in enumerate(classes.names)}
+    for container, label_of in zip(containers, classes.label_of, strict=True):
+        origins = container.origins()
+        for word, label in zip(container.listing().folders, label_of.tolist(), strict=True):
+            folder = origins.get(word, "")
+            if label >= 0 and not folder.isdecimal() and folder and seen.setdefault(folder, label) != label:
+                raise UserError(
+                    f"data set {data!r}: labels and the folders of the images disagree",
+                    got=f"images from folder {folder!r} have label {word!r}, which is class {classes.names[label]!r}, "
+                    f"in {container.where}",
+                    valid=f"class {classes.names[seen[folder]]!r} for {folder!r}, as elsewhere in the set",
+                    remedy="correct the labels or the order of their names; or write the images without their folders",
+                )
 
 
 def _labelled(container: Container, data: str, ordered: bool) -> Labelled:

@@ -83,6 +83,13 @@ class Container(ABC):
         """
         return None
 
+    def origins(self) -> Mapping[str, str]:
+        """For folders of the listing that are labels: the folder that the images of each had before they were packed.
+
+        Empty if it is not known, or if folders and labels are not one to one.
+        """
+        return {}
+
     @property
     def prefixes(self) -> tuple[str, ...]:
         """Folders of the container's files, as prefixes of the listing's folders: "" or "fog/3/"."""

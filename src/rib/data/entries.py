@@ -120,6 +120,8 @@ def way_to_images(root: Path, folder: str) -> str:
     """
     if others := [kind for kind in look_into(str(root / folder)).beside if kind in OTHER_IMAGES]:
         return f"convert the {', '.join(sorted(others))} files, to .png for instance, or remove {folder!r}"
+    if "without a suffix" in look_into(str(root / folder)).beside:
+        return f"give the files the suffix of their format, such as .jpg, or remove {folder!r}"
     holding = [path for path in _folders_with_images(root) if path != Path()]
     below = [path for path in holding if path.is_relative_to(folder)]
     if not below:

@@ -24,7 +24,7 @@ from rib.data.entries import (
     require_text,
     way_to_images,
 )
-from rib.data.metadata_files import lists_of_splits, require_same_labels
+from rib.data.metadata_files import columns_of_splits, lists_of_splits, require_same_labels
 from rib.errors import UserError
 from rib.files import state
 
@@ -79,6 +79,8 @@ class FolderContainer(Container):
         left_out: tuple[str, ...] = (files,) if beside else ()
         if lists := lists_of_splits(self.where):
             left_out += (f"{' and '.join(lists)}, which may name images to test on",)
+        if self._depth == 1 and (columns := columns_of_splits(self.where, self._data)):
+            left_out += (f"the splits in {' and '.join(columns)}: all images are taken as one set",)
         return Listing(tuple(folders), np.array(folder_of, np.int32), names, empty, left_out=left_out)
 
     def _nested(self, folder: str, below: int) -> UserError:

@@ -26,7 +26,7 @@ from rib.data.columns import (
     require_agreement,
     require_images,
 )
-from rib.data.companions import names_beside, renamed, require_rows_of_one_split, require_same_folders
+from rib.data.companions import names_beside, one_to_one, renamed, require_rows_of_one_split, require_same_folders
 from rib.data.containers import Listing, listed
 from rib.data.filesets import FileSetContainer
 from rib.data.foreign import kind_of_file
@@ -71,9 +71,12 @@ class ParquetContainer(FileSetContainer):
     def class_names(self) -> tuple[str, ...] | None:
         return self._scan[4]
 
+    def origins(self) -> Mapping[str, str]:
+        return self._scan[5]
+
     @cached_property
-    def _scan(self) -> tuple[Listing, Rows, list[_Group], str, tuple[str, ...] | None]:
-        """The listing; the file row of each of its rows; the row groups; the image column; the class names."""
+    def _scan(self) -> tuple[Listing, Rows, list[_Group], str, tuple[str, ...] | None, dict[str, str]]:
+        """The listing; the file row of each of its rows; the row groups; the image column; the class names; origins."""
         self._states  # noqa: B018 -- notes the files' states first
         pairs: list[tuple[str, str]] = []
         groups: list[_Group] = []
@@ -117,7 +120,8 @@ class ParquetContainer(FileSetContainer):
         if names_of := [names for names in said if names is not None]:
             pairs, order = self._renamed(pairs, names_of)
         listing, rows = listed(pairs)
-        return replace(listing, named=named, left_out=self._found.left_out), rows, groups, image, order
+        origins = one_to_one([folder for folder, _ in pairs], [parent for *_, parents in above for parent in parents])
+        return replace(listing, named=named, left_out=self._found.left_out), rows, groups, image, order, origins
 
     def _renamed(
         self, pairs: Sequence[tuple[str, str]], said: Sequence[Sequence[str]]

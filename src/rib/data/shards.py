@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
 from rib.arrays import Rows
-from rib.data.companions import renamed
+from rib.data.companions import one_to_one, renamed
 from rib.data.containers import Listing, listed
 from rib.data.filesets import FileSetContainer
 from rib.data.samples import Sample, read_shard
@@ -125,6 +125,11 @@ class ShardContainer(FileSetContainer):
         with plain(self._files[place][0]).open("rb") as file:
             file.seek(sample.offset)
             return file.read(sample.size)
+
+    def origins(self) -> Mapping[str, str]:
+        listing = self.listing()
+        labels = [listing.folders[place] for place in listing.folder_of.tolist()]
+        return one_to_one(labels, [sample.key.rpartition("/")[0].rpartition("/")[2] for _, sample in self._scan[1]])
 
     def class_names(self) -> tuple[str, ...] | None:
         return self._scan[2]
