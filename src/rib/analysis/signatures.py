@@ -195,7 +195,7 @@ def _late_shift(evidence: Evidence) -> Signature:
         return Signature(name, "absent", LATE_SHARE, None, words)
     share = _point(late_share(change))
     verdict: Verdict = "present" if share.value > LATE_SHARE else "absent"
-    lies = f"{share.value:.0%} of the change of the model's {what} lies in the last third of its layers"
+    lies = f"{100 * share.value:.0f} % of the change of the model's {what} lies in the last third of its layers"
     return Signature(
         name,
         verdict,

@@ -18,6 +18,7 @@ from rib.results.comparison import Comparison
 from rib.results.comparison_finding import comparison_claim, gates_finding, meaning_of_ri, reason
 from rib.results.inside.signatures import HEADS, VERDICTS, held_against
 from rib.results.inside.worst_group import group_rows, worst_groups
+from rib.results.words import suite_word
 
 
 def write_comparison(found: Comparison, path: Path) -> None:
@@ -45,6 +46,8 @@ def write_comparison(found: Comparison, path: Path) -> None:
         errors_found=found.errors,
         notes=found.pair.plan.notes,
         reason=reason(found),
+        called=suite_word(found.results),
+        chart_height=84 + 30 * (1 + sum(row.change is not None for row in found.tested)),
         base=found.base,
         tuned=found.tuned,
         tuned_on=found.tuned_on or OWN_DATA,

@@ -39,17 +39,26 @@ def cut(line: Text, width: int) -> Text:
     return line
 
 
+def _blocks(widths: Sequence[int], room: int) -> list[list[int]]:
+    """The columns of each block, of which none is wider than the room unless it has one column."""
+    blocks: list[list[int]] = [[]]
+    for at, size in enumerate(widths):
+        if blocks[-1] and sum(widths[place] for place in blocks[-1]) + size > room:
+            blocks.append([])
+        blocks[-1].append(at)
+    return blocks
+
+
 def grid(
     corner: str, rows: Sequence[str], columns: Sequence[str], cells: Sequence[Sequence[Text]], width: int
 ) -> list[Text]:
     """Text cells under their headings. Columns that do not fit go into another block below."""
-    label = min(max(map(cell_len, [corner, *rows])), max(width // 3, 8))
     widths = [max(cell_len(head), *(line[at].cell_len for line in cells)) + 2 for at, head in enumerate(columns)]
-    blocks: list[list[int]] = [[]]
-    for at, size in enumerate(widths):
-        if blocks[-1] and label + sum(widths[place] for place in blocks[-1]) + size > width:
-            blocks.append([])
-        blocks[-1].append(at)
+    whole = min(max(map(cell_len, [corner, *rows])), width // 2)
+    short = min(whole, max(width // 3, 8))
+    # names are cut only where whole names would need another block
+    label = whole if len(_blocks(widths, width - whole)) == len(_blocks(widths, width - short)) else short
+    blocks = _blocks(widths, width - label)
 
     def line(name: Text, texts: Iterable[Text], block: list[int]) -> Text:
         padded = (Text(" " * (widths[at] - text.cell_len)) + text for at, text in zip(block, texts, strict=True))

@@ -11,7 +11,7 @@ from rib.results.results import Results
 from rib.results.words import signed, size_name, spanned
 from rib.text.wording import about
 
-HEADS = ("mRI, leave-one-out [95 %]", "- its models", "gain", "reference %")
+HEADS = ("mRI [95 %]", "- its models", "gain", "reference %")
 LEGEND = (
     "Each merge is made of the models tuned on all downstream sets but one (and its source family) and scored on that "
     "one. mRI: change of accuracy there, points, mean over the sets left out. - its models: minus the mean of the "

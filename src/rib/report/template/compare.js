@@ -110,18 +110,17 @@
             font: { size: 11, color: css("muted") },
           },
         ],
-        xaxis: layerAxis(names),
+        xaxis: layerAxis(section, names),
         yaxis: axis("CKA before with after", { range: [Math.min(0, ...one.diagonal) - 0.02, 1.04] }),
       },
-      70 + 17 * names.length,
+      300,
     );
   }
 
   const GROUPS = { early: "own", middle: "muted", late: "dense", head: "text" };
 
   function drift(section, _, [one]) {
-    const names = one.layers.map(escape),
-      wide = 66 + (names.length > 40 ? 13 : 17) * names.length;
+    const names = one.layers.map(escape);
     const box = section.querySelector(".legend");
     const used = Object.keys(GROUPS).filter((group) => one.groups.includes(group));
     box.replaceChildren(
@@ -150,17 +149,21 @@
         height: 290 + room(names),
         margin: { l: 58, r: 12, t: 12, b: room(names) },
         bargap: 0.25,
-        xaxis: layerAxis(names),
+        xaxis: layerAxis(section, names),
         yaxis: axis("relative change of weights, %", { rangemode: "tozero" }),
       },
-      wide,
+      300,
     );
   }
 
-  function layerAxis(names) {
+  // as many names of layers as there is room for; hovering names the others
+  function layerAxis(section, names) {
+    const room = (section.querySelector(".scroll").clientWidth || 360) - 80,
+      step = Math.ceil((names.length * 14) / room),
+      named = names.map((_, at) => at).filter((at) => at % step === 0);
     return axis("", {
-      tickvals: names.map((_, at) => at),
-      ticktext: names,
+      tickvals: named,
+      ticktext: named.map((at) => names[at]),
       tickangle: -60,
       showgrid: false,
       range: [-0.6, names.length - 0.4],

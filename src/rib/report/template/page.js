@@ -254,16 +254,37 @@
       { names: one.others, cells: (line) => line.slice(inner), bold: (row) => one.marked[row].slice(inner) },
     ];
     const gap = 0.35,
-      total = inner + 1 + one.others.length + 2 * gap;
+      label = Math.min(150, 16 + 7.5 * Math.max(...one.tuned_on.map((name) => name.length))),
+      heads = 20 + 5 * Math.max(...[...one.downstream, ...one.others].map((name) => name.length)),
+      tall = 36 * one.tuned_on.length;
+    // where the box is narrow, the sets that are only tested on go below
+    const box = section.querySelector(".scroll").clientWidth || 360,
+      beside = inner + 1 + one.others.length + 2 * gap,
+      split = box < label + 20 + 46 * beside && one.others.length > 0,
+      total = split ? Math.max(inner + 1 + gap, one.others.length) : beside,
+      inside = split ? 2 * tall + heads + 10 : tall;
     const traces = [],
       axes = {},
       annotations = [];
+    const names = {
+      tickvals: one.tuned_on.map((_, at) => at),
+      ticktext: one.tuned_on.map(escape),
+      autorange: "reversed",
+      showgrid: false,
+      ticks: "",
+    };
+    axes.yaxis = axis("", { ...names, domain: [1 - tall / inside, 1] });
+    if (split) axes.yaxis2 = axis("", { ...names, domain: [0, tall / inside], anchor: "x3" });
     let left = 0;
     blocks.forEach((block, k) => {
-      const x = "x" + (k || "" ? k + 1 : ""),
-        right = left + block.names.length;
+      const under = split && k === 2,
+        x = "x" + (k ? k + 1 : ""),
+        y = under ? "y2" : "y";
+      if (under) left = 0;
+      const right = left + block.names.length;
       axes["xaxis" + (k ? k + 1 : "")] = axis("", {
         domain: [left / total, right / total],
+        anchor: y,
         tickvals: block.names.map((_, at) => at),
         ticktext: block.names.map((name) => (name === "RI" ? "<b>RI</b>" : escape(name))),
         side: "top",
@@ -273,7 +294,7 @@
         range: [-0.5, block.names.length - 0.5],
       });
       left = right + gap;
-      for (const own of [false, true]) traces.push(cells(one, block, x, own, limit));
+      for (const own of [false, true]) traces.push({ ...cells(one, block, x, own, limit), yaxis: y });
       one.cells.forEach((line, row) =>
         block.cells(line, row).forEach((span, column) => {
           const name = block.names[column],
@@ -284,34 +305,16 @@
             x: column,
             y: row,
             xref: x,
-            yref: "y",
+            yref: y,
             showarrow: false,
             text: block.bold(row)[column] ? `<b>${text}</b>` : text,
-            font: { size: span ? (narrow() ? 11 : 12.5) : 10, color: colour },
+            font: { size: span && !split ? (narrow() ? 11 : 12.5) : 10, color: colour },
           });
         }),
       );
     });
-    const label = Math.min(150, 16 + 7.5 * Math.max(...one.tuned_on.map((name) => name.length)));
-    const heads = 20 + 5 * Math.max(...[...one.downstream, ...one.others].map((name) => name.length));
-    draw(
-      section,
-      traces,
-      {
-        ...axes,
-        annotations,
-        height: heads + 30 + 36 * one.tuned_on.length,
-        margin: { l: label, r: 30, t: heads, b: 10 },
-        yaxis: axis("", {
-          tickvals: one.tuned_on.map((_, at) => at),
-          ticktext: one.tuned_on.map(escape),
-          autorange: "reversed",
-          showgrid: false,
-          ticks: "",
-        }),
-      },
-      label + 20 + 46 * total,
-    );
+    const layout = { ...axes, annotations, height: heads + 30 + inside, margin: { l: label, r: 30, t: heads, b: 10 } };
+    draw(section, traces, layout, label + 20 + (split ? 33 : 46) * total);
   }
 
   function offDiagonal(entry) {

@@ -137,9 +137,13 @@ const panels = (methods, models, ticks, first) => {
       ),
       hovertemplate: "%{customdata}<extra></extra>",
     };
-    const step = Math.ceil(count / 24),
-      kept = names.map((_, at) => at).filter((at) => at % step === 0);
-    const ends = { tickvals: kept, ticktext: kept.map((at) => names[at]), showgrid: false, ticks: "" };
+    const box = (section.querySelector(".scroll").clientWidth || 360) - label - 70;
+    const ends = (step) => {
+      const kept = names.map((_, at) => at).filter((at) => at % step === 0);
+      return { tickvals: kept, ticktext: kept.map((at) => names[at]), showgrid: false, ticks: "" };
+    };
+    const across = Math.ceil((count * 15) / Math.max(box, 120)),
+      down = Math.ceil(count / 24);
     draw(
       section,
       [trace],
@@ -147,10 +151,10 @@ const panels = (methods, models, ticks, first) => {
         annotations,
         height: 60 + label + cell * count,
         margin: { l: label + 20, r: 12, t: 10, b: label },
-        xaxis: axis("after", { ...ends, tickangle: -40 }),
-        yaxis: axis("before", { ...ends, autorange: "reversed" }),
+        xaxis: axis("after", { ...ends(Math.max(across, down)), tickangle: -40 }),
+        yaxis: axis("before", { ...ends(down), autorange: "reversed" }),
       },
-      label + 40 + Math.min(cell, 52) * count,
+      big ? 300 : label + 40 + Math.min(cell, 52) * count,
     );
   }
 
