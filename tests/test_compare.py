@@ -156,6 +156,7 @@ def test_a_collapsed_model_fails_its_gate_and_the_page_says_why(place: Path, rib
     assert (
         page.index("lost robustness") < page.index('id="changes"') < page.index('id="signs"') < page.index('id="sets"')
     )
+    assert 'id="groups"' not in page, "no section of groups without groups"
     assert "large drop" in reason(found)
     assert "negative RI" in reason(found)
     assert reason(found) in page

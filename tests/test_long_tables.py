@@ -106,3 +106,12 @@ def test_a_page_says_why_no_other_row_is_marked() -> None:
     assert held_back(rows(clear, far)) == "", "the other row was tested"
     assert held_back(rows(unclear, near)) == "", "its own interval says it"
     assert held_back([]) == ""
+
+
+@pytest.mark.parametrize(("width", "blocks", "whole"), [(80, 1, True), (44, 1, False), (40, 2, True), (30, 2, False)])
+def test_names_are_cut_only_where_they_would_need_another_block(width: int, blocks: int, whole: bool) -> None:
+    name = "resnet_small mean"
+    lines = [line.plain for line in grid("method", [name], ["one" * 4, "two" * 4], [[Text("1"), Text("2")]], width)]
+    assert sum(line.startswith("method") for line in lines) == blocks
+    assert all(len(line) <= width for line in lines)
+    assert any(name in line for line in lines) == whole

@@ -46,8 +46,6 @@ def write_comparison(found: Comparison, path: Path) -> None:
         errors_found=found.errors,
         notes=found.pair.plan.notes,
         reason=reason(found),
-        called=suite_word(found.results),
-        chart_height=84 + 30 * (1 + sum(row.change is not None for row in found.tested)),
         base=found.base,
         tuned=found.tuned,
         tuned_on=found.tuned_on or OWN_DATA,
@@ -76,10 +74,13 @@ def write_comparison(found: Comparison, path: Path) -> None:
 
 
 def _tables(found: Comparison) -> dict[str, Any]:
-    """RI by presence of classes, the accuracy of groups, and the number of images behind the split of a change."""
+    """RI by presence of classes, the accuracy of groups, the number of images behind the split of a change, the name of
+    the suite in commands, and the height of the first chart in pixels."""
     return {
+        "called": suite_word(found.results),
+        "chart_height": 84 + 30 * (1 + sum(row.change is not None for row in found.tested)),
         "by_classes": found.by_classes,
-        "groups": group_rows(found.results),
+        "groups": list(group_rows(found.results)),
         "worst_groups": worst_groups(found.results),
         "most_images": max((split["images"] for split in found.statistics.values()), default=0),
     }

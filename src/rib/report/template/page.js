@@ -314,7 +314,7 @@
       );
     });
     const layout = { ...axes, annotations, height: heads + 30 + inside, margin: { l: label, r: 30, t: heads, b: 10 } };
-    draw(section, traces, layout, label + 20 + (split ? 33 : 46) * total);
+    draw(section, traces, layout, label + 20 + (split ? 32 : 46) * total);
   }
 
   function offDiagonal(entry) {
