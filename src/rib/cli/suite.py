@@ -54,11 +54,16 @@ def new(
     found, row = draft(root, reference), _model_row(model, weights, size, home)
     home.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w.+-]+", "-", root.resolve().name).strip("-.") or "suite"
-    target.write_text(draft_text(found, name, row, _from(home, root)), "utf-8")
+    own_head = _has_own_head(row, len(found.reference.images), home)
+    target.write_text(draft_text(found, name, row, _from(home, root), own_head), "utf-8")
     (home / SCHEMA).write_text(schema_text(), "utf-8")
     load_suite(target)
     for words in found.odd:
         print(printable(f"note: {words}"))
+    if own_head:
+        print(
+            printable(f"note: the checkpoint has as many outputs as {found.reference.name} has classes: they are used")
+        )
     print(printable(f"reference: {found.reference.name}; downstream: {', '.join(s.name for s in found.downstream)}"))
     print(printable(f"wrote {target}; next: rib suite check {shlex.quote(str(target))}"))
 
@@ -84,10 +89,27 @@ def _model_row(model: str | None, weights: Path | None, size: int | None, home: 
         name = _from(home, Path(name))
     row: dict[str, Any] = {kind: name} | ({"tag": tag} if tag else {})
     if weights is not None:
-        if not weights.is_file():
+        installed = str(weights).startswith("installed:")  # rib.models.lite.SCHEME, whose import takes seconds
+        if not installed and not weights.is_file():
             raise UserError("no such checkpoint", got=weights)
-        row["weights"] = _from(home, weights)
+        row["weights"] = str(weights) if installed else _from(home, weights)
     return row | ({"size": size} if size else {})
+
+
+def _has_own_head(row: dict[str, Any] | None, classes: int, home: Path) -> bool:
+    """Whether the checkpoint of a row fits the net with one output for each class, so that it needs no new head."""
+    from rib.models.catalogue import ModelRow
+    from rib.models.describe import describe
+    from rib.models.loading import load_pretrained
+
+    if row is None or not {"weights", "hf"} & row.keys():
+        return False
+    model = ModelRow(**row)
+    try:
+        load_pretrained("mine", model, describe(model, classes, home), home)
+    except UserError:  # the plan names what does not fit
+        return False
+    return True
 
 
 def check(suite: SuiteName, store: StorePath = STORE, data: DataPath = None) -> None:

@@ -165,7 +165,9 @@ def _listed(names: Sequence[str], most: int = 6) -> str:
 # -- the file ----------------------------------------------------------------------------------------------------------
 
 
-def draft_text(draft: Draft, name: str, model: Mapping[str, Any] | None = None, root: str = ".") -> str:
+def draft_text(
+    draft: Draft, name: str, model: Mapping[str, Any] | None = None, root: str = ".", own_head: bool = False
+) -> str:
     """The text of the suite file.
 
     Args:
@@ -174,6 +176,7 @@ def draft_text(draft: Draft, name: str, model: Mapping[str, Any] | None = None, 
         model: the fields of the model's row, such as `timm` and `weights`; None for a small net that is trained from
             scratch on the reference set.
         root: the sets' folder, as the file will name it.
+        own_head: whether the checkpoint has one output for each class of the reference set.
     """
     sets, least = [draft.reference, *draft.downstream], min(each.pool for each in draft.downstream)
     names = ", ".join(_text(each.name) for each in draft.downstream)
@@ -199,7 +202,7 @@ def draft_text(draft: Draft, name: str, model: Mapping[str, Any] | None = None, 
         "warmup_fraction = 0.1",
         "",
         *(line for each in sets for line in _data_lines(each, draft.reference, Path(root))),
-        *_model_lines(model),
+        *_model_lines(model, own_head),
         *(f"# note: {words}" for words in draft.odd),
     ]
     return "\n".join(lines).rstrip() + "\n"
@@ -218,7 +221,8 @@ def _data_lines(each: FoundSet, reference: FoundSet, root: Path) -> Iterator[str
     yield ""
 
 
-def _model_lines(model: Mapping[str, Any] | None) -> Iterator[str]:
+def _model_lines(model: Mapping[str, Any] | None, own_head: bool) -> Iterator[str]:
+    head = 'head = "new"    # a head of the reference set\'s classes, trained on its images before any tuning'
     yield "[model.mine]"
     if model is None:
         yield 'build = "rib.models.small:small_resnet"    # a small net, trained from scratch on the reference set'
@@ -226,7 +230,11 @@ def _model_lines(model: Mapping[str, Any] | None) -> Iterator[str]:
         yield 'pretrain = { recipe = { optimizer = "adamw", lr = 0.003, epochs = 30, batch_size = 32 } }'
     else:
         yield from (f"{name} = {_text(value)}" for name, value in model.items())
-        yield 'head = "new"    # a head of the reference set\'s classes, trained on its images before any tuning'
+    if model is not None and own_head:
+        yield "# The checkpoint has one output for each class of the reference set. If they mean other classes:"
+        yield f"# {head}"
+    elif model is not None:
+        yield head
         yield "# [model.mine.reference]    # to train the whole net on the reference set too:"
         yield '# finetune = { optimizer = "adamw", lr = 0.0001, epochs = 5 }'
     yield ""
