@@ -6,8 +6,8 @@ WORKERS ?= 2
 
 .PHONY: demo test setup lint types tests quick docs coverage lowest bench soak clean
 
-demo: $(VENV)/.demo  ## run the embedded suite and write its page
-	$(BIN)/rib run digits
+demo: $(VENV)/.demo  ## run a small embedded suite and write its page
+	$(BIN)/rib run digits-quick
 
 test: setup lint types tests  ## everything that must hold
 
