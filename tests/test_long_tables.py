@@ -12,7 +12,7 @@ from rib.metrics.intervals import Interval
 from rib.report import headline, latex
 from rib.report.grid import grid
 from rib.report.signatures import _heads
-from rib.results.rows import Summary, folded_rows, held_back
+from rib.results.rows import Summary, folded_rows, unmarked_reason
 
 
 def row(method: str, mri: float | None, differs: bool | None = None, model: str = "m", size: int = 10) -> Summary:
@@ -102,10 +102,10 @@ def test_a_page_says_why_no_other_row_is_marked() -> None:
     def rows(first: Interval, other: Interval) -> list[Summary]:
         return [Summary("m", "finetune", 10, (0,), mri=first), Summary("m", "sam", 10, (0,), mri=other)]
 
-    assert "As finetune on m is not distinguishable from 0, no other row can be" in held_back(rows(unclear, far))
-    assert held_back(rows(clear, far)) == "", "the other row was tested"
-    assert held_back(rows(unclear, near)) == "", "its own interval says it"
-    assert held_back([]) == ""
+    assert "As finetune on m is not distinguishable from 0, no other row can be" in unmarked_reason(rows(unclear, far))
+    assert unmarked_reason(rows(clear, far)) == "", "the other row was tested"
+    assert unmarked_reason(rows(unclear, near)) == "", "its own interval says it"
+    assert unmarked_reason([]) == ""
 
 
 @pytest.mark.parametrize(("width", "blocks", "whole"), [(80, 1, True), (44, 1, False), (40, 2, True), (30, 2, False)])

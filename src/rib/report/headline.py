@@ -19,7 +19,7 @@ from rib.report.worst_group import group_lines
 from rib.results.failures import alike
 from rib.results.finding import claim
 from rib.results.results import Results
-from rib.results.rows import Group, Summary, folded_rows, held_back, main_size
+from rib.results.rows import Group, Summary, folded_rows, main_size, unmarked_reason
 from rib.results.words import ONE_SEED, extent, holes, lacking, marks, ordered, signed, size_name, spanned
 from rib.text.wording import about
 
@@ -326,7 +326,7 @@ def _legend(results: Results, tuned: list[Summary], width: int) -> list[Text]:
     used = {mark for row in tuned for mark in marks(row)}
     said = "; ".join(f"{mark} {meaning}" for mark, meaning in MARKS.items() if mark in used)
     lines = wrapped(text, width, "dim") + (wrapped(f"{said}.", width, "dim") if said else [])
-    lines += wrapped(held_back(tuned), width, "dim")
+    lines += wrapped(unmarked_reason(tuned), width, "dim")
     return lines + wrapped(lacking(row.mri for row in tuned), width, "dim")
 
 

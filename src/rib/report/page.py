@@ -40,7 +40,7 @@ from rib.results.matched_gain import matched_gains
 from rib.results.merges import merge_rows
 from rib.results.profile import Profile
 from rib.results.results import Results
-from rib.results.rows import held_back, main_size
+from rib.results.rows import main_size, unmarked_reason
 from rib.results.words import extent, holes, lacking, ordered, signed, size_name, suite_word
 from rib.text.wording import about
 
@@ -110,7 +110,7 @@ def _render(results: Results, profile: Profile | None) -> str:
         several_sizes=len({row.size for row in tuned}) > 1,
         several_seeds=len({seed for row in tuned for seed in row.seeds}) > 1,
         lacking=lacking(row.mri for row in tuned),
-        held_back=held_back(tuned),
+        unmarked_reason=unmarked_reason(tuned),
         chart_height=84 + 22 * len(data.first),
         own=any(row.own_after for row in tuned),
         seen=any(row.seen_after for row in tuned),

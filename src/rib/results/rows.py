@@ -207,7 +207,7 @@ def folded_rows(rows: list[Summary]) -> list[bool]:
     return [like_finetune(row) for row in rows]
 
 
-def held_back(rows: Iterable[Summary]) -> str:
+def unmarked_reason(rows: Iterable[Summary]) -> str:
     """Says why rows whose interval excludes 0 have no mark; empty if there is no such row.
 
     No row of the second stage is distinguishable from 0 unless all rows of the first are (`Results.summaries`).
