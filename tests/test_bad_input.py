@@ -16,6 +16,7 @@ import torch
 from PIL import Image
 
 from helpers import CLASSES, Said, Say, classifier, document, toml, write_arrays, write_tree
+from rib.errors import with_near_path
 from rib.models.weights import take_weights
 from rib.plan import make_plan
 from rib.store.store import Store
@@ -35,6 +36,53 @@ def assert_said(said: Said, code: int, *texts: str) -> None:
     assert said[0] == code, said[1]
     for text in texts:
         assert text in said[1], said[1]
+
+
+# -- paths -------------------------------------------------------------------------------------------------------------
+
+
+def test_the_nearest_path_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "images" / "photo").mkdir(parents=True)
+    (tmp_path / "images" / "a.npz").touch()
+    there = str(tmp_path / "images")
+    assert with_near_path(tmp_path / "imges") == f"did you mean {there!r}?"
+    assert with_near_path(tmp_path / "imges" / "photo") == f"did you mean {there + '/photo'!r}?", "the first wrong part"
+    assert with_near_path(tmp_path / "imges" / "sketch") == f"did you mean {there!r}?"
+    assert with_near_path(tmp_path / "images" / "a.npy", "look") == f"did you mean {there + '/a.npz'!r}?; look"
+    assert with_near_path(tmp_path / "zzz", "look") == "look"
+    assert with_near_path(tmp_path / "images", "look") == "look", "it exists"
+    assert with_near_path(tmp_path / "images" / "a.npz" / "x", "look") == "look", "a file in the place of a folder"
+
+
+@pytest.mark.parametrize(
+    ("words", "near"),
+    [
+        (["plan", "tny.toml"], "tiny.toml"),
+        (["compare", "tiny.toml", "resnet", "./resnet-1.safetensors"], "resnet-0.safetensors"),
+        (["suite", "new", "tre"], "tree"),
+    ],
+)
+def test_commands_suggest_the_nearest_path(rib_says: Say, tmp_path: Path, words: list[str], near: str) -> None:
+    written(tmp_path)
+    (tmp_path / "tree").mkdir()
+    assert_said(rib_says(*words), 2, "did you mean", near, "remedy:")
+
+
+@pytest.mark.parametrize(
+    ("kind", "there"),
+    [
+        ("folder", "photos"),
+        ("arrays", "photos.npz"),
+        ("parquet", "photos"),
+        ("shards", "photos"),
+        ("text", "prose.csv"),
+    ],
+)
+def test_data_sets_suggest_the_nearest_path(rib_says: Say, tmp_path: Path, kind: str, there: str) -> None:
+    (tmp_path / there).mkdir()
+    row = {kind: there.replace("o", "", 1)}
+    file = written(tmp_path, lambda made: made["data"].update(part=row))
+    assert_said(rib_says("plan", file), 2, "did you mean", f"{there}'?")
 
 
 # -- names -------------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from rib.plan.pair import make_pair
 from rib.report.comparison_json import comparison_json
 from rib.report.comparison_text import comparison_lines
 from rib.results.comparison import Comparison
-from rib.results.comparison_finding import comparison_claim, comparison_finding, reason
+from rib.results.comparison_finding import comparison_claim, comparison_finding, gates_finding, meaning_of_ri, reason
 from rib.results.plausible import FAR_BELOW
 from rib.results.published import PublishedNumbers
 from rib.steps import How, Workshop
@@ -204,6 +204,48 @@ def test_terminal_and_json(place: Path, width: int) -> None:
     assert {error.split()[0] for error in values["errors"]} == {"TUNED"}, "it is at chance on the reference set"
     assert not values["passed"], "gates that hold do not pass a model that answers at random"
     assert "error: TUNED is right on" in text
+
+
+def test_a_tuned_model_at_chance_is_not_blamed_on_what_its_base_shares(place: Path) -> None:
+    found = compared(place)
+    (error,) = found.errors
+    assert error.startswith("TUNED is right on")
+    assert "BASE, with the same preprocessing, is better" in error
+    assert "--mean" not in error
+
+
+def test_accuracies_alone(place: Path, rib_says: Say) -> None:
+    whole, alone = compared(place, tuned_on="part"), compared(place, tuned_on="part", analyses=False)
+    assert alone.tested == whole.tested
+    assert (alone.ri, alone.quantities) == (whole.ri, whole.quantities)
+    assert (alone.cka, alone.drift, alone.statistics) == (None, None, {})
+    assert {sign.name: sign.verdict for sign in alone.signs if sign.verdict == "unknown"}.keys() >= {
+        "low CKA",
+        "late shift",
+    }
+    assert [step.key_name for step in alone.results.plan.steps if step.key_name == "Look"] == []
+    alone.page(place / "alone.html")
+    assert 'id="cka"' not in (place / "alone.html").read_text()
+    call = ("compare", place / "tiny.toml", "resnet", place / "good.safetensors", "--store", place / "store")
+    code, said = rib_says(*call, "--no-analyses", "--workers", 1, "--fail-if", "ri > 100")
+    assert code == 0, said
+    assert "not measured" in " ".join(said.split())
+    code, said = rib_says(*call, "--no-analyses", "--layers", "stages.*")
+    assert (code, "layers are those of CKA" in said) == (2, True), said
+
+
+def test_one_gate_is_the_gate(place: Path) -> None:
+    assert gates_finding(compared(place, fail_if=["ri > -1000"])) == "The gate is broken."
+    assert gates_finding(compared(place, fail_if=["ri > 1000"])) == "The gate holds."
+    assert gates_finding(compared(place, fail_if=["ri > 1000", "ri > -1000"])) == "1 of 2 gates is broken."
+
+
+@pytest.mark.parametrize("absent", [True, False])
+def test_a_tuned_set_without_unseen_images_is_said_to_be_absent(place: Path, suite: Suite, absent: bool) -> None:
+    rows = suite.data | ({"part": suite.data["part"].model_copy(update={"test_fraction": 0.0})} if absent else {})
+    found = compared(place, tuned_on="part", suite=suite.model_copy(update={"data": rows}).based_at(place))
+    assert ("part" not in [row.name for row in found.tested]) == absent
+    assert ("part is not in the table: it has no images that are never tuned on." in meaning_of_ri(found)) == absent
 
 
 def test_a_base_at_chance_is_an_error_whatever_the_gates_say(place: Path, rib_says: Say) -> None:

@@ -130,6 +130,13 @@ def test_report_page_json_and_comparison_name_it(reversed_: bool, tmp_path: Path
     }
     suite = parse_suite(made).based_at(tmp_path)
     results = rib.run(suite, store=tmp_path / "store", how=How(workers=1)).results
+    found = rib.compare(
+        "digits:resnet_small", "digits:resnet_small", suite=suite, store=tmp_path / "store", analyses=False
+    )
+    assert ["no better than chance" in error for error in found.errors] == [True, True] * reversed_
+    assert all("probably another order of classes" in error for error in found.errors), (
+        "the cause is the first one named"
+    )
     words = "resnet_small: probably another order of classes: right on"
     assert [words in caveat for caveat in results.caveats] == ([True] if reversed_ else [])
     assert [words in caveat for caveat in results_json(results)["caveats"]] == ([True] if reversed_ else [])

@@ -103,6 +103,10 @@ def test_the_reference_has_the_classes_of_most_sets(tmp_path: Path) -> None:
         (["images", "--out", "suite.yaml"], "ends in .toml"),
         (["images", "--model", "resnet18"], "unknown form of --model"),
         (["images", "--size", "64"], "belong to a model"),
+        (["images", "--crop", "0.9", "--mean", "0.5"], "got:    --crop, --mean"),
+        (["images", "--model", "timm:test_resnet", "--mean", "0.5,0.5"], "neither one number nor three"),
+        (["images", "--model", "timm:test_resnet", "--crop", "3"], "the options of `rib suite new`"),
+        (["imags"], "did you mean 'images'?"),
         (["images", "--model", "timm:resnet18", "--weights", "none.pth"], "no such checkpoint"),
     ],
 )
@@ -163,6 +167,17 @@ def test_a_checkpoint_of_as_many_classes_keeps_its_head(tmp_path: Path, rib_says
     plan = make_plan(load_suite(root / "suite.toml"))
     assert ("NewHead" in {step.key_name for step in plan.steps}) == (not kept)
     assert plan.runs[0].fit.architecture.classes == classes
+
+
+def test_the_preprocessing_of_the_checkpoint_is_stated(tmp_path: Path, rib_says: Say) -> None:
+    root = folders(tmp_path / "images", "photo", "sketch", "scan")
+    stated = ("--size", 48, "--crop", 0.9, "--interpolation", "bilinear", "--mean", "0.5", "--std", "0.2,0.3,0.4")
+    code, said = rib_says("suite", "new", root, "--model", "timm:test_vit", *stated)
+    assert code == 0, said
+    row = load_suite(root / "suite.toml").model["mine"]
+    assert (row.size, row.crop, row.interpolation, row.mean) == (48, 0.9, "bilinear", (0.5, 0.5, 0.5))
+    assert row.std == (0.2, 0.3, 0.4)
+    assert row.arguments == {"img_size": 48}, "a net of fixed size is built at that size"
 
 
 def test_weights_of_an_installed_package_are_named_as_in_a_row(tmp_path: Path, rib_says: Say) -> None:

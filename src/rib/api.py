@@ -362,6 +362,7 @@ def compare(
     tuned_on: str | None = None,
     images: int | None = None,
     layers: Sequence[str] | str = (),
+    analyses: bool = True,
     view: Mapping[str, Any] | None = None,
     fail_if: Sequence[str] | str = (),
     store: str | Path | None = None,
@@ -379,6 +380,7 @@ def compare(
         tuned_on: the tuned set, if it is a data set of the suite.
         images: number of tuning images.
         layers: patterns of layers for CKA, or one pattern; by default the stem, the blocks, and the input of the head.
+        analyses: whether to analyse features, weights and running statistics too, in up to half of the time.
         view: preprocessing of both models, if it is not the one that BASE states: any of size, crop, resize,
             interpolation, mean and std, as in a model's row.
         fail_if: gates, such as "ri < -2" (`rib.gates`); one text is one gate.
@@ -394,6 +396,7 @@ def compare(
     chosen = _suite(suite, data)
     place = Store(cache_store() if store is None else store_folder(store))
     options: dict[str, Any] = {"model": model, "tuned_on": tuned_on, "images": images, "layers": layers, "view": view}
+    options["analyses"] = instance_in(analyses, bool, "analyses")
     pair = make_pair(chosen, base, tuned, **options, cache=place.facts)
     return _compared(pair, fail_if, place, how, watcher)
 

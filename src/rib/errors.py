@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 from collections.abc import Iterable
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,29 @@ def nearest(name: str, known: Iterable[str], what: str) -> UserError:
         valid=(", ".join(shown) or "(none)") + more,
         remedy=f"did you mean {close[0]!r}?" if close else None,
     )
+
+
+_MOST_LISTED = 10_000
+"""Maximum number of names in a folder among which `with_near_path` looks."""
+
+
+def with_near_path(path: Path, remedy: str | None = None) -> str | None:
+    """A remedy for a path that does not exist. It begins with the nearest existing path, if one is near."""
+    if path.exists():
+        return remedy
+    missing = path
+    while not missing.parent.exists() and missing.parent != missing.parent.parent:
+        missing = missing.parent
+    try:
+        names = [each.name for each in islice(missing.parent.iterdir(), _MOST_LISTED)]
+    except OSError:
+        return remedy
+    close = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.6)
+    if not close:
+        return remedy
+    there = missing.parent / close[0]
+    whole = there / path.relative_to(missing)
+    return "; ".join(filter(None, (f"did you mean {str(whole if whole.exists() else there)!r}?", remedy)))
 
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")

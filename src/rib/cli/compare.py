@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rib.cli import completion
-from rib.cli.inputs import channels_in, names_in
+from rib.cli.inputs import names_in, view_in
 from rib.cli.options import (
     DataPath,
     DeviceName,
@@ -41,6 +41,9 @@ WORDS = (
 Gates = Annotated[
     list[str] | None,
     typer.Option(help="a gate, for exit code 1: 'ri < -2', 'ri.high < 0', 'change[sketch] < -5', …"),
+]
+NoAnalyses = Annotated[
+    bool, typer.Option("--no-analyses", help="accuracies alone: no CKA, no drift, no running statistics; faster")
 ]
 OwnStore = Annotated[
     Path | None,
@@ -79,6 +82,7 @@ def compare(
     mean: ViewMean = None,
     std: ViewStd = None,
     layers: Annotated[str | None, typer.Option(help="layers for CKA: patterns of names, separated by commas")] = None,
+    no_analyses: NoAnalyses = False,
     fail_if: Gates = None,
     store: OwnStore = None,
     data: DataPath = None,
@@ -90,24 +94,22 @@ def compare(
     """Compare a tuned model with its base. Exit code 1 if a --fail-if condition holds or a step failed."""
     from rib import api
     from rib.steps import How
-    from rib.store.store import cache_store
 
     suite, base, tuned = _words(words, suite)
-    view = {"size": size, "crop": crop, "resize": resize, "interpolation": interpolation}
     options: dict[str, Any] = {
         "suite": suite,
         "model": model,
         "tuned_on": tuned_on,
         "images": images,
         "layers": names_in(layers),
-        "view": {**view, "mean": channels_in("--mean", mean), "std": channels_in("--std", std)},
+        "analyses": not no_analyses,
+        "view": view_in(size, crop, resize, interpolation, mean, std),
         "fail_if": fail_if or (),
         "data": data,
         "how": How(workers=workers, device=device).available(),
     }
-    place = store or cache_store()
-    found = with_progress(lambda watcher: api.compare(base, tuned, **options, store=place, watcher=watcher))
-    _show(found, html or place / "reports" / found.pair.page_name, as_json)
+    found = with_progress(lambda watcher: api.compare(base, tuned, **options, store=store, watcher=watcher))
+    _show(found, html or found.results.store.root / "reports" / found.pair.page_name, as_json)
 
 
 def _words(words: list[str], suite: str | None) -> tuple[str, str, str]:

@@ -6,7 +6,7 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rib.errors import UserError
 from rib.text.terminal import console, printable
@@ -85,6 +85,19 @@ def is_suite(word: str | None) -> bool:
 def names_in(text: str | None) -> list[str]:
     """Split a comma-separated text into names."""
     return [name.strip() for name in (text or "").split(",") if name.strip()]
+
+
+def view_in(
+    size: int | None,
+    crop: float | None,
+    resize: str | None,
+    interpolation: str | None,
+    mean: str | None,
+    std: str | None,
+) -> dict[str, Any]:
+    """The preprocessing that the options state, by field; None where none does. Raises UserError."""
+    view: dict[str, Any] = {"size": size, "crop": crop, "resize": resize, "interpolation": interpolation}
+    return view | {"mean": channels_in("--mean", mean), "std": channels_in("--std", std)}
 
 
 def channels_in(option: str, text: str | None) -> tuple[float, ...] | None:

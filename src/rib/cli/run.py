@@ -108,7 +108,7 @@ def run(
     page = html or page_in(place, plan.suite, plan.keys, suite)
     complete = show(plan, place, page, as_json, outcome)
     print_page_path(page, as_json)
-    if not complete:
+    if outcome.failed or not complete:  # a shared step may fail although every result is there
         raise typer.Exit(1)
 
 

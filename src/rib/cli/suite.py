@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +12,19 @@ import typer
 from rich.padding import Padding
 from rich.text import Text
 
-from rib.cli.inputs import as_given, plan_of
-from rib.cli.options import STORE, DataPath, StorePath, SuiteName
-from rib.errors import UserError
+from rib.cli.inputs import as_given, plan_of, view_in
+from rib.cli.options import (
+    STORE,
+    DataPath,
+    StorePath,
+    SuiteName,
+    ViewCrop,
+    ViewFilter,
+    ViewMean,
+    ViewResize,
+    ViewStd,
+)
+from rib.errors import UserError, with_near_path
 from rib.given import at_home
 from rib.text.terminal import console, printable
 
@@ -34,24 +45,32 @@ def new(
     ] = None,
     weights: Annotated[Path | None, typer.Option(help="checkpoint of --model; default: its published weights")] = None,
     size: Annotated[int | None, typer.Option(help="image side in pixels of --model; default: its own")] = None,
+    crop: ViewCrop = None,
+    resize: ViewResize = None,
+    interpolation: ViewFilter = None,
+    mean: ViewMean = None,
+    std: ViewStd = None,
     reference: Annotated[str | None, typer.Option(help="the reference set; default: the most probable")] = None,
     force: Annotated[bool, typer.Option("--force", help="replace an existing file")] = False,
 ) -> None:
     """Write a commented suite file that runs, for a folder of data sets."""
+    from rib.plan.pair_view import fields_of
     from rib.suite.draft import SCHEMA, draft, draft_text
     from rib.suite.load import load_suite
     from rib.suite.schema import schema_text
 
     root = at_home(folder)
     if not root.is_dir():
-        raise UserError("no such folder", got=folder, valid="a folder with one folder per data set")
+        valid = "a folder with one folder per data set"
+        raise UserError("no such folder", got=folder, valid=valid, remedy=with_near_path(root))
     target = out or root / "suite.toml"
     if target.suffix != ".toml":
         raise UserError("a suite file ends in .toml", got=target)
     if target.exists() and not force:
         raise UserError("the file exists", got=target, remedy="name another with --out, or replace it with --force")
     home = target.parent.resolve()
-    found, row = draft(root, reference), _model_row(model, weights, size, home)
+    view = view_in(size, crop, resize, interpolation, mean, std)
+    found, row = draft(root, reference), _model_row(model, weights, fields_of(view), home)
     home.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w.+-]+", "-", root.resolve().name).strip("-.") or "suite"
     own_head = _has_own_head(row, len(found.reference.images), home)
@@ -74,10 +93,14 @@ def _from(home: Path, path: Path) -> str:
     return real.relative_to(home).as_posix() if real.is_relative_to(home) else str(real)
 
 
-def _model_row(model: str | None, weights: Path | None, size: int | None, home: Path) -> dict[str, Any] | None:
+def _model_row(model: str | None, weights: Path | None, view: Mapping[str, Any], home: Path) -> dict[str, Any] | None:
+    from rib.models.catalogue import ModelRow
+    from rib.plan.pair_view import with_view
+
     if model is None:
-        if weights or size:
-            raise UserError("--weights and --size belong to a model", remedy="add --model timm:NAME")
+        if weights or view:
+            given = [*(["--weights"] if weights else []), *(f"--{name}" for name in view)]
+            raise UserError("options that belong to a model", got=", ".join(given), remedy="add --model timm:NAME")
         return None
     kind, _, rest = model.partition(":")
     if kind not in LIBRARIES or not rest:
@@ -91,9 +114,9 @@ def _model_row(model: str | None, weights: Path | None, size: int | None, home: 
     if weights is not None:
         installed = str(weights).startswith("installed:")  # rib.models.lite.SCHEME, whose import takes seconds
         if not installed and not weights.is_file():
-            raise UserError("no such checkpoint", got=weights)
+            raise UserError("no such checkpoint", got=weights, remedy=with_near_path(weights))
         row["weights"] = str(weights) if installed else _from(home, weights)
-    return row | ({"size": size} if size else {})
+    return with_view(ModelRow(**row), view, "the options of `rib suite new`").model_dump(exclude_unset=True)
 
 
 def _has_own_head(row: dict[str, Any] | None, classes: int, home: Path) -> bool:

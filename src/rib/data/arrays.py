@@ -21,6 +21,7 @@ from rib.data.companions import may_speak, names_beside, renamed, require_rows_o
 from rib.data.containers import Listing, short_digests
 from rib.data.examples import Index, Part
 from rib.data.foreign import kind_of_file
+from rib.data.globs import MISPLACED
 from rib.data.groups import group_bytes, grouped
 from rib.data.images import apply_view
 from rib.data.orders import near_folders, orders_beside
@@ -28,7 +29,7 @@ from rib.data.pictures import picture_digest
 from rib.data.sources import apart, numbered
 from rib.data.splits import carve, divided
 from rib.data.views import Inputs, View, as_pixels
-from rib.errors import UserError
+from rib.errors import UserError, with_near_path
 from rib.files import plain
 from rib.identity import digest
 
@@ -225,11 +226,8 @@ def _arrays(file: Path, data: str) -> dict[str, NDArray[Any]]:
         with plain(file).open("rb") as handle, np.load(handle, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except FileNotFoundError:
-        raise UserError(
-            f"data set {data!r}: file not found",
-            got=file,
-            remedy="correct the path in the suite file, or set --data / RIB_DATA to the folder it is relative to",
-        ) from None
+        remedy = with_near_path(file, MISPLACED)
+        raise UserError(f"data set {data!r}: file not found", got=file, remedy=remedy) from None
     except (OSError, ValueError, EOFError, BadZipFile, AttributeError, TypeError) as error:
         cause = kind_of_file(file, besides="a zip archive") or (str(error), "save the file again with np.savez")
         if "Object arrays" in cause[0]:

@@ -24,8 +24,9 @@ from rib.data.entries import (
     require_text,
     way_to_images,
 )
+from rib.data.globs import MISPLACED
 from rib.data.metadata_files import columns_of_splits, lists_of_splits, require_same_labels
-from rib.errors import UserError
+from rib.errors import UserError, with_near_path
 from rib.files import state
 
 _NO_CLASSES = ("images", "image", "imgs", "img", "jpegimages", "photos", "pictures", "data", "files", "samples")
@@ -163,7 +164,7 @@ def _sub_folders(folder: Path, data: str) -> list[str]:
             f"data set {data!r}: folder not found" if not folder.exists() else f"data set {data!r}: {error}",
             got=folder,
             valid="a folder with one sub-folder for each class",
-            remedy="correct the path in the suite file, or set --data / RIB_DATA to the folder it is relative to",
+            remedy=with_near_path(folder, MISPLACED),
         ) from None
     if lost := sorted(entry.name for entry in found if entry.is_symlink() and not Path(entry.path).exists()):
         raise UserError(

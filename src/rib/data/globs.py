@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rib.data.numbering import require_one_split, require_whole
-from rib.errors import UserError
+from rib.errors import UserError, with_near_path
 
 RANGE = re.compile(r"\{([0-9]{1,18})\.\.([0-9]{1,18})\}")
 """{000..099}"""
@@ -28,6 +28,9 @@ COMPRESSED = (".gz", ".tgz", ".zst", ".bz2", ".xz", ".lz4", ".zip", ".7z")
 
 OTHERS = (".tar", ".parquet", ".arrow", ".feather", ".npz", ".tfrecord", ".csv", ".tsv", ".jsonl", ".ndjson")
 """Suffixes of files that may hold images or labels of a set."""
+
+MISPLACED = "correct the path in the suite file, or set --data / RIB_DATA to the folder it is relative to"
+"""The remedy for a data set's path that does not exist."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +76,7 @@ def files_under(pattern: Path, suffix: str, data: str, base: Path | None = None)
             f"data set {data!r}: no {suffix} files",
             got=pattern,
             valid=f"a folder that holds {suffix} files, or a pattern such as DIR/*{suffix}",
-            remedy="correct the path" + _unset(str(pattern)),
+            remedy=with_near_path(root, "correct the path" + _unset(str(pattern))),
         )
     top = root if root.is_dir() else root.parent
     if odd := next((path for path in found if not path.is_file()), None):

@@ -14,9 +14,9 @@ import pyarrow as pa
 from rib.data.classes import MISSING, disagreement, shortened
 from rib.data.columns import LABEL_COLUMNS, class_names, label_words
 from rib.data.companions import may_speak, names_beside, renamed, require_rows_of_one_split
-from rib.data.globs import files_under
+from rib.data.globs import MISPLACED, files_under
 from rib.data.table_files import Column, table_columns
-from rib.errors import UserError
+from rib.errors import UserError, with_near_path
 
 SUFFIXES = (".parquet", ".csv", ".jsonl")
 TEXT_COLUMNS = ("text", "sentence", "content", "review")
@@ -173,7 +173,7 @@ def _suffix(pattern: Path, data: str) -> str:
     if not pattern.exists():
         raise UserError(
             f"data set {data!r}: file or folder not found", got=pattern, valid=" ".join(SUFFIXES),
-            remedy="correct the path in the suite file, or set --data / RIB_DATA to the folder it is relative to",
+            remedy=with_near_path(pattern, MISPLACED),
         )  # fmt: skip
     if not pattern.is_dir():
         raise UserError(

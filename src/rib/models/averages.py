@@ -33,7 +33,7 @@ def require_one_set(
 ) -> None:
     """Refuse a checkpoint whose weights nobody chose, if it has other values for all parameters of the net.
 
-    Such are the lists of torch_ema, of Lightning's callbacks and of NeMo's optimizer, averages without buffers, and
+    Examples: the lists of torch_ema, of Lightning's callbacks and of NeMo's optimizer, averages without buffers, and
     averages whose names have lost their dots.
 
     Args:

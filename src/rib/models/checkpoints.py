@@ -15,7 +15,7 @@ from safetensors import safe_open
 from torch import Tensor
 
 from rib.data.foreign import kind_of_file
-from rib.errors import UserError, is_memory
+from rib.errors import UserError, is_memory, with_near_path
 from rib.files import plain
 
 DEPTH = 4
@@ -115,7 +115,8 @@ def read_checkpoint(path: Path) -> CheckpointFile:
         UserError: the file is missing, or no checkpoint of tensors.
     """
     if not path.is_file():
-        raise UserError("checkpoint not found", got=path, remedy="correct `weights` in the suite file")
+        remedy = with_near_path(path, "correct `weights` in the suite file")
+        raise UserError("checkpoint not found", got=path, remedy=remedy)
     try:
         if _is_safetensors(path):
             return CheckpointFile(path, *_read_safetensors(path))

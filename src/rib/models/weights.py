@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from rib.errors import UserError, is_memory
+from rib.errors import UserError, is_memory, with_near_path
 from rib.files import plain, written_aside
 
 Weights = Mapping[str, Tensor]
@@ -27,7 +27,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         UserError: the file is missing, or no safetensors file.
     """
     if not path.is_file():
-        raise UserError("weights not found", got=path)
+        raise UserError("weights not found", got=path, remedy=with_near_path(path))
     try:
         return load_file(plain(path))
     except Exception as error:  # safetensors raises its own kinds of errors

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rib.analysis import ANALYSES
-from rib.errors import StepError, UserError, nearest
+from rib.errors import StepError, UserError, nearest, with_near_path
 from rib.given import number_in, path_in, perhaps_at_home, text_in, texts_in
 from rib.identity import digest
 from rib.models import clip
@@ -110,6 +110,7 @@ def make_pair(
     tuned_on: str | None = None,
     images: int | None = None,
     layers: Sequence[str] | str = (),
+    analyses: bool = True,
     view: Mapping[str, Any] | None = None,
     cache: Path | None = None,
 ) -> Pair:
@@ -123,6 +124,7 @@ def make_pair(
         tuned_on: data set of the suite that `tuned` was tuned on.
         images: number of tuning images.
         layers: patterns of layers for CKA; default: those of CKA.
+        analyses: whether to analyse features, weights and running statistics, beside the accuracies.
         view: fields of the preprocessing of both models (`preprocessing.FIELDS`); by default those that BASE states.
         cache: folder for fingerprints of data and weights that do not change.
 
@@ -133,7 +135,7 @@ def make_pair(
     base, tuned = _given(base, "BASE"), _given(tuned, "TUNED")
     on = None if tuned_on is None else _full_name(text_in(tuned_on, "the tuned set"), suite)
     images = None if images is None else number_in(images, "the number of images")
-    layers, view = texts_in(layers, "layers"), fields_of(view)
+    patterns, view = _layers_in(layers, analyses), fields_of(view)
     before = with_view(_row(base, _architecture(base, model, suite), suite, "BASE"), view)
     after = with_view(_row(tuned, before, suite, "TUNED"), view)
     names = (base, tuned if tuned != base else f"{tuned} ({TUNED})")
@@ -145,12 +147,18 @@ def make_pair(
     files = [role for role, text in (("BASE", base), ("TUNED", tuned)) if _is_file(text, suite)]
     require_one_view(suite, {"BASE": before, "TUNED": after}, files, view, len(classes))
     run = Run(names[0], TUNED, None, None, on or OWN_DATA, fit, _scores(second, fit, on, plan.world))
-    if layers:
-        _require_layers(first.fit.architecture, layers)
     notes = (*plan.notes, *_added({"BASE": first.fit, "TUNED": fit}))
-    plan = replace(plan, runs=(first, run), looks=tuple(_looks(plan, first, run, layers)), notes=notes)
+    plan = replace(plan, runs=(first, run), looks=tuple(_looks(plan, first, run, patterns)), notes=notes)
     seen = {name: getattr(before, name) for name in view}
     return Pair(plan, base, tuned, on, images, seen, _recorded(before, view, suite))
+
+
+def _layers_in(layers: Sequence[str] | str, analyses: bool) -> tuple[str, ...] | None:
+    """The patterns of layers for CKA; None without analyses. Raises UserError if there are patterns all the same."""
+    patterns = texts_in(layers, "layers")
+    if patterns and not analyses:
+        raise UserError("layers are those of CKA, which is left out", got=", ".join(patterns), valid="one of the two")
+    return patterns if analyses else None
 
 
 def _added(fits: Mapping[str, Fit]) -> Iterator[str]:
@@ -165,8 +173,13 @@ def _added(fits: Mapping[str, Fit]) -> Iterator[str]:
             )
 
 
-def _looks(plan: Plan, before: Run, after: Run, layers: Sequence[str]) -> Iterator[Look]:
-    """The analyses of both models."""
+def _looks(plan: Plan, before: Run, after: Run, layers: Sequence[str] | None) -> Iterator[Look]:
+    """The analyses of both models, with CKA of these layers; none without `layers`. Raises UserError for a pattern that
+    no layer fits."""
+    if layers is None:
+        return
+    if layers:
+        _require_layers(before.fit.architecture, layers)
     for name in (*LOOKS, *((STATISTICS,) if keeps_statistics(before.fit.architecture) else ())):
         if name in ANALYSES.classes:
             analysis = find_analysis(plan.suite, name, **_fields(name, layers))
@@ -243,7 +256,7 @@ def _row(text: str, architecture: ModelRow | None, suite: Suite, role: str) -> M
                 f"{role}: no such file or folder",
                 got=path,
                 valid="a checkpoint file, a folder with config.json and model.safetensors, or a model's name",
-                remedy="check the path",
+                remedy=with_near_path(path, "check the path"),
             )
     return _named_row(text, suite, f"{role}: ", f"{LIBRARIES}; a checkpoint file or folder")
 

@@ -31,10 +31,15 @@ def fields_of(view: Mapping[str, Any] | None) -> dict[str, Any]:
     return {name: value for name, value in (view or {}).items() if value is not None}
 
 
-def with_view(row: ModelRow, view: Mapping[str, Any]) -> ModelRow:
+def with_view(row: ModelRow, view: Mapping[str, Any], where: str = "the options of `rib compare`") -> ModelRow:
     """A row with these fields of its preprocessing.
 
     A timm model of fixed size is also built at the new size, because its weights may have been trained at it.
+
+    Args:
+        row: the row.
+        view: from `fields_of`.
+        where: where the fields are stated, for the error.
 
     Raises:
         UserError: a value is out of range.
@@ -46,7 +51,7 @@ def with_view(row: ModelRow, view: Mapping[str, Any]) -> ModelRow:
         config = timm_config(row.timm)
         if config.fixed_input_size and config.input_size[-1] != view["size"]:
             stated["arguments"] = {**row.arguments, "img_size": view["size"]}
-    return validated(ModelRow, stated, "the options of `rib compare`")
+    return validated(ModelRow, stated, where)
 
 
 def require_one_view(

@@ -351,9 +351,3 @@ def _trouble(results: Results, width: int) -> list[Text]:
         more = sum(len(one.titles) for one in failures[MOST:])
         lines += wrapped(f"failed: {more:,} more steps; --json and --html name them all", width, "red")
     return [Text(), *lines] if lines else []
-
-
-# -- the change matrix ---------------------------------------------------------------------------------------------
-
-
-# -- plain values --------------------------------------------------------------------------------------------------

@@ -337,6 +337,3 @@ def _items(value: Any, at: tuple[int, ...] = ()) -> Iterator[tuple[tuple[int, ..
             yield from _items(item, (*at, place))
     else:
         yield at, json.dumps(value) if isinstance(value, list | dict) else value
-
-
-# -- LaTeX ---------------------------------------------------------------------------------------------------------

@@ -231,7 +231,8 @@ class Comparison:
         if own is not None and not own.low > (level := chance(self.results, str(self.pair.tuned_on))):
             found.append(
                 f"TUNED is right on {own.value:z.1f} % [{own.low:z.1f}, {own.high:z.1f}] of {self.tuned_on}, the set "
-                f"tuned on, no better than chance ({level:z.1f} %): its training ended at chance"
+                f"tuned on, no better than chance ({level:z.1f} %): its training ended at chance, or its outputs have "
+                "another order of classes"
             )
         return tuple(found)
 
@@ -267,12 +268,3 @@ def called(text: str, other: str) -> str:
     name."""
     ends = ["/".join(Path(each).parts[-2:]) if "/" in each else short(each) for each in (text, other)]
     return text if folded(ends[0]) == folded(ends[1]) else ends[0]
-
-
-# -- in words ----------------------------------------------------------------------------------------------------------
-
-
-# -- for a terminal ----------------------------------------------------------------------------------------------------
-
-
-# -- plain values ------------------------------------------------------------------------------------------------------

@@ -99,9 +99,11 @@ def gates_finding(found: Comparison) -> str:
     broken, count = sum(verdict.failed for verdict in found.verdicts), len(found.verdicts)
     if not found.verdicts:
         return ""
+    if count == 1:
+        return "The gate is broken." if broken else "The gate holds."
     if broken:
         return f"{broken} of {count} gates {'is' if broken == 1 else 'are'} broken."
-    return "The gate holds." if count == 1 else f"All {count} gates hold."
+    return f"All {count} gates hold."
 
 
 def meaning_of_ri(found: Comparison) -> str:
@@ -110,6 +112,8 @@ def meaning_of_ri(found: Comparison) -> str:
     if found.tuned_on is None:
         return f"RI: mean change over all {count} downstream sets, as none was named as the one tuned on (--tuned-on)."
     text = f"RI: mean change over the {count} downstream sets other than {found.tuned_on}, which was tuned on."
+    if found.pair.tuned_on not in found.pair.after.scores:
+        text += f" {found.tuned_on} is not in the table: it has no {found.results.plan.noun} that are never tuned on."
     if found.by_classes["absent"]:
         noun = found.results.plan.noun
         text += f" RI present, RI absent: over {noun} whose class {found.tuned_on} has, and over the others."

@@ -17,8 +17,8 @@ MOST_NAMED = 3
 """Maximum number of classes that a message names as examples."""
 
 
-def order_faults(plan: Plan, records: Mapping[str, Record], store: Store) -> Iterator[str]:
-    """One sentence for each model whose answers fit the reference set only after a permutation of its classes.
+def order_faults(plan: Plan, records: Mapping[str, Record], store: Store) -> Iterator[tuple[Run, str]]:
+    """The runs whose answers fit the reference set only after a permutation of its classes, each with a sentence.
 
     RIB checks pretrained models, and tuned models of others whose accuracy on the reference set is at chance. What RIB
     tunes itself keeps the order of its pretrained model; if it ends at chance, any class may stand for another.
@@ -28,7 +28,7 @@ def order_faults(plan: Plan, records: Mapping[str, Record], store: Store) -> Ite
     for run in plan.runs:
         found = _order(run, reference, len(classes), records, store)
         if found is not None:
-            yield f"{_called(plan, run)}: {_sentence(found, classes, plan.suite.set_names.short(reference))}"
+            yield run, _sentence(found, classes, plan.suite.set_names.short(reference))
 
 
 def _order(run: Run, reference: str, classes: int, records: Mapping[str, Record], store: Store) -> Order | None:
@@ -51,7 +51,8 @@ def _share(record: Record) -> float:
     return float(unpack_bits(record.values["masked_right"], record.values["examples"]).mean())
 
 
-def _called(plan: Plan, run: Run) -> str:
+def called(plan: Plan, run: Run) -> str:
+    """A run's name in a message: its model, and if it was tuned, the method and the tuned set."""
     model = plan.suite.model_names.short(run.model)
     return model if run.tuned_on is None else f"{model} {run.method} on {plan.suite.set_names.short(run.tuned_on)}"
 

@@ -21,6 +21,13 @@ FAR_BELOW_RECORDED = 10.0
 
 CAUSES = "the usual causes: other preprocessing (size, crop, mean and std), another order of classes, other weights"
 
+COLLAPSED = "a training that collapsed"
+
+OF_TUNED = (
+    f"BASE, with the same preprocessing, is better: the usual causes are another order of classes, or {COLLAPSED}"
+)
+"""The causes for a tuned model whose base is better than chance."""
+
 REMEDY = "State the preprocessing that it was trained with: --size, --crop, --mean, --std"
 
 
@@ -46,12 +53,14 @@ def implausible(results: Results, pair: Pair, before: Interval | None, after: In
         before, after: accuracy on the suite's reference set, in percent; None if it is missing.
     """
     name, level = results.suite.reference, chance(results, results.suite.reference)
-    for role, found in (("BASE", before), ("TUNED", after)):
+    base_learned = before is not None and before.low > level
+    causes = {"BASE": f"{CAUSES}. {REMEDY}", "TUNED": OF_TUNED if base_learned else f"{CAUSES}, or {COLLAPSED}"}
+    for role, run, found in (("BASE", pair.before, before), ("TUNED", pair.after, after)):
         if found is not None and not found.low > level:
-            cause = f"{CAUSES}. {REMEDY}" if role == "BASE" else f"{CAUSES}, or a training that collapsed"
+            order = next((f"{words}; if that is right, " for each, words in results.orders if each is run), "")
             yield (
                 f"{role} is right on {found.value:z.1f} % [{found.low:z.1f}, {found.high:z.1f}] of the reference set "
-                f"{name}, no better than chance ({level:z.1f} %), so its numbers mean nothing; {cause}"
+                f"{name}, no better than chance ({level:z.1f} %), so its numbers mean nothing; {order}{causes[role]}"
             )
     if before is None or not before.low > level:
         return

@@ -14,7 +14,7 @@ from rib.plan import Plan, Run
 from rib.results.accuracies import Accuracies
 from rib.results.endings import Ending, ended
 from rib.results.groups import GroupEstimates, runs_by_group, tuned_sets
-from rib.results.orders import order_faults
+from rib.results.orders import called, order_faults
 from rib.results.rows import Change, Group, ResultNote, Score, SeenSet, Summary, shown_first
 from rib.steps import Predict, Step, distinct
 from rib.store.record import Record
@@ -83,7 +83,13 @@ class Results:
             for name in self.suite.tested
             if (data := self.plan.world[name]).caveat or data.map_warning
         )
-        return (*of_data, *self.plan.world.left_out, *order_faults(self.plan, self.records, self.store))
+        orders = (f"{called(self.plan, run)}: {words}" for run, words in self.orders)
+        return (*of_data, *self.plan.world.left_out, *orders)
+
+    @cached_property
+    def orders(self) -> tuple[tuple[Run, str], ...]:
+        """The runs that seem to have another order of classes, each with a sentence."""
+        return tuple(order_faults(self.plan, self.records, self.store))
 
     # -- numbers -------------------------------------------------------------------------------------------------
 
@@ -146,8 +152,8 @@ class Results:
     def summaries(self) -> list[Summary]:
         """The headline table, in the order of the suite.
 
-        Each kind of mark is one family of tests over all rows (Holm). The mRI of the rows in the first sentence is
-        tested before that of the other rows.
+        Each kind of mark has one level over all rows. The mRI of the rows in the first sentence is one family of
+        tests, and that of the other rows another (`rib.metrics.intervals.gated`).
         """
         rows = [self._summary(group) for group in self.groups]
         first = [shown_first(row for row in rows if row.model == model) for model in {row.model for row in rows}]

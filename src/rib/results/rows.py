@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from rib.metrics.intervals import Interval
+from rib.metrics.intervals import LEVEL, PARTS, Interval
 from rib.plan import Run
 
 
@@ -208,9 +208,10 @@ def folded_rows(rows: list[Summary]) -> list[bool]:
 
 
 def unmarked_reason(rows: Iterable[Summary]) -> str:
-    """Says why rows whose interval excludes 0 have no mark; empty if there is no such row.
+    """Says why rows whose interval excludes 0 have no mark; empty if there is no such row, or if it needs no reason.
 
-    No row of the second stage is distinguishable from 0 unless all rows of the first are (`Results.summaries`).
+    Rows outside of the first sentence are tested at the whole level only if all rows of it are distinguishable from 0
+    (`Results.summaries`).
     """
     tuned = [row for row in rows if row.method != "pretrained" and row.mri]
     models = dict.fromkeys(row.model for row in tuned)
@@ -224,5 +225,6 @@ def unmarked_reason(rows: Iterable[Summary]) -> str:
     more = f" and {len(unclear) - 3} more" if len(unclear) > 3 else ""
     return (
         f"The rows of the first sentence are tested first. As {methods} on {names}{more} is not distinguishable "
-        "from 0, no other row can be, however far its interval is from 0."
+        f"from 0, all other rows together are tested at {100 * LEVEL * PARTS[1]:g} %, so one may have no mark though "
+        "its interval excludes 0."
     )

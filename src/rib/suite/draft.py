@@ -241,6 +241,9 @@ def _model_lines(model: Mapping[str, Any] | None, own_head: bool) -> Iterator[st
 
 
 def _text(value: Any) -> str:
+    """A value as TOML."""
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{_key(name)} = {_text(each)}" for name, each in value.items()) + " }"
     return json.dumps(value, ensure_ascii=False)
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rib.errors import UserError, nearest
+from rib.errors import UserError, nearest, with_near_path
 from rib.files import read_toml
 from rib.given import path_in
 from rib.suite.suite import MOST_SEEDS, Suite
@@ -77,7 +77,8 @@ def load_suite(name: str | Path, data: str | Path | None = None) -> Suite:
     """
     path = suite_file(name)
     if not path.exists():
-        raise UserError("suite file not found", got=path, valid="a path to a .toml file", remedy="check it")
+        remedy = with_near_path(path, "check it")
+        raise UserError("suite file not found", got=path, valid="a path to a .toml file", remedy=remedy)
     import_beside(path)
     document = read_toml(path, "the suite file")
     own = path.resolve().parent
