@@ -144,7 +144,7 @@ def cells(suite: Suite, store: Path) -> Cells:
     plan, kept = make_plan(suite), Store(store)
     found = {}
     for run in plan.runs:
-        for name, step in run.scores.items():
+        for name, step in run.predictions:
             column = "masked_label_probability"
             found[run.method, run.tuned_on or "", name] = kept.predictions(step.key, [column])[column].to_numpy()
     return found
@@ -331,12 +331,11 @@ class Loop:
 
     @torch.no_grad()
     def evaluate(self, method: str, tuned: str, net: nn.Module) -> None:
-        """Evaluate a net on every other set."""
+        """Evaluate a net on every set, also on the one that was tuned on."""
         net.eval()
         for name in self.sets:
-            if name != tuned:
-                chances = []
-                for images, labels in self.batches(name):
-                    logits = net(images)
-                    chances.append(logits.softmax(dim=1).gather(1, labels[:, None])[:, 0])
-                self.found[method, tuned, name] = torch.cat(chances).cpu().numpy()
+            chances = []
+            for images, labels in self.batches(name):
+                logits = net(images)
+                chances.append(logits.softmax(dim=1).gather(1, labels[:, None])[:, 0])
+            self.found[method, tuned, name] = torch.cat(chances).cpu().numpy()
