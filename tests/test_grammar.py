@@ -7,15 +7,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.cells import cell_len
 from rich.console import Console
 
 from helpers import Say, document, model_row, toml
+from rib import studies
+from rib.analysis import ANALYSES
 from rib.cli import completion
+from rib.data.catalogue import ROWS as DATA
 from rib.execute.progress import Announced, Silent
+from rib.methods import METHODS
 from rib.metrics.intervals import Interval
+from rib.models.catalogue import ROWS as MODELS
+from rib.objectives import OBJECTIVES
 from rib.report.recommend import advised
 from rib.results import words as in_words
 from rib.results.recommendation import Advice, Candidate
+from rib.suite.load import shipped
 
 
 @pytest.fixture
@@ -134,6 +142,24 @@ def test_help_is_not_cut(verb: str, rib_says: Say, monkeypatch: pytest.MonkeyPat
     assert "…\n" not in said.replace("< -5', …", "")
     assert "..." not in said.partition("\n\n")[2].replace("[STUDY]...", ""), "apart from the line of usage"
     assert all(len(line) <= 80 for line in said.splitlines())
+
+
+@pytest.mark.parametrize("kind", ["suites", "data", "models", "methods", "objectives", "analyses", "studies"])
+def test_every_registered_name_is_listed(kind: str, rib_says: Say, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = {
+        "suites": list(shipped()),
+        "data": list(DATA),
+        "models": list(MODELS),
+        "methods": [name for name, each in METHODS.classes.items() if each.listed],
+        "objectives": list(OBJECTIVES.classes),
+        "analyses": list(ANALYSES.classes),
+        "studies": list(studies.names()),
+    }
+    monkeypatch.setenv("COLUMNS", "80")
+    code, said = rib_says("list", kind)
+    assert (code, len(known[kind]) > 2) == (0, True)
+    assert [name for name in known[kind] if not re.search(rf"^{re.escape(name)} ", said, re.MULTILINE)] == []
+    assert all(cell_len(line) <= 80 for line in said.splitlines())
 
 
 def test_a_hint_keeps_what_selects_a_part(suite: Path, rib_says: Say) -> None:

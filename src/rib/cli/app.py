@@ -72,6 +72,7 @@ app.add_typer(
         methods=listing.list_methods,
         objectives=listing.list_objectives,
         analyses=listing.list_analyses,
+        studies=listing.list_studies,
     ),
     name="list",
 )

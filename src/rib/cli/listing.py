@@ -96,6 +96,13 @@ def list_analyses() -> None:
     print_columns(_described(ANALYSES.classes))
 
 
+def list_studies() -> None:
+    """List the studies with the question that each answers."""
+    from rib import studies
+
+    print_columns([(name, studies.STUDIES.find(name).question) for name in studies.names()])
+
+
 def _described(kinds: Mapping[str, type[Frozen]]) -> list[tuple[str, str]]:
     """Return each class with the first line of its docstring and its fields."""
     rows = []

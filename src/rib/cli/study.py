@@ -10,8 +10,9 @@ import typer
 
 from rib.cli import completion
 from rib.cli.inputs import is_suite, page_in, suite_of
+from rib.cli.listing import list_studies
 from rib.cli.options import STORE, DataPath, DeviceName, Json, ModelNames, SeedsOption, StorePath, Workers, page_place
-from rib.cli.output import note_unstated, print_columns, print_outcome, print_page_path, with_progress, write_file
+from rib.cli.output import note_unstated, print_outcome, print_page_path, with_progress, write_file
 from rib.files import json_text
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ def study(
 
     suite, names = _suite_and_names(words or [], suite)
     if not names:
-        print_columns([(name, studies.STUDIES.find(name).question) for name in studies.names()])
+        list_studies()
         return
     how = How(workers=workers, device=device).available()
     base = suite_of(suite, data, models, seeds)
