@@ -886,6 +886,13 @@ def test_checkpoints_of_one_name_have_pages_of_their_own(place: Path, suite: Sui
     assert names[0].startswith("compare-resnet-best.pth-")
 
 
+def test_a_quick_comparison_does_not_replace_the_page_of_a_whole_one(place: Path, suite: Suite) -> None:
+    file = str(place / "good.safetensors")
+    options: list[dict[str, Any]] = [{}, {"analyses": False}, {"layers": "blocks.0"}]
+    names = [make_pair(suite, "resnet", file, **each).page_name for each in options]
+    assert len(set(names)) == 3
+
+
 def test_one_of_several_sets_of_weights_is_named_after_the_file(suite: Suite, tmp_path: Path) -> None:
     plain = classifier("resnet", 3).net.state_dict()
     ema = {name: value + 1 for name, value in plain.items()}

@@ -89,10 +89,10 @@ class Pair:
 
     @property
     def page_name(self) -> str:
-        """File name of the page: the names of both models, and a digest of their content and of the data."""
+        """File name of the page: the names of both models, and a digest of their content, the data and the analyses."""
         names = (re.sub(r"[^\w.-]+", "_", Path(name).name) for name in ("compare", self.base, self.tuned))
         content = [self.plan.suite.name, self.before.fit.key, self.after.fit.key]
-        content += [score.key for score in self.after.scores.values()]
+        content += [score.key for score in self.after.scores.values()] + [look.step.key for look in self.plan.looks]
         return f"{'-'.join(names)}-{digest(json.dumps(content).encode())[:8]}.html"
 
     @property
