@@ -13,13 +13,13 @@ import torch
 from torch import Tensor
 
 import rib
-from helpers import WHOLE, classifier, document, examples, same_weights, tiny
+from helpers import WHOLE, Say, classifier, document, examples, same_weights, tiny, toml
 from rib.data import ahead
 from rib.data.arrays import ArraySet
 from rib.data.decoded import Decoded
 from rib.data.examples import Examples, Part
 from rib.data.pack import pack_file
-from rib.errors import StoppedError
+from rib.errors import StepError, StoppedError
 from rib.execute import decode as packing
 from rib.execute.progress import Silent
 from rib.methods import METHODS, Passes, ewc
@@ -29,11 +29,12 @@ from rib.models.small import small_vit
 from rib.models.weights import take_weights
 from rib.plan import make_plan, missing
 from rib.recipe import Recipe
+from rib.results.results import Results
 from rib.steps import Embed, Fit, How, Predict, Workshop
 from rib.steps import sweep as sweeping
 from rib.steps.sweep import backbone
 from rib.store.store import Store
-from rib.suite.load import parse_suite
+from rib.suite.load import load_suite, parse_suite
 from rib.suite.suite import Suite
 from rib.training.loop import train
 from rib.training.sweep import predict_chunk
@@ -334,6 +335,25 @@ def test_features_are_made_again_only_for_two_that_read_them(tmp_path: Path) -> 
         assert again is not None
         assert again.values == record.values
         assert same_weights(store.weights(step.key), weights)
+
+
+@pytest.mark.parametrize("fails", [True, False])
+def test_a_failed_shared_step_ends_with_exit_code_1_though_every_result_is_there(
+    tmp_path: Path, rib_says: Say, monkeypatch: pytest.MonkeyPatch, fails: bool
+) -> None:
+    made = document(tmp_path, runs=[{"methods": ["linear_probe", "lwf"]}])
+    (tmp_path / "tiny.toml").write_text(toml(made))
+
+    def run(*_: Any) -> None:
+        raise StepError("no space for features")
+
+    if fails:
+        monkeypatch.setattr(Embed, "run", run)
+    code, said = rib_says("run", "tiny.toml", "--workers", 1)
+    plan = make_plan(load_suite(tmp_path / "tiny.toml"))
+    results = Results(plan, Store(tmp_path / "rib-store"))
+    assert not results.unfinished()
+    assert (code, "failed: features resnet" in said) == (int(fails), fails), said
 
 
 @pytest.mark.parametrize("family", FAMILIES)
