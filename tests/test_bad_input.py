@@ -58,6 +58,8 @@ def test_the_nearest_path_is_suggested(tmp_path: Path) -> None:
     ("words", "near"),
     [
         (["plan", "tny.toml"], "tiny.toml"),
+        (["plan", "tiny.tml"], "tiny.toml"),
+        (["plan", "./tiny"], "tiny.toml"),
         (["compare", "tiny.toml", "resnet", "./resnet-1.safetensors"], "resnet-0.safetensors"),
         (["suite", "new", "tre"], "tree"),
     ],

@@ -12,8 +12,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from handmade import CLASSES, handmade
+from rib.analysis.signatures import Signature
 from rib.gates import parse_gate
-from rib.plan.pair import TUNED, Pair
+from rib.plan.pair import OWN_DATA, TUNED, Pair
 from rib.report.comparison_json import comparison_json
 from rib.report.headline import headline
 from rib.report.latex import write_latex
@@ -21,7 +22,7 @@ from rib.report.page import typeset, write_page
 from rib.report.parquet import write_parquet
 from rib.report.results_json import results_json
 from rib.results.comparison import Comparison, gate_names
-from rib.results.comparison_finding import comparison_claim, comparison_finding
+from rib.results.comparison_finding import comparison_claim, comparison_finding, reason
 from rib.results.finding import claim, finding
 from rib.results.results import Results
 from rib.steps import Fit, Predict
@@ -350,11 +351,12 @@ def test_marks_of_who_learned_less_stand_in_table_and_legend(tmp_path: Path) -> 
 # -- compare -----------------------------------------------------------------------------------------------------------
 
 
-def compared(folder: Path, own: float, elsewhere: float, *gates: str, tuned_on: str = "one") -> Comparison:
-    """A comparison of two checkpoints of which the second differs by these points."""
+def compared(folder: Path, own: float, elsewhere: float, *gates: str, tuned_on: str | None = "one") -> Comparison:
+    """A comparison of two checkpoints of which the second, tuned on `one`, differs by these points."""
     found = results(folder, {"finetune": (own, elsewhere)}, seeds=(0,))
     before, after = found.plan.runs[:2]
-    plan = replace(found.plan, runs=(before, replace(after, method=TUNED, seed=None)))
+    run = replace(after, method=TUNED, seed=None, tuned_on=tuned_on or OWN_DATA)
+    plan = replace(found.plan, runs=(before, run))
     pair = Pair(plan, "net", "tuned", tuned_on, 400)
     return Comparison(pair, Results(plan, found.store, 400), [parse_gate(text, gate_names(pair)) for text in gates])
 
@@ -399,6 +401,43 @@ def test_a_model_at_chance_on_the_set_tuned_on_passes_no_gate(tmp_path: Path) ->
     assert "its training ended at chance" in comparison_json(found)["errors"][0]
     (tmp_path / "more").mkdir()
     assert compared(tmp_path / "more", -20, 0, "ri < -2").passed
+
+
+def test_a_model_that_forgot_all_but_the_set_tuned_on_is_a_result_and_no_mistake(tmp_path: Path) -> None:
+    """At chance on the reference set; but 80 % of the set tuned on show that classes and training are right."""
+    found = compared(tmp_path, 20, -35, "ri < -2")
+    assert found.forgotten == "one"
+    assert found.errors == ()
+    assert not found.passed, "the gate"
+    assert "it is right on 25.0 %, no better than chance, though on 80.0 % of one." in comparison_claim(found).lead
+    (tmp_path / "more").mkdir()
+    assert compared(tmp_path / "more", -35, -35).forgotten == "", "nothing shows that it learned"
+    (tmp_path / "kept").mkdir()
+    assert compared(tmp_path / "kept", 20, -5).forgotten == "", "it is better than chance everywhere"
+
+
+@pytest.mark.parametrize(("own", "on", "hint"), [(20, None, True), (20, "one", False), (-5, None, False)])
+def test_a_gain_without_a_named_set_may_be_of_the_set_tuned_on(
+    tmp_path: Path, own: float, on: str | None, hint: bool
+) -> None:
+    said = comparison_finding(compared(tmp_path, own, -5, tuned_on=on))
+    assert ("No set is named as the one tuned on; if it is one (+20.0), give --tuned-on one." in said) == hint
+    assert ("No set is named" in said) == hint
+
+
+def test_signs_inside_the_model_alone_are_no_sign_of_a_loss(tmp_path: Path) -> None:
+    found = compared(tmp_path, 20, 0)
+    shift = Signature("late shift", "present", 0.5, None, "")
+    for more, expected in (
+        ((), "No sign of a lost robustness; inside the model: late shift."),
+        (
+            (Signature("negative RI", "suggested", 0, None, ""),),
+            "No sign of a lost robustness is certain: negative RI (",
+        ),
+        ((Signature("negative RI", "present", 0, None, ""),), "Signs of a lost robustness: late shift, negative RI."),
+    ):
+        found.__dict__["signs"] = (shift, *more)
+        assert reason(found).startswith(expected)
 
 
 @pytest.mark.parametrize("name", ["digits", "digits-quick"])

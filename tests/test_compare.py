@@ -210,7 +210,7 @@ def test_a_tuned_model_at_chance_is_not_blamed_on_what_its_base_shares(place: Pa
     found = compared(place)
     (error,) = found.errors
     assert error.startswith("TUNED is right on")
-    assert "BASE, with the same preprocessing, is better" in error
+    assert "BASE is better with the same preprocessing" in error
     assert "--mean" not in error
 
 
@@ -343,6 +343,8 @@ def test_running_statistics_have_their_share_of_a_loss(tmp_path: Path) -> None:
     sign = next(sign for sign in found.signs if sign.name == "statistics")
     assert sign.evidence
     assert sign.evidence.value == pytest.approx(np.mean(shares))
+    alone = compared(tmp_path, "tuned.safetensors", "batch_norm", analyses=False).signs[5]
+    assert (alone.name, alone.verdict) == ("statistics", "unknown"), "there are some, which nobody looked at"
     found.page(tmp_path / "page.html")
     page = (tmp_path / "page.html").read_text("utf-8")
     assert page.index('id="signs"') < page.index("Weights or running statistics?") < page.index('id="sets"')
@@ -627,6 +629,11 @@ def test_mistakes(place: Path, rib_says: Say, words: list[str], texts: list[str]
         assert text in said
 
 
+def test_a_suite_and_one_model_are_too_few(place: Path, rib_says: Say) -> None:
+    code, said = rib_says("compare", place / "tiny.toml", "resnet")
+    assert (code, "takes a suite and two models" in said, "SUITE BASE TUNED" in said) == (2, True, True)
+
+
 def test_a_missing_extra(place: Path, rib_says: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     import sys
 
@@ -880,16 +887,37 @@ def test_checkpoints_of_one_name_have_pages_of_their_own(place: Path, suite: Sui
     for number, file in enumerate(files):
         file.parent.mkdir()
         torch.save({name: value + number for name, value in classifier("resnet", 3).net.state_dict().items()}, file)
-    names = [make_pair(suite, "resnet", str(file)).page_name for file in (*files, files[0])]
+    names = [make_pair(suite, "resnet", str(file)).page_name() for file in (*files, files[0])]
     assert names[0] == names[2]
     assert names[0] != names[1]
     assert names[0].startswith("compare-resnet-best.pth-")
 
 
+def test_calls_that_show_other_things_have_pages_of_their_own(place: Path, suite: Suite) -> None:
+    file = str(place / "good.safetensors")
+    options: list[dict[str, Any]] = [{}, {"tuned_on": "whole"}, {"tuned_on": "part"}, {"images": 5}]
+    names = [make_pair(suite, "resnet", file, **each).page_name() for each in options]
+    names.append(make_pair(suite, "resnet", file).page_name(["ri < -2"]))
+    assert len(set(names)) == 5
+    assert make_pair(suite, "resnet", file).page_name() == names[0]
+
+
+@pytest.mark.parametrize(("on", "named"), [(None, "clean, whole, part, other"), ("part", "clean, part")])
+def test_test_images_that_rib_drew_may_be_training_images(
+    place: Path, suite: Suite, on: str | None, named: str
+) -> None:
+    notes = make_pair(suite, "resnet", str(place / "good.safetensors"), tuned_on=on).plan.notes
+    assert [note for note in notes if note.startswith(f"RIB drew the test images of {named} (`test_fraction`)")]
+    rows = {name: row.model_copy(update={"test_fraction": 0.0}) for name, row in suite.data.items()}
+    whole = suite.model_copy(update={"data": rows}).based_at(place)
+    notes = make_pair(whole, "resnet", str(place / "good.safetensors"), tuned_on=on).plan.notes
+    assert not [note for note in notes if "RIB drew" in note]
+
+
 def test_a_quick_comparison_does_not_replace_the_page_of_a_whole_one(place: Path, suite: Suite) -> None:
     file = str(place / "good.safetensors")
     options: list[dict[str, Any]] = [{}, {"analyses": False}, {"layers": "blocks.0"}]
-    names = [make_pair(suite, "resnet", file, **each).page_name for each in options]
+    names = [make_pair(suite, "resnet", file, **each).page_name() for each in options]
     assert len(set(names)) == 3
 
 

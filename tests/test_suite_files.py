@@ -102,6 +102,7 @@ def test_the_reference_has_the_classes_of_most_sets(tmp_path: Path) -> None:
         (["two"], "too few data sets"),
         (["images", "--out", "suite.yaml"], "ends in .toml"),
         (["images", "--model", "resnet18"], "unknown form of --model"),
+        (["images", "--model", "timm:resnet18x"], "unknown timm model"),
         (["images", "--size", "64"], "belong to a model"),
         (["images", "--crop", "0.9", "--mean", "0.5"], "got:    --crop, --mean"),
         (["images", "--model", "timm:test_resnet", "--mean", "0.5,0.5"], "neither one number nor three"),

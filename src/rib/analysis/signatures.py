@@ -142,7 +142,8 @@ def _large_drop(evidence: Evidence) -> Signature:
         )
         return Signature(name, "unknown", LARGE_DROP, change, words)
     verdict = _below(change, LARGE_DROP)
-    moved = f"changed by {_signed(change.value)} points after tuning on {size:,} images"
+    change_said = f"changed by {_signed(change.value)} points after tuning on {size:,} images"
+    moved = f"Accuracy on the downstream sets not tuned on {change_said}"
     return Signature(
         name,
         verdict,
@@ -150,9 +151,9 @@ def _large_drop(evidence: Evidence) -> Signature:
         change,
         _say(
             verdict,
-            present=f"Accuracy on data sets not tuned on {moved}: a collapse.",
-            suggested=f"Accuracy on data sets not tuned on {moved}: a collapse, unless chance made it look like one.",
-            absent=f"Accuracy on data sets not tuned on {moved}: no collapse (that is worse than {LARGE_DROP:+.0f}).",
+            present=f"{moved}: a collapse.",
+            suggested=f"{moved}: a collapse, unless chance made it look like one.",
+            absent=f"{moved}: no collapse (that is worse than {LARGE_DROP:+.0f}).",
         ),
     )
 

@@ -109,14 +109,15 @@ def compare(
         "how": How(workers=workers, device=device).available(),
     }
     found = with_progress(lambda watcher: api.compare(base, tuned, **options, store=store, watcher=watcher))
-    _show(found, html or found.results.store.root / "reports" / found.pair.page_name, as_json)
+    name = found.pair.page_name([str(gate) for gate in found.gates])
+    _show(found, html or found.results.store.root / "reports" / name, as_json)
 
 
 def _words(words: list[str], suite: str | None) -> tuple[str, str, str]:
     """The suite, the base and the tuned model of the command line. Raises UserError."""
     if len(words) == 3 and suite is None:
         return words[0], words[1], words[2]
-    if len(words) != 2:
+    if len(words) != 2 or (suite is None and words[0].endswith(".toml")):
         raise UserError(
             "rib compare takes a suite and two models",
             got=" ".join(words),

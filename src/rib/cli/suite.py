@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -30,6 +30,7 @@ from rib.text.terminal import console, printable
 
 if TYPE_CHECKING:
     from rib.plan import Plan
+    from rib.suite.draft import Draft
 
 FEW = 3
 """Classes that a set lacks and that are named."""
@@ -74,17 +75,33 @@ def new(
     home.mkdir(parents=True, exist_ok=True)
     name = re.sub(r"[^\w.+-]+", "-", root.resolve().name).strip("-.") or "suite"
     own_head = _has_own_head(row, len(found.reference.images), home)
+    said = [*_of_model(found, row, own_head, home), *(f"note: {words}" for words in found.odd)]
     target.write_text(draft_text(found, name, row, _from(home, root), own_head), "utf-8")
     (home / SCHEMA).write_text(schema_text(), "utf-8")
     load_suite(target)
-    for words in found.odd:
-        print(printable(f"note: {words}"))
-    if own_head:
-        print(
-            printable(f"note: the checkpoint has as many outputs as {found.reference.name} has classes: they are used")
-        )
+    for words in said:
+        print(printable(words))
     print(printable(f"reference: {found.reference.name}; downstream: {', '.join(s.name for s in found.downstream)}"))
     print(printable(f"wrote {target}; next: rib suite check {shlex.quote(str(target))}"))
+
+
+def _of_model(found: Draft, row: dict[str, Any] | None, own_head: bool, home: Path) -> Iterator[str]:
+    """What a user should know about the model of a draft, in sentences."""
+    from rib.models.catalogue import ModelRow
+    from rib.models.describe import preprocessing
+
+    if row is None:
+        return
+    seen = preprocessing(ModelRow(**row), home, len(found.reference.images)).words
+    yield f"model: sees {seen}; if it was trained otherwise: --size, --crop, --interpolation, --mean, --std"
+    name = found.reference.name
+    if own_head:
+        yield f"note: the checkpoint has as many outputs as {name} has classes: they are used"
+    if "weights" in row and not found.reference.test:
+        yield (
+            f"note: RIB draws the test images of {name}. If the checkpoint was trained on some of them, give your own "
+            "split: folders train/ and test/ in it"
+        )
 
 
 def _from(home: Path, path: Path) -> str:

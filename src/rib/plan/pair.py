@@ -87,11 +87,14 @@ class Pair:
         """The tuned model."""
         return self.plan.runs[1]
 
-    @property
-    def page_name(self) -> str:
-        """File name of the page: the names of both models, and a digest of their content, the data and the analyses."""
+    def page_name(self, gates: Sequence[str] = ()) -> str:
+        """File name of the page: the names of both models, and a digest of all that the page shows.
+
+        Args:
+            gates: the conditions of the call.
+        """
         names = (re.sub(r"[^\w.-]+", "_", Path(name).name) for name in ("compare", self.base, self.tuned))
-        content = [self.plan.suite.name, self.before.fit.key, self.after.fit.key]
+        content = [self.plan.suite.name, self.before.fit.key, self.after.fit.key, self.tuned_on, self.images, *gates]
         content += [score.key for score in self.after.scores.values()] + [look.step.key for look in self.plan.looks]
         return f"{'-'.join(names)}-{digest(json.dumps(content).encode())[:8]}.html"
 
@@ -147,7 +150,7 @@ def make_pair(
     files = [role for role, text in (("BASE", base), ("TUNED", tuned)) if _is_file(text, suite)]
     require_one_view(suite, {"BASE": before, "TUNED": after}, files, view, len(classes))
     run = Run(names[0], TUNED, None, None, on or OWN_DATA, fit, _scores(second, fit, on, plan.world))
-    notes = (*plan.notes, *_added({"BASE": first.fit, "TUNED": fit}))
+    notes = (*plan.notes, *_added({"BASE": first.fit, "TUNED": fit}), *_drawn_tests(suite, (before, after), on))
     plan = replace(plan, runs=(first, run), looks=tuple(_looks(plan, first, run, patterns)), notes=notes)
     seen = {name: getattr(before, name) for name in view}
     return Pair(plan, base, tuned, on, images, seen, _recorded(before, view, suite))
@@ -171,6 +174,19 @@ def _added(fits: Mapping[str, Fit]) -> Iterator[str]:
                 f"{extension.function.rpartition(':')[2]}{arguments}. Accuracies are those of the whole net; analyses "
                 "of layers and weights compare what both nets have"
             )
+
+
+def _drawn_tests(suite: Suite, rows: Sequence[ModelRow], on: str | None) -> Iterator[str]:
+    """A sentence if RIB draws test images from folders on which the author of a checkpoint file may have trained."""
+    if not any(row.hf or (row.weights and ":" not in row.weights) for row in rows):
+        return
+    sets = (suite.reference, *((on,) if on else suite.downstream))
+    drawn = [suite.set_names.short(name) for name in sets if name in suite.data and suite.data[name].test_fraction]
+    if drawn:
+        yield (
+            f"RIB drew the test images of {', '.join(drawn)} (`test_fraction`). A checkpoint that was trained on some "
+            "of them looks better than it is: then give your own split, as folders train/ and test/"
+        )
 
 
 def _looks(plan: Plan, before: Run, after: Run, layers: Sequence[str] | None) -> Iterator[Look]:

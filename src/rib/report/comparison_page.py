@@ -102,4 +102,12 @@ def figures(found: Comparison) -> dict[str, Any]:
 def _row(
     name: str, title: str, change: Interval | None, before: Interval | None, after: Interval | None
 ) -> dict[str, Any]:
-    return {"name": name, "title": title, "apart": False, "change": change, "before": before, "after": after}
+    return {
+        "name": name,
+        "title": title,
+        "apart": False,
+        "change": change,
+        "marked": bool(change and change.marked),
+        "before": before,
+        "after": after,
+    }

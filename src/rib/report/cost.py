@@ -29,7 +29,7 @@ def cost_lines(cost: Cost, suite: str, devices: str, noun: str = IMAGES) -> str:
         lines.append(f"  The disk is too small for all of it: keep fewer weights, or score fewer {noun}.")
     if cost.assumed:
         lines.append(
-            f"  absent   {len(cost.assumed)} data sets and weights are not on this machine; counted as published:"
+            f"  absent   data sets and weights that are not on this machine: {len(cost.assumed)}; counted as published:"
         )
         lines += [f"           {name}" for name in cost.assumed]
     lines += [f"  data     {words}" for words in cost.left_out]

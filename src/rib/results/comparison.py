@@ -13,8 +13,8 @@ from rib.analysis.drift import Drift, DriftValues
 from rib.analysis.signatures import Evidence, Signature, signatures, worded
 from rib.analysis.statistics import StatisticsShare, StatisticsValues
 from rib.gates import Gate, GateVerdict, quantity_names, tested_together, worst_of
-from rib.metrics.intervals import Interval
-from rib.plan.pair import Pair
+from rib.metrics.intervals import LEVEL, Interval
+from rib.plan.pair import Pair, keeps_statistics
 from rib.results.inside.averages import OWN
 from rib.results.inside.calibration import calibration_changes
 from rib.results.inside.churn import ChurnRow, ClassLoss, churn_rows, worst_classes
@@ -158,7 +158,7 @@ class Comparison:
             ri=self.ri,
             reference=self.change_on("reference"),
             shares=statistics_shares(self.results, (self.pair.after.model, self.pair.after.method, None)),
-            keeps_statistics=any(isinstance(look.step.analysis, StatisticsShare) for look in self.pair.plan.looks),
+            keeps_statistics=keeps_statistics(self.pair.before.fit.architecture),
         )
         return worded(signatures(evidence), self.results.plan.noun)
 
@@ -226,7 +226,8 @@ class Comparison:
     def errors(self) -> tuple[str, ...]:
         """Reasons not to trust the numbers, whatever the gates say; empty if there are none."""
         row = next((row for row in self.tested if row.role == "reference"), None)
-        found = list(implausible(self.results, self.pair, row.before, row.after)) if row else []
+        after = row.after if row and not self.forgotten else None
+        found = list(implausible(self.results, self.pair, row.before, after)) if row else []
         own = next((row.after for row in self.tested if row.role == "own"), None)
         if own is not None and not own.low > (level := chance(self.results, str(self.pair.tuned_on))):
             found.append(
@@ -235,6 +236,27 @@ class Comparison:
                 "another order of classes"
             )
         return tuple(found)
+
+    @cached_property
+    def forgotten(self) -> str:
+        """The set that the tuned model knows best, if it is no better than chance on the reference set; else empty.
+
+        Whoever knows one set, tested together with the others, has the right order of classes and a training that did
+        not collapse. So its accuracy on the reference set is a result, and no mistake of the call.
+        """
+        levels = {
+            row.name: chance(self.results, name) for name, row in zip(self.pair.after.scores, self.tested, strict=True)
+        }
+        lost = any(
+            row.role == "reference" and row.after and not row.after.low > levels[row.name] for row in self.tested
+        )
+        limit = LEVEL / 2 / len(self.tested)
+        known = [
+            row
+            for row in self.tested
+            if row.after and row.after.value > levels[row.name] and (row.after.beyond(levels[row.name]) or 0) <= limit
+        ]
+        return max(known, key=lambda row: row.after.value if row.after else 0.0).name if lost and known else ""
 
     @property
     def passed(self) -> bool:

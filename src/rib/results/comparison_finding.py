@@ -8,6 +8,9 @@ from rib.results.finding import Claim, listed
 from rib.results.inside.signatures import VERDICTS
 from rib.results.words import signed
 
+INSIDE = {"low CKA", "late shift"}
+"""Signs of what changed inside the model. By themselves they are no sign that accuracy was lost."""
+
 
 def comparison_finding(found: Comparison) -> str:
     """The finding of a comparison: sentences that claim no more than the intervals allow."""
@@ -31,7 +34,8 @@ def comparison_claim(found: Comparison) -> Claim:
     count = sum(row.role == "downstream" and row.change is not None for row in found.tested)
     other = "" if found.tuned_on is None else "other "
     where = f"the {other}downstream set" if count == 1 else f"the {count} {other}downstream sets"
-    lead = f"{found.tuned} {_own_gain(found)}{verb}: {_points(ri)} points on average on {where}.{_largest_loss(found)}"
+    change = f"{_points(ri)} points on average on {where}."
+    lead = f"{found.tuned} {_own_gain(found)}{verb}: {change}{_unnamed(found)}{_largest_loss(found)}"
     own, reference = found.change_on("own"), found.change_on("reference")
     spans = [f"{_ended(own)} on {found.tuned_on}" if own else "", f"{_ended(ri)} on {where}"]
     if reference:
@@ -50,10 +54,20 @@ def _own_gain(found: Comparison) -> str:
     if own is None:
         return ""
     where = f"on {found.tuned_on}, the set tuned on"
-    if not own.excludes_zero:
+    if not own.marked:
         return f"shows no distinguishable gain {where}, and "
     verb = f"gained {signed(own.value)}" if own.value > 0 else f"lost {abs(own.value):z.1f}"
     return f"{verb} points {where}, and "
+
+
+def _unnamed(found: Comparison) -> str:
+    """Without a named tuned set, the set with the largest gain, which may be it; as a sentence."""
+    gains = [row for row in found.tested if row.role == "downstream" and row.change and row.change.marked]
+    best = max(gains, key=lambda row: row.change.value if row.change else 0.0, default=None)
+    if found.tuned_on is not None or best is None or best.change is None or best.change.value <= 0:
+        return ""
+    option = f"--tuned-on {best.name}"
+    return f" No set is named as the one tuned on; if it is {best.name} ({_points(best.change)}), give {option}."
 
 
 def _largest_loss(found: Comparison) -> str:
@@ -65,7 +79,17 @@ def _largest_loss(found: Comparison) -> str:
     what = {"reference": f"the reference set {name}", "own": f"{name}, the set tuned on"}.get(role, name)
     own = next(row.change for row in found.tested if row.name == name)
     beyond = "" if own is None or own.marked else ", which chance may explain"  # the largest of several changes
-    return f" The largest loss is on {what}: {_points(change)} points{beyond}."
+    return f" The largest loss is on {what}: {_points(change)} points{beyond}.{_forgotten(found)}"
+
+
+def _forgotten(found: Comparison) -> str:
+    """The accuracies of a tuned model that is at chance on the reference set alone, as a sentence; else empty."""
+    if not found.forgotten:
+        return ""
+    right = {row.name: row.after.value for row in found.tested if row.after}
+    reference = next(row.name for row in found.tested if row.role == "reference")
+    known = f"{right[found.forgotten]:z.1f} % of {found.forgotten}"
+    return f" On {reference} it is right on {right[reference]:z.1f} %, no better than chance, though on {known}."
 
 
 def _by_statistics(found: Comparison) -> str:
@@ -87,10 +111,14 @@ def reason(found: Comparison) -> str:
     present = [sign.name for sign in found.signs if sign.present]
     if found.pair.identical or found.ri is None:
         return ""
-    if present:
+    if set(present) - INSIDE:
         return f"Signs of a lost robustness: {', '.join(present)}."
-    if doubtful := [f"{sign.name} ({VERDICTS[sign.verdict]})" for sign in found.signs if sign.verdict != "absent"]:
-        return f"No sign of a lost robustness is certain: {', '.join(doubtful)}."
+    open_ones = [sign for sign in found.signs if sign.verdict != "absent" and sign.name not in INSIDE]
+    if open_ones:
+        named = ", ".join(f"{sign.name} ({VERDICTS[sign.verdict]})" for sign in open_ones)
+        return f"No sign of a lost robustness is certain: {named}."
+    if present:
+        return f"No sign of a lost robustness; inside the model: {', '.join(present)}."
     return "None of the signs of a lost robustness is there."
 
 

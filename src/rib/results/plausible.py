@@ -23,12 +23,10 @@ CAUSES = "the usual causes: other preprocessing (size, crop, mean and std), anot
 
 COLLAPSED = "a training that collapsed"
 
-OF_TUNED = (
-    f"BASE, with the same preprocessing, is better: the usual causes are another order of classes, or {COLLAPSED}"
-)
+OF_TUNED = f"BASE is better with the same preprocessing: the usual causes are another order of classes, or {COLLAPSED}"
 """The causes for a tuned model whose base is better than chance."""
 
-REMEDY = "State the preprocessing that it was trained with: --size, --crop, --mean, --std"
+REMEDY = "State the preprocessing if it was trained with another: --size, --crop, --mean, --std"
 
 
 def chance(results: Results, name: str) -> float:
@@ -57,10 +55,11 @@ def implausible(results: Results, pair: Pair, before: Interval | None, after: In
     causes = {"BASE": f"{CAUSES}. {REMEDY}", "TUNED": OF_TUNED if base_learned else f"{CAUSES}, or {COLLAPSED}"}
     for role, run, found in (("BASE", pair.before, before), ("TUNED", pair.after, after)):
         if found is not None and not found.low > level:
-            order = next((f"{words}; if that is right, " for each, words in results.orders if each is run), "")
+            order = next((words for each, words in results.orders if each is run), "")
+            cause = f"{order}. {REMEDY}" if order and role == "BASE" else order or causes[role]
             yield (
                 f"{role} is right on {found.value:z.1f} % [{found.low:z.1f}, {found.high:z.1f}] of the reference set "
-                f"{name}, no better than chance ({level:z.1f} %), so its numbers mean nothing; {order}{causes[role]}"
+                f"{name}, no better than chance ({level:z.1f} %), so its numbers mean nothing; {cause}"
             )
     if before is None or not before.low > level:
         return

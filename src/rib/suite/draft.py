@@ -193,7 +193,7 @@ def draft_text(
         "",
         "[[runs]]",
         'methods = ["finetune", "linear_probe", "lp_ft", "wise_ft"]    # rib list methods',
-        f"sizes = [{draft.size}]    # images to tune on; the smallest set has about {least:,}",
+        f"sizes = [{draft.size}]    # images to tune on; the smallest set has about {least:,} after held_out",
         "",
         "[recipe]    # of tuning",
         "epochs = 10",

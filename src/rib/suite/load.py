@@ -58,6 +58,9 @@ def suite_file(name: str | Path) -> Path:
         inside = path / "suite.toml"
         remedy = f"name the file: {inside}" if inside.is_file() else f"write a suite for it: rib suite new {path}"
         raise UserError("a folder is no suite", got=name, valid="a suite's name, or a .toml file", remedy=remedy)
+    if str(name) not in shipped() and (path.suffix or "/" in str(name)):
+        near = with_near_path(path)
+        raise UserError("a suite is a name or a .toml file", got=name, valid="a path to a .toml file", remedy=near)
     if str(name) not in shipped():
         error = nearest(str(name), shipped(), "suite")
         raise UserError(error.problem, got=name, valid=f"{error.valid}, or a path to a .toml file", remedy=error.remedy)

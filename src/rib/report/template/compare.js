@@ -6,7 +6,7 @@
 
   function changes(section, _, [one]) {
     const rows = one.rows.filter((row) => row.change);
-    const colour = ({ change }) => css(!clear(change) ? "muted" : change[0] > 0 ? "up" : "down");
+    const colour = ({ change, marked }) => css(!marked ? "muted" : change[0] > 0 ? "up" : "down");
     const label = (row) => (row.name === "RI" ? "<b>RI</b>" : escape(row.name));
     const longest = Math.max(...rows.map((row) => row.name.length));
     const traces = rows.map((row, at) => ({
@@ -16,7 +16,7 @@
       y: [at],
       marker: {
         color: colour(row),
-        symbol: row.name === "RI" ? "diamond" : clear(row.change) ? "circle" : "circle-open",
+        symbol: row.name === "RI" ? "diamond" : row.marked ? "circle" : "circle-open",
         size: row.name === "RI" ? 12 : 9,
       },
       error_x: {
