@@ -24,7 +24,9 @@ def said(answer: Answer) -> str:
     counts = Counter(one.verdict for one in answer.contrasts)
     order: tuple[AnswerVerdict, ...] = ("shown", "not shown", "reversed", "incomplete")
     parts = ", ".join(f"{counts[name]} {name}" for name in order if counts[name])
-    text = f"{answer.verdict.capitalize()}: of {len(answer.contrasts)} contrasts, {parts}"
+    text = f"The claim is {answer.verdict}"
+    if len(answer.contrasts) > 1:
+        text += f": of its {len(answer.contrasts)} contrasts, {parts}"
     if len(answer.families) > 1:
         text += "; " + ", ".join(f"{family}: {found}" for family, found in answer.families.items())
     return text + "."

@@ -23,8 +23,8 @@ class Rate(Study):
     name: ClassVar[str] = "rate"
     question: ClassVar[str] = "Does the loss survive when every model is tuned at its own best learning rate?"
     claim: ClassVar[str] = (
-        "The loss, and that the largest pretraining set loses most, are no matter of one learning rate: both are "
-        "there at the rate that is best on held-out downstream images."
+        "The loss does not come from one learning rate, nor does the largest loss of the largest pretraining set: both "
+        "are there at the rate that is best on held-out downstream images."
     )
     limits: ClassVar[tuple[str, ...]] = (
         "The best rate is the best for the set tuned on, as somebody would choose who looks at no other set; it is "
