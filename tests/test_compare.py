@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import given
@@ -232,6 +233,17 @@ def test_accuracies_alone(place: Path, rib_says: Say) -> None:
     assert "not measured" in " ".join(said.split())
     code, said = rib_says(*call, "--no-analyses", "--layers", "stages.*")
     assert (code, "layers are those of CKA" in said) == (2, True), said
+
+
+def test_every_answer_before_and_after_is_written(place: Path, suite: Suite, rib_says: Say) -> None:
+    call = ("compare", place / "tiny.toml", "resnet", place / "collapsed.safetensors", "--store", place / "store")
+    code, said = rib_says(*call, "--workers", 1, "--parquet", "out", "--fail-if", "ri < 1000")
+    assert (code, "tables: " in said) == (1, True), "a broken gate does not stop the writing"
+    rows = pq.read_table("out/predictions.parquet").to_pylist()
+    for role, file in (("pretrained", "resnet-0"), ("tuned", "collapsed")):
+        for name, percent in by_hand(suite, place / f"{file}.safetensors").items():
+            right = [row["masked_right"] for row in rows if (row["method"], row["tested_on"]) == (role, name)]
+            assert 100 * np.mean(right) == pytest.approx(percent)
 
 
 def test_one_gate_is_the_gate(place: Path) -> None:

@@ -562,11 +562,11 @@ def test_figures_are_files_and_the_same_twice(tmp_path: Path) -> None:
 def test_a_report_names_each_file_that_it_wrote(
     whole: Results, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str, first: str
 ) -> None:
-    from rib.cli.report import _write_folder
+    from rib.cli.output import write_folder
 
     if what == "figures":
         pytest.importorskip("matplotlib")
-    _write_folder(whole, tmp_path / what, what)
+    write_folder(whole, tmp_path / what, what)
     said = capsys.readouterr().err
     there = sorted(path.name for path in (tmp_path / what).iterdir())
     assert f"{what}: {len(there)} files in {tmp_path / what}: {first}" in said

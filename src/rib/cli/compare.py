@@ -13,6 +13,7 @@ from rib.cli.options import (
     DataPath,
     DeviceName,
     Json,
+    TablesFolder,
     ViewCrop,
     ViewFilter,
     ViewMean,
@@ -23,7 +24,7 @@ from rib.cli.options import (
     page_place,
     store_place,
 )
-from rib.cli.output import print_page_path, with_progress
+from rib.cli.output import print_page_path, with_progress, write_folder
 from rib.errors import UserError
 from rib.files import json_text
 from rib.text.terminal import say
@@ -89,6 +90,7 @@ def compare(
     workers: Workers = None,
     device: DeviceName = "auto",
     html: PagePath = None,
+    parquet: TablesFolder = None,
     as_json: Json = False,
 ) -> None:
     """Compare a tuned model with its base. Exit code 1 if a --fail-if condition holds or a step failed."""
@@ -109,8 +111,7 @@ def compare(
         "how": How(workers=workers, device=device).available(),
     }
     found = with_progress(lambda watcher: api.compare(base, tuned, **options, store=store, watcher=watcher))
-    name = found.pair.page_name([str(gate) for gate in found.gates])
-    _show(found, html or found.results.store.root / "reports" / name, as_json)
+    _show(found, html or found.results.store.root / "reports" / found.page_name, as_json, parquet)
 
 
 def _words(words: list[str], suite: str | None) -> tuple[str, str, str]:
@@ -126,8 +127,9 @@ def _words(words: list[str], suite: str | None) -> tuple[str, str, str]:
     return suite or "digits", words[0], words[1]
 
 
-def _show(found: ComparedModels, page: Path, as_json: bool) -> None:
-    """Write the page and print the numbers, even if the page cannot be written; exit code 1 if a gate is broken."""
+def _show(found: ComparedModels, page: Path, as_json: bool, parquet: Path | None) -> None:
+    """Write the page and the tables, and print the numbers even if the page cannot be written; exit code 1 if a gate is
+    broken."""
     from rib.report.comparison_json import comparison_json
     from rib.results.comparison_finding import gates_finding
 
@@ -140,6 +142,8 @@ def _show(found: ComparedModels, page: Path, as_json: bool) -> None:
         else:
             found.table()
     print_page_path(page, as_json)
+    if parquet:
+        write_folder(found.results, parquet, "tables")
     if not found.passed:
         say(gates_finding(found))
         raise typer.Exit(1)

@@ -82,6 +82,9 @@ PackBudget = Annotated[
 NoSamples = Annotated[
     bool, typer.Option("--no-samples", help="leave the sample images or texts of the data sets out of the page")
 ]
+TablesFolder = Annotated[
+    Path | None, typer.Option("--parquet", help="write per-example predictions and scores into this folder")
+]
 Json = Annotated[bool, typer.Option("--json", help="print one JSON document")]
 
 Workers = Annotated[int | None, typer.Option(min=1, help="processes; default: one per core, or one per GPU")]

@@ -101,6 +101,31 @@ def write_file(write: Callable[[Results, Path], Any], results: Results, target: 
         raise UserError(f"cannot write {target}", got=error.strerror, remedy="choose another path") from None
 
 
+def write_folder(results: Results, folder: Path, what: str) -> None:
+    """Write tables or figures; show each file when it is written, and name all of them at the end."""
+    from rib.report.figures import write_figures
+    from rib.report.parquet import write_parquet
+
+    found: list[Path] = []
+    with console(stderr=True).status(f"writing {what} into {folder}") as shown:
+
+        def wrote(path: Path) -> None:
+            found.append(path)
+            shown.update(f"writing {what} into {folder}: {len(found)} files, {path.name}")
+
+        write = write_parquet if what == "tables" else write_figures
+        write_file(lambda given, place: write(given, place, wrote=wrote), results, folder)
+    say(f"{what}: {len(found)} files in {folder.absolute()}: {', '.join(_stems(found))}")
+
+
+def _stems(paths: list[Path]) -> list[str]:
+    """Names of files, one for those that differ in their suffix only: "mri.pdf .png"."""
+    suffixes: dict[str, list[str]] = {}
+    for path in paths:
+        suffixes.setdefault(path.stem, []).append(path.suffix)
+    return [f"{stem}{' '.join(ends)}" for stem, ends in suffixes.items()]
+
+
 def print_page_path(page: Path, as_json: bool) -> None:
     """Print the path of the page: on standard error if standard output is one JSON document."""
     (say if as_json else print)(f"page: {page}")

@@ -19,16 +19,25 @@ from rib.cli.options import (
     SeedsOption,
     StorePath,
     SuiteName,
+    TablesFolder,
     page_place,
     table_place,
 )
-from rib.cli.output import note_unstated, print_report, require_records, results_of, write_file, write_report_page
+from rib.cli.output import (
+    note_unstated,
+    print_report,
+    require_records,
+    results_of,
+    write_file,
+    write_folder,
+    write_report_page,
+)
 from rib.errors import UserError
 from rib.files import json_text
 from rib.text.terminal import console, say
 
 if TYPE_CHECKING:
-    from rib.results.results import Results
+    pass
 
 
 def report(
@@ -38,9 +47,7 @@ def report(
     html: Annotated[
         Path | None, typer.Option(parser=page_place, metavar="PATH", help="write the page to this file")
     ] = None,
-    parquet: Annotated[
-        Path | None, typer.Option(help="write per-example predictions and scores into this folder")
-    ] = None,
+    parquet: TablesFolder = None,
     latex: Annotated[
         Path | None, typer.Option(parser=table_place, metavar="PATH", help="write the LaTeX table to this file")
     ] = None,
@@ -67,32 +74,7 @@ def report(
         say(f"table: {latex.absolute()}")
     for folder, what in ((parquet, "tables"), (figures, "figures")):
         if folder:
-            _write_folder(results, folder, what)
-
-
-def _write_folder(results: Results, folder: Path, what: str) -> None:
-    """Write tables or figures; show each file when it is written, and name all of them at the end."""
-    from rib.report.figures import write_figures
-    from rib.report.parquet import write_parquet
-
-    found: list[Path] = []
-    with console(stderr=True).status(f"writing {what} into {folder}") as shown:
-
-        def wrote(path: Path) -> None:
-            found.append(path)
-            shown.update(f"writing {what} into {folder}: {len(found)} files, {path.name}")
-
-        write = write_parquet if what == "tables" else write_figures
-        write_file(lambda given, place: write(given, place, wrote=wrote), results, folder)
-    say(f"{what}: {len(found)} files in {folder.absolute()}: {', '.join(_stems(found))}")
-
-
-def _stems(paths: list[Path]) -> list[str]:
-    """Names of files, one for those that differ in their suffix only: "mri.pdf .png"."""
-    suffixes: dict[str, list[str]] = {}
-    for path in paths:
-        suffixes.setdefault(path.stem, []).append(path.suffix)
-    return [f"{stem}{' '.join(ends)}" for stem, ends in suffixes.items()]
+            write_folder(results, folder, what)
 
 
 def export(

@@ -74,6 +74,11 @@ class Comparison:
         return called(self.pair.tuned, self.pair.base)
 
     @property
+    def page_name(self) -> str:
+        """File name of its page."""
+        return self.pair.page_name([str(gate) for gate in self.gates])
+
+    @property
     def tuned_on(self) -> str | None:
         """The suite's data set that it was tuned on; None for the user's own data."""
         return self.results.set_name(self.pair.tuned_on) if self.pair.tuned_on else None
@@ -229,7 +234,11 @@ class Comparison:
         after = row.after if row and not self.forgotten else None
         found = list(implausible(self.results, self.pair, row.before, after)) if row else []
         own = next((row.after for row in self.tested if row.role == "own"), None)
-        if own is not None and not own.low > (level := chance(self.results, str(self.pair.tuned_on))):
+        if (
+            own is not None
+            and not self.pair.identical
+            and not own.low > (level := chance(self.results, str(self.pair.tuned_on)))
+        ):
             found.append(
                 f"TUNED is right on {own.value:z.1f} % [{own.low:z.1f}, {own.high:z.1f}] of {self.tuned_on}, the set "
                 f"tuned on, no better than chance ({level:z.1f} %): its training ended at chance, or its outputs have "

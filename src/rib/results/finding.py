@@ -332,7 +332,8 @@ def _start(results: Results) -> Claim:
     why = "No tuned model is complete" if tuned else "This suite tunes nothing"
     if not tuned and results.plan.merges:
         why = "This suite only merges models"
-    return Claim(f"{why}; {best.model} starts with the highest mean OOD accuracy, {level}.")
+    what = "the highest mean OOD accuracy," if len(starts) > 1 else "a mean OOD accuracy of"
+    return Claim(f"{why}; {best.model} starts with {what} {level}.")
 
 
 def _points(interval: Interval | None) -> str:
