@@ -50,6 +50,8 @@ def test_the_nearest_path_is_suggested(tmp_path: Path) -> None:
     assert with_near_path(tmp_path / "imges" / "sketch") == f"did you mean {there!r}?"
     assert with_near_path(tmp_path / "images" / "a.npy", "look") == f"did you mean {there + '/a.npz'!r}?; look"
     assert with_near_path(tmp_path / "zzz", "look") == "look"
+    assert with_near_path(tmp_path / "zzz") is None
+    assert with_near_path(tmp_path / ("a" * 300), "look") == "look", "no file system has such a name"
     assert with_near_path(tmp_path / "images", "look") == "look", "it exists"
     assert with_near_path(tmp_path / "images" / "a.npz" / "x", "look") == "look", "a file in the place of a folder"
 

@@ -118,21 +118,26 @@ _MOST_LISTED = 10_000
 
 def with_near_path(path: Path, remedy: str | None = None) -> str | None:
     """A remedy for a path that does not exist. It begins with the nearest existing path, if one is near."""
+    try:
+        near = _near_path(path)
+    except OSError:  # a folder that may not be read, or a name that is too long
+        near = None
+    return "; ".join(filter(None, (f"did you mean {str(near)!r}?" if near else None, remedy))) or None
+
+
+def _near_path(path: Path) -> Path | None:
     if path.exists():
-        return remedy
+        return None
     missing = path
     while not missing.parent.exists() and missing.parent != missing.parent.parent:
         missing = missing.parent
-    try:
-        names = [each.name for each in islice(missing.parent.iterdir(), _MOST_LISTED)]
-    except OSError:
-        return remedy
+    names = [each.name for each in islice(missing.parent.iterdir(), _MOST_LISTED)]
     close = difflib.get_close_matches(missing.name, names, n=1, cutoff=0.6)
     if not close:
-        return remedy
+        return None
     there = missing.parent / close[0]
     whole = there / path.relative_to(missing)
-    return "; ".join(filter(None, (f"did you mean {str(whole if whole.exists() else there)!r}?", remedy)))
+    return whole if whole.exists() else there
 
 
 _NO_MEMORY = ("can't allocate memory", "not enough memory", "out of memory")

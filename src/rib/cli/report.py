@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -35,9 +35,6 @@ from rib.cli.output import (
 from rib.errors import UserError
 from rib.files import json_text
 from rib.text.terminal import console, say
-
-if TYPE_CHECKING:
-    pass
 
 
 def report(
