@@ -416,6 +416,13 @@ def test_a_model_that_forgot_all_but_the_set_tuned_on_is_a_result_and_no_mistake
     assert compared(tmp_path / "kept", 20, -5).forgotten == "", "it is better than chance everywhere"
 
 
+def test_another_order_of_classes_is_a_mistake_even_where_one_set_is_known(tmp_path: Path) -> None:
+    found = compared(tmp_path, 20, -35)
+    found.results.__dict__["orders"] = ((found.pair.after, "probably another order of classes"),)
+    assert found.forgotten == ""
+    assert "probably another order of classes" in found.errors[0]
+
+
 @pytest.mark.parametrize(("own", "on", "hint"), [(20, None, True), (20, "one", False), (-5, None, False)])
 def test_a_gain_without_a_named_set_may_be_of_the_set_tuned_on(
     tmp_path: Path, own: float, on: str | None, hint: bool

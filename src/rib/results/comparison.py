@@ -250,22 +250,22 @@ class Comparison:
     def forgotten(self) -> str:
         """The set that the tuned model knows best, if it is no better than chance on the reference set; else empty.
 
-        Whoever knows one set, tested together with the others, has the right order of classes and a training that did
-        not collapse. So its accuracy on the reference set is a result, and no mistake of the call.
+        A model that knows one set, tested together with the others, has the right order of classes and a training that
+        did not collapse. So its accuracy on the reference set is a result, and no mistake of the call.
         """
         levels = {
             row.name: chance(self.results, name) for name, row in zip(self.pair.after.scores, self.tested, strict=True)
         }
-        lost = any(
-            row.role == "reference" and row.after and not row.after.low > levels[row.name] for row in self.tested
-        )
+        at_chance = [row for row in self.tested if row.after and not row.after.low > levels[row.name]]
+        if all(row.role != "reference" for row in at_chance) or any(
+            run is self.pair.after for run, _ in self.results.orders
+        ):
+            return ""
         limit = LEVEL / 2 / len(self.tested)
-        known = [
-            row
-            for row in self.tested
-            if row.after and row.after.value > levels[row.name] and (row.after.beyond(levels[row.name]) or 0) <= limit
-        ]
-        return max(known, key=lambda row: row.after.value if row.after else 0.0).name if lost and known else ""
+        known = {
+            row.name: row.after.value for row in self.tested if row.after and _above(row.after, levels[row.name], limit)
+        }
+        return max(known, key=known.__getitem__, default="")
 
     @property
     def passed(self) -> bool:
@@ -278,6 +278,12 @@ def _whole(values: Sequence[float | None]) -> list[float] | None:
     """The values; None if one of them is None."""
     known = [value for value in values if value is not None]
     return known if len(known) == len(values) else None
+
+
+def _above(found: Interval, level: float, limit: float) -> bool:
+    """Whether a number is above a level by a one-sided test with this limit for p."""
+    p = found.beyond(level)
+    return found.value > level and p is not None and p <= limit
 
 
 def _beyond(found: Interval, gate: Gate) -> float | None:
