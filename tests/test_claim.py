@@ -421,6 +421,7 @@ def test_another_order_of_classes_is_a_mistake_even_where_one_set_is_known(tmp_p
     found.results.__dict__["orders"] = ((found.pair.after, "probably another order of classes"),)
     assert found.forgotten == ""
     assert "probably another order of classes" in found.errors[0]
+    assert comparison_claim(found).lead == f"No comparison: {found.errors[0]}."
 
 
 @pytest.mark.parametrize(("own", "on", "hint"), [(20, None, True), (20, "one", False), (-5, None, False)])

@@ -39,7 +39,7 @@ def comparison_lines(found: Comparison, width: int = 80) -> Lines:
         Text(said.lead, style="bold"),
         *([Text(said.detail)] if said.detail else []),
     ]
-    lines += [_hung("✗", f"error: {error}", "bold red") for error in found.errors]
+    lines += [_hung("✗", f"error: {error}", "bold red") for error in found.errors if error not in said.lead]
     if not found.pair.identical:
         lines += [Text(), *(_hung(MARKS[sign.verdict], sign.words, _sign_style(sign)) for sign in found.signs)]
     if found.verdicts:

@@ -246,6 +246,11 @@ class Comparison:
             )
         return tuple(found)
 
+    @property
+    def permuted(self) -> bool:
+        """Whether the tuned model seems to have another order of classes."""
+        return any(run is self.pair.after for run, _ in self.results.orders)
+
     @cached_property
     def forgotten(self) -> str:
         """The set that the tuned model knows best, if it is no better than chance on the reference set; else empty.
@@ -257,9 +262,7 @@ class Comparison:
             row.name: chance(self.results, name) for name, row in zip(self.pair.after.scores, self.tested, strict=True)
         }
         at_chance = [row for row in self.tested if row.after and not row.after.low > levels[row.name]]
-        if all(row.role != "reference" for row in at_chance) or any(
-            run is self.pair.after for run, _ in self.results.orders
-        ):
+        if self.permuted or all(row.role != "reference" for row in at_chance):
             return ""
         limit = LEVEL / 2 / len(self.tested)
         known = {

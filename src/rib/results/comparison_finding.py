@@ -21,7 +21,7 @@ def comparison_claim(found: Comparison) -> Claim:
     """The finding in two parts: gain, cost and the largest loss; then the intervals and the share of running
     statistics."""
     ri = found.ri
-    if wrong := [error for error in found.errors if error.startswith("BASE")]:
+    if wrong := [error for error in found.errors if error.startswith("BASE") or found.permuted]:
         return Claim(f"No comparison: {wrong[0]}.")
     if found.pair.identical:
         return Claim(f"{found.tuned} is the same checkpoint as {found.base}: nothing changed.")
