@@ -93,6 +93,8 @@ def test_data_sets_suggest_the_nearest_path(rib_says: Say, tmp_path: Path, kind:
 
 
 def test_unknown_suite(rib_says: Say) -> None:
+    code, said = rib_says("plan", "nonexist")
+    assert (code, "unknown suite 'nonexist'" in said, "did you mean" in said) == (2, True, False), "nothing is near"
     assert_said(rib_says("plan", "digit"), 2, "unknown suite 'digit'", "got:", "digits-quick", "did you mean 'digits'?")
     assert_said(rib_says("plan", "no/such.toml"), 2, "suite file not found", "no/such.toml", "remedy:")
 

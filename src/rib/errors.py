@@ -102,13 +102,14 @@ def nearest(name: str, known: Iterable[str], what: str) -> UserError:
     """The error for an unknown name. It suggests the nearest known name."""
     known = sorted(set(known))
     close = difflib.get_close_matches(name, known, n=12, cutoff=0.5)
+    best = difflib.get_close_matches(name, close, n=1, cutoff=0.5 if len(name) < 4 else 0.6)  # "ry" is near "ri"
     shown = known if len(known) <= _MOST_NAMES else (close or known[:12])
     more = f", … ({len(known)} in all)" if len(shown) < len(known) else ""
     return UserError(
         f"unknown {what} {name!r}",
         got=name,
         valid=(", ".join(shown) or "(none)") + more,
-        remedy=f"did you mean {close[0]!r}?" if close else None,
+        remedy=f"did you mean {best[0]!r}?" if best else None,
     )
 
 
