@@ -8,12 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
 from handmade import CLASSES, handmade
 from rib.analysis.signatures import Signature
 from rib.gates import parse_gate
+from rib.metrics.intervals import Interval
 from rib.plan.pair import OWN_DATA, TUNED, Pair
 from rib.report.comparison_json import comparison_json
 from rib.report.headline import headline
@@ -21,7 +23,7 @@ from rib.report.latex import write_latex
 from rib.report.page import typeset, write_page
 from rib.report.parquet import write_parquet
 from rib.report.results_json import results_json
-from rib.results.comparison import Comparison, gate_names
+from rib.results.comparison import Comparison, gate_names, knows
 from rib.results.comparison_finding import comparison_claim, comparison_finding, reason
 from rib.results.finding import claim, finding
 from rib.results.results import Results
@@ -414,6 +416,21 @@ def test_a_model_that_forgot_all_but_the_set_tuned_on_is_a_result_and_no_mistake
     assert compared(tmp_path / "more", -35, -35).forgotten == "", "nothing shows that it learned"
     (tmp_path / "kept").mkdir()
     assert compared(tmp_path / "kept", 20, -5).forgotten == "", "it is better than chance everywhere"
+
+
+@pytest.mark.parametrize(("images", "classes"), [(30, 2), (126, 2), (126, 7)])
+def test_a_model_that_guesses_is_hardly_ever_said_to_know_a_set(images: int, classes: int) -> None:
+    """At least one of five sets in at most 2.5 % of 1,000 draws; at most 1.1 % of 2,000 were when it was measured."""
+    generator, sets, wrong = np.random.default_rng(3), 5, 0
+    for _ in range(1000):
+        labels, answers = generator.integers(0, classes, (2, sets, images))
+        shares = (labels == answers).mean(axis=1)
+        levels = [max(np.bincount(row).max() / images, 1 / classes) for row in labels]
+        found = [Interval(100 * p, 0, 0, se=100 * float(np.sqrt(p * (1 - p) / images))) for p in shares.tolist()]
+        pairs = zip(found, levels, strict=True)
+        wrong += any(knows(each, 100 * float(level), sets) for each, level in pairs)
+    assert wrong <= 25
+    assert knows(Interval(80, 0, 0, se=4), 100 / classes, sets)
 
 
 def test_another_order_of_classes_is_a_mistake_even_where_one_set_is_known(tmp_path: Path) -> None:

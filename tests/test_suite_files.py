@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -179,6 +180,30 @@ def test_the_preprocessing_of_the_checkpoint_is_stated(tmp_path: Path, rib_says:
     assert (row.size, row.crop, row.interpolation, row.mean) == (48, 0.9, "bilinear", (0.5, 0.5, 0.5))
     assert row.std == (0.2, 0.3, 0.4)
     assert row.arguments == {"img_size": 48}, "a net of fixed size is built at that size"
+
+
+@pytest.mark.parametrize("split", [True, False])
+def test_test_images_that_rib_draws_may_be_training_images_of_a_checkpoint(
+    tmp_path: Path, rib_says: Say, split: bool
+) -> None:
+    import torch
+    from timm import create_model
+
+    root = folders(tmp_path / "images", "photo", "sketch", "scan")
+    if split:
+        for name in ("photo", "sketch", "scan"):
+            (root / name).rename(tmp_path / "whole")
+            for part in ("train", "test"):
+                for file in sorted((tmp_path / "whole").rglob("*.png"))[part == "test" :: 2]:
+                    (root / name / part / file.parent.name).mkdir(parents=True, exist_ok=True)
+                    (root / name / part / file.parent.name / file.name).write_bytes(file.read_bytes())
+            shutil.rmtree(tmp_path / "whole")
+    torch.save(create_model("test_resnet", num_classes=7).state_dict(), tmp_path / "w.pth")
+    code, new = rib_says("suite", "new", root, "--model", "timm:test_resnet", "--weights", tmp_path / "w.pth")
+    assert code == 0, new
+    code, checked = rib_says("suite", "check", root / "suite.toml")
+    assert code == 0, checked
+    assert ["RIB draws the test images" in new, "RIB drew the test images" in checked] == [not split] * 2
 
 
 def test_weights_of_an_installed_package_are_named_as_in_a_row(tmp_path: Path, rib_says: Say) -> None:

@@ -154,7 +154,9 @@ def _has_own_head(row: dict[str, Any] | None, classes: int, home: Path) -> bool:
 
 def check(suite: SuiteName, store: StorePath = STORE, data: DataPath = None) -> None:
     """Explain a suite: what it tunes, tests and costs, and what its models see; exit code 2 on a fault."""
+    from rib.models.catalogue import find_row
     from rib.plan.cost import CostEstimate
+    from rib.plan.pair import drawn_tests
     from rib.report.cost import cost_lines
     from rib.report.views import unstated, view_lines
 
@@ -167,7 +169,8 @@ def check(suite: SuiteName, store: StorePath = STORE, data: DataPath = None) -> 
     screen.print("\nModels see")
     for line in view_lines(plan):
         screen.print(Padding(Text(line), (0, 0, 0, 2)))
-    for words in unstated(plan):
+    rows = [find_row(name, plan.suite.model) for name in plan.suite.models]
+    for words in (*unstated(plan), *drawn_tests(plan.suite, rows, None)):
         screen.print(Text(f"note: {words}"))
     print("\n" + cost_lines(CostEstimate(plan, place).cost, as_given(suite), "this machine", plan.noun))
 

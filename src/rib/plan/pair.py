@@ -150,7 +150,7 @@ def make_pair(
     files = [role for role, text in (("BASE", base), ("TUNED", tuned)) if _is_file(text, suite)]
     require_one_view(suite, {"BASE": before, "TUNED": after}, files, view, len(classes))
     run = Run(names[0], TUNED, None, None, on or OWN_DATA, fit, _scores(second, fit, on, plan.world))
-    notes = (*plan.notes, *_added({"BASE": first.fit, "TUNED": fit}), *_drawn_tests(suite, (before, after), on))
+    notes = (*plan.notes, *_added({"BASE": first.fit, "TUNED": fit}), *drawn_tests(suite, (before, after), on))
     plan = replace(plan, runs=(first, run), looks=tuple(_looks(plan, first, run, patterns)), notes=notes)
     seen = {name: getattr(before, name) for name in view}
     return Pair(plan, base, tuned, on, images, seen, _recorded(before, view, suite))
@@ -176,8 +176,14 @@ def _added(fits: Mapping[str, Fit]) -> Iterator[str]:
             )
 
 
-def _drawn_tests(suite: Suite, rows: Sequence[ModelRow], on: str | None) -> Iterator[str]:
-    """A sentence if RIB draws test images from folders on which the author of a checkpoint file may have trained."""
+def drawn_tests(suite: Suite, rows: Sequence[ModelRow], on: str | None) -> Iterator[str]:
+    """A sentence if RIB draws test images from folders on which the author of a checkpoint file may have trained.
+
+    Args:
+        suite: its data rows say which test images RIB draws.
+        rows: the models.
+        on: the set that the tuned model was tuned on; None for any downstream set.
+    """
     if not any(row.hf or (row.weights and ":" not in row.weights) for row in rows):
         return
     sets = (suite.reference, *((on,) if on else suite.downstream))

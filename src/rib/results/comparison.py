@@ -264,9 +264,10 @@ class Comparison:
         at_chance = [row for row in self.tested if row.after and not row.after.low > levels[row.name]]
         if self.permuted or all(row.role != "reference" for row in at_chance):
             return ""
-        limit = LEVEL / 2 / len(self.tested)
         known = {
-            row.name: row.after.value for row in self.tested if row.after and _above(row.after, levels[row.name], limit)
+            row.name: row.after.value
+            for row in self.tested
+            if row.after and knows(row.after, levels[row.name], len(self.tested))
         }
         return max(known, key=known.__getitem__, default="")
 
@@ -283,10 +284,16 @@ def _whole(values: Sequence[float | None]) -> list[float] | None:
     return known if len(known) == len(values) else None
 
 
-def _above(found: Interval, level: float, limit: float) -> bool:
-    """Whether a number is above a level by a one-sided test with this limit for p."""
-    p = found.beyond(level)
-    return found.value > level and p is not None and p <= limit
+def knows(accuracy: Interval, level: float, sets: int) -> bool:
+    """Whether a model is better than chance on a data set, among several (Bonferroni, one-sided, 2.5 % in all).
+
+    Args:
+        accuracy: its accuracy there, percent.
+        level: accuracy of guessing, percent.
+        sets: number of data sets that are tested together.
+    """
+    p = accuracy.beyond(level)
+    return accuracy.value > level and p is not None and p <= LEVEL / 2 / sets
 
 
 def _beyond(found: Interval, gate: Gate) -> float | None:
