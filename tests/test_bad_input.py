@@ -92,6 +92,17 @@ def test_data_sets_suggest_the_nearest_path(rib_says: Say, tmp_path: Path, kind:
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    "row", [{"hf": "nett"}, {"timm": "test_resnet", "size": 32, "weights": "nett.pth"}], ids=["folder", "checkpoint"]
+)
+def test_models_suggest_the_nearest_path(rib_says: Say, tmp_path: Path, row: dict[str, Any]) -> None:
+    (tmp_path / "net").mkdir()
+    (tmp_path / "net.pth").touch()
+    near = "net.pth" if "weights" in row else "net"
+    file = written(tmp_path, lambda made: made["model"].update(resnet=row))
+    assert_said(rib_says("plan", file), 2, "did you mean", f"{near}'?")
+
+
 def test_unknown_suite(rib_says: Say) -> None:
     code, said = rib_says("plan", "nonexist")
     assert (code, "unknown suite 'nonexist'" in said, "did you mean" in said) == (2, True, False), "nothing is near"

@@ -247,7 +247,7 @@ def test_weights_that_timm_does_not_publish_are_said_to_be_so(tmp_path: Path) ->
     [
         ({"torchvision": "resnet19"}, "unknown torchvision model 'resnet19'"),
         ({"torchvision": "resnet18", "tag": "IMAGENET1K_V9"}, "unknown weights of torchvision model"),
-        ({"hf": "nowhere"}, "cannot read"),
+        ({"hf": "nowhere"}, "no such model folder"),
         ({"timm": VIT, "size": 32}, "takes images of 224 pixels"),
     ],
 )

@@ -11,7 +11,7 @@ import torch
 from pydantic import ValidationError
 
 from rib.data.views import Decode
-from rib.errors import RibError, UserError, told
+from rib.errors import RibError, UserError, told, with_near_path
 from rib.files import expanded, parse_json, read_plain
 from rib.identity import import_object, source_digest
 from rib.models import clip, folding, vision
@@ -176,6 +176,9 @@ def _from_torchvision(name: str, row: ModelRow) -> tuple[dict[str, Any], Preproc
 def _from_folder(folder: Path) -> tuple[dict[str, Any], Preprocessing]:
     """The model in a folder that timm saved: its name and arguments, and its preprocessing."""
     file = folder / "config.json"
+    if not folder.is_dir():
+        valid = "a folder with config.json and model.safetensors, as timm saves them"
+        raise UserError("no such model folder", got=folder, valid=valid, remedy=with_near_path(folder))
     try:
         document = parse_json(read_plain(file))
         config = document.get("pretrained_cfg", document)

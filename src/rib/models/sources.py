@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rib.errors import UserError
+from rib.errors import UserError, with_near_path
 from rib.files import expanded, file_digest, read_fact, state, write_fact
 from rib.given import perhaps_at_home
 from rib.identity import digest
@@ -47,7 +47,9 @@ def weights_file(name: str, row: ModelRow, base: Path) -> Path:
     """
     place = find_weights(row, base)
     if place.found is None:
-        raise UserError(f"no weights for model {name!r}", got=f"not there: {place.wanted}", remedy=place.remedy)
+        own = weights_path(row, base)  # in other places a library's cache decides the names
+        remedy = place.remedy if own is None else with_near_path(own, place.remedy)
+        raise UserError(f"no weights for model {name!r}", got=f"not there: {place.wanted}", remedy=remedy)
     return place.found
 
 
